@@ -1,0 +1,199 @@
+"""Rebuild every model in this folder: train, fine-tune with QAT, convert, break.
+
+    python sample_models/build.py --digits mnist_10k.npz
+
+``--digits`` takes an ``.npz`` with ``images`` (N, 28, 28) uint8 and ``labels`` (N,).  Without it the
+few hundred digits beside this script are used: enough to see that the script works, too few to
+reach the accuracy of the committed models, which were trained on 9,000 digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+import tf_keras as keras
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import plant  # noqa: E402  (beside this script)
+
+SEED = 20261123
+HELD_OUT = 1000
+COMMITTED_DIGITS = 300
+# The range observers are moving averages with decay 0.999 that start at +-6: after 8,000 steps the
+# start weighs 0.03 %.
+QAT_STEPS = 8000
+layers = keras.layers
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images (N, 28, 28) float32 in 0..1 and labels (N,) uint8, split into seen and unseen."""
+
+    seen: np.ndarray
+    seen_labels: np.ndarray
+    unseen: np.ndarray
+    unseen_labels: np.ndarray
+
+
+def load_digits(path: Path) -> Digits:
+    """Read the digits and hold the last tenth (at most 1,000) out of the training."""
+    with np.load(path) as archive:
+        images = archive["images" if "images" in archive else "x"].astype(np.float32)
+        labels = archive["labels"]
+    images = images / 255.0 if images.max() > 1 else images
+    images = images.reshape(-1, 28, 28)
+    held = min(HELD_OUT, len(images) // 10)
+    return Digits(images[:-held], labels[:-held], images[-held:], labels[-held:])
+
+
+def dense(count: int, use_bias: bool) -> keras.Model:
+    """The origin's network: ``count`` linear Dense layers of ten units after a Flatten."""
+    return keras.Sequential(
+        [keras.Input((28, 28)), layers.Flatten()]
+        + [layers.Dense(10, use_bias=use_bias) for _ in range(count)]
+    )
+
+
+def conv_bn(x, filters: int, kernel: int, name: str, relu: bool = True, strides: int = 1):
+    """Convolution without bias, batch norm and, unless told otherwise, ReLU6."""
+    x = layers.Conv2D(
+        filters, kernel, strides=strides, padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu")(x) if relu else x
+
+
+def cnn() -> keras.Model:
+    """Convolution, batch norm, ReLU6, depthwise, residual add, concat, pooling, softmax."""
+    image = keras.Input((28, 28, 1), name="image")
+    stem = conv_bn(image, 24, 3, "stem", strides=2)
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="block_depthwise")(stem)
+    x = layers.BatchNormalization(momentum=0.9, name="block_depthwise_bn")(x)
+    x = layers.ReLU(6.0, name="block_depthwise_relu")(x)
+    x = conv_bn(x, 24, 1, "block_project", relu=False)
+    x = layers.Add(name="residual")([stem, x])
+    left = conv_bn(x, 24, 1, "left")
+    right = conv_bn(x, 24, 3, "right", relu=False)
+    x = layers.Concatenate(name="join")([left, right])
+    x = layers.MaxPooling2D(name="pool")(x)
+    x = conv_bn(x, 48, 3, "head")
+    x = layers.GlobalAveragePooling2D(name="average")(x)
+    x = layers.Dense(10, name="logits")(x)
+    return keras.Model(image, layers.Softmax(name="probabilities")(x), name="cnn")
+
+
+def batches(digits: Digits, shape: tuple[int, ...], steps: int, reach: int):
+    """Yield ``steps`` batches of 64 digits, each moved by up to ``reach`` pixels each way."""
+    generator = np.random.default_rng(SEED)
+    padded = np.pad(digits.seen, ((0, 0), (reach, reach), (reach, reach)))
+    for _ in range(steps):
+        chosen = generator.integers(0, len(padded), 64)
+        down, right = generator.integers(0, 2 * reach + 1, (2, 64))
+        images = [padded[i, d : d + 28, r : r + 28] for i, d, r in zip(chosen, down, right)]
+        yield np.stack(images).reshape(shape), digits.seen_labels[chosen]
+
+
+def fit(model: keras.Model, digits: Digits, *, rate: float, steps: int) -> float:
+    """Train for ``steps`` steps of 64 digits; return the accuracy on unseen digits."""
+    shape = (-1, *model.input_shape[1:])
+    model.compile(
+        optimizer=keras.optimizers.legacy.Adam(
+            keras.optimizers.schedules.CosineDecay(rate, steps, alpha=0.01)
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits="cnn" not in model.name),
+        metrics=["accuracy"],
+    )
+    # A linear network has no use for shifted digits; a convolutional one generalizes from them.
+    reach = 2 if "cnn" in model.name else 0
+    model.fit(batches(digits, shape, steps, reach), steps_per_epoch=steps, verbose=0)
+    _, accuracy = model.evaluate(digits.unseen.reshape(shape), digits.unseen_labels, verbose=0)
+    return float(accuracy)
+
+
+def convert(model: keras.Model) -> bytes:
+    """Convert a QAT model to an int8 .tflite with int8 input and output."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+    return converter.convert()
+
+
+def accuracy_of(model_bytes: bytes, images: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy of an int8 .tflite, its input quantized with correct rounding."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=model_bytes)
+    interpreter.allocate_tensors()
+    given, returned = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    scale, zero_point = given["quantization"]
+    codes = np.clip(np.round(images / scale + zero_point), -128, 127).astype(np.int8)
+    right = 0
+    for image, label in zip(codes, labels, strict=True):
+        interpreter.set_tensor(given["index"], image.reshape(given["shape"]))
+        interpreter.invoke()
+        right += int(interpreter.get_tensor(returned["index"]).argmax() == label)
+    return right / len(labels)
+
+
+def build(name: str, make: Callable[[], keras.Model], digits: Digits, steps: int) -> bytes:
+    """Train, quantize, fine-tune, save as .h5 and .keras, convert; return the .tflite."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(SEED)
+    model = make()
+    trained = fit(model, digits, rate=1e-3, steps=steps)
+    qat = tfmot.quantization.keras.quantize_model(model)
+    tuned = fit(qat, digits, rate=5e-4, steps=QAT_STEPS)
+    qat.save(HERE / f"{name}.h5", include_optimizer=False)
+    qat.save(HERE / f"{name}.keras")
+    model_bytes = convert(qat)
+    (HERE / f"{name}.tflite").write_bytes(model_bytes)
+    lite = accuracy_of(model_bytes, digits.unseen, digits.unseen_labels)
+    print(f"{name}: float {trained:.2%}, QAT {tuned:.2%}, int8 {lite:.2%} on unseen digits")
+    return model_bytes
+
+
+def break_cnn(good: bytes) -> None:
+    """Write one broken file a fault, and what was broken to faults.json."""
+    truth = {}
+    for fault in plant.CNN_FAULTS:
+        broken, op = plant.apply(good, fault)
+        path = HERE / f"cnn_{fault.name}.tflite"
+        path.write_bytes(broken)
+        truth[path.name] = {"op": op, "fault": fault.name, "detail": fault.detail, "good": "cnn.tflite"}
+    (HERE / "faults.json").write_text(json.dumps(truth, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--digits", type=Path, help="a larger .npz with images and labels")
+    options = parser.parse_args()
+    tf.config.experimental.enable_op_determinism()
+    digits = load_digits(options.digits or HERE / "digits.npz")
+    if options.digits:
+        np.savez_compressed(
+            HERE / "digits.npz",
+            x=digits.unseen[:COMMITTED_DIGITS],
+            labels=digits.unseen_labels[:COMMITTED_DIGITS],
+        )
+    build("dense4", lambda: dense(4, use_bias=True), digits, 1500)
+    build("dense4_nobias", lambda: dense(4, use_bias=False), digits, 1500)
+    build("dense5_nobias", lambda: dense(5, use_bias=False), digits, 1500)
+    break_cnn(build("cnn", cnn, digits, 4000))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Differences between two tensors, as statistics that stream and merge."""

@@ -1,0 +1,180 @@
+"""Streaming statistics of the difference of two tensors.
+
+Any split of the samples into updates and merges gives the same result as one pass: counts and
+maxima exactly, sums up to float64 rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.metrics import cosine, root_mean_square, sqnr_db
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorStats:
+    """The difference ``TFLite - reference`` of one tensor over all samples.
+
+    Figures that end in ``_lsb`` count steps of the tensor's own scale; None for float tensors.
+    """
+
+    elements: int
+    """Compared elements, all samples together, the not finite ones left out."""
+    max_abs: float
+    mean_abs: float
+    rmse: float
+    max_lsb: float | None
+    mean_lsb: float | None
+    rmse_lsb: float | None
+    bias_lsb: float | None
+    """Mean of the signed difference."""
+    sqnr_db: float | None
+    cosine: float | None
+    reference_max_abs: float
+    worst_channel: int | None
+    """Index along the last axis of the channel that holds the largest difference."""
+    worst_channel_lsb: float | None
+    """Mean absolute difference of that channel."""
+    worst_sample: int | None
+    channel_max_abs: tuple[float, ...]
+    """Largest difference of each channel."""
+    nan: int
+    """Elements that are NaN in TFLite and not in the reference."""
+    infinite: int
+    """Elements that are infinite in TFLite and finite in the reference."""
+    reference_nonfinite: int
+    saturated: int
+    """Elements whose reference value lies outside the range that the tensor can represent."""
+
+    @property
+    def relative_rmse(self) -> float:
+        """RMSE over the root mean square of the reference; 0 for equal tensors."""
+        if self.sqnr_db is None:
+            return 0.0 if self.rmse == 0 else float("inf")
+        return float(10 ** (-self.sqnr_db / 20))
+
+
+class Accumulator:
+    """Collects the statistics of one tensor.
+
+    Args:
+        channels: Size of the last axis, 1 for scalars.
+        lsb: The tensor's scale, None for float tensors.
+    """
+
+    def __init__(self, channels: int, lsb: float | None) -> None:
+        self._channels = max(channels, 1)
+        self._lsb = lsb
+        # Counts: elements, NaN, infinite, reference not finite, saturated.
+        self._counts: NDArray[np.int64] = np.zeros(5, np.int64)
+        # Sums: error, error^2, reference^2, test^2, reference * test.
+        self._sums: Doubles = np.zeros(5)
+        self._channel_abs: Doubles = np.zeros(self._channels)
+        self._channel_max: Doubles = np.zeros(self._channels)
+        self._channel_count: NDArray[np.int64] = np.zeros(self._channels, np.int64)
+        self._reference_max = 0.0
+        self._worst = (-1.0, -1)
+
+    def update(
+        self,
+        reference: NDArray[Any],
+        test: NDArray[Any],
+        first_sample: int = 0,
+        saturated: int = 0,
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            reference: (n, ...) real units.
+            test: (n, ...) real units, as many elements.
+            first_sample: Number of the batch's first sample.
+            saturated: How many reference elements were clamped before this call.
+        """
+        if not reference.size:
+            return
+        shape = (len(reference), -1, self._channels)
+        wanted = np.asarray(reference, np.float64).reshape(shape)
+        found = np.asarray(test, np.float64).reshape(shape)
+        nan = np.isnan(found) & ~np.isnan(wanted)
+        infinite = np.isinf(found) & np.isfinite(wanted)
+        bad_reference = ~np.isfinite(wanted)
+        finite = np.isfinite(found) & ~bad_reference
+        if not finite.all():
+            wanted = np.where(finite, wanted, 0.0)
+            found = np.where(finite, found, 0.0)
+        error = found - wanted
+        size = np.abs(error)
+        self._counts += [finite.sum(), nan.sum(), infinite.sum(), bad_reference.sum(), saturated]
+        self._sums += [
+            error.sum(),
+            np.vdot(error, error),
+            np.vdot(wanted, wanted),
+            np.vdot(found, found),
+            np.vdot(wanted, found),
+        ]
+        self._channel_abs += size.sum((0, 1))
+        self._channel_max = np.maximum(self._channel_max, size.max((0, 1)))
+        self._channel_count += finite.sum((0, 1))
+        self._reference_max = max(self._reference_max, float(np.abs(wanted).max()))
+        per_sample = size.max((1, 2))
+        worst = int(per_sample.argmax())
+        self._consider(float(per_sample[worst]), first_sample + worst)
+
+    def merge(self, other: Accumulator) -> None:
+        """Add everything that another accumulator of the same tensor has seen."""
+        self._counts += other._counts
+        self._sums += other._sums
+        self._channel_abs += other._channel_abs
+        self._channel_max = np.maximum(self._channel_max, other._channel_max)
+        self._channel_count += other._channel_count
+        self._reference_max = max(self._reference_max, other._reference_max)
+        self._consider(*other._worst)
+
+    def _consider(self, size: float, sample: int) -> None:
+        """Keep the sample with the largest difference, the earliest of equals."""
+        best, kept = self._worst
+        if size > best or (size == best and sample < kept):
+            self._worst = (size, sample)
+
+    def result(self) -> TensorStats:
+        """Return the statistics of everything seen so far."""
+        count = int(self._counts[0])
+        error, noise, reference, test, dot = (float(v) for v in self._sums)
+        largest = float(self._channel_max.max())
+        mean = float(self._channel_abs.sum()) / count if count else 0.0
+        rmse = root_mean_square(noise, count)
+        channel = int(self._channel_max.argmax()) if largest > 0 else None
+        return TensorStats(
+            elements=count,
+            max_abs=largest,
+            mean_abs=mean,
+            rmse=rmse,
+            max_lsb=self._in_lsb(largest),
+            mean_lsb=self._in_lsb(mean),
+            rmse_lsb=self._in_lsb(rmse),
+            bias_lsb=self._in_lsb(error / count if count else 0.0),
+            sqnr_db=sqnr_db(reference, noise),
+            cosine=cosine(dot, reference, test),
+            reference_max_abs=self._reference_max,
+            worst_channel=channel,
+            worst_channel_lsb=None if channel is None else self._channel_mean_lsb(channel),
+            worst_sample=self._worst[1] if largest > 0 else None,
+            channel_max_abs=tuple(float(v) for v in self._channel_max),
+            nan=int(self._counts[1]),
+            infinite=int(self._counts[2]),
+            reference_nonfinite=int(self._counts[3]),
+            saturated=int(self._counts[4]),
+        )
+
+    def _channel_mean_lsb(self, channel: int) -> float | None:
+        count = int(self._channel_count[channel])
+        return self._in_lsb(float(self._channel_abs[channel]) / count if count else 0.0)
+
+    def _in_lsb(self, value: float) -> float | None:
+        return value / self._lsb if self._lsb else None

@@ -1,0 +1,27 @@
+"""Figures of merit from sums.  Pure functions."""
+
+from __future__ import annotations
+
+import math
+
+
+def sqnr_db(signal_energy: float, noise_energy: float) -> float | None:
+    """Signal to quantization noise ratio in dB: ``10 log10(sum ref^2 / sum (test - ref)^2)``.
+
+    Returns:
+        None when there is no noise or no signal, so that the ratio has no finite value.
+    """
+    if noise_energy <= 0 or signal_energy <= 0:
+        return None
+    return 10 * math.log10(signal_energy / noise_energy)
+
+
+def cosine(dot: float, reference_energy: float, test_energy: float) -> float | None:
+    """Cosine of the angle between two tensors, None when one of them is all zero."""
+    norm = math.sqrt(reference_energy) * math.sqrt(test_energy)
+    return max(-1.0, min(1.0, dot / norm)) if norm > 0 else None
+
+
+def root_mean_square(energy: float, count: int) -> float:
+    """Root of the mean of squares, 0 for no elements."""
+    return math.sqrt(energy / count) if count else 0.0

@@ -1,0 +1,219 @@
+"""Run both sides over the samples, batch by batch, and collect statistics.
+
+Memory holds one batch of every tensor, however many samples there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import quant
+from tfldbg.compare.accumulate import Accumulator, TensorStats
+from tfldbg.graph.model import Subgraph, Tensor
+from tfldbg.match.model import Matching
+from tfldbg.progress import Progress
+from tfldbg.reference.evaluate import Evaluator, Floats
+from tfldbg.run.litert import Runner
+from tfldbg.run.samples import Samples
+
+_BATCH_BYTES = 48 << 20
+_MOST_SAMPLES = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What one batch of samples gave, by tensor index; first axis samples."""
+
+    first: int
+    codes: Mapping[int, NDArray[Any]]
+    """TFLite's own values, codes where the tensor is quantized."""
+    reference: Mapping[int, Floats]
+    """The free-running reference."""
+    local: Mapping[int, Floats]
+    """The reference's operators on TFLite's inputs, clamped to the tensor's range."""
+
+
+class Recorder(Protocol):
+    """Whoever keeps the batches."""
+
+    def record(self, batch: Batch) -> None:
+        """Keep one batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """The outcome of a stream."""
+
+    local: Mapping[int, TensorStats]
+    accumulated: Mapping[int, TensorStats]
+    outputs: tuple[tuple[bytes, ...], ...]
+    """For the first samples the bytes of the model's own outputs."""
+    reference_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What to read and what to compute."""
+
+    subgraph: Subgraph
+    read: tuple[int, ...]
+    """Tensors that the runner returns, in its order."""
+    matching: Matching | None
+    segment_keys: tuple[int, ...]
+    """Output tensors of the segments, in the evaluator's order."""
+    batch: int | None
+    """The only batch size the reference takes, None when any will do."""
+    observed: int
+    """For how many samples to keep the outputs' bytes."""
+
+
+def stream(
+    plan: Plan,
+    samples: Samples,
+    runner: Runner,
+    evaluator: Evaluator | None,
+    recorder: Recorder | None,
+    progress: Progress,
+) -> Measured:
+    """Measure every tensor over every sample.
+
+    Args:
+        plan: What to read and to compute.
+        samples: The inputs of both sides.
+        runner: The instrumented model.
+        evaluator: The reference, None to record TFLite alone.
+        recorder: Who keeps the values, None for nobody.
+        progress: Is told of every sample.
+
+    Raises:
+        RunError: The runtime dies.
+        KerasError: The reference cannot compute the data.
+    """
+    tensors = plan.subgraph.tensors
+    statistics = _Statistics(plan)
+    outputs: list[tuple[bytes, ...]] = []
+    size = plan.batch or _batch_size(plan, samples.count)
+    spent = 0.0
+    progress.stage("tracing", samples.count)
+    for start in range(0, samples.count, size):
+        stop = min(start + size, samples.count)
+        codes = _run_batch(plan, samples, runner, range(start, stop), outputs, progress)
+        reference: dict[int, Floats] = {}
+        local: dict[int, Floats] = {}
+        if evaluator is not None and plan.matching is not None:
+            began = perf_counter()
+            real = {i: in_real_units(tensors[i], c) for i, c in codes.items()}
+            fetched, computed = evaluator.run(
+                _reference_inputs(plan.matching, samples.real(start, stop)),
+                {key: real[key] for key in evaluator.tap_keys},
+            )
+            spent += perf_counter() - began
+            reference = {
+                index: values.reshape(real[index].shape)
+                for index, values in zip(plan.matching.matches, fetched, strict=True)
+                if index in real
+            }
+            local = dict(zip(plan.segment_keys, computed, strict=True))
+            local = statistics.update(start, real, reference, local)
+        if recorder is not None:
+            recorder.record(Batch(start, codes, reference, local))
+    return Measured(*statistics.results(), tuple(outputs), spent)
+
+
+def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
+    """Return a tensor's values (n, ...) in real units, float32."""
+    if tensor.lsb is None or tensor.zero_point is None:
+        return codes.astype(np.float32)
+    return quant.dequantize(codes, tensor.lsb, tensor.zero_point)
+
+
+def _batch_size(plan: Plan, count: int) -> int:
+    elements = sum(plan.subgraph.tensors[i].elements for i in plan.read)
+    return max(1, min(count, _MOST_SAMPLES, _BATCH_BYTES // (4 * max(elements, 1))))
+
+
+def _reference_inputs(matching: Matching, real: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Bring the inputs into the order in which the reference takes them."""
+    ordered: list[NDArray[Any]] = [np.empty(0)] * len(real)
+    for number, array in zip(matching.inputs, real, strict=True):
+        ordered[number] = array
+    return ordered
+
+
+def _run_batch(
+    plan: Plan,
+    samples: Samples,
+    runner: Runner,
+    numbers: range,
+    outputs: list[tuple[bytes, ...]],
+    progress: Progress,
+) -> dict[int, NDArray[Any]]:
+    """Invoke the model on each sample; return by tensor (n, ...), inputs included."""
+    collected: dict[int, list[NDArray[Any]]] = {i: [] for i in plan.read}
+    for number in numbers:
+        given = samples.codes(number)
+        for index, array in zip(plan.subgraph.inputs, given, strict=True):
+            collected.setdefault(index, []).append(array)
+        for index, array in zip(plan.read, runner.run(given), strict=True):
+            collected[index].append(array)
+        if number < plan.observed:
+            outputs.append(
+                tuple(
+                    collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in collected
+                )
+            )
+        progress.advance()
+    return {index: np.stack(arrays) for index, arrays in collected.items()}
+
+
+class _Statistics:
+    """One pair of accumulators for every matched tensor."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._tensors = plan.subgraph.tensors
+        matches = plan.matching.matches if plan.matching else {}
+        self._accumulated = {i: self._accumulator(i) for i in matches}
+        self._local = {i: self._accumulator(i) for i in plan.segment_keys}
+
+    def _accumulator(self, index: int) -> Accumulator:
+        tensor = self._tensors[index]
+        return Accumulator(tensor.shape[-1] if tensor.shape else 1, tensor.lsb)
+
+    def update(
+        self,
+        first: int,
+        real: Mapping[int, Floats],
+        reference: Mapping[int, Floats],
+        local: Mapping[int, Floats],
+    ) -> dict[int, Floats]:
+        """Add one batch; return the local reference clamped to what each tensor can represent."""
+        for index, values in reference.items():
+            self._accumulated[index].update(values, real[index], first)
+        clamped = {}
+        for index, values in local.items():
+            shaped = values.reshape(real[index].shape)
+            clamped[index], saturated = _clamped(self._tensors[index], shaped)
+            self._local[index].update(clamped[index], real[index], first, saturated)
+        return clamped
+
+    def results(self) -> tuple[dict[int, TensorStats], dict[int, TensorStats]]:
+        return (
+            {i: a.result() for i, a in self._local.items()},
+            {i: a.result() for i, a in self._accumulated.items()},
+        )
+
+
+def _clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
+    """Clamp to the tensor's range; count what lies more than a step beyond it."""
+    if tensor.lsb is None or tensor.zero_point is None:
+        return values, 0
+    low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    step = tensor.lsb * 1.001  # SOFTMAX yields 1.0, exactly a step beyond its fixed range
+    beyond = np.count_nonzero((values < low - step) | (values > high + step))
+    return np.clip(values, np.float32(low), np.float32(high)), int(beyond)

@@ -1,0 +1,82 @@
+"""What was measured about a trace, before anybody judges it.  Plain data that JSON can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.weights import WeightCheck
+
+
+@dataclass(frozen=True, slots=True)
+class InputEvidence:
+    """One input of the model."""
+
+    tensor: int
+    name: str
+    scale: float | None
+    zero_point: int | None
+    parameters: str
+    expected: tuple[float, int] | None
+    first_reader: int | None
+    """The first operator that reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpEvidence:
+    """One operator output."""
+
+    op: int
+    kind: str
+    tensor: int
+    name: str
+    type: str
+    scale: float | None
+    zero_point: int | None
+    reads: tuple[int, ...]
+    """Tensor indices of the computed inputs."""
+    reference: str | None
+    match_rule: str | None
+    unmatched_reason: str | None
+    parameters: str | None
+    """As in `tfldbg.match.model.Match`, None for unmatched tensors."""
+    expected: tuple[float, int] | None
+    hybrid: bool
+    """Float activations with integer weights."""
+    bias_lsb: tuple[float, ...]
+    """Per channel half a step of the bias in LSB of the output; empty without a bias."""
+    local: TensorStats | None
+    local_reason: str | None
+    """Why there is no local error."""
+    accumulated: TensorStats | None
+    weights: WeightCheck | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was run, on what, with what."""
+
+    model_path: str
+    model_sha256: str
+    reference_kind: str
+    reference_path: str
+    reference_sha256: str | None
+    runtime: str
+    signature: str | None
+    samples: int
+    data: str
+    """Path of the data, ``"arrays"`` or ``"random"``."""
+    seed: int | None
+    observer_identical: bool
+    observer_samples: int
+    versions: dict[str, str]
+    timing: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A whole trace."""
+
+    run: Run
+    inputs: tuple[InputEvidence, ...]
+    ops: tuple[OpEvidence, ...]

@@ -1,0 +1,85 @@
+"""Findings: one for each divergence, and what else a user should know about the trace."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.model import Divergence, Finding, Thresholds
+from tfldbg.diagnose.words import number, op_name
+
+_CODES = {"local": "TFL001", "parameters": "TFL002", "weights": "TFL003", "nonfinite": "TFL004"}
+_SUGGESTIONS = {
+    "local": "compare this operator's bias, activation, padding and weights with the layer in Keras",
+    "parameters": "convert the QAT model itself again; do not edit or recalibrate its scales",
+    "weights": "check that the .tflite was converted from this Keras file, after its last training",
+    "nonfinite": "look at this operator's constants and at divisions by zero",
+}
+
+
+def findings(
+    evidence: Evidence, divergences: tuple[Divergence, ...], thresholds: Thresholds
+) -> tuple[Finding, ...]:
+    """List the findings, those that explain the verdict first."""
+    by_op = {o.op: o for o in evidence.ops}
+    found = [_of_divergence(d, by_op[d.op]) for d in divergences]
+    if not evidence.run.observer_identical:
+        found.append(_observer())
+    found += [
+        _saturated(op) for op in evidence.ops if _saturated_share(op) > thresholds.saturation
+    ]
+    return tuple(found)
+
+
+def _of_divergence(divergence: Divergence, op: OpEvidence) -> Finding:
+    shown: dict[str, object] = {}
+    if divergence.signal == "parameters":
+        shown = {"scale": op.scale, "zero_point": op.zero_point, "expected": op.expected}
+    elif divergence.signal == "weights" and op.weights is not None:
+        shown = asdict(op.weights)
+    elif op.local is not None:
+        shown = {"max_lsb": op.local.max_lsb, "max_abs": op.local.max_abs}
+        shown["worst_channel"] = op.local.worst_channel
+    return Finding(
+        code=_CODES[divergence.signal],
+        severity="error",
+        op=divergence.op,
+        tensor=divergence.tensor,
+        message=f"{op_name(divergence.op, divergence.kind, divergence.tensor)}: {divergence.message}",
+        evidence=shown,
+        suggestion=_SUGGESTIONS[divergence.signal],
+    )
+
+
+def _observer() -> Finding:
+    return Finding(
+        code="TFL006",
+        severity="warning",
+        op=None,
+        tensor=None,
+        message="exposing the intermediate tensors changed the model's final outputs, so this trace "
+        "is not of the program that ships",
+        evidence={"final_outputs_identical": False},
+        suggestion="try --runtime builtin; a buffer that the runtime reuses too early shows like this",
+    )
+
+
+def _saturated_share(op: OpEvidence) -> float:
+    """Share of the reference's values beyond the output's range that no fake-quant clamps."""
+    if op.local is None or op.parameters not in ("none", "differ") or not op.local.elements:
+        return 0.0
+    return op.local.saturated / op.local.elements
+
+
+def _saturated(op: OpEvidence) -> Finding:
+    share = _saturated_share(op)
+    return Finding(
+        code="TFL005",
+        severity="info",
+        op=op.op,
+        tensor=op.name,
+        message=f"{op_name(op.op, op.kind, op.name)}: {share:.2%} of its values lie outside the "
+        f"range that scale {number(op.scale)} can represent and are clipped",
+        evidence={"saturated": op.local.saturated if op.local else 0, "share": share},
+        suggestion="calibrate on data like this, or trace on data like the calibration's",
+    )

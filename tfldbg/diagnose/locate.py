@@ -1,0 +1,186 @@
+"""Judge every operator and name the first that differs."""
+
+from __future__ import annotations
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
+from tfldbg.diagnose.findings import findings
+from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
+from tfldbg.diagnose.words import number, op_name, short
+
+
+def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
+    """Turn measurements into a verdict.
+
+    The verdict rests on each operator's own error, given the inputs it really had, and on its
+    quantization parameters and weights.  Accumulated error only tells which operators inherited.
+    """
+    found = [d for e in evidence.inputs if (d := _judge_input(e, evidence)) is not None]
+    for op in evidence.ops:
+        divergence = judge(op, thresholds)
+        if divergence is not None:
+            found.append(divergence)
+    found.sort(key=lambda d: d.op)
+    divergences = tuple(found)
+    statuses = _statuses(evidence, divergences)
+    return Diagnosis(
+        verdict="diverged" if divergences else "clean",
+        sentence=_sentence(evidence, divergences, statuses),
+        divergences=divergences,
+        statuses=statuses,
+        findings=findings(evidence, divergences, thresholds),
+    )
+
+
+def judge(op: OpEvidence, thresholds: Thresholds) -> Divergence | None:
+    """Return what is wrong with one operator output, the most telling signal first."""
+    if op.parameters == "differ" and op.expected is not None:
+        return _divergence(op, "parameters", _parameters_differ(op))
+    if op.weights is not None and op.weights.differ:
+        return _divergence(op, "weights", _weights_differ(op))
+    local = op.local
+    if local is None:
+        return None
+    if local.nan or local.infinite:
+        what = " and ".join(
+            f"{count} {name}"
+            for count, name in ((local.nan, "NaN"), (local.infinite, "infinite"))
+            if count
+        )
+        return _divergence(op, "nonfinite", f"{what} values where the reference is finite")
+    if exceeds(op, local, thresholds):
+        return _divergence(op, "local", _local_differs(local))
+    return None
+
+
+def exceeds(op: OpEvidence, local: TensorStats, thresholds: Thresholds) -> bool:
+    """Whether an operator's own error is more than arithmetic explains."""
+    if op.scale is not None:
+        limit = thresholds.int16_lsb if op.type == "INT16" else thresholds.local_lsb
+        bias = op.bias_lsb if len(op.bias_lsb) == len(local.channel_max_abs) else (0.0,)
+        allowed = bias if len(bias) > 1 else bias * len(local.channel_max_abs)
+        return any(
+            largest / op.scale > limit + extra
+            for largest, extra in zip(local.channel_max_abs, allowed, strict=True)
+        )
+    if op.hybrid:
+        return local.relative_rmse > thresholds.hybrid_relative
+    return local.max_abs > thresholds.float_relative * max(local.reference_max_abs, 1e-6)
+
+
+def _divergence(op: OpEvidence, signal: str, message: str) -> Divergence:
+    return Divergence(op.op, op.kind, op.name, op.tensor, signal, message)  # type: ignore[arg-type]
+
+
+def _judge_input(given: InputEvidence, evidence: Evidence) -> Divergence | None:
+    if given.parameters != "differ" or given.expected is None or given.first_reader is None:
+        return None
+    reader = next(o for o in evidence.ops if o.op == given.first_reader)
+    message = (
+        f"reads the input '{short(given.name)}' with {_pair(given.scale, given.zero_point)}, "
+        f"but the reference quantizes it with {_pair(*given.expected)}"
+    )
+    return Divergence(reader.op, reader.kind, given.name, given.tensor, "parameters", message)
+
+
+def _pair(scale: float | None, zero_point: int | None) -> str:
+    return f"scale {number(scale)}, zero point {zero_point}"
+
+
+def _parameters_differ(op: OpEvidence) -> str:
+    expected = op.expected or (0.0, 0)
+    return (
+        f"its output has {_pair(op.scale, op.zero_point)}, "
+        f"but the reference has {_pair(*expected)}"
+    )
+
+
+def _weights_differ(op: OpEvidence) -> str:
+    check = op.weights
+    if check is None:
+        return "its weights differ"
+    share = f"{check.wrong} of its {check.total} weights are off by more than rounding"
+    return f"{share}, by up to {number(check.max_steps)} steps on channel {check.worst_channel}"
+
+
+def _local_differs(local: TensorStats) -> str:
+    where = "" if local.worst_channel is None else f" on channel {local.worst_channel}"
+    if local.max_lsb is not None:
+        return f"{number(local.max_lsb)} LSB{where}"
+    return f"{number(local.max_abs)}{where}, {local.relative_rmse:.1%} of the signal"
+
+
+def _statuses(evidence: Evidence, divergences: tuple[Divergence, ...]) -> tuple[Status, ...]:
+    """Tell origins, what lies downstream of them and shows it, and what could not be checked."""
+    origins = {d.op for d in divergences}
+    tainted: set[int] = set()
+    statuses: list[Status] = []
+    for op in evidence.ops:
+        downstream = any(t in tainted for t in op.reads)
+        if op.op in origins or downstream:
+            tainted.add(op.tensor)
+        if op.op in origins:
+            statuses.append("origin")
+        elif op.local is None:
+            statuses.append("unchecked")
+        elif downstream and _shows_error(op):
+            statuses.append("inherited")
+        else:
+            statuses.append("ok")
+    return tuple(statuses)
+
+
+def _shows_error(op: OpEvidence) -> bool:
+    accumulated = op.accumulated
+    if accumulated is None:
+        return False
+    if accumulated.max_lsb is not None:
+        return accumulated.max_lsb > 1.0
+    return accumulated.max_abs > 1e-4 * max(accumulated.reference_max_abs, 1e-6)
+
+
+def _sentence(
+    evidence: Evidence,
+    divergences: tuple[Divergence, ...],
+    statuses: tuple[Status, ...],
+) -> str:
+    if divergences:
+        return _diverged_sentence(evidence, divergences)
+    checked = sum(s != "unchecked" for s in statuses)
+    if not checked:
+        return "no operator could be checked"
+    sentence = f"no operator differs: {checked} of {len(statuses)} operators checked, all within "
+    sentence += f"{_worst_local(evidence)} of the reference on the inputs they had"
+    drift = [o.accumulated.max_lsb for o in evidence.ops if o.accumulated and o.accumulated.max_lsb]
+    if drift and max(drift) > 1.5:
+        sentence += f"; rounding adds up to {number(max(drift))} LSB along the way"
+    return sentence
+
+
+def _worst_local(evidence: Evidence) -> str:
+    steps = [o.local.max_lsb for o in evidence.ops if o.local and o.local.max_lsb is not None]
+    if steps:
+        return f"{number(max(steps))} LSB"
+    shares = [o.local.relative_rmse for o in evidence.ops if o.local]
+    return f"{max(shares, default=0.0):.2g} of the signal"
+
+
+def _diverged_sentence(
+    evidence: Evidence, divergences: tuple[Divergence, ...]
+) -> str:
+    first = divergences[0]
+    name = op_name(first.op, first.kind, first.tensor)
+    sentence = f"{name} is the first to differ: {first.message}"
+    before = [o for o in evidence.ops if o.op < first.op]
+    if before:
+        blind = sum(o.local is None for o in before)
+        within = number(
+            max((o.local.max_lsb for o in before if o.local and o.local.max_lsb), default=0.0)
+        )
+        sentence += f"; the {len(before)} before it are within {within} LSB"
+        sentence += f" ({blind} of them unchecked)" if blind else ""
+    others = sorted({d.op for d in divergences} - {first.op})
+    if others:
+        listed = ", ".join(str(o) for o in others[:8]) + (", ..." if len(others) > 8 else "")
+        sentence += f"; operators that differ by themselves too: {listed}"
+    return sentence

@@ -1,0 +1,65 @@
+"""Thresholds and verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "origin", "inherited", "unchecked"]
+Signal = Literal["parameters", "weights", "nonfinite", "local"]
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How much of an operator's own error arithmetic explains.  None of them is fitted."""
+
+    local_lsb: float = 0.75
+    """Quantized outputs: half a step of rounding, a quarter for fixed-point multipliers."""
+    int16_lsb: float = 8.0
+    """16-bit outputs, whose steps are so small that kernels' approximations span several."""
+    float_relative: float = 1e-4
+    """Float outputs: largest difference over the largest value; float32 sums of thousands of terms
+    in another order."""
+    hybrid_relative: float = 0.02
+    """Float activations with integer weights, which are quantized as they arrive: RMSE over RMS."""
+    saturation: float = 0.001
+    """Share of an output's elements beyond its range that is worth a finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """An operator that does something other than its reference."""
+
+    op: int
+    kind: str
+    tensor: str
+    tensor_index: int
+    signal: Signal
+    message: str
+    """What differs and by how much, as the end of a sentence that names the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something worth telling, with its evidence and what to do."""
+
+    code: str
+    severity: Literal["error", "warning", "info"]
+    op: int | None
+    tensor: str | None
+    message: str
+    evidence: dict[str, object]
+    suggestion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The verdict over a trace."""
+
+    verdict: Literal["clean", "diverged"]
+    sentence: str
+    divergences: tuple[Divergence, ...]
+    """In execution order; the first is the first divergence."""
+    statuses: tuple[Status, ...]
+    """One per operator output of the evidence."""
+    findings: tuple[Finding, ...]

@@ -1,0 +1,113 @@
+"""A trace with its verdict, and its JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.model import Diagnosis, Divergence, Status
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a trace found out."""
+
+    evidence: Evidence
+    diagnosis: Diagnosis
+
+    @property
+    def verdict(self) -> str:
+        """``"clean"`` or ``"diverged"``."""
+        return self.diagnosis.verdict
+
+    @property
+    def first_divergence(self) -> Divergence | None:
+        """The first operator that differs, None when none does."""
+        return self.diagnosis.divergences[0] if self.diagnosis.divergences else None
+
+    @property
+    def origins(self) -> tuple[int, ...]:
+        """Every operator that differs by itself, in execution order."""
+        return tuple(dict.fromkeys(d.op for d in self.diagnosis.divergences))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trace as the documented JSON of format ``tfldbg.trace``."""
+        run, first = self.evidence.run, self.first_divergence
+        ops = zip(self.evidence.ops, self.diagnosis.statuses, strict=True)
+        matched = sum(o.reference is not None for o in self.evidence.ops)
+        return {
+            "format": "tfldbg.trace",
+            "format_version": FORMAT_VERSION,
+            "model": {"path": run.model_path, "sha256": run.model_sha256},
+            "reference": {
+                "kind": run.reference_kind,
+                "path": run.reference_path,
+                "sha256": run.reference_sha256,
+            },
+            "runtime": run.runtime,
+            "signature": run.signature,
+            "samples": run.samples,
+            "data": run.data,
+            "seed": run.seed,
+            "verdict": self.verdict,
+            "sentence": self.diagnosis.sentence,
+            "first_divergence": _divergence(first) if first else None,
+            "origins": list(self.origins),
+            "ops": [_op(evidence, status) for evidence, status in ops],
+            "findings": [asdict(f) for f in self.diagnosis.findings],
+            "coverage": {
+                "ops": len(self.evidence.ops),
+                "matched": matched,
+                "unmatched": len(self.evidence.ops) - matched,
+            },
+            "observer": {
+                "final_outputs_identical": run.observer_identical,
+                "samples": run.observer_samples,
+            },
+            "timing": dict(run.timing),
+            "versions": dict(run.versions),
+        }
+
+
+def _divergence(found: Divergence) -> dict[str, Any]:
+    return {
+        "op": found.op,
+        "kind": found.kind,
+        "tensor": found.tensor,
+        "tensor_index": found.tensor_index,
+        "signal": found.signal,
+        "message": found.message,
+    }
+
+
+def _op(op: OpEvidence, status: Status) -> dict[str, Any]:
+    return {
+        "op": op.op,
+        "kind": op.kind,
+        "tensor": op.name,
+        "tensor_index": op.tensor,
+        "scale": op.scale,
+        "zero_point": op.zero_point,
+        "reference": op.reference,
+        "match_rule": op.match_rule,
+        "unmatched_reason": op.unmatched_reason,
+        "unchecked_reason": op.local_reason,
+        "status": status,
+        "parameters": op.parameters,
+        "expected_parameters": list(op.expected) if op.expected else None,
+        "weights": asdict(op.weights) if op.weights else None,
+        "local": _stats(op.local),
+        "accumulated": _stats(op.accumulated),
+    }
+
+
+def _stats(stats: TensorStats | None) -> dict[str, Any] | None:
+    if stats is None:
+        return None
+    plain = asdict(stats)
+    plain["channel_max_abs"] = list(stats.channel_max_abs)
+    return plain

@@ -1,0 +1,55 @@
+"""The exceptions tfldbg raises.  Only ``tfldbg.cli`` catches them.
+
+A message says what happened, to which object, what was expected and what was found; the hint says
+what to type next.
+"""
+
+from __future__ import annotations
+
+
+class TfldbgError(Exception):
+    """Base of every error that tfldbg raises on purpose.
+
+    Args:
+        message: What happened, to which object, expected and found.
+        hint: What the user can type or change next.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(TfldbgError):
+    """Options that contradict each other or ask for something that does not exist."""
+
+
+class ModelError(TfldbgError):
+    """A .tflite file that cannot be read."""
+
+
+class RewriteError(TfldbgError):
+    """A .tflite file that cannot be rewritten."""
+
+
+class RunError(TfldbgError):
+    """The TFLite runtime refused the model, crashed or gave no answer."""
+
+
+class DataError(TfldbgError):
+    """Input data of a wrong shape, type or content."""
+
+
+class KerasError(TfldbgError):
+    """A Keras model that cannot be loaded or frozen."""
+
+
+class MatchError(TfldbgError):
+    """Two models whose inputs or outputs cannot be brought together."""
+
+
+class CaptureError(TfldbgError):
+    """A recorded run that cannot be written or read."""

@@ -1,0 +1,1 @@
+"""An immutable view of a .tflite file."""

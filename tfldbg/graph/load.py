@@ -1,0 +1,297 @@
+"""Read a .tflite file into a `Graph` without copying its weights."""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from tfldbg.errors import ModelError
+from tfldbg.graph.model import (
+    BufferSpan,
+    Graph,
+    Operator,
+    QuantParams,
+    Signature,
+    Subgraph,
+    Tensor,
+)
+
+_IDENTIFIER = b"TFL3"
+_NOT_TFLITE = "give the .tflite file that the converter wrote"
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a model file.
+
+    Raises:
+        ModelError: The file is missing, is a folder, or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"'{path}' does not exist", hint="check the path; relative paths start here"
+        ) from error
+    except OSError as error:
+        raise ModelError(f"cannot read '{path}': {error.strerror}", hint=_NOT_TFLITE) from error
+
+
+def load_graph(data: bytes | memoryview, name: str = "the model") -> Graph:
+    """Parse a .tflite file.
+
+    Args:
+        data: The file's bytes.  The graph keeps a view of them.
+        name: How error messages call the file.
+
+    Raises:
+        ModelError: The bytes are not a .tflite file, or one that contradicts itself.
+    """
+    view = memoryview(data).toreadonly()
+    if len(view) < 8 or bytes(view[4:8]) != _IDENTIFIER:
+        found = bytes(view[4:8])
+        raise ModelError(
+            f"'{name}' is not a .tflite file: bytes 4 to 8 are {found!r}, expected {_IDENTIFIER!r}",
+            hint=_NOT_TFLITE,
+        )
+    try:
+        graph = _parse(view)
+    except (struct.error, IndexError, ValueError, TypeError, UnicodeDecodeError, KeyError) as error:
+        raise ModelError(
+            f"'{name}' is damaged: {type(error).__name__} while reading its tables ({error})",
+            hint="convert or download the file again",
+        ) from error
+    _check(graph, name)
+    return graph
+
+
+def _parse(view: memoryview) -> Graph:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(view, 0)
+    limit = len(view) // 4
+    buffers = tuple(
+        _buffer(model.Buffers(i), len(view)) for i in range(_count(model.BuffersLength(), limit))
+    )
+    codes = [
+        _operator_code(model.OperatorCodes(i))
+        for i in range(_count(model.OperatorCodesLength(), limit))
+    ]
+    subgraphs = tuple(
+        _subgraph(model.Subgraphs(i), i, codes, buffers, limit)
+        for i in range(_count(model.SubgraphsLength(), limit))
+    )
+    return Graph(
+        data=view,
+        version=model.Version(),
+        description=_text(model.Description()),
+        subgraphs=subgraphs,
+        signatures=tuple(
+            _signature(model.SignatureDefs(i))
+            for i in range(_count(model.SignatureDefsLength(), limit))
+        ),
+        buffers=buffers,
+        metadata=tuple(
+            _text(model.Metadata(i).Name()) for i in range(_count(model.MetadataLength(), limit))
+        ),
+    )
+
+
+def _count(claimed: int, limit: int) -> int:
+    if claimed > limit:
+        raise ValueError(f"a vector claims {claimed} entries, more than the file can hold")
+    return claimed
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode("utf-8", "replace") if value else ""
+
+
+def _buffer(buffer: Any, file_size: int) -> BufferSpan:
+    if buffer.Offset() > 1:
+        start, size = int(buffer.Offset()), int(buffer.Size())
+        external = True
+    elif buffer.DataIsNone():
+        start, size, external = 0, 0, False
+    else:
+        field = buffer._tab.Offset(4)
+        start, size, external = int(buffer._tab.Vector(field)), int(buffer.DataLength()), False
+    if start + size > file_size:
+        raise ValueError(f"a buffer ends at byte {start + size} of a file of {file_size} bytes")
+    return BufferSpan(start, size, external)
+
+
+@functools.cache
+def _enum_names(enum_name: str) -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    enum = getattr(schema, enum_name)
+    return {value: name for name, value in vars(enum).items() if isinstance(value, int)}
+
+
+def _operator_code(code: Any) -> str:
+    # Files older than schema 3a hold the code in the deprecated byte; newer ones use the larger.
+    builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    name = _enum_names("BuiltinOperator").get(builtin, f"UNKNOWN_{builtin}")
+    custom = _text(code.CustomCode())
+    return custom if name == "CUSTOM" and custom else name
+
+
+def _subgraph(
+    source: Any, index: int, codes: list[str], buffers: tuple[BufferSpan, ...], limit: int
+) -> Subgraph:
+    tensors = tuple(
+        _tensor(source.Tensors(i), i, buffers)
+        for i in range(_count(source.TensorsLength(), limit))
+    )
+    operators = tuple(
+        _operator(source.Operators(i), i, codes)
+        for i in range(_count(source.OperatorsLength(), limit))
+    )
+    return Subgraph(
+        index=index,
+        name=_text(source.Name()),
+        tensors=tensors,
+        operators=operators,
+        inputs=_integers(source.InputsAsNumpy),
+        outputs=_integers(source.OutputsAsNumpy),
+    )
+
+
+def _integers(vector: Callable[[], Any]) -> tuple[int, ...]:
+    values = vector()
+    return () if isinstance(values, int) else tuple(int(v) for v in values)
+
+
+def _tensor(source: Any, index: int, buffers: tuple[BufferSpan, ...]) -> Tensor:
+    shape = _integers(source.ShapeAsNumpy)
+    return Tensor(
+        index=index,
+        name=_text(source.Name()),
+        type=_enum_names("TensorType").get(source.Type(), f"UNKNOWN_{source.Type()}"),
+        shape=shape,
+        shape_signature=_integers(source.ShapeSignatureAsNumpy) or shape,
+        quant=_quantization(source.Quantization()),
+        buffer=source.Buffer(),
+        is_variable=bool(source.IsVariable()),
+        has_data=source.Buffer() < len(buffers) and buffers[source.Buffer()].size > 0,
+    )
+
+
+def _frozen(array: Any, dtype: type) -> Any:
+    copy = np.array(array, dtype)
+    copy.setflags(write=False)
+    return copy
+
+
+def _quantization(source: Any) -> QuantParams | None:
+    if source is None:
+        return None
+    block = _blockwise(source)
+    if block is not None:
+        return block
+    if source.ScaleLength() == 0:
+        return None
+    zeros = source.ZeroPointAsNumpy() if source.ZeroPointLength() else np.zeros(1, np.int64)
+    return QuantParams(
+        scale=_frozen(source.ScaleAsNumpy(), np.float32),
+        zero_point=_frozen(zeros, np.int64),
+        axis=source.QuantizedDimension(),
+    )
+
+
+def _blockwise(source: Any) -> QuantParams | None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    if source.DetailsType() != schema.QuantizationDetails.BlockwiseQuantization:
+        return None
+    details = schema.BlockwiseQuantization()
+    table = source.Details()
+    details.Init(table.Bytes, table.Pos)
+    # The scales lie in a tensor of their own (``details.Scales()``), not in this table.
+    return QuantParams(
+        scale=_frozen([], np.float32),
+        zero_point=_frozen([0], np.int64),
+        axis=source.QuantizedDimension(),
+        block_size=int(details.BlockSize()),
+    )
+
+
+def _operator(source: Any, index: int, codes: list[str]) -> Operator:
+    from ai_edge_litert import schema_py_generated as schema
+
+    options = _options(
+        schema.BuiltinOptionsCreator, source.BuiltinOptionsType(), source.BuiltinOptions()
+    ) or _options(
+        schema.BuiltinOptions2Creator, source.BuiltinOptions2Type(), source.BuiltinOptions2()
+    )
+    return Operator(
+        index=index,
+        kind=codes[source.OpcodeIndex()],
+        inputs=_integers(source.InputsAsNumpy),
+        outputs=_integers(source.OutputsAsNumpy),
+        options=MappingProxyType(options),
+        version=0,
+    )
+
+
+_OPTION_ENUMS: Mapping[str, str] = {
+    "fusedActivationFunction": "ActivationFunctionType",
+    "padding": "Padding",
+    "mode": "MirrorPadMode",
+}
+
+
+def _options(create: Callable[[int, Any], Any], kind: int, table: Any) -> dict[str, Any]:
+    unpacked = create(kind, table) if table is not None else None
+    if unpacked is None:
+        return {}
+    options = {}
+    for name, value in vars(unpacked).items():
+        enum = _OPTION_ENUMS.get(name)
+        options[name] = _enum_names(enum).get(value, value) if enum else value
+    return options
+
+
+def _signature(source: Any) -> Signature:
+    return Signature(
+        key=_text(source.SignatureKey()),
+        subgraph=source.SubgraphIndex(),
+        inputs={
+            _text(source.Inputs(i).Name()): source.Inputs(i).TensorIndex()
+            for i in range(source.InputsLength())
+        },
+        outputs={
+            _text(source.Outputs(i).Name()): source.Outputs(i).TensorIndex()
+            for i in range(source.OutputsLength())
+        },
+    )
+
+
+def _check(graph: Graph, name: str) -> None:
+    """Refuse indices that point nowhere, before anything relies on them."""
+    if not graph.subgraphs:
+        raise ModelError(f"'{name}' holds no subgraph", hint=_NOT_TFLITE)
+    for subgraph in graph.subgraphs:
+        count = len(subgraph.tensors)
+        used = [("the subgraph", subgraph.inputs + subgraph.outputs)]
+        used += [(f"operator {op.index} {op.kind}", op.inputs + op.outputs) for op in subgraph.operators]
+        for owner, indices in used:
+            wrong = [i for i in indices if not -1 <= i < count]
+            if wrong:
+                raise ModelError(
+                    f"'{name}' is damaged: {owner} names tensor {wrong[0]}, "
+                    f"but subgraph {subgraph.index} has {count} tensors",
+                    hint="convert or download the file again",
+                )
+    for signature in graph.signatures:
+        if signature.subgraph >= len(graph.subgraphs):
+            raise ModelError(
+                f"'{name}' is damaged: signature '{signature.key}' names subgraph "
+                f"{signature.subgraph} of {len(graph.subgraphs)}"
+            )

@@ -1,0 +1,136 @@
+"""The types of a .tflite file as tfldbg sees it.  All immutable; all indices are the file's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantParams:
+    """How codes of a tensor become real values."""
+
+    scale: NDArray[np.float32]
+    """One per tensor, one per channel along ``axis``, or one per block."""
+    zero_point: NDArray[np.int64]
+    """As many as ``scale``, or one for all."""
+    axis: int = 0
+    """The quantized dimension; means something only when there is more than one scale."""
+    block_size: int | None = None
+    """Elements that share a scale when the quantization is blockwise."""
+
+    @property
+    def per_tensor(self) -> bool:
+        """Whether one scale and one zero point serve the whole tensor."""
+        return self.scale.size == 1 and self.block_size is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """One tensor of a subgraph."""
+
+    index: int
+    name: str
+    type: str
+    """TFLite type name, e.g. ``"INT8"``."""
+    shape: tuple[int, ...]
+    shape_signature: tuple[int, ...]
+    """As ``shape``, with -1 for each dynamic dimension."""
+    quant: QuantParams | None
+    buffer: int
+    is_variable: bool
+    has_data: bool
+    """Whether the file holds the tensor's values: a constant."""
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of ``shape``; 1 for a scalar."""
+        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the tensor is an integer tensor with one scale and zero point."""
+        return self.quant is not None and self.quant.per_tensor and "INT" in self.type
+
+    @property
+    def lsb(self) -> float | None:
+        """One step of the output scale in real units, None for tensors without a single scale."""
+        return float(self.quant.scale[0]) if self.has_codes and self.quant is not None else None
+
+    @property
+    def zero_point(self) -> int | None:
+        """The zero point of a tensor that has a single one."""
+        if self.has_codes and self.quant is not None:
+            return int(self.quant.zero_point[0])
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operator:
+    """One operator of a subgraph, in execution order."""
+
+    index: int
+    kind: str
+    """Builtin operator name, e.g. ``"CONV_2D"``; the custom code for custom operators."""
+    inputs: tuple[int, ...]
+    """Tensor indices; -1 where an optional input is left out."""
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any]
+    version: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subgraph:
+    """One subgraph: its tensors and operators."""
+
+    index: int
+    name: str
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """A named way to call the file."""
+
+    key: str
+    subgraph: int
+    inputs: Mapping[str, int]
+    """Argument name to tensor index."""
+    outputs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BufferSpan:
+    """Where a buffer's bytes lie in the file."""
+
+    start: int
+    size: int
+    external: bool
+    """Whether the bytes lie behind the flatbuffer (``Buffer.offset``) instead of inside it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A whole .tflite file."""
+
+    data: memoryview
+    """The file's bytes, read-only."""
+    version: int
+    description: str
+    subgraphs: tuple[Subgraph, ...]
+    signatures: tuple[Signature, ...]
+    buffers: tuple[BufferSpan, ...]
+    metadata: tuple[str, ...]
+    """Names of the metadata entries."""
+
+    @property
+    def main(self) -> Subgraph:
+        """The subgraph that runs when no signature is asked for."""
+        return self.subgraphs[0]

@@ -1,0 +1,132 @@
+"""Questions about a graph: constants, producers, consumers, chosen signature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import quant
+from tfldbg.errors import UsageError
+from tfldbg.graph.model import Graph, Operator, Signature, Subgraph, Tensor
+
+_NUMPY: dict[str, str] = {
+    "FLOAT32": "float32",
+    "FLOAT16": "float16",
+    "FLOAT64": "float64",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT16": "int16",
+    "UINT16": "uint16",
+    "INT32": "int32",
+    "UINT32": "uint32",
+    "INT64": "int64",
+    "UINT64": "uint64",
+    "BOOL": "bool",
+    "COMPLEX64": "complex64",
+    "COMPLEX128": "complex128",
+}
+
+LAYOUT_KINDS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+"""Operators whose output holds the values of their first input in the same order."""
+
+SAME_SCALE_KINDS = LAYOUT_KINDS | {
+    "AVERAGE_POOL_2D",
+    "BATCH_TO_SPACE_ND",
+    "CONCATENATION",
+    "DEPTH_TO_SPACE",
+    "GATHER",
+    "MAX_POOL_2D",
+    "MAXIMUM",
+    "MINIMUM",
+    "MIRROR_PAD",
+    "PAD",
+    "PADV2",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "SLICE",
+    "SPACE_TO_BATCH_ND",
+    "SPACE_TO_DEPTH",
+    "SPLIT",
+    "STRIDED_SLICE",
+    "TILE",
+    "TRANSPOSE",
+}
+"""Operators whose input and output must share scale and zero point (TFLite 8-bit specification)."""
+
+
+def numpy_type(tensor: Tensor) -> np.dtype[Any] | None:
+    """Return the NumPy type that the runtime hands out for a tensor, None for strings and handles."""
+    name = _NUMPY.get(tensor.type)
+    return np.dtype(name) if name else None
+
+
+def producers(subgraph: Subgraph) -> dict[int, Operator]:
+    """Map each tensor index that an operator writes to that operator."""
+    return {out: op for op in subgraph.operators for out in op.outputs if out >= 0}
+
+
+def consumers(subgraph: Subgraph) -> dict[int, tuple[Operator, ...]]:
+    """Map each tensor index that is read to the operators that read it, in execution order."""
+    found: dict[int, list[Operator]] = {}
+    for op in subgraph.operators:
+        for index in dict.fromkeys(op.inputs):
+            if index >= 0:
+                found.setdefault(index, []).append(op)
+    return {index: tuple(ops) for index, ops in found.items()}
+
+
+def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
+    """Return the inputs of an operator that are computed, not constant."""
+    tensors = (subgraph.tensors[i] for i in op.inputs if i >= 0)
+    return tuple(t for t in tensors if not t.has_data)
+
+
+def constant(graph: Graph, tensor: Tensor) -> NDArray[Any] | None:
+    """Return a constant's codes or values, shaped as the tensor; None where there are none.
+
+    Sub-byte and exotic types, whose bytes are not a NumPy array, return None as well.
+    """
+    dtype = numpy_type(tensor)
+    if dtype is None or not tensor.has_data:
+        return None
+    span = graph.buffers[tensor.buffer]
+    if span.size != tensor.elements * dtype.itemsize:
+        return None
+    raw = np.frombuffer(graph.data[span.start : span.start + span.size], dtype)
+    return raw.reshape(tensor.shape)
+
+
+def real_constant(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | None:
+    """Return a constant in real units (float32), None where it cannot be read as such."""
+    codes = constant(graph, tensor)
+    if codes is None or tensor.quant is None or codes.dtype.kind == "f":
+        return None if codes is None else codes.astype(np.float32)
+    params = tensor.quant
+    if params.block_size is not None:
+        return None
+    return quant.dequantize(codes, params.scale, params.zero_point, params.axis)
+
+
+def choose_signature(graph: Graph, key: str | None) -> tuple[Subgraph, Signature | None]:
+    """Return the subgraph to look at, and its signature where there is one.
+
+    Args:
+        graph: The file.
+        key: A signature's name, or None for the main subgraph.
+
+    Raises:
+        UsageError: There is no signature of that name.
+    """
+    if key is None:
+        main = [s for s in graph.signatures if s.subgraph == 0]
+        return graph.main, main[0] if len(main) == 1 else None
+    for signature in graph.signatures:
+        if signature.key == key:
+            return graph.subgraphs[signature.subgraph], signature
+    names = ", ".join(repr(s.key) for s in graph.signatures) or "none"
+    raise UsageError(
+        f"the model has no signature '{key}'; it has: {names}",
+        hint="choose one with --signature NAME, or leave the option out",
+    )

@@ -1,0 +1,1 @@
+"""Which node of the reference computes which TFLite tensor."""

@@ -1,0 +1,70 @@
+"""Which graph operations a TFLite operator can stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+REFERENCE_OPS: Mapping[str, frozenset[str]] = {
+    "ABS": frozenset({"Abs"}),
+    "ADD": frozenset({"Add", "AddV2", "BiasAdd"}),
+    "ADD_N": frozenset({"AddN"}),
+    "AVERAGE_POOL_2D": frozenset({"AvgPool", "Mean"}),
+    "BATCH_MATMUL": frozenset({"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"}),
+    "CONCATENATION": frozenset({"ConcatV2", "Concat"}),
+    "CONV_2D": frozenset({"Conv2D"}),
+    "CONV_3D": frozenset({"Conv3D"}),
+    "DEPTHWISE_CONV_2D": frozenset({"DepthwiseConv2dNative", "Conv2D"}),
+    "DIV": frozenset({"RealDiv", "Div"}),
+    "ELU": frozenset({"Elu"}),
+    "EXP": frozenset({"Exp"}),
+    "EXPAND_DIMS": frozenset({"ExpandDims", "Reshape"}),
+    "FULLY_CONNECTED": frozenset({"MatMul", "BatchMatMulV2"}),
+    "GATHER": frozenset({"GatherV2", "Gather", "ResourceGather"}),
+    "LEAKY_RELU": frozenset({"LeakyRelu"}),
+    "LOGISTIC": frozenset({"Sigmoid"}),
+    "MAXIMUM": frozenset({"Maximum"}),
+    "MAX_POOL_2D": frozenset({"MaxPool", "Max"}),
+    "MEAN": frozenset({"Mean"}),
+    "MINIMUM": frozenset({"Minimum"}),
+    "MIRROR_PAD": frozenset({"MirrorPad"}),
+    "MUL": frozenset({"Mul"}),
+    "NEG": frozenset({"Neg"}),
+    "PACK": frozenset({"Pack"}),
+    "PAD": frozenset({"Pad", "PadV2"}),
+    "PADV2": frozenset({"PadV2"}),
+    "REDUCE_MAX": frozenset({"Max"}),
+    "RELU": frozenset({"Relu"}),
+    "RELU6": frozenset({"Relu6"}),
+    "RESHAPE": frozenset({"Reshape", "Squeeze", "ExpandDims"}),
+    "RESIZE_BILINEAR": frozenset({"ResizeBilinear"}),
+    "RESIZE_NEAREST_NEIGHBOR": frozenset({"ResizeNearestNeighbor"}),
+    "RSQRT": frozenset({"Rsqrt"}),
+    "SLICE": frozenset({"Slice"}),
+    "SOFTMAX": frozenset({"Softmax"}),
+    "SPLIT": frozenset({"Split"}),
+    "SPLIT_V": frozenset({"SplitV"}),
+    "SQRT": frozenset({"Sqrt"}),
+    "SQUARE": frozenset({"Square"}),
+    "SQUARED_DIFFERENCE": frozenset({"SquaredDifference"}),
+    "SQUEEZE": frozenset({"Squeeze", "Reshape"}),
+    "STRIDED_SLICE": frozenset({"StridedSlice"}),
+    "SUB": frozenset({"Sub"}),
+    "SUM": frozenset({"Sum"}),
+    "TANH": frozenset({"Tanh"}),
+    "TRANSPOSE": frozenset({"Transpose"}),
+    "TRANSPOSE_CONV": frozenset({"Conv2DBackpropInput"}),
+    "UNPACK": frozenset({"Unpack"}),
+}
+"""TFLite operator kind to the TensorFlow operations whose value it can compute."""
+
+PASSED_THROUGH = frozenset({"Identity", "Pad", "PadV2", "SpaceToBatchND", "Reshape", "Squeeze"})
+"""Operations that the converter may fold into the operator behind them."""
+
+HANDED_ON = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CAST"})
+"""Operators whose output holds the values of their input, in the same order."""
+
+REQUANTIZING = frozenset({"QUANTIZE", "DEQUANTIZE"})
+"""Operators that change how values are stored and have no node of their own."""
+
+SEVERAL_OUTPUTS = frozenset({"Split", "SplitV", "Unpack", "TopKV2"})
+"""Operations with more than one output, in the order of the TFLite operator's outputs."""

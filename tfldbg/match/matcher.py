@@ -1,0 +1,290 @@
+"""Match every activation of a TFLite subgraph to a node of the reference, or say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from tfldbg.graph.model import Operator, Signature, Subgraph, Tensor
+from tfldbg.graph.query import activation_inputs, producers
+from tfldbg.match.kinds import (
+    HANDED_ON,
+    PASSED_THROUGH,
+    REFERENCE_OPS,
+    REQUANTIZING,
+    SEVERAL_OUTPUTS,
+)
+from tfldbg.match.model import Match, Matching, Unmatched
+from tfldbg.match.names import NameIndex
+from tfldbg.match.ports import pair_outputs
+from tfldbg.match.settle import Settler, same_parameters
+from tfldbg.reference.evaluate import Frozen
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
+
+Agreement = Callable[[int, Sequence[str]], str | None]
+"""Given a tensor and candidate nodes, the one whose values agree best, None when none does."""
+
+
+def match(
+    subgraph: Subgraph,
+    signature: Signature | None,
+    frozen: Frozen,
+    inputs: tuple[int, ...],
+    agreement: Agreement | None = None,
+) -> Matching:
+    """Match every computed tensor of ``subgraph``.
+
+    Args:
+        subgraph: The TFLite side.
+        signature: Its signature, for the names of the outputs.
+        frozen: The reference.
+        inputs: For each TFLite input the number of the reference input.
+        agreement: Decides between several candidates of the right parameters and shape.
+
+    Returns:
+        A match or a reason for every input and every operator output that is not a constant.
+    """
+    matcher = _Matcher(subgraph, frozen, agreement)
+    matcher.match_inputs(inputs)
+    matcher.match_operators()
+    matcher.match_outputs(pair_outputs(subgraph, signature, frozen))
+    matcher.carry_back()
+    matcher.drop_shared_anchors()
+    return Matching(dict(matcher.matches), matcher.reasons(), inputs)
+
+
+class _Matcher:
+    def __init__(self, subgraph: Subgraph, frozen: Frozen, agreement: Agreement | None) -> None:
+        self._subgraph = subgraph
+        self._frozen = frozen
+        self._graph = frozen.graph
+        self._agreement = agreement
+        self._producers = producers(subgraph)
+        index = NameIndex(frozen.graph, (t.name for t in subgraph.tensors))
+        self._mentioned = {
+            out: index.nodes(subgraph.tensors[out].name)
+            for op in subgraph.operators
+            for out in op.outputs
+            if out >= 0
+        }
+        self._settler = Settler(frozen.graph, subgraph)
+        self._refused: dict[int, str] = {}
+        self.matches: dict[int, Match] = {}
+
+    def match_inputs(self, inputs: tuple[int, ...]) -> None:
+        for index, number in zip(self._subgraph.inputs, inputs, strict=True):
+            tensor = self._subgraph.tensors[index]
+            settled = self._settler.settle(tensor, None, self._graph.inputs[number], "input")
+            self.matches[index] = settled
+
+    def match_operators(self) -> None:
+        """Match the outputs in execution order, so that the inputs of each operator are known."""
+        for op in self._subgraph.operators:
+            if op.kind in HANDED_ON and self._carry_forward(op):
+                continue
+            given = activation_inputs(self._subgraph, op)
+            known = bool(given) and all(t.index in self.matches for t in given)
+            for index in (i for i in op.outputs[:1] if i >= 0):
+                tensor = self._subgraph.tensors[index]
+                if known and self._match_by_structure(op, tensor, given):
+                    continue
+                if op.kind not in REQUANTIZING:
+                    self._match_by_name(op, tensor)
+            self._match_other_outputs(op)
+
+    def _match_other_outputs(self, op: Operator) -> None:
+        """Give the second and later outputs the ports of the node that the first one matched."""
+        first = self.matches.get(op.outputs[0]) if op.outputs else None
+        if first is None or self._graph.nodes[node_of(first.raw)].op not in SEVERAL_OUTPUTS:
+            return
+        for port, index in enumerate(op.outputs[1:], 1):
+            name = f"{first.raw}:{port}"
+            self.matches[index] = replace(
+                first, tensor=index, node=name, raw=name, chain=(name,), parameters="none"
+            )
+
+    def _match_by_name(self, op: Operator, tensor: Tensor) -> None:
+        """Match to the most downstream node named: the order of the parts of a name says nothing."""
+        mentioned = self._mentioned[tensor.index]
+        if not mentioned:
+            return
+        fitting = [n for n in mentioned if self._fits(tensor, n)]
+        if not fitting:
+            node = self._graph.nodes[mentioned[-1]]
+            self._refused[tensor.index] = (
+                f"its name leads to '{node.name}', which has {node.elements} elements a sample "
+                f"where the tensor has {tensor.elements}"
+            )
+            return
+        anchor = max(fitting, key=lambda n: self._graph.order[n])
+        self.matches[tensor.index] = self._settler.settle(tensor, op, anchor, "name")
+
+    def _fits(self, tensor: Tensor, name: str) -> bool:
+        """Whether a tensor can hold one sample of a node, as far as the shapes are known."""
+        elements = self._graph.nodes[name].elements
+        return elements is None or (elements > 0 and tensor.elements % elements == 0)
+
+    def match_outputs(self, outputs: dict[int, str]) -> None:
+        for index, node in outputs.items():
+            op = self._producers.get(index)
+            if index not in self.matches and op is not None and op.kind not in REQUANTIZING:
+                self._accept_output(self._subgraph.tensors[index], op, node)
+
+    def _accept_output(self, tensor: Tensor, op: Operator, node: str) -> None:
+        """Match the last tensor to the value before its fake-quant nodes, then settle as usual."""
+        anchor = node
+        while self._graph.nodes[anchor].op in FAKE_QUANT_OPS | IDENTITY_OPS:
+            anchor = self._graph.nodes[anchor].sources[0]
+        if self._fits(tensor, anchor):
+            self.matches[tensor.index] = self._settler.settle(tensor, op, anchor, "output")
+
+    def _carry_forward(self, op: Operator) -> bool:
+        known = self.matches.get(op.inputs[0]) if op.inputs else None
+        if known is None or not op.outputs or op.outputs[0] < 0:
+            return False
+        self._hand_on(known, self._subgraph.tensors[op.outputs[0]])
+        return True
+
+    def carry_back(self) -> None:
+        """Give the inputs of value-preserving operators the matches of their outputs."""
+        for op in reversed(self._subgraph.operators):
+            if op.kind not in HANDED_ON or not op.inputs or op.outputs[0] not in self.matches:
+                continue
+            given = self._subgraph.tensors[op.inputs[0]]
+            if given.index not in self.matches and not given.has_data:
+                self._hand_on(self.matches[op.outputs[0]], given)
+
+    def _hand_on(self, known: Match, tensor: Tensor) -> None:
+        """Give ``tensor`` the match of the tensor that holds the same values."""
+        carried = replace(
+            known, tensor=tensor.index, rule="carried", parameters="none", expected=None
+        )
+        found = [carried]
+        if tensor.lsb is not None and any(self._fake_quants(known.chain)):
+            found = [
+                replace(carried, node=name, raw=raw, parameters="equal", expected=expected)
+                for name, raw, expected in self._fake_quants(known.chain, tensor.type)
+                if same_parameters(tensor, expected)
+            ] or [replace(carried, parameters="differ", expected=known.expected)]
+        self.matches[tensor.index] = found[0]
+
+    def _fake_quants(
+        self, chain: Sequence[str], type_name: str = "INT8"
+    ) -> list[tuple[str, str, tuple[float, int]]]:
+        """Return name, input and parameters of the fake-quant nodes in a chain."""
+        nodes = [self._graph.nodes[node_of(name)] for name in chain]
+        return [
+            (n.name, n.inputs[0], n.fake_quant.parameters(type_name))
+            for n in nodes
+            if n.fake_quant is not None
+        ]
+
+    def _match_by_structure(self, op: Operator, tensor: Tensor, given: Sequence[Tensor]) -> bool:
+        """Match to a node of the right operation that reads exactly the operator's inputs.
+
+        Names choose between several; then quantization parameters; then the values.  Names alone
+        mislead: the converter merges equal constants and joins the names of all their users.
+        """
+        settled = [
+            self._settler.settle(tensor, op, name, "structure", 0.9)
+            for name in self._following(op, given)
+            if self._fits(tensor, name)
+        ]
+        mentioned = frozenset(self._mentioned[tensor.index])
+        votes = [len(mentioned & frozenset((*m.group, *m.chain))) for m in settled]
+        most = max(votes, default=0)
+        best = [m for m, v in zip(settled, votes, strict=True) if v == most]
+        equal = [m for m in best if m.parameters == "equal"]
+        best = equal or best
+        if len(best) == 1:
+            named = replace(best[0], rule="name", confidence=1.0)
+            self.matches[tensor.index] = named if most else best[0]
+            return True
+        return bool(best) and self._match_by_values(tensor, best)
+
+    def _match_by_values(self, tensor: Tensor, candidates: Sequence[Match]) -> bool:
+        if self._agreement is None:
+            return False
+        chosen = self._agreement(tensor.index, [m.raw for m in candidates])
+        for one in candidates:
+            if one.raw == chosen:
+                self.matches[tensor.index] = replace(one, rule="agreement", confidence=0.7)
+                return True
+        return False
+
+    def _following(self, op: Operator, given: Sequence[Tensor]) -> list[str]:
+        """Return the nodes of the right operation that read exactly the given values."""
+        wanted = REFERENCE_OPS.get(op.kind, frozenset())
+        chains = [frozenset(self.matches[t.index].chain) for t in given]
+        known = frozenset().union(*chains)
+        found: dict[str, None] = {}
+        stack = [user for name in known for user in self._graph.users(name)]
+        seen: set[str] = set()
+        while stack:
+            name = stack.pop()
+            if name in seen or name not in self._graph.computed:
+                continue
+            seen.add(name)
+            node = self._graph.nodes[name]
+            if node.op in wanted and self._reads(name, chains):
+                found[name] = None
+            elif node.op in PASSED_THROUGH | FAKE_QUANT_OPS:
+                stack += self._graph.users(name)
+        return sorted(found, key=lambda n: self._graph.order[n])
+
+    def _reads(self, name: str, chains: Sequence[frozenset[str]]) -> bool:
+        """Whether the computed sources of a node are the given values, each of them read."""
+        through = PASSED_THROUGH | FAKE_QUANT_OPS
+        known = frozenset().union(*chains)
+        reached: set[str] = set()
+        for source in self._graph.computed_sources(name):
+            current = source
+            while current not in known and self._graph.nodes[current].op in through:
+                current = self._graph.computed_sources(current)[0]
+            if current not in known:
+                return False
+            reached.add(current)
+        return all(reached & chain for chain in chains)
+
+    def drop_shared_anchors(self) -> None:
+        """Where an operator and the one that reads it share an anchor, keep only the last.
+
+        A batch norm that the converter could not fold is such a pair: both names mention it.
+        """
+        for op in self._subgraph.operators:
+            if op.kind in HANDED_ON:
+                continue
+            for out in op.outputs:
+                mine = self.matches.get(out)
+                if mine is None:
+                    continue
+                for given in activation_inputs(self._subgraph, op):
+                    theirs = self.matches.get(given.index)
+                    if theirs is not None and theirs.raw == mine.raw:
+                        del self.matches[given.index]
+                        self._refused[given.index] = (
+                            f"'{mine.raw}' is computed by this operator and operator {op.index} "
+                            f"{op.kind} together, and only the last of them holds its value"
+                        )
+
+    def reasons(self) -> dict[int, Unmatched]:
+        """Say why each remaining tensor has no counterpart."""
+        found = {}
+        for op in self._subgraph.operators:
+            for index in op.outputs:
+                if index >= 0 and index not in self.matches:
+                    found[index] = Unmatched(index, self._reason(op, index))
+        return found
+
+    def _reason(self, op: Operator, index: int) -> str:
+        if index in self._refused:
+            return self._refused[index]
+        given = activation_inputs(self._subgraph, op)
+        name = self._subgraph.tensors[index].name
+        missing = [str(t.index) for t in given if t.index not in self.matches]
+        if not given:
+            return "it is computed from constants only"
+        said = f"no node of the reference is called '{name}'" if name else "it has no name"
+        if missing:
+            return f"{said}, and its input tensor {', '.join(missing)} is unmatched too"
+        return f"{said}, and several nodes or none could follow its inputs"

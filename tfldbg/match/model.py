@@ -1,0 +1,49 @@
+"""What the matcher finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One TFLite tensor and the reference node that computes the same value."""
+
+    tensor: int
+    node: str
+    """The value the tensor stands for: the fake-quant node with the tensor's own parameters where
+    there is one, else the same as ``raw``."""
+    raw: str
+    """The value before it is fake-quantized."""
+    group: tuple[str, ...]
+    """From the node that was found first to ``raw``: what the converter folded into one operator."""
+    chain: tuple[str, ...]
+    """Every node that may be replaced by the tensor's value when a reader of it is looked at."""
+    rule: str
+    """Which rule made the match."""
+    confidence: float
+    """1 for names and carried matches, less where the structure or the numbers decided."""
+    parameters: str
+    """``equal``, ``differ``, ``bypassed`` (the converter drops a fake-quant before CONCATENATION) or
+    ``none`` (the reference quantizes nothing here)."""
+    expected: tuple[float, int] | None = None
+    """Scale and zero point of the reference's fake-quant, where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """A TFLite tensor without a counterpart, and why."""
+
+    tensor: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """The outcome for every activation of a subgraph."""
+
+    matches: Mapping[int, Match]
+    unmatched: Mapping[int, Unmatched]
+    inputs: tuple[int, ...]
+    """For each input of the subgraph, the number of the reference input that feeds it."""

@@ -1,0 +1,56 @@
+"""From the name of a TFLite tensor to the reference nodes it mentions.
+
+The converter joins the names of the graph nodes that an operator replaces with ``;``.  Parts can be
+empty, and the order of the parts says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tfldbg.reference.graphdef import RefGraph
+
+_CALL = "StatefulPartitionedCall/"
+
+
+class NameIndex:
+    """Looks up node names for the tensor names of one file.
+
+    Args:
+        graph: The reference.
+        tensor_names: Every tensor name of the file, constants included.
+    """
+
+    def __init__(self, graph: RefGraph, tensor_names: Iterable[str]) -> None:
+        self._graph = graph
+        self._tensor_names = frozenset(tensor_names)
+        self._by_tail: dict[str, list[str]] = {}
+        for name in graph.computed:
+            self._by_tail.setdefault(_tail(name), []).append(name)
+
+    def nodes(self, tensor_name: str) -> tuple[str, ...]:
+        """Return the computed reference nodes that a tensor name mentions."""
+        found = (self._node(part) for part in self._plain(tensor_name).split(";"))
+        return tuple(dict.fromkeys(node for node in found if node is not None))
+
+    def _plain(self, name: str) -> str:
+        """Strip the digits that the exporter appends to a name that is already taken."""
+        stripped = name.rstrip("0123456789")
+        for end in range(len(stripped), len(name)):
+            if name[:end] in self._tensor_names:
+                return name[:end]
+        return name
+
+    def _node(self, part: str) -> str | None:
+        name = part.strip().split(":")[0]
+        while name.startswith(_CALL):
+            name = name.removeprefix(_CALL)
+        if name in self._graph.computed:
+            return name
+        same_tail = self._by_tail.get(_tail(name), []) if "/" in name else []
+        return same_tail[0] if len(same_tail) == 1 else None
+
+
+def _tail(name: str) -> str:
+    """Return a node's name without its first component, the name of the model."""
+    return name.partition("/")[2] or name

@@ -1,0 +1,175 @@
+"""From the node that a name or the structure points at to the nodes that a tensor stands for."""
+
+from __future__ import annotations
+
+from tfldbg.graph.model import Operator, Subgraph, Tensor
+from tfldbg.graph.query import activation_inputs, consumers
+from tfldbg.match.kinds import REFERENCE_OPS
+from tfldbg.match.model import Match
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph
+
+_FUSED_INTO = frozenset(
+    {
+        "CONV_2D",
+        "CONV_3D",
+        "DEPTHWISE_CONV_2D",
+        "FULLY_CONNECTED",
+        "TRANSPOSE_CONV",
+        "ADD",
+        "SUB",
+        "MUL",
+        "DIV",
+        "AVERAGE_POOL_2D",
+        "MAX_POOL_2D",
+        "CONCATENATION",
+        "L2_NORMALIZATION",
+        "BATCH_MATMUL",
+    }
+)
+"""Operators into which the converter folds what follows: bias, batch norm, activation."""
+
+_WEIGHTED = frozenset(
+    {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+)
+_ACTIVATIONS = frozenset({"Relu", "Relu6", "Tanh", "Sign"})
+_AFFINE = frozenset(
+    {"BiasAdd", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "Add", "AddV2", "Sub", "Mul"}
+)
+_RESHAPES = frozenset({"Reshape", "Squeeze", "ExpandDims"})
+_SCALE_TOLERANCE = 1e-5
+
+
+def same_parameters(tensor: Tensor, expected: tuple[float, int]) -> bool:
+    """Whether a tensor's scale and zero point are the expected ones, float rounding aside.
+
+    The converter computes the scale in double precision, fake-quant in single: they agree to a few
+    times 2**-24.
+    """
+    scale, zero_point = expected
+    return (
+        tensor.lsb is not None
+        and abs(tensor.lsb - scale) <= _SCALE_TOLERANCE * scale
+        and tensor.zero_point == zero_point
+    )
+
+
+class Settler:
+    """Walks down from an anchor node.
+
+    Args:
+        graph: The reference.
+        subgraph: The TFLite side.
+    """
+
+    def __init__(self, graph: RefGraph, subgraph: Subgraph) -> None:
+        self._graph = graph
+        self._subgraph = subgraph
+        self._readers = consumers(subgraph)
+        self._concatenated = _concatenated(subgraph)
+
+    def settle(
+        self, tensor: Tensor, op: Operator | None, anchor: str, rule: str, confidence: float = 1.0
+    ) -> Match:
+        """Find the value before and after fake-quantization that ``tensor`` stands for.
+
+        Args:
+            tensor: The TFLite tensor.
+            op: The operator that writes it, None for an input of the model.
+            anchor: The node to start from.
+            rule: The rule that found the anchor.
+            confidence: How sure that rule is.
+        """
+        fused = [anchor]
+        while (following := self._fused_after(tensor, op, fused[-1])) is not None:
+            fused.append(following)
+        raw = fused[-1]
+        copies = self._copies(raw)
+        quants = [name for name in copies if self._graph.nodes[name].op in FAKE_QUANT_OPS]
+        parameters, node, expected = "none", raw, None
+        if tensor.lsb is not None and quants:
+            parameters, node, expected = self._choose(tensor, raw, quants)
+        before = self._before(node) if node != raw else raw
+        return Match(
+            tensor=tensor.index,
+            node=node,
+            raw=before,
+            group=tuple(fused),
+            chain=tuple(dict.fromkeys((node, before, raw, *copies))),
+            rule=rule,
+            confidence=confidence,
+            parameters=parameters,
+            expected=expected,
+        )
+
+    def _fused_after(self, tensor: Tensor, op: Operator | None, name: str) -> str | None:
+        """Return the one node after ``name`` that the converter folds into ``op``."""
+        if op is None or op.kind not in _FUSED_INTO:
+            return None
+        users = [user for user in self._graph.users(name) if user in self._graph.computed]
+        if len(users) != 1 or self._computed_by_reader(tensor, users[0]):
+            return None
+        user = self._graph.nodes[users[0]]
+        if user.op in _ACTIVATIONS:
+            return user.name
+        if op.kind not in _WEIGHTED or len(self._graph.computed_sources(user.name)) != 1:
+            return None
+        reshapes = user.op in _RESHAPES and user.elements == self._graph.nodes[name].elements
+        return user.name if user.op in _AFFINE or reshapes else None
+
+    def _computed_by_reader(self, tensor: Tensor, name: str) -> bool:
+        """Whether an operator that reads ``tensor`` alone computes the node ``name`` itself."""
+        operation = self._graph.nodes[name].op
+        if operation.startswith("FusedBatchNorm"):
+            operation = "Mul"
+        return any(
+            operation in REFERENCE_OPS.get(reader.kind, ())
+            for reader in self._readers.get(tensor.index, ())
+            if len(activation_inputs(self._subgraph, reader)) == 1
+        )
+
+    def _copies(self, name: str) -> list[str]:
+        """Return every node that hands on the value of ``name``, fake-quantized or not."""
+        found: list[str] = []
+        stack = [name]
+        while stack:
+            for user in self._graph.users(stack.pop()):
+                node = self._graph.nodes[user]
+                if node.op not in IDENTITY_OPS | FAKE_QUANT_OPS or user in found:
+                    continue
+                found.append(user)
+                stack.append(user)
+        return sorted(found, key=lambda n: self._graph.order[n])
+
+    def _choose(
+        self, tensor: Tensor, raw: str, quants: list[str]
+    ) -> tuple[str, str, tuple[float, int] | None]:
+        known = []
+        for name in quants:
+            fake_quant = self._graph.nodes[name].fake_quant
+            if fake_quant is not None:
+                known.append((name, fake_quant.parameters(tensor.type)))
+        for name, expected in known:
+            if same_parameters(tensor, expected):
+                return "equal", name, expected
+        if not known:
+            return "none", raw, None
+        joined = self._concatenated.get(tensor.index)
+        if joined is not None and same_parameters(tensor, joined):
+            return "bypassed", raw, known[0][1]
+        return "differ", raw, known[0][1]
+
+    def _before(self, node: str) -> str:
+        """Return what a fake-quant node quantizes."""
+        return self._graph.nodes[node].inputs[0]
+
+
+def _concatenated(subgraph: Subgraph) -> dict[int, tuple[float, int]]:
+    """Map each input of a CONCATENATION to the scale and zero point of its output."""
+    found: dict[int, tuple[float, int]] = {}
+    for op in subgraph.operators:
+        out = subgraph.tensors[op.outputs[0]] if op.outputs else None
+        if op.kind != "CONCATENATION" or out is None or out.lsb is None:
+            continue
+        for index in op.inputs:
+            found[index] = (out.lsb, out.zero_point or 0)
+    return found

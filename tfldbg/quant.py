@@ -1,0 +1,127 @@
+"""Quantization arithmetic: scale and zero point, min/max, nudging.  NumPy only.
+
+Everything rests on ``real = (code - zero_point) * scale`` (TFLite 8-bit quantization
+specification).  Codes are what the file stores, real values what the network means.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BITS = {"INT2": 2, "INT4": 4, "UINT4": 4, "INT8": 8, "UINT8": 8, "INT16": 16, "INT32": 32}
+
+
+class Nudged(NamedTuple):
+    """A fake-quant range moved so that zero is a code."""
+
+    scale: float
+    zero_point: int
+    """Counted from the lowest code, 0 (or 1 with a narrow range) to 2**bits - 1."""
+    minimum: float
+    maximum: float
+
+
+def code_range(type_name: str) -> tuple[int, int]:
+    """Return the lowest and highest code of an integer tensor type such as ``"INT8"``."""
+    bits = _BITS[type_name]
+    if type_name.startswith("U"):
+        return 0, 2**bits - 1
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def real_range(type_name: str, scale: float, zero_point: int) -> tuple[float, float]:
+    """Return the lowest and highest real value that a quantized tensor can represent."""
+    low, high = code_range(type_name)
+    return (low - zero_point) * scale, (high - zero_point) * scale
+
+
+def quantize(
+    real: NDArray[Any], scale: float, zero_point: int, type_name: str = "INT8"
+) -> NDArray[Any]:
+    """Quantize real values with correct rounding and saturation.
+
+    Ties go away from zero, as in TFLite's QUANTIZE kernel (``TfLiteRound``).  A plain cast
+    truncates instead: 125.99 becomes 125.
+
+    Args:
+        real: Any shape, real units, finite.
+        scale: Real units per code.
+        zero_point: The code that means 0.0.
+        type_name: TFLite type of the codes.
+
+    Returns:
+        Codes of the same shape, in the NumPy type of ``type_name`` (int8 for sub-byte types).
+    """
+    low, high = code_range(type_name)
+    steps = np.asarray(real, np.float64) / scale
+    rounded = np.copysign(np.floor(np.abs(steps) + 0.5), steps)
+    dtype = {"INT4": "int8", "INT2": "int8", "UINT4": "uint8"}.get(type_name, type_name.lower())
+    return np.clip(rounded + zero_point, low, high).astype(dtype)
+
+
+def dequantize(
+    codes: NDArray[Any],
+    scale: NDArray[Any] | float,
+    zero_point: NDArray[Any] | int,
+    axis: int | None = None,
+) -> NDArray[np.float32]:
+    """Return ``(codes - zero_point) * scale`` in float32, per tensor or along ``axis``.
+
+    Args:
+        codes: Any shape, integer codes.
+        scale: One scale, or one per entry of ``axis``.
+        zero_point: One zero point, or one per entry of ``axis``.
+        axis: The quantized dimension when there is more than one scale.
+    """
+    scales = np.asarray(scale, np.float32).reshape(-1)
+    zeros = np.asarray(zero_point, np.int64).reshape(-1)
+    if axis is not None and scales.size > 1:
+        shape = [1] * codes.ndim
+        shape[axis] = -1
+        scales, zeros = scales.reshape(shape), zeros.reshape(shape)
+    elif scales.size == 1:
+        scales, zeros = scales[0], zeros[0]
+    if codes.dtype.itemsize <= 2:  # the difference is exact in float32, and half as much memory
+        real: NDArray[np.float32] = codes.astype(np.float32)
+        real -= zeros.astype(np.float32)
+        real *= scales
+        return real
+    centred = codes.astype(np.int64) - zeros
+    wide: NDArray[np.float32] = centred.astype(np.float32) * scales
+    return wide
+
+
+def nudge(minimum: float, maximum: float, bits: int = 8, narrow_range: bool = False) -> Nudged:
+    """Move a fake-quant range so that zero is exactly a code.
+
+    The arithmetic of ``FakeQuantWithMinMaxVars`` (TensorFlow, fake_quant_ops_functor.h ``Nudge``),
+    in float32 as there, so that a tie in the zero point falls to the same side.
+
+    Args:
+        minimum: Lower end of the trained range, real units.
+        maximum: Upper end of the trained range, real units.
+        bits: Number of bits, 2 to 16.
+        narrow_range: Whether the lowest code is left out, as for weights.
+    """
+    lowest, highest = np.float32(1 if narrow_range else 0), np.float32(2**bits - 1)
+    low, high = np.float32(minimum), np.float32(maximum)
+    scale = (high - low) / (highest - lowest)
+    if not scale > 0:
+        return Nudged(0.0, int(lowest), 0.0, 0.0)
+    zero = lowest - low / scale
+    if zero < lowest:
+        point = lowest
+    elif zero > highest:
+        point = highest
+    else:
+        point = np.float32(math.floor(float(zero) + 0.5))
+    return Nudged(
+        float(scale),
+        int(point),
+        float((lowest - point) * scale),
+        float((highest - point) * scale),
+    )

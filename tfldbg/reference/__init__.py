@@ -1,0 +1,1 @@
+"""What a .tflite is compared with."""

@@ -1,0 +1,229 @@
+"""Evaluate the frozen reference: free-running nodes and single operators on given inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.errors import KerasError
+from tfldbg.reference.graphdef import RefGraph, node_of
+from tfldbg.reference.quiet import quiet
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frozen:
+    """A reference model whose every node can be fetched."""
+
+    graph_def: Any
+    """A ``tensorflow.GraphDef`` without variables."""
+    graph: RefGraph
+    input_names: tuple[str, ...]
+    """What the Keras model calls its inputs, in the order of ``graph.inputs``."""
+    input_shapes: tuple[tuple[int | None, ...], ...]
+    input_dtypes: tuple[str, ...]
+    output_names: tuple[str, ...]
+    batch: int | None
+    """The only batch size that the model takes, None when any will do."""
+    framework: str
+    """Which loader made it, with its version."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """One reference operator cut out of its graph."""
+
+    key: int
+    """Whatever the caller names the result by."""
+    output: str
+    """The tensor to compute, ``name`` or ``name:port``."""
+    cuts: Mapping[str, int]
+    """Tensor (``name`` or ``name:port``) to the key of the values that replace it."""
+    constants: Mapping[str, Floats] = field(default_factory=dict)
+    """Tensor name to the values to use in its place."""
+
+
+def open_ends(graph: RefGraph, segment: Segment) -> frozenset[str]:
+    """Return the model inputs that a segment reaches without meeting a cut; empty means closed."""
+    reached: set[str] = set()
+    found: set[str] = set()
+    stack = [segment.output]
+    while stack:
+        tensor = stack.pop()
+        name = node_of(tensor)
+        if name in reached or tensor in segment.cuts or name not in graph.computed:
+            continue
+        reached.add(name)
+        if name in graph.inputs:
+            found.add(name)
+        stack += graph.nodes[name].inputs
+    return frozenset(found)
+
+
+class Evaluator:
+    """One TensorFlow session that computes every asked-for tensor in one batched call.
+
+    Args:
+        frozen: The reference model.
+        fetches: Tensors of the free-running model, ``name`` or ``name:port``.
+        segments: Operators to compute from given inputs; all must be closed.
+
+    Raises:
+        KerasError: TensorFlow refuses the graph.
+    """
+
+    def __init__(
+        self, frozen: Frozen, fetches: Sequence[str], segments: Sequence[Segment]
+    ) -> None:
+        with quiet():
+            import tensorflow as tf
+
+            definition, local_names, taps = _with_segments(frozen, segments)
+            graph = tf.Graph()
+            try:
+                with graph.as_default():
+                    tf.import_graph_def(definition, name="")
+            except (ValueError, tf.errors.OpError) as error:
+                raise KerasError(f"TensorFlow refuses the reference graph: {error}") from error
+            self._session = tf.compat.v1.Session(graph=graph)
+        self._graph = graph
+        self._frozen = frozen
+        self._taps = taps
+        self._fetches = [_port(name) for name in fetches]
+        self._local = [_port(name) for name in local_names]
+        self._tap_shapes = {
+            key: graph.get_tensor_by_name(_port(node)).shape for key, node in taps.items()
+        }
+
+    @property
+    def tap_keys(self) -> tuple[int, ...]:
+        """Keys of the values that `run` wants."""
+        return tuple(self._taps)
+
+    def run(
+        self, inputs: Sequence[NDArray[Any]] | None, taps: Mapping[int, Floats]
+    ) -> tuple[list[Floats], list[Floats]]:
+        """Compute one batch.
+
+        Args:
+            inputs: One array (n, ...) per model input, real units; None when nothing that is asked
+                for depends on them.
+            taps: Values (n, ...) in real units for every key of `tap_keys`.
+
+        Returns:
+            The free-running tensors in the order of ``fetches``, and the segments' outputs in the
+            order of ``segments``; first axis n.
+
+        Raises:
+            KerasError: TensorFlow cannot compute the batch.
+        """
+        import tensorflow as tf
+
+        feeds = {} if inputs is None else self._input_feeds(inputs)
+        for key, shape in self._tap_shapes.items():
+            feeds[f"{_tap_name(key)}:0"] = _shaped(taps[key], _dimensions(shape))
+        try:
+            with quiet():
+                values = self._session.run(self._fetches + self._local, feeds)
+        except (ValueError, tf.errors.OpError) as error:
+            first = str(error).splitlines()[0]
+            raise KerasError(f"the reference model cannot compute the data: {first}") from error
+        return values[: len(self._fetches)], values[len(self._fetches) :]
+
+    def _input_feeds(self, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        frozen = self._frozen
+        shaped = map(_shaped, inputs, frozen.input_shapes)
+        named = zip(frozen.graph.inputs, shaped, frozen.input_dtypes, strict=True)
+        return {_port(name): array.astype(dtype) for name, array, dtype in named}
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session.close()
+
+
+def _port(name: str) -> str:
+    return name if ":" in name else f"{name}:0"
+
+
+def _tap_name(key: int) -> str:
+    return f"tfldbg_tap_{key}"
+
+
+def _dimensions(shape: Any) -> tuple[int | None, ...] | None:
+    return None if shape.rank is None else tuple(shape.as_list())
+
+
+def _shaped(array: NDArray[Any], shape: tuple[int | None, ...] | None) -> NDArray[Any]:
+    """Give an array (n, ...) the shape that the reference expects, the first axis left open."""
+    if shape is None or len(shape) == 0:
+        return array
+    rest = shape[1:]
+    if None in rest:
+        return array
+    return array.reshape((-1, *rest))  # type: ignore[arg-type]
+
+
+def _with_segments(
+    frozen: Frozen, segments: Sequence[Segment]
+) -> tuple[Any, list[str], dict[int, str]]:
+    """Append a copy of each segment to the graph, its cuts replaced by placeholders.
+
+    Returns:
+        The graph, the name of each segment's output, and for each placeholder the key of its values
+        with the reference tensor it stands for.
+    """
+    import tensorflow as tf
+
+    definition = tf.compat.v1.GraphDef()
+    definition.CopyFrom(frozen.graph_def)
+    protos = {node.name: node for node in frozen.graph_def.node}
+    taps: dict[int, str] = {}
+    names: list[str] = []
+    for number, segment in enumerate(segments):
+        for tensor, key in segment.cuts.items():
+            taps.setdefault(key, tensor)
+        names.append(_copy_segment(definition, protos, frozen.graph, segment, number))
+    for key in taps:
+        placeholder = definition.node.add(name=_tap_name(key), op="Placeholder")
+        placeholder.attr["dtype"].type = tf.float32.as_datatype_enum
+    return definition, names, taps
+
+
+def _copy_segment(
+    definition: Any, protos: Mapping[str, Any], graph: RefGraph, segment: Segment, number: int
+) -> str:
+    prefix = f"tfldbg_op_{number}/"
+
+    def renamed(tensor: str) -> str:
+        if tensor in segment.cuts:
+            return _tap_name(segment.cuts[tensor])
+        if tensor in segment.constants:
+            return f"{prefix}{node_of(tensor)}"
+        return f"{prefix}{tensor}" if node_of(tensor) in graph.computed else tensor
+
+    import tensorflow as tf
+
+    for tensor, values in segment.constants.items():
+        node = definition.node.add(name=f"{prefix}{node_of(tensor)}", op="Const")
+        node.attr["dtype"].type = tf.float32.as_datatype_enum
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values, tf.float32))
+    done: set[str] = set()
+    stack = [segment.output]
+    while stack:
+        tensor = stack.pop()
+        name = node_of(tensor)
+        if name in done or tensor in segment.cuts or name not in graph.computed:
+            continue
+        done.add(name)
+        copy = definition.node.add()
+        copy.CopyFrom(protos[name])
+        copy.name = f"{prefix}{name}"
+        del copy.input[:]
+        copy.input.extend(renamed(i) for i in graph.nodes[name].inputs)
+        stack += graph.nodes[name].inputs
+    return renamed(segment.output)

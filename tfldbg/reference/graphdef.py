@@ -1,0 +1,184 @@
+"""A plain view of a frozen reference graph: nodes, edges and fake-quant parameters, no TensorFlow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tfldbg import quant
+
+FAKE_QUANT_OPS = frozenset(
+    {"FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVarsPerChannel"}
+)
+IDENTITY_OPS = frozenset({"Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient"})
+
+
+@dataclass(frozen=True, slots=True)
+class FakeQuant:
+    """The range of a per-tensor fake-quant node, as it was trained."""
+
+    minimum: float
+    maximum: float
+    bits: int
+    narrow_range: bool
+
+    def parameters(self, type_name: str) -> tuple[float, int]:
+        """Return the scale and zero point that a tensor of ``type_name`` must have."""
+        nudged = quant.nudge(self.minimum, self.maximum, self.bits, self.narrow_range)
+        return nudged.scale, nudged.zero_point + quant.code_range(type_name)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RefNode:
+    """One node of the reference graph."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    """Data inputs as ``name`` or ``name:port``; control inputs left out."""
+    fake_quant: FakeQuant | None = None
+    shape: tuple[int | None, ...] | None = None
+    """Static shape of the first output, the first axis being the batch; None when unknown."""
+
+    transposed: bool = False
+    """Whether a MatMul reads its second input transposed."""
+
+    @property
+    def elements(self) -> int | None:
+        """Elements per sample, None when the shape leaves them open."""
+        if self.shape is None or None in self.shape[1:]:
+            return None
+        return math.prod(d or 1 for d in self.shape[1:])
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the nodes that feed this one."""
+        return tuple(node_of(i) for i in self.inputs)
+
+
+class RefGraph:
+    """The nodes of a frozen graph with the questions the matcher asks.
+
+    Args:
+        nodes: Every node, in any order.
+        inputs: Names of the placeholder nodes, in the order in which the model takes them.
+        outputs: Names of the output nodes, in the model's order.
+    """
+
+    def __init__(
+        self, nodes: Iterable[RefNode], inputs: tuple[str, ...], outputs: tuple[str, ...]
+    ) -> None:
+        self.nodes: Mapping[str, RefNode] = {node.name: node for node in nodes}
+        self.inputs = inputs
+        self.outputs = outputs
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[str, ...]]:
+        """Map each node name to the names of the nodes that read it."""
+        found: dict[str, dict[str, None]] = {}
+        for node in self.nodes.values():
+            for source in node.sources:
+                found.setdefault(source, {})[node.name] = None
+        return {name: tuple(users) for name, users in found.items()}
+
+    @cached_property
+    def order(self) -> Mapping[str, int]:
+        """Map each node name to its place in a topological order."""
+        placed: dict[str, int] = {}
+        for root in self.nodes:
+            stack = [(root, False)]
+            while stack:
+                name, ready = stack.pop()
+                if name in placed:
+                    continue
+                if ready:
+                    placed[name] = len(placed)
+                    continue
+                stack.append((name, True))
+                node = self.nodes.get(name)
+                sources = node.sources if node else ()
+                stack += [(s, False) for s in reversed(sources) if s not in placed]
+        return placed
+
+    @cached_property
+    def computed(self) -> frozenset[str]:
+        """Names of the nodes that depend on a model input; all others are constant."""
+        reached = set(self.inputs)
+        for name in sorted(self.nodes, key=lambda n: self.order[n]):
+            if any(source in reached for source in self.nodes[name].sources):
+                reached.add(name)
+        return frozenset(reached)
+
+    def computed_sources(self, name: str) -> tuple[str, ...]:
+        """Return the nodes that feed ``name`` and are not constant."""
+        return tuple(s for s in self.nodes[name].sources if s in self.computed)
+
+    def users(self, name: str) -> tuple[str, ...]:
+        """Return the nodes that read ``name``."""
+        return self.consumers.get(name, ())
+
+
+def node_of(tensor_name: str) -> str:
+    """Return the node's name of a tensor name such as ``"split:1"``."""
+    return tensor_name.split(":")[0]
+
+
+def view(
+    graph_def: Any,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    shapes: Mapping[str, tuple[int | None, ...] | None],
+) -> RefGraph:
+    """Build the view of a frozen ``GraphDef``.
+
+    Args:
+        graph_def: A ``tensorflow.GraphDef`` in which every variable is a constant.
+        inputs: Names of the placeholder nodes in order.
+        outputs: Names of the output nodes in order.
+        shapes: Static shape of each node's first output, None where it is unknown.
+    """
+    protos = {node.name: node for node in graph_def.node}
+    nodes = (_node(proto, protos, shapes.get(proto.name)) for proto in graph_def.node)
+    return RefGraph(nodes, inputs, outputs)
+
+
+def _node(
+    proto: Any, protos: Mapping[str, Any], shape: tuple[int | None, ...] | None
+) -> RefNode:
+    inputs = tuple(i.removesuffix(":0") for i in proto.input if not i.startswith("^"))
+    return RefNode(
+        name=proto.name,
+        op=proto.op,
+        inputs=inputs,
+        fake_quant=_fake_quant(proto, protos),
+        shape=shape,
+        transposed=proto.op == "MatMul" and bool(proto.attr["transpose_b"].b),
+    )
+
+
+def _fake_quant(proto: Any, protos: Mapping[str, Any]) -> FakeQuant | None:
+    if proto.op == "FakeQuantWithMinMaxArgs":
+        low, high = proto.attr["min"].f, proto.attr["max"].f
+    elif proto.op == "FakeQuantWithMinMaxVars":
+        ends = [_scalar(protos, name) for name in proto.input[1:3]]
+        if ends[0] is None or ends[1] is None:
+            return None
+        low, high = ends[0], ends[1]
+    else:
+        return None
+    return FakeQuant(low, high, int(proto.attr["num_bits"].i), bool(proto.attr["narrow_range"].b))
+
+
+def _scalar(protos: Mapping[str, Any], name: str) -> float | None:
+    proto = protos.get(node_of(name))
+    while proto is not None and proto.op in IDENTITY_OPS:
+        proto = protos.get(node_of(proto.input[0]))
+    if proto is None or proto.op != "Const":
+        return None
+    from tensorflow import make_ndarray
+
+    value = make_ndarray(proto.attr["value"].tensor)
+    return float(value) if value.size == 1 else None

@@ -1,0 +1,317 @@
+"""Load a Keras model or a SavedModel and freeze it.  TensorFlow is imported here, and only here."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tfldbg.errors import KerasError
+from tfldbg.reference.evaluate import Frozen
+from tfldbg.reference.graphdef import node_of, view
+from tfldbg.reference.quiet import quiet
+
+_HINT = "give the .h5, .keras or SavedModel folder that the .tflite was converted from"
+
+
+def load_frozen(source: Path | Any, *, unsafe: bool = False, signature: str | None = None) -> Frozen:
+    """Load a reference model and freeze it so that every node can be fetched.
+
+    Args:
+        source: A ``.h5``, ``.keras`` or SavedModel path, or a live tf_keras or Keras 3 model.
+        unsafe: Allow files that carry Python code (Lambda layers).
+        signature: Which signature of a SavedModel.
+
+    Raises:
+        KerasError: The file is missing, is of another format, carries code, or does not load.
+    """
+    if not isinstance(source, Path):
+        return _freeze_model(source)
+    if source.is_dir() and (source / "saved_model.pb").exists():
+        return _freeze_saved_model(source, signature)
+    if source.suffix in (".h5", ".hdf5"):
+        return _freeze_model(_load(source, _h5_config(source), unsafe))
+    if source.suffix == ".keras":
+        return _freeze_model(_load(source, _zip_config(source), unsafe))
+    if not source.exists():
+        raise KerasError(f"the Keras model '{source}' does not exist", hint=_HINT)
+    raise KerasError(f"'{source}' is no Keras model: its name ends in '{source.suffix}'", hint=_HINT)
+
+
+class _Config:
+    """What a Keras file says about itself before any of it is executed."""
+
+    def __init__(self, text: str, version: str) -> None:
+        self.text = text
+        self.version = version
+        self.quantized = "QuantizeWrapper" in text or "QuantizeLayer" in text
+
+    @property
+    def keras3(self) -> bool:
+        return self.version.startswith("3")
+
+    def lambda_layers(self) -> list[str]:
+        """Names of the layers that hold serialized Python code."""
+        found: list[str] = []
+        stack = [json.loads(self.text)]
+        while stack:
+            item = stack.pop()
+            if isinstance(item, dict):
+                if item.get("class_name") == "Lambda":
+                    found.append(str(item.get("config", {}).get("name", "?")))
+                stack += item.values()
+            elif isinstance(item, list):
+                stack += item
+        return sorted(found)
+
+
+def _h5_config(path: Path) -> _Config:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            config = file.attrs.get("model_config")
+            version = file.attrs.get("keras_version", "2")
+    except FileNotFoundError as error:
+        raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
+    except OSError as error:
+        raise KerasError(f"'{path}' is no HDF5 file: {error}", hint=_HINT) from error
+    if config is None:
+        raise KerasError(
+            f"'{path}' holds no model, only weights or other data",
+            hint="save the whole model with model.save(...), not save_weights(...)",
+        )
+    return _Config(_text(config), _text(version))
+
+
+def _zip_config(path: Path) -> _Config:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            metadata = json.loads(archive.read("metadata.json"))
+            return _Config(archive.read("config.json").decode(), str(metadata["keras_version"]))
+    except FileNotFoundError as error:
+        raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise KerasError(f"'{path}' is no .keras archive: {error}", hint=_HINT) from error
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _load(path: Path, config: _Config, unsafe: bool) -> Any:
+    layers = config.lambda_layers()
+    if layers and not unsafe:
+        raise KerasError(
+            f"'{path}' carries Python code in its Lambda layers ({', '.join(layers)}), "
+            "and loading it would run that code",
+            hint="add --unsafe if you trust the file",
+        )
+    loader = _load_keras3 if config.keras3 else _load_tf_keras
+    try:
+        with quiet():
+            return loader(path, config, unsafe)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise KerasError(
+            f"'{path}' (saved by Keras {config.version}) does not load: {first[:300]}",
+            hint="custom layers can be given through Python: tfldbg.trace(model, keras=live_model)",
+        ) from error
+
+
+def _load_keras3(path: Path, config: _Config, unsafe: bool) -> Any:
+    import keras
+
+    return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+
+
+def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
+    import tf_keras
+
+    if not config.quantized:
+        return tf_keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+    import tensorflow_model_optimization as tfmot
+
+    with tfmot.quantization.keras.quantize_scope():
+        if path.suffix == ".keras":
+            return _load_quantized_archive(path, tf_keras, unsafe)
+        return tf_keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+
+
+def _load_quantized_archive(path: Path, tf_keras: Any, unsafe: bool) -> Any:
+    """Load a ``.keras`` file of a ``quantize_model``, which tf_keras cannot load by itself.
+
+    The file's ``build_config`` makes each wrapper build its layer's variables a second time, and the
+    stored variables start with entries that the wrapper no longer has; without the one, and reading
+    only the last of the other, the outputs equal those of the ``.h5``.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="tfldbg-") as folder:
+        repaired = Path(folder) / path.name
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(repaired, "w") as new:
+            for entry in old.namelist():
+                content = old.read(entry)
+                if entry == "config.json":
+                    content = json.dumps(_without_build_config(json.loads(content))).encode()
+                new.writestr(entry, content)
+        with _lenient_wrappers():
+            return tf_keras.models.load_model(repaired, compile=False, safe_mode=not unsafe)
+
+
+def _without_build_config(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {k: _without_build_config(v) for k, v in item.items() if k != "build_config"}
+    if isinstance(item, list):
+        return [_without_build_config(v) for v in item]
+    return item
+
+
+@contextmanager
+def _lenient_wrappers() -> Iterator[None]:
+    from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
+
+    def load_last(self: Any, store: Any) -> None:
+        variables = self._trainable_weights + self._non_trainable_weights
+        stored = [store[key] for key in sorted(store.keys(), key=int)]
+        for variable, value in zip(variables, stored[-len(variables) :], strict=False):
+            variable.assign(value)
+
+    wrapper = quantize_wrapper.QuantizeWrapperV2
+    own = vars(wrapper).get("load_own_variables")
+    wrapper.load_own_variables = load_last
+    try:
+        yield
+    finally:
+        if own is None:
+            del wrapper.load_own_variables
+        else:
+            wrapper.load_own_variables = own
+
+
+def _freeze_model(model: Any) -> Frozen:
+    if not getattr(model, "inputs", None):
+        raise KerasError(
+            f"the {type(model).__name__} has no known inputs",
+            hint="build it first, for example by calling it once on a batch",
+        )
+    with quiet():
+        import tensorflow as tf
+
+        inputs = list(model.inputs)
+        names = [_input_name(model, i, x) for i, x in enumerate(inputs)]
+        many = isinstance(getattr(model, "input", None), (list, tuple)) or len(inputs) > 1
+        argument: Callable[[Sequence[Any]], Any] = list if many else (lambda given: given[0])
+        if isinstance(getattr(model, "input", None), dict):
+            argument = lambda given: dict(zip(model.input, given, strict=True))  # noqa: E731
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def forward(*given: Any) -> Any:
+            return model(argument(given), training=False)
+
+        concrete, batch = _traced(forward, inputs, names)
+        outputs = [str(n) for n in getattr(model, "output_names", [])]
+        return _freeze(concrete, names, outputs, batch, _framework(model))
+
+
+def _input_name(model: Any, index: int, tensor: Any) -> str:
+    names = getattr(model, "input_names", None)
+    return str(names[index]) if names and index < len(names) else str(tensor.name).split(":")[0]
+
+
+def _traced(forward: Any, inputs: Sequence[Any], names: Sequence[str]) -> tuple[Any, int | None]:
+    """Trace with a free batch size, or with the model's own where it allows no other."""
+    import tensorflow as tf
+
+    def specs(batch: int | None) -> list[Any]:
+        return [
+            tf.TensorSpec((batch, *x.shape[1:]), x.dtype, name=_identifier(n))
+            for x, n in zip(inputs, names, strict=True)
+        ]
+
+    try:
+        return forward.get_concrete_function(*specs(None)), None
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        own = inputs[0].shape[0]
+        if own is None:
+            raise KerasError(f"the Keras model cannot be traced: {error}") from error
+        return forward.get_concrete_function(*specs(int(own))), int(own)
+
+
+def _identifier(name: str) -> str:
+    return "".join(c if c.isalnum() or c == "_" else "_" for c in name) or "input"
+
+
+def _framework(model: Any) -> str:
+    import keras
+    import tf_keras
+
+    if isinstance(model, tf_keras.Model):
+        return f"tf_keras {tf_keras.__version__}"
+    return f"keras {keras.__version__}"
+
+
+def _freeze_saved_model(path: Path, signature: str | None) -> Frozen:
+    with quiet():
+        import tensorflow as tf
+
+        try:
+            loaded = tf.saved_model.load(str(path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise KerasError(f"'{path}' is no SavedModel: {error}", hint=_HINT) from error
+        signatures = loaded.signatures
+        key = signature or ("serving_default" if "serving_default" in signatures else None)
+        if key is None or key not in signatures:
+            names = ", ".join(signatures) or "none"
+            raise KerasError(
+                f"'{path}' has no signature '{key or 'serving_default'}'; it has: {names}",
+                hint="choose one with --signature NAME",
+            )
+        concrete = signatures[key]
+        names = list(concrete.structured_input_signature[1])
+        specs = concrete.structured_input_signature[1]
+        order = {spec.name: name for name, spec in specs.items()}
+        names = [order.get(node_of(t.name), node_of(t.name)) for t in _user_inputs(concrete)]
+        outputs = list(concrete.structured_outputs)
+        return _freeze(concrete, names, outputs, None, f"SavedModel, TensorFlow {tf.__version__}")
+
+
+def _user_inputs(concrete: Any) -> list[Any]:
+    return [t for t in concrete.inputs if t.dtype.name != "resource"]
+
+
+def _freeze(
+    concrete: Any, names: Sequence[str], outputs: Sequence[str], batch: int | None, framework: str
+) -> Frozen:
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    frozen = convert_variables_to_constants_v2(concrete)
+    definition = frozen.graph.as_graph_def()
+    placeholders = _user_inputs(frozen)
+    graph = view(
+        definition,
+        tuple(node_of(t.name) for t in placeholders),
+        tuple(t.name.removesuffix(":0") for t in frozen.outputs),
+        {op.name: _static_shape(op) for op in frozen.graph.get_operations()},
+    )
+    return Frozen(
+        graph_def=definition,
+        graph=graph,
+        input_names=tuple(names),
+        input_shapes=tuple(tuple(t.shape.as_list()) for t in placeholders),
+        input_dtypes=tuple(t.dtype.name for t in placeholders),
+        output_names=tuple(outputs) if len(outputs) == len(frozen.outputs) else graph.outputs,
+        batch=batch,
+        framework=framework,
+    )
+
+
+def _static_shape(operation: Any) -> tuple[int | None, ...] | None:
+    if not operation.outputs or operation.outputs[0].shape.rank is None:
+        return None
+    return tuple(operation.outputs[0].shape.as_list())

@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: changes to a .tflite file that keep its arithmetic."""

@@ -1,0 +1,79 @@
+"""Make every operator output of a subgraph an output of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.rewrite.flatbuffer import replace_outputs
+
+_HANDLES = frozenset({"RESOURCE", "VARIANT"})
+_FOLDED_WHEN_CONSTANT = frozenset({"DEQUANTIZE", "DENSIFY"})
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An operator output that cannot be read, and why."""
+
+    tensor: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A rewritten model."""
+
+    model_bytes: bytes
+    subgraph: int
+    taps: tuple[int, ...]
+    """Indices of the operator outputs that can be read, in execution order."""
+    skipped: tuple[Skipped, ...]
+    original_outputs: tuple[int, ...]
+
+
+def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
+    """Append every operator output of ``subgraph`` to its outputs.
+
+    The weights, the order of the operators and the existing outputs stay as they are, so the
+    runtime partitions and computes the same program.
+
+    Raises:
+        RewriteError: The subgraph has no list of outputs.
+    """
+    taps: list[int] = []
+    skipped: list[Skipped] = []
+    for op in subgraph.operators:
+        for index in op.outputs:
+            if index < 0:
+                continue
+            tensor = subgraph.tensors[index]
+            reason = unreadable(subgraph, op, tensor)
+            if reason:
+                skipped.append(Skipped(index, reason))
+            else:
+                taps.append(index)
+    taps = list(dict.fromkeys(taps))
+    known = set(subgraph.outputs)
+    outputs = subgraph.outputs + tuple(t for t in taps if t not in known)
+    return Exposed(
+        model_bytes=replace_outputs(graph.data, subgraph.index, outputs),
+        subgraph=subgraph.index,
+        taps=tuple(taps),
+        skipped=tuple(skipped),
+        original_outputs=subgraph.outputs,
+    )
+
+
+def unreadable(subgraph: Subgraph, op: Operator, tensor: Tensor) -> str | None:
+    """Say why an operator's output cannot be read, or None when it can."""
+    if tensor.type in _HANDLES:
+        return f"{tensor.type} tensors are handles without values"
+    if tensor.type == "STRING":
+        return "STRING tensors hold no numbers"
+    if 0 in tensor.shape:
+        return f"the shape {list(tensor.shape)} has no elements"
+    if op.kind in _FOLDED_WHEN_CONSTANT and all(
+        subgraph.tensors[i].has_data for i in op.inputs if i >= 0
+    ):
+        return f"{op.kind} of a constant: the runtime folds it and never writes this buffer"
+    return None

@@ -1,0 +1,89 @@
+"""Byte patches of a .tflite flatbuffer: no table is rebuilt, no weight is touched.
+
+A flatbuffer table finds a vector through an unsigned offset that points forward.  A new vector can
+therefore be written behind the flatbuffer and the one offset repointed; everything else stays where
+it was.  Bytes behind the flatbuffer (``Buffer.offset``, ``Operator.large_custom_options_offset``)
+are addressed from the start of the file, so those absolute offsets move with them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from tfldbg.errors import RewriteError
+
+_ALIGNMENT = 64
+_OUTPUTS_FIELD = 8  # vtable offsets of the fields, from schema.fbs: 4 + 2 * field id
+_OPERATORS_FIELD = 10
+_BUFFER_OFFSET_FIELD = 6
+_LARGE_OPTIONS_FIELD = 22
+
+
+def replace_outputs(
+    data: bytes | memoryview,
+    subgraph: int,
+    outputs: Sequence[int],
+    operator_count: int | None = None,
+) -> bytes:
+    """Give a subgraph other outputs and, if asked, fewer operators.
+
+    Args:
+        data: A .tflite file that has been read successfully before.
+        subgraph: Which subgraph.
+        outputs: Tensor indices, the complete new list.
+        operator_count: Keep only the first so many operators; None keeps all.
+
+    Returns:
+        The bytes of the changed file.
+
+    Raises:
+        RewriteError: The subgraph's table holds no list of outputs to replace.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(data, 0)
+    table = model.Subgraphs(subgraph)._tab
+    outputs_field = table.Offset(_OUTPUTS_FIELD)
+    if outputs_field == 0:
+        raise RewriteError(
+            f"subgraph {subgraph} has no list of outputs, so nothing can be exposed in it",
+            hint="convert the model again with at least one output",
+        )
+    absolute = _absolute_offsets(model)
+    end = min((value for _, value in absolute), default=len(data))
+    vector = struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs)
+    start = -(-end // _ALIGNMENT) * _ALIGNMENT if not absolute else end
+    head = bytearray(data[:end]) + bytes(start - end)
+    inserted = vector + bytes(-len(vector) % _ALIGNMENT)
+
+    position = table.Pos + outputs_field
+    struct.pack_into("<I", head, position, start - position)
+    if operator_count is not None:
+        operators = table.Pos + table.Offset(_OPERATORS_FIELD)
+        length_at = operators + struct.unpack_from("<I", head, operators)[0]
+        struct.pack_into("<I", head, length_at, operator_count)
+    for field, value in absolute:
+        struct.pack_into("<Q", head, field, value + len(inserted))
+    return b"".join((head, inserted, data[end:]))
+
+
+def _absolute_offsets(model: Any) -> list[tuple[int, int]]:
+    """Return (position, value) of every field that counts from the start of the file."""
+    tables = [(model.Buffers(i)._tab, _BUFFER_OFFSET_FIELD) for i in range(model.BuffersLength())]
+    for s in range(model.SubgraphsLength()):
+        subgraph = model.Subgraphs(s)
+        tables += [
+            (subgraph.Operators(i)._tab, _LARGE_OPTIONS_FIELD)
+            for i in range(subgraph.OperatorsLength())
+        ]
+    found = []
+    for table, field in tables:
+        relative = table.Offset(field)
+        if relative:
+            position = table.Pos + relative
+            value = struct.unpack_from("<Q", table.Bytes, position)[0]
+            if value > 1:
+                found.append((position, value))
+    return found

@@ -1,0 +1,1 @@
+"""Input data, and the TFLite runtime in a child process."""

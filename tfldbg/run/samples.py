@@ -1,0 +1,311 @@
+"""Input data: from files, arrays or a seed to the arrays that both models take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import quant
+from tfldbg.errors import DataError
+from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
+from tfldbg.graph.query import consumers, numpy_type, real_constant
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InputSpec:
+    """One input of the model and every name it goes by."""
+
+    tensor: Tensor
+    names: tuple[str, ...]
+    """Signature argument, tensor name, and the tensor name's plain form."""
+
+    @property
+    def label(self) -> str:
+        """The name that messages use."""
+        return self.names[0]
+
+    def describe(self) -> str:
+        """Name, type and shape, as an error message shows what was expected."""
+        kind = self.tensor.type.lower()
+        codes = " codes, or float real values" if self.tensor.has_codes else ""
+        shape = ", ".join(str(d) if d >= 0 else "?" for d in _sample_shape(self.tensor))
+        return f"'{self.label}': (samples, {shape}) {kind}{codes}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Samples for every input: codes for TFLite, real units for the reference."""
+
+    specs: tuple[InputSpec, ...]
+    arrays: tuple[NDArray[Any], ...]
+    """Per input (N, ...): codes in the tensor's type, or real units in float32."""
+    source: str
+    """The path given, ``"arrays"``, or ``"random"``."""
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return len(self.arrays[0]) if self.arrays else 1
+
+    def codes(self, index: int) -> list[NDArray[Any]]:
+        """Return what the TFLite inputs take for one sample: own type, own shape."""
+        return [
+            _as_input(spec.tensor, array[index])
+            for spec, array in zip(self.specs, self.arrays, strict=True)
+        ]
+
+    def real(self, start: int, stop: int) -> list[NDArray[Any]]:
+        """Return samples ``start`` to ``stop`` of every input in real units: (n, ...)."""
+        return [
+            _as_real(spec.tensor, array[start:stop])
+            for spec, array in zip(self.specs, self.arrays, strict=True)
+        ]
+
+
+def input_specs(subgraph: Subgraph, signature: Signature | None) -> tuple[InputSpec, ...]:
+    """Describe the inputs of a subgraph, with the signature's argument names first."""
+    arguments = {i: name for name, i in signature.inputs.items()} if signature else {}
+    specs = []
+    for index in subgraph.inputs:
+        tensor = subgraph.tensors[index]
+        plain = tensor.name.split(":")[0].removeprefix("serving_default_")
+        names = dict.fromkeys((arguments.get(index, plain), plain, tensor.name))
+        specs.append(InputSpec(tensor, tuple(n for n in names if n) or (f"input {index}",)))
+    return tuple(specs)
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Read ``.npz``, ``.npy``, ``.h5`` or a folder of ``.npy`` into named arrays.
+
+    Raises:
+        DataError: The path is missing or holds something else.
+    """
+    try:
+        if path.is_dir():
+            return {f.stem: _load_npy(f) for f in sorted(path.glob("*.npy"))}
+        if path.suffix == ".npy":
+            return {path.stem: _load_npy(path)}
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        if path.suffix in (".h5", ".hdf5"):
+            return _load_hdf5(path)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"the data '{path}' does not exist", hint="check the path given with --data"
+        ) from error
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"cannot read the data '{path}': {error}",
+            hint="save it with numpy.savez(path, **{input_name: array})",
+        ) from error
+    raise DataError(
+        f"'{path}' is no data file: expected .npz, .npy, .h5 or a folder of .npy",
+        hint="save it with numpy.savez('data.npz', x=array)",
+    )
+
+
+def _load_npy(path: Path) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _load_hdf5(path: Path) -> Arrays:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {
+            key: np.asarray(value)
+            for key, value in file.items()
+            if isinstance(value, h5py.Dataset) and value.dtype.kind in "biuf"
+        }
+
+
+def choose(
+    specs: tuple[InputSpec, ...],
+    arrays: Arrays,
+    source: str,
+    *,
+    limit: int | None,
+    mapping: Mapping[str, str],
+) -> Samples:
+    """Give every input its array, checked and cut to ``limit`` samples.
+
+    Args:
+        specs: The inputs of the model.
+        arrays: Named arrays, first axis samples.
+        source: Where they come from, for messages and reports.
+        limit: How many samples to keep at most, None for all.
+        mapping: Input name to array name, where the names differ.
+
+    Raises:
+        DataError: An input has no array, or one of a wrong shape, type or content.
+    """
+    chosen = [_array_for(spec, specs, arrays, source, mapping) for spec in specs]
+    counts = {len(array) for array in chosen}
+    if len(counts) > 1:
+        sizes = ", ".join(f"'{s.label}' {len(a)}" for s, a in zip(specs, chosen, strict=True))
+        raise DataError(
+            f"the inputs in '{source}' hold different numbers of samples: {sizes}",
+            hint="give every input the same first axis",
+        )
+    if counts == {0}:
+        raise DataError(f"'{source}' holds no samples", hint="give at least one sample")
+    kept = [np.asarray(array[:limit]) for array in chosen]
+    return Samples(
+        specs,
+        tuple(_checked(s, a, source) for s, a in zip(specs, kept, strict=True)),
+        source,
+    )
+
+
+def _array_for(
+    spec: InputSpec,
+    specs: tuple[InputSpec, ...],
+    arrays: Arrays,
+    source: str,
+    mapping: Mapping[str, str],
+) -> NDArray[Any]:
+    wanted = [mapping[name] for name in spec.names if name in mapping]
+    for name in (*wanted, *spec.names):
+        if name in arrays:
+            return arrays[name]
+    fitting = [key for key, array in arrays.items() if _fits(spec.tensor, array)]
+    if not wanted and len(fitting) == 1 and (len(specs) == 1 or len(arrays) == len(specs)):
+        return arrays[fitting[0]]
+    if not wanted and len(arrays) == 1 and len(specs) == 1:
+        return next(iter(arrays.values()))
+    held = "; ".join(f"'{k}' {a.shape} {a.dtype}" for k, a in arrays.items()) or "nothing"
+    raise DataError(
+        f"no array in '{source}' for input {spec.describe()}; found {held}",
+        hint=f"name the array '{spec.label}', or say --input '{spec.label}=KEY'",
+    )
+
+
+def _sample_shape(tensor: Tensor) -> tuple[int, ...]:
+    """Shape of one sample: the tensor's, without a leading batch of one or of unknown size."""
+    signature = tensor.shape_signature
+    return signature[1:] if tensor.shape[:1] == (1,) else signature
+
+
+def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
+    """Whether one sample has the tensor's shape, dimensions of one aside."""
+    expected = [d for d in _sample_shape(tensor) if d != 1]
+    found = [d for d in array.shape[1:] if d != 1]
+    return (
+        array.dtype.kind in "biuf"
+        and array.ndim > 0
+        and len(expected) == len(found)
+        and all(e in (-1, f) for e, f in zip(expected, found, strict=True))
+    )
+
+
+def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
+    if not _fits(spec.tensor, array):
+        raise DataError(
+            f"the data '{source}' does not fit input {spec.describe()}; "
+            f"found {array.shape} {array.dtype}",
+            hint="the first axis counts samples, the others must be the input's",
+        )
+    dtype = numpy_type(spec.tensor)
+    if dtype is None:
+        raise DataError(
+            f"input {spec.describe()} takes no numbers, so no data can be given to it",
+            hint="trace another signature with --signature NAME",
+        )
+    if array.dtype.kind == "f":
+        _refuse_nonfinite(spec, array, source)
+        if spec.tensor.has_codes or dtype.kind == "f":
+            return array.astype(np.float32)
+    elif array.dtype == dtype or dtype.kind == "f" or not spec.tensor.has_codes:
+        return array.astype(dtype)
+    raise DataError(
+        f"the data '{source}' is {array.dtype}, but input {spec.describe()}",
+        hint=f"give float data in real units, or {dtype} data as codes",
+    )
+
+
+def _refuse_nonfinite(spec: InputSpec, array: NDArray[Any], source: str) -> None:
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise DataError(
+            f"the data '{source}' holds {int(bad.sum())} NaN or infinite values for input "
+            f"'{spec.label}', the first in sample {where[0]} at {list(where[1:])}",
+            hint="clean the data: no model can be judged on inputs that are not numbers",
+        )
+
+
+def _as_input(tensor: Tensor, sample: NDArray[Any]) -> NDArray[Any]:
+    shape = tensor.shape
+    if sample.size != tensor.elements:
+        shape = (1, *sample.shape) if len(shape) == sample.ndim + 1 else sample.shape
+    if tensor.has_codes and sample.dtype.kind == "f" and tensor.quant is not None:
+        sample = quant.quantize(
+            sample, float(tensor.quant.scale[0]), int(tensor.quant.zero_point[0]), tensor.type
+        )
+    dtype = numpy_type(tensor)
+    return np.ascontiguousarray(sample, dtype).reshape(shape)
+
+
+def _as_real(tensor: Tensor, batch: NDArray[Any]) -> NDArray[Any]:
+    if tensor.has_codes and batch.dtype.kind != "f" and tensor.quant is not None:
+        return quant.dequantize(batch, tensor.quant.scale, tensor.quant.zero_point)
+    return batch
+
+
+def random_samples(
+    graph: Graph, subgraph: Subgraph, specs: tuple[InputSpec, ...], *, count: int, seed: int
+) -> Samples:
+    """Draw seeded random samples that fit each input's range.
+
+    Quantized inputs get codes over their whole range.  Float inputs that are quantized first get
+    the range of that QUANTIZE operator, other float inputs a standard normal.  Integers that index
+    a table stay inside it; other integers are 0 or 1.
+    """
+    generator = np.random.default_rng(seed)
+    arrays = tuple(_random(graph, subgraph, s.tensor, count, generator) for s in specs)
+    return Samples(specs, arrays, "random")
+
+
+def _random(
+    graph: Graph, subgraph: Subgraph, tensor: Tensor, count: int, generator: np.random.Generator
+) -> NDArray[Any]:
+    dtype = numpy_type(tensor)
+    if dtype is None:
+        raise DataError(f"input '{tensor.name}' is {tensor.type}: no random numbers fit it")
+    shape = (count, *(tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape))
+    if dtype.kind == "f":
+        low, high = _float_range(subgraph, tensor)
+        drawn = generator.normal(size=shape) if low == high else generator.uniform(low, high, shape)
+        return drawn.astype(np.float32)
+    if dtype.kind == "b":
+        return generator.integers(0, 2, shape).astype(bool)
+    low_code, high_code = (0, _table_rows(graph, subgraph, tensor) - 1)
+    if tensor.has_codes:
+        low_code, high_code = quant.code_range(tensor.type)
+    return generator.integers(low_code, high_code + 1, shape).astype(dtype)
+
+
+def _float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
+    for op in consumers(subgraph).get(tensor.index, ()):
+        out = subgraph.tensors[op.outputs[0]]
+        if op.kind == "QUANTIZE" and out.lsb is not None and out.zero_point is not None:
+            return quant.real_range(out.type, out.lsb, out.zero_point)
+    return 0.0, 0.0
+
+
+def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
+    for op in consumers(subgraph).get(tensor.index, ()):
+        if op.kind == "GATHER" and op.inputs[1] == tensor.index:
+            return subgraph.tensors[op.inputs[0]].shape[op.options.get("axis", 0)]
+        if op.kind == "EMBEDDING_LOOKUP" and op.inputs[0] == tensor.index:
+            return subgraph.tensors[op.inputs[1]].shape[0]
+    return 2

@@ -1,0 +1,55 @@
+"""Messages between the session and its child process: one JSON header and raw array bytes.
+
+Plain bytes instead of pickles, because the child runs native code on a file that nobody vouches for.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LENGTH = struct.Struct("<Q")
+
+
+def send(stream: BinaryIO, header: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+    """Write one message.
+
+    Args:
+        stream: Where to.
+        header: Anything JSON can hold; the key ``arrays`` is taken.
+        arrays: Numeric arrays, written without a copy when contiguous.
+    """
+    described = [{"dtype": a.dtype.str, "shape": list(a.shape)} for a in arrays]
+    text = json.dumps({**header, "arrays": described}).encode()
+    stream.write(_LENGTH.pack(len(text)))
+    stream.write(text)
+    for array in arrays:
+        stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    """Read one message.
+
+    Raises:
+        EOFError: The other side is gone.
+    """
+    header: dict[str, Any] = json.loads(_read(stream, _LENGTH.unpack(_read(stream, 8))[0]))
+    arrays = []
+    for described in header.pop("arrays"):
+        dtype, shape = np.dtype(described["dtype"]), described["shape"]
+        raw = _read(stream, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        arrays.append(np.frombuffer(raw, dtype).reshape(shape))
+    return header, arrays
+
+
+def _read(stream: BinaryIO, count: int) -> bytes:
+    raw = stream.read(count)
+    if len(raw) != count:
+        raise EOFError("the other side closed the pipe")
+    return raw

@@ -1,0 +1,100 @@
+"""The child process: one interpreter, one sample at a time.
+
+Started as ``python -m tfldbg.run.worker``.  A file that aborts or crashes the runtime takes this
+process down and not the session.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.run import wire
+
+
+class _Model:
+    """A loaded interpreter and the tensors that are read after each invoke."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        resolver = {
+            "xnnpack": OpResolverType.AUTO,
+            "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            "reference": OpResolverType.BUILTIN_REF,
+        }[request["runtime"]]
+        self._interpreter: Any = Interpreter(
+            model_path=request["path"],
+            num_threads=1,
+            experimental_op_resolver_type=resolver,
+        )
+        self._taps: list[int] = request["taps"]
+        self._inputs: list[int] = request["inputs"]
+        self._subgraph: int = request["subgraph"]
+        signature = request["signature"]
+        self._names: dict[int, str] = {int(k): v for k, v in request["input_names"].items()}
+        self._runner = self._interpreter.get_signature_runner(signature) if signature else None
+        if self._runner is None:
+            self._interpreter.allocate_tensors()
+        self._views: list[Callable[[], NDArray[Any]]] = []
+
+    def run(self, samples: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Invoke once on one array per input; return one array per tap."""
+        if self._runner is not None:
+            self._runner(**{self._names[i]: a for i, a in zip(self._inputs, samples, strict=True)})
+            return [self._interpreter.get_tensor(i, self._subgraph) for i in self._taps]
+        self._resize(samples)
+        self._interpreter.reset_all_variables()
+        for index, array in zip(self._inputs, samples, strict=True):
+            self._interpreter.set_tensor(index, array)
+        self._interpreter.invoke()
+        if not self._views:
+            self._views = [self._interpreter.tensor(i) for i in self._taps]
+        return [np.asarray(view()) for view in self._views]
+
+    def _resize(self, samples: list[NDArray[Any]]) -> None:
+        changed = False
+        for index, array in zip(self._inputs, samples, strict=True):
+            details = self._interpreter._get_tensor_details(index, 0)
+            if tuple(details["shape"]) != array.shape:
+                self._interpreter.resize_tensor_input(index, array.shape)
+                changed = True
+        if changed:
+            self._views = []
+            self._interpreter.allocate_tensors()
+
+
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+    """Answer requests until the session closes the pipe."""
+    model: _Model | None = None
+    while True:
+        try:
+            request, arrays = wire.receive(requests)
+        except EOFError:
+            return
+        try:
+            if request["command"] == "open":
+                model = _Model(request)
+                wire.send(replies, {"ok": True})
+            elif model is not None:
+                wire.send(replies, {"ok": True}, model.run(arrays))
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            wire.send(replies, {"ok": False, "error": f"{type(error).__name__}: {error}"})
+
+
+def main() -> None:
+    """Serve on the process's own pipes, with stray prints sent to stderr."""
+    faulthandler.enable()
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, replies)
+
+
+if __name__ == "__main__":
+    main()

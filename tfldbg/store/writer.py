@@ -1,0 +1,157 @@
+"""Record a run to HDF5, batch by batch, and rename it into place when it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.stream import Batch
+from tfldbg.diagnose.evidence import Evidence
+from tfldbg.errors import CaptureError
+from tfldbg.files import replacing
+from tfldbg.graph.model import Subgraph
+from tfldbg.graph.query import producers
+from tfldbg.store import schema
+from tfldbg.store.evidence_json import to_json
+
+_CHUNK_BYTES = 1 << 20
+
+
+class RunWriter:
+    """Writes one recorded run.  Use as a context manager; call `finish` last.
+
+    Memory holds one batch.  Until `finish` has been called and the block left without an error, the
+    target stays as it was.
+
+    Args:
+        target: The HDF5 file to write.
+        subgraph: Whose tensors are recorded.
+
+    Raises:
+        CaptureError: The file cannot be written.
+    """
+
+    def __init__(self, target: Path, subgraph: Subgraph) -> None:
+        self._target = target
+        self._subgraph = subgraph
+        self._producers = producers(subgraph)
+        self._stack = ExitStack()
+        self._file: Any = None
+
+    def __enter__(self) -> RunWriter:
+        import h5py
+
+        temporary = self._stack.enter_context(replacing(self._target))
+        self._file = h5py.File(temporary, "w")
+        self._file.attrs["format"] = schema.FORMAT
+        self._file.attrs["format_version"] = schema.FORMAT_VERSION
+        self._file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failure: Exception | None = None
+        try:
+            self._file.close()
+        except (OSError, RuntimeError) as error:
+            failure = error
+        if failure is not None and kind is None:
+            lost = self._unwritable(failure)
+            self._stack.__exit__(CaptureError, lost, None)
+            raise lost from failure
+        self._stack.__exit__(kind, value, trace)
+
+    def record(self, batch: Batch) -> None:
+        """Append one batch.
+
+        Raises:
+            CaptureError: The disk is full or fails.
+        """
+        try:
+            self._append(schema.VALUES, batch.codes)
+            self._append(schema.REFERENCE, batch.reference)
+            self._append(schema.LOCAL_REFERENCE, batch.local)
+            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            raise self._unwritable(error) from error
+
+    def finish(self, evidence: Evidence) -> None:
+        """Write the statistics and what describes the run.
+
+        Raises:
+            CaptureError: The disk is full or fails.
+        """
+        try:
+            self._file[schema.EVIDENCE] = to_json(evidence)
+            for op in evidence.ops:
+                path = schema.tensor_path(op.tensor)
+                if path not in self._file:
+                    continue
+                attributes = self._file[path].attrs
+                if op.reference is not None:
+                    attributes["reference"] = op.reference
+                    attributes["match_rule"] = op.match_rule
+                for name, stats in (("local", op.local), ("accumulated", op.accumulated)):
+                    if stats is not None:
+                        attributes[name] = json.dumps(_scalars(stats))
+            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            raise self._unwritable(error) from error
+
+    def _append(self, name: str, arrays: Mapping[int, NDArray[Any]]) -> None:
+        for index, array in arrays.items():
+            group = self._group(index)
+            if name not in group:
+                per_sample = max(array[:1].nbytes, 1)
+                group.create_dataset(
+                    name,
+                    data=array,
+                    maxshape=(None, *array.shape[1:]),
+                    chunks=(max(1, _CHUNK_BYTES // per_sample), *array.shape[1:]),
+                    compression="gzip",
+                    compression_opts=1,
+                    shuffle=True,
+                )
+            else:
+                dataset = group[name]
+                dataset.resize(len(dataset) + len(array), axis=0)
+                dataset[-len(array) :] = array
+
+    def _group(self, index: int) -> Any:
+        path = schema.tensor_path(index)
+        if path in self._file:
+            return self._file[path]
+        tensor, op = self._subgraph.tensors[index], self._producers.get(index)
+        group = self._file.create_group(path)
+        group.attrs["name"] = tensor.name
+        group.attrs["type"] = tensor.type
+        group.attrs["operator"] = op.index if op else -1
+        group.attrs["kind"] = op.kind if op else "INPUT"
+        if tensor.lsb is not None:
+            group.attrs["scale"] = tensor.lsb
+            group.attrs["zero_point"] = tensor.zero_point
+        return group
+
+    def _unwritable(self, error: Exception) -> CaptureError:
+        reason = str(error).splitlines()[0]
+        return CaptureError(
+            f"cannot write '{self._target}': {reason}; nothing was left behind",
+            hint="free some space or name another file with --dump",
+        )
+
+
+def _scalars(stats: TensorStats) -> dict[str, Any]:
+    return {k: v for k, v in asdict(stats).items() if k != "channel_max_abs"}
