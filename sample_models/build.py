@@ -170,10 +170,9 @@ def break_cnn(good: bytes) -> None:
     """Write one broken file a fault, and what was broken to faults.json."""
     truth = {}
     for fault in plant.CNN_FAULTS:
-        broken, op = plant.apply(good, fault)
         path = HERE / f"cnn_{fault.name}.tflite"
-        path.write_bytes(broken)
-        truth[path.name] = {"op": op, "fault": fault.name, "detail": fault.detail, "good": "cnn.tflite"}
+        path.write_bytes(plant.apply(good, fault))
+        truth[path.name] = {"good": "cnn.tflite", "op": fault.op, "fault": fault.detail}
     (HERE / "faults.json").write_text(json.dumps(truth, indent=2) + "\n")
 
 

@@ -1,1 +1,59 @@
-"""tfldbg."""
+"""The debugger for quantized TFLite models.
+
+    >>> import tfldbg
+    >>> result = tfldbg.trace("model.tflite", keras="qat.h5", data="data.npz")
+    >>> result.verdict, result.first_divergence
+
+Importing this package imports nothing heavy; the names below are loaded when they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.model import Divergence, Finding, Thresholds
+    from tfldbg.errors import (
+        CaptureError,
+        DataError,
+        KerasError,
+        MatchError,
+        ModelError,
+        RunError,
+        TfldbgError,
+        UsageError,
+    )
+    from tfldbg.session import Trace, record, report, trace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CaptureError",
+    "DataError",
+    "Divergence",
+    "Finding",
+    "KerasError",
+    "MatchError",
+    "ModelError",
+    "RunError",
+    "TfldbgError",
+    "Thresholds",
+    "Trace",
+    "UsageError",
+    "record",
+    "report",
+    "trace",
+]
+
+_SESSION = frozenset({"Trace", "record", "report", "trace"})
+_DIAGNOSE = frozenset({"Divergence", "Finding", "Thresholds"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'tfldbg' has no attribute '{name}'")
+    if name in _SESSION:
+        return getattr(import_module("tfldbg.session"), name)
+    home = "tfldbg.diagnose.model" if name in _DIAGNOSE else "tfldbg.errors"
+    return getattr(import_module(home), name)

@@ -14,24 +14,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import __version__
+from tfldbg.compare.agreement import Agreement
 from tfldbg.compare.plan import cut
-from tfldbg.compare.stream import Measured, Plan, in_real_units, stream
-from tfldbg.compare.weights import WeightCheck, check_weights
-from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
+from tfldbg.compare.stream import Measured, Plan, stream
+from tfldbg.compare.weights import check_weights
+from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.evidence import Evidence, Run
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import UsageError
 from tfldbg.files import sha256, sha256_of_path
 from tfldbg.graph.load import load_graph, read_file
-from tfldbg.graph.model import Graph, Operator, Signature, Subgraph
-from tfldbg.graph.query import activation_inputs, choose_signature, consumers
+from tfldbg.graph.model import Graph, Signature, Subgraph
+from tfldbg.graph.query import choose_signature
 from tfldbg.match.matcher import match
 from tfldbg.match.model import Matching
 from tfldbg.match.ports import pair_inputs
-from tfldbg.match.values import choose_by_values
 from tfldbg.progress import Progress, Silent
-from tfldbg.reference.evaluate import Evaluator, Frozen
+from tfldbg.reference.evaluate import Evaluator
 from tfldbg.reference.keras import load_frozen
 from tfldbg.rewrite.expose import Exposed, expose
 from tfldbg.run.litert import RUNTIMES, Program, Runner, check_runs, observer_identical
@@ -44,11 +46,11 @@ from tfldbg.run.samples import (
     random_samples,
     read_arrays,
 )
+from tfldbg.store.reader import read_evidence
 from tfldbg.store.writer import RunWriter
 
 DEFAULT_SAMPLES = 64
 _OBSERVED = 4
-_AGREEMENT_SAMPLES = 4
 
 ModelSource = Path | str | bytes
 DataSource = Path | str | NDArray[Any] | Mapping[str, NDArray[Any]] | None
@@ -74,7 +76,7 @@ class Trace(Result):
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        from tfldbg.report.terminal import to_html
+        from tfldbg.report.notebook import to_html
 
         return to_html(self)
 
@@ -166,7 +168,9 @@ def _trace(
         runner = stack.enter_context(Runner(_program(loaded, exposed, options.runtime)))
         progress.stage("matching")
         inputs = pair_inputs(loaded.specs, frozen, options.inputs)
-        agreement = _Agreement(loaded, exposed, samples, frozen, runner, inputs)
+        agreement = Agreement(
+            loaded.subgraph, exposed.taps, samples, frozen, runner, inputs
+        )
         matching = match(loaded.subgraph, loaded.signature, frozen, inputs, agreement)
         segments, uncut = cut(loaded.subgraph, matching, frozen.graph)
         checks, segments = check_weights(loaded.graph, loaded.subgraph, frozen, segments)
@@ -202,8 +206,9 @@ def _trace(
                 "total_s": perf_counter() - began,
             },
         )
+        skipped = {s.tensor: s.reason for s in exposed.skipped}
         reasons = {i: u.reason for i, u in uncut.items()}
-        evidence = _evidence(loaded, exposed, run, matching, reasons, checks, measured)
+        evidence = collect(loaded.subgraph, run, matching, {**skipped, **reasons}, checks, measured)
         if writer is not None:
             writer.finish(evidence)
     return evidence
@@ -242,10 +247,33 @@ def record(
         RunWriter(Path(path), loaded.subgraph) as writer,
     ):
         measured = stream(plan, samples, runner, None, writer, progress or Silent())
+        skipped = {s.tensor: s.reason for s in exposed.skipped}
         run = _describe(loaded, samples, options, _observe(loaded, exposed, samples, measured, options))
         run = replace(run, timing={"total_s": perf_counter() - began})
-        writer.finish(_evidence(loaded, exposed, run, Matching({}, {}, ()), {}, {}, measured))
+        nothing = Matching({}, {}, ())
+        writer.finish(collect(loaded.subgraph, run, nothing, skipped, {}, measured))
     return run
+
+
+def report(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:
+    """Judge a recorded trace again, with other thresholds if asked.
+
+    Raises:
+        CaptureError: The file is no recorded run, or of another version.
+    """
+    evidence = read_evidence(Path(path))
+    return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
+
+
+def expose_model(model: ModelSource, signature: str | None = None) -> tuple[Loaded, Exposed]:
+    """Rewrite a model so that every operator output is an output of the model.
+
+    Raises:
+        ModelError: The file is no .tflite file.
+        RewriteError: It cannot be rewritten.
+    """
+    loaded = load(model, signature)
+    return loaded, expose(loaded.graph, loaded.subgraph)
 
 
 def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Samples:
@@ -315,43 +343,6 @@ def _observe(
     return observer_identical(original, measured.outputs, given)
 
 
-class _Agreement:
-    """Compares values over a few samples, only when the matcher asks."""
-
-    def __init__(
-        self,
-        loaded: Loaded,
-        exposed: Exposed,
-        samples: Samples,
-        frozen: Frozen,
-        runner: Runner,
-        inputs: tuple[int, ...],
-    ) -> None:
-        self._subgraph = loaded.subgraph
-        self._taps = exposed.taps
-        self._count = min(samples.count, frozen.batch or _AGREEMENT_SAMPLES)
-        self._samples = samples
-        self._frozen = frozen
-        self._runner = runner
-        self._inputs = inputs
-        self._values: dict[int, NDArray[Any]] = {}
-
-    def __call__(self, tensor: int, candidates: Sequence[str]) -> str | None:
-        if tensor not in self._taps:
-            return None
-        if not self._values:
-            frames = [self._runner.run(self._samples.codes(i)) for i in range(self._count)]
-            columns = zip(*frames, strict=True)
-            self._values = {i: np.stack(c) for i, c in zip(self._taps, columns, strict=True)}
-        real = self._samples.real(0, self._count)
-        ordered = [real[self._inputs.index(n)] for n in range(len(real))]
-        evaluator = Evaluator(self._frozen, list(candidates), [])
-        fetched, _ = evaluator.run(ordered, {})
-        evaluator.close()
-        test = in_real_units(self._subgraph.tensors[tensor], self._values[tensor])
-        return choose_by_values(test, dict(zip(candidates, fetched, strict=True)))
-
-
 def _describe(loaded: Loaded, samples: Samples, options: Options, identical: bool) -> Run:
     return Run(
         model_path=loaded.path,
@@ -367,103 +358,9 @@ def _describe(loaded: Loaded, samples: Samples, options: Options, identical: boo
         observer_identical=identical,
         observer_samples=min(_OBSERVED, samples.count),
         versions={
-            "tfldbg": "0.1.0",
-            "ai-edge-litert": metadata.version("ai-edge-litert"),
-            "numpy": np.__version__,
+            "tfldbg": __version__,
+            **{name: metadata.version(name) for name in ("ai-edge-litert", "numpy")},
             "python": platform.python_version(),
         },
         timing={},
     )
-
-
-def _evidence(
-    loaded: Loaded,
-    exposed: Exposed,
-    run: Run,
-    matching: Matching,
-    reasons: Mapping[int, str],
-    checks: Mapping[int, WeightCheck],
-    measured: Measured,
-) -> Evidence:
-    subgraph = loaded.subgraph
-    skipped = {s.tensor: s.reason for s in exposed.skipped}
-    return Evidence(
-        run=run,
-        inputs=tuple(_input_evidence(subgraph, i, matching) for i in subgraph.inputs),
-        ops=tuple(
-            _op_evidence(subgraph, op, index, matching, {**reasons, **skipped}, checks, measured)
-            for op in subgraph.operators
-            for index in op.outputs
-            if index >= 0
-        ),
-    )
-
-
-def _input_evidence(subgraph: Subgraph, index: int, matching: Matching) -> InputEvidence:
-    tensor = subgraph.tensors[index]
-    found = matching.matches.get(index)
-    readers = consumers(subgraph).get(index, ())
-    return InputEvidence(
-        tensor=index,
-        name=tensor.name,
-        scale=tensor.lsb,
-        zero_point=tensor.zero_point,
-        parameters=found.parameters if found else "none",
-        expected=found.expected if found else None,
-        first_reader=readers[0].index if readers else None,
-    )
-
-
-def _op_evidence(
-    subgraph: Subgraph,
-    op: Operator,
-    index: int,
-    matching: Matching,
-    reasons: Mapping[int, str],
-    checks: Mapping[int, WeightCheck],
-    measured: Measured,
-) -> OpEvidence:
-    tensor = subgraph.tensors[index]
-    found = matching.matches.get(index)
-    unmatched = matching.unmatched.get(index)
-    local = measured.local.get(index)
-    reason = None if local else reasons.get(index) or (unmatched.reason if unmatched else None)
-    return OpEvidence(
-        op=op.index,
-        kind=op.kind,
-        tensor=index,
-        name=tensor.name,
-        type=tensor.type,
-        scale=tensor.lsb,
-        zero_point=tensor.zero_point,
-        reads=tuple(t.index for t in activation_inputs(subgraph, op)),
-        reference=found.node if found else None,
-        match_rule=found.rule if found else None,
-        unmatched_reason=unmatched.reason if unmatched else None,
-        parameters=found.parameters if found else None,
-        expected=found.expected if found else None,
-        hybrid=_is_hybrid(subgraph, op),
-        bias_lsb=_bias_lsb(subgraph, op),
-        local=local,
-        local_reason=reason,
-        accumulated=measured.accumulated.get(index),
-        weights=checks.get(index),
-    )
-
-
-def _is_hybrid(subgraph: Subgraph, op: Operator) -> bool:
-    """Whether an operator multiplies float activations by integer weights."""
-    out = subgraph.tensors[op.outputs[0]]
-    constants = [subgraph.tensors[i] for i in op.inputs if i >= 0 and subgraph.tensors[i].has_data]
-    return out.type == "FLOAT32" and any(t.quant is not None for t in constants)
-
-
-def _bias_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
-    """Half a step of the int32 bias (input scale x weight scale) in LSB of the output."""
-    if len(op.inputs) < 3 or op.inputs[2] < 0 or not op.outputs:
-        return ()
-    given, weights, bias = (subgraph.tensors[i] for i in op.inputs[:3])
-    out = subgraph.tensors[op.outputs[0]]
-    if bias.type != "INT32" or weights.quant is None or given.lsb is None or out.lsb is None:
-        return ()
-    return tuple(float(0.5 * given.lsb * s / out.lsb) for s in weights.quant.scale)

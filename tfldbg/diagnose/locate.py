@@ -99,8 +99,12 @@ def _weights_differ(op: OpEvidence) -> str:
     check = op.weights
     if check is None:
         return "its weights differ"
+    measured = f"{_local_differs(op.local)}: " if op.local is not None else ""
     share = f"{check.wrong} of its {check.total} weights are off by more than rounding"
-    return f"{share}, by up to {number(check.max_steps)} steps on channel {check.worst_channel}"
+    return (
+        f"{measured}{share}, by up to {number(check.max_steps)} steps "
+        f"on channel {check.worst_channel}"
+    )
 
 
 def _local_differs(local: TensorStats) -> str:

@@ -13,12 +13,15 @@ def number(value: float | None) -> str:
 
 
 def short(name: str) -> str:
-    """The first of the graph names that a tensor name joins, the model's name left out."""
+    """The layer that a tensor name begins with: ``cnn/stem/Relu6;cnn/stem_bn/...`` is ``stem``.
+
+    A name joins graph nodes with ``;``, and a node is ``model/layer/operation``.
+    """
     first = next((part for part in name.split(";") if part), name)
-    first = first.removeprefix("StatefulPartitionedCall/")
-    return first.partition("/")[2] or first
+    parts = first.removeprefix("StatefulPartitionedCall/").split("/")
+    return "/".join(parts[1:-1] if len(parts) > 2 else parts[-1:])
 
 
 def op_name(op: int, kind: str, tensor: str) -> str:
-    """``operator 12 CONV_2D 'block2/conv'``."""
+    """``operator 12 CONV_2D 'block2'``."""
     return f"operator {op} {kind} '{short(tensor)}'"

@@ -1,0 +1,5 @@
+"""``python -m tfldbg``."""
+
+from tfldbg.cli.app import main
+
+main()

@@ -1,0 +1,75 @@
+"""The ``tfldbg`` command: its sub-commands, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from tfldbg import __version__
+from tfldbg.cli.commands.dump import dump
+from tfldbg.cli.commands.expose import expose
+from tfldbg.cli.commands.inspect import inspect
+from tfldbg.cli.commands.report import report
+from tfldbg.cli.commands.trace import trace
+from tfldbg.errors import TfldbgError
+
+app = typer.Typer(
+    name="tfldbg",
+    help="The debugger for quantized TFLite models. "
+    "Exit codes: 0 no divergence, 1 divergence, 2 wrong use or an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (trace, inspect, expose, dump, report):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tfldbg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message and exit code 2."""
+    try:
+        app()
+    except TfldbgError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; a second error at exit must not follow.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(2)
+    except Exception as error:
+        if os.environ.get("TFLDBG_DEBUG"):
+            raise
+        _fail(
+            TfldbgError(
+                f"this is a bug in tfldbg: {type(error).__name__}: {error}",
+                hint="report it with the output of the same command under TFLDBG_DEBUG=1",
+            )
+        )
+
+
+def _fail(error: TfldbgError) -> None:
+    from tfldbg.cli.console import show_error
+
+    show_error(error)
+    sys.exit(error.exit_code)

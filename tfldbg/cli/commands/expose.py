@@ -1,0 +1,41 @@
+"""``tfldbg expose``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from tfldbg.cli import options as o
+from tfldbg.cli.console import report_console
+from tfldbg.report.plain import printable
+
+
+def expose(
+    model: o.Model,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="OUT.tflite", help="The file to write.")
+    ],
+    signature: o.Signature = None,
+) -> None:
+    """Write a copy of a model whose every operator output is an output."""
+    from tfldbg import session
+    from tfldbg.files import write_bytes
+
+    loaded, exposed = session.expose_model(model, signature)
+    write_bytes(Path(output), exposed.model_bytes)
+    console = report_console()
+    console.print(
+        Text(
+            printable(
+                f"{output}: {len(exposed.taps)} of "
+                f"{len(exposed.taps) + len(exposed.skipped)} operator outputs are outputs now"
+            )
+        )
+    )
+    for skipped in exposed.skipped:
+        name = loaded.subgraph.tensors[skipped.tensor].name
+        line = f"  skipped tensor {skipped.tensor} '{name}': {skipped.reason}"
+        console.print(Text(printable(line)))

@@ -1,0 +1,64 @@
+"""``tfldbg trace``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tfldbg.cli import options as o
+from tfldbg.cli.commands.report import show
+from tfldbg.cli.console import ProgressBar
+
+
+def trace(
+    model: o.Model,
+    keras: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
+        ),
+    ],
+    data: o.Data = None,
+    given: o.Input = None,
+    samples: o.Samples = None,
+    seed: o.Seed = 0,
+    runtime: o.Runtime = "xnnpack",
+    signature: o.Signature = None,
+    dump: Annotated[
+        str | None,
+        typer.Option(metavar="F.h5", help="Record every tensor of both sides, and the statistics."),
+    ] = None,
+    json: o.Json = None,
+    everything: o.Everything = False,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Allow Keras files that carry code (Lambda layers).")
+    ] = False,
+    local_lsb: o.LocalLsb = 0.75,
+    float_tolerance: o.FloatTolerance = 1e-4,
+    hybrid_tolerance: o.HybridTolerance = 0.02,
+) -> None:
+    """Name the first operator of a .tflite file that differs from its Keras model."""
+    from tfldbg import session
+    from tfldbg.diagnose.model import Thresholds
+
+    with ProgressBar() as progress:
+        result = session.trace(
+            model,
+            keras=keras,
+            data=data,
+            samples=samples,
+            seed=seed,
+            runtime=runtime,
+            signature=signature,
+            inputs=o.parse_inputs(given),
+            unsafe=unsafe,
+            dump=dump,
+            thresholds=Thresholds(
+                local_lsb=local_lsb,
+                float_relative=float_tolerance,
+                hybrid_relative=hybrid_tolerance,
+            ),
+            progress=progress,
+        )
+    show(result, json, everything)

@@ -1,0 +1,74 @@
+"""The two consoles of the command line: reports on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from tfldbg.errors import TfldbgError
+
+_PIPED_WIDTH = 400
+
+
+def report_console() -> Console:
+    """Return the console for reports; without a terminal nothing is cut off or coloured."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
+
+
+def show_error(error: TfldbgError) -> None:
+    """Print an error and what to do about it to stderr."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), error.message))
+    if error.hint:
+        console.print(Text.assemble(("hint: ", "bold"), error.hint))
+
+
+class ProgressBar:
+    """A progress bar on stderr, silent where stderr is no terminal.
+
+    It writes to a copy of the file descriptor, because loading TensorFlow redirects the original.
+    """
+
+    def __init__(self) -> None:
+        self._stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+        console = Console(file=self._stream, highlight=False)
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        self._stream.close()
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Begin a stage."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(name, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Move the bar on."""
+        if self._task is not None:
+            self._bar.advance(self._task, steps)

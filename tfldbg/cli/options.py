@@ -1,0 +1,74 @@
+"""Arguments and options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+
+from tfldbg.errors import UsageError
+
+Model = Annotated[str, typer.Argument(metavar="MODEL.tflite", help="The .tflite file.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help=".npz, .npy, .h5 or a folder of .npy; first axis samples. Float data is in real units, "
+        "integer data in the input's own type is taken as codes.",
+    ),
+]
+Input = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=KEY",
+        help="Which array, or which Keras input, belongs to which input of the model. Repeatable.",
+    ),
+]
+Samples = Annotated[
+    int | None, typer.Option(metavar="N", help="At most so many samples.", show_default="64")
+]
+Seed = Annotated[int, typer.Option(metavar="S", help="Of the random samples used without --data.")]
+Runtime = Annotated[
+    str, typer.Option(metavar="xnnpack|builtin|reference", help="The kernels to run.")
+]
+Signature = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which signature, where there are several.")
+]
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="F", help="Write JSON to F; - is stdout.")
+]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Every operator in the table, not only those that matter.")
+]
+LocalLsb = Annotated[
+    float,
+    typer.Option(metavar="LSB", help="How far a quantized operator may be off by itself."),
+]
+FloatTolerance = Annotated[
+    float,
+    typer.Option(metavar="R", help="The same for float operators, as a share of their range."),
+]
+HybridTolerance = Annotated[
+    float,
+    typer.Option(metavar="R", help="The same for float operators with integer weights (RMSE/RMS)."),
+]
+
+
+def parse_inputs(pairs: Sequence[str] | None) -> Mapping[str, str]:
+    """Split ``NAME=KEY`` pairs.
+
+    Raises:
+        UsageError: A pair holds no ``=``.
+    """
+    mapping = {}
+    for pair in pairs or ():
+        name, equals, key = pair.partition("=")
+        if not (name and equals and key):
+            raise UsageError(
+                f"--input '{pair}' is not of the form NAME=KEY",
+                hint="for example --input image=x",
+            )
+        mapping[name] = key
+    return mapping

@@ -1,0 +1,65 @@
+"""Compare values over a few samples, only when the matcher cannot decide by structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.stream import in_real_units
+from tfldbg.graph.model import Subgraph
+from tfldbg.match.values import choose_by_values
+from tfldbg.reference.evaluate import Evaluator, Frozen
+from tfldbg.run.litert import Runner
+from tfldbg.run.samples import Samples
+
+_SAMPLES = 4
+
+
+class Agreement:
+    """Which of several reference nodes holds what a TFLite tensor holds.
+
+    Args:
+        subgraph: The TFLite side.
+        taps: The tensors that ``runner`` returns, in its order.
+        samples: The inputs of both sides.
+        frozen: The reference.
+        runner: The instrumented model.
+        inputs: For each TFLite input the number of the reference input.
+    """
+
+    def __init__(
+        self,
+        subgraph: Subgraph,
+        taps: tuple[int, ...],
+        samples: Samples,
+        frozen: Frozen,
+        runner: Runner,
+        inputs: tuple[int, ...],
+    ) -> None:
+        self._subgraph = subgraph
+        self._taps = taps
+        self._count = min(samples.count, frozen.batch or _SAMPLES)
+        self._samples = samples
+        self._frozen = frozen
+        self._runner = runner
+        self._inputs = inputs
+        self._values: dict[int, NDArray[Any]] = {}
+
+    def __call__(self, tensor: int, candidates: Sequence[str]) -> str | None:
+        """Return the candidate that agrees clearly best, None when none does."""
+        if tensor not in self._taps:
+            return None
+        if not self._values:
+            frames = [self._runner.run(self._samples.codes(i)) for i in range(self._count)]
+            columns = zip(*frames, strict=True)
+            self._values = {i: np.stack(c) for i, c in zip(self._taps, columns, strict=True)}
+        real = self._samples.real(0, self._count)
+        ordered = [real[self._inputs.index(n)] for n in range(len(real))]
+        evaluator = Evaluator(self._frozen, list(candidates), [])
+        fetched, _ = evaluator.run(ordered, {})
+        evaluator.close()
+        test = in_real_units(self._subgraph.tensors[tensor], self._values[tensor])
+        return choose_by_values(test, dict(zip(candidates, fetched, strict=True)))

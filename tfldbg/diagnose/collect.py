@@ -1,0 +1,112 @@
+"""Bring everything that was measured about each operator together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tfldbg.compare.stream import Measured
+from tfldbg.compare.weights import WeightCheck
+from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
+from tfldbg.graph.model import Operator, Subgraph
+from tfldbg.graph.query import activation_inputs, consumers
+from tfldbg.match.model import Matching
+
+
+def collect(
+    subgraph: Subgraph,
+    run: Run,
+    matching: Matching,
+    reasons: Mapping[int, str],
+    checks: Mapping[int, WeightCheck],
+    measured: Measured,
+) -> Evidence:
+    """Gather the evidence of a run.
+
+    Args:
+        subgraph: The TFLite side.
+        run: What was run.
+        matching: Which node computes which tensor.
+        reasons: By tensor why it has no local error.
+        checks: By output tensor the comparison of the weights.
+        measured: The statistics.
+    """
+    return Evidence(
+        run=run,
+        inputs=tuple(_input_evidence(subgraph, i, matching) for i in subgraph.inputs),
+        ops=tuple(
+            _op_evidence(subgraph, op, index, matching, reasons, checks, measured)
+            for op in subgraph.operators
+            for index in op.outputs
+            if index >= 0
+        ),
+    )
+
+
+def _input_evidence(subgraph: Subgraph, index: int, matching: Matching) -> InputEvidence:
+    tensor = subgraph.tensors[index]
+    found = matching.matches.get(index)
+    readers = consumers(subgraph).get(index, ())
+    return InputEvidence(
+        tensor=index,
+        name=tensor.name,
+        scale=tensor.lsb,
+        zero_point=tensor.zero_point,
+        parameters=found.parameters if found else "none",
+        expected=found.expected if found else None,
+        first_reader=readers[0].index if readers else None,
+    )
+
+
+def _op_evidence(
+    subgraph: Subgraph,
+    op: Operator,
+    index: int,
+    matching: Matching,
+    reasons: Mapping[int, str],
+    checks: Mapping[int, WeightCheck],
+    measured: Measured,
+) -> OpEvidence:
+    tensor = subgraph.tensors[index]
+    found = matching.matches.get(index)
+    unmatched = matching.unmatched.get(index)
+    local = measured.local.get(index)
+    reason = None if local else reasons.get(index) or (unmatched.reason if unmatched else None)
+    return OpEvidence(
+        op=op.index,
+        kind=op.kind,
+        tensor=index,
+        name=tensor.name,
+        type=tensor.type,
+        scale=tensor.lsb,
+        zero_point=tensor.zero_point,
+        reads=tuple(t.index for t in activation_inputs(subgraph, op)),
+        reference=found.node if found else None,
+        match_rule=found.rule if found else None,
+        unmatched_reason=unmatched.reason if unmatched else None,
+        parameters=found.parameters if found else None,
+        expected=found.expected if found else None,
+        hybrid=_is_hybrid(subgraph, op),
+        bias_lsb=_bias_lsb(subgraph, op),
+        local=local,
+        local_reason=reason,
+        accumulated=measured.accumulated.get(index),
+        weights=checks.get(index),
+    )
+
+
+def _is_hybrid(subgraph: Subgraph, op: Operator) -> bool:
+    """Whether an operator multiplies float activations by integer weights."""
+    out = subgraph.tensors[op.outputs[0]]
+    constants = [subgraph.tensors[i] for i in op.inputs if i >= 0 and subgraph.tensors[i].has_data]
+    return out.type == "FLOAT32" and any(t.quant is not None for t in constants)
+
+
+def _bias_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
+    """Half a step of the int32 bias (input scale x weight scale) in LSB of the output."""
+    if len(op.inputs) < 3 or op.inputs[2] < 0 or not op.outputs:
+        return ()
+    given, weights, bias = (subgraph.tensors[i] for i in op.inputs[:3])
+    out = subgraph.tensors[op.outputs[0]]
+    if bias.type != "INT32" or weights.quant is None or given.lsb is None or out.lsb is None:
+        return ()
+    return tuple(float(0.5 * given.lsb * s / out.lsb) for s in weights.quant.scale)

@@ -1,0 +1,155 @@
+"""The view model: everything a report shows, as text, built from a result and drawn by others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.model import Finding, Status
+from tfldbg.diagnose.result import Result
+from tfldbg.diagnose.words import number, short
+
+_SHOW_ALL_BELOW = 24
+_AROUND = 2
+_WORST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operator output, or a gap."""
+
+    op: str
+    kind: str
+    tensor: str
+    local: str
+    accumulated: str
+    sqnr: str
+    """Of the accumulated error."""
+    status: Status | None
+    """None for a gap; then ``kind`` says what was left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A report."""
+
+    verdict: str
+    sentence: str
+    facts: tuple[tuple[str, str], ...]
+    unit: str
+    """What the error columns count: ``LSB``, or ``max abs`` when no tensor is quantized."""
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+    unchecked: tuple[str, ...]
+    """One line an operator that could not be checked, with the reason."""
+
+
+def build(result: Result, *, everything: bool = False) -> Document:
+    """Choose and word what a report shows.
+
+    Args:
+        result: The trace.
+        everything: Show every operator, not only the origins, what surrounds them and the worst.
+    """
+    evidence = result.evidence
+    quantized = any(o.scale is not None for o in evidence.ops)
+    rows = [_row(o, s, quantized) for o, s in zip(evidence.ops, result.diagnosis.statuses, strict=True)]
+    if not everything and len(rows) > _SHOW_ALL_BELOW:
+        rows = _with_gaps(rows, _chosen(evidence, result.diagnosis.statuses))
+    return Document(
+        verdict=result.verdict,
+        sentence=result.diagnosis.sentence,
+        facts=_facts(result),
+        unit="LSB" if quantized else "max abs",
+        rows=tuple(rows),
+        findings=result.diagnosis.findings,
+        unchecked=_unchecked(evidence),
+    )
+
+
+def _facts(result: Result) -> tuple[tuple[str, str], ...]:
+    run = result.evidence.run
+    data = run.data if run.data != "random" else f"random (seed {run.seed}): give real data with --data"
+    matched = sum(o.reference is not None for o in result.evidence.ops)
+    observer = f"identical to the untouched model's on {run.observer_samples} samples"
+    if not run.observer_identical:
+        observer = "NOT identical to the untouched model's: this trace is of another program"
+    facts = [("model", run.model_path)]
+    if run.reference_kind != "none":
+        facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
+        facts.append(("matched", f"{matched} of {len(result.evidence.ops)} operators"))
+    facts += [("runtime", run.runtime), ("data", f"{data}, {run.samples} samples")]
+    return (*facts, ("outputs", observer))
+
+
+def _row(op: OpEvidence, status: Status, quantized: bool) -> Row:
+    stats = op.accumulated
+    sqnr = stats.sqnr_db if stats else None
+    return Row(
+        op=str(op.op),
+        kind=op.kind,
+        tensor=short(op.name) or f"tensor {op.tensor}",
+        local=_error(op.local, quantized),
+        accumulated=_error(op.accumulated, quantized),
+        sqnr="same" if stats and stats.max_abs == 0 else f"{sqnr:.0f}" if sqnr is not None else "-",
+        status=status,
+    )
+
+
+def _error(stats: TensorStats | None, quantized: bool) -> str:
+    if stats is None:
+        return "-"
+    if stats.max_lsb is not None:
+        return f"{stats.max_lsb:.2f}" if stats.max_lsb < 10 else f"{stats.max_lsb:.0f}"
+    return f"{stats.max_abs:.1e}" if not quantized else f"({stats.max_abs:.0e})"
+
+
+def _chosen(evidence: Evidence, statuses: Sequence[Status]) -> set[int]:
+    """Numbers of the rows worth showing: origins, their surroundings, the worst, the last."""
+    chosen = {len(statuses) - 1}
+    for i, status in enumerate(statuses):
+        if status in ("origin", "unchecked"):
+            around = _AROUND if status == "origin" else 0
+            chosen |= set(range(max(0, i - around), min(len(statuses), i + around + 1)))
+    local = [(o.local.max_lsb or 0.0) if o.local else 0.0 for o in evidence.ops]
+    drift = [(o.accumulated.max_lsb or 0.0) if o.accumulated else 0.0 for o in evidence.ops]
+    for errors in (local, drift):
+        chosen |= set(sorted(range(len(errors)), key=lambda i: -errors[i])[:_WORST])
+    return chosen
+
+
+def _with_gaps(rows: list[Row], chosen: set[int]) -> list[Row]:
+    shown: list[Row] = []
+    skipped: list[Row] = []
+    for i, row in enumerate(rows):
+        if i not in chosen:
+            skipped.append(row)
+            continue
+        if skipped:
+            shown.append(_gap(skipped))
+            skipped = []
+        shown.append(row)
+    return shown
+
+
+def _gap(rows: list[Row]) -> Row:
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[str(row.status)] = counts.get(str(row.status), 0) + 1
+    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return Row("...", f"({said})", "", "", "", "", None)
+
+
+def _unchecked(evidence: Evidence) -> tuple[str, ...]:
+    return tuple(
+        f"operator {o.op} {o.kind}: {o.local_reason}"
+        for o in evidence.ops
+        if o.local is None and o.local_reason is not None
+    )
+
+
+def scale_text(scale: float | None, zero_point: int | None) -> str:
+    """Return how a report says the quantization of a tensor."""
+    return "-" if scale is None else f"{number(scale)}, {zero_point}"

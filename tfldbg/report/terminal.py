@@ -1,0 +1,74 @@
+"""Draw a document with rich."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tfldbg.report.document import Document, Row
+from tfldbg.report.plain import printable
+
+_STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "unchecked": "dim"}
+_MOST_LINES = 8
+
+
+def draw(document: Document, console: Console) -> None:
+    """Print the verdict, the table and the findings."""
+    style = "bold green" if document.verdict == "clean" else "bold red"
+    console.print(
+        Text.assemble((document.verdict.upper(), style), ": ", printable(document.sentence)),
+        soft_wrap=not console.is_terminal,
+    )
+    console.print()
+    for label, text in document.facts:
+        console.print(
+            Text.assemble((f"{label:<10}", "dim"), printable(text)),
+            soft_wrap=not console.is_terminal,
+        )
+    console.print(table(document))
+    _draw_findings(document, console)
+    _draw_lines("unchecked:", document.unchecked, console)
+
+
+def table(document: Document) -> Table:
+    """Return the table of operators."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    drawn.add_column("op", justify="right", no_wrap=True)
+    drawn.add_column("kind", min_width=17, overflow="fold")
+    drawn.add_column("tensor", overflow="fold")
+    drawn.add_column(f"local\n{document.unit}", justify="right", no_wrap=True)
+    drawn.add_column(f"accumulated\n{document.unit}", justify="right", no_wrap=True)
+    drawn.add_column("SQNR\ndB", justify="right", no_wrap=True)
+    drawn.add_column("status", no_wrap=True)
+    for row in document.rows:
+        drawn.add_row(*_cells(row), style="bold" if row.status == "origin" else None)
+    return drawn
+
+
+def _cells(row: Row) -> list[Text]:
+    plain = [row.op, row.kind, row.tensor, row.local, row.accumulated, row.sqnr]
+    cells = [Text(printable(cell)) for cell in plain]
+    if row.status is None:
+        return [Text(c.plain, style="dim") for c in cells]
+    return [*cells, Text(row.status, style=_STYLES[row.status])]
+
+
+def _draw_findings(document: Document, console: Console) -> None:
+    lines = [f"{f.code} {f.severity}: {f.message}. {_sentence(f.suggestion)}" for f in document.findings]
+    _draw_lines("findings:", tuple(lines), console)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _draw_lines(title: str, lines: tuple[str, ...], console: Console) -> None:
+    if not lines:
+        return
+    console.print(Text(title, style="bold"))
+    for line in lines[:_MOST_LINES]:
+        console.print(Text(f"  {printable(line)}"), soft_wrap=not console.is_terminal)
+    if len(lines) > _MOST_LINES:
+        console.print(f"  ... and {len(lines) - _MOST_LINES} more: see --json", style="dim")
