@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from tfldbg.compare.stream import Measured
 from tfldbg.compare.weights import WeightCheck
+from tfldbg.diagnose.bounds import allowance_lsb
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.graph.model import Operator, Subgraph
-from tfldbg.graph.query import activation_inputs, consumers
+from tfldbg.graph.query import activation_inputs, consumers, shape_tensors
 from tfldbg.match.model import Matching
 
 
@@ -34,7 +35,7 @@ def collect(
         run=run,
         inputs=tuple(_input_evidence(subgraph, i, matching) for i in subgraph.inputs),
         ops=tuple(
-            _op_evidence(subgraph, op, index, matching, reasons, checks, measured)
+            _op_evidence(subgraph, op, index, run.runtime, matching, reasons, checks, measured)
             for op in subgraph.operators
             for index in op.outputs
             if index >= 0
@@ -61,6 +62,7 @@ def _op_evidence(
     subgraph: Subgraph,
     op: Operator,
     index: int,
+    runtime: str,
     matching: Matching,
     reasons: Mapping[int, str],
     checks: Mapping[int, WeightCheck],
@@ -79,6 +81,7 @@ def _op_evidence(
         type=tensor.type,
         scale=tensor.lsb,
         zero_point=tensor.zero_point,
+        activation=index not in shape_tensors(subgraph),
         reads=tuple(t.index for t in activation_inputs(subgraph, op)),
         reference=found.node if found else None,
         match_rule=found.rule if found else None,
@@ -86,7 +89,7 @@ def _op_evidence(
         parameters=found.parameters if found else None,
         expected=found.expected if found else None,
         hybrid=_is_hybrid(subgraph, op),
-        bias_lsb=_bias_lsb(subgraph, op),
+        allowance_lsb=allowance_lsb(subgraph, op, runtime),
         local=local,
         local_reason=reason,
         accumulated=measured.accumulated.get(index),
@@ -99,14 +102,3 @@ def _is_hybrid(subgraph: Subgraph, op: Operator) -> bool:
     out = subgraph.tensors[op.outputs[0]]
     constants = [subgraph.tensors[i] for i in op.inputs if i >= 0 and subgraph.tensors[i].has_data]
     return out.type == "FLOAT32" and any(t.quant is not None for t in constants)
-
-
-def _bias_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
-    """Half a step of the int32 bias (input scale x weight scale) in LSB of the output."""
-    if len(op.inputs) < 3 or op.inputs[2] < 0 or not op.outputs:
-        return ()
-    given, weights, bias = (subgraph.tensors[i] for i in op.inputs[:3])
-    out = subgraph.tensors[op.outputs[0]]
-    if bias.type != "INT32" or weights.quant is None or given.lsb is None or out.lsb is None:
-        return ()
-    return tuple(float(0.5 * given.lsb * s / out.lsb) for s in weights.quant.scale)

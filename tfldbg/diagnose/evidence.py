@@ -33,6 +33,8 @@ class OpEvidence:
     type: str
     scale: float | None
     zero_point: int | None
+    activation: bool
+    """Whether the output holds values of the network; shapes are none."""
     reads: tuple[int, ...]
     """Tensor indices of the computed inputs."""
     reference: str | None
@@ -43,8 +45,8 @@ class OpEvidence:
     expected: tuple[float, int] | None
     hybrid: bool
     """Float activations with integer weights."""
-    bias_lsb: tuple[float, ...]
-    """Per channel half a step of the bias in LSB of the output; empty without a bias."""
+    allowance_lsb: tuple[float, ...]
+    """What `tfldbg.diagnose.bounds` adds to the threshold: one for all channels, or one a channel."""
     local: TensorStats | None
     local_reason: str | None
     """Why there is no local error."""

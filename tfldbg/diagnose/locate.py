@@ -57,11 +57,12 @@ def exceeds(op: OpEvidence, local: TensorStats, thresholds: Thresholds) -> bool:
     """Whether an operator's own error is more than arithmetic explains."""
     if op.scale is not None:
         limit = thresholds.int16_lsb if op.type == "INT16" else thresholds.local_lsb
-        bias = op.bias_lsb if len(op.bias_lsb) == len(local.channel_max_abs) else (0.0,)
-        allowed = bias if len(bias) > 1 else bias * len(local.channel_max_abs)
+        extra = op.allowance_lsb
+        if len(extra) != len(local.channel_max_abs):
+            extra = (max(extra),) * len(local.channel_max_abs)
         return any(
-            largest / op.scale > limit + extra
-            for largest, extra in zip(local.channel_max_abs, allowed, strict=True)
+            largest / op.scale > limit + more
+            for largest, more in zip(local.channel_max_abs, extra, strict=True)
         )
     if op.hybrid:
         return local.relative_rmse > thresholds.hybrid_relative

@@ -38,7 +38,8 @@ class Result:
         """Return the trace as the documented JSON of format ``tfldbg.trace``."""
         run, first = self.evidence.run, self.first_divergence
         ops = zip(self.evidence.ops, self.diagnosis.statuses, strict=True)
-        matched = sum(o.reference is not None for o in self.evidence.ops)
+        activations = [o for o in self.evidence.ops if o.activation]
+        matched = sum(o.reference is not None for o in activations)
         return {
             "format": "tfldbg.trace",
             "format_version": FORMAT_VERSION,
@@ -60,9 +61,9 @@ class Result:
             "ops": [_op(evidence, status) for evidence, status in ops],
             "findings": [asdict(f) for f in self.diagnosis.findings],
             "coverage": {
-                "ops": len(self.evidence.ops),
+                "ops": len(activations),
                 "matched": matched,
-                "unmatched": len(self.evidence.ops) - matched,
+                "unmatched": len(activations) - matched,
             },
             "observer": {
                 "final_outputs_identical": run.observer_identical,

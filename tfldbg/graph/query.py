@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,9 +79,24 @@ def consumers(subgraph: Subgraph) -> dict[int, tuple[Operator, ...]]:
 
 
 def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
-    """Return the inputs of an operator that are computed, not constant."""
-    tensors = (subgraph.tensors[i] for i in op.inputs if i >= 0)
-    return tuple(t for t in tensors if not t.has_data)
+    """Return the inputs of an operator that are computed: no constants and no shapes."""
+    shapes = shape_tensors(subgraph)
+    tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
+    return tuple(t for t in tensors if not t.has_data and t.index not in shapes)
+
+
+@lru_cache(maxsize=8)
+def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
+    """Return the tensors that hold shapes: SHAPE outputs and integers computed from them alone."""
+    found: set[int] = set()
+    for op in subgraph.operators:
+        computed = [i for i in op.inputs if i >= 0 and not subgraph.tensors[i].has_data]
+        from_shapes = bool(computed) and all(i in found for i in computed)
+        for out in (i for i in op.outputs if i >= 0):
+            integer = subgraph.tensors[out].type in ("INT32", "INT64")
+            if op.kind == "SHAPE" or (from_shapes and integer):
+                found.add(out)
+    return frozenset(found)
 
 
 def constant(graph: Graph, tensor: Tensor) -> NDArray[Any] | None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tfldbg.graph.model import Operator, Signature, Subgraph, Tensor
-from tfldbg.graph.query import activation_inputs, producers
+from tfldbg.graph.query import activation_inputs, producers, shape_tensors
+from tfldbg.match.excuse import excuse
 from tfldbg.match.kinds import (
     HANDED_ON,
     PASSED_THROUGH,
@@ -50,7 +51,7 @@ def match(
     matcher.match_outputs(pair_outputs(subgraph, signature, frozen))
     matcher.carry_back()
     matcher.drop_shared_anchors()
-    return Matching(dict(matcher.matches), matcher.reasons(), inputs)
+    return Matching(excuse(subgraph, matcher.matches), matcher.reasons(), inputs)
 
 
 class _Matcher:
@@ -67,6 +68,7 @@ class _Matcher:
             for out in op.outputs
             if out >= 0
         }
+        self._shapes = shape_tensors(subgraph)
         self._settler = Settler(frozen.graph, subgraph)
         self._refused: dict[int, str] = {}
         self.matches: dict[int, Match] = {}
@@ -80,6 +82,8 @@ class _Matcher:
     def match_operators(self) -> None:
         """Match the outputs in execution order, so that the inputs of each operator are known."""
         for op in self._subgraph.operators:
+            if any(i in self._shapes for i in op.outputs):
+                continue
             if op.kind in HANDED_ON and self._carry_forward(op):
                 continue
             given = activation_inputs(self._subgraph, op)
@@ -149,6 +153,8 @@ class _Matcher:
         """Give the inputs of value-preserving operators the matches of their outputs."""
         for op in reversed(self._subgraph.operators):
             if op.kind not in HANDED_ON or not op.inputs or op.outputs[0] not in self.matches:
+                continue
+            if op.inputs[0] in self._shapes:
                 continue
             given = self._subgraph.tensors[op.inputs[0]]
             if given.index not in self.matches and not given.has_data:
@@ -277,6 +283,8 @@ class _Matcher:
         return found
 
     def _reason(self, op: Operator, index: int) -> str:
+        if index in self._shapes:
+            return "it holds a shape, not an activation"
         if index in self._refused:
             return self._refused[index]
         given = activation_inputs(self._subgraph, op)

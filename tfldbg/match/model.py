@@ -25,8 +25,9 @@ class Match:
     confidence: float
     """1 for names and carried matches, less where the structure or the numbers decided."""
     parameters: str
-    """``equal``, ``differ``, ``bypassed`` (the converter drops a fake-quant before CONCATENATION) or
-    ``none`` (the reference quantizes nothing here)."""
+    """``equal``, ``differ``, ``none`` (the reference quantizes nothing here), ``bypassed`` (an
+    operator behind it that keeps its input's scale imposes its own) or ``deferred`` (it must keep its
+    input's scale, and a QUANTIZE behind it applies the fake-quant's)."""
     expected: tuple[float, int] | None = None
     """Scale and zero point of the reference's fake-quant, where there is one."""
 

@@ -65,7 +65,6 @@ class Settler:
         self._graph = graph
         self._subgraph = subgraph
         self._readers = consumers(subgraph)
-        self._concatenated = _concatenated(subgraph)
 
     def settle(
         self, tensor: Tensor, op: Operator | None, anchor: str, rule: str, confidence: float = 1.0
@@ -153,23 +152,8 @@ class Settler:
                 return "equal", name, expected
         if not known:
             return "none", raw, None
-        joined = self._concatenated.get(tensor.index)
-        if joined is not None and same_parameters(tensor, joined):
-            return "bypassed", raw, known[0][1]
         return "differ", raw, known[0][1]
 
     def _before(self, node: str) -> str:
         """Return what a fake-quant node quantizes."""
         return self._graph.nodes[node].inputs[0]
-
-
-def _concatenated(subgraph: Subgraph) -> dict[int, tuple[float, int]]:
-    """Map each input of a CONCATENATION to the scale and zero point of its output."""
-    found: dict[int, tuple[float, int]] = {}
-    for op in subgraph.operators:
-        out = subgraph.tensors[op.outputs[0]] if op.outputs else None
-        if op.kind != "CONCATENATION" or out is None or out.lsb is None:
-            continue
-        for index in op.inputs:
-            found[index] = (out.lsb, out.zero_point or 0)
-    return found

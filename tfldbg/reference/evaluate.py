@@ -96,9 +96,6 @@ class Evaluator:
         self._taps = taps
         self._fetches = [_port(name) for name in fetches]
         self._local = [_port(name) for name in local_names]
-        self._tap_shapes = {
-            key: graph.get_tensor_by_name(_port(node)).shape for key, node in taps.items()
-        }
 
     @property
     def tap_keys(self) -> tuple[int, ...]:
@@ -125,8 +122,10 @@ class Evaluator:
         import tensorflow as tf
 
         feeds = {} if inputs is None else self._input_feeds(inputs)
-        for key, shape in self._tap_shapes.items():
-            feeds[f"{_tap_name(key)}:0"] = _shaped(taps[key], _dimensions(shape))
+        for key, tensor in self._taps.items():
+            shape = _dimensions(self._graph.get_tensor_by_name(_port(tensor)).shape)
+            dtype = self._frozen.graph.nodes[node_of(tensor)].dtype
+            feeds[f"{_tap_name(key)}:0"] = _shaped(taps[key], shape).astype(dtype, copy=False)
         try:
             with quiet():
                 values = self._session.run(self._fetches + self._local, feeds)
@@ -188,9 +187,10 @@ def _with_segments(
         for tensor, key in segment.cuts.items():
             taps.setdefault(key, tensor)
         names.append(_copy_segment(definition, protos, frozen.graph, segment, number))
-    for key in taps:
+    for key, tensor in taps.items():
         placeholder = definition.node.add(name=_tap_name(key), op="Placeholder")
-        placeholder.attr["dtype"].type = tf.float32.as_datatype_enum
+        dtype = tf.as_dtype(frozen.graph.nodes[node_of(tensor)].dtype)
+        placeholder.attr["dtype"].type = dtype.as_datatype_enum
     return definition, names, taps
 
 

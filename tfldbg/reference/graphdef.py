@@ -43,6 +43,8 @@ class RefNode:
     shape: tuple[int | None, ...] | None = None
     """Static shape of the first output, the first axis being the batch; None when unknown."""
 
+    dtype: str = "float32"
+    """NumPy name of the first output's type."""
     transposed: bool = False
     """Whether a MatMul reads its second input transposed."""
 
@@ -130,7 +132,7 @@ def view(
     graph_def: Any,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
-    shapes: Mapping[str, tuple[int | None, ...] | None],
+    outlines: Mapping[str, tuple[tuple[int | None, ...] | None, str]],
 ) -> RefGraph:
     """Build the view of a frozen ``GraphDef``.
 
@@ -138,15 +140,16 @@ def view(
         graph_def: A ``tensorflow.GraphDef`` in which every variable is a constant.
         inputs: Names of the placeholder nodes in order.
         outputs: Names of the output nodes in order.
-        shapes: Static shape of each node's first output, None where it is unknown.
+        outlines: Static shape (None where it is unknown) and type of each node's first output.
     """
     protos = {node.name: node for node in graph_def.node}
-    nodes = (_node(proto, protos, shapes.get(proto.name)) for proto in graph_def.node)
+    unknown = (None, "float32")
+    nodes = (_node(proto, protos, *outlines.get(proto.name, unknown)) for proto in graph_def.node)
     return RefGraph(nodes, inputs, outputs)
 
 
 def _node(
-    proto: Any, protos: Mapping[str, Any], shape: tuple[int | None, ...] | None
+    proto: Any, protos: Mapping[str, Any], shape: tuple[int | None, ...] | None, dtype: str
 ) -> RefNode:
     inputs = tuple(i.removesuffix(":0") for i in proto.input if not i.startswith("^"))
     return RefNode(
@@ -155,6 +158,7 @@ def _node(
         inputs=inputs,
         fake_quant=_fake_quant(proto, protos),
         shape=shape,
+        dtype=dtype,
         transposed=proto.op == "MatMul" and bool(proto.attr["transpose_b"].b),
     )
 

@@ -297,7 +297,7 @@ def _freeze(
         definition,
         tuple(node_of(t.name) for t in placeholders),
         tuple(t.name.removesuffix(":0") for t in frozen.outputs),
-        {op.name: _static_shape(op) for op in frozen.graph.get_operations()},
+        {op.name: _outline(op) for op in frozen.graph.get_operations() if op.outputs},
     )
     return Frozen(
         graph_def=definition,
@@ -311,7 +311,6 @@ def _freeze(
     )
 
 
-def _static_shape(operation: Any) -> tuple[int | None, ...] | None:
-    if not operation.outputs or operation.outputs[0].shape.rank is None:
-        return None
-    return tuple(operation.outputs[0].shape.as_list())
+def _outline(operation: Any) -> tuple[tuple[int | None, ...] | None, str]:
+    first = operation.outputs[0]
+    return (None if first.shape.rank is None else tuple(first.shape.as_list())), first.dtype.name

@@ -72,14 +72,15 @@ def build(result: Result, *, everything: bool = False) -> Document:
 def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     run = result.evidence.run
     data = run.data if run.data != "random" else f"random (seed {run.seed}): give real data with --data"
-    matched = sum(o.reference is not None for o in result.evidence.ops)
+    activations = [o for o in result.evidence.ops if o.activation]
+    matched = sum(o.reference is not None for o in activations)
     observer = f"identical to the untouched model's on {run.observer_samples} samples"
     if not run.observer_identical:
         observer = "NOT identical to the untouched model's: this trace is of another program"
     facts = [("model", run.model_path)]
     if run.reference_kind != "none":
         facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
-        facts.append(("matched", f"{matched} of {len(result.evidence.ops)} operators"))
+        facts.append(("matched", f"{matched} of {len(activations)} activations"))
     facts += [("runtime", run.runtime), ("data", f"{data}, {run.samples} samples")]
     return (*facts, ("outputs", observer))
 

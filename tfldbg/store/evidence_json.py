@@ -41,7 +41,7 @@ def _op(plain: dict[str, Any]) -> OpEvidence:
         **{
             **plain,
             "reads": tuple(plain["reads"]),
-            "bias_lsb": tuple(plain["bias_lsb"]),
+            "allowance_lsb": tuple(plain["allowance_lsb"]),
             "expected": _pair(plain),
             "local": _stats(plain["local"]),
             "accumulated": _stats(plain["accumulated"]),

@@ -1,0 +1,63 @@
+"""Tell parameters that are wrong from parameters that the converter had to move.
+
+Operators such as CONCATENATION and RESIZE_BILINEAR must have one scale for input and output (TFLite
+8-bit quantization specification).  Where the QAT model quantizes both, the converter drops one of
+the two fake-quants: it gives the input the output's parameters, or leaves the change to a QUANTIZE
+behind the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tfldbg.graph.model import Operator, Subgraph, Tensor
+from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, producers
+from tfldbg.match.model import Match
+
+
+def excuse(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict[int, Match]:
+    """Return the matches, ``differ`` changed to ``bypassed`` or ``deferred`` where that explains it.
+
+    An excuse holds only if the operator that imposes the parameters has the reference's own: a
+    wrong scale that two operators share stays wrong.
+    """
+    excused = dict(matches)
+    readers, writers = consumers(subgraph), producers(subgraph)
+    ordered = [i for op in reversed(subgraph.operators) for i in op.outputs]
+    for index in (i for i in (*ordered, *subgraph.inputs) if i in excused):
+        match, tensor = excused[index], subgraph.tensors[index]
+        if match.parameters != "differ":
+            continue
+        if any(_imposes(subgraph, op, tensor, excused) for op in readers.get(index, ())):
+            excused[index] = replace(match, parameters="bypassed")
+        elif _keeps_input_scale(subgraph, writers.get(index), tensor) and any(
+            op.kind == "QUANTIZE" and _follows_reference(op, excused)
+            for op in readers.get(index, ())
+        ):
+            excused[index] = replace(match, parameters="deferred")
+    return excused
+
+
+def _imposes(
+    subgraph: Subgraph, op: Operator, tensor: Tensor, matches: Mapping[int, Match]
+) -> bool:
+    """Whether ``op`` forces its own, right parameters on its input ``tensor``."""
+    if op.kind not in SAME_SCALE_KINDS or not op.outputs:
+        return False
+    return _same(subgraph.tensors[op.outputs[0]], tensor) and _follows_reference(op, matches)
+
+
+def _follows_reference(op: Operator, matches: Mapping[int, Match]) -> bool:
+    found = matches.get(op.outputs[0])
+    return found is not None and found.parameters in ("equal", "bypassed")
+
+
+def _keeps_input_scale(subgraph: Subgraph, op: Operator | None, tensor: Tensor) -> bool:
+    if op is None or op.kind not in SAME_SCALE_KINDS:
+        return False
+    return _same(subgraph.tensors[op.inputs[0]], tensor)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.lsb is not None and one.lsb == other.lsb and one.zero_point == other.zero_point
