@@ -2,8 +2,8 @@
 
     python sample_models/build.py --digits mnist_10k.npz
 
-``--digits`` takes an ``.npz`` with ``images`` (N, 28, 28) uint8 and ``labels`` (N,).  Without it the
-few hundred digits beside this script are used: enough to see that the script works, too few to
+``--digits`` takes an ``.npz`` with ``images`` (N, 28, 28) uint8 and ``labels`` (N,).  Without it
+the few hundred digits beside this script are used: enough to see that the script works, too few to
 reach the accuracy of the committed models, which were trained on 9,000 digits.
 """
 
@@ -102,7 +102,8 @@ def batches(digits: Digits, shape: tuple[int, ...], steps: int, reach: int):
     for _ in range(steps):
         chosen = generator.integers(0, len(padded), 64)
         down, right = generator.integers(0, 2 * reach + 1, (2, 64))
-        images = [padded[i, d : d + 28, r : r + 28] for i, d, r in zip(chosen, down, right)]
+        corners = zip(chosen, down, right, strict=True)
+        images = [padded[i, d : d + 28, r : r + 28] for i, d, r in corners]
         yield np.stack(images).reshape(shape), digits.seen_labels[chosen]
 
 

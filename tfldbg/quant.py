@@ -60,7 +60,8 @@ def quantize(
     steps = np.asarray(real, np.float64) / scale
     rounded = np.copysign(np.floor(np.abs(steps) + 0.5), steps)
     dtype = {"INT4": "int8", "INT2": "int8", "UINT4": "uint8"}.get(type_name, type_name.lower())
-    return np.clip(rounded + zero_point, low, high).astype(dtype)
+    codes: NDArray[Any] = np.clip(rounded + zero_point, low, high).astype(dtype)
+    return codes
 
 
 def dequantize(

@@ -168,9 +168,7 @@ def _trace(
         runner = stack.enter_context(Runner(_program(loaded, exposed, options.runtime)))
         progress.stage("matching")
         inputs = pair_inputs(loaded.specs, frozen, options.inputs)
-        agreement = Agreement(
-            loaded.subgraph, exposed.taps, samples, frozen, runner, inputs
-        )
+        agreement = Agreement(loaded.subgraph, exposed.taps, samples, frozen, runner, inputs)
         matching = match(loaded.subgraph, loaded.signature, frozen, inputs, agreement)
         segments, uncut = cut(loaded.subgraph, matching, frozen.graph)
         checks, segments = check_weights(loaded.graph, loaded.subgraph, frozen, segments)
@@ -192,7 +190,9 @@ def _trace(
         )
         measured = stream(plan, samples, runner, evaluator, writer, progress)
         streamed = perf_counter()
-        run = _describe(loaded, samples, options, _observe(loaded, exposed, samples, measured, options))
+        run = _describe(
+            loaded, samples, options, _observe(loaded, exposed, samples, measured, options)
+        )
         run = replace(
             run,
             reference_kind="keras",
@@ -248,7 +248,9 @@ def record(
     ):
         measured = stream(plan, samples, runner, None, writer, progress or Silent())
         skipped = {s.tensor: s.reason for s in exposed.skipped}
-        run = _describe(loaded, samples, options, _observe(loaded, exposed, samples, measured, options))
+        run = _describe(
+            loaded, samples, options, _observe(loaded, exposed, samples, measured, options)
+        )
         run = replace(run, timing={"total_s": perf_counter() - began})
         nothing = Matching({}, {}, ())
         writer.finish(collect(loaded.subgraph, run, nothing, skipped, {}, measured))

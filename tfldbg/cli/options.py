@@ -14,8 +14,8 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help=".npz, .npy, .h5 or a folder of .npy; first axis samples. Float data is in real units, "
-        "integer data in the input's own type is taken as codes.",
+        help=".npz, .npy, .h5 or a folder of .npy; first axis samples. Float data is in real "
+        "units, integer data in the input's own type is taken as codes.",
     ),
 ]
 Input = Annotated[

@@ -164,9 +164,7 @@ def _run_batch(
             collected[index].append(array)
         if number < plan.observed:
             outputs.append(
-                tuple(
-                    collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in collected
-                )
+                tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in collected)
             )
         progress.advance()
     return {index: np.stack(arrays) for index, arrays in collected.items()}

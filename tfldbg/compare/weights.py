@@ -64,9 +64,7 @@ class _Layout:
 
 
 _LAYOUTS: Mapping[str, _Layout] = {
-    "Conv2D": _Layout(
-        lambda w: w.transpose(3, 0, 1, 2), lambda w, _: w.transpose(1, 2, 3, 0), 0
-    ),
+    "Conv2D": _Layout(lambda w: w.transpose(3, 0, 1, 2), lambda w, _: w.transpose(1, 2, 3, 0), 0),
     "DepthwiseConv2dNative": _Layout(
         lambda w: w.reshape(1, *w.shape[:2], -1), lambda w, shape: w.reshape(shape), 3
     ),

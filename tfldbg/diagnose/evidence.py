@@ -46,7 +46,7 @@ class OpEvidence:
     hybrid: bool
     """Float activations with integer weights."""
     allowance_lsb: tuple[float, ...]
-    """What `tfldbg.diagnose.bounds` adds to the threshold: one for all channels, or one a channel."""
+    """What `tfldbg.diagnose.bounds` adds to the threshold: one value, or one a channel."""
     local: TensorStats | None
     local_reason: str | None
     """Why there is no local error."""

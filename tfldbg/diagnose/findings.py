@@ -10,7 +10,7 @@ from tfldbg.diagnose.words import number, op_name
 
 _CODES = {"local": "TFL001", "parameters": "TFL002", "weights": "TFL003", "nonfinite": "TFL004"}
 _SUGGESTIONS = {
-    "local": "compare this operator's bias, activation, padding and weights with the layer in Keras",
+    "local": "compare this operator's bias, activation and padding with the layer in Keras",
     "parameters": "convert the QAT model itself again; do not edit or recalibrate its scales",
     "weights": "check that the .tflite was converted from this Keras file, after its last training",
     "nonfinite": "look at this operator's constants and at divisions by zero",
@@ -25,9 +25,7 @@ def findings(
     found = [_of_divergence(d, by_op[d.op]) for d in divergences]
     if not evidence.run.observer_identical:
         found.append(_observer())
-    found += [
-        _saturated(op) for op in evidence.ops if _saturated_share(op) > thresholds.saturation
-    ]
+    found += [_saturated(op) for op in evidence.ops if _saturated_share(op) > thresholds.saturation]
     return tuple(found)
 
 
@@ -45,7 +43,7 @@ def _of_divergence(divergence: Divergence, op: OpEvidence) -> Finding:
         severity="error",
         op=divergence.op,
         tensor=divergence.tensor,
-        message=f"{op_name(divergence.op, divergence.kind, divergence.tensor)}: {divergence.message}",
+        message=f"{op_name(op.op, op.kind, divergence.tensor)}: {divergence.message}",
         evidence=shown,
         suggestion=_SUGGESTIONS[divergence.signal],
     )
@@ -57,10 +55,10 @@ def _observer() -> Finding:
         severity="warning",
         op=None,
         tensor=None,
-        message="exposing the intermediate tensors changed the model's final outputs, so this trace "
-        "is not of the program that ships",
+        message="exposing the intermediate tensors changed the model's final outputs, so this "
+        "trace is not of the program that ships",
         evidence={"final_outputs_identical": False},
-        suggestion="try --runtime builtin; a buffer that the runtime reuses too early shows like this",
+        suggestion="try --runtime builtin; a buffer that is reused too early shows like this",
     )
 
 

@@ -91,8 +91,7 @@ def _pair(scale: float | None, zero_point: int | None) -> str:
 def _parameters_differ(op: OpEvidence) -> str:
     expected = op.expected or (0.0, 0)
     return (
-        f"its output has {_pair(op.scale, op.zero_point)}, "
-        f"but the reference has {_pair(*expected)}"
+        f"its output has {_pair(op.scale, op.zero_point)}, but the reference has {_pair(*expected)}"
     )
 
 
@@ -170,9 +169,7 @@ def _worst_local(evidence: Evidence) -> str:
     return f"{max(shares, default=0.0):.2g} of the signal"
 
 
-def _diverged_sentence(
-    evidence: Evidence, divergences: tuple[Divergence, ...]
-) -> str:
+def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) -> str:
     first = divergences[0]
     name = op_name(first.op, first.kind, first.tensor)
     sentence = f"{name} is the first to differ: {first.message}"

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tfldbg.errors import ModelError
 from tfldbg.graph.model import (
@@ -146,8 +147,7 @@ def _subgraph(
     source: Any, index: int, codes: list[str], buffers: tuple[BufferSpan, ...], limit: int
 ) -> Subgraph:
     tensors = tuple(
-        _tensor(source.Tensors(i), i, buffers)
-        for i in range(_count(source.TensorsLength(), limit))
+        _tensor(source.Tensors(i), i, buffers) for i in range(_count(source.TensorsLength(), limit))
     )
     operators = tuple(
         _operator(source.Operators(i), i, codes)
@@ -184,7 +184,7 @@ def _tensor(source: Any, index: int, buffers: tuple[BufferSpan, ...]) -> Tensor:
 
 
 def _frozen(array: Any, dtype: type) -> Any:
-    copy = np.array(array, dtype)
+    copy: NDArray[Any] = np.array(array, dtype)
     copy.setflags(write=False)
     return copy
 
@@ -280,7 +280,9 @@ def _check(graph: Graph, name: str) -> None:
     for subgraph in graph.subgraphs:
         count = len(subgraph.tensors)
         used = [("the subgraph", subgraph.inputs + subgraph.outputs)]
-        used += [(f"operator {op.index} {op.kind}", op.inputs + op.outputs) for op in subgraph.operators]
+        used += [
+            (f"operator {op.index} {op.kind}", op.inputs + op.outputs) for op in subgraph.operators
+        ]
         for owner, indices in used:
             wrong = [i for i in indices if not -1 <= i < count]
             if wrong:

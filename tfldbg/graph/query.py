@@ -58,7 +58,7 @@ SAME_SCALE_KINDS = LAYOUT_KINDS | {
 
 
 def numpy_type(tensor: Tensor) -> np.dtype[Any] | None:
-    """Return the NumPy type that the runtime hands out for a tensor, None for strings and handles."""
+    """Return the NumPy type of a tensor's values, None for strings, handles and sub-byte types."""
     name = _NUMPY.get(tensor.type)
     return np.dtype(name) if name else None
 

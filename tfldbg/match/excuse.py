@@ -17,7 +17,7 @@ from tfldbg.match.model import Match
 
 
 def excuse(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict[int, Match]:
-    """Return the matches, ``differ`` changed to ``bypassed`` or ``deferred`` where that explains it.
+    """Change ``differ`` to ``bypassed`` or ``deferred`` where that explains it.
 
     An excuse holds only if the operator that imposes the parameters has the reference's own: a
     wrong scale that two operators share stays wrong.

@@ -108,7 +108,7 @@ class _Matcher:
             )
 
     def _match_by_name(self, op: Operator, tensor: Tensor) -> None:
-        """Match to the most downstream node named: the order of the parts of a name says nothing."""
+        """Match to the most downstream node named: the order of a name's parts says nothing."""
         mentioned = self._mentioned[tensor.index]
         if not mentioned:
             return

@@ -17,7 +17,7 @@ class Match:
     raw: str
     """The value before it is fake-quantized."""
     group: tuple[str, ...]
-    """From the node that was found first to ``raw``: what the converter folded into one operator."""
+    """From the node that was found first to ``raw``: what was folded into one operator."""
     chain: tuple[str, ...]
     """Every node that may be replaced by the tensor's value when a reader of it is looked at."""
     rule: str
@@ -26,8 +26,8 @@ class Match:
     """1 for names and carried matches, less where the structure or the numbers decided."""
     parameters: str
     """``equal``, ``differ``, ``none`` (the reference quantizes nothing here), ``bypassed`` (an
-    operator behind it that keeps its input's scale imposes its own) or ``deferred`` (it must keep its
-    input's scale, and a QUANTIZE behind it applies the fake-quant's)."""
+    operator behind it that keeps its input's scale imposes its own) or ``deferred`` (it must keep
+    its input's scale, and a QUANTIZE behind it applies the fake-quant's)."""
     expected: tuple[float, int] | None = None
     """Scale and zero point of the reference's fake-quant, where there is one."""
 

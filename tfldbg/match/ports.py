@@ -30,14 +30,16 @@ def pair_inputs(
     free = dict(enumerate(frozen.input_names))
     if len(specs) != len(free):
         raise MatchError(
-            f"the .tflite takes {len(specs)} inputs and the reference {len(free)}: {_offer(frozen)}",
+            f"the .tflite takes {len(specs)} inputs, the reference {len(free)}: {_offer(frozen)}",
             hint="give the Keras model that the file was converted from",
         )
     chosen: dict[int, int] = {}
     for i, spec in enumerate(specs):
         wanted = [mapping[n] for n in spec.names if mapping.get(n) in free.values()]
         for name in (*wanted, *spec.names):
-            found = [k for k, v in free.items() if v == name and _shape_fits(spec.tensor, frozen, k)]
+            found = [
+                k for k, v in free.items() if v == name and _shape_fits(spec.tensor, frozen, k)
+            ]
             if found:
                 chosen[i] = found[0]
                 del free[found[0]]
@@ -47,7 +49,9 @@ def pair_inputs(
             continue
         fitting = [k for k in free if _shape_fits(spec.tensor, frozen, k)]
         rivals = [
-            j for j in range(len(specs)) if j not in chosen and _fits(specs[j].tensor, fitting, frozen)
+            j
+            for j in range(len(specs))
+            if j not in chosen and _fits(specs[j].tensor, fitting, frozen)
         ]
         if not fitting:
             raise MatchError(
@@ -83,15 +87,16 @@ def _shape_fits(tensor: Tensor, frozen: Frozen, number: int) -> bool:
     )
 
 
-def pair_outputs(
-    subgraph: Subgraph, signature: Signature | None, frozen: Frozen
-) -> dict[int, str]:
+def pair_outputs(subgraph: Subgraph, signature: Signature | None, frozen: Frozen) -> dict[int, str]:
     """Find the reference node of every TFLite output that can be told without looking inside.
 
     ``StatefulPartitionedCall:k`` is not the Keras output number, so only the signature's names, a
     single output or a unique shape decide.
     """
-    nodes = {name: _source(frozen, out) for name, out in zip(frozen.output_names, frozen.graph.outputs, strict=True)}
+    nodes = {
+        name: _source(frozen, out)
+        for name, out in zip(frozen.output_names, frozen.graph.outputs, strict=True)
+    }
     outputs = [i for i in dict.fromkeys(subgraph.outputs) if not subgraph.tensors[i].has_data]
     found: dict[int, str] = {}
     for name, index in (signature.outputs if signature else {}).items():

@@ -33,7 +33,16 @@ _WEIGHTED = frozenset(
 )
 _ACTIVATIONS = frozenset({"Relu", "Relu6", "Tanh", "Sign"})
 _AFFINE = frozenset(
-    {"BiasAdd", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "Add", "AddV2", "Sub", "Mul"}
+    {
+        "BiasAdd",
+        "FusedBatchNorm",
+        "FusedBatchNormV2",
+        "FusedBatchNormV3",
+        "Add",
+        "AddV2",
+        "Sub",
+        "Mul",
+    }
 )
 _RESHAPES = frozenset({"Reshape", "Squeeze", "ExpandDims"})
 _SCALE_TOLERANCE = 1e-5

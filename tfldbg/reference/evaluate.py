@@ -77,9 +77,7 @@ class Evaluator:
         KerasError: TensorFlow refuses the graph.
     """
 
-    def __init__(
-        self, frozen: Frozen, fetches: Sequence[str], segments: Sequence[Segment]
-    ) -> None:
+    def __init__(self, frozen: Frozen, fetches: Sequence[str], segments: Sequence[Segment]) -> None:
         with quiet():
             import tensorflow as tf
 

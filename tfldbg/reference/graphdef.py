@@ -1,4 +1,4 @@
-"""A plain view of a frozen reference graph: nodes, edges and fake-quant parameters, no TensorFlow."""
+"""A plain view of a frozen reference graph: nodes, edges, fake-quant parameters; no TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tfldbg import quant
 FAKE_QUANT_OPS = frozenset(
     {"FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVarsPerChannel"}
 )
-IDENTITY_OPS = frozenset({"Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient"})
+IDENTITY_OPS = frozenset(
+    {"Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient"}
+)
 
 
 @dataclass(frozen=True, slots=True)

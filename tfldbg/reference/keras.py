@@ -17,7 +17,9 @@ from tfldbg.reference.quiet import quiet
 _HINT = "give the .h5, .keras or SavedModel folder that the .tflite was converted from"
 
 
-def load_frozen(source: Path | Any, *, unsafe: bool = False, signature: str | None = None) -> Frozen:
+def load_frozen(
+    source: Path | Any, *, unsafe: bool = False, signature: str | None = None
+) -> Frozen:
     """Load a reference model and freeze it so that every node can be fetched.
 
     Args:
@@ -38,7 +40,9 @@ def load_frozen(source: Path | Any, *, unsafe: bool = False, signature: str | No
         return _freeze_model(_load(source, _zip_config(source), unsafe))
     if not source.exists():
         raise KerasError(f"the Keras model '{source}' does not exist", hint=_HINT)
-    raise KerasError(f"'{source}' is no Keras model: its name ends in '{source.suffix}'", hint=_HINT)
+    raise KerasError(
+        f"'{source}' is no Keras model: its name ends in '{source.suffix}'", hint=_HINT
+    )
 
 
 class _Config:
@@ -144,9 +148,9 @@ def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
 def _load_quantized_archive(path: Path, tf_keras: Any, unsafe: bool) -> Any:
     """Load a ``.keras`` file of a ``quantize_model``, which tf_keras cannot load by itself.
 
-    The file's ``build_config`` makes each wrapper build its layer's variables a second time, and the
-    stored variables start with entries that the wrapper no longer has; without the one, and reading
-    only the last of the other, the outputs equal those of the ``.h5``.
+    The file's ``build_config`` makes each wrapper build its layer's variables a second time, and
+    the stored variables start with entries that the wrapper no longer has; without the one, and
+    reading only the last of the other, the outputs equal those of the ``.h5``.
     """
     import tempfile
 
@@ -263,15 +267,14 @@ def _freeze_saved_model(path: Path, signature: str | None) -> Frozen:
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise KerasError(f"'{path}' is no SavedModel: {error}", hint=_HINT) from error
         signatures = loaded.signatures
-        key = signature or ("serving_default" if "serving_default" in signatures else None)
-        if key is None or key not in signatures:
-            names = ", ".join(signatures) or "none"
+        key = signature or "serving_default"
+        if key not in signatures:
+            held = ", ".join(signatures) or "none"
             raise KerasError(
-                f"'{path}' has no signature '{key or 'serving_default'}'; it has: {names}",
+                f"'{path}' has no signature '{key}'; it has: {held}",
                 hint="choose one with --signature NAME",
             )
         concrete = signatures[key]
-        names = list(concrete.structured_input_signature[1])
         specs = concrete.structured_input_signature[1]
         order = {spec.name: name for name, spec in specs.items()}
         names = [order.get(node_of(t.name), node_of(t.name)) for t in _user_inputs(concrete)]

@@ -55,7 +55,9 @@ def build(result: Result, *, everything: bool = False) -> Document:
     """
     evidence = result.evidence
     quantized = any(o.scale is not None for o in evidence.ops)
-    rows = [_row(o, s, quantized) for o, s in zip(evidence.ops, result.diagnosis.statuses, strict=True)]
+    rows = [
+        _row(o, s, quantized) for o, s in zip(evidence.ops, result.diagnosis.statuses, strict=True)
+    ]
     if not everything and len(rows) > _SHOW_ALL_BELOW:
         rows = _with_gaps(rows, _chosen(evidence, result.diagnosis.statuses))
     return Document(
@@ -71,7 +73,11 @@ def build(result: Result, *, everything: bool = False) -> Document:
 
 def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     run = result.evidence.run
-    data = run.data if run.data != "random" else f"random (seed {run.seed}): give real data with --data"
+    data = (
+        run.data
+        if run.data != "random"
+        else f"random (seed {run.seed}): give real data with --data"
+    )
     activations = [o for o in result.evidence.ops if o.activation]
     matched = sum(o.reference is not None for o in activations)
     observer = f"identical to the untouched model's on {run.observer_samples} samples"

@@ -39,7 +39,11 @@ def draw_graph(graph: Graph, name: str, console: Console) -> None:
         console.print(Text(printable(line)), soft_wrap=wrap)
     for subgraph in graph.subgraphs:
         console.print()
-        title = f"subgraph {subgraph.index} '{subgraph.name}'" if subgraph.name else f"subgraph {subgraph.index}"
+        title = (
+            f"subgraph {subgraph.index} '{subgraph.name}'"
+            if subgraph.name
+            else f"subgraph {subgraph.index}"
+        )
         console.print(Text(printable(title), style="bold"))
         for word, indices in (("input", subgraph.inputs), ("output", subgraph.outputs)):
             for index in (i for i in indices if i >= 0):

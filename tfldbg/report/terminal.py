@@ -56,7 +56,9 @@ def _cells(row: Row) -> list[Text]:
 
 
 def _draw_findings(document: Document, console: Console) -> None:
-    lines = [f"{f.code} {f.severity}: {f.message}. {_sentence(f.suggestion)}" for f in document.findings]
+    lines = [
+        f"{f.code} {f.severity}: {f.message}. {_sentence(f.suggestion)}" for f in document.findings
+    ]
     _draw_lines("findings:", tuple(lines), console)
 
 

@@ -41,7 +41,7 @@ class Program:
     """How to call a subgraph that is not the main one."""
 
 
-class Died(Exception):
+class DiedError(Exception):
     """The child process ended without an answer."""
 
     def __init__(self, code: int, stderr: str) -> None:
@@ -65,7 +65,7 @@ class Runner:
         self._child = _Child(self._program)
         try:
             self._child.open()
-        except Died as death:
+        except DiedError as death:
             self.close()
             raise _explain(self._program, death, None) from death
         except RunError:
@@ -97,7 +97,7 @@ class Runner:
             raise RunError("the runner is not open", hint="use it in a 'with' block")
         try:
             return self._child.run(sample)
-        except Died as death:
+        except DiedError as death:
             raise _explain(self._program, death, sample) from death
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class _Child:
         try:
             self._model.write_bytes(program.model_bytes)
             with self._log.open("wb") as log:
-                self._process = subprocess.Popen(  # noqa: S603 (our own interpreter, fixed words)
+                self._process = subprocess.Popen(
                     [sys.executable, "-m", "tfldbg.run.worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -156,9 +156,7 @@ class _Child:
     def run(self, sample: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         return self._ask({"command": "run"}, sample)
 
-    def _ask(
-        self, request: dict[str, Any], arrays: Sequence[NDArray[Any]]
-    ) -> list[NDArray[Any]]:
+    def _ask(self, request: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RunError("the child process has no pipes")
@@ -167,7 +165,7 @@ class _Child:
             reply, answer = wire.receive(stdout)  # type: ignore[arg-type]
         except (EOFError, BrokenPipeError) as error:
             code = self._process.wait()
-            raise Died(code, self._log.read_text(errors="replace")) from error
+            raise DiedError(code, self._log.read_text(errors="replace")) from error
         if not reply["ok"]:
             raise RunError(
                 f"the {self._program.runtime} runtime refused '{self._program.name}': "
@@ -189,7 +187,7 @@ class _Child:
         self._folder.cleanup()
 
 
-def _explain(program: Program, death: Died, sample: Sequence[NDArray[Any]] | None) -> RunError:
+def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
     how = f"exit code {death.code}"
     if death.code < 0:
         how = f"signal {signal.Signals(-death.code).name}"
@@ -243,7 +241,7 @@ def _dies(program: Program, count: int, sample: Sequence[NDArray[Any]] | None) -
         child.open()
         if sample is not None:
             child.run(sample)
-    except Died:
+    except DiedError:
         return True
     except RunError:
         return False

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.errors import DataError
 from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
-from tfldbg.graph.query import consumers, numpy_type, real_constant
+from tfldbg.graph.query import consumers, numpy_type
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -305,7 +305,7 @@ def _float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
 def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
     for op in consumers(subgraph).get(tensor.index, ()):
         if op.kind == "GATHER" and op.inputs[1] == tensor.index:
-            return subgraph.tensors[op.inputs[0]].shape[op.options.get("axis", 0)]
+            return subgraph.tensors[op.inputs[0]].shape[int(op.options.get("axis", 0))]
         if op.kind == "EMBEDDING_LOOKUP" and op.inputs[0] == tensor.index:
             return subgraph.tensors[op.inputs[1]].shape[0]
     return 2

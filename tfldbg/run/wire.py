@@ -1,6 +1,6 @@
 """Messages between the session and its child process: one JSON header and raw array bytes.
 
-Plain bytes instead of pickles, because the child runs native code on a file that nobody vouches for.
+Plain bytes instead of pickles: the child runs native code on a file that nobody vouches for.
 """
 
 from __future__ import annotations

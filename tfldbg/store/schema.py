@@ -5,13 +5,13 @@
     /                    attributes: format = "tfldbg.run", format_version = 1, created (ISO 8601)
     /evidence            scalar string, JSON: run, inputs and ops, everything but the values
     /tensors/NNNNN       one group a tensor, NNNNN its index in the user's file
-        attributes       name, type, operator (-1 for inputs), kind, scale and zero_point (absent for
-                         tensors without a single scale), reference and match_rule (absent for
+        attributes       name, type, operator (-1 for inputs), kind, scale and zero_point (absent
+                         for tensors without a single scale), reference and match_rule (absent for
                          unmatched tensors), local and accumulated (JSON statistics, where measured)
         values           (N, ...) TFLite's own values: codes where the tensor is quantized
         reference        (N, ...) float32, the free-running reference, where matched
-        local_reference  (N, ...) float32, the reference's operator on TFLite's own inputs, clamped to
-                         the tensor's range, where it could be computed
+        local_reference  (N, ...) float32, the reference's operator on TFLite's own inputs, clamped
+                         to the tensor's range, where it could be computed
 
 ``(values - zero_point) * scale`` is what the tensor means.
 
