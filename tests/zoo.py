@@ -146,6 +146,17 @@ ZOO: dict[str, Callable[[], Any]] = {
 }
 
 
+def _randomize(model: Any) -> None:
+    """Give biases and batch norms values, which training would have done."""
+    generator = np.random.default_rng(3)
+    for variable in model.weights:
+        kind = variable.name.rpartition("/")[2].split(":")[0]
+        if kind in ("bias", "beta"):
+            variable.assign(generator.normal(0, 0.2, variable.shape))
+        elif kind == "gamma":
+            variable.assign(generator.uniform(0.6, 1.4, variable.shape))
+
+
 @contextmanager
 def _fast_observers() -> Iterator[None]:
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
@@ -179,8 +190,10 @@ def build(name: str, folder: Path) -> Pair:
 
     k.backend.clear_session()
     k.utils.set_random_seed(7)
+    model = ZOO[name]()
+    _randomize(model)
     with _fast_observers():
-        qat = tfmot.quantization.keras.quantize_model(ZOO[name]())
+        qat = tfmot.quantization.keras.quantize_model(model)
         step = tf.function(lambda given: qat(given, training=True))
         for seed in range(CALIBRATION_STEPS):
             given = [tf.constant(x) for x in _noise(qat, seed, BATCH)]

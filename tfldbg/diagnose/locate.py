@@ -150,10 +150,13 @@ def _sentence(
 ) -> str:
     if divergences:
         return _diverged_sentence(evidence, divergences)
+    if evidence.run.reference_kind == "none":
+        return "nothing was compared: this recording has no reference"
+    activations = sum(o.activation for o in evidence.ops)
     checked = sum(s != "unchecked" for s in statuses)
     if not checked:
         return "no operator could be checked"
-    sentence = f"no operator differs: {checked} of {len(statuses)} operators checked, all within "
+    sentence = f"no operator differs: {checked} of {activations} operators checked, all within "
     sentence += f"{_worst_local(evidence)} of the reference on the inputs they had"
     drift = [o.accumulated.max_lsb for o in evidence.ops if o.accumulated and o.accumulated.max_lsb]
     if drift and max(drift) > 1.5:
@@ -175,7 +178,7 @@ def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) 
     sentence = f"{name} is the first to differ: {first.message}"
     before = [o for o in evidence.ops if o.op < first.op]
     if before:
-        blind = sum(o.local is None for o in before)
+        blind = sum(o.local is None and o.activation for o in before)
         within = number(
             max((o.local.max_lsb for o in before if o.local and o.local.max_lsb), default=0.0)
         )

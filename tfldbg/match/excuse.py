@@ -32,8 +32,7 @@ def excuse(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict[int, Match]
         if any(_imposes(subgraph, op, tensor, excused) for op in readers.get(index, ())):
             excused[index] = replace(match, parameters="bypassed")
         elif _keeps_input_scale(subgraph, writers.get(index), tensor) and any(
-            op.kind == "QUANTIZE" and _follows_reference(op, excused)
-            for op in readers.get(index, ())
+            op.kind == "QUANTIZE" for op in readers.get(index, ())
         ):
             excused[index] = replace(match, parameters="deferred")
     return excused

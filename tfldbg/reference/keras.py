@@ -34,14 +34,23 @@ def load_frozen(
         return _freeze_model(source)
     if source.is_dir() and (source / "saved_model.pb").exists():
         return _freeze_saved_model(source, signature)
-    if source.suffix in (".h5", ".hdf5"):
-        return _freeze_model(_load(source, _h5_config(source), unsafe))
-    if source.suffix == ".keras":
-        return _freeze_model(_load(source, _zip_config(source), unsafe))
-    if not source.exists():
-        raise KerasError(f"the Keras model '{source}' does not exist", hint=_HINT)
+    return _freeze_model(load_live(source, unsafe=unsafe))
+
+
+def load_live(path: Path, *, unsafe: bool = False) -> Any:
+    """Load a ``.h5`` or ``.keras`` file, QAT models included, as a tf_keras or Keras 3 model.
+
+    Raises:
+        KerasError: The file is missing, is of another format, carries code, or does not load.
+    """
+    if path.suffix in (".h5", ".hdf5"):
+        return _load(path, _h5_config(path), unsafe)
+    if path.suffix == ".keras":
+        return _load(path, _zip_config(path), unsafe)
+    if not path.exists():
+        raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT)
     raise KerasError(
-        f"'{source}' is no Keras model: its name ends in '{source.suffix}'", hint=_HINT
+        f"'{path}' is no Keras model: expected .h5, .keras or a SavedModel folder", hint=_HINT
     )
 
 

@@ -1,0 +1,49 @@
+"""Fixtures.  What is slow (TensorFlow, conversion) is built once a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+from tests import zoo
+
+settings.register_profile("tfldbg", deadline=None)
+settings.load_profile("tfldbg")
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "models"
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The sample models of the repository."""
+    return ROOT / "sample_models"
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """Real third-party models, where this checkout has them beside it."""
+    if not SHARED.is_dir():
+        pytest.skip("the third-party models are not part of the product and not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], zoo.Pair]:
+    """Build a QAT pair of the zoo, each at most once a run."""
+    folder = tmp_path_factory.mktemp("zoo")
+    built: dict[str, zoo.Pair] = {}
+
+    def get(name: str) -> zoo.Pair:
+        if name not in built:
+            built[name] = zoo.build(name, folder)
+        return built[name]
+
+    return get

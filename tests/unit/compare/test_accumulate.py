@@ -1,0 +1,111 @@
+"""Statistics: right, and the same however the samples are split."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tfldbg.compare.accumulate import Accumulator, TensorStats
+
+VALUES = st.floats(-1e3, 1e3, width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
+BATCHES = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 6), st.integers(0, 3), st.just(2)), elements=VALUES
+)
+
+
+def _stats(reference: np.ndarray, test: np.ndarray, lsb: float | None = None) -> TensorStats:
+    accumulator = Accumulator(reference.shape[-1], lsb)
+    accumulator.update(reference, test)
+    return accumulator.result()
+
+
+def _close(one: TensorStats, two: TensorStats) -> None:
+    for name in TensorStats.__dataclass_fields__:
+        a, b = getattr(one, name), getattr(two, name)
+        if isinstance(a, float) and isinstance(b, float):
+            assert a == pytest.approx(b, rel=1e-9, abs=1e-9), name
+        else:
+            assert a == b, name
+
+
+def test_known_figures() -> None:
+    reference = np.array([[[1.0, 10.0]], [[2.0, 20.0]]])
+    test = np.array([[[1.0, 11.0]], [[2.0, 17.0]]])
+    stats = _stats(reference, test, lsb=0.5)
+    assert stats.max_abs == 3
+    assert stats.max_lsb == 6
+    assert stats.mean_lsb == pytest.approx((1 + 3) / 4 / 0.5)
+    assert stats.rmse == pytest.approx(math.sqrt((1 + 9) / 4))
+    assert stats.bias_lsb == pytest.approx((1 - 3) / 4 / 0.5)
+    assert stats.sqnr_db == pytest.approx(10 * math.log10((1 + 4 + 100 + 400) / 10))
+    assert stats.worst_channel == 1
+    assert stats.worst_channel_lsb == pytest.approx(2 / 0.5)
+    assert stats.worst_sample == 1
+    assert stats.channel_max_abs == (0.0, 3.0)
+
+
+def test_equal_tensors_have_no_noise() -> None:
+    same = np.ones((3, 4))
+    stats = _stats(same, same)
+    assert stats.sqnr_db is None
+    assert stats.cosine == pytest.approx(1)
+    assert stats.worst_sample is None
+    assert stats.relative_rmse == 0
+
+
+def test_nan_and_infinity_are_counted_and_kept_out_of_the_sums() -> None:
+    reference = np.array([[1.0, 2.0, 3.0, math.nan]])
+    stats = _stats(reference, np.array([[math.nan, math.inf, 3.5, 1.0]]))
+    assert (stats.nan, stats.infinite, stats.reference_nonfinite) == (1, 1, 1)
+    assert stats.elements == 1
+    assert stats.max_abs == 0.5
+
+
+def test_a_single_bad_channel_is_not_averaged_away() -> None:
+    reference = np.zeros((1, 100, 64))
+    test = reference.copy()
+    test[0, 7, 33] = 5.0
+    stats = _stats(reference, test, lsb=1.0)
+    assert stats.worst_channel == 33
+    assert stats.max_lsb == 5
+
+
+def test_scalars_and_empty_tensors() -> None:
+    accumulator = Accumulator(1, None)
+    accumulator.update(np.zeros((0, 1)), np.zeros((0, 1)))
+    assert accumulator.result().elements == 0
+    accumulator.update(np.array([1.0, 2.0]), np.array([1.0, 2.5]))
+    assert accumulator.result().max_abs == 0.5
+
+
+@settings(max_examples=200)
+@given(BATCHES, st.integers(0, 6), st.randoms(use_true_random=False))
+def test_any_split_and_merge_equals_one_pass(
+    reference: np.ndarray, cut: int, random: object
+) -> None:
+    del random
+    test = np.flip(reference, 0).copy()
+    cut = min(cut, len(reference))
+    whole = _stats(reference, test, 0.25)
+    first, second = Accumulator(2, 0.25), Accumulator(2, 0.25)
+    first.update(reference[:cut], test[:cut], 0)
+    second.update(reference[cut:], test[cut:], cut)
+    for order in ((first, second), (second, first)):
+        merged = Accumulator(2, 0.25)
+        for part in order:
+            merged.merge(part)
+        _close(merged.result(), whole)
+
+
+@given(BATCHES)
+def test_streaming_equals_one_pass(reference: np.ndarray) -> None:
+    test = reference * np.float32(1.01)
+    streamed = Accumulator(2, None)
+    for i in range(len(reference)):
+        streamed.update(reference[i : i + 1], test[i : i + 1], i)
+    _close(streamed.result(), _stats(reference, test))
