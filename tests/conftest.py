@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "models"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew", action="store_true", help="write the goldens and README output")
+
+
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """The sample models of the repository."""

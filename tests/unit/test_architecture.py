@@ -49,9 +49,10 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_computing_never_prints() -> None:
-    calls = []
-    for file in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print":
-                calls.append(file.name)
+    calls = [
+        file.name
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    ]
     assert calls == []

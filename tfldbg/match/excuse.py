@@ -14,13 +14,14 @@ from dataclasses import replace
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, producers
 from tfldbg.match.model import Match
+from tfldbg.match.settle import same_parameters
 
 
 def excuse(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict[int, Match]:
     """Change ``differ`` to ``bypassed`` or ``deferred`` where that explains it.
 
-    An excuse holds only if the operator that imposes the parameters has the reference's own: a
-    wrong scale that two operators share stays wrong.
+    An excuse holds only for the parameters that the reference has behind the operator: a wrong
+    scale that two operators share stays wrong.
     """
     excused = dict(matches)
     readers, writers = consumers(subgraph), producers(subgraph)
@@ -41,15 +42,13 @@ def excuse(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict[int, Match]
 def _imposes(
     subgraph: Subgraph, op: Operator, tensor: Tensor, matches: Mapping[int, Match]
 ) -> bool:
-    """Whether ``op`` forces its own, right parameters on its input ``tensor``."""
-    if op.kind not in SAME_SCALE_KINDS or not op.outputs:
+    """Whether ``op``, which keeps its input's scale, forces the reference's parameters on it."""
+    found = matches.get(op.outputs[0]) if op.outputs else None
+    if op.kind not in SAME_SCALE_KINDS or found is None:
         return False
-    return _same(subgraph.tensors[op.outputs[0]], tensor) and _follows_reference(op, matches)
-
-
-def _follows_reference(op: Operator, matches: Mapping[int, Match]) -> bool:
-    found = matches.get(op.outputs[0])
-    return found is not None and found.parameters in ("equal", "bypassed")
+    if found.parameters == "bypassed":
+        return _same(subgraph.tensors[op.outputs[0]], tensor)
+    return found.expected is not None and same_parameters(tensor, found.expected)
 
 
 def _keeps_input_scale(subgraph: Subgraph, op: Operator | None, tensor: Tensor) -> bool:

@@ -21,6 +21,7 @@ from tfldbg.files import replacing
 from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import producers
 from tfldbg.store import schema
+from tfldbg.store.disk import TolerantFile
 from tfldbg.store.evidence_json import to_json
 
 _CHUNK_BYTES = 1 << 20
@@ -45,13 +46,13 @@ class RunWriter:
         self._subgraph = subgraph
         self._producers = producers(subgraph)
         self._stack = ExitStack()
-        self._file: Any = None
 
     def __enter__(self) -> RunWriter:
         import h5py
 
         temporary = self._stack.enter_context(replacing(self._target))
-        self._file = h5py.File(temporary, "w")
+        self._disk = self._stack.enter_context(TolerantFile(temporary))
+        self._file: Any = h5py.File(self._disk, "w")
         self._file.attrs["format"] = schema.FORMAT
         self._file.attrs["format_version"] = schema.FORMAT_VERSION
         self._file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -63,16 +64,11 @@ class RunWriter:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        failure: Exception | None = None
-        try:
+        with self._stack:
             self._file.close()
-        except (OSError, RuntimeError) as error:
-            failure = error
-        if failure is not None and kind is None:
-            lost = self._unwritable(failure)
-            self._stack.__exit__(CaptureError, lost, None)
-            raise lost from failure
-        self._stack.__exit__(kind, value, trace)
+            if value is not None:
+                raise value
+            self._check_disk()
 
     def record(self, batch: Batch) -> None:
         """Append one batch.
@@ -80,13 +76,10 @@ class RunWriter:
         Raises:
             CaptureError: The disk is full or fails.
         """
-        try:
-            self._append(schema.VALUES, batch.codes)
-            self._append(schema.REFERENCE, batch.reference)
-            self._append(schema.LOCAL_REFERENCE, batch.local)
-            self._file.flush()
-        except (OSError, RuntimeError) as error:
-            raise self._unwritable(error) from error
+        self._append(schema.VALUES, batch.codes)
+        self._append(schema.REFERENCE, batch.reference)
+        self._append(schema.LOCAL_REFERENCE, batch.local)
+        self._check_disk()
 
     def finish(self, evidence: Evidence) -> None:
         """Write the statistics and what describes the run.
@@ -94,22 +87,19 @@ class RunWriter:
         Raises:
             CaptureError: The disk is full or fails.
         """
-        try:
-            self._file[schema.EVIDENCE] = to_json(evidence)
-            for op in evidence.ops:
-                path = schema.tensor_path(op.tensor)
-                if path not in self._file:
-                    continue
-                attributes = self._file[path].attrs
-                if op.reference is not None:
-                    attributes["reference"] = op.reference
-                    attributes["match_rule"] = op.match_rule
-                for name, stats in (("local", op.local), ("accumulated", op.accumulated)):
-                    if stats is not None:
-                        attributes[name] = json.dumps(_scalars(stats))
-            self._file.flush()
-        except (OSError, RuntimeError) as error:
-            raise self._unwritable(error) from error
+        self._file[schema.EVIDENCE] = to_json(evidence)
+        for op in evidence.ops:
+            path = schema.tensor_path(op.tensor)
+            if path not in self._file:
+                continue
+            attributes = self._file[path].attrs
+            if op.reference is not None:
+                attributes["reference"] = op.reference
+                attributes["match_rule"] = op.match_rule
+            for name, stats in (("local", op.local), ("accumulated", op.accumulated)):
+                if stats is not None:
+                    attributes[name] = json.dumps(_scalars(stats))
+        self._check_disk()
 
     def _append(self, name: str, arrays: Mapping[int, NDArray[Any]]) -> None:
         for index, array in arrays.items():
@@ -145,12 +135,16 @@ class RunWriter:
             group.attrs["zero_point"] = tensor.zero_point
         return group
 
-    def _unwritable(self, error: Exception) -> CaptureError:
-        reason = str(error).splitlines()[0]
-        return CaptureError(
-            f"cannot write '{self._target}': {reason}; nothing was left behind",
-            hint="free some space or name another file with --dump",
-        )
+    def _check_disk(self) -> None:
+        """Raise what the disk said, if anything."""
+        if self._file:
+            self._file.flush()
+        if self._disk.failure is not None:
+            reason = self._disk.failure.strerror
+            raise CaptureError(
+                f"cannot write '{self._target}': {reason}; nothing was left behind",
+                hint="free some space, record fewer samples, or name another file",
+            ) from self._disk.failure
 
 
 def _scalars(stats: TensorStats) -> dict[str, Any]:

@@ -1,0 +1,134 @@
+"""The verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.diagnose.evidence import evidence, operator, stats
+from tfldbg.compare.accumulate import Accumulator
+from tfldbg.compare.weights import WeightCheck
+from tfldbg.diagnose.evidence import InputEvidence
+from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.store.evidence_json import from_json, to_json
+
+
+def test_drift_alone_is_clean() -> None:
+    ops = [operator(i, local=0.5, accumulated=20.0 * i) for i in range(8)]
+    found = diagnose(evidence(*ops), Thresholds())
+    assert found.verdict == "clean"
+    assert set(found.statuses) == {"ok"}
+    assert "rounding adds up to 140 LSB" in found.sentence
+
+
+def test_the_first_origin_is_named_and_the_rest_inherits() -> None:
+    ops = [
+        operator(i, local=12.0 if i == 2 else 0.4, accumulated=12.0 if i > 1 else 1.0)
+        for i in range(5)
+    ]
+    found = diagnose(evidence(*ops), Thresholds())
+    assert [d.op for d in found.divergences] == [2]
+    assert found.statuses == ("ok", "ok", "origin", "inherited", "inherited")
+    assert found.sentence.startswith(
+        "operator 2 CONV_2D 'layer_2' is the first to differ: 12 LSB on channel 1"
+    )
+    assert "the 2 before it are within 0.4 LSB" in found.sentence
+    assert found.findings[0].code == "TFL001"
+
+
+def test_several_origins_are_all_named() -> None:
+    ops = [operator(i, local=5.0 if i in (1, 3) else 0.0) for i in range(5)]
+    found = diagnose(evidence(*ops), Thresholds())
+    assert [d.op for d in found.divergences] == [1, 3]
+    assert "operators that differ by themselves too: 3" in found.sentence
+
+
+def test_wrong_parameters_are_an_origin_though_no_number_moves() -> None:
+    wrong = replace(operator(1, local=0.1), parameters="differ", expected=(0.11, -3))
+    found = diagnose(evidence(operator(0, local=0.1), wrong), Thresholds())
+    assert [(d.op, d.signal) for d in found.divergences] == [(1, "parameters")]
+    for excused in ("bypassed", "deferred", "none", "equal"):
+        fine = replace(wrong, parameters=excused)
+        assert diagnose(evidence(fine), Thresholds()).verdict == "clean"
+
+
+def test_weights_beyond_rounding_are_an_origin() -> None:
+    check = WeightCheck(100, 7, max_steps=3.0, worst_channel=4, wrong=9, total=90)
+    found = diagnose(evidence(replace(operator(0, local=0.2), weights=check)), Thresholds())
+    assert found.divergences[0].signal == "weights"
+    assert "9 of its 90 weights" in found.divergences[0].message
+    rounded = replace(check, max_steps=0.5)
+    assert (
+        diagnose(evidence(replace(operator(0, local=0.2), weights=rounded)), Thresholds()).verdict
+        == "clean"
+    )
+
+
+def test_nan_is_an_origin() -> None:
+    accumulator = Accumulator(1, None)
+    accumulator.update(np.ones((1, 4)), np.array([[1.0, np.nan, np.nan, 1.0]]))
+    broken = replace(operator(0, local=0.0), local=accumulator.result())
+    found = diagnose(evidence(broken), Thresholds())
+    assert found.divergences[0].signal == "nonfinite"
+    assert "2 NaN values" in found.divergences[0].message
+
+
+def test_a_wrong_input_is_blamed_on_its_first_reader() -> None:
+    given_input = InputEvidence(9, "net/image", 0.2, 0, "differ", (0.1, 0), first_reader=0)
+    made = replace(evidence(operator(0, local=0.1)), inputs=(given_input,))
+    found = diagnose(made, Thresholds())
+    assert found.divergences[0].tensor_index == 9
+    assert "reads the input 'image' with scale 0.2" in found.sentence
+
+
+def test_unchecked_operators_are_counted_and_not_blamed() -> None:
+    found = diagnose(evidence(operator(0, local=None), operator(1, local=9.0)), Thresholds())
+    assert found.statuses == ("unchecked", "origin")
+    assert "(1 of them unchecked)" in found.sentence
+
+
+def test_float_operators_are_judged_by_their_share() -> None:
+    def float_op(error: float, hybrid: bool) -> object:
+        made = replace(operator(0, local=0.0), scale=None, zero_point=None, type="FLOAT32")
+        made = replace(made, parameters="none", expected=None, hybrid=hybrid)
+        return diagnose(evidence(replace(made, local=stats(error, lsb=None))), Thresholds()).verdict
+
+    assert float_op(1e-5, hybrid=False) == "clean"
+    assert float_op(1e-2, hybrid=False) == "diverged"
+    assert float_op(1e-2, hybrid=True) == "clean"
+    assert float_op(3.0, hybrid=True) == "diverged"
+
+
+def test_a_channels_own_allowance_counts_for_that_channel_only() -> None:
+    loud = replace(operator(0, local=1.0), allowance_lsb=(0.0, 0.5, 0.0))
+    assert diagnose(evidence(loud), Thresholds()).verdict == "clean"
+    elsewhere = replace(loud, allowance_lsb=(0.5, 0.0, 0.5))
+    assert diagnose(evidence(elsewhere), Thresholds()).verdict == "diverged"
+
+
+@given(st.lists(st.floats(0, 300), min_size=1, max_size=6))
+def test_the_verdict_is_exactly_the_threshold(errors: list[float]) -> None:
+    limit = 0.75
+    ops = [operator(i, local=e) for i, e in enumerate(errors)]
+    found = diagnose(evidence(*ops), Thresholds(local_lsb=limit))
+    expected = [o.op for o in ops if o.local and o.local.max_abs / 0.1 > limit]
+    assert [d.op for d in found.divergences] == expected
+
+
+def test_evidence_survives_the_recording() -> None:
+    check = WeightCheck(100, 7, 0.5, 4, 0, 90)
+    made = evidence(replace(operator(0, local=3.0), weights=check), operator(1, local=None))
+    assert from_json(to_json(made)) == made
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_a_changed_output_is_a_finding(samples: bool) -> None:
+    made = evidence(operator(0, local=0.0))
+    made = replace(made, run=replace(made.run, observer_identical=samples))
+    codes = [f.code for f in diagnose(made, Thresholds()).findings]
+    assert codes == ([] if samples else ["TFL006"])

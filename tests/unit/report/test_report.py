@@ -1,0 +1,76 @@
+"""What is shown: the view model, and one golden picture of the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.unit.diagnose.evidence import evidence, operator
+from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.diagnose.result import Result
+from tfldbg.report.document import build
+from tfldbg.report.machine import write_json
+from tfldbg.report.notebook import to_html
+from tfldbg.report.terminal import draw
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+
+
+def _result(count: int = 6, broken: int | None = 3) -> Result:
+    ops = [operator(i, local=40.0 if i == broken else 0.5) for i in range(count)]
+    made = evidence(*ops)
+    return Result(made, diagnose(made, Thresholds()))
+
+
+def _drawn(result: Result, *, width: int = 80, everything: bool = False) -> str:
+    console = Console(
+        file=io.StringIO(), width=width, highlight=False, force_terminal=True, color_system=None
+    )
+    draw(build(result, everything=everything), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_terminal_at_80_columns(request: pytest.FixtureRequest) -> None:
+    drawn = _drawn(_result())
+    path = GOLDEN / "trace_80.txt"
+    if request.config.getoption("--renew"):
+        path.write_text(drawn)
+    assert drawn == path.read_text()
+    assert max(len(line) for line in drawn.splitlines()) <= 80
+
+
+def test_a_long_table_shows_the_origin_its_surroundings_and_gaps() -> None:
+    rows = build(_result(100, broken=50)).rows
+    shown = {row.op for row in rows}
+    assert {"48", "49", "50", "51", "52", "99"} <= shown
+    assert len(rows) < 25
+    gaps = [row.kind for row in rows if row.status is None]
+    assert gaps and all("ok" in gap or "inherited" in gap for gap in gaps)
+    assert len(build(_result(100, broken=50), everything=True).rows) == 100
+
+
+def test_names_cannot_drive_the_terminal_or_the_page() -> None:
+    evil = replace(operator(0, local=9.0), name="x/\x1b[31m<script>alert(1)</script>/[bold]y")
+    made = evidence(evil)
+    result = Result(made, diagnose(made, Thresholds()))
+    assert "\x1b" not in _drawn(result)
+    assert "[bold]" in _drawn(replace_name(result, "[bold]y"), width=300)
+    assert "<script>" not in to_html(result)
+
+
+def replace_name(result: Result, name: str) -> Result:
+    made = evidence(replace(result.evidence.ops[0], name=name))
+    return Result(made, diagnose(made, Thresholds()))
+
+
+def test_json_holds_no_infinity(tmp_path: Path) -> None:
+    write_json({"a": math.inf, "b": [math.nan, 1.5]}, str(tmp_path / "f.json"))
+    assert json.loads((tmp_path / "f.json").read_text()) == {"a": None, "b": [None, 1.5]}

@@ -1,0 +1,75 @@
+"""The runtime in its child process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfldbg.errors import RunError
+from tfldbg.graph.load import load_graph, read_file
+from tfldbg.graph.query import choose_signature
+from tfldbg.rewrite.expose import expose
+from tfldbg.run.litert import RUNTIMES, Program, Runner
+from tfldbg.session import load, record
+
+
+def _program(path: Path, runtime: str = "xnnpack", signature: str | None = None) -> Program:
+    graph = load_graph(read_file(path), path.name)
+    subgraph, chosen = choose_signature(graph, signature)
+    exposed = expose(graph, subgraph)
+    return Program(path.name, exposed.model_bytes, runtime, subgraph, exposed.taps, chosen)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_taps_are_what_the_interpreter_returns(samples: Path, runtime: str) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = samples / "dense4.tflite"
+    given = np.random.default_rng(0).integers(-128, 128, (1, 28, 28)).astype(np.int8)
+    program = _program(path, runtime)
+    with Runner(program) as runner:
+        first = runner.run([given])
+        again = runner.run([given])
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(program.subgraph.inputs[0], given)
+    interpreter.invoke()
+    out = program.subgraph.outputs[0]
+    assert np.array_equal(first[program.taps.index(out)], interpreter.get_tensor(out))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_an_abort_becomes_an_error_that_names_the_operator(shared_models: Path) -> None:
+    path = shared_models / "tflite" / "litert_blockwise_quantized.tflite"
+    with pytest.raises(RunError, match=r"died \(signal SIG\w+\) on .*at operator 0 ") as caught:
+        record(path, path.parent / "never.h5", options=None)
+    assert caught.value.hint is not None and "--runtime" in caught.value.hint
+
+
+def test_an_unknown_custom_operator_is_refused_in_words(shared_models: Path) -> None:
+    path = shared_models / "tflite" / "litert_custom_op.tflite"
+    with (
+        pytest.raises(RunError, match=r"refused .*unresolved custom op: CustomTestOp"),
+        Runner(_program(path)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("key", ["add", "multiply"])
+def test_a_signature_of_another_subgraph_runs(shared_models: Path, key: str) -> None:
+    path = shared_models / "tflite" / "aeq_two_signatures_a8w8.tflite"
+    program = _program(path, signature=key)
+    with Runner(program) as runner:
+        values = runner.run([np.array([40], np.int8) for _ in program.subgraph.inputs])
+    assert len(values) == len(program.taps) > 0
+
+
+def test_variables_are_reset_between_samples(shared_models: Path) -> None:
+    path = shared_models / "tflite" / "litert_unidir_lstm_int8.tflite"
+    program = _program(path, "builtin")
+    given = [np.ones(load(path).specs[0].tensor.shape, np.float32)]
+    with Runner(program) as runner:
+        first, second = runner.run(given), runner.run(given)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
