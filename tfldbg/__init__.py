@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         TfldbgError,
         UsageError,
     )
-    from tfldbg.session import Trace, record, report, trace
+    from tfldbg.session import Trace, load_trace, record, trace
 
 __version__ = "0.1.0"
 
@@ -41,12 +41,12 @@ __all__ = [
     "Thresholds",
     "Trace",
     "UsageError",
+    "load_trace",
     "record",
-    "report",
     "trace",
 ]
 
-_SESSION = frozenset({"Trace", "record", "report", "trace"})
+_SESSION = frozenset({"Trace", "load_trace", "record", "trace"})
 _DIAGNOSE = frozenset({"Divergence", "Finding", "Thresholds"})
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tfldbg import __version__
 from tfldbg.compare.agreement import Agreement
 from tfldbg.compare.plan import cut
+from tfldbg.compare.plausible import check_same_model
 from tfldbg.compare.stream import Measured, Plan, stream
 from tfldbg.compare.weights import check_weights
 from tfldbg.diagnose.collect import collect
@@ -109,7 +110,7 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
 def trace(
     model: ModelSource,
     *,
-    keras: Any,
+    keras: Any = None,
     data: DataSource = None,
     samples: int | None = None,
     seed: int = 0,
@@ -157,6 +158,11 @@ def _trace(
 ) -> Evidence:
     began = perf_counter()
     _check_options(options)
+    if keras is None:
+        raise UsageError(
+            "there is nothing to compare the model with",
+            hint="give the Keras model that the file was converted from: --keras QAT.h5",
+        )
     loaded = load(model, options.signature)
     check_runs(loaded.subgraph, loaded.path)
     samples = prepare_samples(loaded, data, options)
@@ -172,6 +178,7 @@ def _trace(
         matching = match(loaded.subgraph, loaded.signature, frozen, inputs, agreement)
         segments, uncut = cut(loaded.subgraph, matching, frozen.graph)
         checks, segments = check_weights(loaded.graph, loaded.subgraph, frozen, segments)
+        check_same_model(loaded.subgraph, matching, frozen.graph, checks)
         readable = set(exposed.taps) | set(loaded.subgraph.inputs)
         segments = {k: s for k, s in segments.items() if {k, *s.cuts.values()} <= readable}
         evaluator = Evaluator(
@@ -257,8 +264,8 @@ def record(
     return run
 
 
-def report(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:
-    """Judge a recorded trace again, with other thresholds if asked.
+def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:
+    """Read a recorded trace and judge it again, with other thresholds if asked.
 
     Raises:
         CaptureError: The file is no recorded run, or of another version.

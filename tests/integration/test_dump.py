@@ -79,13 +79,13 @@ def test_the_dump_holds_both_sides_the_matching_and_the_statistics(
 
 def test_a_report_of_the_dump_equals_the_trace(run: tuple[Path, tfldbg.Trace]) -> None:
     path, result = run
-    assert tfldbg.report(path).to_dict() == result.to_dict()
+    assert tfldbg.load_trace(path).to_dict() == result.to_dict()
 
 
 def test_other_thresholds_change_the_verdict_without_running_again(
     run: tuple[Path, tfldbg.Trace],
 ) -> None:
-    strict = tfldbg.report(run[0], thresholds=tfldbg.Thresholds(local_lsb=0.1))
+    strict = tfldbg.load_trace(run[0], thresholds=tfldbg.Thresholds(local_lsb=0.1))
     assert strict.first_divergence is not None
     assert strict.first_divergence.op < run[1].origins[0]
 
@@ -93,7 +93,7 @@ def test_other_thresholds_change_the_verdict_without_running_again(
 def test_a_recording_without_reference(samples: Path, tmp_path: Path) -> None:
     path = tmp_path / "alone.h5"
     tfldbg.record(samples / "cnn.tflite", path, data=samples / "digits.npz")
-    again = tfldbg.report(path)
+    again = tfldbg.load_trace(path)
     assert again.verdict == "clean"
     assert "no reference" in again.diagnosis.sentence
     with h5py.File(path, "r") as file:
@@ -103,13 +103,13 @@ def test_a_recording_without_reference(samples: Path, tmp_path: Path) -> None:
 
 def test_files_that_are_no_recordings_are_refused(tmp_path: Path, samples: Path) -> None:
     with pytest.raises(tfldbg.CaptureError, match="does not exist"):
-        tfldbg.report(tmp_path / "nothing.h5")
-    with pytest.raises(tfldbg.CaptureError, match="expected 'tfldbg.run'"):
-        tfldbg.report(samples / "cnn.h5")
+        tfldbg.load_trace(tmp_path / "nothing.h5")
+    with pytest.raises(tfldbg.CaptureError, match="expected 'tfldbg"):
+        tfldbg.load_trace(samples / "cnn.h5")
     (tmp_path / "text.h5").write_text("no")
     with pytest.raises(tfldbg.CaptureError, match="is no recorded run"):
-        tfldbg.report(tmp_path / "text.h5")
+        tfldbg.load_trace(tmp_path / "text.h5")
     with h5py.File(tmp_path / "future.h5", "w") as file:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, 99
     with pytest.raises(tfldbg.CaptureError, match="has format version 99"):
-        tfldbg.report(tmp_path / "future.h5")
+        tfldbg.load_trace(tmp_path / "future.h5")

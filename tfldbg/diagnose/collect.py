@@ -9,7 +9,7 @@ from tfldbg.compare.weights import WeightCheck
 from tfldbg.diagnose.bounds import allowance_lsb
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.graph.model import Operator, Subgraph
-from tfldbg.graph.query import activation_inputs, consumers, shape_tensors
+from tfldbg.graph.query import activation_inputs, consumers, folded_constants, shape_tensors
 from tfldbg.match.model import Matching
 
 
@@ -81,7 +81,7 @@ def _op_evidence(
         type=tensor.type,
         scale=tensor.lsb,
         zero_point=tensor.zero_point,
-        activation=index not in shape_tensors(subgraph),
+        activation=index not in shape_tensors(subgraph) | folded_constants(subgraph),
         reads=tuple(t.index for t in activation_inputs(subgraph, op)),
         reference=found.node if found else None,
         match_rule=found.rule if found else None,
@@ -98,7 +98,9 @@ def _op_evidence(
 
 
 def _is_hybrid(subgraph: Subgraph, op: Operator) -> bool:
-    """Whether an operator multiplies float activations by integer weights."""
+    """Whether an operator computes in float with constants of fewer bits."""
     out = subgraph.tensors[op.outputs[0]]
-    constants = [subgraph.tensors[i] for i in op.inputs if i >= 0 and subgraph.tensors[i].has_data]
-    return out.type == "FLOAT32" and any(t.quant is not None for t in constants)
+    folded = folded_constants(subgraph)
+    given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    packed = any(t.index in folded or (t.has_data and t.quant is not None) for t in given)
+    return out.type == "FLOAT32" and packed

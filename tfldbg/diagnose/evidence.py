@@ -44,7 +44,7 @@ class OpEvidence:
     """As in `tfldbg.match.model.Match`, None for unmatched tensors."""
     expected: tuple[float, int] | None
     hybrid: bool
-    """Float activations with integer weights."""
+    """Float activations with constants of fewer bits: integer, float16."""
     allowance_lsb: tuple[float, ...]
     """What `tfldbg.diagnose.bounds` adds to the threshold: one value, or one a channel."""
     local: TensorStats | None

@@ -79,10 +79,26 @@ def consumers(subgraph: Subgraph) -> dict[int, tuple[Operator, ...]]:
 
 
 def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
-    """Return the inputs of an operator that are computed: no constants and no shapes."""
-    shapes = shape_tensors(subgraph)
+    """Return the inputs of an operator that carry activations: no constants and no shapes."""
+    others = shape_tensors(subgraph) | folded_constants(subgraph)
     tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
-    return tuple(t for t in tensors if not t.has_data and t.index not in shapes)
+    return tuple(t for t in tensors if not t.has_data and t.index not in others)
+
+
+FOLDED_KINDS = frozenset({"DEQUANTIZE", "DENSIFY"})
+"""Operators that the runtime folds when their inputs are constant."""
+
+
+@lru_cache(maxsize=8)
+def folded_constants(subgraph: Subgraph) -> frozenset[int]:
+    """Return the tensors that only unpack a constant, as float16 and sparse weights are stored."""
+    return frozenset(
+        out
+        for op in subgraph.operators
+        if op.kind in FOLDED_KINDS
+        and all(subgraph.tensors[i].has_data for i in op.inputs if i >= 0)
+        for out in op.outputs
+    )
 
 
 @lru_cache(maxsize=8)

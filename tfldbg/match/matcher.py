@@ -6,7 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tfldbg.graph.model import Operator, Signature, Subgraph, Tensor
-from tfldbg.graph.query import activation_inputs, producers, shape_tensors
+from tfldbg.graph.query import (
+    activation_inputs,
+    folded_constants,
+    producers,
+    shape_tensors,
+)
 from tfldbg.match.excuse import excuse
 from tfldbg.match.kinds import (
     HANDED_ON,
@@ -69,6 +74,7 @@ class _Matcher:
             if out >= 0
         }
         self._shapes = shape_tensors(subgraph)
+        self._constants = folded_constants(subgraph)
         self._settler = Settler(frozen.graph, subgraph)
         self._refused: dict[int, str] = {}
         self.matches: dict[int, Match] = {}
@@ -82,7 +88,7 @@ class _Matcher:
     def match_operators(self) -> None:
         """Match the outputs in execution order, so that the inputs of each operator are known."""
         for op in self._subgraph.operators:
-            if any(i in self._shapes for i in op.outputs):
+            if any(i in self._shapes | self._constants for i in op.outputs):
                 continue
             if op.kind in HANDED_ON and self._carry_forward(op):
                 continue
@@ -154,7 +160,7 @@ class _Matcher:
         for op in reversed(self._subgraph.operators):
             if op.kind not in HANDED_ON or not op.inputs or op.outputs[0] not in self.matches:
                 continue
-            if op.inputs[0] in self._shapes:
+            if op.inputs[0] in self._shapes | self._constants:
                 continue
             given = self._subgraph.tensors[op.inputs[0]]
             if given.index not in self.matches and not given.has_data:
@@ -285,6 +291,8 @@ class _Matcher:
     def _reason(self, op: Operator, index: int) -> str:
         if index in self._shapes:
             return "it holds a shape, not an activation"
+        if index in self._constants:
+            return "it unpacks a constant, which is compared where it is used"
         if index in self._refused:
             return self._refused[index]
         given = activation_inputs(self._subgraph, op)

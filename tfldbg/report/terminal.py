@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tfldbg.diagnose.model import Finding
 from tfldbg.report.document import Document, Row
 from tfldbg.report.plain import printable
 
@@ -56,14 +57,16 @@ def _cells(row: Row) -> list[Text]:
 
 
 def _draw_findings(document: Document, console: Console) -> None:
-    lines = [
-        f"{f.code} {f.severity}: {f.message}. {_sentence(f.suggestion)}" for f in document.findings
-    ]
+    lines = [f"{f.code} {f.severity}: {_finding(f, document)}" for f in document.findings]
     _draw_lines("findings:", tuple(lines), console)
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
+def _finding(finding: Finding, document: Document) -> str:
+    """Say a finding; the first one's message stands above the table already."""
+    suggestion = finding.suggestion[:1].upper() + finding.suggestion[1:] + "."
+    if finding is document.findings[0] and finding.severity == "error":
+        return f"operator {finding.op}: see above. {suggestion}"
+    return f"{finding.message}. {suggestion}"
 
 
 def _draw_lines(title: str, lines: tuple[str, ...], console: Console) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import folded_constants
 from tfldbg.rewrite.flatbuffer import replace_outputs
 
 _HANDLES = frozenset({"RESOURCE", "VARIANT"})
-_FOLDED_WHEN_CONSTANT = frozenset({"DEQUANTIZE", "DENSIFY"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,6 @@ def unreadable(subgraph: Subgraph, op: Operator, tensor: Tensor) -> str | None:
         return "STRING tensors hold no numbers"
     if 0 in tensor.shape:
         return f"the shape {list(tensor.shape)} has no elements"
-    if op.kind in _FOLDED_WHEN_CONSTANT and all(
-        subgraph.tensors[i].has_data for i in op.inputs if i >= 0
-    ):
+    if tensor.index in folded_constants(subgraph):
         return f"{op.kind} of a constant: the runtime folds it and never writes this buffer"
     return None

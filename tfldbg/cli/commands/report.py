@@ -29,7 +29,7 @@ def report(
     thresholds = Thresholds(
         local_lsb=local_lsb, float_relative=float_tolerance, hybrid_relative=hybrid_tolerance
     )
-    show(session.report(Path(run), thresholds=thresholds), json, everything)
+    show(session.load_trace(Path(run), thresholds=thresholds), json, everything)
 
 
 def show(result: Result, json: str | None, everything: bool) -> None:

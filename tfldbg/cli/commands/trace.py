@@ -14,11 +14,11 @@ from tfldbg.cli.console import ProgressBar
 def trace(
     model: o.Model,
     keras: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
         ),
-    ],
+    ] = None,
     data: o.Data = None,
     given: o.Input = None,
     samples: o.Samples = None,

@@ -1,0 +1,56 @@
+"""Refuse to judge a file against a model that is not its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tfldbg.compare.weights import WeightCheck
+from tfldbg.errors import MatchError
+from tfldbg.graph.model import Subgraph
+from tfldbg.graph.query import folded_constants, shape_tensors
+from tfldbg.match.model import Matching
+from tfldbg.reference.graphdef import IDENTITY_OPS, RefGraph, node_of
+
+_HINT = "give the Keras model that the file was converted from"
+
+
+def check_same_model(
+    subgraph: Subgraph, matching: Matching, graph: RefGraph, checks: Mapping[int, WeightCheck]
+) -> None:
+    """Raise if the reference is the model of another file.
+
+    It is if most activations have no counterpart, or if no output of the file is an output of the
+    reference and not one operator has the reference's weights.
+
+    Raises:
+        MatchError: The models are not the same.
+    """
+    others = shape_tensors(subgraph) | folded_constants(subgraph)
+    wanted = [i for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others]
+    matched = [i for i in wanted if i in matching.matches]
+    if wanted and 2 * len(matched) < len(wanted):
+        raise MatchError(
+            f"this is not the file's Keras model: only {len(matched)} of {len(wanted)} activations "
+            "have a counterpart in it",
+            hint=_HINT,
+        )
+    strange = bool(checks) and all(check.differ for check in checks.values())
+    if strange and not _ends_alike(subgraph, matching, graph):
+        raise MatchError(
+            "this is not the file's Keras model: no output of the file is an output of the model, "
+            "and all weights differ",
+            hint=_HINT,
+        )
+
+
+def _ends_alike(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> bool:
+    """Whether some output of the file computes an output of the reference."""
+    ends = set()
+    for output in graph.outputs:
+        name = node_of(output)
+        ends.add(name)
+        while graph.nodes[name].op in IDENTITY_OPS:
+            name = graph.nodes[name].sources[0]
+            ends.add(name)
+    found = (matching.matches.get(i) for i in subgraph.outputs)
+    return any(m is not None and not ends.isdisjoint((m.node, m.raw, *m.chain)) for m in found)
