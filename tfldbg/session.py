@@ -3,72 +3,41 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tfldbg import __version__
 from tfldbg.compare.agreement import Agreement
 from tfldbg.compare.plan import cut
 from tfldbg.compare.plausible import check_same_model
 from tfldbg.compare.stream import Measured, Plan, stream
-from tfldbg.compare.weights import check_weights
+from tfldbg.compare.weights import WeightCheck, check_weights
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Evidence, Run
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
-from tfldbg.errors import UsageError
+from tfldbg.diagnose.words import op_name
+from tfldbg.errors import RunError, UsageError
 from tfldbg.files import sha256, sha256_of_path
-from tfldbg.graph.load import load_graph, read_file
-from tfldbg.graph.model import Graph, Signature, Subgraph
-from tfldbg.graph.query import choose_signature
 from tfldbg.match.matcher import match
 from tfldbg.match.model import Matching
 from tfldbg.match.ports import pair_inputs
 from tfldbg.progress import Progress, Silent
-from tfldbg.reference.evaluate import Evaluator
+from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
 from tfldbg.reference.keras import load_frozen
 from tfldbg.rewrite.expose import Exposed, expose
-from tfldbg.run.litert import RUNTIMES, Program, Runner, check_runs, observer_identical
-from tfldbg.run.samples import (
-    Arrays,
-    InputSpec,
-    Samples,
-    choose,
-    input_specs,
-    random_samples,
-    read_arrays,
-)
+from tfldbg.run.job import DataSource, Job, Loaded, ModelSource, Options, load, prepare
+from tfldbg.run.litert import Runner, observer_identical
 from tfldbg.store.reader import read_evidence
 from tfldbg.store.writer import RunWriter
 
-DEFAULT_SAMPLES = 64
 _OBSERVED = 4
-
-ModelSource = Path | str | bytes
-DataSource = Path | str | NDArray[Any] | Mapping[str, NDArray[Any]] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What every run can be told."""
-
-    samples: int | None = None
-    """At most so many; None means 64."""
-    seed: int = 0
-    runtime: str = "xnnpack"
-    signature: str | None = None
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    """Input name to array name, or to the reference's input name."""
-    unsafe: bool = False
 
 
 class Trace(Result):
@@ -80,31 +49,6 @@ class Trace(Result):
         from tfldbg.report.notebook import to_html
 
         return to_html(self)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Loaded:
-    """A .tflite file that has been read, with the subgraph that was chosen."""
-
-    path: str
-    graph: Graph
-    subgraph: Subgraph
-    signature: Signature | None
-    specs: tuple[InputSpec, ...]
-
-
-def load(model: ModelSource, signature: str | None = None) -> Loaded:
-    """Read a .tflite file and choose a subgraph.
-
-    Raises:
-        ModelError: The file is missing or no .tflite file.
-        UsageError: It has no such signature.
-    """
-    path = "<bytes>" if isinstance(model, bytes) else str(model)
-    content = model if isinstance(model, bytes) else read_file(Path(model))
-    graph = load_graph(content, path)
-    subgraph, chosen = choose_signature(graph, signature)
-    return Loaded(path, graph, subgraph, chosen, input_specs(subgraph, chosen))
 
 
 def trace(
@@ -148,6 +92,17 @@ def trace(
     return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Related:
+    """The two models brought together."""
+
+    matching: Matching
+    segments: Mapping[int, Segment]
+    checks: Mapping[int, WeightCheck]
+    reasons: Mapping[int, str]
+    """By tensor, why it has no local error."""
+
+
 def _trace(
     model: ModelSource,
     keras: Any,
@@ -156,69 +111,95 @@ def _trace(
     dump: Path | None,
     progress: Progress,
 ) -> Evidence:
-    began = perf_counter()
-    _check_options(options)
     if keras is None:
         raise UsageError(
             "there is nothing to compare the model with",
             hint="give the Keras model that the file was converted from: --keras QAT.h5",
         )
-    loaded = load(model, options.signature)
-    check_runs(loaded.subgraph, loaded.path)
-    samples = prepare_samples(loaded, data, options)
-    exposed = expose(loaded.graph, loaded.subgraph)
+    began = perf_counter()
+    job = prepare(model, data, options)
     progress.stage("loading the Keras model")
     source = Path(keras) if isinstance(keras, (str, Path)) else keras
     frozen = load_frozen(source, unsafe=options.unsafe, signature=options.signature)
+    inputs = pair_inputs(job.loaded.specs, frozen, options.inputs)
     with ExitStack() as stack:
-        runner = stack.enter_context(Runner(_program(loaded, exposed, options.runtime)))
+        runner = _start(stack, job, frozen, inputs)
         progress.stage("matching")
-        inputs = pair_inputs(loaded.specs, frozen, options.inputs)
-        agreement = Agreement(loaded.subgraph, exposed.taps, samples, frozen, runner, inputs)
-        matching = match(loaded.subgraph, loaded.signature, frozen, inputs, agreement)
-        segments, uncut = cut(loaded.subgraph, matching, frozen.graph)
-        checks, segments = check_weights(loaded.graph, loaded.subgraph, frozen, segments)
-        check_same_model(loaded.subgraph, matching, frozen.graph, checks)
-        readable = set(exposed.taps) | set(loaded.subgraph.inputs)
-        segments = {k: s for k, s in segments.items() if {k, *s.cuts.values()} <= readable}
-        evaluator = Evaluator(
-            frozen, [m.node for m in matching.matches.values()], list(segments.values())
-        )
+        taps = job.exposed.taps
+        agreement = Agreement(job.subgraph, taps, job.samples, frozen, runner, inputs)
+        related = _relate(job, frozen, inputs, agreement)
+        fetches = [m.node for m in related.matching.matches.values()]
+        evaluator = Evaluator(frozen, fetches, list(related.segments.values()))
         stack.callback(evaluator.close)
+        writer = stack.enter_context(RunWriter(dump, job.subgraph)) if dump else None
+        segment_keys = tuple(related.segments)
+        plan = Plan(job.subgraph, taps, related.matching, segment_keys, frozen.batch, _OBSERVED)
         prepared = perf_counter()
-        writer = stack.enter_context(RunWriter(dump, loaded.subgraph)) if dump else None
-        plan = Plan(
-            subgraph=loaded.subgraph,
-            read=exposed.taps,
-            matching=matching,
-            segment_keys=tuple(segments),
-            batch=frozen.batch,
-            observed=_OBSERVED,
-        )
-        measured = stream(plan, samples, runner, evaluator, writer, progress)
+        measured = stream(plan, job.samples, runner, evaluator, writer, progress)
         streamed = perf_counter()
-        run = _describe(
-            loaded, samples, options, _observe(loaded, exposed, samples, measured, options)
-        )
-        run = replace(
-            run,
-            reference_kind="keras",
-            reference_path=str(source) if isinstance(source, Path) else type(source).__name__,
-            reference_sha256=sha256_of_path(source) if isinstance(source, Path) else None,
-            versions={**run.versions, "reference": frozen.framework},
-            timing={
-                "load_s": prepared - began,
-                "reference_s": measured.reference_s,
-                "stream_s": streamed - prepared,
-                "total_s": perf_counter() - began,
-            },
-        )
-        skipped = {s.tensor: s.reason for s in exposed.skipped}
-        reasons = {i: u.reason for i, u in uncut.items()}
-        evidence = collect(loaded.subgraph, run, matching, {**skipped, **reasons}, checks, measured)
+        identical = _observe(job, measured)
+        timing = {
+            "load_s": prepared - began,
+            "reference_s": measured.reference_s,
+            "stream_s": streamed - prepared,
+            "total_s": perf_counter() - began,
+        }
+        run = _against_keras(_describe(job, identical, timing), source, frozen)
+        evidence = _collect(job, run, related, measured)
         if writer is not None:
             writer.finish(evidence)
     return evidence
+
+
+def _start(stack: ExitStack, job: Job, frozen: Frozen, inputs: tuple[int, ...]) -> Runner:
+    """Start the runtime; if it refuses the file, add what can be told without running it."""
+    try:
+        return stack.enter_context(Runner(job.instrumented))
+    except RunError as error:
+        related = _relate(job, frozen, inputs, None)
+        nothing = Measured({}, {}, (), 0.0)
+        evidence = _collect(job, _describe(job, True, {}), related, nothing)
+        found = diagnose(evidence, Thresholds()).divergences
+        if not found:
+            raise
+        name = op_name(found[0].op, found[0].kind, found[0].tensor)
+        raise RunError(
+            f"{error.message}; without running it, {name} is the first that differs from the "
+            f"reference: {found[0].message}",
+            hint=error.hint,
+        ) from error
+
+
+def _relate(
+    job: Job, frozen: Frozen, inputs: tuple[int, ...], agreement: Agreement | None
+) -> _Related:
+    subgraph, graph = job.subgraph, job.loaded.graph
+    matching = match(subgraph, job.loaded.signature, frozen, inputs, agreement)
+    segments, uncut = cut(subgraph, matching, frozen.graph)
+    checks, segments = check_weights(graph, subgraph, frozen, segments)
+    check_same_model(subgraph, matching, frozen.graph, checks)
+    readable = {*job.exposed.taps, *subgraph.inputs}
+    return _Related(
+        matching=matching,
+        segments={k: s for k, s in segments.items() if {k, *s.cuts.values()} <= readable},
+        checks=checks,
+        reasons={**job.skipped, **{i: u.reason for i, u in uncut.items()}},
+    )
+
+
+def _collect(job: Job, run: Run, related: _Related, measured: Measured) -> Evidence:
+    return collect(job.subgraph, run, related.matching, related.reasons, related.checks, measured)
+
+
+def _against_keras(run: Run, source: Any, frozen: Frozen) -> Run:
+    path = source if isinstance(source, Path) else None
+    return replace(
+        run,
+        reference_kind="keras",
+        reference_path=str(path) if path else type(source).__name__,
+        reference_sha256=sha256_of_path(path) if path else None,
+        versions={**run.versions, "reference": frozen.framework},
+    )
 
 
 def record(
@@ -241,26 +222,17 @@ def record(
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options.
     """
-    options = options or Options()
-    _check_options(options)
     began = perf_counter()
-    loaded = load(model, options.signature)
-    check_runs(loaded.subgraph, loaded.path)
-    samples = prepare_samples(loaded, data, options)
-    exposed = expose(loaded.graph, loaded.subgraph)
-    plan = Plan(loaded.subgraph, exposed.taps, None, (), None, _OBSERVED)
+    job = prepare(model, data, options or Options())
+    plan = Plan(job.subgraph, job.exposed.taps, None, (), None, _OBSERVED)
     with (
-        Runner(_program(loaded, exposed, options.runtime)) as runner,
-        RunWriter(Path(path), loaded.subgraph) as writer,
+        Runner(job.instrumented) as runner,
+        RunWriter(Path(path), job.subgraph) as writer,
     ):
-        measured = stream(plan, samples, runner, None, writer, progress or Silent())
-        skipped = {s.tensor: s.reason for s in exposed.skipped}
-        run = _describe(
-            loaded, samples, options, _observe(loaded, exposed, samples, measured, options)
-        )
-        run = replace(run, timing={"total_s": perf_counter() - began})
-        nothing = Matching({}, {}, ())
-        writer.finish(collect(loaded.subgraph, run, nothing, skipped, {}, measured))
+        measured = stream(plan, job.samples, runner, None, writer, progress or Silent())
+        run = _describe(job, _observe(job, measured), {"total_s": perf_counter() - began})
+        alone = _Related(Matching({}, {}, ()), {}, {}, job.skipped)
+        writer.finish(_collect(job, run, alone, measured))
     return run
 
 
@@ -285,77 +257,21 @@ def expose_model(model: ModelSource, signature: str | None = None) -> tuple[Load
     return loaded, expose(loaded.graph, loaded.subgraph)
 
 
-def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Samples:
-    """Read or draw the samples that the model's inputs take.
-
-    Raises:
-        DataError: The data does not fit the inputs.
-    """
-    if data is None:
-        count = options.samples or DEFAULT_SAMPLES
-        return random_samples(
-            loaded.graph, loaded.subgraph, loaded.specs, count=count, seed=options.seed
-        )
-    arrays, source = _named_arrays(data, loaded.specs)
-    limit = options.samples or DEFAULT_SAMPLES
-    return choose(loaded.specs, arrays, source, limit=limit, mapping=options.inputs)
-
-
-def _named_arrays(data: DataSource, specs: Sequence[InputSpec]) -> tuple[Arrays, str]:
-    if isinstance(data, (str, Path)):
-        return read_arrays(Path(data)), str(data)
-    if isinstance(data, Mapping):
-        return {k: np.asarray(v) for k, v in data.items()}, "arrays"
-    return {specs[0].label if specs else "x": np.asarray(data)}, "arrays"
-
-
-def _check_options(options: Options) -> None:
-    if options.runtime not in RUNTIMES:
-        raise UsageError(
-            f"there is no runtime '{options.runtime}'", hint=f"choose one of {', '.join(RUNTIMES)}"
-        )
-    if options.samples is not None and options.samples < 1:
-        raise UsageError(
-            f"{options.samples} samples are too few", hint="ask for at least one: --samples 1"
-        )
-
-
 def _as_path(path: Path | str | None) -> Path | None:
     return Path(path) if path is not None else None
 
 
-def _program(loaded: Loaded, exposed: Exposed, runtime: str) -> Program:
-    return Program(
-        name=loaded.path,
-        model_bytes=exposed.model_bytes,
-        runtime=runtime,
-        subgraph=loaded.subgraph,
-        taps=exposed.taps,
-        signature=loaded.signature,
-    )
-
-
-def _observe(
-    loaded: Loaded, exposed: Exposed, samples: Samples, measured: Measured, options: Options
-) -> bool:
+def _observe(job: Job, measured: Measured) -> bool:
     """Check that exposing the tensors left the model's own outputs as they were."""
-    readable = set(exposed.taps)
-    original = Program(
-        name=loaded.path,
-        model_bytes=bytes(loaded.graph.data),
-        runtime=options.runtime,
-        subgraph=loaded.subgraph,
-        taps=tuple(i for i in loaded.subgraph.outputs if i in readable),
-        signature=loaded.signature,
-    )
-    given = [samples.codes(i) for i in range(len(measured.outputs))]
-    return observer_identical(original, measured.outputs, given)
+    given = [job.samples.codes(i) for i in range(len(measured.outputs))]
+    return observer_identical(job.original, measured.outputs, given)
 
 
-def _describe(loaded: Loaded, samples: Samples, options: Options, identical: bool) -> Run:
+def _describe(job: Job, identical: bool, timing: dict[str, float]) -> Run:
+    samples, options = job.samples, job.options
     return Run(
-        model_path=loaded.path,
-        model_sha256=sha256(loaded.graph.data),
+        model_path=job.loaded.path,
+        model_sha256=sha256(job.loaded.graph.data),
         reference_kind="none",
         reference_path="",
         reference_sha256=None,
@@ -371,5 +287,5 @@ def _describe(loaded: Loaded, samples: Samples, options: Options, identical: boo
             **{name: metadata.version(name) for name in ("ai-edge-litert", "numpy")},
             "python": platform.python_version(),
         },
-        timing={},
+        timing=timing,
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.compare.accumulate import Accumulator, TensorStats
+from tfldbg.errors import RunError
 from tfldbg.graph.model import Subgraph, Tensor
 from tfldbg.match.model import Matching
 from tfldbg.progress import Progress
@@ -155,6 +156,7 @@ def _run_batch(
     progress: Progress,
 ) -> dict[int, NDArray[Any]]:
     """Invoke the model on each sample; return by tensor (n, ...), inputs included."""
+    readable = set(plan.read)
     collected: dict[int, list[NDArray[Any]]] = {i: [] for i in plan.read}
     for number in numbers:
         given = samples.codes(number)
@@ -164,10 +166,22 @@ def _run_batch(
             collected[index].append(array)
         if number < plan.observed:
             outputs.append(
-                tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in collected)
+                tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in readable)
             )
         progress.advance()
-    return {index: np.stack(arrays) for index, arrays in collected.items()}
+    return {i: _stacked(plan.subgraph, i, a) for i, a in collected.items() if a[0].size}
+
+
+def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    shapes = {a.shape for a in arrays}
+    if len(shapes) > 1:
+        sizes = " and ".join(str(list(s)) for s in sorted(shapes)[:2])
+        raise RunError(
+            f"tensor {index} '{subgraph.tensors[index].name}' changes its shape from sample to "
+            f"sample: {sizes}",
+            hint="look at one sample at a time: --samples 1",
+        )
+    return np.stack(arrays)
 
 
 class _Statistics:

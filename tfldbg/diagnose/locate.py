@@ -8,6 +8,9 @@ from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
 from tfldbg.diagnose.words import number, op_name, short
 
+_FLOAT32_LSB = 0.005
+"""What the reference's own float32 sums are worth: 255 steps x 1e-5 relative, and some room."""
+
 
 def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     """Turn measurements into a verdict.
@@ -61,7 +64,7 @@ def exceeds(op: OpEvidence, local: TensorStats, thresholds: Thresholds) -> bool:
         if len(extra) != len(local.channel_max_abs):
             extra = (max(extra),) * len(local.channel_max_abs)
         return any(
-            largest / op.scale > limit + more
+            largest / op.scale > limit + more + _FLOAT32_LSB
             for largest, more in zip(local.channel_max_abs, extra, strict=True)
         )
     if op.hybrid:

@@ -12,7 +12,6 @@ from tfldbg.graph.query import (
     producers,
     shape_tensors,
 )
-from tfldbg.match.excuse import excuse
 from tfldbg.match.kinds import (
     HANDED_ON,
     PASSED_THROUGH,
@@ -22,6 +21,7 @@ from tfldbg.match.kinds import (
 )
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.names import NameIndex
+from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.settle import Settler, same_parameters
 from tfldbg.reference.evaluate import Frozen
@@ -56,7 +56,7 @@ def match(
     matcher.match_outputs(pair_outputs(subgraph, signature, frozen))
     matcher.carry_back()
     matcher.drop_shared_anchors()
-    return Matching(excuse(subgraph, matcher.matches), matcher.reasons(), inputs)
+    return Matching(resolve_parameters(subgraph, matcher.matches), matcher.reasons(), inputs)
 
 
 class _Matcher:

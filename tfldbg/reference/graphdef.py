@@ -116,9 +116,22 @@ class RefGraph:
                 reached.add(name)
         return frozenset(reached)
 
+    @cached_property
+    def shapes(self) -> frozenset[str]:
+        """Names of the nodes that hold shapes: ``Shape`` and what is computed from it alone."""
+        found: set[str] = set()
+        for name in sorted(self.computed, key=lambda n: self.order[n]):
+            node = self.nodes[name]
+            sources = [s for s in node.sources if s in self.computed]
+            if node.op == "Shape" or (sources and all(s in found for s in sources)):
+                found.add(name)
+        return frozenset(found)
+
     def computed_sources(self, name: str) -> tuple[str, ...]:
-        """Return the nodes that feed ``name`` and are not constant."""
-        return tuple(s for s in self.nodes[name].sources if s in self.computed)
+        """Return the nodes that feed ``name`` with activations: no constants and no shapes."""
+        return tuple(
+            s for s in self.nodes[name].sources if s in self.computed and s not in self.shapes
+        )
 
     def users(self, name: str) -> tuple[str, ...]:
         """Return the nodes that read ``name``."""

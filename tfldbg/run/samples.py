@@ -296,8 +296,10 @@ def _random(
 
 def _float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
     for op in consumers(subgraph).get(tensor.index, ()):
+        if op.kind != "QUANTIZE":
+            continue
         out = subgraph.tensors[op.outputs[0]]
-        if op.kind == "QUANTIZE" and out.lsb is not None and out.zero_point is not None:
+        if out.lsb is not None and out.zero_point is not None:
             return quant.real_range(out.type, out.lsb, out.zero_point)
     return 0.0, 0.0
 

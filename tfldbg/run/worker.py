@@ -56,7 +56,7 @@ class _Model:
         self._interpreter.invoke()
         if not self._views:
             self._views = [self._interpreter.tensor(i) for i in self._taps]
-        return [np.asarray(view()) for view in self._views]
+        return [_values(view) for view in self._views]
 
     def _resize(self, samples: list[NDArray[Any]]) -> None:
         changed = False
@@ -68,6 +68,14 @@ class _Model:
         if changed:
             self._views = []
             self._interpreter.allocate_tensors()
+
+
+def _values(view: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """Return a tensor's values; the runtime raises for tensors without elements."""
+    try:
+        return np.asarray(view())
+    except ValueError:
+        return np.empty(0, np.float32)
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:

@@ -11,8 +11,9 @@ from tfldbg.errors import RunError
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature
 from tfldbg.rewrite.expose import expose
+from tfldbg.run.job import load
 from tfldbg.run.litert import RUNTIMES, Program, Runner
-from tfldbg.session import load, record
+from tfldbg.session import record
 
 
 def _program(path: Path, runtime: str = "xnnpack", signature: str | None = None) -> Program:

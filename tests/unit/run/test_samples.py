@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tfldbg.errors import DataError, UsageError
+from tfldbg.run.job import Loaded, Options, load, prepare_samples
 from tfldbg.run.samples import Samples
-from tfldbg.session import Loaded, Options, load, prepare_samples
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,9 @@ def dump(
 ) -> None:
     """Record every tensor of a model to HDF5; compare nothing."""
     from tfldbg import session
+    from tfldbg.run.job import Options
 
-    options = session.Options(samples, seed, runtime, signature, o.parse_inputs(given))
+    options = Options(samples, seed, runtime, signature, o.parse_inputs(given))
     with ProgressBar() as progress:
         run = session.record(model, output, data=data, options=options, progress=progress)
     line = f"{output}: {run.samples} samples of {run.data} data, {run.runtime} runtime"

@@ -1,0 +1,78 @@
+"""Judge the parameters around operators that must have one scale for input and output.
+
+Operators such as CONCATENATION and RESIZE_BILINEAR keep their input's scale (TFLite 8-bit
+quantization specification).  Where the QAT model quantizes both ends, the converter drops one of
+the two fake-quants: it gives the input the output's parameters, or leaves the change to a QUANTIZE
+behind the operator.  Where the QAT model quantizes only the output, the input owes its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tfldbg.graph.model import Operator, Subgraph, Tensor
+from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, producers
+from tfldbg.match.model import Match
+from tfldbg.match.settle import same_parameters
+
+
+def resolve_parameters(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict[int, Match]:
+    """Return the matches with ``differ`` excused, or ``none`` refused, where that is known.
+
+    ``differ`` becomes ``bypassed`` or ``deferred`` where the converter had to move the parameters;
+    only the parameters that the reference has behind the operator are an excuse, so that a wrong
+    scale that two operators share stays wrong.  ``none`` becomes ``differ`` where an operator
+    behind the tensor has the reference's parameters and the tensor has others.
+    """
+    resolved = dict(matches)
+    readers, writers = consumers(subgraph), producers(subgraph)
+    ordered = [i for op in reversed(subgraph.operators) for i in op.outputs]
+    for index in (i for i in (*ordered, *subgraph.inputs) if i in resolved):
+        match, tensor = resolved[index], subgraph.tensors[index]
+        keeping = [
+            op for op in readers.get(index, ()) if op.kind in SAME_SCALE_KINDS and op.outputs
+        ]
+        if match.parameters == "none" and tensor.lsb is not None:
+            resolved[index] = _owed(tensor, match, keeping, resolved)
+        elif match.parameters == "differ":
+            if any(_imposes(subgraph, op, tensor, resolved) for op in keeping):
+                resolved[index] = replace(match, parameters="bypassed")
+            elif _keeps_input_scale(subgraph, writers.get(index), tensor) and any(
+                op.kind == "QUANTIZE" for op in readers.get(index, ())
+            ):
+                resolved[index] = replace(match, parameters="deferred")
+    return resolved
+
+
+def _owed(
+    tensor: Tensor, match: Match, keeping: list[Operator], matches: Mapping[int, Match]
+) -> Match:
+    """Compare an unquantized reference value with what an operator behind it needs."""
+    for op in keeping:
+        found = matches.get(op.outputs[0])
+        if found is None or found.expected is None or found.parameters != "equal":
+            continue
+        if not same_parameters(tensor, found.expected):
+            return replace(match, parameters="differ", expected=found.expected)
+    return match
+
+
+def _imposes(
+    subgraph: Subgraph, op: Operator, tensor: Tensor, matches: Mapping[int, Match]
+) -> bool:
+    """Whether ``op``, which keeps its input's scale, forces the reference's parameters on it."""
+    found = matches.get(op.outputs[0])
+    if found is None or found.parameters == "bypassed":
+        return _same(subgraph.tensors[op.outputs[0]], tensor)
+    return found.expected is not None and same_parameters(tensor, found.expected)
+
+
+def _keeps_input_scale(subgraph: Subgraph, op: Operator | None, tensor: Tensor) -> bool:
+    if op is None or op.kind not in SAME_SCALE_KINDS:
+        return False
+    return _same(subgraph.tensors[op.inputs[0]], tensor)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.lsb is not None and one.lsb == other.lsb and one.zero_point == other.zero_point

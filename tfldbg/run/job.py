@@ -1,0 +1,163 @@
+"""What every run begins with: a model that has been read, samples that fit it, tensors exposed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.errors import UsageError
+from tfldbg.graph.load import load_graph, read_file
+from tfldbg.graph.model import Graph, Signature, Subgraph
+from tfldbg.graph.query import choose_signature
+from tfldbg.rewrite.expose import Exposed, expose
+from tfldbg.run.litert import RUNTIMES, Program, check_runs
+from tfldbg.run.samples import (
+    Arrays,
+    InputSpec,
+    Samples,
+    choose,
+    input_specs,
+    random_samples,
+    read_arrays,
+)
+
+DEFAULT_SAMPLES = 64
+
+ModelSource = Path | str | bytes
+DataSource = Path | str | NDArray[Any] | Mapping[str, NDArray[Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What every run can be told."""
+
+    samples: int | None = None
+    """At most so many; None means 64."""
+    seed: int = 0
+    runtime: str = "xnnpack"
+    signature: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Input name to array name, or to the reference's input name."""
+    unsafe: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A .tflite file that has been read, with the subgraph that was chosen."""
+
+    path: str
+    graph: Graph
+    subgraph: Subgraph
+    signature: Signature | None
+    specs: tuple[InputSpec, ...]
+
+
+def load(model: ModelSource, signature: str | None = None) -> Loaded:
+    """Read a .tflite file and choose a subgraph.
+
+    Raises:
+        ModelError: The file is missing or no .tflite file.
+        UsageError: It has no such signature.
+    """
+    path = "<bytes>" if isinstance(model, bytes) else str(model)
+    content = model if isinstance(model, bytes) else read_file(Path(model))
+    graph = load_graph(content, path)
+    subgraph, chosen = choose_signature(graph, signature)
+    return Loaded(path, graph, subgraph, chosen, input_specs(subgraph, chosen))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """A run that can begin."""
+
+    loaded: Loaded
+    samples: Samples
+    exposed: Exposed
+    options: Options
+
+    @property
+    def subgraph(self) -> Subgraph:
+        """The subgraph that runs."""
+        return self.loaded.subgraph
+
+    @property
+    def instrumented(self) -> Program:
+        """The rewritten model, read at every tensor that can be read."""
+        return self._program(self.exposed.model_bytes, self.exposed.taps)
+
+    @property
+    def original(self) -> Program:
+        """The user's own bytes, read at the outputs that can be read."""
+        outputs = [i for i in self.subgraph.outputs if i in self.exposed.taps]
+        return self._program(bytes(self.loaded.graph.data), tuple(outputs))
+
+    def _program(self, model_bytes: bytes, taps: tuple[int, ...]) -> Program:
+        return Program(
+            name=self.loaded.path,
+            model_bytes=model_bytes,
+            runtime=self.options.runtime,
+            subgraph=self.subgraph,
+            taps=taps,
+            signature=self.loaded.signature,
+        )
+
+    @property
+    def skipped(self) -> dict[int, str]:
+        """By tensor, why it cannot be read."""
+        return {s.tensor: s.reason for s in self.exposed.skipped}
+
+
+def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
+    """Read a model, give its inputs samples, expose its tensors.
+
+    Raises:
+        ModelError: The file is missing or no .tflite file.
+        RunError: It holds no operator.
+        DataError: The data does not fit the inputs.
+        UsageError: An option asks for something that does not exist.
+    """
+    _check_options(options)
+    loaded = load(model, options.signature)
+    check_runs(loaded.subgraph, loaded.path)
+    samples = prepare_samples(loaded, data, options)
+    return Job(loaded, samples, expose(loaded.graph, loaded.subgraph), options)
+
+
+def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Samples:
+    """Read or draw the samples that the model's inputs take.
+
+    Raises:
+        DataError: The data does not fit the inputs.
+    """
+    if data is None:
+        count = options.samples or DEFAULT_SAMPLES
+        return random_samples(
+            loaded.graph, loaded.subgraph, loaded.specs, count=count, seed=options.seed
+        )
+    arrays, source = _named_arrays(data, loaded.specs)
+    limit = options.samples or DEFAULT_SAMPLES
+    return choose(loaded.specs, arrays, source, limit=limit, mapping=options.inputs)
+
+
+def _named_arrays(data: DataSource, specs: Sequence[InputSpec]) -> tuple[Arrays, str]:
+    if isinstance(data, (str, Path)):
+        return read_arrays(Path(data)), str(data)
+    if isinstance(data, Mapping):
+        return {k: np.asarray(v) for k, v in data.items()}, "arrays"
+    return {specs[0].label if specs else "x": np.asarray(data)}, "arrays"
+
+
+def _check_options(options: Options) -> None:
+    if options.runtime not in RUNTIMES:
+        raise UsageError(
+            f"there is no runtime '{options.runtime}'", hint=f"choose one of {', '.join(RUNTIMES)}"
+        )
+    if options.samples is not None and options.samples < 1:
+        raise UsageError(
+            f"{options.samples} samples are too few", hint="ask for at least one: --samples 1"
+        )
