@@ -147,7 +147,7 @@ def _trace(
         run = _against_keras(_describe(job, identical, timing), source, frozen)
         evidence = _collect(job, run, related, measured)
         if writer is not None:
-            writer.finish(evidence)
+            writer.finish(evidence, measured)
     return evidence
 
 
@@ -157,7 +157,7 @@ def _start(stack: ExitStack, job: Job, frozen: Frozen, inputs: tuple[int, ...]) 
         return stack.enter_context(Runner(job.instrumented))
     except RunError as error:
         related = _relate(job, frozen, inputs, None)
-        nothing = Measured({}, {}, (), 0.0)
+        nothing = Measured({}, {}, {}, {}, (), 0.0)
         evidence = _collect(job, _describe(job, True, {}), related, nothing)
         found = diagnose(evidence, Thresholds()).divergences
         if not found:
@@ -232,7 +232,7 @@ def record(
         measured = stream(plan, job.samples, runner, None, writer, progress or Silent())
         run = _describe(job, _observe(job, measured), {"total_s": perf_counter() - began})
         alone = _Related(Matching({}, {}, ()), {}, {}, job.skipped)
-        writer.finish(_collect(job, run, alone, measured))
+        writer.finish(_collect(job, run, alone, measured), measured)
     return run
 
 

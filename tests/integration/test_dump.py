@@ -71,6 +71,16 @@ def test_the_dump_holds_both_sides_the_matching_and_the_statistics(
                 (group["values"][:].astype(np.float64) - op.zero_point) * op.scale
                 - group["local_reference"][:]
             )
+            table = dict(
+                zip(
+                    group["local_channels"].attrs["columns"],
+                    group["local_channels"][:].T,
+                    strict=True,
+                )
+            )
+            assert table["max_abs"].tolist() == list(op.local.channel_max_abs)
+            by_channel = error.reshape(-1, error.shape[-1])
+            assert np.allclose(table["mean_abs"], by_channel.mean(0), rtol=1e-4, atol=1e-6)
             assert error.max() == pytest.approx(op.local.max_abs, rel=1e-5, abs=1e-6)
         evidence = json.loads(file["evidence"].asstr()[()])
     assert evidence["run"]["model_sha256"] == result.evidence.run.model_sha256

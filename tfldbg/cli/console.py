@@ -7,7 +7,7 @@ import sys
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
@@ -30,6 +30,13 @@ def show_error(error: TfldbgError) -> None:
         console.print(Text.assemble(("hint: ", "bold"), error.hint))
 
 
+class _Count(ProgressColumn):
+    """How many of how many, where the number is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
 class ProgressBar:
     """A progress bar on stderr, silent where stderr is no terminal.
 
@@ -42,7 +49,7 @@ class ProgressBar:
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            _Count(),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -60,6 +60,21 @@ class TensorStats:
         return float(10 ** (-self.sqnr_db / 20))
 
 
+CHANNEL_COLUMNS = (
+    "max_abs",
+    "mean_abs",
+    "rmse",
+    "max_lsb",
+    "mean_lsb",
+    "rmse_lsb",
+    "sqnr_db",
+    "cosine",
+)
+"""What `Accumulator.channels` returns for each channel, NaN where a figure is undefined."""
+
+_ERROR, _ABSOLUTE, _NOISE, _REFERENCE, _TEST, _DOT = range(6)
+
+
 class Accumulator:
     """Collects the statistics of one tensor.
 
@@ -71,13 +86,12 @@ class Accumulator:
     def __init__(self, channels: int, lsb: float | None) -> None:
         self._channels = max(channels, 1)
         self._lsb = lsb
-        # Counts: elements, NaN, infinite, reference not finite, saturated.
-        self._counts: NDArray[np.int64] = np.zeros(5, np.int64)
-        # Sums: error, error^2, reference^2, test^2, reference * test.
-        self._sums: Doubles = np.zeros(5)
-        self._channel_abs: Doubles = np.zeros(self._channels)
-        self._channel_max: Doubles = np.zeros(self._channels)
-        self._channel_count: NDArray[np.int64] = np.zeros(self._channels, np.int64)
+        # Counts: NaN, infinite, reference not finite, saturated.
+        self._counts: NDArray[np.int64] = np.zeros(4, np.int64)
+        # By channel the sums of error, |error|, error^2, reference^2, test^2, reference * test.
+        self._sums: Doubles = np.zeros((6, self._channels))
+        self._maxima: Doubles = np.zeros(self._channels)
+        self._finite: NDArray[np.int64] = np.zeros(self._channels, np.int64)
         self._reference_max = 0.0
         self._worst = (-1.0, -1)
 
@@ -110,17 +124,17 @@ class Accumulator:
             found = np.where(finite, found, 0.0)
         error = found - wanted
         size = np.abs(error)
-        self._counts += [finite.sum(), nan.sum(), infinite.sum(), bad_reference.sum(), saturated]
+        self._counts += [nan.sum(), infinite.sum(), bad_reference.sum(), saturated]
+        self._finite += finite.sum((0, 1))
         self._sums += [
-            error.sum(),
-            np.vdot(error, error),
-            np.vdot(wanted, wanted),
-            np.vdot(found, found),
-            np.vdot(wanted, found),
+            error.sum((0, 1)),
+            size.sum((0, 1)),
+            np.einsum("nec,nec->c", error, error),
+            np.einsum("nec,nec->c", wanted, wanted),
+            np.einsum("nec,nec->c", found, found),
+            np.einsum("nec,nec->c", wanted, found),
         ]
-        self._channel_abs += size.sum((0, 1))
-        self._channel_max = np.maximum(self._channel_max, size.max((0, 1)))
-        self._channel_count += finite.sum((0, 1))
+        self._maxima = np.maximum(self._maxima, size.max((0, 1)))
         self._reference_max = max(self._reference_max, float(np.abs(wanted).max()))
         per_sample = size.max((1, 2))
         worst = int(per_sample.argmax())
@@ -130,9 +144,8 @@ class Accumulator:
         """Add everything that another accumulator of the same tensor has seen."""
         self._counts += other._counts
         self._sums += other._sums
-        self._channel_abs += other._channel_abs
-        self._channel_max = np.maximum(self._channel_max, other._channel_max)
-        self._channel_count += other._channel_count
+        self._finite += other._finite
+        self._maxima = np.maximum(self._maxima, other._maxima)
         self._reference_max = max(self._reference_max, other._reference_max)
         self._consider(*other._worst)
 
@@ -144,12 +157,12 @@ class Accumulator:
 
     def result(self) -> TensorStats:
         """Return the statistics of everything seen so far."""
-        count = int(self._counts[0])
-        error, noise, reference, test, dot = (float(v) for v in self._sums)
-        largest = float(self._channel_max.max())
-        mean = float(self._channel_abs.sum()) / count if count else 0.0
-        rmse = root_mean_square(noise, count)
-        channel = int(self._channel_max.argmax()) if largest > 0 else None
+        count = int(self._finite.sum())
+        sums = [float(v) for v in self._sums.sum(1)]
+        largest = float(self._maxima.max())
+        mean = sums[_ABSOLUTE] / count if count else 0.0
+        rmse = root_mean_square(sums[_NOISE], count)
+        channel = int(self._maxima.argmax()) if largest > 0 else None
         return TensorStats(
             elements=count,
             max_abs=largest,
@@ -158,23 +171,36 @@ class Accumulator:
             max_lsb=self._in_lsb(largest),
             mean_lsb=self._in_lsb(mean),
             rmse_lsb=self._in_lsb(rmse),
-            bias_lsb=self._in_lsb(error / count if count else 0.0),
-            sqnr_db=sqnr_db(reference, noise),
-            cosine=cosine(dot, reference, test),
+            bias_lsb=self._in_lsb(sums[_ERROR] / count if count else 0.0),
+            sqnr_db=sqnr_db(sums[_REFERENCE], sums[_NOISE]),
+            cosine=cosine(sums[_DOT], sums[_REFERENCE], sums[_TEST]),
             reference_max_abs=self._reference_max,
             worst_channel=channel,
             worst_channel_lsb=None if channel is None else self._channel_mean_lsb(channel),
             worst_sample=self._worst[1] if largest > 0 else None,
-            channel_max_abs=tuple(float(v) for v in self._channel_max),
-            nan=int(self._counts[1]),
-            infinite=int(self._counts[2]),
-            reference_nonfinite=int(self._counts[3]),
-            saturated=int(self._counts[4]),
+            channel_max_abs=tuple(float(v) for v in self._maxima),
+            nan=int(self._counts[0]),
+            infinite=int(self._counts[1]),
+            reference_nonfinite=int(self._counts[2]),
+            saturated=int(self._counts[3]),
         )
 
+    def channels(self) -> Doubles:
+        """Return the statistics of every channel: (channels, `CHANNEL_COLUMNS`) float64."""
+        rows = []
+        for count, largest, sums in zip(self._finite, self._maxima, self._sums.T, strict=True):
+            mean = sums[_ABSOLUTE] / count if count else 0.0
+            sizes = [largest, mean, root_mean_square(sums[_NOISE], int(count))]
+            ratios = [
+                sqnr_db(sums[_REFERENCE], sums[_NOISE]),
+                cosine(sums[_DOT], sums[_REFERENCE], sums[_TEST]),
+            ]
+            rows.append([*sizes, *(self._in_lsb(s) for s in sizes), *ratios])
+        return np.array(rows, np.float64)
+
     def _channel_mean_lsb(self, channel: int) -> float | None:
-        count = int(self._channel_count[channel])
-        return self._in_lsb(float(self._channel_abs[channel]) / count if count else 0.0)
+        count = int(self._finite[channel])
+        return self._in_lsb(float(self._sums[_ABSOLUTE, channel]) / count if count else 0.0)
 
     def _in_lsb(self, value: float) -> float | None:
         return value / self._lsb if self._lsb else None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.accumulate import Accumulator, TensorStats
+from tfldbg.compare.accumulate import Accumulator, Doubles, TensorStats
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Subgraph, Tensor
 from tfldbg.match.model import Matching
@@ -53,6 +53,9 @@ class Measured:
 
     local: Mapping[int, TensorStats]
     accumulated: Mapping[int, TensorStats]
+    local_channels: Mapping[int, Doubles]
+    """By tensor (channels, `CHANNEL_COLUMNS`)."""
+    accumulated_channels: Mapping[int, Doubles]
     outputs: tuple[tuple[bytes, ...], ...]
     """For the first samples the bytes of the model's own outputs."""
     reference_s: float
@@ -124,7 +127,7 @@ def stream(
             local = statistics.update(start, real, reference, local)
         if recorder is not None:
             recorder.record(Batch(start, codes, reference, local))
-    return Measured(*statistics.results(), tuple(outputs), spent)
+    return statistics.measured(tuple(outputs), spent)
 
 
 def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
@@ -214,10 +217,15 @@ class _Statistics:
             self._local[index].update(clamped[index], real[index], first, saturated)
         return clamped
 
-    def results(self) -> tuple[dict[int, TensorStats], dict[int, TensorStats]]:
-        return (
-            {i: a.result() for i, a in self._local.items()},
-            {i: a.result() for i, a in self._accumulated.items()},
+    def measured(self, outputs: tuple[tuple[bytes, ...], ...], reference_s: float) -> Measured:
+        """Return the statistics of everything seen so far."""
+        return Measured(
+            local={i: a.result() for i, a in self._local.items()},
+            accumulated={i: a.result() for i, a in self._accumulated.items()},
+            local_channels={i: a.channels() for i, a in self._local.items()},
+            accumulated_channels={i: a.channels() for i, a in self._accumulated.items()},
+            outputs=outputs,
+            reference_s=reference_s,
         )
 
 

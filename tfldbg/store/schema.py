@@ -12,6 +12,9 @@
         reference        (N, ...) float32, the free-running reference, where matched
         local_reference  (N, ...) float32, the reference's operator on TFLite's own inputs, clamped
                          to the tensor's range, where it could be computed
+        local_channels, accumulated_channels
+                         (channels, figures) float64, the statistics along the last axis; the
+                         attribute columns names the figures
 
 ``(values - zero_point) * scale`` is what the tensor means.
 
@@ -27,6 +30,8 @@ TENSORS = "tensors"
 VALUES = "values"
 REFERENCE = "reference"
 LOCAL_REFERENCE = "local_reference"
+LOCAL_CHANNELS = "local_channels"
+ACCUMULATED_CHANNELS = "accumulated_channels"
 
 
 def tensor_path(index: int) -> str:

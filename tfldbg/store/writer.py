@@ -13,8 +13,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.stream import Batch
+from tfldbg.compare.accumulate import CHANNEL_COLUMNS, TensorStats
+from tfldbg.compare.stream import Batch, Measured
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.errors import CaptureError
 from tfldbg.files import replacing
@@ -81,8 +81,12 @@ class RunWriter:
         self._append(schema.LOCAL_REFERENCE, batch.local)
         self._check_disk()
 
-    def finish(self, evidence: Evidence) -> None:
+    def finish(self, evidence: Evidence, measured: Measured) -> None:
         """Write the statistics and what describes the run.
+
+        Args:
+            evidence: What the trace found out.
+            measured: The statistics by channel.
 
         Raises:
             CaptureError: The disk is full or fails.
@@ -99,7 +103,14 @@ class RunWriter:
             for name, stats in (("local", op.local), ("accumulated", op.accumulated)):
                 if stats is not None:
                     attributes[name] = json.dumps(_scalars(stats))
+        self._write_channels(schema.LOCAL_CHANNELS, measured.local_channels)
+        self._write_channels(schema.ACCUMULATED_CHANNELS, measured.accumulated_channels)
         self._check_disk()
+
+    def _write_channels(self, name: str, tables: Mapping[int, NDArray[Any]]) -> None:
+        for index, table in tables.items():
+            dataset = self._group(index).create_dataset(name, data=table)
+            dataset.attrs["columns"] = list(CHANNEL_COLUMNS)
 
     def _append(self, name: str, arrays: Mapping[int, NDArray[Any]]) -> None:
         for index, array in arrays.items():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfldbg.compare.accumulate import Accumulator, TensorStats
+from tfldbg.compare.accumulate import CHANNEL_COLUMNS, Accumulator, TensorStats
 
 VALUES = st.floats(-1e3, 1e3, width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
 BATCHES = hnp.arrays(
@@ -47,6 +47,20 @@ def test_known_figures() -> None:
     assert stats.worst_channel_lsb == pytest.approx(2 / 0.5)
     assert stats.worst_sample == 1
     assert stats.channel_max_abs == (0.0, 3.0)
+
+
+def test_every_channel_has_its_own_figures() -> None:
+    generator = np.random.default_rng(0)
+    reference = generator.normal(size=(3, 5, 4))
+    test = reference + generator.normal(size=(3, 5, 4)) * [0, 0.1, 1, 0.01]
+    accumulator = Accumulator(4, 0.5)
+    accumulator.update(reference, test)
+    table = dict(zip(CHANNEL_COLUMNS, accumulator.channels().T, strict=True))
+    for channel in range(1, 4):
+        alone = _stats(reference[..., channel, None], test[..., channel, None], 0.5)
+        for name in CHANNEL_COLUMNS:
+            assert table[name][channel] == pytest.approx(getattr(alone, name)), name
+    assert np.isnan(table["sqnr_db"][0]) and table["max_abs"][0] == 0
 
 
 def test_equal_tensors_have_no_noise() -> None:
