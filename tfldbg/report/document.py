@@ -43,7 +43,7 @@ class Document:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
-    """One line an operator that could not be checked, with the reason."""
+    """One line an activation that could not be checked, with the reason."""
 
 
 def build(result: Result, *, everything: bool = False) -> Document:
@@ -117,7 +117,7 @@ def _chosen(evidence: Evidence, statuses: Sequence[Status]) -> set[int]:
     """Numbers of the rows worth showing: origins, their surroundings, the worst, the last."""
     chosen = {len(statuses) - 1}
     for i, status in enumerate(statuses):
-        if status in ("origin", "unchecked"):
+        if status == "origin" or (status == "unchecked" and evidence.ops[i].activation):
             around = _AROUND if status == "origin" else 0
             chosen |= set(range(max(0, i - around), min(len(statuses), i + around + 1)))
     local = [(o.local.max_lsb or 0.0) if o.local else 0.0 for o in evidence.ops]
@@ -153,7 +153,7 @@ def _unchecked(evidence: Evidence) -> tuple[str, ...]:
     return tuple(
         f"operator {o.op} {o.kind}: {o.local_reason}"
         for o in evidence.ops
-        if o.local is None and o.local_reason is not None
+        if o.local is None and o.local_reason is not None and o.activation
     )
 
 
