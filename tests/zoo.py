@@ -123,6 +123,49 @@ def unet() -> Any:
     return k.Model(image, n.Conv2D(2, 1)(x), name="unet")
 
 
+def reuse() -> Any:
+    """A tensor added to itself, read three times, and joined with what is made of it."""
+    import tf_keras as k
+
+    n = k.layers
+    image = k.Input((8, 8, 3), name="image")
+    x = n.Conv2D(6, 3, padding="same", activation="relu")(image)
+    a = n.Add()([x, n.Conv2D(6, 1)(x)])
+    joined = n.Concatenate()([a, n.Add()([x, x]), x])
+    return k.Model(image, n.Dense(3)(n.Flatten()(joined)), name="reuse")
+
+
+def dilated() -> Any:
+    import tf_keras as k
+
+    n = k.layers
+    image = k.Input((12, 12, 3), name="image")
+    x = n.Conv2D(8, 3, padding="same", activation="relu")(image)
+    x = n.Conv2D(8, 3, dilation_rate=2, padding="same")(x)
+    x = n.DepthwiseConv2D(3, dilation_rate=2, padding="same")(n.ReLU()(x))
+    return k.Model(image, n.Dense(3)(n.GlobalAveragePooling2D()(x)), name="dilated")
+
+
+def sequence() -> Any:
+    """Dense layers on three-dimensional input."""
+    import tf_keras as k
+
+    n = k.layers
+    steps = k.Input((6, 5), name="steps")
+    x = n.Dense(7)(n.Dense(8, activation="relu")(steps))
+    return k.Model(steps, n.Dense(3)(n.Flatten()(x)), name="sequence")
+
+
+def leaky() -> Any:
+    import tf_keras as k
+
+    n = k.layers
+    image = k.Input((10, 10, 3), name="image")
+    x = n.LeakyReLU(0.2)(n.Conv2D(8, 3, padding="same")(image))
+    x = n.UpSampling2D()(n.MaxPooling2D()(n.Conv2D(6, 3, activation="relu")(x)))
+    return k.Model(image, n.Dense(3, activation="softmax")(n.GlobalMaxPooling2D()(x)), name="leaky")
+
+
 def application(name: str, size: int, **options: Any) -> Any:
     import tf_keras as k
 
@@ -140,6 +183,10 @@ ZOO: dict[str, Callable[[], Any]] = {
     "ports": ports,
     "shared": shared,
     "unet": unet,
+    "reuse": reuse,
+    "dilated": dilated,
+    "sequence": sequence,
+    "leaky": leaky,
     "mobilenet_v1": functools.partial(application, "MobileNet", 96, alpha=0.25),
     "mobilenet_v2": functools.partial(application, "MobileNetV2", 96, alpha=0.35),
     "resnet50": functools.partial(application, "ResNet50", 64),

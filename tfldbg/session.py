@@ -23,7 +23,7 @@ from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import op_name
-from tfldbg.errors import RunError, UsageError
+from tfldbg.errors import MatchError, RunError, UsageError
 from tfldbg.files import sha256, sha256_of_path
 from tfldbg.match.matcher import match
 from tfldbg.match.model import Matching
@@ -117,6 +117,7 @@ def _trace(
             hint="give the Keras model that the file was converted from: --keras QAT.h5",
         )
     began = perf_counter()
+    protect(dump, "--dump", model, keras, data)
     job = prepare(model, data, options)
     progress.stage("loading the Keras model")
     source = Path(keras) if isinstance(keras, (str, Path)) else keras
@@ -146,6 +147,11 @@ def _trace(
         }
         run = _against_keras(_describe(job, identical, timing), source, frozen)
         evidence = _collect(job, run, related, measured)
+        if all(op.local is None for op in evidence.ops):
+            raise MatchError(
+                "no operator of the file could be compared with the Keras model",
+                hint="give the Keras model that the file was converted from",
+            )
         if writer is not None:
             writer.finish(evidence, measured)
     return evidence
@@ -223,6 +229,7 @@ def record(
         TfldbgError: Something is wrong with a file, the data or the options.
     """
     began = perf_counter()
+    protect(Path(path), "--output", model, data)
     job = prepare(model, data, options or Options())
     plan = Plan(job.subgraph, job.exposed.taps, None, (), None, _OBSERVED)
     with (
@@ -244,6 +251,22 @@ def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Tra
     """
     evidence = read_evidence(Path(path))
     return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
+
+
+def protect(target: Path | None, option: str, *sources: object) -> None:
+    """Refuse to write over one of the files that are read.
+
+    Raises:
+        UsageError: The target is one of the sources.
+    """
+    for source in sources:
+        if target is None or not isinstance(source, (str, Path)):
+            continue
+        if target.exists() and Path(source).exists() and target.samefile(source):
+            raise UsageError(
+                f"{option} {target} is a file that is read: it would be overwritten",
+                hint=f"name another file with {option}",
+            )
 
 
 def expose_model(model: ModelSource, signature: str | None = None) -> tuple[Loaded, Exposed]:

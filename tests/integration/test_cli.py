@@ -111,7 +111,25 @@ def test_wrong_data(samples: Path, tmp_path: Path) -> None:
     _is_error(tfldbg(*command, "--samples", 0), "0 samples are too few")
     _is_error(tfldbg(*command, "--runtime", "gpu"), "there is no runtime 'gpu'")
     _is_error(tfldbg(*command, "--input", "image"), "not of the form NAME=KEY")
+    _is_error(tfldbg(*command, "--input", "other=x"), "no input 'other'; it has 'image'")
+    _is_error(tfldbg(*command, "--seed", -1), "seed -1 is negative")
+    _is_error(tfldbg(*command, "--samples", 1, "--local-lsb", "nan"), "local_lsb is nan")
+    np.save(tmp_path / "scalar.npy", np.float32(1))
+    _is_error(tfldbg(*command, "--data", tmp_path / "scalar.npy"), "does not fit input")
+    (tmp_path / "fake.npz").write_bytes(b"PK\x03\x04 not a zip")
+    _is_error(tfldbg(*command, "--data", tmp_path / "fake.npz"), "cannot read the data")
     assert not run.exists()
+
+
+def test_nothing_that_is_read_is_overwritten(samples: Path, tmp_path: Path) -> None:
+    keras, model = tmp_path / "k.h5", tmp_path / "m.tflite"
+    keras.write_bytes((samples / "dense4.h5").read_bytes())
+    model.write_bytes((samples / "dense4.tflite").read_bytes())
+    _is_error(tfldbg("trace", model, "--keras", keras, "--dump", keras), "would be overwritten")
+    _is_error(tfldbg("dump", model, "-o", model), "would be overwritten")
+    _is_error(tfldbg("expose", model, "-o", model), "would be overwritten")
+    assert keras.read_bytes() == (samples / "dense4.h5").read_bytes()
+    assert model.read_bytes() == (samples / "dense4.tflite").read_bytes()
 
 
 def test_a_folder_that_cannot_be_written_leaves_nothing(samples: Path, tmp_path: Path) -> None:

@@ -67,6 +67,53 @@ def keras3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
     return path, {name: convert(change) for name, change in changes.items()}
 
 
+@pytest.fixture(scope="module", params=["reuse", "constant", "grouped"])
+def after_training(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, bytes]:
+    """Post-training pairs of shapes that once raised false alarms."""
+    import tensorflow as tf
+    import tf_keras
+
+    layers = tf_keras.layers
+    tf_keras.utils.set_random_seed(3)
+    image = tf_keras.Input((8, 8, 4), name="image")
+    x = layers.Conv2D(8, 3, padding="same", bias_initializer="random_normal")(image)
+    if request.param == "reuse":
+        x = layers.Multiply()([x, x])
+    elif request.param == "constant":
+        x = layers.Concatenate()([layers.ReLU()(x + 3.0), layers.Conv2D(4, 1)(x)])
+    else:
+        x = layers.Conv2D(8, 1)(layers.Conv2D(8, 3, groups=2)(x))
+    model = tf_keras.Model(image, layers.Dense(3)(layers.Flatten()(x)))
+    path = tmp_path_factory.mktemp("ptq") / "model.h5"
+    model.save(path)
+    generator = np.random.default_rng(0)
+    images = generator.uniform(0, 1, (16, 1, 8, 8, 4)).astype(np.float32)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([given] for given in images)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return path, bytes(converter.convert())
+
+
+def test_a_pair_quantized_after_training_is_clean(after_training: tuple[Path, bytes]) -> None:
+    path, model = after_training
+    result = tfldbg.trace(model, keras=path, samples=8)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    assert result.to_dict()["coverage"]["unmatched"] == 0
+
+
+def test_its_zeroed_biases_are_named(after_training: tuple[Path, bytes]) -> None:
+    path, model = after_training
+    result = tfldbg.trace(
+        plant.apply(model, plant.Fault("zeroed bias", 0, "", plant.zero_bias)),
+        keras=path,
+        samples=8,
+    )
+    assert result.origins[:1] == (0,)
+
+
 FORMATS = ["float32", "dynamic", "float16", "int8", "int16x8"]
 
 

@@ -50,7 +50,9 @@ def _faults(file: plant.File) -> list[plant.Fault]:
     return faults
 
 
-@pytest.mark.parametrize("name", ["conv", "residual", "inception", "ports"])
+@pytest.mark.parametrize(
+    "name", ["conv", "residual", "inception", "ports", "reuse", "sequence", "leaky"]
+)
 def test_planted_fault_is_named(name: str, pair: Callable[[str], zoo.Pair]) -> None:
     made = pair(name)
     good = made.tflite.read_bytes()

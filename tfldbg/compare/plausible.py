@@ -19,8 +19,8 @@ def check_same_model(
 ) -> None:
     """Raise if the reference is the model of another file.
 
-    It is if most activations have no counterpart, or if no output of the file is an output of the
-    reference and not one operator has the reference's weights.
+    It is if two thirds of the activations have no counterpart, or if no output of the file is an
+    output of the reference and not one operator has the reference's weights.
 
     Raises:
         MatchError: The models are not the same.
@@ -28,7 +28,7 @@ def check_same_model(
     others = shape_tensors(subgraph) | folded_constants(subgraph)
     wanted = [i for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others]
     matched = [i for i in wanted if i in matching.matches]
-    if wanted and 2 * len(matched) < len(wanted):
+    if wanted and 3 * len(matched) < len(wanted):
         raise MatchError(
             f"this is not the file's Keras model: only {len(matched)} of {len(wanted)} activations "
             "have a counterpart in it",

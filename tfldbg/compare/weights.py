@@ -154,9 +154,19 @@ def _candidate(
     shape = core.shape
     if source.split(":")[0] in graph.computed or core.transposed:
         return None
-    if shape is None or None in shape[1:]:
+    if shape is None or shape[-1] is None or _reads_shapes(core, before_activation, graph):
         return None
     return _Candidate(op.outputs[0], weights, core, source, before_activation)
+
+
+def _reads_shapes(core: RefNode, end: str, graph: RefGraph) -> bool:
+    """Whether what follows the core reshapes to a shape that depends on the model's input."""
+    name = end
+    while name != core.name:
+        if any(s in graph.shapes for s in graph.nodes[name].sources):
+            return True
+        name = graph.computed_sources(name)[0]
+    return False
 
 
 def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:

@@ -8,10 +8,13 @@ fitted.
 
 from __future__ import annotations
 
+import math
+
 from tfldbg import quant
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 
 _Q8 = 256.0
+_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
 
 
 def allowance_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> tuple[float, ...]:
@@ -24,7 +27,10 @@ def allowance_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> tuple[float
     """
     if not op.outputs or not op.inputs or op.inputs[0] < 0:
         return (0.0,)
-    given, out = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.outputs[0]]
+    first = next(
+        (i for i in op.inputs if i >= 0 and not subgraph.tensors[i].has_data), op.inputs[0]
+    )
+    given, out = subgraph.tensors[first], subgraph.tensors[op.outputs[0]]
     if given.lsb is None or out.lsb is None:
         return (0.0,)
     ratio = given.lsb / out.lsb
@@ -35,6 +41,8 @@ def allowance_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> tuple[float
         return (max(_q8_multiplier(given, ratio), _q8_multiplier(given, ratio * slope)),)
     if runtime != "xnnpack" and op.kind == "MEAN":
         return (_rounded_zero_point(given, ratio),)
+    if op.kind in ("ADD", "SUB", "MUL"):
+        return (_constant_operand(subgraph, op, given, out),)
     return _bias_rounding(subgraph, op, ratio)
 
 
@@ -58,6 +66,18 @@ def _rounded_zero_point(given: Tensor, ratio: float) -> float:
     return abs(product - round(product))
 
 
+def _constant_operand(subgraph: Subgraph, op: Operator, given: Tensor, out: Tensor) -> float:
+    """Half a step of a quantized constant operand; for MUL, times the largest value it meets."""
+    if given.lsb is None or given.zero_point is None or out.lsb is None:
+        return 0.0
+    operands = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    steps = [t.lsb for t in operands if t.has_data and t.lsb is not None]
+    largest = 1.0
+    if op.kind == "MUL":
+        largest = max(map(abs, quant.real_range(given.type, given.lsb, given.zero_point)))
+    return sum(0.5 * step * largest / out.lsb for step in steps)
+
+
 def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[float, ...]:
     """Half a step of the int32 bias, whose scale is input scale x weight scale."""
     if len(op.inputs) < 3 or op.inputs[1] < 0 or op.inputs[2] < 0:
@@ -66,3 +86,24 @@ def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[floa
     if bias.type != "INT32" or weights.quant is None or not weights.quant.scale.size:
         return (0.0,)
     return tuple(float(0.5 * ratio * scale) for scale in weights.quant.scale)
+
+
+def unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
+    """Return what rounding of weights may add where they cannot be compared with the reference's.
+
+    Each of the K weights of an output is off by up to half a step, evenly spread: their sum has the
+    standard deviation ``step * sqrt(K / 12) * x``.  Six of them, for the largest step and the
+    largest input, are not exceeded by chance.
+    """
+    if op.kind not in _WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
+        return 0.0
+    given, weights = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.inputs[1]]
+    out = subgraph.tensors[op.outputs[0]]
+    quantized = weights.has_data and weights.quant is not None and weights.quant.scale.size > 0
+    if not quantized or weights.quant is None or given.lsb is None or out.lsb is None:
+        return 0.0
+    channel_axis = 3 if op.kind == "DEPTHWISE_CONV_2D" else 0
+    count = weights.elements // max(weights.shape[channel_axis], 1)
+    largest = max(map(abs, quant.real_range(given.type, given.lsb, given.zero_point or 0)))
+    step = float(weights.quant.scale.max())
+    return 6.0 * math.sqrt(count / 12.0) * step * largest / out.lsb

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tfldbg.compare.stream import Measured
 from tfldbg.compare.weights import WeightCheck
-from tfldbg.diagnose.bounds import allowance_lsb
+from tfldbg.diagnose.bounds import allowance_lsb, unknown_weights_lsb
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.graph.model import Operator, Subgraph
 from tfldbg.graph.query import activation_inputs, consumers, folded_constants, shape_tensors
@@ -72,6 +72,9 @@ def _op_evidence(
     found = matching.matches.get(index)
     unmatched = matching.unmatched.get(index)
     local = measured.local.get(index)
+    quantized_reference = any(m.expected is not None for m in matching.matches.values())
+    comparable = quantized_reference or index in checks
+    unknown = 0.0 if comparable else unknown_weights_lsb(subgraph, op)
     reason = None if local else reasons.get(index) or (unmatched.reason if unmatched else None)
     return OpEvidence(
         op=op.index,
@@ -89,7 +92,7 @@ def _op_evidence(
         parameters=found.parameters if found else None,
         expected=found.expected if found else None,
         hybrid=_is_hybrid(subgraph, op),
-        allowance_lsb=allowance_lsb(subgraph, op, runtime),
+        allowance_lsb=tuple(a + unknown for a in allowance_lsb(subgraph, op, runtime)),
         local=local,
         local_reason=reason,
         accumulated=measured.accumulated.get(index),

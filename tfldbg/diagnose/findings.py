@@ -62,6 +62,33 @@ def _observer() -> Finding:
     )
 
 
+def _unchecked(blind: list[OpEvidence]) -> Finding:
+    return Finding(
+        code="TFL007",
+        severity="warning",
+        op=None,
+        tensor=None,
+        message=f"{len(blind)} operators could not be checked, and a fault in one of them is not "
+        "seen",
+        evidence={"ops": sorted({o.op for o in blind})},
+        suggestion="read the reasons in the list of unchecked operators",
+    )
+
+
+def _reference_nonfinite(op: OpEvidence) -> Finding:
+    count = op.local.reference_nonfinite if op.local else 0
+    return Finding(
+        code="TFL008",
+        severity="warning",
+        op=op.op,
+        tensor=op.name,
+        message=f"{op_name(op.op, op.kind, op.name)}: the reference has {count} values that are "
+        "NaN or infinite, which were left out",
+        evidence={"reference_nonfinite": count},
+        suggestion="look at the Keras layer and at the data",
+    )
+
+
 def _saturated_share(op: OpEvidence) -> float:
     """Share of the reference's values beyond the output's range that no fake-quant clamps."""
     if op.local is None or op.parameters not in ("none", "differ") or not op.local.elements:

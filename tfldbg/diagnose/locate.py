@@ -179,13 +179,12 @@ def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) 
     first = divergences[0]
     name = op_name(first.op, first.kind, first.tensor)
     sentence = f"{name} is the first to differ: {first.message}"
-    before = [o for o in evidence.ops if o.op < first.op]
+    before = [o for o in evidence.ops if o.op < first.op and o.activation]
     if before:
-        blind = sum(o.local is None and o.activation for o in before)
-        within = number(
-            max((o.local.max_lsb for o in before if o.local and o.local.max_lsb), default=0.0)
-        )
-        sentence += f"; the {len(before)} before it are within {within} LSB"
+        blind = sum(o.local is None for o in before)
+        steps = [o.local.max_lsb for o in before if o.local and o.local.max_lsb is not None]
+        within = f"are within {number(max(steps))} LSB" if steps else "do not differ"
+        sentence += f"; the {len(before)} before it {within}"
         sentence += f" ({blind} of them unchecked)" if blind else ""
     others = sorted({d.op for d in divergences} - {first.op})
     if others:

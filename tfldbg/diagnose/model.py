@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from tfldbg.errors import UsageError
 
 Status = Literal["ok", "origin", "inherited", "unchecked"]
 Signal = Literal["parameters", "weights", "nonfinite", "local"]
@@ -24,6 +27,14 @@ class Thresholds:
     """Float activations with integer weights, which are quantized as they arrive: RMSE over RMS."""
     saturation: float = 0.001
     """Share of an output's elements beyond its range that is worth a finding."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UsageError(
+                    f"the threshold {name} is {value}", hint="give a number that is 0 or more"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,12 @@ def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
     return tuple(t for t in tensors if not t.has_data and t.index not in others)
 
 
+def activation_slots(subgraph: Subgraph, op: Operator) -> int:
+    """Return how many inputs are activations; one that is read twice counts twice."""
+    activations = {t.index for t in activation_inputs(subgraph, op)}
+    return sum(i in activations for i in op.inputs)
+
+
 FOLDED_KINDS = frozenset({"DEQUANTIZE", "DENSIFY"})
 """Operators that the runtime folds when their inputs are constant."""
 

@@ -10,6 +10,7 @@ REFERENCE_OPS: Mapping[str, frozenset[str]] = {
     "ADD_N": frozenset({"AddN"}),
     "AVERAGE_POOL_2D": frozenset({"AvgPool", "Mean"}),
     "BATCH_MATMUL": frozenset({"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"}),
+    "BATCH_TO_SPACE_ND": frozenset({"BatchToSpaceND", "Conv2D", "DepthwiseConv2dNative"}),
     "CONCATENATION": frozenset({"ConcatV2", "Concat"}),
     "CONV_2D": frozenset({"Conv2D"}),
     "CONV_3D": frozenset({"Conv3D"}),
@@ -41,6 +42,7 @@ REFERENCE_OPS: Mapping[str, frozenset[str]] = {
     "RSQRT": frozenset({"Rsqrt"}),
     "SLICE": frozenset({"Slice"}),
     "SOFTMAX": frozenset({"Softmax"}),
+    "SPACE_TO_BATCH_ND": frozenset({"SpaceToBatchND"}),
     "SPLIT": frozenset({"Split"}),
     "SPLIT_V": frozenset({"SplitV"}),
     "SQRT": frozenset({"Sqrt"}),
@@ -56,6 +58,20 @@ REFERENCE_OPS: Mapping[str, frozenset[str]] = {
     "UNPACK": frozenset({"Unpack"}),
 }
 """TFLite operator kind to the TensorFlow operations whose value it can compute."""
+
+MAIN_OPS = frozenset(
+    {
+        "AvgPool",
+        "BatchMatMulV2",
+        "ConcatV2",
+        "Conv2D",
+        "Conv2DBackpropInput",
+        "DepthwiseConv2dNative",
+        "MatMul",
+        "MaxPool",
+    }
+)
+"""Operations that one TFLite operator computes and that nothing else is folded into."""
 
 PASSED_THROUGH = frozenset({"Identity", "Pad", "PadV2", "SpaceToBatchND", "Reshape", "Squeeze"})
 """Operations that the converter may fold into the operator behind them."""

@@ -8,12 +8,14 @@ from dataclasses import replace
 from tfldbg.graph.model import Operator, Signature, Subgraph, Tensor
 from tfldbg.graph.query import (
     activation_inputs,
+    activation_slots,
     folded_constants,
     producers,
     shape_tensors,
 )
 from tfldbg.match.kinds import (
     HANDED_ON,
+    MAIN_OPS,
     PASSED_THROUGH,
     REFERENCE_OPS,
     REQUANTIZING,
@@ -75,7 +77,7 @@ class _Matcher:
         }
         self._shapes = shape_tensors(subgraph)
         self._constants = folded_constants(subgraph)
-        self._settler = Settler(frozen.graph, subgraph)
+        self._settler = Settler(frozen.graph, subgraph, self._mentioned)
         self._refused: dict[int, str] = {}
         self.matches: dict[int, Match] = {}
 
@@ -118,20 +120,29 @@ class _Matcher:
         mentioned = self._mentioned[tensor.index]
         if not mentioned:
             return
-        fitting = [n for n in mentioned if self._fits(tensor, n)]
+        fitting = [n for n in mentioned if self._fits(tensor, n) and self._can_be(op, n)]
         if not fitting:
             node = self._graph.nodes[mentioned[-1]]
             self._refused[tensor.index] = (
-                f"its name leads to '{node.name}', which has {node.elements} elements a sample "
-                f"where the tensor has {tensor.elements}"
+                f"its name leads to '{node.name}', a {node.op} of {node.elements} elements a "
+                f"sample; the tensor has {tensor.elements} and is written by {op.kind}"
             )
             return
         anchor = max(fitting, key=lambda n: self._graph.order[n])
         self.matches[tensor.index] = self._settler.settle(tensor, op, anchor, "name")
 
+    def _can_be(self, op: Operator, name: str) -> bool:
+        """Whether a node is not the main operation of an operator of another kind."""
+        operation = self._graph.nodes[name].op
+        wanted = REFERENCE_OPS.get(op.kind)
+        return wanted is None or operation in wanted or operation not in MAIN_OPS
+
     def _fits(self, tensor: Tensor, name: str) -> bool:
         """Whether a tensor can hold one sample of a node, as far as the shapes are known."""
-        elements = self._graph.nodes[name].elements
+        node = self._graph.nodes[name]
+        if node.shape and node.shape[0] not in (None, self._frozen.batch):
+            return False  # the first axis is not the batch, so samples cannot be told apart
+        elements = node.elements
         return elements is None or (elements > 0 and tensor.elements % elements == 0)
 
     def match_outputs(self, outputs: dict[int, str]) -> None:
@@ -227,6 +238,7 @@ class _Matcher:
     def _following(self, op: Operator, given: Sequence[Tensor]) -> list[str]:
         """Return the nodes of the right operation that read exactly the given values."""
         wanted = REFERENCE_OPS.get(op.kind, frozenset())
+        slots = activation_slots(self._subgraph, op)
         chains = [frozenset(self.matches[t.index].chain) for t in given]
         known = frozenset().union(*chains)
         found: dict[str, None] = {}
@@ -238,7 +250,8 @@ class _Matcher:
                 continue
             seen.add(name)
             node = self._graph.nodes[name]
-            if node.op in wanted and self._reads(name, chains):
+            sources = len(self._graph.computed_sources(name))
+            if node.op in wanted and sources == slots and self._reads(name, chains):
                 found[name] = None
             elif node.op in PASSED_THROUGH | FAKE_QUANT_OPS:
                 stack += self._graph.users(name)

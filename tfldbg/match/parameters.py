@@ -63,7 +63,7 @@ def _imposes(
 ) -> bool:
     """Whether ``op``, which keeps its input's scale, forces the reference's parameters on it."""
     found = matches.get(op.outputs[0])
-    if found is None or found.parameters == "bypassed":
+    if found is None or found.parameters in ("bypassed", "deferred"):
         return _same(subgraph.tensors[op.outputs[0]], tensor)
     return found.expected is not None and same_parameters(tensor, found.expected)
 

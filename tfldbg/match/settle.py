@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tfldbg.graph.model import Operator, Subgraph, Tensor
-from tfldbg.graph.query import activation_inputs, consumers
-from tfldbg.match.kinds import REFERENCE_OPS
+from tfldbg.graph.query import activation_slots, consumers
+from tfldbg.match.kinds import HANDED_ON, REFERENCE_OPS
 from tfldbg.match.model import Match
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph
 
@@ -68,11 +70,15 @@ class Settler:
     Args:
         graph: The reference.
         subgraph: The TFLite side.
+        mentioned: By tensor the nodes that its name mentions.
     """
 
-    def __init__(self, graph: RefGraph, subgraph: Subgraph) -> None:
+    def __init__(
+        self, graph: RefGraph, subgraph: Subgraph, mentioned: Mapping[int, tuple[str, ...]]
+    ) -> None:
         self._graph = graph
         self._subgraph = subgraph
+        self._mentioned = mentioned
         self._readers = consumers(subgraph)
 
     def settle(
@@ -114,7 +120,7 @@ class Settler:
         if op is None or op.kind not in _FUSED_INTO:
             return None
         users = [user for user in self._graph.users(name) if user in self._graph.computed]
-        if len(users) != 1 or self._computed_by_reader(tensor, users[0]):
+        if len(users) != 1 or self._computed_by_reader(tensor, op, users[0]):
             return None
         user = self._graph.nodes[users[0]]
         if user.op in _ACTIVATIONS:
@@ -124,16 +130,34 @@ class Settler:
         reshapes = user.op in _RESHAPES and user.elements == self._graph.nodes[name].elements
         return user.name if user.op in _AFFINE or reshapes else None
 
-    def _computed_by_reader(self, tensor: Tensor, name: str) -> bool:
-        """Whether an operator that reads ``tensor`` alone computes the node ``name`` itself."""
+    def _computed_by_reader(self, tensor: Tensor, op: Operator, name: str) -> bool:
+        """Whether an operator that reads ``tensor`` and constants computes ``name`` itself.
+
+        Names tell; without them a bias belongs to the operator that has one.
+        """
         operation = self._graph.nodes[name].op
         if operation.startswith("FusedBatchNorm"):
             operation = "Mul"
-        return any(
-            operation in REFERENCE_OPS.get(reader.kind, ())
-            for reader in self._readers.get(tensor.index, ())
-            if len(activation_inputs(self._subgraph, reader)) == 1
-        )
+        candidates = [
+            reader
+            for reader in self._readers_of_value(tensor.index)
+            if operation in REFERENCE_OPS.get(reader.kind, ())
+            and activation_slots(self._subgraph, reader) == 1
+        ]
+        if not candidates or name in self._mentioned.get(tensor.index, ()):
+            return False
+        if any(name in self._mentioned.get(r.outputs[0], ()) for r in candidates):
+            return True
+        has_bias = len(op.inputs) > 2 and op.inputs[2] >= 0
+        return not (operation == "BiasAdd" and has_bias)
+
+    def _readers_of_value(self, index: int) -> list[Operator]:
+        """Return the operators that read a tensor's value, also behind a reshape or QUANTIZE."""
+        found = list(self._readers.get(index, ()))
+        for reader in found:
+            if reader.kind in HANDED_ON and reader.outputs:
+                found += self._readers.get(reader.outputs[0], ())
+        return found
 
     def _copies(self, name: str) -> list[str]:
         """Return every node that hands on the value of ``name``, fake-quantized or not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +57,7 @@ def open_ends(graph: RefGraph, segment: Segment) -> frozenset[str]:
     while stack:
         tensor = stack.pop()
         name = node_of(tensor)
-        if name in reached or tensor in segment.cuts or name not in graph.computed:
+        if name in reached or tensor in segment.cuts or name not in graph.computed - graph.shapes:
             continue
         reached.add(name)
         if name in graph.inputs:
@@ -88,7 +89,7 @@ class Evaluator:
                     tf.import_graph_def(definition, name="")
             except (ValueError, tf.errors.OpError) as error:
                 raise KerasError(f"TensorFlow refuses the reference graph: {error}") from error
-            self._session = tf.compat.v1.Session(graph=graph)
+            self._session = tf.compat.v1.Session(graph=graph, config=_plain_config())
         self._graph = graph
         self._frozen = frozen
         self._taps = taps
@@ -128,8 +129,11 @@ class Evaluator:
             with quiet():
                 values = self._session.run(self._fetches + self._local, feeds)
         except (ValueError, tf.errors.OpError) as error:
-            first = str(error).splitlines()[0]
-            raise KerasError(f"the reference model cannot compute the data: {first}") from error
+            said = [line for line in str(error).splitlines() if line and "Graph exec" not in line]
+            raise KerasError(
+                f"the reference model cannot compute the data: {' '.join(said[:3])[:300]}",
+                hint="check that the data is what the Keras model takes",
+            ) from error
         return values[: len(self._fetches)], values[len(self._fetches) :]
 
     def _input_feeds(self, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -141,6 +145,20 @@ class Evaluator:
     def close(self) -> None:
         """Free the session."""
         self._session.close()
+
+
+def _plain_config() -> Any:
+    """Fold constants, but fuse and reorder nothing: every node must stay fetchable as it is."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import rewriter_config_pb2
+
+    config = tf.compat.v1.ConfigProto()
+    rewrites = config.graph_options.rewrite_options
+    off = rewriter_config_pb2.RewriterConfig.OFF
+    rewrites.remapping = off
+    rewrites.layout_optimizer = off
+    rewrites.arithmetic_optimization = off
+    return config
 
 
 def _port(name: str) -> str:
@@ -159,10 +177,10 @@ def _shaped(array: NDArray[Any], shape: tuple[int | None, ...] | None) -> NDArra
     """Give an array (n, ...) the shape that the reference expects, the first axis left open."""
     if shape is None or len(shape) == 0:
         return array
-    rest = shape[1:]
-    if None in rest:
+    rest = [d or -1 for d in shape[1:]]
+    if rest.count(-1) > 1 or array.size % abs(math.prod(rest)):
         return array
-    return array.reshape((-1, *rest))  # type: ignore[arg-type]
+    return array.reshape((len(array) if -1 in rest else -1, *rest))
 
 
 def _with_segments(
@@ -196,13 +214,14 @@ def _copy_segment(
     definition: Any, protos: Mapping[str, Any], graph: RefGraph, segment: Segment, number: int
 ) -> str:
     prefix = f"tfldbg_op_{number}/"
+    copied = graph.computed - graph.shapes  # shapes are the same for both, constants anyway
 
     def renamed(tensor: str) -> str:
         if tensor in segment.cuts:
             return _tap_name(segment.cuts[tensor])
         if tensor in segment.constants:
             return f"{prefix}{node_of(tensor)}"
-        return f"{prefix}{tensor}" if node_of(tensor) in graph.computed else tensor
+        return f"{prefix}{tensor}" if node_of(tensor) in copied else tensor
 
     import tensorflow as tf
 
@@ -215,7 +234,7 @@ def _copy_segment(
     while stack:
         tensor = stack.pop()
         name = node_of(tensor)
-        if name in done or tensor in segment.cuts or name not in graph.computed:
+        if name in done or tensor in segment.cuts or name not in copied:
             continue
         done.add(name)
         copy = definition.node.add()

@@ -118,12 +118,13 @@ class RefGraph:
 
     @cached_property
     def shapes(self) -> frozenset[str]:
-        """Names of the nodes that hold shapes: ``Shape`` and what is computed from it alone."""
+        """Names of the nodes that hold shapes: ``Shape`` and integers computed from it alone."""
         found: set[str] = set()
         for name in sorted(self.computed, key=lambda n: self.order[n]):
             node = self.nodes[name]
             sources = [s for s in node.sources if s in self.computed]
-            if node.op == "Shape" or (sources and all(s in found for s in sources)):
+            from_shapes = bool(sources) and all(s in found for s in sources)
+            if node.op == "Shape" or (from_shapes and node.dtype.startswith("int")):
                 found.add(name)
         return frozenset(found)
 

@@ -311,6 +311,8 @@ def _freeze(
         tuple(t.name.removesuffix(":0") for t in frozen.outputs),
         {op.name: _outline(op) for op in frozen.graph.get_operations() if op.outputs},
     )
+    # These put blocks of all samples into the first axis: only one sample can be told apart.
+    blocks = any(n.op in ("SpaceToBatchND", "BatchToSpaceND") for n in graph.nodes.values())
     return Frozen(
         graph_def=definition,
         graph=graph,
@@ -318,7 +320,7 @@ def _freeze(
         input_shapes=tuple(tuple(t.shape.as_list()) for t in placeholders),
         input_dtypes=tuple(t.dtype.name for t in placeholders),
         output_names=tuple(outputs) if len(outputs) == len(frozen.outputs) else graph.outputs,
-        batch=batch,
+        batch=1 if blocks else batch,
         framework=framework,
     )
 

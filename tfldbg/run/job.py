@@ -124,8 +124,20 @@ def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
     _check_options(options)
     loaded = load(model, options.signature)
     check_runs(loaded.subgraph, loaded.path)
+    _check_mapping(loaded, options)
     samples = prepare_samples(loaded, data, options)
     return Job(loaded, samples, expose(loaded.graph, loaded.subgraph), options)
+
+
+def _check_mapping(loaded: Loaded, options: Options) -> None:
+    names = {name for spec in loaded.specs for name in spec.names}
+    unknown = sorted(set(options.inputs) - names)
+    if unknown:
+        held = ", ".join(f"'{spec.label}'" for spec in loaded.specs)
+        raise UsageError(
+            f"the model has no input '{unknown[0]}'; it has {held}",
+            hint=f"for example --input '{loaded.specs[0].label}=KEY'",
+        )
 
 
 def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Samples:
@@ -157,6 +169,8 @@ def _check_options(options: Options) -> None:
         raise UsageError(
             f"there is no runtime '{options.runtime}'", hint=f"choose one of {', '.join(RUNTIMES)}"
         )
+    if options.seed < 0:
+        raise UsageError(f"the seed {options.seed} is negative", hint="use --seed 0 or more")
     if options.samples is not None and options.samples < 1:
         raise UsageError(
             f"{options.samples} samples are too few", hint="ask for at least one: --samples 1"

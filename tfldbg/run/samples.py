@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +103,7 @@ def read_arrays(path: Path) -> Arrays:
         raise DataError(
             f"the data '{path}' does not exist", hint="check the path given with --data"
         ) from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"cannot read the data '{path}': {error}",
             hint="save it with numpy.savez(path, **{input_name: array})",
@@ -149,6 +151,9 @@ def choose(
         DataError: An input has no array, or one of a wrong shape, type or content.
     """
     chosen = [_array_for(spec, specs, arrays, source, mapping) for spec in specs]
+    for spec, array in zip(specs, chosen, strict=True):
+        if array.ndim == 0:
+            raise _misfit(spec, array, source)
     counts = {len(array) for array in chosen}
     if len(counts) > 1:
         sizes = ", ".join(f"'{s.label}' {len(a)}" for s, a in zip(specs, chosen, strict=True))
@@ -207,13 +212,17 @@ def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
     )
 
 
+def _misfit(spec: InputSpec, array: NDArray[Any], source: str) -> DataError:
+    return DataError(
+        f"the data '{source}' does not fit input {spec.describe()}; "
+        f"found {array.shape} {array.dtype}",
+        hint="the first axis counts samples, the others must be the input's",
+    )
+
+
 def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
     if not _fits(spec.tensor, array):
-        raise DataError(
-            f"the data '{source}' does not fit input {spec.describe()}; "
-            f"found {array.shape} {array.dtype}",
-            hint="the first axis counts samples, the others must be the input's",
-        )
+        raise _misfit(spec, array, source)
     dtype = numpy_type(spec.tensor)
     if dtype is None:
         raise DataError(

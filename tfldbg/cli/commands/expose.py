@@ -24,6 +24,7 @@ def expose(
     from tfldbg import session
     from tfldbg.files import write_bytes
 
+    session.protect(Path(output), "--output", model)
     loaded, exposed = session.expose_model(model, signature)
     write_bytes(Path(output), exposed.model_bytes)
     console = report_console()
