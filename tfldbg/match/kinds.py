@@ -12,7 +12,8 @@ REFERENCE_OPS: Mapping[str, frozenset[str]] = {
     "BATCH_MATMUL": frozenset({"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"}),
     "BATCH_TO_SPACE_ND": frozenset({"BatchToSpaceND", "Conv2D", "DepthwiseConv2dNative"}),
     "CONCATENATION": frozenset({"ConcatV2", "Concat"}),
-    "CONV_2D": frozenset({"Conv2D"}),
+    # Keras calls a compiled function for a grouped convolution.
+    "CONV_2D": frozenset({"Conv2D", "PartitionedCall", "StatefulPartitionedCall"}),
     "CONV_3D": frozenset({"Conv3D"}),
     "DEPTHWISE_CONV_2D": frozenset({"DepthwiseConv2dNative", "Conv2D"}),
     "DIV": frozenset({"RealDiv", "Div"}),

@@ -71,7 +71,7 @@ def _imposes(
 def _keeps_input_scale(subgraph: Subgraph, op: Operator | None, tensor: Tensor) -> bool:
     if op is None or op.kind not in SAME_SCALE_KINDS:
         return False
-    return _same(subgraph.tensors[op.inputs[0]], tensor)
+    return any(_same(subgraph.tensors[i], tensor) for i in op.inputs if i >= 0)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
