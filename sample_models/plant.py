@@ -39,6 +39,16 @@ class File:
     def kind(self, op: int) -> str:
         return flatbuffer_utils.opcode_to_name(self.model, self.op(op).opcodeIndex)
 
+    def is_quantized(self, op: int) -> bool:
+        params = self.output(op).quantization
+        return params is not None and params.scale is not None
+
+    def is_constant(self, op: int, number: int) -> bool:
+        inputs = self.op(op).inputs
+        if number >= len(inputs) or inputs[number] < 0:
+            return False
+        return self.model.buffers[self.tensor(inputs[number]).buffer].data is not None
+
     def values(self, op: int, number: int) -> np.ndarray:
         tensor = self.tensor(self.op(op).inputs[number])
         raw = bytes(self.model.buffers[tensor.buffer].data)
@@ -59,6 +69,10 @@ Change = Callable[[File, int], None]
 
 def zero_bias(file: File, op: int) -> None:
     file.set_values(op, 2, np.zeros_like(file.values(op, 2)))
+
+
+def negate_constant(file: File, op: int) -> None:
+    file.set_values(op, 1, -file.values(op, 1))
 
 
 def negate_channel(channel: int) -> Change:

@@ -40,12 +40,15 @@ def _faults(file: plant.File) -> list[plant.Fault]:
     for op in range(len(file.subgraph.operators)):
         kind = file.kind(op)
         if kind in WEIGHTED:
-            faults.append(plant.Fault("zeroed bias", op, "", plant.zero_bias))
+            if file.is_constant(op, 2):
+                faults.append(plant.Fault("zeroed bias", op, "", plant.zero_bias))
             faults.append(plant.Fault("negated channel", op, "", plant.negate_channel(1)))
-        if kind in (*WEIGHTED, "ADD"):
+        if kind in (*WEIGHTED, "ADD") and file.is_quantized(op):
             faults.append(plant.Fault("scale x 1.1", op, "", plant.scale_output(1.1)))
             faults.append(plant.Fault("zero point + 3", op, "", plant.shift_zero_point(3)))
-        if kind == "CONCATENATION":
+        if kind == "ADD" and file.is_constant(op, 1):
+            faults.append(plant.Fault("negated constant", op, "", plant.negate_constant))
+        if kind == "CONCATENATION" and file.is_quantized(op):
             faults.append(plant.Fault("swapped inputs", op, "", plant.swap_inputs))
     return faults
 
