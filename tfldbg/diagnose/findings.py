@@ -25,6 +25,14 @@ def findings(
     found = [_of_divergence(d, by_op[d.op]) for d in divergences]
     if not evidence.run.observer_identical:
         found.append(_observer())
+    blind = [o for o in evidence.ops if o.activation and o.local is None]
+    if blind and evidence.run.reference_kind != "none":
+        found.append(_unchecked(blind))
+    found += [
+        _reference_nonfinite(op)
+        for op in evidence.ops
+        if op.local is not None and op.local.reference_nonfinite
+    ]
     found += [_saturated(op) for op in evidence.ops if _saturated_share(op) > thresholds.saturation]
     return tuple(found)
 

@@ -236,7 +236,6 @@ def _operator(source: Any, index: int, codes: list[str]) -> Operator:
         inputs=_integers(source.InputsAsNumpy),
         outputs=_integers(source.OutputsAsNumpy),
         options=MappingProxyType(options),
-        version=0,
     )
 
 

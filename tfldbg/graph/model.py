@@ -80,7 +80,6 @@ class Operator:
     """Tensor indices; -1 where an optional input is left out."""
     outputs: tuple[int, ...]
     options: Mapping[str, Any]
-    version: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from tfldbg.compare.accumulate import TensorStats
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Finding, Status
 from tfldbg.diagnose.result import Result
-from tfldbg.diagnose.words import number, short
+from tfldbg.diagnose.words import short
 
 _SHOW_ALL_BELOW = 24
 _AROUND = 2
@@ -155,8 +155,3 @@ def _unchecked(evidence: Evidence) -> tuple[str, ...]:
         for o in evidence.ops
         if o.local is None and o.local_reason is not None and o.activation
     )
-
-
-def scale_text(scale: float | None, zero_point: int | None) -> str:
-    """Return how a report says the quantization of a tensor."""
-    return "-" if scale is None else f"{number(scale)}, {zero_point}"

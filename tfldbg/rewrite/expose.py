@@ -28,7 +28,6 @@ class Exposed:
     taps: tuple[int, ...]
     """Indices of the operator outputs that can be read, in execution order."""
     skipped: tuple[Skipped, ...]
-    original_outputs: tuple[int, ...]
 
 
 def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
@@ -60,7 +59,6 @@ def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
         subgraph=subgraph.index,
         taps=tuple(taps),
         skipped=tuple(skipped),
-        original_outputs=subgraph.outputs,
     )
 
 

@@ -24,7 +24,7 @@ def _stats(reference: np.ndarray, test: np.ndarray, lsb: float | None = None) ->
     return accumulator.result()
 
 
-def _close(one: TensorStats, two: TensorStats) -> None:
+def assert_close(one: TensorStats, two: TensorStats) -> None:
     for name in TensorStats.__dataclass_fields__:
         a, b = getattr(one, name), getattr(two, name)
         if isinstance(a, float) and isinstance(b, float):
@@ -113,7 +113,7 @@ def test_any_split_and_merge_equals_one_pass(
         merged = Accumulator(2, 0.25)
         for part in order:
             merged.merge(part)
-        _close(merged.result(), whole)
+        assert_close(merged.result(), whole)
 
 
 @given(BATCHES)
@@ -122,4 +122,4 @@ def test_streaming_equals_one_pass(reference: np.ndarray) -> None:
     streamed = Accumulator(2, None)
     for i in range(len(reference)):
         streamed.update(reference[i : i + 1], test[i : i + 1], i)
-    _close(streamed.result(), _stats(reference, test))
+    assert_close(streamed.result(), _stats(reference, test))

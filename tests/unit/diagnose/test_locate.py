@@ -15,6 +15,7 @@ from tfldbg.compare.weights import WeightCheck
 from tfldbg.diagnose.evidence import InputEvidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
+from tfldbg.errors import UsageError
 from tfldbg.store.evidence_json import from_json, to_json
 
 
@@ -132,3 +133,23 @@ def test_a_changed_output_is_a_finding(samples: bool) -> None:
     made = replace(made, run=replace(made.run, observer_identical=samples))
     codes = [f.code for f in diagnose(made, Thresholds()).findings]
     assert codes == ([] if samples else ["TFL006"])
+
+
+def test_what_could_not_be_checked_is_a_finding() -> None:
+    found = diagnose(evidence(operator(0, local=0.2), operator(1, local=None)), Thresholds())
+    assert [f.code for f in found.findings] == ["TFL007"]
+    assert found.findings[0].evidence == {"ops": [1]}
+    assert found.verdict == "clean" and "1 of 2 operators checked" in found.sentence
+
+
+def test_a_reference_that_is_not_finite_is_a_finding() -> None:
+    accumulator = Accumulator(1, None)
+    accumulator.update(np.array([[1.0, np.nan]]), np.ones((1, 2)))
+    strange = replace(operator(0, local=0.0), local=accumulator.result(), scale=None)
+    assert [f.code for f in diagnose(evidence(strange), Thresholds()).findings] == ["TFL008"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_thresholds_that_judge_nothing_are_refused(value: float) -> None:
+    with pytest.raises(UsageError, match="the threshold local_lsb is"):
+        Thresholds(local_lsb=value)

@@ -39,7 +39,7 @@ def _tensor(index: int, name: str, quant: tuple[float, float] | None, **other: A
 
 
 def _op(index: int, kind: str, given: tuple[int, ...], out: int) -> Operator:
-    return Operator(index, kind, given, (out,), {}, 1)
+    return Operator(index, kind, given, (out,), {})
 
 
 def _subgraph(tensors: list[Tensor], *ops: Operator) -> Subgraph:
