@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.stream import in_real_units
+from tfldbg.compare.stream import in_real_units, reference_inputs
 from tfldbg.graph.model import Subgraph
 from tfldbg.match.values import choose_by_values
 from tfldbg.reference.evaluate import Evaluator, Frozen
@@ -57,9 +57,8 @@ class Agreement:
             columns = zip(*frames, strict=True)
             self._values = {i: np.stack(c) for i, c in zip(self._taps, columns, strict=True)}
         real = self._samples.real(0, self._count)
-        ordered = [real[self._inputs.index(n)] for n in range(len(real))]
         evaluator = Evaluator(self._frozen, list(candidates), [])
-        fetched, _ = evaluator.run(ordered, {})
+        fetched, _ = evaluator.run(reference_inputs(self._inputs, real), {})
         evaluator.close()
         test = in_real_units(self._subgraph.tensors[tensor], self._values[tensor])
         return choose_by_values(test, dict(zip(candidates, fetched, strict=True)))

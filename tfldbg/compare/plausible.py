@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tfldbg.compare.weights import WeightCheck
 from tfldbg.errors import MatchError
 from tfldbg.graph.model import Subgraph
-from tfldbg.graph.query import folded_constants, shape_tensors
+from tfldbg.graph.query import non_activations
 from tfldbg.match.model import Matching
 from tfldbg.reference.graphdef import IDENTITY_OPS, RefGraph, node_of
 
@@ -25,7 +25,7 @@ def check_same_model(
     Raises:
         MatchError: The models are not the same.
     """
-    others = shape_tensors(subgraph) | folded_constants(subgraph)
+    others = non_activations(subgraph)
     wanted = [i for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others]
     matched = [i for i in wanted if i in matching.matches]
     if wanted and 3 * len(matched) < len(wanted):

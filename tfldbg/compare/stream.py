@@ -114,7 +114,7 @@ def stream(
             began = perf_counter()
             real = {i: in_real_units(tensors[i], c) for i, c in codes.items()}
             fetched, computed = evaluator.run(
-                _reference_inputs(plan.matching, samples.real(start, stop)),
+                reference_inputs(plan.matching.inputs, samples.real(start, stop)),
                 {key: real[key] for key in evaluator.tap_keys},
             )
             spent += perf_counter() - began
@@ -142,10 +142,15 @@ def _batch_size(plan: Plan, count: int) -> int:
     return max(1, min(count, _MOST_SAMPLES, _BATCH_BYTES // (4 * max(elements, 1))))
 
 
-def _reference_inputs(matching: Matching, real: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Bring the inputs into the order in which the reference takes them."""
+def reference_inputs(numbers: Sequence[int], real: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Bring the inputs into the order in which the reference takes them.
+
+    Args:
+        numbers: For each TFLite input the number of the reference input.
+        real: Per TFLite input (n, ...), real units.
+    """
     ordered: list[NDArray[Any]] = [np.empty(0)] * len(real)
-    for number, array in zip(matching.inputs, real, strict=True):
+    for number, array in zip(numbers, real, strict=True):
         ordered[number] = array
     return ordered
 

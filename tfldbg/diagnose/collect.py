@@ -9,7 +9,7 @@ from tfldbg.compare.weights import WeightCheck
 from tfldbg.diagnose.bounds import allowance_lsb, unknown_weights_lsb
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.graph.model import Operator, Subgraph
-from tfldbg.graph.query import activation_inputs, consumers, folded_constants, shape_tensors
+from tfldbg.graph.query import activation_inputs, consumers, folded_constants, non_activations
 from tfldbg.match.model import Matching
 
 
@@ -31,11 +31,20 @@ def collect(
         checks: By output tensor the comparison of the weights.
         measured: The statistics.
     """
+    quantized_reference = any(m.expected is not None for m in matching.matches.values())
+    allowances = {}
+    for op in subgraph.operators:
+        comparable = quantized_reference or any(i in checks for i in op.outputs)
+        unknown = 0.0 if comparable else unknown_weights_lsb(subgraph, op)
+        known = allowance_lsb(subgraph, op, run.runtime)
+        allowances[op.index] = tuple(lsb + unknown for lsb in known)
     return Evidence(
         run=run,
         inputs=tuple(_input_evidence(subgraph, i, matching) for i in subgraph.inputs),
         ops=tuple(
-            _op_evidence(subgraph, op, index, run.runtime, matching, reasons, checks, measured)
+            _op_evidence(
+                subgraph, op, index, allowances[op.index], matching, reasons, checks, measured
+            )
             for op in subgraph.operators
             for index in op.outputs
             if index >= 0
@@ -62,7 +71,7 @@ def _op_evidence(
     subgraph: Subgraph,
     op: Operator,
     index: int,
-    runtime: str,
+    allowance: tuple[float, ...],
     matching: Matching,
     reasons: Mapping[int, str],
     checks: Mapping[int, WeightCheck],
@@ -72,9 +81,6 @@ def _op_evidence(
     found = matching.matches.get(index)
     unmatched = matching.unmatched.get(index)
     local = measured.local.get(index)
-    quantized_reference = any(m.expected is not None for m in matching.matches.values())
-    comparable = quantized_reference or index in checks
-    unknown = 0.0 if comparable else unknown_weights_lsb(subgraph, op)
     reason = None if local else reasons.get(index) or (unmatched.reason if unmatched else None)
     return OpEvidence(
         op=op.index,
@@ -84,7 +90,7 @@ def _op_evidence(
         type=tensor.type,
         scale=tensor.lsb,
         zero_point=tensor.zero_point,
-        activation=index not in shape_tensors(subgraph) | folded_constants(subgraph),
+        activation=index not in non_activations(subgraph),
         reads=tuple(t.index for t in activation_inputs(subgraph, op)),
         reference=found.node if found else None,
         match_rule=found.rule if found else None,
@@ -92,7 +98,7 @@ def _op_evidence(
         parameters=found.parameters if found else None,
         expected=found.expected if found else None,
         hybrid=_is_hybrid(subgraph, op),
-        allowance_lsb=tuple(a + unknown for a in allowance_lsb(subgraph, op, runtime)),
+        allowance_lsb=allowance,
         local=local,
         local_reason=reason,
         accumulated=measured.accumulated.get(index),

@@ -80,9 +80,15 @@ def consumers(subgraph: Subgraph) -> dict[int, tuple[Operator, ...]]:
 
 def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
     """Return the inputs of an operator that carry activations: no constants and no shapes."""
-    others = shape_tensors(subgraph) | folded_constants(subgraph)
+    others = non_activations(subgraph)
     tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
     return tuple(t for t in tensors if not t.has_data and t.index not in others)
+
+
+@lru_cache(maxsize=8)
+def non_activations(subgraph: Subgraph) -> frozenset[int]:
+    """Return the computed tensors that hold no activations: shapes and unpacked constants."""
+    return shape_tensors(subgraph) | folded_constants(subgraph)
 
 
 def activation_slots(subgraph: Subgraph, op: Operator) -> int:

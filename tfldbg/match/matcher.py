@@ -9,7 +9,7 @@ from tfldbg.graph.model import Operator, Signature, Subgraph, Tensor
 from tfldbg.graph.query import (
     activation_inputs,
     activation_slots,
-    folded_constants,
+    non_activations,
     producers,
     shape_tensors,
 )
@@ -75,8 +75,7 @@ class _Matcher:
             for out in op.outputs
             if out >= 0
         }
-        self._shapes = shape_tensors(subgraph)
-        self._constants = folded_constants(subgraph)
+        self._others = non_activations(subgraph)
         self._settler = Settler(frozen.graph, subgraph, self._mentioned)
         self._refused: dict[int, str] = {}
         self.matches: dict[int, Match] = {}
@@ -90,7 +89,7 @@ class _Matcher:
     def match_operators(self) -> None:
         """Match the outputs in execution order, so that the inputs of each operator are known."""
         for op in self._subgraph.operators:
-            if any(i in self._shapes | self._constants for i in op.outputs):
+            if any(i in self._others for i in op.outputs):
                 continue
             if op.kind in HANDED_ON and self._carry_forward(op):
                 continue
@@ -171,7 +170,7 @@ class _Matcher:
         for op in reversed(self._subgraph.operators):
             if op.kind not in HANDED_ON or not op.inputs or op.outputs[0] not in self.matches:
                 continue
-            if op.inputs[0] in self._shapes | self._constants:
+            if op.inputs[0] in self._others:
                 continue
             given = self._subgraph.tensors[op.inputs[0]]
             if given.index not in self.matches and not given.has_data:
@@ -302,9 +301,9 @@ class _Matcher:
         return found
 
     def _reason(self, op: Operator, index: int) -> str:
-        if index in self._shapes:
+        if index in shape_tensors(self._subgraph):
             return "it holds a shape, not an activation"
-        if index in self._constants:
+        if index in self._others:
             return "it unpacks a constant, which is compared where it is used"
         if index in self._refused:
             return self._refused[index]

@@ -57,7 +57,7 @@ def open_ends(graph: RefGraph, segment: Segment) -> frozenset[str]:
     while stack:
         tensor = stack.pop()
         name = node_of(tensor)
-        if name in reached or tensor in segment.cuts or name not in graph.computed - graph.shapes:
+        if name in reached or tensor in segment.cuts or name not in graph.activations:
             continue
         reached.add(name)
         if name in graph.inputs:
@@ -214,7 +214,7 @@ def _copy_segment(
     definition: Any, protos: Mapping[str, Any], graph: RefGraph, segment: Segment, number: int
 ) -> str:
     prefix = f"tfldbg_op_{number}/"
-    copied = graph.computed - graph.shapes  # shapes are the same for both, constants anyway
+    copied = graph.activations  # shapes are the same for both, constants anyway
 
     def renamed(tensor: str) -> str:
         if tensor in segment.cuts:

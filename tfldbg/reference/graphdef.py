@@ -128,11 +128,14 @@ class RefGraph:
                 found.add(name)
         return frozenset(found)
 
+    @cached_property
+    def activations(self) -> frozenset[str]:
+        """Names of the nodes that carry activations: no constants and no shapes."""
+        return self.computed - self.shapes
+
     def computed_sources(self, name: str) -> tuple[str, ...]:
         """Return the nodes that feed ``name`` with activations: no constants and no shapes."""
-        return tuple(
-            s for s in self.nodes[name].sources if s in self.computed and s not in self.shapes
-        )
+        return tuple(s for s in self.nodes[name].sources if s in self.activations)
 
     def users(self, name: str) -> tuple[str, ...]:
         """Return the nodes that read ``name``."""
