@@ -12,7 +12,7 @@ from hypothesis import settings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-from tests import zoo
+from benchmarks import zoo
 
 settings.register_profile("tfldbg", deadline=None)
 settings.load_profile("tfldbg")

@@ -126,3 +126,37 @@ def nudge(minimum: float, maximum: float, bits: int = 8, narrow_range: bool = Fa
         float((lowest - point) * scale),
         float((highest - point) * scale),
     )
+
+
+def adjust(minimum: float, maximum: float, bits: int = 8, narrow_range: bool = False) -> Nudged:
+    """Quantize a range as TensorFlow Lite does after training.
+
+    The arithmetic of ``GetAsymmetricQuantizationParams`` (TensorFlow, lite/tools/optimize,
+    quantization_utils.cc): the range is widened to include zero, where `nudge` shifts it; the zero
+    point is rounded among signed codes, ties away from zero, in float32.  A range with zero inside
+    comes out as from `nudge`, but for a tie of the zero point.
+
+    Args:
+        minimum: Lower end of the range, real units.
+        maximum: Upper end of the range, real units.
+        bits: Number of bits, 2 to 16.
+        narrow_range: Whether the lowest code is left out, as for weights.
+
+    Returns:
+        As `nudge`: the zero point is counted from the lowest code.
+    """
+    half = 2 ** (bits - 1)
+    lowest, highest = np.float32(narrow_range - half), np.float32(half - 1)
+    low, high = np.float32(min(minimum, 0.0)), np.float32(max(maximum, 0.0))
+    scale = (high - low) / (highest - lowest)
+    if not scale > 0:
+        return Nudged(0.0, int(narrow_range), 0.0, 0.0)
+    zero = float(lowest - low / scale)
+    rounded = np.float32(math.copysign(math.floor(abs(zero) + 0.5), zero))
+    point = min(max(rounded, lowest), highest)
+    return Nudged(
+        float(scale),
+        int(point) + half,
+        float((lowest - point) * scale),
+        float((highest - point) * scale),
+    )

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import tfldbg
+from benchmarks import zoo
 from sample_models import plant
-from tests import zoo
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 
 import tfldbg
+from benchmarks import zoo
 from sample_models import plant
-from tests import zoo
 from tfldbg.reference.keras import load_live
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-@pytest.mark.parametrize("name", zoo.ZOO)
+@pytest.mark.parametrize("name", zoo.names("qat"))
 def test_clean_pair_is_clean_and_fully_matched(name: str, pair: Callable[[str], zoo.Pair]) -> None:
     made = pair(name)
     result = tfldbg.trace(made.tflite, keras=made.keras, data=made.data)

@@ -24,7 +24,7 @@ def test_other_names_are_refused() -> None:
         _ = tfldbg.nothing  # type: ignore[attr-defined]
 
 
-def test_trace_without_a_reference_says_what_to_give() -> None:
-    with pytest.raises(tfldbg.UsageError, match="nothing to compare") as caught:
-        tfldbg.trace("model.tflite")
-    assert caught.value.hint is not None and "--keras" in caught.value.hint
+def test_a_trace_takes_one_reference() -> None:
+    with pytest.raises(tfldbg.UsageError, match="--keras, --against") as caught:
+        tfldbg.trace("model.tflite", keras="qat.h5", against="good.tflite")
+    assert caught.value.hint is not None and "keep one" in caught.value.hint

@@ -12,6 +12,7 @@ from tfldbg import __version__
 from tfldbg.cli.commands.dump import dump
 from tfldbg.cli.commands.expose import expose
 from tfldbg.cli.commands.inspect import inspect
+from tfldbg.cli.commands.params import params
 from tfldbg.cli.commands.report import report
 from tfldbg.cli.commands.trace import trace
 from tfldbg.errors import TfldbgError
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (trace, inspect, expose, dump, report):
+for command in (trace, inspect, params, expose, dump, report):
     app.command()(command)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.stream import in_real_units, reference_inputs
+from tfldbg.compare.stream import in_real_units
 from tfldbg.graph.model import Subgraph
 from tfldbg.match.values import choose_by_values
-from tfldbg.reference.evaluate import Evaluator, Frozen
+from tfldbg.reference.evaluate import Evaluator, Frozen, in_reference_order
 from tfldbg.run.litert import Runner
 from tfldbg.run.samples import Samples
 
@@ -58,7 +58,7 @@ class Agreement:
             self._values = {i: np.stack(c) for i, c in zip(self._taps, columns, strict=True)}
         real = self._samples.real(0, self._count)
         evaluator = Evaluator(self._frozen, list(candidates), [])
-        fetched, _ = evaluator.run(reference_inputs(self._inputs, real), {})
+        fetched, _ = evaluator.run(in_reference_order(self._inputs, real), {})
         evaluator.close()
         test = in_real_units(self._subgraph.tensors[tensor], self._values[tensor])
         return choose_by_values(test, dict(zip(candidates, fetched, strict=True)))

@@ -6,7 +6,7 @@ Memory holds one batch of every tensor, however many samples there are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -17,9 +17,8 @@ from tfldbg import quant
 from tfldbg.compare.accumulate import Accumulator, Doubles, TensorStats
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Subgraph, Tensor
-from tfldbg.match.model import Matching
 from tfldbg.progress import Progress
-from tfldbg.reference.evaluate import Evaluator, Floats
+from tfldbg.reference.evaluate import Floats
 from tfldbg.run.litert import Runner
 from tfldbg.run.samples import Samples
 
@@ -29,22 +28,67 @@ _MOST_SAMPLES = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What one batch of samples gave, by tensor index; first axis samples."""
+    """What TFLite made of one batch of samples, by tensor index; first axis samples."""
 
-    first: int
+    start: int
+    stop: int
+    """Numbers of the first sample and of the one after the last."""
     codes: Mapping[int, NDArray[Any]]
-    """TFLite's own values, codes where the tensor is quantized."""
-    reference: Mapping[int, Floats]
+    """TFLite's own values, codes where the tensor is quantized; inputs included."""
+    real: Mapping[int, Floats]
+    """The same in real units."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Computed:
+    """What a reference made of one batch, by tensor index; first axis samples, real units."""
+
+    free: Mapping[int, Floats]
     """The free-running reference."""
     local: Mapping[int, Floats]
-    """The reference's operators on TFLite's inputs, clamped to the tensor's range."""
+    """The reference's operators on TFLite's own inputs."""
+    tested: Mapping[int, Floats] = field(default_factory=dict)
+    """What to compare ``local`` with where it is not what TFLite computed in this run."""
+    clamped: Mapping[int, Floats] = field(default_factory=dict)
+    """The free-running reference with every tensor clamped to its range."""
+    rounded: Mapping[int, Floats] = field(default_factory=dict)
+    """The same, rounded to codes too."""
+
+
+class Reference(Protocol):
+    """What a .tflite file is compared with."""
+
+    batch: int | None
+    """The only batch size it takes, None when any will do."""
+
+    def compute(self, batch: Batch) -> Computed:
+        """Compute one batch.
+
+        Raises:
+            TfldbgError: It cannot compute the data.
+        """
+
+    def close(self) -> None:
+        """Free what it holds."""
 
 
 class Recorder(Protocol):
     """Whoever keeps the batches."""
 
-    def record(self, batch: Batch) -> None:
-        """Keep one batch."""
+    def record(self, batch: Batch, computed: Computed) -> None:
+        """Keep one batch; ``computed.local`` clamped to what each tensor can represent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where the accumulated error of a tensor comes from, RMSE in LSB."""
+
+    saturation: float
+    """Float against the same clamped to every tensor's range."""
+    rounding: float
+    """Clamped against rounded to codes too."""
+    kernel: float
+    """Rounded float arithmetic against the integer kernels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,23 +100,27 @@ class Measured:
     local_channels: Mapping[int, Doubles]
     """By tensor (channels, `CHANNEL_COLUMNS`)."""
     accumulated_channels: Mapping[int, Doubles]
+    split: Mapping[int, Split]
+    nan: Mapping[int, int]
+    """By tensor how many of TFLite's own values are NaN, where there are any."""
+    ranges: Mapping[int, float]
+    """By tensor TFLite's largest magnitude, real units."""
     outputs: tuple[tuple[bytes, ...], ...]
     """For the first samples the bytes of the model's own outputs."""
     reference_s: float
 
 
+NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, (), 0.0)
+"""What is measured before anything has run."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What to read and what to compute."""
+    """What to read."""
 
     subgraph: Subgraph
     read: tuple[int, ...]
     """Tensors that the runner returns, in its order."""
-    matching: Matching | None
-    segment_keys: tuple[int, ...]
-    """Output tensors of the segments, in the evaluator's order."""
-    batch: int | None
-    """The only batch size the reference takes, None when any will do."""
     observed: int
     """For how many samples to keep the outputs' bytes."""
 
@@ -81,17 +129,17 @@ def stream(
     plan: Plan,
     samples: Samples,
     runner: Runner,
-    evaluator: Evaluator | None,
+    reference: Reference | None,
     recorder: Recorder | None,
     progress: Progress,
 ) -> Measured:
     """Measure every tensor over every sample.
 
     Args:
-        plan: What to read and to compute.
+        plan: What to read.
         samples: The inputs of both sides.
         runner: The instrumented model.
-        evaluator: The reference, None to record TFLite alone.
+        reference: What to compare with, None to record TFLite alone.
         recorder: Who keeps the values, None for nobody.
         progress: Is told of every sample.
 
@@ -102,31 +150,25 @@ def stream(
     tensors = plan.subgraph.tensors
     statistics = _Statistics(plan)
     outputs: list[tuple[bytes, ...]] = []
-    size = plan.batch or _batch_size(plan, samples.count)
+    fixed = reference.batch if reference is not None else None
+    size = fixed or _batch_size(plan, samples.count)
     spent = 0.0
     progress.stage("tracing", samples.count)
     for start in range(0, samples.count, size):
         stop = min(start + size, samples.count)
         codes = _run_batch(plan, samples, runner, range(start, stop), outputs, progress)
-        reference: dict[int, Floats] = {}
-        local: dict[int, Floats] = {}
-        if evaluator is not None and plan.matching is not None:
+        batch = Batch(
+            start, stop, codes, {i: in_real_units(tensors[i], c) for i, c in codes.items()}
+        )
+        statistics.see(batch)
+        computed = Computed({}, {})
+        if reference is not None:
             began = perf_counter()
-            real = {i: in_real_units(tensors[i], c) for i, c in codes.items()}
-            fetched, computed = evaluator.run(
-                reference_inputs(plan.matching.inputs, samples.real(start, stop)),
-                {key: real[key] for key in evaluator.tap_keys},
-            )
+            computed = reference.compute(batch)
             spent += perf_counter() - began
-            reference = {
-                index: values.reshape(real[index].shape)
-                for index, values in zip(plan.matching.matches, fetched, strict=True)
-                if index in real
-            }
-            local = dict(zip(plan.segment_keys, computed, strict=True))
-            local = statistics.update(start, real, reference, local)
+            computed = statistics.compare(batch, computed)
         if recorder is not None:
-            recorder.record(Batch(start, codes, reference, local))
+            recorder.record(batch, computed)
     return statistics.measured(tuple(outputs), spent)
 
 
@@ -140,19 +182,6 @@ def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
 def _batch_size(plan: Plan, count: int) -> int:
     elements = sum(plan.subgraph.tensors[i].elements for i in plan.read)
     return max(1, min(count, _MOST_SAMPLES, _BATCH_BYTES // (4 * max(elements, 1))))
-
-
-def reference_inputs(numbers: Sequence[int], real: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Bring the inputs into the order in which the reference takes them.
-
-    Args:
-        numbers: For each TFLite input the number of the reference input.
-        real: Per TFLite input (n, ...), real units.
-    """
-    ordered: list[NDArray[Any]] = [np.empty(0)] * len(real)
-    for number, array in zip(numbers, real, strict=True):
-        ordered[number] = array
-    return ordered
 
 
 def _run_batch(
@@ -193,42 +222,76 @@ def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> 
 
 
 class _Statistics:
-    """One pair of accumulators for every matched tensor."""
+    """The accumulators of every tensor."""
 
     def __init__(self, plan: Plan) -> None:
         self._tensors = plan.subgraph.tensors
-        matches = plan.matching.matches if plan.matching else {}
-        self._accumulated = {i: self._accumulator(i) for i in matches}
-        self._local = {i: self._accumulator(i) for i in plan.segment_keys}
+        self._accumulated: dict[int, Accumulator] = {}
+        self._local: dict[int, Accumulator] = {}
+        self._split: dict[int, tuple[Accumulator, Accumulator, Accumulator]] = {}
+        self._nan: dict[int, int] = {}
+        self._ranges: dict[int, float] = {}
 
-    def _accumulator(self, index: int) -> Accumulator:
-        tensor = self._tensors[index]
-        return Accumulator(tensor.shape[-1] if tensor.shape else 1, tensor.lsb)
+    def see(self, batch: Batch) -> None:
+        """Note what TFLite's own values are like."""
+        for index, values in batch.real.items():
+            nan = int(np.isnan(values).sum())
+            if nan:
+                self._nan[index] = self._nan.get(index, 0) + nan
+            largest = float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
+            self._ranges[index] = max(largest, self._ranges.get(index, 0.0))
 
-    def update(
-        self,
-        first: int,
-        real: Mapping[int, Floats],
-        reference: Mapping[int, Floats],
-        local: Mapping[int, Floats],
-    ) -> dict[int, Floats]:
-        """Add one batch; return the local reference clamped to what each tensor can represent."""
-        for index, values in reference.items():
-            self._accumulated[index].update(values, real[index], first)
+    def compare(self, batch: Batch, computed: Computed) -> Computed:
+        """Add one batch; return it with ``local`` clamped to what each tensor can represent."""
+        real = batch.real
+        free = {i: v.reshape(real[i].shape) for i, v in computed.free.items()}
+        for index, values in free.items():
+            accumulated = self._of(self._accumulated, index, values)
+            accumulated.update(values, real[index], batch.start)
         clamped = {}
-        for index, values in local.items():
-            shaped = values.reshape(real[index].shape)
+        for index, values in computed.local.items():
+            tested = computed.tested.get(index, real[index])
+            shaped = values.reshape(tested.shape)
             clamped[index], saturated = _clamped(self._tensors[index], shaped)
-            self._local[index].update(clamped[index], real[index], first, saturated)
-        return clamped
+            local = self._of(self._local, index, shaped)
+            local.update(clamped[index], tested, batch.start, saturated)
+        for index, rounded in computed.rounded.items():
+            self._divide(index, free[index], computed.clamped[index], rounded, real[index])
+        return replace(computed, free=free, local=clamped)
+
+    def _of(self, known: dict[int, Accumulator], index: int, values: Floats) -> Accumulator:
+        if index not in known:
+            channels = values.shape[-1] if values.ndim > 1 else 1
+            known[index] = Accumulator(channels, self._tensors[index].lsb)
+        return known[index]
+
+    def _divide(
+        self, index: int, free: Floats, clamped: Floats, rounded: Floats, real: Floats
+    ) -> None:
+        """Add what each step from float arithmetic to the integer kernels changes."""
+        if index not in self._split:
+            lsb = self._tensors[index].lsb
+            self._split[index] = (Accumulator(1, lsb), Accumulator(1, lsb), Accumulator(1, lsb))
+        steps = (free, clamped, rounded, real)
+        for accumulator, before, after in zip(
+            self._split[index], steps[:-1], steps[1:], strict=True
+        ):
+            accumulator.update(before, after)
 
     def measured(self, outputs: tuple[tuple[bytes, ...], ...], reference_s: float) -> Measured:
         """Return the statistics of everything seen so far."""
+        split = {
+            i: Split(*(a.result().rmse_lsb or 0.0 for a in accumulators))
+            for i, accumulators in self._split.items()
+        }
         return Measured(
             local={i: a.result() for i, a in self._local.items()},
             accumulated={i: a.result() for i, a in self._accumulated.items()},
             local_channels={i: a.channels() for i, a in self._local.items()},
             accumulated_channels={i: a.channels() for i, a in self._accumulated.items()},
+            split=split,
+            nan=self._nan,
+            ranges=self._ranges,
             outputs=outputs,
             reference_s=reference_s,
         )

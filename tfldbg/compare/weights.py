@@ -1,94 +1,52 @@
-"""Compare the weights of the file with those of the reference, batch norm folded in.
+"""Compare the constants of the file with those of the reference, batch norm folded in.
 
-A weight may differ by half a step, the rounding that quantization is.  What follows the weights in
-the reference (bias, batch norm) is an affine map per channel; it is measured by sending zeros and
-one other value through it, so that no kind of normalization needs a rule of its own.
+A weight may differ by half a step, the rounding that quantization is; so may a bias, whose steps
+are its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tfldbg.graph.model import Graph, Operator, Subgraph
-from tfldbg.graph.query import real_constant
-from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
-from tfldbg.reference.graphdef import IDENTITY_OPS, RefGraph, RefNode
+from tfldbg.compare.checks import (
+    HALF_STEP,
+    TINY,
+    UNITS,
+    BiasCheck,
+    Doubles,
+    Floats,
+    WeightCheck,
+    difference,
+    steps_of,
+)
+from tfldbg.compare.folding import Folded, fold, in_reference_layout, measure, product_scale
+from tfldbg.compare.operands import check_operands
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import constant, real_constant
+from tfldbg.reference.evaluate import Frozen, Segment
 
-Floats = NDArray[np.float32]
+__all__ = [
+    "HALF_STEP",
+    "SAME",
+    "BiasCheck",
+    "Folded",
+    "WeightCheck",
+    "check_folded",
+    "check_weights",
+    "fold",
+]
 
-HALF_STEP = 0.51
-"""Half a step, and room for float32 rounding where a batch norm is folded into up to 127 steps."""
 SAME = 0.01
 """Steps below which weights count as equal."""
-_DEAD = 1e-9
-_PROBE = 1024.0
-"""Large against the offset of a batch norm, so that little of the factor is lost to rounding."""
-_CORES = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul", "Conv2DBackpropInput"})
-_AFTER = frozenset({"Relu", "Relu6", "Tanh"}) | IDENTITY_OPS
-
-
-@dataclass(frozen=True, slots=True)
-class WeightCheck:
-    """How far the weights of one operator are from the reference's."""
-
-    tensor: int
-    """The operator's output tensor."""
-    weights: int
-    """The tensor that holds the weights."""
-    max_steps: float
-    """Largest difference in steps of the weight's own scale."""
-    worst_channel: int
-    """Output channel of that difference."""
-    wrong: int
-    """Weights that differ by more than half a step."""
-    total: int
-
-    @property
-    def differ(self) -> bool:
-        """Whether rounding cannot explain the difference."""
-        return self.max_steps > HALF_STEP
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Between the reference's layout of weights and TFLite's, output channels first or last."""
-
-    to_tflite: Callable[[Floats], Floats]
-    to_reference: Callable[[Floats, tuple[int, ...]], Floats]
-    channel_axis: int
-    """Of the output channels in TFLite's layout."""
-
-
-_LAYOUTS: Mapping[str, _Layout] = {
-    "Conv2D": _Layout(lambda w: w.transpose(3, 0, 1, 2), lambda w, _: w.transpose(1, 2, 3, 0), 0),
-    "DepthwiseConv2dNative": _Layout(
-        lambda w: w.reshape(1, *w.shape[:2], -1), lambda w, shape: w.reshape(shape), 3
-    ),
-    "MatMul": _Layout(lambda w: w.T, lambda w, _: w.T, 0),
-    "Conv2DBackpropInput": _Layout(
-        lambda w: w.transpose(2, 0, 1, 3), lambda w, _: w.transpose(1, 2, 0, 3), 0
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    tensor: int
-    weights: int
-    core: RefNode
-    source: str
-    """The reference tensor that holds the weights."""
-    before_activation: str
 
 
 def check_weights(
     graph: Graph, subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment]
 ) -> tuple[dict[int, WeightCheck], dict[int, Segment]]:
-    """Compare constant weights and let rounded ones stand in for the reference's.
+    """Compare constant weights and biases, and let rounded weights stand in for the reference's.
 
     Args:
         graph: The file.
@@ -100,148 +58,101 @@ def check_weights(
         By output tensor the checks, and all segments, those whose weights are the reference's
         rounded ones computing with the file's weights: what is left is the operator's arithmetic.
     """
-    candidates = [
-        found
-        for op in subgraph.operators
-        if op.outputs and op.outputs[0] in segments
-        for found in [_candidate(subgraph, op, segments[op.outputs[0]], frozen.graph)]
-        if found is not None
-    ]
-    if not candidates:
-        return {}, dict(segments)
-    probes = [
-        Segment(key=c.tensor, output=c.before_activation, cuts={c.core.name: c.tensor})
-        for c in candidates
-    ]
-    evaluator = Evaluator(frozen, [c.source for c in candidates], probes)
-    feeds = {c.tensor: _probe(c.core) for c in candidates}
-    weights, answers = evaluator.run(None, feeds)
-    evaluator.close()
-    checks: dict[int, WeightCheck] = {}
+    checks = check_operands(graph, subgraph, frozen, segments)
     planned = dict(segments)
-    for candidate, reference, answer in zip(candidates, weights, answers, strict=True):
-        gain = _gain(answer)
-        file_weights = real_constant(graph, subgraph.tensors[candidate.weights])
-        if gain is None or file_weights is None:
-            continue
-        check = _compare(subgraph, candidate, reference, gain, file_weights)
+    for measured in measure(subgraph, frozen, segments):
+        check = check_folded(graph, subgraph, measured.folded)
         if check is None:
             continue
-        checks[candidate.tensor] = check
+        checks[check.tensor] = check
+        file_weights = real_constant(graph, subgraph.tensors[check.weights])
+        if check.unit == "float32" or file_weights is None:
+            continue
         if SAME < check.max_steps <= HALF_STEP:
-            rounded = _in_reference_layout(candidate.core, reference, gain, file_weights)
-            segment = segments[candidate.tensor]
-            planned[candidate.tensor] = replace(segment, constants={candidate.source: rounded})
+            rounded = {measured.candidate.source: in_reference_layout(measured, file_weights)}
+            planned[check.tensor] = replace(segments[check.tensor], constants=rounded)
     return checks, planned
 
 
-def _candidate(
-    subgraph: Subgraph, op: Operator, segment: Segment, graph: RefGraph
-) -> _Candidate | None:
-    weights = next(
-        (
-            i
-            for i in op.inputs[:2]
-            if i >= 0 and subgraph.tensors[i].has_data and subgraph.tensors[i].quant is not None
-        ),
-        None,
-    )
-    core_and_end = _core(segment, graph)
-    if weights is None or core_and_end is None:
-        return None
-    core, before_activation = core_and_end
-    source = core.inputs[1]
-    shape = core.shape
-    if source.split(":")[0] in graph.computed or core.transposed:
-        return None
-    if shape is None or shape[-1] is None or _reads_shapes(core, before_activation, graph):
-        return None
-    return _Candidate(op.outputs[0], weights, core, source, before_activation)
+def check_folded(graph: Graph, subgraph: Subgraph, folded: Folded) -> WeightCheck | None:
+    """Compare the weights and bias of one operator; None where the weights cannot be read.
+
+    Args:
+        graph: The file.
+        subgraph: Its subgraph.
+        folded: What the reference wants.
+    """
+    found = real_constant(graph, subgraph.tensors[folded.weights])
+    check = None if found is None else _compare(subgraph, folded, found)
+    return check and replace(check, bias=_compare_bias(graph, subgraph, folded))
 
 
-def _reads_shapes(core: RefNode, end: str, graph: RefGraph) -> bool:
-    """Whether what follows the core reshapes to a shape that depends on the model's input."""
-    name = end
-    while name != core.name:
-        if any(s in graph.shapes for s in graph.nodes[name].sources):
-            return True
-        name = graph.computed_sources(name)[0]
-    return False
-
-
-def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:
-    """Walk up from a segment's output to the one operation that uses the weights."""
-    name = segment.output.split(":")[0]
-    end: str | None = None
-    while name not in segment.cuts and name in graph.computed:
-        node = graph.nodes[name]
-        if node.op in _CORES:
-            return node, end or name
-        sources = graph.computed_sources(name)
-        if len(sources) != 1:
-            return None
-        if node.op not in _AFTER and end is None:
-            end = name
-        name = sources[0]
-    return None
-
-
-def _probe(core: RefNode) -> Floats:
-    shape = tuple(d or 1 for d in (core.shape or ())[1:])
-    return np.stack([np.zeros(shape, np.float32), np.full(shape, _PROBE, np.float32)])
-
-
-def _gain(answer: Floats) -> NDArray[np.float64] | None:
-    """Return the factor per channel, None where what follows is not an affine map per channel."""
-    channels = answer.shape[-1]
-    zeros, probed = (a.reshape(-1, channels).astype(np.float64) for a in answer)
-    if np.ptp(zeros, axis=0).max() > 1e-6 * (1 + np.abs(zeros).max()):
-        return None
-    gain: NDArray[np.float64] = (probed - zeros)[0] / _PROBE
-    return gain
-
-
-def _compare(
-    subgraph: Subgraph,
-    candidate: _Candidate,
-    reference: Floats,
-    gain: NDArray[np.float64],
-    file_weights: Floats,
-) -> WeightCheck | None:
-    layout = _LAYOUTS[candidate.core.op]
-    params = subgraph.tensors[candidate.weights].quant
-    wanted = layout.to_tflite(reference).astype(np.float64)
-    if params is None or wanted.shape != file_weights.shape:
-        return None
-    axis = layout.channel_axis
-    if wanted.shape[axis] != gain.size or params.scale.size not in (1, gain.size):
-        return None
-    along = [1] * wanted.ndim
-    along[axis] = -1
-    wanted = wanted * gain.reshape(along)
-    steps = np.abs(file_weights - wanted) / params.scale.astype(np.float64).reshape(
-        along if params.scale.size > 1 else [1] * wanted.ndim
-    )
-    per_channel = steps.max(tuple(i for i in range(steps.ndim) if i != axis))
-    return WeightCheck(
-        tensor=candidate.tensor,
-        weights=candidate.weights,
-        max_steps=float(per_channel.max()),
-        worst_channel=int(per_channel.argmax()),
-        wrong=int((steps > HALF_STEP).sum()),
-        total=int(steps.size),
+def _compare(subgraph: Subgraph, folded: Folded, file_weights: Floats) -> WeightCheck | None:
+    return difference(
+        folded.op.outputs[0],
+        subgraph.tensors[folded.weights],
+        folded.kernel,
+        folded.kernel_rounding,
+        file_weights,
+        folded.channel_axis,
     )
 
 
-def _in_reference_layout(
-    core: RefNode, reference: Floats, gain: NDArray[np.float64], file_weights: Floats
-) -> Floats:
-    """Undo the folding, so that the reference's own batch norm gives the file's weights again."""
-    layout = _LAYOUTS[core.op]
-    along = [1] * file_weights.ndim
-    along[layout.channel_axis] = -1
-    dead = np.abs(gain) <= _DEAD * np.abs(gain).max()
-    unfolded = file_weights / np.where(dead, 1.0, gain).reshape(along)
-    own = layout.to_tflite(reference)
-    chosen = np.where(dead.reshape(along), own, unfolded).astype(np.float32)
-    return np.ascontiguousarray(layout.to_reference(chosen, reference.shape))
+def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck | None:
+    """Compare the file's bias with the folded one; None where it cannot be read."""
+    read = _file_bias(graph, subgraph, folded)
+    if read is None or folded.bias is None:
+        return None
+    found, step, unit = read
+    off = np.abs(found - folded.offset)
+    steps = off / step
+    # For float32 the step itself is made of the rounding.
+    explained = 0.5 + (0.0 if unit == "float32" else folded.offset_rounding / step)
+    worst = int((steps - explained).argmax())
+    return BiasCheck(
+        tensor=folded.op.outputs[0],
+        bias=folded.bias,
+        max_steps=float(steps[worst]),
+        worst_channel=worst,
+        found=float(found[worst]),
+        expected=float(folded.offset[worst]),
+        wrong=int((steps > explained).sum()),
+        total=int(off.size),
+        max_real=float(off.max()),
+        unit=unit,
+    )
+
+
+def _file_bias(
+    graph: Graph, subgraph: Subgraph, folded: Folded
+) -> tuple[Doubles, Doubles, str] | None:
+    """Return the file's bias (channels,) in real units, its step, and what the step is."""
+    shape = (folded.offset.size,)
+    if folded.bias is None:
+        return None
+    if folded.bias < 0:
+        scale = product_scale(subgraph, folded.op)
+        if scale is not None:
+            return np.zeros(shape), np.broadcast_to(scale, shape), "scale"
+        return np.zeros(shape), np.maximum(2 * folded.offset_rounding, TINY), "float32"
+    tensor = subgraph.tensors[folded.bias]
+    values = constant(graph, tensor)
+    if values is None or values.size not in (1, *shape):
+        return None
+    found = values.reshape(-1).astype(np.float64)
+    if tensor.type in UNITS:
+        step = steps_of(tensor, folded.offset, folded.offset_rounding, 0)
+    else:
+        # The codes of a bias are symmetric: its zero point is 0 (8-bit quantization specification).
+        step = _bias_scale(subgraph, folded.op, tensor)
+        found = found * (1.0 if step is None else step)
+    if step is None or step.size not in (1, *shape):
+        return None
+    unit = UNITS.get(tensor.type, "scale")
+    return np.broadcast_to(found, shape), np.broadcast_to(step, shape), unit
+
+
+def _bias_scale(subgraph: Subgraph, op: Operator, bias: Tensor) -> Doubles | None:
+    if bias.quant is not None and bias.quant.scale.size:
+        return bias.quant.scale.astype(np.float64)
+    return product_scale(subgraph, op)

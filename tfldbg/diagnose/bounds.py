@@ -9,41 +9,194 @@ fitted.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.graph.model import Operator, Subgraph, Tensor
+from tfldbg.graph.query import constant, folded_constants, producers, real_constant
+from tfldbg.run.job import Loaded
 
 _Q8 = 256.0
+_BIASED = {
+    "CONV_2D": (0, 1, 2),
+    "DEPTHWISE_CONV_2D": (0, 1, 2),
+    "FULLY_CONNECTED": (0, 1, 2),
+    "TRANSPOSE_CONV": (2, 1, 3),
+}
+"""Which inputs are the activation, the weights and the bias."""
+_INT8_STEPS = 127.0
+_HALF_EPSILON = 2.0**-10
+"""Largest spacing of float16 values relative to the value."""
+_INT16_MULTIPLIER = 1.0
+"""Kernels with 64-bit sums keep 15 bits of the multiplier (TFLite, int64 version of
+``MultiplyByQuantizedMultiplier``): 2**-15 relative, which is one LSB at the end of the range."""
+_BYTES = frozenset({"INT8", "UINT8"})
+_PACKED = _BYTES | {"INT2", "INT4"}
+_TABLES = frozenset({"EXP", "GELU", "LOGISTIC", "LOG", "RSQRT", "SOFTMAX", "TANH", "HARD_SWISH"})
+"""Functions that int16 kernels interpolate in tables of 513 entries."""
+_RECURRENT = frozenset({"LSTM", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
 _WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
 
 
-def allowance_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> tuple[float, ...]:
-    """Return the extra LSB that arithmetic explains: one for all channels, or one a channel.
+Rule = Literal["lsb", "table", "recurrent", "float", "noise", "relative"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How far an operator's output may be from its reference, given the same inputs."""
+
+    rule: Rule
+    """Which limit applies: ``lsb`` (`Thresholds.local_lsb`), ``table`` (int16 functions computed
+    from tables, `Thresholds.int16_lsb`), ``recurrent`` (operators that loop over their own rounded
+    state, `Thresholds.recurrent_lsb`), ``float`` (`Thresholds.float_relative`), ``noise`` (six
+    times ``noise``) or ``relative`` (`Thresholds.hybrid_relative`)."""
+    extra_lsb: tuple[float, ...] = (0.0,)
+    """LSB to add, one value or one a channel."""
+    implied_scale: float | None = None
+    """The scale of the input that the operator's bias was quantized for, where it has one."""
+    implied_lsb: tuple[float, ...] = ()
+    """What that bias is off by, one a channel, because the input has another scale."""
+    noise: tuple[float, ...] = ()
+    """Standard deviation that rounded inputs or weights explain, real units, one a channel."""
+
+
+def bound(
+    loaded: Loaded,
+    op: Operator,
+    runtime: str,
+    ranges: Mapping[int, float],
+    rounded: bool,
+    unknown_weights: bool,
+) -> Bound:
+    """Return what arithmetic explains for one operator.
 
     Args:
-        subgraph: Whose operator it is.
+        loaded: The file.
         op: The operator.
         runtime: Whose kernels computed it.
+        ranges: By tensor the largest magnitude that was seen, real units.
+        rounded: Whether the reference's constants are those before rounding.
+        unknown_weights: Whether its weights may be rounded without having been compared.
     """
-    if not op.outputs or not op.inputs or op.inputs[0] < 0:
-        return (0.0,)
-    first = next(
-        (i for i in op.inputs if i >= 0 and not subgraph.tensors[i].has_data), op.inputs[0]
-    )
-    given, out = subgraph.tensors[first], subgraph.tensors[op.outputs[0]]
-    if given.lsb is None or out.lsb is None:
-        return (0.0,)
+    subgraph = loaded.subgraph
+    if not op.outputs or op.outputs[0] < 0:
+        return Bound("float")
+    out = subgraph.tensors[op.outputs[0]]
+    if out.lsb is None:
+        return _float_bound(loaded, op, ranges, rounded)
+    extra = _kernel_lsb(subgraph, op, runtime)
+    extras: tuple[float, ...] = (extra,)
+    if rounded:
+        unknown = _unknown_weights_lsb(subgraph, op) if unknown_weights else 0.0
+        extras = tuple(extra + lsb + unknown for lsb in _constants_lsb(subgraph, op))
+    if op.kind in _RECURRENT:
+        return Bound("recurrent", extras)
+    rule: Rule = "table" if out.type == "INT16" and op.kind in _TABLES else "lsb"
+    return Bound(rule, extras, *_implied(loaded, op))
+
+
+def _implied(loaded: Loaded, op: Operator) -> tuple[float | None, tuple[float, ...]]:
+    """Return the input scale that a bias implies, and what the bias is off by under the actual one.
+
+    Kernels add the codes of a bias as they are, hence in steps of input scale x weight scale,
+    whatever scale the bias itself states (TFLite 8-bit quantization specification).
+    """
+    subgraph = loaded.subgraph
+    slots = _BIASED.get(op.kind)
+    if slots is None or len(op.inputs) <= max(slots) or min(op.inputs[i] for i in slots) < 0:
+        return None, ()
+    given, weights, bias = (subgraph.tensors[op.inputs[i]] for i in slots)
+    out = subgraph.tensors[op.outputs[0]]
+    codes = constant(loaded.graph, bias)
+    if given.lsb is None or out.lsb is None or bias.quant is None or codes is None:
+        return None, ()
+    if weights.quant is None or not weights.quant.scale.size or not bias.quant.scale.size:
+        return None, ()
+    stated = bias.quant.scale.astype(np.float64)
+    if weights.quant.scale.size not in (1, stated.size) and stated.size != 1:
+        return None, ()
+    step = weights.quant.scale.astype(np.float64)
+    off = np.abs(codes.reshape(-1) * (stated - given.lsb * step)) / out.lsb
+    return float(np.median(stated / step)), tuple(float(v) for v in off)
+
+
+def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], rounded: bool) -> Bound:
+    """Bound of an operator that yields float, perhaps from constants of fewer bits."""
+    subgraph = loaded.subgraph
+    given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    packed = any(t.has_data and t.quant is not None and t.type in _PACKED for t in given)
+    halves = rounded and any(t.index in folded_constants(subgraph) for t in given)
+    if not packed and not halves:
+        return Bound("float")
+    norms = _weight_norms(loaded, op)
+    if not norms.size or op.inputs[0] not in ranges:
+        return Bound("relative")
+    largest = ranges[op.inputs[0]]
+    step = largest / _INT8_STEPS if packed else largest * _HALF_EPSILON
+    return Bound("noise", noise=tuple(float(n) for n in step / math.sqrt(12.0) * norms))
+
+
+def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
+    """Return the Euclidean norm of the weights of each output channel, empty where unknown.
+
+    An input that is rounded to steps is off by up to half a step, evenly spread: the sum over an
+    output's weights w then has the standard deviation ``step / sqrt(12) * norm(w)``.  The same
+    holds for weights that are rounded relative to their size.
+    """
+    nothing = np.empty(0)
+    if op.kind not in _WEIGHTED:
+        return nothing
+    weights = loaded.subgraph.tensors[op.inputs[1]]
+    writer = producers(loaded.subgraph).get(weights.index)
+    if writer is not None and weights.index in folded_constants(loaded.subgraph):
+        weights = loaded.subgraph.tensors[writer.inputs[0]]
+    real = real_constant(loaded.graph, weights)
+    if real is None:
+        return nothing
+    channel_axis = 3 if op.kind == "DEPTHWISE_CONV_2D" else 0
+    others = tuple(i for i in range(real.ndim) if i != channel_axis)
+    norms: NDArray[np.float64] = np.sqrt(np.square(real.astype(np.float64)).sum(others))
+    return norms
+
+
+def _first_activation(subgraph: Subgraph, op: Operator) -> Tensor | None:
+    given = [i for i in op.inputs if i >= 0]
+    first = next((i for i in given if not subgraph.tensors[i].has_data), None)
+    return subgraph.tensors[first if first is not None else given[0]] if given else None
+
+
+def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
+    """What a kernel is known to add to the rounding of its output."""
+    given, out = _first_activation(subgraph, op), subgraph.tensors[op.outputs[0]]
+    if given is None or given.lsb is None or out.lsb is None:
+        return 0.0
     ratio = given.lsb / out.lsb
-    if runtime == "xnnpack" and op.kind == "QUANTIZE":
-        return (_q8_multiplier(given, ratio),)
+    if out.type == "INT16" and op.kind in _WEIGHTED | {"BATCH_MATMUL", "MUL"}:
+        return _INT16_MULTIPLIER
+    bytewise = given.type in _BYTES and out.type in _BYTES
+    if runtime == "xnnpack" and op.kind == "QUANTIZE" and bytewise:
+        return _q8_multiplier(given, ratio)
     if runtime == "xnnpack" and op.kind == "LEAKY_RELU":
         slope = float(op.options.get("alpha", 0.0))
-        return (max(_q8_multiplier(given, ratio), _q8_multiplier(given, ratio * slope)),)
+        return max(_q8_multiplier(given, ratio), _q8_multiplier(given, ratio * slope))
     if runtime != "xnnpack" and op.kind == "MEAN":
-        return (_rounded_zero_point(given, ratio),)
+        return _rounded_zero_point(given, ratio)
+    return 0.0
+
+
+def _constants_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
+    """What the rounding of constants adds where the reference has them as they were before."""
+    given, out = _first_activation(subgraph, op), subgraph.tensors[op.outputs[0]]
+    if given is None or given.lsb is None or out.lsb is None:
+        return (0.0,)
     if op.kind in ("ADD", "SUB", "MUL"):
         return (_constant_operand(subgraph, op, given, out),)
-    return _bias_rounding(subgraph, op, ratio)
+    return _bias_rounding(subgraph, op, given.lsb / out.lsb)
 
 
 def _q8_multiplier(given: Tensor, ratio: float) -> float:
@@ -88,7 +241,7 @@ def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[floa
     return tuple(float(0.5 * ratio * scale) for scale in weights.quant.scale)
 
 
-def unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
+def _unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
     """Return what rounding of weights may add where they cannot be compared with the reference's.
 
     Each of the K weights of an output is off by up to half a step, evenly spread: their sum has the

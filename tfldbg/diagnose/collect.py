@@ -2,53 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Measured
-from tfldbg.compare.weights import WeightCheck
-from tfldbg.diagnose.bounds import allowance_lsb, unknown_weights_lsb
+from tfldbg.diagnose.bounds import Bound, bound
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
+from tfldbg.graph.lint import Breach, lint
 from tfldbg.graph.model import Operator, Subgraph
-from tfldbg.graph.query import activation_inputs, consumers, folded_constants, non_activations
+from tfldbg.graph.query import activation_inputs, consumers, non_activations
 from tfldbg.match.model import Matching
+from tfldbg.run.job import Loaded
 
 
-def collect(
-    subgraph: Subgraph,
-    run: Run,
-    matching: Matching,
-    reasons: Mapping[int, str],
-    checks: Mapping[int, WeightCheck],
-    measured: Measured,
-) -> Evidence:
+def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) -> Evidence:
     """Gather the evidence of a run.
 
     Args:
-        subgraph: The TFLite side.
+        loaded: The traced file.
         run: What was run.
-        matching: Which node computes which tensor.
-        reasons: By tensor why it has no local error.
-        checks: By output tensor the comparison of the weights.
+        relation: How it was compared.
         measured: The statistics.
     """
-    quantized_reference = any(m.expected is not None for m in matching.matches.values())
-    allowances = {}
+    subgraph = loaded.subgraph
+    breaches: dict[int, list[Breach]] = {}
+    for breach in lint(loaded.graph, subgraph):
+        breaches.setdefault(breach.op, []).append(breach)
+    rounded = run.reference_kind == "keras"
+    quantized = any(m.expected is not None for m in relation.matching.matches.values())
+    gathered = []
     for op in subgraph.operators:
-        comparable = quantized_reference or any(i in checks for i in op.outputs)
-        unknown = 0.0 if comparable else unknown_weights_lsb(subgraph, op)
-        known = allowance_lsb(subgraph, op, run.runtime)
-        allowances[op.index] = tuple(lsb + unknown for lsb in known)
-    return Evidence(
-        run=run,
-        inputs=tuple(_input_evidence(subgraph, i, matching) for i in subgraph.inputs),
-        ops=tuple(
-            _op_evidence(
-                subgraph, op, index, allowances[op.index], matching, reasons, checks, measured
-            )
-            for op in subgraph.operators
+        unknown = rounded and not quantized and not any(i in relation.checks for i in op.outputs)
+        limit = bound(loaded, op, run.runtime, measured.ranges, rounded, unknown)
+        broken = tuple(breaches.get(op.index, ()))
+        gathered += [
+            _op_evidence(subgraph, op, index, limit, broken, relation, measured)
             for index in op.outputs
             if index >= 0
-        ),
+        ]
+    return Evidence(
+        run=run,
+        inputs=tuple(_input_evidence(subgraph, i, relation.matching) for i in subgraph.inputs),
+        ops=tuple(gathered),
     )
 
 
@@ -71,17 +64,17 @@ def _op_evidence(
     subgraph: Subgraph,
     op: Operator,
     index: int,
-    allowance: tuple[float, ...],
-    matching: Matching,
-    reasons: Mapping[int, str],
-    checks: Mapping[int, WeightCheck],
+    limit: Bound,
+    breaches: tuple[Breach, ...],
+    relation: Relation,
     measured: Measured,
 ) -> OpEvidence:
     tensor = subgraph.tensors[index]
-    found = matching.matches.get(index)
-    unmatched = matching.unmatched.get(index)
+    found = relation.matching.matches.get(index)
+    unmatched = relation.matching.unmatched.get(index)
     local = measured.local.get(index)
-    reason = None if local else reasons.get(index) or (unmatched.reason if unmatched else None)
+    reason = relation.reasons.get(index) or (unmatched.reason if unmatched else None)
+    reads = tuple(t.index for t in activation_inputs(subgraph, op))
     return OpEvidence(
         op=op.index,
         kind=op.kind,
@@ -91,25 +84,18 @@ def _op_evidence(
         scale=tensor.lsb,
         zero_point=tensor.zero_point,
         activation=index not in non_activations(subgraph),
-        reads=tuple(t.index for t in activation_inputs(subgraph, op)),
+        reads=reads,
         reference=found.node if found else None,
         match_rule=found.rule if found else None,
         unmatched_reason=unmatched.reason if unmatched else None,
         parameters=found.parameters if found else None,
         expected=found.expected if found else None,
-        hybrid=_is_hybrid(subgraph, op),
-        allowance_lsb=allowance,
+        bound=limit,
         local=local,
-        local_reason=reason,
+        local_reason=None if local else reason,
         accumulated=measured.accumulated.get(index),
-        weights=checks.get(index),
+        split=measured.split.get(index),
+        nan=measured.nan.get(index, 0) if not any(i in measured.nan for i in reads) else 0,
+        weights=relation.checks.get(index),
+        breaches=breaches if index == op.outputs[0] else (),
     )
-
-
-def _is_hybrid(subgraph: Subgraph, op: Operator) -> bool:
-    """Whether an operator computes in float with constants of fewer bits."""
-    out = subgraph.tensors[op.outputs[0]]
-    folded = folded_constants(subgraph)
-    given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
-    packed = any(t.index in folded or (t.has_data and t.quant is not None) for t in given)
-    return out.type == "FLOAT32" and packed

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.weights import WeightCheck
+from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.stream import Split
+from tfldbg.diagnose.bounds import Bound
+from tfldbg.graph.lint import Breach
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +46,19 @@ class OpEvidence:
     parameters: str | None
     """As in `tfldbg.match.model.Match`, None for unmatched tensors."""
     expected: tuple[float, int] | None
-    hybrid: bool
-    """Float activations with constants of fewer bits: integer, float16."""
-    allowance_lsb: tuple[float, ...]
-    """What `tfldbg.diagnose.bounds` adds to the threshold: one value, or one a channel."""
+    bound: Bound
+    """How far arithmetic explains that the operator is off by itself."""
     local: TensorStats | None
     local_reason: str | None
     """Why there is no local error."""
     accumulated: TensorStats | None
+    split: Split | None
+    """What the accumulated error is made of, where the reference is the file's float copy."""
+    nan: int
+    """NaN values that TFLite itself yields while no input of the operator holds one."""
     weights: WeightCheck | None
+    breaches: tuple[Breach, ...]
+    """Rules of the quantization specification that the operator breaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,8 @@ class Run:
     observer_samples: int
     versions: dict[str, str]
     timing: dict[str, float]
+    notes: tuple[str, ...]
+    """What could not be done, as a user should know it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.checks import BiasCheck, WeightCheck
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
 from tfldbg.diagnose.words import number, op_name, short
+from tfldbg.graph.lint import Breach
 
 _FLOAT32_LSB = 0.005
 """What the reference's own float32 sums are worth: 255 steps x 1e-5 relative, and some room."""
+
+_SAME_SCALE = 1e-4
+"""Relative difference of two scales that are meant to be the same."""
+_OTHER_KERNELS = frozenset({"capture", "runtime"})
+"""References that round like the file itself, so that both sides may be off."""
+_SIGMAS = 6.0
+"""Standard deviations of accidental rounding that nothing but a fault exceeds."""
 
 
 def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
@@ -19,8 +30,10 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     quantization parameters and weights.  Accumulated error only tells which operators inherited.
     """
     found = [d for e in evidence.inputs if (d := _judge_input(e, evidence)) is not None]
+    wrong = _wrong_scales(evidence)
+    judge = Judge(thresholds, wrong, evidence.run.reference_kind)
     for op in evidence.ops:
-        divergence = judge(op, thresholds)
+        divergence = judge(op)
         if divergence is not None:
             found.append(divergence)
     found.sort(key=lambda d: d.op)
@@ -35,41 +48,100 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     )
 
 
-def judge(op: OpEvidence, thresholds: Thresholds) -> Divergence | None:
-    """Return what is wrong with one operator output, the most telling signal first."""
-    if op.parameters == "differ" and op.expected is not None:
-        return _divergence(op, "parameters", _parameters_differ(op))
-    if op.weights is not None and op.weights.differ:
-        return _divergence(op, "weights", _weights_differ(op))
-    local = op.local
-    if local is None:
+def _wrong_scales(evidence: Evidence) -> dict[int, float]:
+    """Map each tensor whose scale is known to be wrong to the right one."""
+    wrong: dict[int, float] = {}
+    for op in evidence.ops:
+        stated = [(b.tensor, b.expected) for b in op.breaches if b.expected is not None]
+        if op.parameters == "differ" and op.expected is not None:
+            stated.append((op.tensor, op.expected))
+        wrong.update((tensor, expected[0]) for tensor, expected in stated)
+    for given in evidence.inputs:
+        if given.parameters == "differ" and given.expected is not None:
+            wrong[given.tensor] = given.expected[0]
+    return wrong
+
+
+class Judge:
+    """Says what is wrong with one operator output, the most telling signal first.
+
+    Args:
+        thresholds: How much arithmetic explains.
+        wrong: By tensor the right scale, where a tensor is known to have a wrong one.
+        reference_kind: As in `Run`.
+    """
+
+    def __init__(
+        self, thresholds: Thresholds, wrong: Mapping[int, float], reference_kind: str
+    ) -> None:
+        self._thresholds = thresholds
+        self._wrong = wrong
+        self._kernels = 2 if reference_kind in _OTHER_KERNELS else 1
+
+    def __call__(self, op: OpEvidence) -> Divergence | None:
+        """Return the divergence, None where arithmetic explains everything."""
+        if op.parameters == "differ" and op.expected is not None:
+            return _divergence(op, "parameters", _parameters_differ(op))
+        misled = self._misled(op)
+        for breach in op.breaches:
+            if not (misled and breach.rule == "bias_scale") and not _refuted(op, breach):
+                return _divergence(op, "parameters", breach.message)
+        if op.weights is not None and op.weights.differ:
+            return _divergence(op, "weights", _weights_differ(op, op.weights))
+        if op.weights is not None and op.weights.bias is not None and op.weights.bias.differ:
+            return _divergence(op, "weights", _bias_differs(op, op.weights.bias))
+        if op.nan:
+            return _divergence(op, "nonfinite", f"{op.nan} NaN values from inputs that hold none")
+        local = op.local
+        if local is None:
+            return None
+        if local.nan or local.infinite:
+            what = " and ".join(
+                f"{count} {name}"
+                for count, name in ((local.nan, "NaN"), (local.infinite, "infinite"))
+                if count
+            )
+            return _divergence(op, "nonfinite", f"{what} values where the reference is finite")
+        if self._exceeds(op, local, misled):
+            return _divergence(op, "local", _local_differs(local))
         return None
-    if local.nan or local.infinite:
-        what = " and ".join(
-            f"{count} {name}"
-            for count, name in ((local.nan, "NaN"), (local.infinite, "infinite"))
-            if count
+
+    def _misled(self, op: OpEvidence) -> bool:
+        """Whether an input has a wrong scale and the bias was quantized for the right one."""
+        implied = op.bound.implied_scale
+        right = (self._wrong.get(t) for t in op.reads)
+        return implied is not None and any(
+            scale is not None and abs(implied - scale) <= _SAME_SCALE * scale for scale in right
         )
-        return _divergence(op, "nonfinite", f"{what} values where the reference is finite")
-    if exceeds(op, local, thresholds):
-        return _divergence(op, "local", _local_differs(local))
-    return None
+
+    def _exceeds(self, op: OpEvidence, local: TensorStats, misled: bool) -> bool:
+        """Whether an operator's own error is more than arithmetic explains."""
+        thresholds, bound = self._thresholds, op.bound
+        channels = len(local.channel_max_abs)
+        tolerance = thresholds.float_relative * max(local.reference_max_abs, 1e-6)
+        if op.scale is not None:
+            limit = self._kernels * thresholds.lsb(bound.rule) + _FLOAT32_LSB
+            extra = _each(bound.extra_lsb, channels)
+            stale = _each(bound.implied_lsb if misled else (0.0,), channels)
+            limits = [op.scale * (limit + a + b) for a, b in zip(extra, stale, strict=True)]
+        elif bound.rule == "noise":
+            limits = [_SIGMAS * n + tolerance for n in _each(bound.noise, channels)]
+        elif bound.rule == "relative":
+            return local.relative_rmse > thresholds.hybrid_relative
+        else:
+            limits = [tolerance] * channels
+        found = local.channel_max_abs
+        return any(largest > limit for largest, limit in zip(found, limits, strict=True))
 
 
-def exceeds(op: OpEvidence, local: TensorStats, thresholds: Thresholds) -> bool:
-    """Whether an operator's own error is more than arithmetic explains."""
-    if op.scale is not None:
-        limit = thresholds.int16_lsb if op.type == "INT16" else thresholds.local_lsb
-        extra = op.allowance_lsb
-        if len(extra) != len(local.channel_max_abs):
-            extra = (max(extra),) * len(local.channel_max_abs)
-        return any(
-            largest / op.scale > limit + more + _FLOAT32_LSB
-            for largest, more in zip(local.channel_max_abs, extra, strict=True)
-        )
-    if op.hybrid:
-        return local.relative_rmse > thresholds.hybrid_relative
-    return local.max_abs > thresholds.float_relative * max(local.reference_max_abs, 1e-6)
+def _refuted(op: OpEvidence, breach: Breach) -> bool:
+    """Whether the reference confirms the output parameters that a rule doubts."""
+    return breach.tensor == op.tensor and op.parameters == "equal"
+
+
+def _each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return one value a channel; the largest for all where they do not belong to the channels."""
+    return values if len(values) == channels else (max(values),) * channels
 
 
 def _divergence(op: OpEvidence, signal: str, message: str) -> Divergence:
@@ -98,15 +170,21 @@ def _parameters_differ(op: OpEvidence) -> str:
     )
 
 
-def _weights_differ(op: OpEvidence) -> str:
-    check = op.weights
-    if check is None:
-        return "its weights differ"
+def _weights_differ(op: OpEvidence, check: WeightCheck) -> str:
     measured = f"{_local_differs(op.local)}: " if op.local is not None else ""
     share = f"{check.wrong} of its {check.total} weights are off by more than rounding"
     return (
         f"{measured}{share}, by up to {number(check.max_steps)} steps "
         f"on channel {check.worst_channel}"
+    )
+
+
+def _bias_differs(op: OpEvidence, check: BiasCheck) -> str:
+    measured = f"{_local_differs(op.local)}: " if op.local is not None else ""
+    return (
+        f"{measured}its bias is {number(check.found)} on channel {check.worst_channel}, the "
+        f"reference's is {number(check.expected)}; {check.wrong} of {check.total} channels are off "
+        "by more than rounding"
     )
 
 

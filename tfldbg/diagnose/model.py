@@ -19,12 +19,15 @@ class Thresholds:
     local_lsb: float = 0.75
     """Quantized outputs: half a step of rounding, a quarter for fixed-point multipliers."""
     int16_lsb: float = 8.0
-    """16-bit outputs, whose steps are so small that kernels' approximations span several."""
+    """16-bit functions that kernels interpolate in tables, whose error spans several steps."""
+    recurrent_lsb: float = 8.0
+    """Operators that loop over time and read their own rounded state again."""
     float_relative: float = 1e-4
     """Float outputs: largest difference over the largest value; float32 sums of thousands of terms
     in another order."""
     hybrid_relative: float = 0.02
-    """Float activations with integer weights, which are quantized as they arrive: RMSE over RMS."""
+    """Float activations with integer weights, where the weights tell no closer bound: RMSE over
+    RMS."""
     saturation: float = 0.001
     """Share of an output's elements beyond its range that is worth a finding."""
 
@@ -35,6 +38,10 @@ class Thresholds:
                 raise UsageError(
                     f"the threshold {name} is {value}", hint="give a number that is 0 or more"
                 )
+
+    def lsb(self, rule: str) -> float:
+        """Return the limit of a quantized output in LSB, by the rule of its bound."""
+        return {"table": self.int16_lsb, "recurrent": self.recurrent_lsb}.get(rule, self.local_lsb)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ class Result:
                 "final_outputs_identical": run.observer_identical,
                 "samples": run.observer_samples,
             },
+            "notes": list(run.notes),
             "timing": dict(run.timing),
             "versions": dict(run.versions),
         }
@@ -103,6 +104,7 @@ def _op(op: OpEvidence, status: Status) -> dict[str, Any]:
         "weights": asdict(op.weights) if op.weights else None,
         "local": _stats(op.local),
         "accumulated": _stats(op.accumulated),
+        "split": asdict(op.split) if op.split else None,
     }
 
 

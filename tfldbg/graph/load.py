@@ -213,12 +213,12 @@ def _blockwise(source: Any) -> QuantParams | None:
     details = schema.BlockwiseQuantization()
     table = source.Details()
     details.Init(table.Bytes, table.Pos)
-    # The scales lie in a tensor of their own (``details.Scales()``), not in this table.
     return QuantParams(
         scale=_frozen([], np.float32),
         zero_point=_frozen([0], np.int64),
         axis=source.QuantizedDimension(),
         block_size=int(details.BlockSize()),
+        scale_tensor=int(details.Scales()),
     )
 
 

@@ -21,7 +21,9 @@ class QuantParams:
     axis: int = 0
     """The quantized dimension; means something only when there is more than one scale."""
     block_size: int | None = None
-    """Elements that share a scale when the quantization is blockwise."""
+    """Elements along ``axis`` that share a scale when the quantization is blockwise."""
+    scale_tensor: int | None = None
+    """The tensor that holds the scales when the quantization is blockwise; ``scale`` is empty."""
 
     @property
     def per_tensor(self) -> bool:

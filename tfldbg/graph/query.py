@@ -104,13 +104,13 @@ FOLDED_KINDS = frozenset({"DEQUANTIZE", "DENSIFY"})
 @lru_cache(maxsize=8)
 def folded_constants(subgraph: Subgraph) -> frozenset[int]:
     """Return the tensors that only unpack a constant, as float16 and sparse weights are stored."""
-    return frozenset(
-        out
-        for op in subgraph.operators
-        if op.kind in FOLDED_KINDS
-        and all(subgraph.tensors[i].has_data for i in op.inputs if i >= 0)
-        for out in op.outputs
-    )
+    found: set[int] = set()
+    for op in subgraph.operators:
+        given = [i for i in op.inputs if i >= 0]
+        constant_inputs = all(subgraph.tensors[i].has_data or i in found for i in given)
+        if op.kind in FOLDED_KINDS and constant_inputs:
+            found.update(op.outputs)
+    return frozenset(found)
 
 
 @lru_cache(maxsize=8)
@@ -127,19 +127,39 @@ def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
     return frozenset(found)
 
 
+_NIBBLES: dict[str, int] = {"INT4": 4, "UINT4": 4, "INT2": 2}
+
+
 def constant(graph: Graph, tensor: Tensor) -> NDArray[Any] | None:
     """Return a constant's codes or values, shaped as the tensor; None where there are none.
 
-    Sub-byte and exotic types, whose bytes are not a NumPy array, return None as well.
+    Sub-byte codes come unpacked, one a byte.  Exotic types and sparse constants, whose bytes are
+    not an array of the tensor's shape, return None as well.
     """
-    dtype = numpy_type(tensor)
-    if dtype is None or not tensor.has_data:
+    if not tensor.has_data:
         return None
     span = graph.buffers[tensor.buffer]
-    if span.size != tensor.elements * dtype.itemsize:
+    raw = graph.data[span.start : span.start + span.size]
+    if tensor.type in _NIBBLES:
+        return _unpacked(raw, tensor)
+    dtype = numpy_type(tensor)
+    if dtype is None or span.size != tensor.elements * dtype.itemsize:
         return None
-    raw = np.frombuffer(graph.data[span.start : span.start + span.size], dtype)
-    return raw.reshape(tensor.shape)
+    return np.frombuffer(raw, dtype).reshape(tensor.shape)
+
+
+def _unpacked(raw: memoryview, tensor: Tensor) -> NDArray[Any] | None:
+    """Spread codes of 2 or 4 bits over bytes, the lowest bits first (TFLite, ``UnpackDense``)."""
+    bits = _NIBBLES[tensor.type]
+    packed = np.frombuffer(raw, np.uint8)
+    if packed.size != -(-tensor.elements * bits // 8):
+        return None
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    codes = ((packed[:, None] >> shifts) & (2**bits - 1)).reshape(-1)[: tensor.elements]
+    if not tensor.type.startswith("U"):
+        codes = ((codes.astype(np.int8) << (8 - bits)).astype(np.int8)) >> (8 - bits)
+    unpacked: NDArray[Any] = codes.reshape(tensor.shape)
+    return unpacked
 
 
 def real_constant(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | None:
@@ -149,8 +169,22 @@ def real_constant(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | None:
         return None if codes is None else codes.astype(np.float32)
     params = tensor.quant
     if params.block_size is not None:
-        return None
+        return _real_blocks(graph, tensor, codes)
     return quant.dequantize(codes, params.scale, params.zero_point, params.axis)
+
+
+def _real_blocks(graph: Graph, tensor: Tensor, codes: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Dequantize a constant whose runs of ``block_size`` elements have a scale each."""
+    params = tensor.quant
+    owner = next((s for s in graph.subgraphs if tensor in s.tensors), None)
+    if params is None or params.block_size is None or params.scale_tensor is None or owner is None:
+        return None
+    scales = constant(graph, owner.tensors[params.scale_tensor])
+    if scales is None or scales.size * params.block_size != codes.size:
+        return None
+    blocks = codes.reshape(-1, params.block_size).astype(np.float32)
+    blocks *= scales.reshape(-1, 1).astype(np.float32)
+    return blocks.reshape(tensor.shape)
 
 
 def choose_signature(graph: Graph, key: str | None) -> tuple[Subgraph, Signature | None]:

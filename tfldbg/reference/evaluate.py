@@ -66,6 +66,19 @@ def open_ends(graph: RefGraph, segment: Segment) -> frozenset[str]:
     return frozenset(found)
 
 
+def in_reference_order(numbers: Sequence[int], real: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Bring the inputs into the order in which the reference takes them.
+
+    Args:
+        numbers: For each TFLite input the number of the reference input.
+        real: Per TFLite input (n, ...), real units.
+    """
+    ordered: list[NDArray[Any]] = [np.empty(0)] * len(real)
+    for number, array in zip(numbers, real, strict=True):
+        ordered[number] = array
+    return ordered
+
+
 class Evaluator:
     """One TensorFlow session that computes every asked-for tensor in one batched call.
 

@@ -23,13 +23,16 @@ def load_frozen(
     """Load a reference model and freeze it so that every node can be fetched.
 
     Args:
-        source: A ``.h5``, ``.keras`` or SavedModel path, or a live tf_keras or Keras 3 model.
+        source: A ``.h5``, ``.keras`` or SavedModel path, a live tf_keras or Keras 3 model, or what
+            this function returned before, to trace many files against one model.
         unsafe: Allow files that carry Python code (Lambda layers).
         signature: Which signature of a SavedModel.
 
     Raises:
         KerasError: The file is missing, is of another format, carries code, or does not load.
     """
+    if isinstance(source, Frozen):
+        return source
     if not isinstance(source, Path):
         return _freeze_model(source)
     if source.is_dir() and (source / "saved_model.pb").exists():

@@ -1,7 +1,8 @@
-"""What ``tfldbg inspect`` shows: a file's subgraphs, operators, tensors and quantization."""
+"""What ``tfldbg inspect`` shows: a file's subgraphs, operators, quantization, broken rules."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich import box
@@ -9,11 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.diagnose.words import number, short
+from tfldbg.diagnose.words import number, op_name, short
+from tfldbg.graph.lint import Breach
 from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
 from tfldbg.report.plain import printable
 
 _FORMAT_VERSION = 1
+
+Breaches = tuple[tuple[Breach, ...], ...]
+"""What ``tfldbg.graph.lint.lint`` found, one entry per subgraph."""
 
 
 def quantization(tensor: Tensor) -> str:
@@ -29,8 +34,8 @@ def quantization(tensor: Tensor) -> str:
     return f"per channel x{params.scale.size}: {number(low)}..{number(high)}"
 
 
-def draw_graph(graph: Graph, name: str, console: Console) -> None:
-    """Print the file."""
+def draw_graph(graph: Graph, breaches: Breaches, name: str, console: Console) -> None:
+    """Print the file, then the rules that it breaks."""
     wrap = not console.is_terminal
     console.print(Text(printable(f"{name}: {_summary(graph)}")), soft_wrap=wrap)
     for signature in graph.signatures:
@@ -50,6 +55,20 @@ def draw_graph(graph: Graph, name: str, console: Console) -> None:
                 line = f"  {word:<6} {_tensor_line(subgraph.tensors[index])}"
                 console.print(Text(printable(line)), soft_wrap=wrap)
         console.print(_table(subgraph))
+    lines = list(_finding_lines(graph, breaches))
+    if lines:
+        console.print(Text("findings:", style="bold"))
+    for line in lines:
+        console.print(Text(printable(f"  {line}")), soft_wrap=wrap)
+
+
+def _finding_lines(graph: Graph, breaches: Breaches) -> Iterator[str]:
+    for subgraph, found in zip(graph.subgraphs, breaches, strict=True):
+        where = f"subgraph {subgraph.index}, " if len(graph.subgraphs) > 1 else ""
+        for breach in found:
+            op = subgraph.operators[breach.op]
+            written = next((subgraph.tensors[i].name for i in op.outputs if i >= 0), "")
+            yield f"{breach.rule}: {where}{op_name(op.index, op.kind, written)}: {breach.message}"
 
 
 def _summary(graph: Graph) -> str:
@@ -99,8 +118,8 @@ def _weights(subgraph: Subgraph, op: Operator) -> str:
     return f"{quantized[0].type} {quantization(quantized[0])}"
 
 
-def graph_to_dict(graph: Graph, name: str) -> dict[str, Any]:
-    """Return the file as the JSON of format ``tfldbg.inspect``."""
+def graph_to_dict(graph: Graph, breaches: Breaches, name: str) -> dict[str, Any]:
+    """Return the file and the rules that it breaks as the JSON of format ``tfldbg.inspect``."""
     return {
         "format": "tfldbg.inspect",
         "format_version": _FORMAT_VERSION,
@@ -116,6 +135,24 @@ def graph_to_dict(graph: Graph, name: str) -> dict[str, Any]:
         ],
         "metadata": list(graph.metadata),
         "subgraphs": [_subgraph_dict(s) for s in graph.subgraphs],
+        "findings": [
+            _finding_dict(subgraph, breach)
+            for subgraph, found in zip(graph.subgraphs, breaches, strict=True)
+            for breach in found
+        ],
+    }
+
+
+def _finding_dict(subgraph: Subgraph, breach: Breach) -> dict[str, Any]:
+    return {
+        "subgraph": subgraph.index,
+        "op": breach.op,
+        "kind": subgraph.operators[breach.op].kind,
+        "tensor_index": breach.tensor,
+        "tensor": subgraph.tensors[breach.tensor].name,
+        "rule": breach.rule,
+        "channel": breach.channel,
+        "message": breach.message,
     }
 
 

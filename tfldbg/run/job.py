@@ -124,12 +124,17 @@ def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
     _check_options(options)
     loaded = load(model, options.signature)
     check_runs(loaded.subgraph, loaded.path)
-    _check_mapping(loaded, options)
+    check_mapping(loaded, options)
     samples = prepare_samples(loaded, data, options)
     return Job(loaded, samples, expose(loaded.graph, loaded.subgraph), options)
 
 
-def _check_mapping(loaded: Loaded, options: Options) -> None:
+def check_mapping(loaded: Loaded, options: Options) -> None:
+    """Refuse ``--input`` for an input that the model does not have.
+
+    Raises:
+        UsageError: There is no such input.
+    """
     names = {name for spec in loaded.specs for name in spec.names}
     unknown = sorted(set(options.inputs) - names)
     if unknown:

@@ -250,6 +250,21 @@ def _dies(program: Program, count: int, sample: Sequence[NDArray[Any]] | None) -
     return False
 
 
+def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
+    """Say why a runtime does not run a program on a sample, or None when it does."""
+    child = _Child(program)
+    try:
+        child.open()
+        child.run(sample)
+    except DiedError as death:
+        return f"the {program.runtime} runtime dies of it (exit code {death.code})"
+    except RunError as error:
+        return error.message
+    finally:
+        child.close()
+    return None
+
+
 def observer_identical(
     original: Program, instrumented_outputs: Sequence[Sequence[bytes]], samples: Sequence[Any]
 ) -> bool:

@@ -7,8 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.weights import WeightCheck
+from tfldbg.compare.checks import BiasCheck, WeightCheck
+from tfldbg.compare.stream import Split
+from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
+from tfldbg.graph.lint import Breach
 
 
 def to_json(evidence: Evidence) -> str:
@@ -24,7 +27,7 @@ def from_json(text: str) -> Evidence:
     """
     plain = json.loads(text)
     return Evidence(
-        run=Run(**plain["run"]),
+        run=Run(**{**plain["run"], "notes": tuple(plain["run"]["notes"])}),
         inputs=tuple(InputEvidence(**{**i, "expected": _pair(i)}) for i in plain["inputs"]),
         ops=tuple(_op(o) for o in plain["ops"]),
     )
@@ -36,18 +39,30 @@ def _pair(plain: dict[str, Any]) -> tuple[float, int] | None:
 
 
 def _op(plain: dict[str, Any]) -> OpEvidence:
-    weights = plain["weights"]
     return OpEvidence(
         **{
             **plain,
             "reads": tuple(plain["reads"]),
-            "allowance_lsb": tuple(plain["allowance_lsb"]),
+            "bound": Bound(**{k: _tuple(v) for k, v in plain["bound"].items()}),
+            "split": Split(**plain["split"]) if plain["split"] else None,
+            "breaches": tuple(Breach(**{**b, "expected": _pair(b)}) for b in plain["breaches"]),
             "expected": _pair(plain),
             "local": _stats(plain["local"]),
             "accumulated": _stats(plain["accumulated"]),
-            "weights": WeightCheck(**weights) if weights else None,
+            "weights": _weights(plain["weights"]),
         }
     )
+
+
+def _weights(plain: dict[str, Any] | None) -> WeightCheck | None:
+    if plain is None:
+        return None
+    bias = plain["bias"]
+    return WeightCheck(**{**plain, "bias": BiasCheck(**bias) if bias else None})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _stats(plain: dict[str, Any] | None) -> TensorStats | None:

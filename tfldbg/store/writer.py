@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, TensorStats
-from tfldbg.compare.stream import Batch, Measured
+from tfldbg.compare.stream import Batch, Computed, Measured
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.errors import CaptureError
 from tfldbg.files import replacing
@@ -70,15 +70,15 @@ class RunWriter:
                 raise value
             self._check_disk()
 
-    def record(self, batch: Batch) -> None:
+    def record(self, batch: Batch, computed: Computed) -> None:
         """Append one batch.
 
         Raises:
             CaptureError: The disk is full or fails.
         """
         self._append(schema.VALUES, batch.codes)
-        self._append(schema.REFERENCE, batch.reference)
-        self._append(schema.LOCAL_REFERENCE, batch.local)
+        self._append(schema.REFERENCE, computed.free)
+        self._append(schema.LOCAL_REFERENCE, computed.local)
         self._check_disk()
 
     def finish(self, evidence: Evidence, measured: Measured) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfldbg.compare.accumulate import Accumulator, TensorStats
+from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Evidence, OpEvidence, Run
 
 SCALE = 0.1
@@ -40,12 +41,14 @@ def operator(index: int, *, local: float | None, accumulated: float | None = Non
         unmatched_reason=None,
         parameters="equal",
         expected=(SCALE, -3),
-        hybrid=False,
-        allowance_lsb=(0.0,),
+        bound=Bound("lsb"),
         local=None if local is None else stats(local),
         local_reason=None if local is not None else "its input has no counterpart",
         accumulated=None if drift is None else stats(drift),
+        split=None,
+        nan=0,
         weights=None,
+        breaches=(),
     )
 
 
@@ -66,6 +69,7 @@ def evidence(*ops: OpEvidence) -> Evidence:
         observer_samples=1,
         versions={"tfldbg": "0"},
         timing={"total_s": 1.0},
+        notes=(),
     )
     return Evidence(run=run, inputs=(), ops=tuple(ops))
 

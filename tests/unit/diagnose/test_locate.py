@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.diagnose.evidence import evidence, operator, stats
 from tfldbg.compare.accumulate import Accumulator
 from tfldbg.compare.weights import WeightCheck
+from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.evidence import InputEvidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
@@ -94,21 +95,21 @@ def test_unchecked_operators_are_counted_and_not_blamed() -> None:
 
 
 def test_float_operators_are_judged_by_their_share() -> None:
-    def float_op(error: float, hybrid: bool) -> object:
+    def float_op(error: float, rule: Rule) -> object:
         made = replace(operator(0, local=0.0), scale=None, zero_point=None, type="FLOAT32")
-        made = replace(made, parameters="none", expected=None, hybrid=hybrid)
+        made = replace(made, parameters="none", expected=None, bound=Bound(rule))
         return diagnose(evidence(replace(made, local=stats(error, lsb=None))), Thresholds()).verdict
 
-    assert float_op(1e-5, hybrid=False) == "clean"
-    assert float_op(1e-2, hybrid=False) == "diverged"
-    assert float_op(1e-2, hybrid=True) == "clean"
-    assert float_op(3.0, hybrid=True) == "diverged"
+    assert float_op(1e-5, "float") == "clean"
+    assert float_op(1e-2, "float") == "diverged"
+    assert float_op(1e-2, "relative") == "clean"
+    assert float_op(3.0, "relative") == "diverged"
 
 
 def test_a_channels_own_allowance_counts_for_that_channel_only() -> None:
-    loud = replace(operator(0, local=1.0), allowance_lsb=(0.0, 0.5, 0.0))
+    loud = replace(operator(0, local=1.0), bound=Bound("lsb", (0.0, 0.5, 0.0)))
     assert diagnose(evidence(loud), Thresholds()).verdict == "clean"
-    elsewhere = replace(loud, allowance_lsb=(0.5, 0.0, 0.5))
+    elsewhere = replace(loud, bound=Bound("lsb", (0.5, 0.0, 0.5)))
     assert diagnose(evidence(elsewhere), Thresholds()).verdict == "diverged"
 
 

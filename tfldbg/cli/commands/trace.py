@@ -19,6 +19,14 @@ def trace(
             metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
         ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="A sound .tflite made from the same model."),
+    ] = None,
+    against_runtime: Annotated[
+        str | None,
+        typer.Option(metavar="RUNTIME", help="Compare with the same file under other kernels."),
+    ] = None,
     data: o.Data = None,
     given: o.Input = None,
     samples: o.Samples = None,
@@ -38,7 +46,10 @@ def trace(
     float_tolerance: o.FloatTolerance = 1e-4,
     hybrid_tolerance: o.HybridTolerance = 0.02,
 ) -> None:
-    """Name the first operator of a .tflite file that differs from its Keras model."""
+    """Name the first operator of a .tflite file that differs from its reference.
+
+    Without a reference, every operator is checked against its own float arithmetic.
+    """
     from tfldbg import session
     from tfldbg.diagnose.model import Thresholds
 
@@ -46,6 +57,8 @@ def trace(
         result = session.trace(
             model,
             keras=keras,
+            against=against,
+            against_runtime=against_runtime,
             data=data,
             samples=samples,
             seed=seed,

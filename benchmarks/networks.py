@@ -1,40 +1,14 @@
-"""QAT pairs of many architectures, built without training: ranges and batch norms see data only.
-
-A fast decay makes the range observers real after a few dozen batches instead of thousands.
-"""
+"""The architectures of the benchmarks, as small untrained tf_keras models."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-CALIBRATION_STEPS = 24
-BATCH = 16
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A QAT Keras model and the .tflite converted from it."""
-
-    name: str
-    keras: Path
-    tflite: Path
-    data: dict[str, np.ndarray]
-
-
-def _layers() -> Any:
-    import tf_keras
-
-    return tf_keras.layers
-
 
 def dense(use_bias: bool) -> Any:
+    """Four Dense layers."""
     import tf_keras as k
 
     sizes = (12, 11, 10)
@@ -43,6 +17,7 @@ def dense(use_bias: bool) -> Any:
 
 
 def conv() -> Any:
+    """Convolution, depthwise convolution, batch norm, Flatten, softmax."""
     import tf_keras as k
 
     n = k.layers
@@ -55,6 +30,7 @@ def conv() -> Any:
 
 
 def residual() -> Any:
+    """Two residual blocks."""
     import tf_keras as k
 
     n = k.layers
@@ -68,6 +44,7 @@ def residual() -> Any:
 
 
 def inception() -> Any:
+    """Four branches with a pool, joined."""
     import tf_keras as k
 
     n = k.layers
@@ -109,6 +86,7 @@ def shared() -> Any:
 
 
 def unet() -> Any:
+    """Two levels down and up again, transposed and resized, with skips."""
     import tf_keras as k
 
     n = k.layers
@@ -136,6 +114,7 @@ def reuse() -> Any:
 
 
 def dilated() -> Any:
+    """Dilated convolutions."""
     import tf_keras as k
 
     n = k.layers
@@ -157,6 +136,7 @@ def sequence() -> Any:
 
 
 def leaky() -> Any:
+    """LeakyReLU, pooling and a nearest resize."""
     import tf_keras as k
 
     n = k.layers
@@ -166,98 +146,122 @@ def leaky() -> Any:
     return k.Model(image, n.Dense(3, activation="softmax")(n.GlobalMaxPooling2D()(x)), name="leaky")
 
 
+def strided() -> Any:
+    """Explicit padding before convolutions of stride two, where SAME would pad the other side."""
+    import tf_keras as k
+
+    n = k.layers
+    x = image = k.Input((16, 16, 3), name="image")
+    for filters, padding in ((8, 1), (12, ((1, 0), (1, 0)))):
+        x = n.ZeroPadding2D(padding)(x)
+        x = n.Conv2D(filters, 3, strides=2, use_bias=False)(x)
+        x = n.ReLU(6.0)(n.BatchNormalization()(x))
+    return k.Model(image, n.Dense(4)(n.GlobalAveragePooling2D()(x)), name="strided")
+
+
+def resized() -> Any:
+    """A bilinear resize and a transposed convolution."""
+    import tf_keras as k
+
+    n = k.layers
+    image = k.Input((10, 10, 3), name="image")
+    x = n.Conv2D(8, 3, strides=2, padding="same", activation="relu")(image)
+    x = n.UpSampling2D(2, interpolation="bilinear")(x)
+    x = n.Conv2DTranspose(6, 3, strides=2, padding="same")(n.Conv2D(6, 3, activation="relu")(x))
+    return k.Model(image, n.Conv2D(3, 1, activation="softmax")(x), name="resized")
+
+
+def conv1d() -> Any:
+    """Convolutions and pools of one dimension."""
+    import tf_keras as k
+
+    n = k.layers
+    signal = k.Input((24, 4), name="signal")
+    x = n.MaxPooling1D(2)(n.Conv1D(8, 3, padding="same", activation="relu")(signal))
+    x = n.ReLU()(n.BatchNormalization()(n.Conv1D(10, 3, padding="same")(x)))
+    x = n.GlobalAveragePooling1D()(n.AveragePooling1D(2)(x))
+    return k.Model(signal, n.Dense(4, activation="softmax")(x), name="conv1d")
+
+
+def attention() -> Any:
+    """One head of self-attention with a residual, then a classifier."""
+    import tf_keras as k
+
+    n = k.layers
+    steps = k.Input((8, 12), name="steps")
+    query, key, value = (n.Dense(12, name=name)(steps) for name in ("query", "key", "value"))
+    x = n.Add()([steps, n.Attention()([query, value, key])])
+    x = n.GlobalAveragePooling1D()(n.Dense(16, activation="relu")(x))
+    return k.Model(steps, n.Dense(4, activation="softmax")(x), name="attention")
+
+
+def lstm(unroll: bool) -> Any:
+    """An LSTM, which the converter fuses into one operator unless it is unrolled."""
+    import tf_keras as k
+
+    n = k.layers
+    steps = k.Input((6, 5), name="steps", batch_size=None if unroll else 1)
+    x = n.LSTM(8, unroll=unroll)(steps)
+    return k.Model(steps, n.Dense(4)(n.Dense(6, activation="relu")(x)), name="lstm")
+
+
+def arithmetic() -> Any:
+    """Differences, products and constants."""
+    import tf_keras as k
+
+    n = k.layers
+    image = k.Input((10, 10, 3), name="image")
+    a = n.Conv2D(8, 3, activation="relu")(image)
+    b = n.Conv2D(8, 3)(image)
+    x = n.Multiply()([n.Subtract()([a, b]), n.Conv2D(8, 3, activation="relu6")(image)])
+    x = (x + 0.3) * 0.7
+    x = n.Conv2D(6, 1)(x)
+    return k.Model(image, n.Dense(4)(n.GlobalAveragePooling2D()(x)), name="arithmetic")
+
+
+def constants() -> Any:
+    """Products, sums and differences with constants that no neighbour can absorb."""
+    import tf_keras as k
+
+    n = k.layers
+    image = k.Input((10, 10, 3), name="image")
+    a = n.Conv2D(6, 3, activation="relu")(image)
+    x = n.Add()([a, n.Conv2D(6, 3)(image)])
+    x = n.ReLU()(x * np.linspace(0.5, 0.9, 6).astype(np.float32) - 0.1)
+    x = n.GlobalAveragePooling2D()(n.MaxPooling2D()(x))
+    return k.Model(image, n.Softmax()(n.Dense(4)(x) + 0.3), name="constants")
+
+
+def gated() -> Any:
+    """A squeeze-and-excitation gate and a difference of two branches."""
+    import tf_keras as k
+
+    n = k.layers
+    image = k.Input((12, 12, 3), name="image")
+    x = n.ReLU()(n.BatchNormalization()(n.Conv2D(8, 3, padding="same", use_bias=False)(image)))
+    gate = n.Dense(4, activation="relu")(n.GlobalAveragePooling2D()(x))
+    gate = n.Reshape((1, 1, 8))(n.Dense(8, activation="sigmoid")(gate))
+    x = n.Subtract()([n.Multiply()([x, gate]), n.Conv2D(8, 1)(x)])
+    x = n.LeakyReLU(0.1)(n.DepthwiseConv2D(3, padding="same")(x))
+    return k.Model(image, n.Dense(3)(n.Flatten()(x)), name="gated")
+
+
+def segmenter() -> Any:
+    """A softmax for each pixel."""
+    import tf_keras as k
+
+    n = k.layers
+    image = k.Input((16, 16, 3), name="image")
+    x = n.MaxPooling2D()(n.Conv2D(8, 3, padding="same", activation="relu")(image))
+    x = n.Conv2D(8, 3, padding="same", dilation_rate=2, activation="relu")(x)
+    x = n.UpSampling2D(2, interpolation="bilinear")(x)
+    return k.Model(image, n.Softmax()(n.Conv2D(5, 1)(x)), name="segmenter")
+
+
 def application(name: str, size: int, **options: Any) -> Any:
+    """An untrained network of tf_keras.applications with ten classes."""
     import tf_keras as k
 
     return getattr(k.applications, name)(
         input_shape=(size, size, 3), weights=None, classes=10, **options
     )
-
-
-ZOO: dict[str, Callable[[], Any]] = {
-    "dense": functools.partial(dense, True),
-    "dense_nobias": functools.partial(dense, False),
-    "conv": conv,
-    "residual": residual,
-    "inception": inception,
-    "ports": ports,
-    "shared": shared,
-    "unet": unet,
-    "reuse": reuse,
-    "dilated": dilated,
-    "sequence": sequence,
-    "leaky": leaky,
-    "mobilenet_v1": functools.partial(application, "MobileNet", 96, alpha=0.25),
-    "mobilenet_v2": functools.partial(application, "MobileNetV2", 96, alpha=0.35),
-    "resnet50": functools.partial(application, "ResNet50", 64),
-}
-
-
-def _randomize(model: Any) -> None:
-    """Give biases and batch norms values, which training would have done."""
-    generator = np.random.default_rng(3)
-    for variable in model.weights:
-        kind = variable.name.rpartition("/")[2].split(":")[0]
-        if kind in ("bias", "beta"):
-            variable.assign(generator.normal(0, 0.2, variable.shape))
-        elif kind == "gamma":
-            variable.assign(generator.uniform(0.6, 1.4, variable.shape))
-
-
-@contextmanager
-def _fast_observers() -> Iterator[None]:
-    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
-
-    own = quant_ops.MovingAvgQuantize
-
-    def fast(*given: Any, **options: Any) -> Any:
-        return own(*given, **{**options, "ema_decay": 0.7})
-
-    quant_ops.MovingAvgQuantize = fast
-    try:
-        yield
-    finally:
-        quant_ops.MovingAvgQuantize = own
-
-
-def _noise(model: Any, seed: int, count: int) -> list[np.ndarray]:
-    """Smooth random images or vectors in 0..1, one array an input."""
-    generator = np.random.default_rng(seed)
-    return [
-        generator.uniform(0, 1, (count, *given.shape[1:])).astype(np.float32)
-        for given in model.inputs
-    ]
-
-
-def build(name: str, folder: Path) -> Pair:
-    """Build, calibrate and convert one architecture."""
-    import tensorflow as tf
-    import tensorflow_model_optimization as tfmot
-    import tf_keras as k
-
-    k.backend.clear_session()
-    k.utils.set_random_seed(7)
-    model = ZOO[name]()
-    _randomize(model)
-    with _fast_observers():
-        qat = tfmot.quantization.keras.quantize_model(model)
-        step = tf.function(lambda given: qat(given, training=True))
-        for seed in range(CALIBRATION_STEPS):
-            given = [tf.constant(x) for x in _noise(qat, seed, BATCH)]
-            step(given if len(given) > 1 else given[0])
-    keras, tflite = folder / f"{name}.h5", folder / f"{name}.tflite"
-    qat.save(keras, include_optimizer=False)
-    tflite.write_bytes(convert(qat))
-    data = _noise(qat, 1000, 4)
-    return Pair(name, keras, tflite, dict(zip(qat.input_names, data, strict=True)))
-
-
-def convert(qat: Any) -> bytes:
-    """Convert a QAT model to int8."""
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_keras_model(qat)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.inference_input_type = tf.int8
-    converter.inference_output_type = tf.int8
-    return bytes(converter.convert())

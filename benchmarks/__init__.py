@@ -1,0 +1,1 @@
+"""What measures tfldbg: networks, planted faults, and the tables made from them."""

@@ -1,0 +1,52 @@
+"""``tfldbg params``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tfldbg.cli import options as o
+from tfldbg.cli.console import ProgressBar, report_console
+
+
+def params(
+    model: o.Model,
+    keras: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="A sound .tflite made from the same model."),
+    ] = None,
+    given: o.Input = None,
+    signature: o.Signature = None,
+    json: o.Json = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The weights channel by channel.")
+    ] = False,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Allow Keras files that carry code (Lambda layers).")
+    ] = False,
+) -> None:
+    """Show quantization parameters beside those of the reference; runs nothing."""
+    from tfldbg import session
+    from tfldbg.report.params import Sources, draw_params, params_to_dict
+    from tfldbg.run.job import Options
+
+    options = Options(signature=signature, inputs=o.parse_inputs(given), unsafe=unsafe)
+    with ProgressBar() as progress:
+        table = session.compare_parameters(
+            model, keras=keras, against=against, options=options, progress=progress
+        )
+    sources = Sources(model, keras or against, "tflite" if against else "keras")
+    if json is not None:
+        from tfldbg.report.machine import write_json
+
+        write_json(params_to_dict(table, sources), json)
+    if json != "-":
+        draw_params(table, sources, everything, report_console())
+    raise typer.Exit(1 if table.differing else 0)

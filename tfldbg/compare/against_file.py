@@ -1,0 +1,244 @@
+"""Compare with the float arithmetic of a .tflite file: the traced file itself or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.stream import Batch, Computed, in_real_units
+from tfldbg.errors import RunError
+from tfldbg.graph.model import Graph, Subgraph, Tensor
+from tfldbg.reference.evaluate import Floats
+from tfldbg.rewrite.twin import (
+    CLAMP,
+    FAKE_QUANT,
+    FLOAT,
+    MODES,
+    LocalModel,
+    Step,
+    Twins,
+    local_model,
+    twins,
+)
+from tfldbg.run.derived import FLOAT_RUNTIME, DerivedRunner, derived_program, sample_of
+from tfldbg.run.job import Job
+from tfldbg.run.litert import Runner, refusal
+
+Builder = Callable[[Graph, Subgraph, Sequence[Step]], LocalModel]
+_NAME = "the single operators of '{}'"
+Free = Callable[[Batch], Computed]
+"""Computes the free-running reference of a batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shadow:
+    """The operators that a runtime computes for themselves, and why it does not compute others."""
+
+    model: LocalModel | None
+    refused: Mapping[int, str]
+    """By operator of the reference file."""
+
+
+def shadow(
+    name: str,
+    graph: Graph,
+    subgraph: Subgraph,
+    steps: Sequence[Step],
+    first: Batch,
+    build: Builder = local_model,
+    runtime: str = FLOAT_RUNTIME,
+) -> Shadow:
+    """Build the local model; leave out every operator that the runtime does not compute.
+
+    Args:
+        name: How messages call the file.
+        graph: The reference file.
+        subgraph: Its subgraph.
+        steps: The operators to compute.
+        first: Some samples of the traced file.
+        build: Makes the model: in float, or as the file is.
+        runtime: The kernels.
+    """
+    if not steps:
+        return Shadow(None, {})
+    model = build(graph, subgraph, steps)
+    program = derived_program(_NAME.format(name), model.model_bytes, model.taps, runtime)
+    reason = refusal(program, sample_of(program, model.feeds, first.codes, first.real, 0))
+    if reason is None:
+        return Shadow(model, {})
+    if len(steps) == 1:
+        return Shadow(None, {steps[0].op.index: f"it cannot be computed by itself: {reason}"})
+    middle = len(steps) // 2
+    halves = [
+        shadow(name, graph, subgraph, part, first, build, runtime)
+        for part in (steps[:middle], steps[middle:])
+    ]
+    refused = {**halves[0].refused, **halves[1].refused}
+    sound = [s for s in steps if s.op.index not in refused]
+    return Shadow(build(graph, subgraph, sound) if sound else None, refused)
+
+
+class FileReference:
+    """The operators for themselves, and whatever runs free beside them.
+
+    Args:
+        name: How messages call the file.
+        model: The operators for themselves, None where there is none to compute.
+        aliases: Output of an operator that only changes how a value is stored, to its input.
+        free: Runs the whole reference.
+        stack: What to close in the end.
+        stored: Tensors of the traced file, if ``model`` computes codes and not real values.
+        runtime: The kernels of ``model``.
+
+    Raises:
+        RunError: The runtime refuses the operators.
+    """
+
+    batch: int | None = None
+
+    def __init__(
+        self,
+        name: str,
+        model: LocalModel | None,
+        aliases: Mapping[int, int],
+        free: Free,
+        stack: ExitStack,
+        stored: Sequence[Tensor] = (),
+        runtime: str = FLOAT_RUNTIME,
+    ) -> None:
+        self._free, self._stack, self._aliases = free, stack, aliases
+        self._stored = stored
+        self._results = model.results if model else ()
+        self._local: DerivedRunner | None = None
+        if model is not None:
+            program = derived_program(_NAME.format(name), model.model_bytes, model.taps, runtime)
+            self._local = DerivedRunner(program, model.feeds)
+            stack.callback(self._local.close)
+
+    def compute(self, batch: Batch) -> Computed:
+        """Compute one batch.
+
+        Raises:
+            RunError: The runtime dies.
+        """
+        local = {out: batch.real[given] for out, given in self._aliases.items()}
+        if self._local is not None:
+            values = self._local.run(batch.codes, batch.real, batch.stop - batch.start)
+            for index, value in zip(self._results, values, strict=True):
+                stored = self._stored[index] if self._stored else None
+                local[index] = _floats(value) if stored is None else in_real_units(stored, value)
+        known = {i: values for i, values in local.items() if i in batch.real}
+        return replace(self._free(batch), local=known)
+
+    def close(self) -> None:
+        """End the child processes."""
+        self._stack.close()
+
+
+def _floats(values: NDArray[Any]) -> Floats:
+    return values.astype(np.float32, copy=False)
+
+
+class TwinsRunner:
+    """The free-running float copies of the traced file itself.
+
+    Args:
+        name: How messages call the file.
+        graph: The file.
+        subgraph: Its subgraph.
+        refused: By operator why it has no float copy; its actual output is used.
+        stack: What to close in the end.
+
+    Raises:
+        RunError: The runtime refuses the copies.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        graph: Graph,
+        subgraph: Subgraph,
+        refused: Mapping[int, str],
+        stack: ExitStack,
+    ) -> None:
+        quantized = any(t.lsb is not None for t in subgraph.tensors)
+        modes = MODES if quantized else (FLOAT,)
+        self._twins: Twins = twins(graph, subgraph, modes, refused)
+        program = derived_program(
+            f"the float copy of '{name}'", self._twins.model_bytes, self._twins.taps
+        )
+        self._runner = DerivedRunner(program, self._twins.feeds)
+        stack.callback(self._runner.close)
+
+    def __call__(self, batch: Batch) -> Computed:
+        """Run the copies on the model's own inputs."""
+        values = map(_floats, self._runner.run(batch.codes, batch.real, batch.stop - batch.start))
+        found: dict[str, dict[int, Floats]] = {FLOAT: {}, CLAMP: {}, FAKE_QUANT: {}}
+        for (mode, index), value in zip(self._twins.results, values, strict=True):
+            if index in batch.real:
+                found[mode][index] = value.reshape(batch.real[index].shape)
+        return Computed(found[FLOAT], {}, {}, found[CLAMP], found[FAKE_QUANT])
+
+
+class FreeFile:
+    """Another file, running on the same samples with its own kernels.
+
+    Args:
+        job: The other file.
+        values: By tensor of the traced file, the tensor of the other that holds the same value.
+        stack: What to close in the end.
+
+    Raises:
+        RunError: The runtime refuses the file.
+    """
+
+    def __init__(self, job: Job, values: Mapping[int, int], stack: ExitStack) -> None:
+        self._job, self._values = job, values
+        self._runner = stack.enter_context(Runner(job.instrumented))
+
+    def __call__(self, batch: Batch) -> Computed:
+        """Run the file on a batch."""
+        job, tensors = self._job, self._job.subgraph.tensors
+        indices = (*job.subgraph.inputs, *job.exposed.taps)
+        frames = []
+        for number in range(batch.start, batch.stop):
+            given = job.samples.codes(number)
+            frames.append((*given, *self._runner.run(given)))
+        columns = zip(*frames, strict=True)
+        real = {
+            i: in_real_units(tensors[i], np.stack(c)) for i, c in zip(indices, columns, strict=True)
+        }
+        free = {
+            mine: real[other]
+            for mine, other in self._values.items()
+            if mine in batch.real and real[other].size == batch.real[mine].size
+        }
+        return Computed(free, {})
+
+
+def nothing_free(batch: Batch) -> Computed:
+    """Stand for a reference that cannot run as a whole."""
+    del batch
+    return Computed({}, {})
+
+
+def twins_or_nothing(
+    name: str,
+    graph: Graph,
+    subgraph: Subgraph,
+    refused: Mapping[int, str],
+    first: Batch,
+    stack: ExitStack,
+) -> tuple[Free, tuple[str, ...]]:
+    """Return what runs free, with a note where the file's float copy does not run as a whole."""
+    try:
+        free = TwinsRunner(name, graph, subgraph, refused, stack)
+        free(first)
+    except RunError as error:
+        return nothing_free, (f"no accumulated error: {error.message}",)
+    return free, ()

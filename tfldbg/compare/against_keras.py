@@ -1,0 +1,95 @@
+"""Compare with a frozen Keras model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tfldbg.compare.agreement import Agreement
+from tfldbg.compare.plan import cut
+from tfldbg.compare.plausible import check_same_model
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Batch, Computed
+from tfldbg.compare.weights import check_weights
+from tfldbg.match.matcher import match
+from tfldbg.reference.evaluate import Evaluator, Frozen, Segment, in_reference_order
+from tfldbg.run.job import Job
+from tfldbg.run.litert import Runner
+from tfldbg.run.samples import Samples
+
+
+def relate_keras(
+    job: Job, frozen: Frozen, inputs: tuple[int, ...], runner: Runner | None
+) -> tuple[Relation, Mapping[int, Segment]]:
+    """Match the two models and cut the reference into one segment for each operator.
+
+    Args:
+        job: The TFLite side.
+        frozen: The reference.
+        inputs: For each TFLite input the number of the reference input.
+        runner: The instrumented model, to decide by values where nothing else does; or None.
+
+    Raises:
+        MatchError: The reference is the model of another file.
+    """
+    subgraph, graph = job.subgraph, job.loaded.graph
+    taps = job.exposed.taps
+    agreement = None
+    if runner is not None:
+        agreement = Agreement(subgraph, taps, job.samples, frozen, runner, inputs)
+    matching = match(subgraph, job.loaded.signature, frozen, inputs, agreement)
+    segments, uncut = cut(subgraph, matching, frozen.graph)
+    checks, segments = check_weights(graph, subgraph, frozen, segments)
+    check_same_model(subgraph, matching, frozen.graph, checks)
+    readable = {*taps, *subgraph.inputs}
+    reasons = {**job.skipped, **{i: u.reason for i, u in uncut.items()}}
+    return Relation(matching, reasons, checks), {
+        k: s for k, s in segments.items() if {k, *s.cuts.values()} <= readable
+    }
+
+
+class KerasReference:
+    """The frozen model, running free and cut into operators, in one session.
+
+    Args:
+        frozen: The reference.
+        relation: How it is matched.
+        segments: By output tensor each operator cut out of it.
+        samples: The inputs of both sides.
+
+    Raises:
+        KerasError: TensorFlow refuses the graph.
+    """
+
+    def __init__(
+        self,
+        frozen: Frozen,
+        relation: Relation,
+        segments: Mapping[int, Segment],
+        samples: Samples,
+    ) -> None:
+        self.batch = frozen.batch
+        self._samples = samples
+        self._matching = relation.matching
+        self._keys = tuple(segments)
+        fetches = [m.node for m in relation.matching.matches.values()]
+        self._evaluator = Evaluator(frozen, fetches, list(segments.values()))
+
+    def compute(self, batch: Batch) -> Computed:
+        """Compute one batch.
+
+        Raises:
+            KerasError: TensorFlow cannot compute the data.
+        """
+        fetched, computed = self._evaluator.run(
+            in_reference_order(self._matching.inputs, self._samples.real(batch.start, batch.stop)),
+            {key: batch.real[key] for key in self._evaluator.tap_keys},
+        )
+        free = zip(self._matching.matches, fetched, strict=True)
+        return Computed(
+            free={i: values for i, values in free if i in batch.real},
+            local=dict(zip(self._keys, computed, strict=True)),
+        )
+
+    def close(self) -> None:
+        """Free the session."""
+        self._evaluator.close()

@@ -1,0 +1,146 @@
+"""How far a constant of the file is from the reference's, in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.graph.model import QuantParams, Tensor
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+HALF_STEP = 0.51
+"""Half a step, and room for float32 rounding where a batch norm is folded into up to 127 steps."""
+TINY = float(np.finfo(np.float32).tiny)
+UNITS: Mapping[str, str] = {"FLOAT16": "float16", "FLOAT32": "float32"}
+
+
+@dataclass(frozen=True, slots=True)
+class BiasCheck:
+    """How far the bias of one operator is from the reference's, batch norm folded in."""
+
+    tensor: int
+    """The operator's output tensor."""
+    bias: int
+    """The tensor that holds the bias, -1 where the operator has none."""
+    max_steps: float
+    """Difference on ``worst_channel`` in steps, see ``unit``."""
+    worst_channel: int
+    """The output channel that is furthest beyond what rounding explains."""
+    found: float
+    """The file's bias on that channel, real units; 0 where there is none."""
+    expected: float
+    """The reference's, real units."""
+    wrong: int
+    """Channels that differ by more than rounding."""
+    total: int
+    max_real: float
+    """Largest difference of any channel, real units."""
+    unit: str = "scale"
+    """What a step is: one of the bias's ``scale``, the spacing of ``float16`` numbers, or for
+    ``float32`` twice what the rounding of the folding explains."""
+
+    @property
+    def differ(self) -> bool:
+        """Whether rounding cannot explain the difference."""
+        return self.wrong > 0
+
+
+@dataclass(frozen=True, slots=True)
+class WeightCheck:
+    """How far the weights of one operator are from the reference's."""
+
+    tensor: int
+    """The operator's output tensor."""
+    weights: int
+    """The tensor that holds the weights."""
+    max_steps: float
+    """Largest difference in steps, see ``unit``."""
+    worst_channel: int
+    """Output channel of that difference."""
+    wrong: int
+    """Weights that differ by more than half a step."""
+    total: int
+    max_real: float = 0.0
+    """Largest difference in real units."""
+    unit: str = "scale"
+    """What a step is: one of the weight's own ``scale``, the spacing of ``float16`` numbers, or for
+    ``float32`` twice what the rounding of the folding explains."""
+    bias: BiasCheck | None = None
+    """The bias of the same operator; None where the operator is of a kind that has none."""
+
+    @property
+    def differ(self) -> bool:
+        """Whether rounding cannot explain the difference of the weights."""
+        return self.max_steps > HALF_STEP
+
+
+def along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
+    """Shape one value per channel so that it is broadcast along ``axis``; a single one as it is."""
+    shape = [1] * dimensions
+    shape[axis] = values.size
+    return values.reshape(shape)
+
+
+def steps_of(tensor: Tensor, wanted: Doubles, rounding: Doubles, axis: int) -> Doubles | None:
+    """Return the size of a step of a constant's values, broadcastable to ``wanted``, real units.
+
+    The spacing of float16 numbers is 2**-10 of the power of two below the value (IEEE 754), so half
+    of it is at most 2**-11 of the value.
+    """
+    params = tensor.quant
+    if params is not None and params.scale.size and "INT" in tensor.type:
+        return _scales(params, wanted, axis)
+    if tensor.type == "FLOAT16":
+        halves = np.minimum(np.abs(wanted), 65000.0).astype(np.float16)
+        return np.spacing(halves).astype(np.float64)
+    if tensor.type == "FLOAT32":
+        return np.maximum(2 * rounding, TINY)
+    return None
+
+
+def _scales(params: QuantParams, wanted: Doubles, axis: int) -> Doubles | None:
+    scales = params.scale.astype(np.float64)
+    if params.block_size is not None or scales.size not in (1, wanted.shape[axis]):
+        return None
+    return along(scales, axis if scales.size > 1 else 0, wanted.ndim)
+
+
+def difference(
+    output: int,
+    tensor: Tensor,
+    wanted: Doubles,
+    rounding: Doubles,
+    found: Floats,
+    axis: int,
+) -> WeightCheck | None:
+    """Compare the values of a constant; None where they are laid out otherwise or cannot be read.
+
+    Args:
+        output: The operator's output tensor.
+        tensor: The tensor that holds the constant.
+        wanted: The reference's values in the file's layout, real units.
+        rounding: By how much float32 rounding may move them; same shape, real units.
+        found: The file's values, real units.
+        axis: Of the output channels.
+    """
+    step = steps_of(tensor, wanted, rounding, axis)
+    if step is None or wanted.shape != found.shape or not wanted.size:
+        return None
+    off = np.abs(found - wanted)
+    steps = off / step
+    per_channel = steps.max(tuple(i for i in range(steps.ndim) if i != axis))
+    return WeightCheck(
+        tensor=output,
+        weights=tensor.index,
+        max_steps=float(per_channel.max()),
+        worst_channel=int(per_channel.argmax()),
+        wrong=int((steps > HALF_STEP).sum()),
+        total=int(steps.size),
+        max_real=float(off.max()),
+        unit=UNITS.get(tensor.type, "scale"),
+    )

@@ -1,0 +1,150 @@
+"""Compare the constants of two .tflite files, operator by operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
+from tfldbg.compare.folding import BIASED, bias_index
+from tfldbg.compare.weights import SAME
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import real_constant
+from tfldbg.rewrite.emit import is_real
+
+_FLOAT32 = 2.0**-20
+"""Steps of float32 constants, relative: eight units in the last place, for foldings that differ."""
+_FLOAT16 = 2.0**-10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Holder:
+    """One file."""
+
+    graph: Graph
+    subgraph: Subgraph
+
+
+def compare_constants(
+    traced: Holder, op: Operator, reference: Holder, other: Operator
+) -> tuple[WeightCheck | None, dict[int, NDArray[np.float32]]]:
+    """Compare the constants of two operators.
+
+    Rounding explains half a step of each side; where both have the same scale and zero point it
+    explains nothing.
+
+    Args:
+        traced: The traced file.
+        op: Its operator.
+        reference: The other file.
+        other: Its operator.
+
+    Returns:
+        The constant that differs most and the bias, None where there are none to compare; and by
+        tensor of the reference the traced file's values, where rounding explains the difference.
+    """
+    worst: WeightCheck | None = None
+    bias: BiasCheck | None = None
+    rounded: dict[int, NDArray[np.float32]] = {}
+    slot = bias_index(traced.subgraph, op) if op.kind in BIASED else None
+    for one, two in zip(_constants(traced, op), _constants(reference, other), strict=False):
+        mine, theirs = real_constant(traced.graph, one), real_constant(reference.graph, two)
+        if mine is None or theirs is None or mine.size != theirs.size:
+            continue
+        theirs = theirs.reshape(mine.shape)
+        steps = _steps(one, two, mine, theirs)
+        largest = float(steps.max(initial=0.0))
+        if one.index == slot:
+            bias = _bias_check(op, one, mine, theirs, steps)
+        elif worst is None or largest > worst.max_steps:
+            worst = _weight_check(op, one, mine, theirs, steps)
+        if SAME < largest <= HALF_STEP:
+            rounded[two.index] = mine.reshape(two.shape)
+    return (replace(worst, bias=bias) if worst is not None else None), rounded
+
+
+def _constants(holder: Holder, op: Operator) -> list[Tensor]:
+    tensors = (holder.subgraph.tensors[i] for i in op.inputs if i >= 0)
+    return [t for t in tensors if t.has_data and is_real(t)]
+
+
+def _steps(
+    one: Tensor, two: Tensor, mine: NDArray[np.float32], theirs: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    difference = np.abs(mine.astype(np.float64) - theirs)
+    steps: NDArray[np.float64] = difference / np.maximum(
+        _step(one, two, mine), np.finfo(np.float32).tiny
+    )
+    return steps
+
+
+def _weight_check(
+    op: Operator,
+    tensor: Tensor,
+    mine: NDArray[np.float32],
+    theirs: NDArray[np.float32],
+    steps: NDArray[np.float64],
+) -> WeightCheck:
+    axis = 3 if op.kind == "DEPTHWISE_CONV_2D" and mine.ndim == 4 else 0
+    others = tuple(i for i in range(steps.ndim) if i != axis)
+    channels = np.atleast_1d(steps.max(others, initial=0.0))
+    return WeightCheck(
+        tensor=op.outputs[0],
+        weights=tensor.index,
+        max_steps=float(channels.max(initial=0.0)),
+        worst_channel=int(channels.argmax()) if channels.size else 0,
+        wrong=int((steps > HALF_STEP).sum()),
+        total=int(steps.size),
+        max_real=float(np.abs(mine - theirs).max(initial=0.0)),
+        unit=UNITS.get(tensor.type, "scale"),
+    )
+
+
+def _bias_check(
+    op: Operator,
+    tensor: Tensor,
+    mine: NDArray[np.float32],
+    theirs: NDArray[np.float32],
+    steps: NDArray[np.float64],
+) -> BiasCheck:
+    channel = int(steps.argmax()) if steps.size else 0
+    return BiasCheck(
+        tensor=op.outputs[0],
+        bias=tensor.index,
+        max_steps=float(steps.max(initial=0.0)),
+        worst_channel=channel,
+        found=float(mine.reshape(-1)[channel]) if mine.size else 0.0,
+        expected=float(theirs.reshape(-1)[channel]) if mine.size else 0.0,
+        wrong=int((steps > HALF_STEP).sum()),
+        total=int(steps.size),
+        max_real=float(np.abs(mine - theirs).max(initial=0.0)),
+        unit=UNITS.get(tensor.type, "scale"),
+    )
+
+
+def _step(one: Tensor, two: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the step of which rounding explains half, for every value."""
+    mine, theirs = _scales(one, values), _scales(two, values)
+    floats = _FLOAT32 * float(np.abs(values).max(initial=0.0))
+    if one.quant is not None and two.quant is not None and np.array_equal(mine, theirs):
+        return np.asarray(np.maximum(mine, floats))
+    return np.asarray(mine + theirs + floats)
+
+
+def _scales(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the spacing of a constant's values, broadcast to its shape."""
+    params = tensor.quant
+    if tensor.type == "FLOAT16":
+        return np.asarray(_FLOAT16 * np.abs(values), np.float64)
+    if params is None or not params.scale.size:
+        return np.zeros(values.shape)
+    scales = params.scale.astype(np.float64)
+    if scales.size > 1 and params.axis < values.ndim and scales.size == values.shape[params.axis]:
+        along = [1] * values.ndim
+        along[params.axis] = -1
+        scales = scales.reshape(along)
+    elif scales.size > 1:
+        scales = scales.max(keepdims=True)
+    return np.broadcast_to(scales.reshape(scales.shape or (1,)), values.shape)

@@ -1,0 +1,377 @@
+"""What the constants of an operator should be: the reference's, with what follows folded in.
+
+What follows the weights in the reference (bias, batch norm) is an affine map per channel; it is
+measured by sending zeros and one other value through it, so that no kind of normalization needs a
+rule of its own.  The answer to zeros is the folded bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfldbg.compare.checks import Doubles, Floats, along
+from tfldbg.graph.model import Operator, Subgraph, Tensor
+from tfldbg.graph.query import folded_constants, producers
+from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, RefNode, node_of
+
+FOLDING = 10 * 2.0**-23
+"""Rounding of a folded constant, as a share of the sum of the magnitudes of its terms.
+
+Each side folds in float32: variance plus epsilon, its reciprocal root (accurate to two units in the
+last place), times gamma, bias minus mean, their product, plus beta: nine times half an epsilon at
+most.  The file's bias adds two for its scale and the division by it: twenty halves for both.
+"""
+_EPSILON = 2.0**-23
+_DEAD = 1e-9
+_PROBE = 1024.0
+"""Large against the offset of a batch norm, so that little of the factor is lost to rounding."""
+_CORES = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul", "Conv2DBackpropInput"})
+AFTER = frozenset({"Relu", "Relu6", "Tanh"}) | IDENTITY_OPS
+_BEFORE = (
+    frozenset({"Pad", "PadV2", "SpaceToBatchND", "Reshape", "Squeeze", "ExpandDims", "Transpose"})
+    | IDENTITY_OPS
+    | FAKE_QUANT_OPS
+)
+"""Operations before the core that leave the values as they are."""
+BIASED: Mapping[str, tuple[int, int]] = {
+    "CONV_2D": (0, 2),
+    "DEPTHWISE_CONV_2D": (0, 2),
+    "FULLY_CONNECTED": (0, 2),
+    "TRANSPOSE_CONV": (2, 3),
+}
+"""Operators whose second input is weights: which inputs are the activation and the bias."""
+_SUMS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
+_SCALINGS = frozenset({"Mul", "RealDiv", "Div"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folded:
+    """The constants that one operator should have: the reference's, with what follows folded in."""
+
+    op: Operator
+    weights: int
+    """The tensor that holds the file's weights."""
+    bias: int | None
+    """The tensor that holds the file's bias, -1 without one, None where it is computed."""
+    kernel: Doubles
+    """The weights in TFLite's layout, real units."""
+    kernel_rounding: Doubles
+    """By how much float32 rounding may move them; same shape, real units."""
+    offset: Doubles
+    """(channels,) the bias, real units."""
+    offset_rounding: Doubles
+    """(channels,) by how much float32 rounding may move it, real units."""
+    channel_axis: int
+    """Of the output channels in ``kernel``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Between the reference's layout of weights and TFLite's, output channels first or last."""
+
+    to_tflite: Callable[[Floats], Floats]
+    to_reference: Callable[[Floats, tuple[int, ...]], Floats]
+    channel_axis: int
+    """Of the output channels in TFLite's layout."""
+
+
+_LAYOUTS: Mapping[str, _Layout] = {
+    "Conv2D": _Layout(lambda w: w.transpose(3, 0, 1, 2), lambda w, _: w.transpose(1, 2, 3, 0), 0),
+    "DepthwiseConv2dNative": _Layout(
+        lambda w: w.reshape(1, *w.shape[:2], -1), lambda w, shape: w.reshape(shape), 3
+    ),
+    "MatMul": _Layout(lambda w: w.T, lambda w, _: w.T, 0),
+    "Conv2DBackpropInput": _Layout(
+        lambda w: w.transpose(2, 0, 1, 3), lambda w, _: w.transpose(1, 2, 0, 3), 0
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """One of the constants that the folded bias is a sum of."""
+
+    source: str
+    """The reference tensor that holds it."""
+    scaled: bool
+    """Whether the factor of a batch norm is applied behind it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidate:
+    op: Operator
+    weights: int
+    bias: int | None
+    core: RefNode
+    source: str
+    """The reference tensor that holds the weights."""
+    before_activation: str
+    terms: tuple[_Term, ...]
+
+    @property
+    def tensor(self) -> int:
+        return self.op.outputs[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What the reference answered for one candidate."""
+
+    candidate: _Candidate
+    reference: Floats
+    """The weights in the reference's own layout."""
+    gain: Doubles
+    """(channels,) the factor of what follows the core."""
+    folded: Folded
+
+
+def fold(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment]) -> dict[int, Folded]:
+    """Return by output tensor the weights and bias that the reference wants there.
+
+    Args:
+        subgraph: The TFLite side.
+        frozen: The reference.
+        segments: By output tensor, each operator cut out of the reference.
+    """
+    return {m.candidate.tensor: m.folded for m in measure(subgraph, frozen, segments)}
+
+
+def stored(subgraph: Subgraph, index: int) -> Tensor | None:
+    """Return the constant behind a tensor: itself, or what a DEQUANTIZE of constants unpacks."""
+    if index < 0:
+        return None
+    tensor = subgraph.tensors[index]
+    if index in folded_constants(subgraph):
+        tensor = subgraph.tensors[producers(subgraph)[index].inputs[0]]
+    return tensor if tensor.has_data else None
+
+
+def measure(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment]) -> list[Measured]:
+    """Send zeros and another value through what follows each core of the reference."""
+    candidates = [
+        found
+        for op in subgraph.operators
+        if op.outputs and op.outputs[0] in segments
+        for found in [_candidate(subgraph, op, segments[op.outputs[0]], frozen.graph)]
+        if found is not None
+    ]
+    if not candidates:
+        return []
+    probes = [
+        Segment(key=c.tensor, output=c.before_activation, cuts={c.core.name: c.tensor})
+        for c in candidates
+    ]
+    term_names = list(dict.fromkeys(t.source for c in candidates for t in c.terms))
+    evaluator = Evaluator(frozen, [c.source for c in candidates] + term_names, probes)
+    values, answers = evaluator.run(None, {c.tensor: _probe(c.core) for c in candidates})
+    evaluator.close()
+    terms = dict(zip(term_names, values[len(candidates) :], strict=True))
+    found = []
+    for candidate, reference, answer in zip(candidates, values, answers, strict=False):
+        measured = _fold(subgraph, candidate, reference, answer, terms)
+        if measured is not None:
+            found.append(measured)
+    return found
+
+
+def _candidate(
+    subgraph: Subgraph, op: Operator, segment: Segment, graph: RefGraph
+) -> _Candidate | None:
+    if not has_weights(op):
+        return None
+    weights = stored(subgraph, op.inputs[1])
+    core_and_end = _core(segment, graph)
+    if weights is None or core_and_end is None:
+        return None
+    core, before_activation = core_and_end
+    source = core.inputs[1]
+    shape = core.shape
+    if node_of(source) in graph.computed or core.transposed:
+        return None
+    if shape is None or shape[-1] is None or _reads_shapes(core, before_activation, graph):
+        return None
+    if not _reads_input_as_it_is(core, segment, graph):
+        return None
+    terms = _terms(core, before_activation, graph)
+    bias = bias_index(subgraph, op)
+    return _Candidate(op, weights.index, bias, core, source, before_activation, terms)
+
+
+def has_weights(op: Operator) -> bool:
+    """Whether an operator is of a kind whose second input is weights."""
+    return op.kind in BIASED and len(op.inputs) > 1
+
+
+def bias_index(subgraph: Subgraph, op: Operator) -> int | None:
+    """Return the tensor that holds an operator's bias, -1 without one, None where it is computed.
+
+    Args:
+        subgraph: Whose operator it is.
+        op: An operator with weights.
+    """
+    place = BIASED[op.kind][1]
+    if len(op.inputs) <= place or op.inputs[place] < 0:
+        return -1
+    bias = stored(subgraph, op.inputs[place])
+    return None if bias is None else bias.index
+
+
+def _reads_input_as_it_is(core: RefNode, segment: Segment, graph: RefGraph) -> bool:
+    """Whether nothing that the converter may fold into the weights stands before the core."""
+    name = core.inputs[2 if core.op == "Conv2DBackpropInput" else 0]
+    while name not in segment.cuts and node_of(name) not in segment.cuts:
+        sources = graph.computed_sources(node_of(name))
+        if graph.nodes[node_of(name)].op not in _BEFORE or len(sources) != 1:
+            return False
+        name = sources[0]
+    return True
+
+
+def _reads_shapes(core: RefNode, end: str, graph: RefGraph) -> bool:
+    """Whether what follows the core reshapes to a shape that depends on the model's input."""
+    return any(s in graph.shapes for node in _tail(core, end, graph) for s in node.sources)
+
+
+def _tail(core: RefNode, end: str, graph: RefGraph) -> list[RefNode]:
+    """Return what follows the core, last first."""
+    nodes = []
+    name = end
+    while name != core.name:
+        nodes.append(graph.nodes[name])
+        name = graph.computed_sources(name)[0]
+    return nodes
+
+
+def _terms(core: RefNode, end: str, graph: RefGraph) -> tuple[_Term, ...]:
+    """Find the constants whose sum the folded bias is: their magnitudes bound its rounding."""
+    found: list[_Term] = []
+    scaled = False
+    for node in _tail(core, end, graph):
+        if node.op.startswith("FusedBatchNorm"):
+            beta, mean = node.inputs[2:4]
+            found += [_Term(beta, scaled), _Term(mean, True)]
+            scaled = True
+        elif node.op in _SUMS:
+            constants = [i for i in node.inputs if node_of(i) not in graph.computed]
+            found += [_Term(leaf, scaled) for i in constants for leaf in _summands(i, graph)]
+        elif node.op in _SCALINGS:
+            scaled = True
+    return tuple(found)
+
+
+def _summands(tensor: str, graph: RefGraph) -> list[str]:
+    """Return the terms of a constant that is itself a sum, such as beta minus mean times factor."""
+    node = graph.nodes[node_of(tensor)]
+    if node.op in _SUMS | IDENTITY_OPS:
+        return [leaf for i in node.inputs for leaf in _summands(i, graph)]
+    return [tensor]
+
+
+def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:
+    """Walk up from a segment's output to the one operation that uses the weights."""
+    name = node_of(segment.output)
+    end: str | None = None
+    while name not in segment.cuts and name in graph.computed:
+        node = graph.nodes[name]
+        if node.op in _CORES:
+            return node, end or name
+        sources = graph.computed_sources(name)
+        if len(sources) != 1:
+            return None
+        if node.op not in AFTER and end is None:
+            end = name
+        name = sources[0]
+    return None
+
+
+def _probe(core: RefNode) -> Floats:
+    shape = tuple(d or 1 for d in (core.shape or ())[1:])
+    return np.stack([np.zeros(shape, np.float32), np.full(shape, _PROBE, np.float32)])
+
+
+def _affine(answer: Floats) -> tuple[Doubles, Doubles] | None:
+    """Return the answers to zeros and to the other value, (channels,) each.
+
+    None where what follows is not an affine map per channel.
+    """
+    channels = answer.shape[-1]
+    zeros, probed = (a.reshape(-1, channels).astype(np.float64) for a in answer)
+    if not np.isfinite(zeros).all() or not np.isfinite(probed).all():
+        return None
+    if np.ptp(zeros, axis=0).max() > 1e-6 * (1 + np.abs(zeros).max()):
+        return None
+    return zeros[0], probed[0]
+
+
+def _fold(
+    subgraph: Subgraph,
+    candidate: _Candidate,
+    reference: Floats,
+    answer: Floats,
+    terms: Mapping[str, Floats],
+) -> Measured | None:
+    answers = _affine(answer)
+    layout = _LAYOUTS[candidate.core.op]
+    own = layout.to_tflite(reference).astype(np.float64)
+    axis = layout.channel_axis
+    if answers is None or own.shape != subgraph.tensors[candidate.weights].shape:
+        return None
+    zeros, probed = answers
+    if own.shape[axis] != zeros.size:
+        return None
+    gain = (probed - zeros) / _PROBE
+    lost = _EPSILON * (np.abs(probed) + np.abs(zeros)) / _PROBE
+    kernel = own * along(gain, axis, own.ndim)
+    folded = Folded(
+        op=candidate.op,
+        weights=candidate.weights,
+        bias=candidate.bias,
+        kernel=kernel,
+        kernel_rounding=FOLDING * np.abs(kernel) + np.abs(own) * along(lost, axis, own.ndim),
+        offset=zeros,
+        offset_rounding=FOLDING * _magnitude(candidate, zeros, gain, terms),
+        channel_axis=axis,
+    )
+    return Measured(candidate, reference, gain, folded)
+
+
+def _magnitude(
+    candidate: _Candidate, offset: Doubles, gain: Doubles, terms: Mapping[str, Floats]
+) -> Doubles:
+    """Sum the magnitudes of everything that the bias is folded from, (channels,) in real units."""
+    total = np.abs(offset)
+    for term in candidate.terms:
+        values = np.abs(terms[term.source].astype(np.float64)).reshape(-1)
+        each = values if values.size in (1, offset.size) else values.max(initial=0.0)
+        total = total + each * (np.abs(gain) if term.scaled else 1.0)
+    return total
+
+
+def product_scale(subgraph: Subgraph, op: Operator) -> Doubles | None:
+    """Return the scale that an operator's bias must have, (1,) or (channels,); None for floats.
+
+    It is input scale times weight scale (TFLite 8-bit quantization specification).
+    """
+    given, weights = (
+        subgraph.tensors[op.inputs[BIASED[op.kind][0]]],
+        subgraph.tensors[op.inputs[1]],
+    )
+    if given.lsb is None or weights.quant is None or weights.quant.block_size is not None:
+        return None
+    scales: Doubles = given.lsb * weights.quant.scale.astype(np.float64)
+    return scales if scales.size else None
+
+
+def in_reference_layout(measured: Measured, file_weights: Floats) -> Floats:
+    """Undo the folding, so that the reference's own batch norm gives the file's weights again."""
+    layout, gain = _LAYOUTS[measured.candidate.core.op], measured.gain
+    axis = layout.channel_axis
+    dead = np.abs(gain) <= _DEAD * np.abs(gain).max()
+    unfolded = file_weights / along(np.where(dead, 1.0, gain), axis, file_weights.ndim)
+    own = layout.to_tflite(measured.reference)
+    chosen = np.where(along(dead, axis, own.ndim), own, unfolded).astype(np.float32)
+    return np.ascontiguousarray(layout.to_reference(chosen, measured.reference.shape))

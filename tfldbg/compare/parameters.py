@@ -1,0 +1,368 @@
+"""TFLite's quantization parameters beside those that the reference wants; runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfldbg import quant
+from tfldbg.compare.folding import Folded, bias_index, fold, has_weights, product_scale, stored
+from tfldbg.compare.plan import cut
+from tfldbg.compare.weights import WeightCheck, check_folded
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import non_activations
+from tfldbg.match.model import Match, Matching
+from tfldbg.match.settle import same_parameters
+from tfldbg.reference.evaluate import Frozen
+from tfldbg.reference.graphdef import FakeQuant, RefGraph, node_of
+
+_PRODUCT = 1e-6
+"""How far a bias's scale may be from input scale times weight scale, relative.  Both factors, their
+product and the scale are float32: four roundings of 2**-24."""
+_DEAD = 1e-9
+"""Share of the largest scale below which a channel is dead: its weights are rounding errors of a
+batch norm's factor, and the converter gives it a scale of its own making."""
+_CODED = frozenset({"INT4", "UINT4", "INT8", "UINT8", "INT16", "INT32"})
+_ASSUMED = "INT8"
+"""In whose codes a zero point is given where the file's tensor has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """A scale and zero point, and the real values that they represent."""
+
+    scale: float
+    zero_point: int
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the reference wants of one activation."""
+
+    status: str
+    """``equal``, ``differ``, ``none``, ``bypassed`` or ``deferred`` as in `Match.parameters`."""
+    source: str | None = None
+    """The fake-quant node, or the other file's tensor."""
+    trained: tuple[float, float] | None = None
+    """Minimum and maximum as they were trained, real units."""
+    nudged: Affine | None = None
+    """What the tensor must have: the range as fake-quant nudges it, or the other file's own."""
+    adjusted: Affine | None = None
+    """The trained range as TensorFlow Lite quantizes a range after training."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRow:
+    """One activation: an input of the model or an operator's output."""
+
+    op: int | None
+    """The operator that writes it; None for an input of the model."""
+    kind: str
+    tensor: int
+    name: str
+    type: str
+    own: Affine | None
+    """The file's parameters; None without a single scale."""
+    expected: Expected | None
+    """None without a reference, or where it has no counterpart."""
+
+    @property
+    def status(self) -> str:
+        """``unmatched`` without a counterpart, else what `Expected` says."""
+        return self.expected.status if self.expected else "unmatched"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRow:
+    """The weights and bias of one operator; figures of a channel each, or one for all."""
+
+    op: int
+    kind: str
+    weights: int
+    """The tensor that holds the weights."""
+    name: str
+    type: str
+    scale: tuple[float, ...]
+    """Empty for float weights."""
+    minimum: tuple[float, ...]
+    """Of the reference's weights by output channel, batch norm folded in; empty without them."""
+    maximum: tuple[float, ...]
+    wanted_scale: tuple[float, ...]
+    """Largest magnitude over 127 (its type's largest code), as many as ``scale``: what symmetric
+    quantization with a narrow range gives the reference's weights.  Unsigned weights: the width
+    over 255."""
+    bias: int | None
+    """The tensor that holds the bias; None without one."""
+    bias_type: str | None
+    bias_scale: tuple[float, ...]
+    product_scale: tuple[float, ...]
+    """Input scale times weight scale, which the bias's scale must be; empty for floats."""
+    check: WeightCheck | None
+    """How far the values are from the reference's, where they could be compared."""
+
+    @property
+    def ratio(self) -> tuple[float | None, ...]:
+        """The scale over ``wanted_scale``; None for a channel whose weights are all but zero.
+
+        It may be above 1 without fault: a fake-quant keeps the range it has seen, and a converter
+        widens the scale of channels whose bias would overflow.
+        """
+        least = _DEAD * max(self.wanted_scale, default=0.0)
+        return _ratios(self.scale, tuple(w if w > least else 0.0 for w in self.wanted_scale))
+
+    @property
+    def bias_ratio(self) -> tuple[float | None, ...]:
+        """The bias's scale over ``product_scale``."""
+        return _ratios(self.bias_scale, self.product_scale)
+
+    @property
+    def bias_scale_differs(self) -> bool:
+        """Whether the kernel reads the bias in other steps than it is stored in."""
+        return any(r is not None and abs(r - 1) > _PRODUCT for r in self.bias_ratio)
+
+    @property
+    def status(self) -> str:
+        """``differ`` by more than rounding, ``equal``, or ``none`` where nothing was compared."""
+        check = self.check
+        values = check is not None and (
+            check.differ or (check.bias is not None and check.bias.differ)
+        )
+        if values or self.bias_scale_differs:
+            return "differ"
+        return "none" if check is None else "equal"
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterTable:
+    """Everything that ``tfldbg params`` shows."""
+
+    tensors: tuple[TensorRow, ...]
+    weights: tuple[WeightRow, ...]
+    referenced: bool
+    """Whether there was a reference to compare with."""
+
+    @property
+    def differing(self) -> tuple[TensorRow | WeightRow, ...]:
+        """The rows that differ from the reference without excuse, in execution order."""
+        rows: list[TensorRow | WeightRow] = [*self.tensors, *self.weights]
+        found = [row for row in rows if row.status == "differ"]
+        return tuple(sorted(found, key=lambda row: -1 if row.op is None else row.op))
+
+
+def parameter_table(
+    graph: Graph, subgraph: Subgraph, frozen: Frozen | None, matching: Matching | None
+) -> ParameterTable:
+    """Put the parameters of a file beside those of its Keras model.
+
+    Args:
+        graph: The file.
+        subgraph: Its subgraph.
+        frozen: The reference; None for the file alone.
+        matching: Which node of the reference computes which tensor; None for the file alone.
+
+    Raises:
+        KerasError: TensorFlow refuses the reference graph.
+    """
+    if frozen is None or matching is None:
+        return ParameterTable(tensor_rows(subgraph, {}), weight_rows(subgraph, {}, {}), False)
+    segments, _ = cut(subgraph, matching, frozen.graph)
+    folded = fold(subgraph, frozen, segments)
+    found = {out: check_folded(graph, subgraph, wanted) for out, wanted in folded.items()}
+    checks = {out: check for out, check in found.items() if check is not None}
+    return ParameterTable(
+        tensor_rows(subgraph, expected_by_keras(subgraph, matching, frozen.graph)),
+        weight_rows(subgraph, folded, checks),
+        True,
+    )
+
+
+def tensor_rows(subgraph: Subgraph, expected: Mapping[int, Expected]) -> tuple[TensorRow, ...]:
+    """Return a row for every activation, inputs of the model first, then in execution order.
+
+    Args:
+        subgraph: The TFLite side.
+        expected: By tensor what the reference wants, whatever the reference is.
+    """
+    return tuple(
+        TensorRow(
+            op=op.index if op else None,
+            kind=op.kind if op else "input",
+            tensor=tensor.index,
+            name=tensor.name,
+            type=tensor.type,
+            own=own_parameters(tensor),
+            expected=expected.get(tensor.index),
+        )
+        for op, tensor in _activations(subgraph)
+    )
+
+
+def own_parameters(tensor: Tensor) -> Affine | None:
+    """Return a tensor's scale and zero point with the range they represent."""
+    if tensor.lsb is None or tensor.zero_point is None or tensor.type not in _CODED:
+        return None
+    low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    return Affine(tensor.lsb, tensor.zero_point, low, high)
+
+
+def expected_by_keras(
+    subgraph: Subgraph, matching: Matching, graph: RefGraph
+) -> dict[int, Expected]:
+    """Return by tensor what the reference's fake-quant nodes want."""
+    return {
+        index: _by_fake_quant(subgraph.tensors[index], match, matching, graph)
+        for index, match in matching.matches.items()
+    }
+
+
+def expected_by_file(tensor: Tensor, good: Tensor) -> Expected:
+    """Return what the same tensor of a file that is known to be good wants of ``tensor``."""
+    own = own_parameters(good)
+    if own is None:
+        return Expected("none", good.name)
+    equal = same_parameters(tensor, (own.scale, own.zero_point)) and tensor.type == good.type
+    return Expected("equal" if equal else "differ", good.name, nudged=own)
+
+
+def weight_rows(
+    subgraph: Subgraph, folded: Mapping[int, Folded], checks: Mapping[int, WeightCheck]
+) -> tuple[WeightRow, ...]:
+    """Return a row for every operator with constant weights.
+
+    Args:
+        subgraph: The TFLite side.
+        folded: By output tensor the reference's weights.
+        checks: By output tensor how far the file's are from them.
+    """
+    rows = []
+    for op in subgraph.operators:
+        weights = stored(subgraph, op.inputs[1]) if has_weights(op) else None
+        if weights is not None:
+            out = op.outputs[0]
+            rows.append(_weight_row(subgraph, op, weights, folded.get(out), checks.get(out)))
+    return tuple(rows)
+
+
+def _activations(subgraph: Subgraph) -> Iterator[tuple[Operator | None, Tensor]]:
+    others = non_activations(subgraph)
+    for index in subgraph.inputs:
+        yield None, subgraph.tensors[index]
+    for op in subgraph.operators:
+        for index in op.outputs:
+            if index >= 0 and index not in others:
+                yield op, subgraph.tensors[index]
+
+
+def _by_fake_quant(tensor: Tensor, match: Match, matching: Matching, graph: RefGraph) -> Expected:
+    type_name = tensor.type if tensor.type in _CODED else _ASSUMED
+    found = _fake_quant(match, matching, graph, type_name)
+    if found is None:
+        return Expected(match.parameters)
+    name, fake = found
+    ends = (fake.minimum, fake.maximum, fake.bits, fake.narrow_range)
+    return Expected(
+        status=match.parameters,
+        source=name,
+        trained=(fake.minimum, fake.maximum),
+        nudged=_in_codes(quant.nudge(*ends), type_name),
+        adjusted=_in_codes(quant.adjust(*ends), type_name),
+    )
+
+
+def _in_codes(nudged: quant.Nudged, type_name: str) -> Affine:
+    """Count the zero point as the codes of a type are counted."""
+    zero_point = nudged.zero_point + quant.code_range(type_name)[0]
+    return Affine(nudged.scale, zero_point, nudged.minimum, nudged.maximum)
+
+
+def _fake_quant(
+    match: Match, matching: Matching, graph: RefGraph, type_name: str
+) -> tuple[str, FakeQuant] | None:
+    """Find the fake-quant that a match was judged by: its own, or that of an operator behind it."""
+    others = [m.node for m in matching.matches.values() if m.expected == match.expected]
+    for name in (match.node, *match.chain, *(others if match.expected else ())):
+        node = graph.nodes[node_of(name)]
+        if node.fake_quant is None:
+            continue
+        if match.expected in (None, node.fake_quant.parameters(type_name)):
+            return node.name, node.fake_quant
+    return None
+
+
+def _weight_row(
+    subgraph: Subgraph,
+    op: Operator,
+    weights: Tensor,
+    folded: Folded | None,
+    check: WeightCheck | None,
+) -> WeightRow:
+    scale = _scales(weights)
+    minimum, maximum = _ends(folded)
+    held = bias_index(subgraph, op)
+    bias = subgraph.tensors[held] if held is not None and held >= 0 else None
+    product = product_scale(subgraph, op)
+    return WeightRow(
+        op=op.index,
+        kind=op.kind,
+        weights=weights.index,
+        name=weights.name,
+        type=weights.type,
+        scale=scale,
+        minimum=minimum,
+        maximum=maximum,
+        wanted_scale=_wanted_scale(weights, scale, minimum, maximum),
+        bias=bias.index if bias else None,
+        bias_type=bias.type if bias else None,
+        bias_scale=_scales(bias) if bias else (),
+        product_scale=tuple(map(float, product)) if product is not None else (),
+        check=check,
+    )
+
+
+def _scales(tensor: Tensor) -> tuple[float, ...]:
+    if tensor.quant is None or "INT" not in tensor.type:
+        return ()
+    return tuple(float(s) for s in tensor.quant.scale)
+
+
+def _ends(folded: Folded | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the lowest and highest weight of every output channel."""
+    if folded is None or not folded.kernel.size:
+        return (), ()
+    channels = np.moveaxis(folded.kernel, folded.channel_axis, 0)
+    flat = channels.reshape(len(channels), -1)
+    return tuple(map(float, flat.min(1))), tuple(map(float, flat.max(1)))
+
+
+def _wanted_scale(
+    weights: Tensor,
+    scale: tuple[float, ...],
+    minimum: tuple[float, ...],
+    maximum: tuple[float, ...],
+) -> tuple[float, ...]:
+    if not scale or not minimum or weights.type not in _CODED:
+        return ()
+    low, high = quant.code_range(weights.type)
+    ends = list(zip(minimum, maximum, strict=True))
+    if low == 0:  # unsigned weights have a zero point, and use the whole range
+        if len(scale) == 1:
+            ends = [(min(minimum), max(maximum))]
+        return tuple((max(b, 0.0) - min(a, 0.0)) / high for a, b in ends)
+    reach = [max(abs(a), abs(b)) / high for a, b in ends]
+    return tuple(reach) if len(scale) > 1 else (max(reach),)
+
+
+def _ratios(scales: tuple[float, ...], wanted: tuple[float, ...]) -> tuple[float | None, ...]:
+    """Divide channel by channel; a single figure serves all channels."""
+    if not scales or not wanted:
+        return ()
+    count = max(len(scales), len(wanted))
+    if {len(scales), len(wanted)} - {1, count}:
+        return ()
+    own = scales if len(scales) == count else scales * count
+    other = wanted if len(wanted) == count else wanted * count
+    return tuple(a / b if b else None for a, b in zip(own, other, strict=True))

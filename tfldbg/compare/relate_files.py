@@ -1,0 +1,211 @@
+"""Bring two .tflite files together: pairs of operators, constants, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.constants import Holder, compare_constants
+from tfldbg.compare.relation import Relation
+from tfldbg.errors import MatchError
+from tfldbg.graph.model import Operator, Tensor
+from tfldbg.graph.query import non_activations
+from tfldbg.match.files import Index, Pair, pair_operators
+from tfldbg.match.itself import counterpart
+from tfldbg.match.model import Match, Matching, Unmatched
+from tfldbg.match.settle import same_parameters
+from tfldbg.match.steps import aliases, given
+from tfldbg.rewrite.twin import Step, untwinned
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RelatedFiles:
+    """Two files side by side."""
+
+    relation: Relation
+    steps: tuple[Step, ...]
+    """Operators of the reference, fed with the traced file's tensors."""
+    aliases: Mapping[int, int]
+    """Outputs of the traced file that mean what another of its tensors means."""
+    values: Mapping[int, int]
+    """By tensor of the traced file, the tensor of the reference that holds the same value."""
+    notes: tuple[str, ...]
+
+
+def relate_files(
+    traced: Holder,
+    reference: Holder,
+    numbers: Sequence[int],
+    readable: frozenset[int],
+    readable_reference: frozenset[int],
+) -> RelatedFiles:
+    """Associate operators and tensors.
+
+    Args:
+        traced: The traced file.
+        reference: The other one.
+        numbers: For each input of the traced file the number of the other's.
+        readable: Tensors of the traced file whose values are known.
+        readable_reference: The same of the reference.
+
+    Raises:
+        MatchError: Fewer than a third of the operators have a counterpart.
+    """
+    ours = Index(traced.graph, traced.subgraph)
+    theirs = Index(reference.graph, reference.subgraph)
+    inputs = {
+        mine: reference.subgraph.inputs[number]
+        for mine, number in zip(traced.subgraph.inputs, numbers, strict=True)
+    }
+    inputs = {mine: theirs.root(other) for mine, other in inputs.items()}
+    pairs, values = pair_operators(ours, theirs, inputs)
+    if 3 * len(pairs) < len(ours.operators):
+        raise MatchError(
+            f"this is not a file of the same model: only {len(pairs)} of {len(ours.operators)} "
+            "operators have a counterpart in it",
+            hint="give a .tflite made from the same model",
+        )
+    matches = _matches(traced, reference, ours, values, pairs)
+    matches, notes = _with_parameters(traced, reference, matches, values, ours)
+    steps, checks, reasons = _steps(traced, reference, ours, theirs, pairs, values, readable)
+    unmatched = {
+        i: Unmatched(i, f"no operator of the reference computes what operator {op.index} does")
+        for op in traced.subgraph.operators
+        for i in op.outputs
+        if i >= 0 and i not in matches
+    }
+    found = {
+        i: values[ours.root(i)]
+        for i in matches
+        if i in readable and values[ours.root(i)] in readable_reference
+    }
+    return RelatedFiles(
+        relation=Relation(Matching(matches, unmatched, tuple(numbers)), reasons, checks),
+        steps=steps,
+        aliases=aliases(traced.subgraph, readable),
+        values=found,
+        notes=notes,
+    )
+
+
+def _matches(
+    traced: Holder,
+    reference: Holder,
+    ours: Index,
+    values: Mapping[int, int],
+    pairs: Sequence[Pair],
+) -> dict[int, Match]:
+    rules = {
+        i: pair for pair in pairs for i in traced.subgraph.operators[pair.traced].outputs if i >= 0
+    }
+    others = non_activations(traced.subgraph)
+    written = [i for op in traced.subgraph.operators for i in op.outputs if i >= 0]
+    matches = {}
+    for index in (*traced.subgraph.inputs, *written):
+        root = ours.root(index)
+        if index in others or root not in values:
+            continue
+        tensor = reference.subgraph.tensors[values[root]]
+        pair = rules.get(root)
+        rule = "input" if pair is None else pair.rule
+        rule = rule if root == index else "carried"
+        matches[index] = counterpart(index, tensor, rule, pair.confidence if pair else 1.0)
+    return matches
+
+
+def _with_parameters(
+    traced: Holder,
+    reference: Holder,
+    matches: dict[int, Match],
+    values: Mapping[int, int],
+    ours: Index,
+) -> tuple[dict[int, Match], tuple[str, ...]]:
+    """Compare scales and zero points, unless the files were calibrated differently.
+
+    They were if fewer than half of the parameters are equal; then no single one is a fault.
+    """
+    judged = dict(matches)
+    equal = differ = 0
+    for index, match in matches.items():
+        mine = traced.subgraph.tensors[index]
+        expected = _expected(mine, reference, values.get(index))
+        if expected is None:
+            continue
+        same = same_parameters(mine, expected)
+        equal, differ = equal + same, differ + (not same)
+        judged[index] = replace(match, parameters="equal" if same else "differ", expected=expected)
+    if equal < differ:
+        note = (
+            f"{differ} of {equal + differ} scales and zero points are not the reference's: the "
+            "files were calibrated differently, so that parameters are not compared"
+        )
+        return matches, (note,)
+    return judged, ()
+
+
+def _expected(
+    mine: Tensor, reference: Holder, counterpart_index: int | None
+) -> tuple[float, int] | None:
+    if counterpart_index is None:
+        return None
+    other = reference.subgraph.tensors[counterpart_index]
+    if mine.lsb is None or other.lsb is None or other.zero_point is None:
+        return None
+    return (other.lsb, other.zero_point) if mine.type == other.type else None
+
+
+def _steps(
+    traced: Holder,
+    reference: Holder,
+    ours: Index,
+    theirs: Index,
+    pairs: Sequence[Pair],
+    values: Mapping[int, int],
+    readable: frozenset[int],
+) -> tuple[tuple[Step, ...], dict[int, WeightCheck], dict[int, str]]:
+    holders: dict[int, list[int]] = {}
+    for index in sorted(readable):
+        root = ours.root(index)
+        if root in values:
+            holders.setdefault(values[root], []).append(index)
+    steps: list[Step] = []
+    checks: dict[int, WeightCheck] = {}
+    reasons: dict[int, str] = {}
+    for pair in pairs:
+        op = traced.subgraph.operators[pair.traced]
+        other = reference.subgraph.operators[pair.reference]
+        check, rounded = compare_constants(traced, op, reference, other)
+        if check is not None:
+            checks[op.outputs[0]] = check
+        feeds = _feeds(traced, reference, theirs, op, other, holders)
+        reason = untwinned(reference.subgraph, other)
+        if reason is None and isinstance(feeds, str):
+            reason = feeds
+        if reason is not None or isinstance(feeds, str):
+            reasons.update((i, reason or "") for i in op.outputs)
+            continue
+        results = {b: a for a, b in zip(op.outputs, other.outputs, strict=False) if a in readable}
+        steps.append(Step(other, feeds, results, rounded))
+    return tuple(steps), checks, reasons
+
+
+def _feeds(
+    traced: Holder,
+    reference: Holder,
+    theirs: Index,
+    op: Operator,
+    other: Operator,
+    holders: Mapping[int, Sequence[int]],
+) -> dict[int, Tensor] | str:
+    """Find what stands for the reference operator's inputs; what ``op`` reads itself goes first."""
+    feeds = {}
+    for tensor in given(reference.subgraph, other):
+        found = holders.get(theirs.root(tensor.index), ())
+        index = next((i for i in (*op.inputs, *found) if i in found), None)
+        if index is None:
+            return f"the reference's input '{tensor.name}' has no counterpart in this file"
+        if traced.subgraph.tensors[index].elements != tensor.elements:
+            return f"the reference's input '{tensor.name}' has another shape"
+        feeds[tensor.index] = traced.subgraph.tensors[index]
+    return feeds

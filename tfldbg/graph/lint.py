@@ -1,0 +1,244 @@
+"""Check a file's quantization against the TFLite 8-bit and 16x8 specification, running nothing.
+
+Three sources say what must hold: the specification (LiteRT, ``quantization_spec.md``), the
+converter's operator properties (``operator_property.cc``) and the ``Prepare`` functions of the
+kernels, which refuse a file or silently take the demand for granted.  ``docs/rules.md`` lists the
+rules with their source.  Where rules contradict each other, `tfldbg.graph.votes` settles who is
+wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import constant, consumers, producers
+from tfldbg.graph.votes import disagreements
+from tfldbg.graph.wires import (
+    ACTIVATIONS,
+    WEIGHTED,
+    Breach,
+    Wires,
+    in_words,
+    output_of,
+    parameters_of,
+    role_of,
+)
+from tfldbg.quant import code_range
+
+__all__ = ["Breach", "lint"]
+
+_NORMAL = float(np.finfo(np.float32).tiny)
+
+_FIXED: dict[tuple[str, str], tuple[float, int]] = {
+    ("SOFTMAX", "INT8"): (1 / 256, -128),
+    ("SOFTMAX", "UINT8"): (1 / 256, 0),
+    ("SOFTMAX", "INT16"): (1 / 32768, 0),
+    ("LOGISTIC", "INT8"): (1 / 256, -128),
+    ("LOGISTIC", "UINT8"): (1 / 256, 0),
+    ("LOGISTIC", "INT16"): (1 / 32768, 0),
+    ("TANH", "INT8"): (1 / 128, 0),
+    ("TANH", "INT16"): (1 / 32768, 0),
+    ("L2_NORMALIZATION", "INT8"): (1 / 128, 0),
+    ("L2_NORMALIZATION", "UINT8"): (1 / 128, 128),
+    ("LOG_SOFTMAX", "INT8"): (16 / 256, 127),
+    ("LOG_SOFTMAX", "UINT8"): (16 / 256, 255),
+}
+"""Output scale and zero point that the kernel takes for granted.
+
+Not TANH with uint8: the older converter wrote zero point 127, the newer one writes 128, and the
+kernel takes either.
+"""
+
+_SOFTMAX_TOLERANCE = 1e-3
+"""``SoftmaxPrepare`` accepts that relative difference; the other kernels compare exactly."""
+
+_NOT_NEGATIVE = frozenset({"ABS", "EXP", "LOGISTIC", "RELU", "RELU6", "SOFTMAX", "SQRT", "SQUARE"})
+_NOT_NEGATIVE_FUSED = frozenset({"RELU", "RELU6"})
+
+
+def lint(graph: Graph, subgraph: Subgraph) -> tuple[Breach, ...]:
+    """Return the rules that a subgraph breaks, ordered by operator.
+
+    Args:
+        graph: The file that the subgraph belongs to.
+        subgraph: The subgraph to check.
+
+    Returns:
+        One breach per operator, tensor and rule.  Empty for files that keep the specification.
+    """
+    wires = Wires(subgraph, producers(subgraph), consumers(subgraph))
+    alone = [
+        *_scales(wires),
+        *_zero_points(wires),
+        *_weights(wires),
+        *_axes(wires),
+        *_fixed_ranges(wires),
+        *_signs(wires),
+        *_constants(graph, wires),
+    ]
+    found = alone + list(disagreements(wires, alone))
+    return tuple(sorted(found, key=lambda b: (b.op, b.rule, b.tensor)))
+
+
+def _scales(wires: Wires) -> Iterator[Breach]:
+    """Check that every scale is positive, finite and normal, as XNNPACK demands (``isnormal``)."""
+    for owner, tensor, params in wires.quantized():
+        wrong = np.flatnonzero(~(np.isfinite(params.scale) & (params.scale >= _NORMAL)))
+        if wrong.size:
+            channel = int(wrong[0])
+            shown = channel if params.scale.size > 1 else None
+            where = "" if shown is None else f" on channel {shown}"
+            message = (
+                f"{role_of(wires, owner, tensor)} has scale {params.scale[channel]:.6g}{where}, "
+                f"which is no positive, finite, normal number"
+            )
+            yield Breach("impossible_scale", owner.index, tensor.index, shown, message)
+
+
+def _zero_points(wires: Wires) -> Iterator[Breach]:
+    """Check that zero points are codes of the type, and zero for int16 activations."""
+    for owner, tensor, params in wires.quantized():
+        low, high = code_range(tensor.type)
+        outside = np.flatnonzero((params.zero_point < low) | (params.zero_point > high))
+        role = role_of(wires, owner, tensor)
+        if outside.size:
+            zero = int(params.zero_point[outside[0]])
+            message = f"{role} has zero point {zero}, but {tensor.type} codes are {low} to {high}"
+            yield Breach("zero_point_range", owner.index, tensor.index, None, message)
+        elif tensor.type == "INT16" and np.any(params.zero_point) and not _widens(wires, owner):
+            message = f"{role} is INT16 with zero point {params.zero_point[0]}, which must be 0"
+            expected = (float(params.scale[0]), 0) if params.scale.size == 1 else None
+            yield Breach("int16_zero_point", owner.index, tensor.index, None, message, expected)
+
+
+def _widens(wires: Wires, op: Operator) -> bool:
+    """Return whether SOFTMAX turns 8 bits into 16, from the lowest code up.
+
+    ``SoftmaxPrepare`` demands zero point 0 only of an int16 input; for an 8-bit one TFLite Micro
+    demands -32768.
+    """
+    given = wires.tensor(op, 0)
+    return op.kind == "SOFTMAX" and given is not None and given.type in ("INT8", "UINT8")
+
+
+def _weights(wires: Wires) -> Iterator[Breach]:
+    """Check the zero points of weights and biases."""
+    for op in wires.subgraph.operators:
+        if op.kind not in WEIGHTED:
+            continue
+        _, weights, bias = (wires.tensor(op, i) for i in WEIGHTED[op.kind][:3])
+        # Weights that another operator computes are activations, whose zero point is free.
+        if weights is not None and weights.has_data and weights.type == "INT8":
+            yield from _is_symmetric("weights_zero_point", op, weights)
+        if bias is not None and bias.type in ("INT32", "INT64"):
+            yield from _is_symmetric("bias_zero_point", op, bias)
+
+
+def _is_symmetric(rule: str, op: Operator, tensor: Tensor) -> Iterator[Breach]:
+    params = tensor.quant
+    wrong = np.flatnonzero(params.zero_point) if params is not None else np.zeros(0)
+    if params is None or wrong.size == 0:
+        return
+    channel = int(wrong[0]) if params.zero_point.size > 1 else None
+    where = "" if channel is None else f" on channel {channel}"
+    message = (
+        f"the zero point of its {rule.removesuffix('_zero_point')} is "
+        f"{params.zero_point[wrong[0]]}{where}, but must be 0"
+    )
+    expected = (float(params.scale[0]), 0) if params.scale.size == 1 else None
+    yield Breach(rule, op.index, tensor.index, channel, message, expected)
+
+
+def _axes(wires: Wires) -> Iterator[Breach]:
+    """Check quantized dimensions, and that there is one scale per slice of that dimension."""
+    demanded: dict[int, tuple[str, int]] = {}
+    for op in wires.subgraph.operators:
+        if op.kind in WEIGHTED:
+            _, weights_at, bias_at, axis = WEIGHTED[op.kind]
+            for name, number, wanted in (("weights", weights_at, axis), ("bias", bias_at, 0)):
+                tensor = wires.tensor(op, number)
+                if tensor is not None:
+                    demanded[tensor.index] = (f"its {name}", wanted)
+    for tensor in wires.subgraph.tensors:
+        owner = wires.owner(tensor)
+        if owner is not None:
+            name, axis = demanded.get(tensor.index, (role_of(wires, owner, tensor), -1))
+            fault = _axis_fault(tensor, name, axis)
+            if fault:
+                yield Breach("axis", owner.index, tensor.index, None, fault)
+
+
+def _axis_fault(tensor: Tensor, name: str, axis: int) -> str | None:
+    """Say what is wrong with a quantized dimension; ``axis`` is what it must be, -1 for any."""
+    params, rank = tensor.quant, len(tensor.shape)
+    if params is None or params.scale.size == 0 or rank == 0:
+        return None
+    count, zeros = params.scale.size, params.zero_point.size
+    if not 0 <= params.axis < rank:  # refused even where one scale serves the whole tensor
+        return f"the quantized dimension of {name} is {params.axis}, but it has rank {rank}"
+    if count == 1:
+        return None
+    if axis not in (-1, params.axis):
+        return f"the quantized dimension of {name} is {params.axis}, but must be {axis}"
+    if count != tensor.shape[params.axis]:
+        return f"there are {count} scales for {tensor.shape[params.axis]} channels of {name}"
+    if zeros not in (1, count):
+        return f"there are {zeros} zero points for the {count} scales of {name}"
+    return None
+
+
+def _fixed_ranges(wires: Wires) -> Iterator[Breach]:
+    """Check the outputs whose scale and zero point the kernel takes for granted."""
+    for op in wires.subgraph.operators:
+        given, out = wires.tensor(op, 0), output_of(wires, op)
+        if given is None or out is None or given.type != out.type or not out.has_codes:
+            continue
+        demanded, have = _FIXED.get((op.kind, out.type)), parameters_of(out)
+        if demanded is None or have is None:
+            continue
+        slack = _SOFTMAX_TOLERANCE if op.kind == "SOFTMAX" else 0.0
+        if abs(have[0] - demanded[0]) <= slack * demanded[0] and have[1] == demanded[1]:
+            continue
+        message = (
+            f"its output has {in_words(have)}, but {op.kind} of {out.type} has {in_words(demanded)}"
+        )
+        yield Breach("fixed_range", op.index, out.index, None, message, demanded)
+
+
+def _signs(wires: Wires) -> Iterator[Breach]:
+    """Check that an output that is never negative has a code above zero."""
+    for op in wires.subgraph.operators:
+        out = output_of(wires, op)
+        fused = op.options.get("fusedActivationFunction")
+        if out is None or out.type not in ACTIVATIONS or not out.has_codes:
+            continue
+        if op.kind not in _NOT_NEGATIVE and fused not in _NOT_NEGATIVE_FUSED:
+            continue
+        have = parameters_of(out)
+        if have is not None and have[1] >= code_range(out.type)[1]:
+            word = op.kind if op.kind in _NOT_NEGATIVE else fused
+            message = f"its output, after {word}, has zero point {have[1]}: no code is positive"
+            yield Breach("no_positive_code", op.index, out.index, None, message)
+
+
+def _constants(graph: Graph, wires: Wires) -> Iterator[Breach]:
+    """Check float constants for NaN, and weights and biases for infinities.
+
+    Elsewhere an infinity has its use: it masks attention scores, or starts a running minimum.
+    """
+    for tensor in wires.subgraph.tensors:
+        owner = wires.owner(tensor)
+        if owner is None or not tensor.has_data or not tensor.type.startswith("FLOAT"):
+            continue
+        values = constant(graph, tensor)
+        if values is None:
+            continue
+        bad = np.isnan(values) if owner.kind not in WEIGHTED else ~np.isfinite(values)
+        count = int(np.count_nonzero(bad))
+        if count:
+            first = values[bad].flat[0]
+            message = f"{count} of {values.size} values of its constant '{tensor.name}' are {first}"
+            yield Breach("nonfinite_constant", owner.index, tensor.index, None, message)

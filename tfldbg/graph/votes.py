@@ -1,0 +1,341 @@
+"""Settle which of several contradicting scales is wrong.
+
+A wrong scale contradicts its neighbours, and the contradiction alone does not tell which side is
+wrong.  Here the neighbours vote: operators that copy codes tie their tensors into a family with
+one scale and zero point, and every bias states, divided by its weights' scale, the input scale
+that it was quantized for.  What most of them say is believed; who says otherwise is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.graph.model import Operator
+from tfldbg.graph.query import SAME_SCALE_KINDS
+from tfldbg.graph.wires import (
+    ACTIVATIONS,
+    WEIGHTED,
+    Breach,
+    Wires,
+    in_words,
+    output_of,
+    parameters_of,
+    role_of,
+)
+
+TOLERANCE = 1e-6
+"""Relative difference of two scales that count as equal.
+
+A bias scale is the product of two scales, rounded to float32; where the converter multiplied its
+own doubles, the stored factors were rounded apart from it: three roundings of at most 2**-24,
+1.8e-7.  Two channels of one bias can thus differ by 3.6e-7 in what they say about the input.  The
+bound is the next power of ten.
+"""
+
+_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+
+_ONE_SCALE = SAME_SCALE_KINDS | {
+    "BROADCAST_TO",
+    "DYNAMIC_UPDATE_SLICE",
+    "FILL",
+    "GATHER_ND",
+    "PACK",
+    "REDUCE_MAX",
+    "REDUCE_MIN",
+    "REVERSE_V2",
+    "SCATTER_ND",
+    "SELECT",
+    "SELECT_V2",
+    "SPLIT_V",
+    "TOPK_V2",
+    "UNPACK",
+}
+"""Operators whose kernels copy or compare codes and never rescale them."""
+
+_Params = dict[int, tuple[float, int]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Bias:
+    """What the bias of one operator says about the operator's input."""
+
+    op: Operator
+    input: int
+    weights: int
+    tensor: int
+    scale: float | None
+    """The input scale that the bias was quantized for; None if its channels do not agree."""
+    wrong: tuple[int, ...]
+    """Channels that say something else."""
+    have: NDArray[np.float64]
+    """Bias scale of each channel."""
+    steps: NDArray[np.float64]
+    """Weight scale of each channel."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Claim:
+    """One scale and zero point that some of a family go by."""
+
+    scale: float
+    zero_point: int | None
+    """None where only biases make the claim."""
+    tensors: tuple[int, ...]
+    biases: tuple[_Bias, ...]
+
+    @property
+    def weight(self) -> int:
+        """One for each bias, and one for all tensors, as the converter sets them together.
+
+        Operators that share a bias or weights, as the heads of a detector do, say one thing once.
+        """
+        apart = min(len({b.tensor for b in self.biases}), len({b.weights for b in self.biases}))
+        return apart + bool(self.tensors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tie:
+    """An operator that copies codes, and the tensors that must therefore agree."""
+
+    op: Operator
+    tensors: tuple[int, ...]
+
+
+def disagreements(wires: Wires, alone: Iterable[Breach]) -> Iterator[Breach]:
+    """Find contradicting scales and settle who is wrong."""
+    believed = _believed(wires, alone)
+    read = (_read_bias(wires, op, believed) for op in wires.subgraph.operators)
+    biases = [b for b in read if b is not None]
+    for bias in biases:
+        yield from _single_channels(bias, believed)
+    ties = _ties(wires)
+    for family in _families(ties, [b.input for b in biases]):
+        said = [b for b in biases if b.input in family and b.scale is not None]
+        members = sorted((t for t in family if t in believed), key=lambda t: _position(wires, t))
+        claims = _claims(members, said, believed)
+        if len(claims) > 1:
+            yield from _Dispute(wires, ties, believed, claims).settle()
+
+
+def _position(wires: Wires, tensor: int) -> int:
+    writer = wires.writers.get(tensor)
+    return writer.index if writer is not None else -1
+
+
+def _believed(wires: Wires, alone: Iterable[Breach]) -> _Params:
+    """Return scale and zero point of every activation, corrected where a rule fixes them.
+
+    What breaks a rule by itself has been reported already; where the rule does not say what is
+    right it is left out, so that the neighbours are not accused of its fault.
+    """
+    believed = {}
+    for tensor in wires.subgraph.tensors:
+        have = parameters_of(tensor) if tensor.type in ACTIVATIONS else None
+        if have is not None:
+            believed[tensor.index] = have
+    for breach in alone:
+        if breach.expected is not None and breach.tensor in believed:
+            believed[breach.tensor] = breach.expected
+        elif breach.rule in ("impossible_scale", "zero_point_range", "no_positive_code"):
+            believed.pop(breach.tensor, None)
+    return believed
+
+
+def _read_bias(wires: Wires, op: Operator, believed: _Params) -> _Bias | None:
+    """Return what an operator's bias says; None without one that can be compared."""
+    if op.kind not in WEIGHTED:
+        return None
+    given, weights, bias = (wires.tensor(op, i) for i in WEIGHTED[op.kind][:3])
+    if given is None or weights is None or bias is None or not given.has_codes:
+        return None
+    if weights.quant is None or bias.quant is None or bias.type not in ("INT32", "INT64"):
+        return None
+    have = np.asarray(bias.quant.scale, np.float64)
+    steps = np.asarray(weights.quant.scale, np.float64)
+    if have.size not in (1, steps.size) and steps.size != 1:
+        return None
+    if not (have.size and steps.size and np.all(have > 0) and np.all(steps > 0)):
+        return None
+    have, steps = np.broadcast_arrays(have, steps)
+    if not np.all(np.isfinite(have * steps)):
+        return None
+    scale, agrees = _quantized_for(have, steps, believed.get(given.index))
+    wrong = tuple(int(c) for c in np.flatnonzero(~agrees))
+    return _Bias(op, given.index, weights.index, bias.index, scale, wrong, have, steps)
+
+
+def _quantized_for(
+    have: NDArray[np.float64], steps: NDArray[np.float64], now: tuple[float, int] | None
+) -> tuple[float | None, NDArray[np.bool_]]:
+    """Return the input scale that bias scales were made with, and the channels that say so.
+
+    If any channel agrees with the input as it is, the input is right: channels that are wrong
+    each in its own way do not meet it by chance.  Else most channels have to agree on another.
+
+    Args:
+        have: (C,) bias scales.
+        steps: (C,) weight scales.
+        now: Scale and zero point of the input, if they can be believed.
+    """
+
+    def agreeing(scale: float) -> NDArray[np.bool_]:
+        product = scale * steps
+        close: NDArray[np.bool_] = np.abs(have - product) <= TOLERANCE * product + _SMALLEST
+        return close
+
+    if now is not None:
+        agrees = agreeing(now[0])
+        if agrees.any():
+            return now[0], agrees
+    middle = float(np.sort(have / steps)[(have.size - 1) // 2])
+    agrees = agreeing(middle)
+    if 2 * int(np.count_nonzero(agrees)) > have.size:
+        return middle, agrees
+    return None, np.zeros(have.shape, np.bool_)
+
+
+def _single_channels(bias: _Bias, believed: _Params) -> Iterator[Breach]:
+    """Report channels that disagree each in its own way: no other operator can cause that."""
+    scale = bias.scale or believed.get(bias.input, (None, 0))[0]
+    if not bias.wrong or scale is None:
+        return
+    wrong = np.asarray(bias.wrong)
+    ratios = np.abs(np.log(bias.have[wrong] / (scale * bias.steps[wrong])))
+    channel = int(wrong[int(np.argmax(ratios))])
+    want = scale * float(bias.steps[channel])
+    message = (
+        f"its bias has scale {bias.have[channel]:.7g} on channel {channel}, but input scale x "
+        f"weight scale is {want:.7g}; {wrong.size} of {bias.have.size} channels differ"
+    )
+    yield Breach("bias_scale", bias.op.index, bias.tensor, channel, message, (want, 0))
+
+
+def _ties(wires: Wires) -> tuple[_Tie, ...]:
+    """Return the operators that copy codes, with the tensors they copy between."""
+    ties = []
+    for op in wires.subgraph.operators:
+        out = output_of(wires, op)
+        # The uint8 kernel of CONCATENATION alone rescales (``ConcatenationWithScaling``).
+        rescales = op.kind == "CONCATENATION" and out is not None and out.type == "UINT8"
+        if op.kind not in _ONE_SCALE or out is None or out.type not in ACTIVATIONS or rescales:
+            continue
+        used = dict.fromkeys(i for i in (*op.inputs, *op.outputs) if i >= 0)
+        tensors = [wires.subgraph.tensors[i] for i in used]
+        same = tuple(t.index for t in tensors if t.type == out.type and t.has_codes)
+        ties.append(_Tie(op, same))
+    return tuple(ties)
+
+
+def _families(ties: Iterable[_Tie], alone: Iterable[int]) -> list[set[int]]:
+    """Return the sets of tensors that must share one scale; ``alone`` are sets of their own."""
+    family = {t: {t} for t in alone}
+    for tie in ties:
+        joined = set(tie.tensors).union(*(family.get(t, ()) for t in tie.tensors))
+        family.update(dict.fromkeys(joined, joined))
+    return list({id(members): members for members in family.values()}.values())
+
+
+def _same(left: float, right: float) -> bool:
+    return abs(left - right) <= TOLERANCE * max(left, right)
+
+
+def _claims(members: list[int], said: list[_Bias], believed: _Params) -> list[_Claim]:
+    """Group a family by what it goes by, tensors in the order in which they are written."""
+    groups: list[tuple[float, int | None, list[int]]] = []
+    for tensor in members:
+        scale, zero = believed[tensor]
+        known = [g for g in groups if _same(g[0], scale) and g[1] == zero]
+        if known:
+            known[0][2].append(tensor)
+        else:
+            groups.append((scale, zero, [tensor]))
+    for bias in said:
+        if bias.scale is not None and not any(_same(g[0], bias.scale) for g in groups):
+            groups.append((bias.scale, None, []))
+    return [
+        _Claim(
+            scale=scale,
+            zero_point=zero,
+            tensors=tuple(tensors),
+            biases=tuple(b for b in said if b.scale is not None and _same(b.scale, scale)),
+        )
+        for scale, zero, tensors in groups
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Dispute:
+    """One family that does not agree."""
+
+    wires: Wires
+    ties: tuple[_Tie, ...]
+    believed: _Params
+    claims: list[_Claim]
+
+    def settle(self) -> Iterator[Breach]:
+        """Believe the claim with most weight, then most tensors, then the one written first."""
+        right = max(self.claims, key=lambda c: (c.weight, len(c.tensors)))
+        for claim in self.claims:
+            if claim is right:
+                continue
+            for tensor in claim.tensors:
+                yield from self._odd_tensor(tensor, claim, right)
+            if not claim.tensors:
+                for bias in claim.biases:
+                    yield self._odd_bias(bias, claim, right)
+
+    def _odd_tensor(self, tensor: int, claim: _Claim, right: _Claim) -> Iterator[Breach]:
+        writer = self.wires.writers.get(tensor)
+        ties = [tie for tie in self.ties if tensor in tie.tensors]
+        carried = writer is not None and any(
+            tie.op is writer and any(i in claim.tensors for i in writer.inputs) for tie in ties
+        )
+        if carried:
+            return  # the operator before it is named
+        users = [tie.op for tie in ties] + [b.op for b in right.biases if b.input == tensor]
+        named = writer or next(iter(users), None)
+        if named is None:
+            return
+        have = self.believed[tensor]
+        want = (right.scale, have[1] if right.zero_point is None else right.zero_point)
+        side = role_of(self.wires, named, self.wires.subgraph.tensors[tensor])
+        message = (
+            f"{side} has {in_words(have)}, but {self._reason(ties, claim, right)} {in_words(want)}"
+        )
+        if (claim.weight, len(claim.tensors)) == (right.weight, len(right.tensors)):
+            other = self.wires.writers.get(right.tensors[0]) if right.tensors else None
+            message += (
+                f"; the output of operator {other.index} may be wrong instead" if other else ""
+            )
+        rule = "same_scale" if right.tensors else "bias_scale"
+        yield Breach(rule, named.index, tensor, None, message, want)
+
+    def _reason(self, ties: list[_Tie], claim: _Claim, right: _Claim) -> str:
+        if right.biases and not _same(claim.scale, right.scale):
+            shown = [str(b.op.index) for b in right.biases[:4]]
+            dots = ", ..." if len(right.biases) > 4 else ""
+            word = "bias of operator" if len(shown) == 1 else "biases of operators"
+            verb = "was" if len(shown) == 1 else "were"
+            return f"the {word} {', '.join(shown)}{dots} {verb} quantized for"
+        near = [tie.op for tie in ties if any(i in right.tensors for i in tie.tensors)]
+        op = next(iter(near), ties[0].op)
+        return f"operator {op.index} {op.kind} copies codes, and what else it touches has"
+
+    def _odd_bias(self, bias: _Bias, claim: _Claim, right: _Claim) -> Breach:
+        want = right.scale * float(bias.steps[0])
+        channels = bias.have.size
+        message = (
+            f"its bias has scale {bias.have[0]:.7g}, but input scale x weight scale is {want:.7g}"
+        )
+        message += f", on all {channels} channels by the same factor" if channels > 1 else ""
+        writer = self.wires.writers.get(bias.input)
+        # Several tensors that agree with each other were not changed by one slip.
+        alone = claim.weight >= right.weight and len(right.tensors) == 1
+        if alone and writer is not None:
+            message += f"; the output scale of operator {writer.index} may be wrong instead"
+        expected = (want, 0) if channels == 1 else None
+        return Breach("bias_scale", bias.op.index, bias.tensor, None, message, expected)

@@ -1,0 +1,247 @@
+"""Associate the operators of two .tflite files.
+
+Names, inputs, constants and shapes each speak for a pair; what speaks loudest is settled first and
+then tells more about the operators behind it.  A file that was converted again, stripped of its
+names or put into another order still pairs up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.errors import MatchError
+from tfldbg.graph.model import Graph, Operator, Subgraph
+from tfldbg.graph.query import folded_constants, non_activations, producers, real_constant
+from tfldbg.match.steps import given
+from tfldbg.rewrite.twin import ALIASES
+from tfldbg.run.samples import InputSpec
+
+_FAMILIES = (
+    frozenset({"RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU"}),
+    frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"}),
+    frozenset({"MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"}),
+    frozenset({"MAXIMUM", "MINIMUM"}),
+    frozenset({"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}),
+    frozenset({"ADD", "SUB"}),
+)
+"""Kinds that a converter or an editor may have taken for one another."""
+
+_KIND, _NAME, _INPUTS, _CONSTANTS, _OPTIONS, _PLACE = 4.0, 8.0, 8.0, 4.0, 1.0, 0.5
+_ENOUGH = 8.0
+"""A pair needs more than its kind: a name, or inputs that are a pair already."""
+
+
+class Index:
+    """What is asked about one side again and again."""
+
+    def __init__(self, graph: Graph, subgraph: Subgraph) -> None:
+        self.graph, self.subgraph = graph, subgraph
+        folded, others = folded_constants(subgraph), non_activations(subgraph)
+        self._producers = producers(subgraph)
+        self.operators = tuple(
+            op
+            for op in subgraph.operators
+            if op.kind not in ALIASES and op.outputs and op.outputs[0] >= 0
+            if op.outputs[0] not in folded and op.outputs[0] not in others
+        )
+
+    def root(self, index: int) -> int:
+        """Return the tensor that holds the same value before it was stored another way."""
+        op = self._producers.get(index)
+        while op is not None and op.kind in ALIASES:
+            index = op.inputs[0]
+            op = self._producers.get(index)
+        return index
+
+    def roots(self, op: Operator) -> tuple[int, ...]:
+        """Return the values that an operator reads."""
+        return tuple(self.root(t.index) for t in given(self.subgraph, op))
+
+    @cached_property
+    def constants(self) -> Mapping[int, tuple[NDArray[np.float32], ...]]:
+        """Map each operator to its constants in real units."""
+        found = {}
+        for op in self.operators:
+            tensors = (self.subgraph.tensors[i] for i in op.inputs if i >= 0)
+            values = (real_constant(self.graph, t) for t in tensors if t.has_data)
+            found[op.index] = tuple(v for v in values if v is not None)
+        return found
+
+    def parts(self, op: Operator) -> frozenset[str]:
+        """Return the names joined in the name of an operator's output."""
+        name = self.subgraph.tensors[op.outputs[0]].name
+        return frozenset(part for part in name.split(";") if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An operator of the traced file and its counterpart."""
+
+    traced: int
+    reference: int
+    rule: str
+    """``name`` where the names agree, else ``structure``."""
+    confidence: float
+
+
+def pair_operators(
+    traced: Index, reference: Index, inputs: Mapping[int, int]
+) -> tuple[tuple[Pair, ...], dict[int, int]]:
+    """Associate the operators of two files.
+
+    Args:
+        traced: The traced file.
+        reference: The other one.
+        inputs: Input tensors of the traced file to those of the reference.
+
+    Returns:
+        The pairs in the traced file's order, and for each value (before QUANTIZE and DEQUANTIZE)
+        of the traced file the one of the reference.
+    """
+    pairer = _Pairer(traced, reference, inputs)
+    pairer.settle_ready()
+    pairer.settle_rest()
+    return tuple(sorted(pairer.pairs.values(), key=lambda p: p.traced)), pairer.values
+
+
+class _Pairer:
+    def __init__(self, ours: Index, theirs: Index, inputs: Mapping[int, int]) -> None:
+        self._ours, self._theirs = ours, theirs
+        self.values: dict[int, int] = dict(inputs)
+        self.pairs: dict[int, Pair] = {}
+        self._open = {op.index: op for op in ours.operators}
+        self._free = {op.index: op for op in theirs.operators}
+        self._closeness: dict[tuple[int, int], float] = {}
+        self._place = {op.index: n for n, op in enumerate(ours.operators)}
+        self._their_place = {op.index: n for n, op in enumerate(theirs.operators)}
+
+    def settle_ready(self) -> None:
+        """Pair operators whose inputs are known, the surest of those that are ready first."""
+        while True:
+            ready = [
+                op
+                for op in self._open.values()
+                if all(root in self.values for root in self._ours.roots(op))
+            ]
+            best = self._best(ready)
+            if best is None:
+                return
+            self._settle(*best)
+
+    def settle_rest(self) -> None:
+        """Pair what is left, as long as anything speaks for it."""
+        while (best := self._best(self._open.values())) is not None:
+            self._settle(*best)
+            self.settle_ready()
+
+    def _best(self, operators: Iterable[Operator]) -> tuple[float, Operator, Operator] | None:
+        best: tuple[float, Operator, Operator] | None = None
+        for ours in operators:
+            for theirs in self._free.values():
+                score = self._score(ours, theirs)
+                if score >= _ENOUGH + _KIND / 2 and (best is None or score > best[0]):
+                    best = (score, ours, theirs)
+        return best
+
+    def _score(self, ours: Operator, theirs: Operator) -> float:
+        """Say how much speaks for a pair; 0 for one that cannot be."""
+        mine = self._ours.subgraph.tensors[ours.outputs[0]]
+        other = self._theirs.subgraph.tensors[theirs.outputs[0]]
+        if not _alike(ours.kind, theirs.kind) or mine.elements != other.elements:
+            return 0.0
+        names, others = self._ours.parts(ours), self._theirs.parts(theirs)
+        common = len(names & others) / max(len(names | others), 1)
+        score = _KIND * (ours.kind == theirs.kind) + _NAME * common
+        score += _INPUTS * self._shared_inputs(ours, theirs)
+        score += _CONSTANTS * self._equal_constants(ours, theirs)
+        score += _OPTIONS * (dict(ours.options) == dict(theirs.options))
+        distance = abs(
+            self._place[ours.index] / len(self._place)
+            - self._their_place[theirs.index] / len(self._their_place)
+        )
+        return score + _PLACE * (1.0 - distance)
+
+    def _shared_inputs(self, ours: Operator, theirs: Operator) -> float:
+        mine = [self.values.get(root) for root in self._ours.roots(ours)]
+        other = self._theirs.roots(theirs)
+        if not mine and not other:
+            return 1.0
+        if mine == list(other):
+            return 1.0
+        common = len({m for m in mine if m is not None} & set(other))
+        return 0.9 * common / max(len(mine), len(other))
+
+    def _equal_constants(self, ours: Operator, theirs: Operator) -> float:
+        key = (ours.index, theirs.index)
+        if key not in self._closeness:
+            self._closeness[key] = self._compare_constants(ours, theirs)
+        return self._closeness[key]
+
+    def _compare_constants(self, ours: Operator, theirs: Operator) -> float:
+        mine, other = self._ours.constants[ours.index], self._theirs.constants[theirs.index]
+        if len(mine) != len(other) or not mine:
+            return 0.0
+        return sum(_close(a, b) for a, b in zip(mine, other, strict=True)) / len(mine)
+
+    def _settle(self, score: float, ours: Operator, theirs: Operator) -> None:
+        del self._open[ours.index], self._free[theirs.index]
+        named = bool(self._ours.parts(ours) & self._theirs.parts(theirs))
+        most = _KIND + _NAME + _INPUTS + _CONSTANTS + _OPTIONS + _PLACE
+        rule = "name" if named else "structure"
+        self.pairs[ours.index] = Pair(ours.index, theirs.index, rule, min(1.0, score / most))
+        for mine, other in zip(ours.outputs, theirs.outputs, strict=False):
+            self.values[mine] = other
+
+
+def _alike(one: str, other: str) -> bool:
+    return one == other or any({one, other} <= family for family in _FAMILIES)
+
+
+def _close(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return how alike two constants are, 0 to 1: the share of their energy that agrees."""
+    if one.size != other.size:
+        return 0.0
+    energy = float(np.square(one).sum() + np.square(other).sum())
+    if not energy:
+        return 1.0
+    return max(0.0, 1.0 - float(np.square(one.ravel() - other.ravel()).sum()) / energy)
+
+
+def pair_file_inputs(
+    ours: Sequence[InputSpec], theirs: Sequence[InputSpec], mapping: Mapping[str, str]
+) -> tuple[int, ...]:
+    """Find the other file's input for each input: by name, then by shape in order.
+
+    Raises:
+        MatchError: The files take different inputs.
+    """
+    free = dict(enumerate(theirs))
+    chosen: dict[int, int] = {}
+    for i, spec in enumerate(ours):
+        wanted = {mapping.get(name, name) for name in spec.names}
+        found = [k for k, other in free.items() if wanted & {*other.names} and _fits(spec, other)]
+        if found:
+            chosen[i] = found[0]
+            del free[found[0]]
+    for i, spec in enumerate(ours):
+        fitting = [k for k, other in free.items() if _fits(spec, other)]
+        if i in chosen:
+            continue
+        if not fitting or len(ours) != len(theirs):
+            offered = "; ".join(other.describe() for other in theirs)
+            raise MatchError(
+                f"no input of the reference fits {spec.describe()}; it takes {offered}",
+                hint="give a .tflite made from the same model",
+            )
+        chosen[i] = fitting[0]
+        del free[fitting[0]]
+    return tuple(chosen[i] for i in range(len(ours)))
+
+
+def _fits(one: InputSpec, other: InputSpec) -> bool:
+    return one.tensor.elements == other.tensor.elements

@@ -1,0 +1,23 @@
+"""Match a file with itself."""
+
+from __future__ import annotations
+
+from tfldbg.graph.model import Subgraph, Tensor
+from tfldbg.graph.query import non_activations
+from tfldbg.match.model import Match, Matching
+
+
+def match_itself(subgraph: Subgraph) -> Matching:
+    """Give every activation itself as its counterpart."""
+    others = non_activations(subgraph)
+    written = [i for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others]
+    matches = {
+        i: counterpart(i, subgraph.tensors[i], "self", 1.0) for i in (*subgraph.inputs, *written)
+    }
+    return Matching(matches, {}, tuple(range(len(subgraph.inputs))))
+
+
+def counterpart(index: int, tensor: Tensor, rule: str, confidence: float) -> Match:
+    """Return the match of tensor ``index`` with a tensor of a .tflite file."""
+    name = tensor.name or f"tensor {tensor.index}"
+    return Match(index, name, name, (name,), (name,), rule, confidence, "none")

@@ -1,0 +1,79 @@
+"""Which operator of the reference file is computed from which values of the traced file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tfldbg.graph.model import Operator, Subgraph, Tensor
+from tfldbg.graph.query import folded_constants, non_activations
+from tfldbg.rewrite.twin import ALIASES, Step, untwinned
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """A plan for the local errors of a whole file."""
+
+    steps: tuple[Step, ...]
+    aliases: Mapping[int, int]
+    """Output of an operator that only changes how a value is stored, to its input."""
+    reasons: Mapping[int, str]
+    """By tensor of the traced file, why it has no local error."""
+    refused: Mapping[int, str]
+    """By operator of the reference file, why it has no float copy."""
+
+
+def aliases(subgraph: Subgraph, known: frozenset[int]) -> dict[int, int]:
+    """Return the outputs that mean what another tensor means, both of them readable."""
+    folded = folded_constants(subgraph)
+    return {
+        op.outputs[0]: op.inputs[0]
+        for op in subgraph.operators
+        if op.kind in ALIASES and op.outputs[0] not in folded
+        if {op.outputs[0], op.inputs[0]} <= known
+    }
+
+
+def given(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
+    """Return what an operator reads while the model runs, shapes included."""
+    folded = folded_constants(subgraph)
+    tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
+    return tuple(
+        t for t in tensors if not t.has_data and not t.is_variable and t.index not in folded
+    )
+
+
+def own_steps(subgraph: Subgraph, readable: frozenset[int], *, stored: bool = False) -> Steps:
+    """Plan the computation of every operator of a file from its own inputs.
+
+    Args:
+        subgraph: The file's subgraph.
+        readable: Tensors whose values are known.
+        stored: Whether the values are computed as they are stored, so that QUANTIZE and DEQUANTIZE
+            are operators like any other.
+    """
+    same = {} if stored else aliases(subgraph, readable)
+    others = non_activations(subgraph)
+    steps: list[Step] = []
+    reasons: dict[int, str] = {}
+    refused: dict[int, str] = {}
+    for op in subgraph.operators:
+        outputs = [i for i in op.outputs if i in readable and i not in others and i not in same]
+        reason = untwinned(subgraph, op)
+        if reason is not None:
+            refused[op.index] = reason
+        reason = reason or _blind(subgraph, op, readable)
+        if reason is not None:
+            reasons.update((i, reason) for i in op.outputs if i not in same)
+        elif outputs:
+            feeds = {t.index: t for t in given(subgraph, op)}
+            steps.append(Step(op, feeds, {i: i for i in outputs}))
+    return Steps(tuple(steps), same, reasons, refused)
+
+
+def _blind(subgraph: Subgraph, op: Operator, readable: frozenset[int]) -> str | None:
+    written = {*subgraph.inputs, *(i for o in subgraph.operators for i in o.outputs)}
+    for tensor in given(subgraph, op):
+        if tensor.index in written and tensor.index not in readable:
+            return f"its input tensor {tensor.index} cannot be read"
+    return None

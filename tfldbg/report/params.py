@@ -1,0 +1,346 @@
+"""What ``tfldbg params`` shows: TFLite's quantization parameters beside the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tfldbg.compare.parameters import Affine, Expected, ParameterTable, TensorRow, WeightRow
+from tfldbg.compare.weights import BiasCheck, WeightCheck
+from tfldbg.diagnose.words import number, op_name, short
+from tfldbg.report.plain import printable
+
+_FORMAT_VERSION = 1
+_STYLES = {"differ": "bold red", "equal": "green", "bypassed": "yellow", "deferred": "yellow"}
+_NOTHING = "-"
+_EXPLAINED = (
+    "ratio and steps: of the weights, below of the bias; "
+    "a bias's scale should be input x weight scale"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the table was made from, as the user named it."""
+
+    model: str
+    reference: str | None = None
+    kind: str = "keras"
+    """Of the reference: ``keras`` or ``tflite``."""
+
+
+def draw_params(
+    table: ParameterTable, sources: Sources, everything: bool, console: Console
+) -> None:
+    """Print the summary, the activations and the weights.
+
+    Args:
+        table: The figures.
+        sources: What they were made from.
+        everything: Show the weights channel by channel.
+        console: Where to.
+    """
+    wrap = not console.is_terminal
+    style = "bold red" if table.differing else "bold green"
+    title, sentence = summary(table)
+    console.print(Text.assemble((title, style), ": ", printable(sentence)), soft_wrap=wrap)
+    console.print()
+    facts = [("model", sources.model)]
+    if sources.reference is not None:
+        facts.append(("reference", f"{sources.reference} ({sources.kind})"))
+    for label, said in facts:
+        line = Text.assemble((f"{label:<10}", "dim"), printable(said))
+        console.print(line, soft_wrap=wrap)
+    console.print(_tensor_table(table, sources))
+    if table.weights:
+        console.print(_channel_table(table) if everything else _weight_table(table))
+    if table.weights and not everything:
+        console.print(Text(_EXPLAINED, style="dim"), soft_wrap=wrap)
+
+
+def summary(table: ParameterTable) -> tuple[str, str]:
+    """Return the verdict in a word and in a sentence."""
+    size = (
+        f"{_count(table.tensors, 'activation')}, {_count(table.weights, 'operator')} with weights"
+    )
+    if not table.referenced and not table.differing:
+        return "PARAMETERS", f"{size}; there is no reference to compare with"
+    counts = {row.status: 0 for row in table.tensors}
+    for row in table.tensors:
+        counts[row.status] += 1
+    said = ", ".join(f"{n} {status}" for status, n in counts.items())
+    if not table.differing:
+        return "EQUAL", f"{size}: no parameters differ without an excuse ({said})"
+    first = table.differing[0]
+    others = len(table.differing) - 1
+    more = f"; {others} more" if others else ""
+    return "DIFFER", f"{_name(first)} {_difference(first)}{more}"
+
+
+def _count(rows: Sequence[object], noun: str) -> str:
+    return f"{len(rows)} {noun}" + ("" if len(rows) == 1 else "s")
+
+
+def _name(row: TensorRow | WeightRow) -> str:
+    if row.op is None:
+        return f"input '{row.name}'"
+    return op_name(row.op, row.kind, row.name)
+
+
+def _difference(row: TensorRow | WeightRow) -> str:
+    if isinstance(row, TensorRow):
+        wanted = row.expected.nudged if row.expected else None
+        own, other = _pairs(row.own, wanted)
+        return f"has scale, zero point {own}, but the reference {other}"
+    check = row.check
+    if check is not None and check.differ:
+        worst = f"by up to {number(check.max_steps)} steps on channel {check.worst_channel}"
+        return f"has weights that are off by more than rounding, {worst}"
+    bias = check.bias if check is not None else None
+    if bias is not None and bias.differ:
+        return (
+            f"has {number(bias.found)} as bias of channel {bias.worst_channel}, "
+            f"the reference {number(bias.expected)}"
+        )
+    return "has a bias whose scale is not input scale times weight scale"
+
+
+def _pairs(own: Affine | None, wanted: Affine | None) -> tuple[str, str]:
+    """Say two scales and zero points, with more digits where three do not tell them apart."""
+    said = _pair(own), _pair(wanted)
+    if said[0] != said[1] or own is None or wanted is None:
+        return said
+    return (
+        f"{own.scale:.8g}, {own.zero_point}",
+        f"{wanted.scale:.8g}, {wanted.zero_point}",
+    )
+
+
+def _pair(parameters: Affine | None) -> str:
+    if parameters is None:
+        return _NOTHING
+    return f"{number(parameters.scale)}, {parameters.zero_point}"
+
+
+def _tensor_table(table: ParameterTable, sources: Sources) -> Table:
+    drawn = _table("tensor", "TFLite\nscale, zero point")
+    if table.referenced:
+        keras = sources.kind == "keras"
+        titles = ("trained\nmin..max", "nudged", "adjusted") if keras else ("reference",)
+        for title in titles:
+            drawn.add_column(title, overflow="fold")
+        drawn.add_column("status", no_wrap=True)
+    for row in table.tensors:
+        drawn.add_row(*_tensor_cells(row, table.referenced, sources.kind))
+    return drawn
+
+
+def _table(*titles: str) -> Table:
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    drawn.add_column("op", justify="right", no_wrap=True)
+    for title in titles:
+        drawn.add_column(title, overflow="fold")
+    return drawn
+
+
+def _tensor_cells(row: TensorRow, referenced: bool, kind: str) -> Iterator[Text]:
+    wanted = row.expected or Expected("unmatched")
+    own, other = _pair(row.own), _pair(wanted.nudged)
+    if row.status == "differ":
+        own, other = _pairs(row.own, wanted.nudged)
+    yield Text("" if row.op is None else str(row.op))
+    yield _lines(short(row.name), f"{row.kind} {row.type}")
+    yield _lines(own, _range(row.own))
+    if not referenced:
+        return
+    if kind == "keras":
+        yield _lines(_ends(wanted.trained))
+    yield _lines(other, _range(wanted.nudged))
+    if kind == "keras":
+        yield _lines(*_adjusted(wanted))
+    yield Text(row.status, style=_STYLES.get(row.status, "dim"))
+
+
+def _lines(first: str, second: str = "") -> Text:
+    cell = Text(printable(first))
+    return cell.append("\n").append(printable(second), "dim") if second else cell
+
+
+def _range(parameters: Affine | None) -> str:
+    return "" if parameters is None else _ends((parameters.minimum, parameters.maximum))
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    return _NOTHING if ends is None else f"{number(ends[0])}..{number(ends[1])}"
+
+
+def _adjusted(wanted: Expected) -> tuple[str, str]:
+    """Say the adjusted parameters only where they are not the nudged ones."""
+    nudged, adjusted = wanted.nudged, wanted.adjusted
+    if nudged is None or adjusted is None:
+        return _NOTHING, ""
+    if (nudged.scale, nudged.zero_point) == (adjusted.scale, adjusted.zero_point):
+        return "as nudged", ""
+    return _pair(adjusted), _range(adjusted)
+
+
+def _weight_table(table: ParameterTable) -> Table:
+    drawn = _table("weights", "TFLite\nscale")
+    if table.referenced:
+        for title in ("reference\nmax / 127, min..max", "ratio\nof scales", "off by\nsteps"):
+            drawn.add_column(title, overflow="fold")
+    else:
+        drawn.add_column("ratio\nof scales", overflow="fold")
+    drawn.add_column("status", no_wrap=True)
+    for row in table.weights:
+        drawn.add_row(*_weight_cells(row, table.referenced))
+    return drawn
+
+
+def _weight_cells(row: WeightRow, referenced: bool) -> Iterator[Text]:
+    """Say ratio and steps of the weights on the first line, of the bias on the second."""
+    check = row.check
+    yield Text(str(row.op))
+    channels = f"{len(row.scale)} channels" if len(row.scale) > 1 else ""
+    yield _lines(short(row.name), f"{row.kind} {row.type}")
+    yield _lines(_span(row.scale), channels)
+    if referenced:
+        yield _lines(_span(row.wanted_scale), _span((*row.minimum, *row.maximum)))
+    yield _lines(_span(row.ratio), _span(row.bias_ratio))
+    if referenced:
+        yield _lines(_steps(check), _steps(check.bias if check else None))
+    yield Text(row.status, style=_STYLES.get(row.status, "dim"))
+
+
+def _steps(check: WeightCheck | BiasCheck | None) -> str:
+    return _NOTHING if check is None else number(check.max_steps)
+
+
+def _span(values: Sequence[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    if not known:
+        return _NOTHING
+    low, high = number(min(known)), number(max(known))
+    return low if low == high else f"{low}..{high}"
+
+
+def _channel_table(table: ParameterTable) -> Table:
+    drawn = _table("weights", "channel", "scale")
+    if table.referenced:
+        for title in ("min..max", "max/127", "ratio"):
+            drawn.add_column(title, overflow="fold")
+    drawn.add_column("bias\nratio", overflow="fold")
+    for row in table.weights:
+        for channel in range(max(len(row.scale), len(row.minimum), 1)):
+            drawn.add_row(*_channel_cells(row, channel, table.referenced))
+    return drawn
+
+
+def _channel_cells(row: WeightRow, channel: int, referenced: bool) -> Iterator[Text]:
+    first = channel == 0
+    yield Text(str(row.op) if first else "")
+    yield _lines(f"{short(row.name)} {row.type}" if first else "")
+    yield Text(str(channel))
+    yield Text(_one(row.scale, channel))
+    if referenced:
+        ends = (row.minimum[channel], row.maximum[channel]) if row.minimum else None
+        yield Text(_ends(ends))
+        yield Text(_one(row.wanted_scale, channel))
+        yield Text(_one(row.ratio, channel))
+    yield Text(_one(row.bias_ratio, channel))
+
+
+def _one(values: Sequence[float | None], channel: int) -> str:
+    """Say a channel's figure, or the one that serves all channels."""
+    if not values:
+        return _NOTHING
+    value = values[channel if len(values) > 1 else 0]
+    return _NOTHING if value is None else number(value)
+
+
+def params_to_dict(table: ParameterTable, sources: Sources) -> dict[str, Any]:
+    """Return the table as the JSON of format ``tfldbg.params``."""
+    reference = None
+    if sources.reference is not None:
+        reference = {"kind": sources.kind, "path": sources.reference}
+    return {
+        "format": "tfldbg.params",
+        "format_version": _FORMAT_VERSION,
+        "model": {"path": sources.model},
+        "reference": reference,
+        "differs": bool(table.differing),
+        "tensors": [_tensor_dict(row) for row in table.tensors],
+        "weights": [_weight_dict(row) for row in table.weights],
+    }
+
+
+def _tensor_dict(row: TensorRow) -> dict[str, Any]:
+    wanted = row.expected
+    return {
+        "op": row.op,
+        "kind": row.kind,
+        "tensor": row.name,
+        "tensor_index": row.tensor,
+        "type": row.type,
+        "status": row.status,
+        "tflite": _affine_dict(row.own),
+        "reference": wanted.source if wanted else None,
+        "trained": _ends_dict(wanted.trained if wanted else None),
+        "nudged": _affine_dict(wanted.nudged if wanted else None),
+        "adjusted": _affine_dict(wanted.adjusted if wanted else None),
+    }
+
+
+def _affine_dict(parameters: Affine | None) -> dict[str, Any] | None:
+    if parameters is None:
+        return None
+    return {
+        "scale": parameters.scale,
+        "zero_point": parameters.zero_point,
+        "min": parameters.minimum,
+        "max": parameters.maximum,
+    }
+
+
+def _ends_dict(ends: tuple[float, float] | None) -> dict[str, float] | None:
+    return None if ends is None else {"min": ends[0], "max": ends[1]}
+
+
+def _weight_dict(row: WeightRow) -> dict[str, Any]:
+    return {
+        "op": row.op,
+        "kind": row.kind,
+        "tensor": row.name,
+        "tensor_index": row.weights,
+        "type": row.type,
+        "status": row.status,
+        "scale": row.scale,
+        "reference_min": row.minimum,
+        "reference_max": row.maximum,
+        "reference_scale": row.wanted_scale,
+        "ratio": row.ratio,
+        "bias_index": row.bias,
+        "bias_type": row.bias_type,
+        "bias_scale": row.bias_scale,
+        "input_scale_times_weight_scale": row.product_scale,
+        "bias_ratio": row.bias_ratio,
+        **_check_dict(row.check),
+    }
+
+
+def _check_dict(check: WeightCheck | None) -> dict[str, Any]:
+    if check is None:
+        return {"weights": None, "bias": None}
+    plain = asdict(check)
+    bias = plain.pop("bias")
+    dropped = {"tensor"}
+    return {
+        "weights": {k: v for k, v in plain.items() if k not in {*dropped, "weights"}},
+        "bias": {k: v for k, v in bias.items() if k not in {*dropped, "bias"}} if bias else None,
+    }

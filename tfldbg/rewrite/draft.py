@@ -1,0 +1,168 @@
+"""A .tflite file under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.errors import RewriteError
+from tfldbg.graph.model import QuantParams
+
+_SCHEMA_VERSION = 3
+_LARGEST = 2**31 - 2**16
+"""A flatbuffer addresses 2 GiB; what is left is room for the tables."""
+
+
+class Draft:
+    """One subgraph, built tensor by tensor and operator by operator."""
+
+    def __init__(self) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self._schema: Any = schema
+        self._model = schema.ModelT()
+        self._model.version = _SCHEMA_VERSION
+        self._model.buffers = [schema.BufferT()]
+        self._model.operatorCodes = []
+        self._graph = schema.SubGraphT()
+        self._graph.tensors, self._graph.operators = [], []
+        self._model.subgraphs = [self._graph]
+        self._codes: dict[tuple[int, bytes | None, int], int] = {}
+        self._bytes = 0
+
+    def tensor(
+        self,
+        type_name: str,
+        shape: Sequence[int] | None,
+        *,
+        quant: QuantParams | None = None,
+        values: NDArray[Any] | None = None,
+        variable: bool = False,
+        sparsity: Any = None,
+        block_scales: int | None = None,
+    ) -> int:
+        """Add a tensor and return its index.
+
+        Args:
+            type_name: TFLite type name, e.g. ``"FLOAT32"``.
+            shape: The shape; None where the runtime has to find it out.
+            quant: Scale and zero point.
+            values: Makes it a constant with these bytes.
+            variable: Whether it keeps its value from one invoke to the next.
+            sparsity: The object form of a sparse constant's layout.
+            block_scales: The tensor of this draft that holds the scales of blockwise quantization.
+        """
+        tensor = self._schema.TensorT()
+        tensor.name = f"t{len(self._graph.tensors)}"
+        tensor.type = getattr(self._schema.TensorType, type_name)
+        tensor.shape = list(shape or ())
+        tensor.hasRank = shape is not None
+        tensor.isVariable = variable
+        tensor.sparsity = sparsity
+        tensor.buffer = 0 if values is None else self._buffer(values)
+        if quant is not None:
+            tensor.quantization = self._schema.QuantizationParametersT()
+            tensor.quantization.scale = np.asarray(quant.scale, np.float32)
+            tensor.quantization.zeroPoint = np.asarray(quant.zero_point, np.int64)
+            tensor.quantization.quantizedDimension = quant.axis
+            if block_scales is not None:
+                self._set_blocks(tensor.quantization, quant, block_scales)
+        self._graph.tensors.append(tensor)
+        return len(self._graph.tensors) - 1
+
+    def _set_blocks(self, quantization: Any, quant: QuantParams, scales: int) -> None:
+        details = self._schema.BlockwiseQuantizationT()
+        details.scales, details.blockSize = scales, quant.block_size
+        details.zeroPoints = -1
+        quantization.scale = quantization.zeroPoint = None
+        quantization.details = details
+        quantization.detailsType = self._schema.QuantizationDetails.BlockwiseQuantization
+
+    def _buffer(self, values: NDArray[Any]) -> int:
+        buffer = self._schema.BufferT()
+        buffer.data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        self._bytes += buffer.data.nbytes
+        self._model.buffers.append(buffer)
+        return len(self._model.buffers) - 1
+
+    def constant(self, values: NDArray[Any]) -> int:
+        """Add a float32 or int32 constant and return its tensor."""
+        return self.tensor(values.dtype.name.upper(), values.shape, values=values)
+
+    def operator(
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        options: tuple[str, Any] | None = None,
+    ) -> None:
+        """Add a builtin operator.
+
+        Args:
+            kind: Builtin operator name.
+            inputs: Tensors.
+            outputs: Tensors.
+            options: Name of the member of the union ``BuiltinOptions`` and its object form.
+        """
+        operator = self._schema.OperatorT()
+        if options is not None:
+            operator.builtinOptionsType = getattr(self._schema.BuiltinOptions, options[0])
+            operator.builtinOptions = options[1]
+        self.copy(operator, getattr(self._schema.BuiltinOperator, kind), None, 1, inputs, outputs)
+
+    def copy(
+        self,
+        operator: Any,
+        builtin: int,
+        custom: bytes | None,
+        version: int,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+    ) -> None:
+        """Add the object form of an operator of another file.
+
+        Args:
+            operator: An ``OperatorT``; it is changed.
+            builtin: Its builtin code.
+            custom: Its custom code, None for builtin operators.
+            version: Its version.
+            inputs: Tensors of this draft.
+            outputs: Tensors of this draft.
+        """
+        operator.opcodeIndex = self._code(builtin, custom, version)
+        operator.inputs = np.asarray(inputs, np.int32)
+        operator.outputs = np.asarray(outputs, np.int32)
+        self._graph.operators.append(operator)
+
+    def _code(self, builtin: int, custom: bytes | None, version: int) -> int:
+        key = (builtin, custom, version)
+        if key not in self._codes:
+            code = self._schema.OperatorCodeT()
+            code.builtinCode = builtin
+            code.deprecatedBuiltinCode = min(builtin, 127)
+            code.customCode = custom
+            code.version = version
+            self._codes[key] = len(self._model.operatorCodes)
+            self._model.operatorCodes.append(code)
+        return self._codes[key]
+
+    def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
+        """Return the bytes of the file.
+
+        Raises:
+            RewriteError: The constants are too large for one flatbuffer.
+        """
+        from ai_edge_litert.tools import flatbuffer_utils
+
+        if self._bytes > _LARGEST:
+            raise RewriteError(
+                f"the float copy of the model holds {self._bytes:,} bytes of constants, more than "
+                f"the {_LARGEST:,} that one file can",
+                hint="trace against the Keras model instead: --keras QAT.h5",
+            )
+        self._graph.inputs = np.asarray(inputs, np.int32)
+        self._graph.outputs = np.asarray(outputs, np.int32)
+        return bytes(flatbuffer_utils.convert_object_to_bytearray(self._model))

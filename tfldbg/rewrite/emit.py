@@ -1,0 +1,166 @@
+"""Copy operators of a .tflite file into a draft, in float or as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import constant, folded_constants, producers, real_constant
+from tfldbg.rewrite.draft import Draft
+
+_CODES = frozenset({"INT2", "INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16", "INT32", "INT64"})
+
+
+def is_real(tensor: Tensor) -> bool:
+    """Whether a tensor's values stand for real numbers that a twin holds as float32."""
+    if tensor.type in ("FLOAT32", "FLOAT16"):
+        return True
+    params = tensor.quant
+    known = params is not None and (params.scale.size > 0 or params.block_size is not None)
+    return tensor.type in _CODES and known
+
+
+def runtime_dequantizes(tensor: Tensor) -> bool:
+    """Whether the DEQUANTIZE kernel takes a tensor; others must be given in real units."""
+    if not tensor.has_codes:
+        return False
+    return tensor.type in ("INT8", "UINT8") or (tensor.type == "INT16" and tensor.zero_point == 0)
+
+
+class Emitter:
+    """Copies operators of one subgraph into a draft.
+
+    Args:
+        graph: The file.
+        subgraph: Its subgraph.
+        real: Whether the copies compute in float: constants dequantized, activations float32.
+    """
+
+    def __init__(self, graph: Graph, subgraph: Subgraph, *, real: bool) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self._schema: Any = schema
+        self._graph, self._subgraph, self._real = graph, subgraph, real
+        self._packed = schema.Model.GetRootAs(graph.data, 0)
+        self._operators = self._packed.Subgraphs(subgraph.index)
+        self._folded = folded_constants(subgraph)
+        self._live = {*subgraph.inputs, *producers(subgraph)}
+        self._constants: dict[int, int] = {}
+        self._given: dict[tuple[int, int], int] = {}
+        self.draft = Draft()
+        self.inputs: dict[tuple[int, int], int] = {}
+        """Tensor of the traced file and of the reference file, to the input of the draft."""
+
+    def given(self, index: int, feed: Tensor | None) -> int:
+        """Return what stands for a tensor that no emitted operator writes.
+
+        Args:
+            index: Tensor of the reference file.
+            feed: The tensor of the traced file whose values replace it; None for its own.
+        """
+        tensor = self._subgraph.tensors[index]
+        if tensor.has_data or index in self._folded:
+            if index not in self._constants:
+                self._constants[index] = self._constant(tensor)
+            return self._constants[index]
+        if tensor.is_variable:
+            return self._activation(tensor, variable=True)
+        if index not in self._live:
+            return self.draft.tensor(tensor.type, tensor.shape, quant=tensor.quant)
+        feed = tensor if feed is None else feed
+        key = (feed.index, index)
+        if key not in self._given:
+            self._given[key] = self._input(tensor, feed)
+        return self._given[key]
+
+    def _input(self, tensor: Tensor, feed: Tensor) -> int:
+        key = (feed.index, tensor.index)
+        if not self._real:
+            self.inputs[key] = self.draft.tensor(feed.type, tensor.shape, quant=feed.quant)
+            return self.inputs[key]
+        if not is_real(feed) or not runtime_dequantizes(feed):
+            kind = "FLOAT32" if is_real(feed) else feed.type
+            self.inputs[key] = self.draft.tensor(kind, tensor.shape)
+            return self.inputs[key]
+        self.inputs[key] = self.draft.tensor(feed.type, tensor.shape, quant=feed.quant)
+        real = self.draft.tensor("FLOAT32", tensor.shape)
+        self.draft.operator("DEQUANTIZE", [self.inputs[key]], [real])
+        return real
+
+    def _constant(self, tensor: Tensor) -> int:
+        if tensor.index in self._folded:
+            return self._unpacked(tensor)
+        real = real_constant(self._graph, tensor) if self._real and is_real(tensor) else None
+        if real is not None:
+            return self.draft.tensor("FLOAT32", tensor.shape, values=real)
+        span = self._graph.buffers[tensor.buffer]
+        raw = np.frombuffer(self._graph.data[span.start : span.start + span.size], np.uint8)
+        sparsity = self._operators.Tensors(tensor.index).Sparsity()
+        if sparsity is not None:
+            sparsity = self._schema.SparsityParametersT.InitFromObj(sparsity)
+            if self._real and tensor.type == "FLOAT16":
+                wide = raw.view(np.float16).astype(np.float32)
+                return self.draft.tensor("FLOAT32", tensor.shape, values=wide, sparsity=sparsity)
+        blocks = tensor.quant.scale_tensor if tensor.quant is not None else None
+        return self.draft.tensor(
+            tensor.type,
+            tensor.shape,
+            quant=tensor.quant,
+            values=raw,
+            sparsity=sparsity,
+            block_scales=None if blocks is None else self.given(blocks, None),
+        )
+
+    def _unpacked(self, tensor: Tensor) -> int:
+        """Return a constant that the file unpacks while running: DEQUANTIZE or DENSIFY of one."""
+        op = next(op for op in self._subgraph.operators if tensor.index in op.outputs)
+        source = self._subgraph.tensors[op.inputs[0]]
+        if op.kind == "DENSIFY" or not self._real:
+            return self.emit(op, lambda index: self.given(index, None))[0]
+        if source.has_data and constant(self._graph, source) is not None:
+            return self._constant(source)
+        return self.given(source.index, None)
+
+    def emit(self, op: Operator, read: Callable[[int], int]) -> list[int]:
+        """Copy one operator; return its outputs.
+
+        Args:
+            op: An operator of the reference file.
+            read: Gives the draft's tensor for a tensor of the reference file.
+        """
+        packed = self._operators.Operators(op.index)
+        code = self._packed.OperatorCodes(packed.OpcodeIndex())
+        copied = self._schema.OperatorT.InitFromObj(packed)
+        copied.intermediates = self._intermediates(packed)
+        copied.largeCustomOptionsOffset = 0
+        written = [self._activation(self._subgraph.tensors[i]) for i in op.outputs]
+        self.draft.copy(
+            copied,
+            max(code.BuiltinCode(), code.DeprecatedBuiltinCode()),
+            code.CustomCode(),
+            code.Version(),
+            [read(i) if i >= 0 else -1 for i in op.inputs],
+            written,
+        )
+        return written
+
+    def _intermediates(self, packed: Any) -> list[int] | None:
+        """Copy the tensors that hold the parameters of integer kernels' internal values."""
+        if self._real or packed.IntermediatesIsNone():
+            return None
+        tensors = (self._subgraph.tensors[i] for i in packed.IntermediatesAsNumpy())
+        return [self.draft.tensor(t.type, t.shape, quant=t.quant) for t in tensors]
+
+    def _activation(self, tensor: Tensor, *, variable: bool = False) -> int:
+        """Add a tensor that an operator writes."""
+        if self._real and is_real(tensor):
+            return self.draft.tensor("FLOAT32", tensor.shape, variable=variable)
+        quant = tensor.quant if is_real(tensor) else None
+        return self.draft.tensor(tensor.type, tensor.shape, quant=quant, variable=variable)
+
+    def finish(self, outputs: Iterable[int]) -> bytes:
+        """Return the file; equal outputs become one."""
+        return self.draft.finish(list(self.inputs.values()), list(dict.fromkeys(outputs)))

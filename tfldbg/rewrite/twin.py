@@ -1,0 +1,206 @@
+"""Float copies of operators: constants dequantized, activations float32.
+
+Every model made here has the arithmetic of the file's operators without its quantization.  Two
+kinds of model come from one emitter:
+
+- the *local* model holds each operator for itself, reading values that are given to it;
+- the *twins* run free from the model's inputs: float, float clamped to each tensor's range, and
+  float rounded to each tensor's codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import quant
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import folded_constants
+from tfldbg.rewrite.draft import Draft
+from tfldbg.rewrite.emit import Emitter, runtime_dequantizes
+
+FLOAT, CLAMP, FAKE_QUANT = "float", "clamp", "fake_quant"
+MODES = (FLOAT, CLAMP, FAKE_QUANT)
+"""Twins from the least to the most quantized."""
+
+ALIASES = frozenset({"QUANTIZE", "DEQUANTIZE"})
+"""Operators that change how a value is stored and not what it means."""
+
+_CONTROL = frozenset({"CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE"})
+_HANDLES = frozenset(
+    {
+        "ASSIGN_VARIABLE",
+        "HASHTABLE",
+        "HASHTABLE_FIND",
+        "HASHTABLE_IMPORT",
+        "HASHTABLE_SIZE",
+        "READ_VARIABLE",
+        "VAR_HANDLE",
+    }
+)
+_RANDOM = frozenset({"MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"})
+_CODE_KINDS = frozenset({"BITCAST", "CAST"})
+_MOST_DIMENSIONS = 5
+"""What MINIMUM and MAXIMUM broadcast."""
+
+
+def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
+    """Say why an operator has no float copy, or None when it has one."""
+    tensors = [subgraph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
+    if op.kind in _CONTROL:
+        return "it runs another subgraph, whose operators are not looked into"
+    if op.kind in _HANDLES:
+        return "it moves values in and out of a resource and computes nothing"
+    if op.kind in _RANDOM:
+        return "it draws random numbers"
+    if op.kind in _CODE_KINDS and any(t.has_codes for t in tensors):
+        return f"{op.kind} takes the codes of a quantized tensor for its values"
+    if any(t.type in ("STRING", "RESOURCE", "VARIANT") for t in tensors):
+        return "it reads or writes a tensor that holds no numbers"
+    return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One operator of the reference file, and what stands for its inputs and outputs."""
+
+    op: Operator
+    feeds: Mapping[int, Tensor]
+    """Activation of the reference file to the tensor of the traced file that replaces it."""
+    results: Mapping[int, int]
+    """Output of the reference file to the tensor of the traced file it is compared with."""
+    constants: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    """Constants of the reference file that are replaced, real units."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalModel:
+    """Every step for itself, side by side in one file."""
+
+    model_bytes: bytes
+    feeds: tuple[int, ...]
+    """Tensors of the traced file, in the order of the inputs; in real units where the input is
+    float, else as they are."""
+    results: tuple[int, ...]
+    """Tensors of the traced file whose float value is computed."""
+    taps: tuple[int, ...]
+    """For each of ``results`` the tensor of this model that holds it, one of its outputs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Twins:
+    """The free-running copies, side by side in one file."""
+
+    model_bytes: bytes
+    feeds: tuple[int, ...]
+    """Tensors whose actual values are given: the model's inputs, and the outputs of operators that
+    have no float copy."""
+    results: tuple[tuple[str, int], ...]
+    """Mode and tensor of each value that is computed."""
+    taps: tuple[int, ...]
+    """For each of ``results`` the tensor of this model that holds it, one of its outputs."""
+
+
+def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
+    """Build the model that computes each operator from given inputs.
+
+    Args:
+        graph: The reference file.
+        subgraph: Its subgraph.
+        steps: Operators that `untwinned` does not refuse, without `ALIASES`.
+
+    Raises:
+        RewriteError: The dequantized constants are too large for one file.
+    """
+    emitter = Emitter(graph, subgraph, real=True)
+    outputs: dict[int, int] = {}
+    for step in steps:
+        written = emitter.emit(step.op, _reader(emitter, step))
+        for index, made in zip(step.op.outputs, written, strict=True):
+            if index in step.results:
+                outputs[step.results[index]] = made
+    return LocalModel(
+        model_bytes=emitter.finish(outputs.values()),
+        feeds=tuple(key for key, _ in emitter.inputs),
+        results=tuple(outputs),
+        taps=tuple(outputs.values()),
+    )
+
+
+def _reader(emitter: Emitter, step: Step) -> Callable[[int], int]:
+    def read(index: int) -> int:
+        if index in step.constants:
+            return emitter.draft.constant(step.constants[index])
+        return emitter.given(index, step.feeds.get(index))
+
+    return read
+
+
+def twins(
+    graph: Graph, subgraph: Subgraph, modes: Sequence[str], refused: Mapping[int, str]
+) -> Twins:
+    """Build the free-running copies.
+
+    Args:
+        graph: The file.
+        subgraph: Its subgraph.
+        modes: Which of `MODES`.
+        refused: By operator why it has no float copy; what it writes is given.
+
+    Raises:
+        RewriteError: The dequantized constants are too large for one file.
+    """
+    emitter = Emitter(graph, subgraph, real=True)
+    folded = folded_constants(subgraph)
+    outputs: dict[tuple[str, int], int] = {}
+    for mode in modes:
+        values: dict[int, int] = {}
+
+        def read(index: int, values: dict[int, int] = values) -> int:
+            return values[index] if index in values else emitter.given(index, None)
+
+        for op in subgraph.operators:
+            if op.index in refused or any(i in folded for i in op.outputs):
+                continue
+            written = [read(op.inputs[0])] if op.kind in ALIASES else emitter.emit(op, read)
+            for index, made in zip(op.outputs, written, strict=True):
+                values[index] = _settle(emitter.draft, mode, subgraph.tensors[index], made)
+                outputs[mode, index] = values[index]
+    return Twins(
+        model_bytes=emitter.finish(outputs.values()),
+        feeds=tuple(key for key, _ in emitter.inputs),
+        results=tuple(outputs),
+        taps=tuple(outputs.values()),
+    )
+
+
+def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
+    """Append what a mode does to a value: nothing, clamping, or rounding to the codes."""
+    if mode == FLOAT or tensor.lsb is None or tensor.zero_point is None:
+        return made
+    if len(tensor.shape) > _MOST_DIMENSIONS or not runtime_dequantizes(tensor):
+        return made
+    settled = draft.tensor("FLOAT32", tensor.shape)
+    between = draft.tensor(
+        *(("FLOAT32", tensor.shape) if mode == CLAMP else (tensor.type, tensor.shape)),
+        quant=None if mode == CLAMP else tensor.quant,
+    )
+    if mode == FAKE_QUANT:
+        draft.operator("QUANTIZE", [made], [between])
+        draft.operator("DEQUANTIZE", [between], [settled])
+        return settled
+    ends = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    low, high = (draft.constant(np.array([end], np.float32)) for end in ends)
+    _bound(draft, "MINIMUM", made, high, between)
+    _bound(draft, "MAXIMUM", between, low, settled)
+    return settled
+
+
+def _bound(draft: Draft, kind: str, value: int, end: int, result: int) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    options = ("MaximumMinimumOptions", schema.MaximumMinimumOptionsT())
+    draft.operator(kind, [value, end], [result], options)

@@ -1,0 +1,16 @@
+"""Compose the stages: read, rewrite, run, match, compare, diagnose, store.  Prints nothing."""
+
+from tfldbg.session.exposing import expose_model, protect
+from tfldbg.session.parameters import compare_parameters
+from tfldbg.session.recording import record
+from tfldbg.session.tracing import Trace, load_trace, trace
+
+__all__ = [
+    "Trace",
+    "compare_parameters",
+    "expose_model",
+    "load_trace",
+    "protect",
+    "record",
+    "trace",
+]

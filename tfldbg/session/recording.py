@@ -1,0 +1,53 @@
+"""Record a run and compare nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Plan, stream
+from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.evidence import Run
+from tfldbg.match.model import Matching
+from tfldbg.progress import Progress, Silent
+from tfldbg.run.job import DataSource, ModelSource, Options, prepare
+from tfldbg.run.litert import Runner
+from tfldbg.session.describe import OBSERVED, describe, observe
+from tfldbg.session.exposing import protect
+from tfldbg.store.writer import RunWriter
+
+
+def record(
+    model: ModelSource,
+    path: Path | str,
+    *,
+    data: DataSource = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Record every tensor of a .tflite file and compare nothing.
+
+    Args:
+        model: Path or bytes of the .tflite file.
+        path: The HDF5 file to write.
+        data: As for `trace`.
+        options: As for `trace`.
+        progress: Is told how far the work is.
+
+    Raises:
+        TfldbgError: Something is wrong with a file, the data or the options.
+    """
+    began = perf_counter()
+    protect(Path(path), "--output", model, data)
+    job = prepare(model, data, options or Options())
+    plan = Plan(job.subgraph, job.exposed.taps, OBSERVED)
+    with (
+        Runner(job.instrumented) as runner,
+        RunWriter(Path(path), job.subgraph) as writer,
+    ):
+        measured = stream(plan, job.samples, runner, None, writer, progress or Silent())
+        run = describe(job, observe(job, measured), {"total_s": perf_counter() - began})
+        alone = Relation(Matching({}, {}, ()), job.skipped)
+        writer.finish(collect(job.loaded, run, alone, measured), measured)
+    return run

@@ -1,0 +1,182 @@
+"""Trace: run a file beside its reference and judge every operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from tfldbg.compare.stream import NOTHING, Plan, stream
+from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.evidence import Evidence
+from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.diagnose.result import Result
+from tfldbg.diagnose.words import op_name
+from tfldbg.errors import MatchError, RunError, UsageError
+from tfldbg.progress import Progress, Silent
+from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
+from tfldbg.run.litert import Runner
+from tfldbg.session.comparisons import Comparison
+from tfldbg.session.describe import OBSERVED, describe, observe
+from tfldbg.session.exposing import protect
+from tfldbg.session.with_file import WithFile
+from tfldbg.session.with_itself import WithItself
+from tfldbg.session.with_keras import WithKeras
+from tfldbg.session.with_runtime import WithRuntime
+from tfldbg.store.reader import read_evidence
+from tfldbg.store.writer import RunWriter
+
+
+class Trace(Result):
+    """A trace that shows itself as a table in a notebook."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from tfldbg.report.notebook import to_html
+
+        return to_html(self)
+
+
+def trace(
+    model: ModelSource,
+    *,
+    keras: Any = None,
+    against: ModelSource | None = None,
+    against_runtime: str | None = None,
+    data: DataSource = None,
+    samples: int | None = None,
+    seed: int = 0,
+    runtime: str = "xnnpack",
+    signature: str | None = None,
+    inputs: Mapping[str, str] | None = None,
+    unsafe: bool = False,
+    dump: Path | str | None = None,
+    thresholds: Thresholds | None = None,
+    progress: Progress | None = None,
+) -> Trace:
+    """Find the first operator of a .tflite file that differs from its reference.
+
+    Without a reference, every operator is checked against its own float arithmetic.
+
+    Args:
+        model: Path or bytes of the .tflite file.
+        keras: Path of the Keras model (.h5, .keras, SavedModel folder), or a live model.
+        against: Path or bytes of a sound .tflite file made from the same model.
+        against_runtime: Other kernels to compare with on the same file.
+        data: Path of the input data, an array for a single input, or arrays by input name; float
+            arrays in real units, integer arrays in the input's own type as codes; first axis
+            samples.  None draws random samples.
+        samples: At most so many samples, 64 by default.
+        seed: Of the random samples.
+        runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels.
+        signature: Which signature, where there are several.
+        inputs: Input name to array name or to the reference's input name.
+        unsafe: Allow Keras files that carry code.
+        dump: Where to record every tensor of both sides (HDF5).
+        thresholds: How much of an operator's own error arithmetic explains.
+        progress: Is told how far the work is.
+
+    Raises:
+        TfldbgError: Something is wrong with a file, the data or the options; the message says what.
+    """
+    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
+    target = _as_path(dump)
+    protect(target, "--dump", model, keras, against, data)
+    comparison = _comparison(keras, against, against_runtime, options)
+    evidence = _trace(model, comparison, data, options, target, progress or Silent())
+    return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
+
+
+def _comparison(
+    keras: Any, against: ModelSource | None, against_runtime: str | None, options: Options
+) -> Comparison:
+    named = {"--keras": keras, "--against": against, "--against-runtime": against_runtime}
+    given = [name for name, value in named.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(
+            f"a trace has one reference, and there are {len(given)}: {', '.join(given)}",
+            hint="keep one of them, and trace again for the other",
+        )
+    if keras is not None:
+        return WithKeras(keras, options)
+    if against is not None:
+        return WithFile(against, options)
+    return WithRuntime(against_runtime) if against_runtime is not None else WithItself()
+
+
+def _trace(
+    model: ModelSource,
+    comparison: Comparison,
+    data: DataSource,
+    options: Options,
+    dump: Path | None,
+    progress: Progress,
+) -> Evidence:
+    began = perf_counter()
+    job = prepare(model, data, options)
+    progress.stage("loading the reference")
+    comparison.load(job)
+    with ExitStack() as stack:
+        runner = _start(stack, job, comparison)
+        progress.stage("matching")
+        relation, reference = comparison.relate(job, runner)
+        if reference is not None:
+            stack.callback(reference.close)
+        writer = stack.enter_context(RunWriter(dump, job.subgraph)) if dump else None
+        plan = Plan(job.subgraph, job.exposed.taps, OBSERVED)
+        prepared = perf_counter()
+        measured = stream(plan, job.samples, runner, reference, writer, progress)
+        streamed = perf_counter()
+        identical = observe(job, measured)
+        timing = {
+            "load_s": prepared - began,
+            "reference_s": measured.reference_s,
+            "stream_s": streamed - prepared,
+            "total_s": perf_counter() - began,
+        }
+        run = comparison.describe(describe(job, identical, timing))
+        evidence = collect(job.loaded, run, relation, measured)
+        if run.reference_kind != "self" and all(op.local is None for op in evidence.ops):
+            raise MatchError(
+                "no operator of the file could be compared with the reference",
+                hint="give the model that the file was made from",
+            )
+        if writer is not None:
+            writer.finish(evidence, measured)
+    return evidence
+
+
+def _start(stack: ExitStack, job: Job, comparison: Comparison) -> Runner:
+    """Start the runtime; if it refuses the file, add what can be told without running it."""
+    try:
+        return stack.enter_context(Runner(job.instrumented))
+    except RunError as error:
+        relation, _ = comparison.relate(job, None)
+        run = comparison.describe(describe(job, True, {}))
+        found = diagnose(collect(job.loaded, run, relation, NOTHING), Thresholds()).divergences
+        if not found:
+            raise
+        name = op_name(found[0].op, found[0].kind, found[0].tensor)
+        raise RunError(
+            f"{error.message}; without running it, {name} is the first that differs from the "
+            f"reference: {found[0].message}",
+            hint=error.hint,
+        ) from error
+
+
+def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:
+    """Read a recorded trace and judge it again, with other thresholds if asked.
+
+    Raises:
+        CaptureError: The file is no recorded run, or of another version.
+    """
+    evidence = read_evidence(Path(path))
+    return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
+
+
+def _as_path(path: Path | str | None) -> Path | None:
+    return Path(path) if path is not None else None

@@ -1,0 +1,87 @@
+"""Compare with another .tflite file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tfldbg.compare.against_file import FileReference, Free, FreeFile, nothing_free, shadow
+from tfldbg.compare.constants import Holder
+from tfldbg.compare.relate_files import relate_files
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Reference
+from tfldbg.diagnose.evidence import Run
+from tfldbg.errors import RunError
+from tfldbg.files import sha256
+from tfldbg.match.files import pair_file_inputs
+from tfldbg.run.job import Job, ModelSource, Options, load, prepare
+from tfldbg.run.litert import Runner
+from tfldbg.session.comparisons import first_sample, readable
+
+
+class WithFile:
+    """A .tflite file that is right.
+
+    Args:
+        source: Path or bytes.
+        options: Of the run.
+    """
+
+    def __init__(self, source: ModelSource, options: Options) -> None:
+        self._source = Path(source) if isinstance(source, str) else source
+        self._options = options
+        self._notes: tuple[str, ...] = ()
+
+    def load(self, job: Job) -> None:
+        """Read the file and give its inputs the same samples."""
+        options = self._options
+        loaded = load(self._source, options.signature)
+        numbers = pair_file_inputs(job.loaded.specs, loaded.specs, options.inputs)
+        real = job.samples.real(0, job.samples.count)
+        data = {
+            loaded.specs[number].label: np.asarray(array)
+            for number, array in zip(numbers, real, strict=True)
+        }
+        samples = replace(options, samples=job.samples.count, inputs={})
+        self._good = prepare(self._source, data or None, samples)
+        self._numbers = numbers
+
+    def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
+        """Associate the operators and build the float copies of the other file's."""
+        good = self._good
+        traced = Holder(job.loaded.graph, job.subgraph)
+        reference = Holder(good.loaded.graph, good.subgraph)
+        related = relate_files(traced, reference, self._numbers, readable(job), readable(good))
+        self._notes = related.notes
+        relation = replace(related.relation, reasons={**job.skipped, **related.relation.reasons})
+        if runner is None:
+            return relation, None
+        name = good.loaded.path
+        first = first_sample(job, runner)
+        built = shadow(name, reference.graph, reference.subgraph, related.steps, first)
+        reasons = dict(relation.reasons)
+        for step in related.steps:
+            if step.op.index in built.refused:
+                reason = built.refused[step.op.index]
+                reasons.update((i, reason) for i in step.results.values())
+        stack = ExitStack()
+        free: Free = nothing_free
+        try:
+            free = FreeFile(good, related.values, stack)
+        except RunError as error:
+            self._notes = (*self._notes, f"no accumulated error: {error.message}")
+        made = FileReference(name, built.model, related.aliases, free, stack)
+        return replace(relation, reasons=reasons), made
+
+    def describe(self, run: Run) -> Run:
+        """Add the path."""
+        return replace(
+            run,
+            reference_kind="tflite",
+            reference_path=self._good.loaded.path,
+            reference_sha256=sha256(self._good.loaded.graph.data),
+            notes=self._notes,
+        )

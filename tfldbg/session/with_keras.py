@@ -1,0 +1,54 @@
+"""Compare with a Keras model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tfldbg.compare.against_keras import KerasReference, relate_keras
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Reference
+from tfldbg.diagnose.evidence import Run
+from tfldbg.files import sha256_of_path
+from tfldbg.match.ports import pair_inputs
+from tfldbg.reference.keras import load_frozen
+from tfldbg.run.job import Job, Options
+from tfldbg.run.litert import Runner
+
+
+class WithKeras:
+    """A Keras model, frozen.
+
+    Args:
+        source: Path, live model, or what `tfldbg.reference.keras.load_frozen` returned.
+        options: Of the run.
+    """
+
+    def __init__(self, source: Any, options: Options) -> None:
+        self._source = Path(source) if isinstance(source, (str, Path)) else source
+        self._options = options
+
+    def load(self, job: Job) -> None:
+        """Load and freeze the model."""
+        options = self._options
+        self._frozen = load_frozen(self._source, unsafe=options.unsafe, signature=options.signature)
+        self._inputs = pair_inputs(job.loaded.specs, self._frozen, options.inputs)
+
+    def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
+        """Match the graphs and cut the Keras model into operators."""
+        relation, segments = relate_keras(job, self._frozen, self._inputs, runner)
+        if runner is None:
+            return relation, None
+        return relation, KerasReference(self._frozen, relation, segments, job.samples)
+
+    def describe(self, run: Run) -> Run:
+        """Add the path and the framework."""
+        path = self._source if isinstance(self._source, Path) else None
+        return replace(
+            run,
+            reference_kind="keras",
+            reference_path=str(path) if path else type(self._source).__name__,
+            reference_sha256=sha256_of_path(path) if path else None,
+            versions={**run.versions, "reference": self._frozen.framework},
+        )

@@ -1,0 +1,70 @@
+"""Compare two kernel sets on the same file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+from tfldbg.compare.against_file import FileReference, FreeFile, shadow
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Reference
+from tfldbg.diagnose.evidence import Run
+from tfldbg.errors import UsageError
+from tfldbg.match.itself import match_itself
+from tfldbg.match.steps import own_steps
+from tfldbg.rewrite.cut import cut_model
+from tfldbg.run.job import Job
+from tfldbg.run.litert import RUNTIMES, Runner
+from tfldbg.session.comparisons import first_sample, readable
+
+
+class WithRuntime:
+    """The same file under other kernels.
+
+    Args:
+        runtime: One of `tfldbg.run.litert.RUNTIMES`.
+    """
+
+    def __init__(self, runtime: str) -> None:
+        self._runtime = runtime
+
+    def load(self, job: Job) -> None:
+        """Check that there is something to compare.
+
+        Raises:
+            UsageError: There is no such runtime, or it is the one that is traced.
+        """
+        if self._runtime not in RUNTIMES or self._runtime == job.options.runtime:
+            others = [name for name in RUNTIMES if name != job.options.runtime]
+            raise UsageError(
+                f"'{self._runtime}' is no other runtime than '{job.options.runtime}'",
+                hint=f"compare it with one of {', '.join(others)}",
+            )
+
+    def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
+        """Let the other kernels compute every operator from the values that these had."""
+        subgraph, graph = job.subgraph, job.loaded.graph
+        plan = own_steps(subgraph, readable(job), stored=True)
+        reasons = {**job.skipped, **plan.reasons}
+        matching = match_itself(subgraph)
+        if runner is None:
+            return Relation(matching, reasons), None
+        name, first = job.loaded.path, first_sample(job, runner)
+        built = shadow(name, graph, subgraph, plan.steps, first, cut_model, self._runtime)
+        for step in plan.steps:
+            if step.op.index in built.refused:
+                reason = built.refused[step.op.index]
+                reasons.update((i, reason) for i in step.results.values())
+        stack = ExitStack()
+        other = replace(job, options=replace(job.options, runtime=self._runtime))
+        free = FreeFile(other, {i: i for i in readable(job)}, stack)
+        made = FileReference(
+            name, built.model, plan.aliases, free, stack, subgraph.tensors, self._runtime
+        )
+        return Relation(matching, reasons), made
+
+    def describe(self, run: Run) -> Run:
+        """Add the other runtime."""
+        return replace(
+            run, reference_kind="runtime", reference_path=f"the same file under {self._runtime}"
+        )
