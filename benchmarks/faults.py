@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,60 +25,14 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-import numpy as np
-
 import tfldbg
 from benchmarks import proposals, tables, zoo
+from benchmarks.effects import SAMPLES, Values, differs, effect, run_exposed
+from benchmarks.records import CLEAN, Record, append, end_last_line, read_records
 from sample_models import plant
-from tfldbg import quant
-from tfldbg.graph.model import Tensor
-from tfldbg.run.job import Job, Options, prepare
-from tfldbg.run.litert import Runner
+from tfldbg.run.job import Job
 
-SAMPLES = 4
 REFERENCES = ("keras", "against", "self")
-CLEAN = "clean"
-"""Kind of the record of a file without a fault."""
-FLOAT32_ROUNDING = 1e-6
-"""Relative to a tensor's largest value: below it two float results count as equal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What came of one planted fault, or of a sound file (kind ``clean``)."""
-
-    entry: str
-    network: str
-    scheme: str
-    half: str
-    reference: str
-    kind: str
-    op: int
-    op_kind: str
-    detail: str
-    outcome: str
-    """exact, among, wrong, missed, error, refused, ineffective; clean or false alarm."""
-    first: int | None = None
-    origins: tuple[int, ...] = ()
-    signal: str | None = None
-    status: str | None = None
-    """What the trace says of the planted operator."""
-    effect: float | None = None
-    """Largest change of the planted operator's output, in its steps; for floats relative."""
-    largest: float | None = None
-    """Largest change of any operator's output, in the larger of both files' steps.
-
-    None where a shape changed.
-    """
-    named: bool | None = None
-    """Of a refused file or a wrong answer: whether the message names the planted operator."""
-    message: str = ""
-    seconds: float = 0.0
-
-    @property
-    def key(self) -> tuple[str, str, str, int, str]:
-        """What a rerun recognizes a fault by."""
-        return (self.reference, self.entry, self.kind, self.op, self.detail)
 
 
 @dataclass(frozen=True)
@@ -94,8 +47,31 @@ class Plan:
     kinds: tuple[str, ...]
 
 
-Values = Mapping[int, np.ndarray]
-"""By tensor (samples, ...) in real units."""
+@dataclass(frozen=True)
+class Bench:
+    """One pair, ready to have faults planted in it."""
+
+    pair: zoo.Pair
+    good: bytes
+    """The sound file."""
+    sound: tuple[Job, Values]
+    """What its operators yield."""
+    reference: dict[str, Any]
+    """The arguments that tell `tfldbg.trace` what to compare with."""
+    runtime: str
+
+    def trace(self, model: bytes) -> tfldbg.Trace | str:
+        """Trace a file; return the message of the error where the trace gives up."""
+        data, runtime = self.pair.data, self.runtime
+        try:
+            return tfldbg.trace(
+                model, data=data, samples=SAMPLES, runtime=runtime, **self.reference
+            )
+        except tfldbg.TfldbgError as error:
+            return error.message
+        except Exception as error:
+            # A crash is a result of the campaign like any other: it must not end it.
+            return f"{type(error).__name__}: {error}"
 
 
 def run_entry(name: str, plan: Plan) -> str:
@@ -104,23 +80,25 @@ def run_entry(name: str, plan: Plan) -> str:
     pair = zoo.build(name, plan.folder)
     done = {record.key for record in read_records(plan.out)}
     good = pair.tflite.read_bytes()
-    blank = Record(
-        name, entry.network, entry.scheme, entry.half, plan.reference, CLEAN, -1, "", "", ""
-    )
-    faults = _chosen(pair, good, plan)
-    missing = [f for f in faults if _of_fault(blank, f, good).key not in done]
+    about = (entry.network, entry.scheme, entry.half, plan.reference)
+    blank = Record(name, *about, CLEAN, -1, "", "", "", runtime=plan.runtime)
+    planted = [(_of_fault(blank, f, good), f) for f in _chosen(pair, good, plan)]
+    missing = [(record, fault) for record, fault in planted if record.key not in done]
     if blank.key in done and not missing:
         return name
-    reference = _load_reference(pair, plan.reference)
+    sound = run_exposed(good, pair.data, plan.runtime)
+    bench = Bench(pair, good, sound, _load_reference(pair, plan.reference), plan.runtime)
     if blank.key not in done:
-        append(plan.out, _clean(blank, good, pair, reference, plan))
-    sound_job, sound = run_exposed(good, pair.data, plan.runtime)
-    for fault in missing:
-        began = perf_counter()
-        record = _of_fault(blank, fault, good)
-        found = _judged(record, fault, good, (sound_job, sound), pair, reference, plan)
-        append(plan.out, _with(found, seconds=round(perf_counter() - began, 2)))
+        append(plan.out, _timed(lambda: _clean(blank, bench)))
+    for record, fault in missing:
+        append(plan.out, _timed(functools.partial(_judged, record, fault, bench)))
     return name
+
+
+def _timed(work: Callable[[], Record]) -> Record:
+    began = perf_counter()
+    found = work()
+    return found.changed(seconds=round(perf_counter() - began, 2))
 
 
 def _chosen(pair: zoo.Pair, good: bytes, plan: Plan) -> list[plant.Fault]:
@@ -133,17 +111,13 @@ def _chosen(pair: zoo.Pair, good: bytes, plan: Plan) -> list[plant.Fault]:
 
 def _of_fault(blank: Record, fault: plant.Fault, good: bytes) -> Record:
     kind = _kinds(good)[fault.op]
-    return _with(blank, kind=fault.name, op=fault.op, op_kind=kind, detail=fault.detail)
+    return blank.changed(kind=fault.name, op=fault.op, op_kind=kind, detail=fault.detail)
 
 
 @functools.lru_cache(maxsize=2)
 def _kinds(good: bytes) -> tuple[str, ...]:
     file = plant.File(good)
     return tuple(file.kind(i) for i in range(file.count))
-
-
-def _with(record: Record, **changes: Any) -> Record:
-    return Record(**{**asdict(record), **changes})
 
 
 def _load_reference(pair: zoo.Pair, kind: str) -> dict[str, Any]:
@@ -155,67 +129,42 @@ def _load_reference(pair: zoo.Pair, kind: str) -> dict[str, Any]:
     return {"against": pair.good} if kind == "against" else {}
 
 
-def _clean(
-    blank: Record, good: bytes, pair: zoo.Pair, reference: dict[str, Any], plan: Plan
-) -> Record:
-    began = perf_counter()
-    result = _trace(good, pair, reference, plan)
+def _clean(blank: Record, bench: Bench) -> Record:
+    result = bench.trace(bench.good)
     if isinstance(result, str):
-        found = _with(blank, outcome="error", message=result)
-    elif result.verdict == "clean":
-        found = _with(blank, outcome="clean")
-    else:
-        found = _with(_described(blank, result), outcome="false alarm")
-    return _with(found, seconds=round(perf_counter() - began, 2))
+        return blank.changed(outcome="error", message=result)
+    outcome = "clean" if result.verdict == "clean" else "false alarm"
+    return _described(blank, result).changed(outcome=outcome)
 
 
-def _trace(
-    model: bytes, pair: zoo.Pair, reference: dict[str, Any], plan: Plan
-) -> tfldbg.Trace | str:
-    """Trace a file; return the message of the error where the trace gives up."""
-    try:
-        return tfldbg.trace(
-            model, data=pair.data, samples=SAMPLES, runtime=plan.runtime, **reference
-        )
-    except tfldbg.TfldbgError as error:
-        return error.message
-    except Exception as error:
-        # A crash is a result of the campaign like any other: it must not end it.
-        return f"{type(error).__name__}: {error}"
-
-
-def _judged(
-    record: Record,
-    fault: plant.Fault,
-    good: bytes,
-    sound: tuple[Job, Values],
-    pair: zoo.Pair,
-    reference: dict[str, Any],
-    plan: Plan,
-) -> Record:
+def _judged(record: Record, fault: plant.Fault, bench: Bench) -> Record:
     """Plant a fault, see whether it changes anything, and trace the broken file."""
-    broken = plant.apply(good, fault)
-    refused = False
+    broken = plant.apply(bench.good, fault)
     try:
-        job, values = run_exposed(broken, pair.data, plan.runtime)
+        ran = run_exposed(broken, bench.pair.data, bench.runtime)
     except tfldbg.RunError:
-        refused = True
-    else:
-        if not differs(sound, (job, values)) and not _breaks_a_rule(record):
-            return _with(record, outcome="ineffective")
-        output = int(plant.File(good).op(fault.op).outputs[0])
-        effects = {tap: effect(sound, (job, values), tap) for tap in sound[1]}
-        known = [e for e in effects.values() if e is not None]
-        largest = max(known) if len(known) == len(effects) else None
-        record = _with(record, effect=effects.get(output), largest=largest)
-    result = _trace(broken, pair, reference, plan)
+        ran = None
+    if ran is not None:
+        if not differs(bench.sound, ran) and not _breaks_a_rule(record):
+            return record.changed(outcome="ineffective")
+        record = _measured(record, bench, ran)
+    result = bench.trace(broken)
     if isinstance(result, str):
-        outcome = "refused" if refused else "error"
-        named = _names(result, fault.op)
-        return _with(record, outcome=outcome, named=named, message=result)
+        outcome, named = "refused" if ran is None else "error", _names(result, fault.op)
+        return record.changed(outcome=outcome, named=named, message=result)
     outcome = _outcome(result, fault.op)
-    named = _names(result.diagnosis.sentence, fault.op) if outcome == "wrong" else None
-    return _with(_described(record, result), outcome=outcome, named=named)
+    mentioned = _names(result.diagnosis.sentence, fault.op) if outcome == "wrong" else None
+    return _described(record, result).changed(outcome=outcome, named=mentioned)
+
+
+def _measured(record: Record, bench: Bench, ran: tuple[Job, Values]) -> Record:
+    """Add how much the planted operator's output, and the most changed output, moved."""
+    sound_job, sound = bench.sound
+    output = sound_job.subgraph.operators[record.op].outputs[0]
+    effects = {tap: effect(bench.sound, ran, tap) for tap in sound}
+    known = [e for e in effects.values() if e is not None]
+    largest = max(known) if len(known) == len(effects) else None
+    return record.changed(effect=effects.get(output), largest=largest)
 
 
 def _names(message: str, op: int) -> bool:
@@ -238,8 +187,7 @@ def _outcome(result: tfldbg.Trace, op: int) -> str:
 def _described(record: Record, result: tfldbg.Trace) -> Record:
     first = result.first_divergence
     statuses = {o["op"]: o["status"] for o in result.to_dict()["ops"]}
-    return _with(
-        record,
+    return record.changed(
         first=first.op if first else None,
         origins=result.origins,
         signal=first.signal if first else None,
@@ -248,95 +196,10 @@ def _described(record: Record, result: tfldbg.Trace) -> Record:
     )
 
 
-def run_exposed(
-    model: bytes, data: Mapping[str, np.ndarray], runtime: str = "xnnpack"
-) -> tuple[Job, Values]:
-    """Run a file with every operator output exposed.
-
-    Returns:
-        What was run, and by tensor its values (samples, ...) in real units.
-
-    Raises:
-        RunError: The runtime refuses the file.
-    """
-    job = prepare(model, dict(data), Options(samples=SAMPLES, runtime=runtime))
-    rows = []
-    with Runner(job.instrumented) as runner:
-        for sample in range(job.samples.count):
-            codes = job.samples.codes(sample)
-            rows.append([np.array(a) for a in runner.run(codes)])
-    tensors = job.subgraph.tensors
-    columns = zip(*rows, strict=True)
-    taps = zip(job.exposed.taps, columns, strict=True)
-    return job, {tap: np.stack([_real(tensors[tap], a) for a in column]) for tap, column in taps}
-
-
-def _real(tensor: Tensor, values: np.ndarray) -> np.ndarray:
-    params = tensor.quant
-    if params is None or values.dtype.kind == "f" or not tensor.has_codes:
-        return np.asarray(values, np.float64)
-    real = quant.dequantize(values, params.scale, params.zero_point, params.axis)
-    return np.asarray(real, np.float64)
-
-
-def differs(sound: tuple[Job, Values], broken: tuple[Job, Values]) -> bool:
-    """Whether any operator output differs in real units, each file read by its own parameters."""
-    for tap, expected in sound[1].items():
-        found = broken[1].get(tap)
-        if found is None or found.shape != expected.shape:
-            return True
-        largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
-        if not np.allclose(
-            found, expected, rtol=0, atol=FLOAT32_ROUNDING * largest, equal_nan=True
-        ):
-            return True
-    return False
-
-
-def effect(sound: tuple[Job, Values], broken: tuple[Job, Values], tensor: int) -> float | None:
-    """Largest change of a tensor in steps: of the larger scale, or of a float's largest value.
-
-    Returns:
-        None where the shape changed or a value is not finite.
-    """
-    expected, found = sound[1][tensor], broken[1].get(tensor)
-    if found is None or expected.shape != found.shape or not np.isfinite(found).all():
-        return None
-    steps = [side[0].subgraph.tensors[tensor].lsb or 0.0 for side in (sound, broken)]
-    step = max(steps) or float(np.abs(expected).max(initial=0.0)) or 1.0
-    return round(float(np.abs(found - expected).max(initial=0.0)) / step, 4)
-
-
-def append(path: Path, record: Record) -> None:
-    """Append one line; a single write, so that several processes may share the file."""
-    line = (json.dumps(asdict(record)) + "\n").encode()
-    with path.open("ab", buffering=0) as file:
-        file.write(line)
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """Read the records of a file; a line that a killed run left half written is skipped."""
-    if not path.exists():
-        return
-    for line in path.read_text().splitlines():
-        try:
-            plain = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        yield Record(**{**plain, "origins": tuple(plain["origins"])})
-
-
-def _end_last_line(path: Path) -> None:
-    """Keep what a killed run left half written from swallowing the next record."""
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        with path.open("ab") as file:
-            file.write(b"\n")
-
-
 def run(names: list[str], plan: Plan, jobs: int) -> Iterator[str]:
     """Run the entries, several at a time if asked; yield each name when it is done."""
     plan.out.parent.mkdir(parents=True, exist_ok=True)
-    _end_last_line(plan.out)
+    end_last_line(plan.out)
     task = functools.partial(run_entry, plan=plan)
     if jobs == 1:
         yield from map(task, names)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.faults import Record
+    from benchmarks.records import Record
 
 EFFECTIVE = ("exact", "among", "wrong", "missed", "error")
 COLUMNS = (
@@ -31,11 +31,16 @@ def render(records: Sequence[Record]) -> str:
 
 
 def _lines(records: Sequence[Record]) -> Iterator[str]:
-    for reference in dict.fromkeys(r.reference for r in records):
-        for half in ("development", "held_out"):
-            chosen = [r for r in records if r.reference == reference and r.half == half]
-            if chosen:
-                yield from _section(f"{reference}, {half.replace('_', ' ')} half", chosen)
+    for title in dict.fromkeys(_title(r) for r in sorted(records, key=_place)):
+        yield from _section(title, [r for r in records if _title(r) == title])
+
+
+def _place(record: Record) -> tuple[str, str, str]:
+    return record.reference, record.runtime, record.half
+
+
+def _title(record: Record) -> str:
+    return f"{record.reference}, {record.runtime}, {record.half.replace('_', ' ')} half"
 
 
 def _section(title: str, records: Sequence[Record]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfldbg
-from benchmarks import faults, proposals, tables, zoo
+from benchmarks import effects, proposals, records, tables, zoo
 from sample_models import plant
 from tfldbg.reference.keras import load_frozen
 
@@ -32,21 +32,21 @@ def planted(
     """A pair, and the faults that change an output of its operators."""
     made = pair(request.param)
     good = made.tflite.read_bytes()
-    sound = faults.run_exposed(good, made.data)
+    sound = effects.run_exposed(good, made.data)
     proposed = proposals.faults_for(plant.File(good), proposals.read_betas(made.keras))
     chosen = proposals.spread([f for f in proposed if f.name in KINDS], 1)
     files = [(fault, plant.apply(good, fault)) for fault in chosen]
     return made, [
         (fault, broken)
         for fault, broken in files
-        if faults.differs(sound, faults.run_exposed(broken, made.data))
+        if effects.differs(sound, effects.run_exposed(broken, made.data))
     ]
 
 
 def _wrong(planted: list[tuple[plant.Fault, bytes]], **options: object) -> list[object]:
     wrong: list[object] = []
     for fault, broken in planted:
-        result = tfldbg.trace(broken, samples=faults.SAMPLES, **options)  # type: ignore[arg-type]
+        result = tfldbg.trace(broken, samples=effects.SAMPLES, **options)  # type: ignore[arg-type]
         if result.origins[:1] != (fault.op,):
             wrong.append((fault.name, fault.op, result.origins))
     return wrong
@@ -107,23 +107,23 @@ def test_a_fault_on_a_shared_constant_touches_one_operator(
 def test_an_ineffective_fault_is_told_apart(pair: Callable[[str], zoo.Pair]) -> None:
     made = pair("conv")
     good = made.tflite.read_bytes()
-    sound = faults.run_exposed(good, made.data)
+    sound = effects.run_exposed(good, made.data)
     # Integer kernels compute with input scale x weight scale and never read the bias's own.
     unread = plant.apply(good, plant.Fault("bias scale", 0, "", plant.scale_bias(1.5)))
-    assert not faults.differs(sound, faults.run_exposed(unread, made.data))
+    assert not effects.differs(sound, effects.run_exposed(unread, made.data))
 
 
 def test_records_survive_a_killed_run(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     shared = ("conv", "conv", "qat", "development", "keras")
-    named = faults.Record(*shared, "bias zeroed", 3, "CONV_2D", "", "exact", 3, (3,), "local")
-    missed = faults.Record(*shared, "dilation", 1, "CONV_2D", "to 2", "missed")
-    faults.append(path, named)
-    faults.append(path, missed)
+    named = records.Record(*shared, "bias zeroed", 3, "CONV_2D", "", "exact", 3, (3,), "local")
+    missed = records.Record(*shared, "dilation", 1, "CONV_2D", "to 2", "missed")
+    records.append(path, named)
+    records.append(path, missed)
     with path.open("a") as file:
         file.write('{"entry": "conv", "netw')
-    assert list(faults.read_records(path)) == [named, missed]
-    table = tables.render(list(faults.read_records(path)))
+    assert list(records.read_records(path)) == [named, missed]
+    table = tables.render(list(records.read_records(path)))
     assert "| conv | 2 | 1 (50.0%) | 0 | 0 | 1 | 0 | 0 | 0 | 0 |" in table
     assert "- conv: dilation at operator 1 CONV_2D (to 2): missed" in table
 

@@ -37,14 +37,14 @@ def relate_keras(
     if runner is not None:
         agreement = Agreement(subgraph, taps, job.samples, frozen, runner, inputs)
     matching = match(subgraph, job.loaded.signature, frozen, inputs, agreement)
-    segments, uncut = cut(subgraph, matching, frozen.graph)
-    checks, segments = check_weights(graph, subgraph, frozen, segments)
+    plan = cut(subgraph, matching, frozen.graph)
+    checks, segments = check_weights(graph, subgraph, frozen, plan.segments)
     check_same_model(subgraph, matching, frozen.graph, checks)
     readable = {*taps, *subgraph.inputs}
-    reasons = {**job.skipped, **{i: u.reason for i, u in uncut.items()}}
-    return Relation(matching, reasons, checks), {
-        k: s for k, s in segments.items() if {k, *s.cuts.values()} <= readable
-    }
+    reasons = {**job.skipped, **{i: u.reason for i, u in plan.uncut.items()}}
+    kept = {k: s for k, s in segments.items() if {k, *s.cuts.values()} <= readable}
+    joint = {i: operators for i, operators in plan.joint.items() if i in kept}
+    return Relation(matching, reasons, checks, joint), kept
 
 
 class KerasReference:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
-from tfldbg.compare.folding import BIASED, bias_index
+from tfldbg.compare.folding import BIASED, bias_index, stored
 from tfldbg.compare.weights import SAME
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import real_constant
@@ -49,7 +49,8 @@ def compare_constants(
     bias: BiasCheck | None = None
     rounded: dict[int, NDArray[np.float32]] = {}
     slot = bias_index(traced.subgraph, op) if op.kind in BIASED else None
-    for one, two in zip(_constants(traced, op), _constants(reference, other), strict=False):
+    pairs = zip(_constants(traced, op), _constants(reference, other), strict=False)
+    for (_, one), (read, two) in pairs:
         mine, theirs = real_constant(traced.graph, one), real_constant(reference.graph, two)
         if mine is None or theirs is None or mine.size != theirs.size:
             continue
@@ -61,13 +62,14 @@ def compare_constants(
         elif worst is None or largest > worst.max_steps:
             worst = _weight_check(op, one, mine, theirs, steps)
         if SAME < largest <= HALF_STEP:
-            rounded[two.index] = mine.reshape(two.shape)
+            rounded[read] = mine.reshape(two.shape)
     return (replace(worst, bias=bias) if worst is not None else None), rounded
 
 
-def _constants(holder: Holder, op: Operator) -> list[Tensor]:
-    tensors = (holder.subgraph.tensors[i] for i in op.inputs if i >= 0)
-    return [t for t in tensors if t.has_data and is_real(t)]
+def _constants(holder: Holder, op: Operator) -> list[tuple[int, Tensor]]:
+    """Return the constants that an operator reads: the tensor it reads, and the one stored."""
+    found = [(i, stored(holder.subgraph, i)) for i in op.inputs]
+    return [(i, t) for i, t in found if t is not None and is_real(t)]
 
 
 def _steps(

@@ -169,7 +169,7 @@ def parameter_table(
     """
     if frozen is None or matching is None:
         return ParameterTable(tensor_rows(subgraph, {}), weight_rows(subgraph, {}, {}), False)
-    segments, _ = cut(subgraph, matching, frozen.graph)
+    segments = cut(subgraph, matching, frozen.graph).segments
     folded = fold(subgraph, frozen, segments)
     found = {out: check_folded(graph, subgraph, wanted) for out, wanted in folded.items()}
     checks = {out: check for out, check in found.items() if check is not None}

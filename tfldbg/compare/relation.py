@@ -18,3 +18,5 @@ class Relation:
     """By tensor, why it has no local error."""
     checks: Mapping[int, WeightCheck] = field(default_factory=dict)
     """By output tensor, the comparison of an operator's weights."""
+    joint: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """By output tensor, the operators that are checked together in its local error."""

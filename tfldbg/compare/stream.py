@@ -105,12 +105,14 @@ class Measured:
     """By tensor how many of TFLite's own values are NaN, where there are any."""
     ranges: Mapping[int, float]
     """By tensor TFLite's largest magnitude, real units."""
+    shapes: Mapping[int, tuple[int, ...]]
+    """By tensor the shape that it had in TFLite."""
     outputs: tuple[tuple[bytes, ...], ...]
     """For the first samples the bytes of the model's own outputs."""
     reference_s: float
 
 
-NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, (), 0.0)
+NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, {}, (), 0.0)
 """What is measured before anything has run."""
 
 
@@ -231,10 +233,12 @@ class _Statistics:
         self._split: dict[int, tuple[Accumulator, Accumulator, Accumulator]] = {}
         self._nan: dict[int, int] = {}
         self._ranges: dict[int, float] = {}
+        self._shapes: dict[int, tuple[int, ...]] = {}
 
     def see(self, batch: Batch) -> None:
         """Note what TFLite's own values are like."""
         for index, values in batch.real.items():
+            self._shapes[index] = values.shape[1:]
             nan = int(np.isnan(values).sum())
             if nan:
                 self._nan[index] = self._nan.get(index, 0) + nan
@@ -242,20 +246,30 @@ class _Statistics:
             self._ranges[index] = max(largest, self._ranges.get(index, 0.0))
 
     def compare(self, batch: Batch, computed: Computed) -> Computed:
-        """Add one batch; return it with ``local`` clamped to what each tensor can represent."""
+        """Add one batch; return it with ``local`` clamped to what each tensor can represent.
+
+        Values of another size than TFLite's are left out: the shapes themselves differ, and that is
+        judged by itself.
+        """
         real = batch.real
-        free = {i: v.reshape(real[i].shape) for i, v in computed.free.items()}
+        free = {
+            i: v.reshape(real[i].shape) for i, v in computed.free.items() if v.size == real[i].size
+        }
         for index, values in free.items():
             accumulated = self._of(self._accumulated, index, values)
             accumulated.update(values, real[index], batch.start)
         clamped = {}
         for index, values in computed.local.items():
             tested = computed.tested.get(index, real[index])
+            if values.size != tested.size:
+                continue
             shaped = values.reshape(tested.shape)
             clamped[index], saturated = _clamped(self._tensors[index], shaped)
             local = self._of(self._local, index, shaped)
             local.update(clamped[index], tested, batch.start, saturated)
         for index, rounded in computed.rounded.items():
+            if index not in free:
+                continue
             self._divide(index, free[index], computed.clamped[index], rounded, real[index])
         return replace(computed, free=free, local=clamped)
 
@@ -292,6 +306,7 @@ class _Statistics:
             split=split,
             nan=self._nan,
             ranges=self._ranges,
+            shapes=self._shapes,
             outputs=outputs,
             reference_s=reference_s,
         )

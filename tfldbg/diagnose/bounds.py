@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.graph.model import Operator, Subgraph, Tensor
-from tfldbg.graph.query import constant, folded_constants, producers, real_constant
+from tfldbg.graph.query import (
+    SAME_SCALE_KINDS,
+    constant,
+    folded_constants,
+    producers,
+    real_constant,
+)
 from tfldbg.run.job import Loaded
 
 _Q8 = 256.0
@@ -98,6 +104,32 @@ def bound(
         return Bound("recurrent", extras)
     rule: Rule = "table" if out.type == "INT16" and op.kind in _TABLES else "lsb"
     return Bound(rule, extras, *_implied(loaded, op))
+
+
+def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own: Bound) -> Bound:
+    """Add the bounds of the operators before one that are only checked together with it.
+
+    Their errors are taken over as they are, in steps of this operator's output: data movement and
+    sums do not enlarge them.
+
+    Args:
+        subgraph: Whose operators they are.
+        op: The last of them.
+        others: The bounds of those before it, by operator.
+        own: Its own bound.
+    """
+    out = subgraph.tensors[op.outputs[0]]
+    added = 0.0
+    recurrent = own.rule == "recurrent"
+    for index, limit in others.items():
+        between = subgraph.tensors[subgraph.operators[index].outputs[0]]
+        if subgraph.operators[index].kind in SAME_SCALE_KINDS or out.lsb is None:
+            continue
+        recurrent = recurrent or limit.rule == "recurrent"
+        if between.lsb is not None:
+            added += (1.0 + max(limit.extra_lsb)) * between.lsb / out.lsb
+    rule: Rule = "recurrent" if recurrent else own.rule
+    return replace(own, rule=rule, extra_lsb=tuple(e + added for e in own.extra_lsb))
 
 
 def _implied(loaded: Loaded, op: Operator) -> tuple[float | None, tuple[float, ...]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Measured
-from tfldbg.diagnose.bounds import Bound, bound
+from tfldbg.diagnose.bounds import Bound, bound, together
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.graph.lint import Breach, lint
 from tfldbg.graph.model import Operator, Subgraph
 from tfldbg.graph.query import activation_inputs, consumers, non_activations
 from tfldbg.match.model import Matching
+from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import Loaded
 
 
@@ -29,9 +30,14 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
     rounded = run.reference_kind == "keras"
     quantized = any(m.expected is not None for m in relation.matching.matches.values())
     gathered = []
+    limits: dict[int, Bound] = {}
     for op in subgraph.operators:
         unknown = rounded and not quantized and not any(i in relation.checks for i in op.outputs)
         limit = bound(loaded, op, run.runtime, measured.ranges, rounded, unknown)
+        limits[op.index] = limit
+        others = relation.joint.get(op.outputs[0], ())[:-1] if op.outputs else ()
+        if others:
+            limit = together(subgraph, op, {i: limits[i] for i in others}, limit)
         broken = tuple(breaches.get(op.index, ()))
         gathered += [
             _op_evidence(subgraph, op, index, limit, broken, relation, measured)
@@ -75,6 +81,7 @@ def _op_evidence(
     local = measured.local.get(index)
     reason = relation.reasons.get(index) or (unmatched.reason if unmatched else None)
     reads = tuple(t.index for t in activation_inputs(subgraph, op))
+    constants = [subgraph.tensors[i] for i in op.inputs if i >= 0]
     return OpEvidence(
         op=op.index,
         kind=op.kind,
@@ -85,17 +92,30 @@ def _op_evidence(
         zero_point=tensor.zero_point,
         activation=index not in non_activations(subgraph),
         reads=reads,
+        weighted=any(is_real(t) and t.has_data for t in constants),
         reference=found.node if found else None,
         match_rule=found.rule if found else None,
         unmatched_reason=unmatched.reason if unmatched else None,
         parameters=found.parameters if found else None,
         expected=found.expected if found else None,
         bound=limit,
+        joint=relation.joint.get(index, ()),
         local=local,
         local_reason=None if local else reason,
         accumulated=measured.accumulated.get(index),
         split=measured.split.get(index),
         nan=measured.nan.get(index, 0) if not any(i in measured.nan for i in reads) else 0,
+        shape=_other_shape(subgraph, index, measured),
         weights=relation.checks.get(index),
         breaches=breaches if index == op.outputs[0] else (),
     )
+
+
+def _other_shape(subgraph: Subgraph, index: int, measured: Measured) -> tuple[int, ...] | None:
+    """Return a tensor's shape where it is not what the file states for the inputs it states."""
+    found = measured.shapes.get(index)
+    inputs = (subgraph.tensors[i] for i in subgraph.inputs)
+    resized = any(measured.shapes.get(t.index, t.shape) != t.shape for t in inputs)
+    tensor = subgraph.tensors[index]
+    open_shape = -1 in tensor.shape_signature or not tensor.shape
+    return None if found == tensor.shape or resized or open_shape else found

@@ -40,6 +40,8 @@ class OpEvidence:
     """Whether the output holds values of the network; shapes are none."""
     reads: tuple[int, ...]
     """Tensor indices of the computed inputs."""
+    weighted: bool
+    """Whether it has quantized or float constants of its own."""
     reference: str | None
     match_rule: str | None
     unmatched_reason: str | None
@@ -48,6 +50,8 @@ class OpEvidence:
     expected: tuple[float, int] | None
     bound: Bound
     """How far arithmetic explains that the operator is off by itself."""
+    joint: tuple[int, ...]
+    """The operators whose errors ``local`` holds together, empty where it is this one alone."""
     local: TensorStats | None
     local_reason: str | None
     """Why there is no local error."""
@@ -56,6 +60,8 @@ class OpEvidence:
     """What the accumulated error is made of, where the reference is the file's float copy."""
     nan: int
     """NaN values that TFLite itself yields while no input of the operator holds one."""
+    shape: tuple[int, ...] | None
+    """The output's shape where it is not the one that the file states."""
     weights: WeightCheck | None
     breaches: tuple[Breach, ...]
     """Rules of the quantization specification that the operator breaks."""
@@ -91,3 +97,9 @@ class Evidence:
     run: Run
     inputs: tuple[InputEvidence, ...]
     ops: tuple[OpEvidence, ...]
+
+    @property
+    def covered(self) -> frozenset[int]:
+        """The operators that are checked, alone or together with the ones behind them."""
+        checked = [o for o in self.ops if o.local is not None]
+        return frozenset(o.op for o in checked).union(*(o.joint for o in checked))

@@ -8,11 +8,18 @@ from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Thresholds
 from tfldbg.diagnose.words import number, op_name
 
-_CODES = {"local": "TFL001", "parameters": "TFL002", "weights": "TFL003", "nonfinite": "TFL004"}
+_CODES = {
+    "local": "TFL001",
+    "parameters": "TFL002",
+    "weights": "TFL003",
+    "nonfinite": "TFL004",
+    "shape": "TFL009",
+}
 _SUGGESTIONS = {
     "local": "compare this operator's bias, activation and padding with the layer in Keras",
     "parameters": "convert the QAT model itself again; do not edit or recalibrate its scales",
     "weights": "check that the .tflite was converted from this Keras file, after its last training",
+    "shape": "compare this operator's padding, strides and axes with the layer in Keras",
     "nonfinite": "look at this operator's constants and at divisions by zero",
 }
 
@@ -25,7 +32,8 @@ def findings(
     found = [_of_divergence(d, by_op[d.op]) for d in divergences]
     if not evidence.run.observer_identical:
         found.append(_observer())
-    blind = [o for o in evidence.ops if o.activation and o.local is None]
+    covered = evidence.covered
+    blind = [o for o in evidence.ops if o.activation and o.op not in covered]
     if blind and evidence.run.reference_kind != "none":
         found.append(_unchecked(blind))
     found += [

@@ -9,14 +9,13 @@ from tfldbg.compare.checks import BiasCheck, WeightCheck
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
+from tfldbg.diagnose.scales import WrongScale, refuted, same, wrong_scales
 from tfldbg.diagnose.words import number, op_name, short
-from tfldbg.graph.lint import Breach
+from tfldbg.graph.query import SAME_SCALE_KINDS
 
 _FLOAT32_LSB = 0.005
 """What the reference's own float32 sums are worth: 255 steps x 1e-5 relative, and some room."""
 
-_SAME_SCALE = 1e-4
-"""Relative difference of two scales that are meant to be the same."""
 _OTHER_KERNELS = frozenset({"capture", "runtime"})
 """References that round like the file itself, so that both sides may be off."""
 _SIGMAS = 6.0
@@ -30,12 +29,11 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     quantization parameters and weights.  Accumulated error only tells which operators inherited.
     """
     found = [d for e in evidence.inputs if (d := _judge_input(e, evidence)) is not None]
-    wrong = _wrong_scales(evidence)
-    judge = Judge(thresholds, wrong, evidence.run.reference_kind)
+    judge = Judge(thresholds, wrong_scales(evidence), evidence.run.reference_kind)
     for op in evidence.ops:
         divergence = judge(op)
         if divergence is not None:
-            found.append(divergence)
+            found.append(_placed(divergence, op, evidence))
     found.sort(key=lambda d: d.op)
     divergences = tuple(found)
     statuses = _statuses(evidence, divergences)
@@ -48,18 +46,21 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     )
 
 
-def _wrong_scales(evidence: Evidence) -> dict[int, float]:
-    """Map each tensor whose scale is known to be wrong to the right one."""
-    wrong: dict[int, float] = {}
-    for op in evidence.ops:
-        stated = [(b.tensor, b.expected) for b in op.breaches if b.expected is not None]
-        if op.parameters == "differ" and op.expected is not None:
-            stated.append((op.tensor, op.expected))
-        wrong.update((tensor, expected[0]) for tensor, expected in stated)
-    for given in evidence.inputs:
-        if given.parameters == "differ" and given.expected is not None:
-            wrong[given.tensor] = given.expected[0]
-    return wrong
+def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Divergence:
+    """Name the one of several operators that are checked together which is most likely to blame.
+
+    The others move data; where several compute, the last with constants of its own does most.
+    """
+    if divergence.signal != "local" or not op.joint:
+        return divergence
+    members = [o for o in evidence.ops if o.op in op.joint]
+    computing = [o for o in members if o.kind not in SAME_SCALE_KINDS | {"QUANTIZE", "DEQUANTIZE"}]
+    blamed = next((o for o in reversed(computing) if o.weighted), (computing or members)[-1])
+    if blamed.op == op.op:
+        return divergence
+    listed = ", ".join(str(i) for i in op.joint)
+    message = f"{divergence.message}, measured behind operators {listed} together"
+    return _divergence(blamed, "local", message)
 
 
 class Judge:
@@ -67,12 +68,12 @@ class Judge:
 
     Args:
         thresholds: How much arithmetic explains.
-        wrong: By tensor the right scale, where a tensor is known to have a wrong one.
+        wrong: The tensors that are known to have a wrong scale.
         reference_kind: As in `Run`.
     """
 
     def __init__(
-        self, thresholds: Thresholds, wrong: Mapping[int, float], reference_kind: str
+        self, thresholds: Thresholds, wrong: Mapping[int, WrongScale], reference_kind: str
     ) -> None:
         self._thresholds = thresholds
         self._wrong = wrong
@@ -84,8 +85,13 @@ class Judge:
             return _divergence(op, "parameters", _parameters_differ(op))
         misled = self._misled(op)
         for breach in op.breaches:
-            if not (misled and breach.rule == "bias_scale") and not _refuted(op, breach):
+            if not (misled and breach.rule == "bias_scale") and not refuted(op, breach.tensor):
                 return _divergence(op, "parameters", breach.message)
+        blamed = self._wrong.get(op.tensor)
+        if blamed is not None and blamed.message is not None:
+            return _divergence(op, "parameters", blamed.message)
+        if op.shape is not None:
+            return _divergence(op, "shape", f"its output has shape {list(op.shape)} when it runs")
         if op.weights is not None and op.weights.differ:
             return _divergence(op, "weights", _weights_differ(op, op.weights))
         if op.weights is not None and op.weights.bias is not None and op.weights.bias.differ:
@@ -109,10 +115,8 @@ class Judge:
     def _misled(self, op: OpEvidence) -> bool:
         """Whether an input has a wrong scale and the bias was quantized for the right one."""
         implied = op.bound.implied_scale
-        right = (self._wrong.get(t) for t in op.reads)
-        return implied is not None and any(
-            scale is not None and abs(implied - scale) <= _SAME_SCALE * scale for scale in right
-        )
+        wrong = (self._wrong.get(t) for t in op.reads)
+        return implied is not None and any(w is not None and same(implied, w.right) for w in wrong)
 
     def _exceeds(self, op: OpEvidence, local: TensorStats, misled: bool) -> bool:
         """Whether an operator's own error is more than arithmetic explains."""
@@ -132,11 +136,6 @@ class Judge:
             limits = [tolerance] * channels
         found = local.channel_max_abs
         return any(largest > limit for largest, limit in zip(found, limits, strict=True))
-
-
-def _refuted(op: OpEvidence, breach: Breach) -> bool:
-    """Whether the reference confirms the output parameters that a rule doubts."""
-    return breach.tensor == op.tensor and op.parameters == "equal"
 
 
 def _each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -198,6 +197,7 @@ def _local_differs(local: TensorStats) -> str:
 def _statuses(evidence: Evidence, divergences: tuple[Divergence, ...]) -> tuple[Status, ...]:
     """Tell origins, what lies downstream of them and shows it, and what could not be checked."""
     origins = {d.op for d in divergences}
+    covered = evidence.covered
     tainted: set[int] = set()
     statuses: list[Status] = []
     for op in evidence.ops:
@@ -206,7 +206,7 @@ def _statuses(evidence: Evidence, divergences: tuple[Divergence, ...]) -> tuple[
             tainted.add(op.tensor)
         if op.op in origins:
             statuses.append("origin")
-        elif op.local is None:
+        elif op.local is None and op.op not in covered:
             statuses.append("unchecked")
         elif downstream and _shows_error(op):
             statuses.append("inherited")
@@ -259,7 +259,7 @@ def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) 
     sentence = f"{name} is the first to differ: {first.message}"
     before = [o for o in evidence.ops if o.op < first.op and o.activation]
     if before:
-        blind = sum(o.local is None for o in before)
+        blind = len({o.op for o in before} - evidence.covered)
         steps = [o.local.max_lsb for o in before if o.local and o.local.max_lsb is not None]
         within = f"are within {number(max(steps))} LSB" if steps else "do not differ"
         sentence += f"; the {len(before)} before it {within}"

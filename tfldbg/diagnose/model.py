@@ -9,7 +9,7 @@ from typing import Literal
 from tfldbg.errors import UsageError
 
 Status = Literal["ok", "origin", "inherited", "unchecked"]
-Signal = Literal["parameters", "weights", "nonfinite", "local"]
+Signal = Literal["parameters", "weights", "shape", "nonfinite", "local"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,10 +79,15 @@ def consumers(subgraph: Subgraph) -> dict[int, tuple[Operator, ...]]:
 
 
 def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
-    """Return the inputs of an operator that carry activations: no constants and no shapes."""
+    """Return the inputs of an operator that carry activations.
+
+    Constants, shapes, and the state that recurrent operators keep for themselves are none.
+    """
     others = non_activations(subgraph)
     tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
-    return tuple(t for t in tensors if not t.has_data and t.index not in others)
+    return tuple(
+        t for t in tensors if not t.has_data and not t.is_variable and t.index not in others
+    )
 
 
 @lru_cache(maxsize=8)

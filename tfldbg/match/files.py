@@ -17,19 +17,10 @@ from numpy.typing import NDArray
 from tfldbg.errors import MatchError
 from tfldbg.graph.model import Graph, Operator, Subgraph
 from tfldbg.graph.query import folded_constants, non_activations, producers, real_constant
+from tfldbg.match.kinds import LOOKALIKES
 from tfldbg.match.steps import given
 from tfldbg.rewrite.twin import ALIASES
 from tfldbg.run.samples import InputSpec
-
-_FAMILIES = (
-    frozenset({"RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU"}),
-    frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"}),
-    frozenset({"MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"}),
-    frozenset({"MAXIMUM", "MINIMUM"}),
-    frozenset({"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}),
-    frozenset({"ADD", "SUB"}),
-)
-"""Kinds that a converter or an editor may have taken for one another."""
 
 _KIND, _NAME, _INPUTS, _CONSTANTS, _OPTIONS, _PLACE = 4.0, 8.0, 8.0, 4.0, 1.0, 0.5
 _ENOUGH = 8.0
@@ -199,7 +190,7 @@ class _Pairer:
 
 
 def _alike(one: str, other: str) -> bool:
-    return one == other or any({one, other} <= family for family in _FAMILIES)
+    return one == other or any({one, other} <= family for family in LOOKALIKES)
 
 
 def _close(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -85,3 +85,13 @@ REQUANTIZING = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 SEVERAL_OUTPUTS = frozenset({"Split", "SplitV", "Unpack", "TopKV2"})
 """Operations with more than one output, in the order of the TFLite operator's outputs."""
+
+LOOKALIKES = (
+    frozenset({"RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU"}),
+    frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"}),
+    frozenset({"MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"}),
+    frozenset({"MAXIMUM", "MINIMUM"}),
+    frozenset({"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}),
+    frozenset({"ADD", "SUB"}),
+)
+"""Kinds that a converter or an editor may have taken for one another."""

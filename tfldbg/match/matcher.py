@@ -15,6 +15,7 @@ from tfldbg.graph.query import (
 )
 from tfldbg.match.kinds import (
     HANDED_ON,
+    LOOKALIKES,
     MAIN_OPS,
     PASSED_THROUGH,
     REFERENCE_OPS,
@@ -57,6 +58,7 @@ def match(
     matcher.match_operators()
     matcher.match_outputs(pair_outputs(subgraph, signature, frozen))
     matcher.carry_back()
+    matcher.match_behind()
     matcher.drop_shared_anchors()
     return Matching(resolve_parameters(subgraph, matcher.matches), matcher.reasons(), inputs)
 
@@ -176,6 +178,41 @@ class _Matcher:
             if given.index not in self.matches and not given.has_data:
                 self._hand_on(self.matches[op.outputs[0]], given)
 
+    def match_behind(self) -> None:
+        """Match what a matched operator reads to what its node reads, where both read one value.
+
+        So the matching goes on behind operators that the reference computes by a loop of its own.
+        """
+        for op in reversed(self._subgraph.operators):
+            known = self.matches.get(op.outputs[0]) if op.outputs else None
+            given = activation_inputs(self._subgraph, op)
+            if known is None or len(given) != 1 or given[0].index in self.matches:
+                continue
+            source = self._read_by(op, node_of(known.raw))
+            if source is None or given[0].index not in self._producers:
+                continue
+            node = self._graph.nodes[source]
+            if node.elements is None or not self._fits(given[0], node.name):
+                continue
+            anchor = node.name
+            while self._graph.nodes[anchor].op in FAKE_QUANT_OPS | IDENTITY_OPS:
+                anchor = self._graph.nodes[anchor].sources[0]
+            settled = self._settler.settle(given[0], None, anchor, "structure", 0.8)
+            self.matches[given[0].index] = settled
+
+    def _read_by(self, op: Operator, name: str) -> str | None:
+        """Return what the main operation of ``op`` reads, walking up from what was folded into it.
+
+        None where it reads several values, or where there is no such operation.
+        """
+        wanted = REFERENCE_OPS.get(op.kind, frozenset())
+        sources = self._graph.computed_sources(name)
+        while len(sources) == 1 and self._graph.nodes[name].op not in wanted:
+            name = sources[0]
+            sources = self._graph.computed_sources(name)
+        reached = len(sources) == 1 and self._graph.nodes[name].op in wanted
+        return sources[0] if reached else None
+
     def _hand_on(self, known: Match, tensor: Tensor) -> None:
         """Give ``tensor`` the match of the tensor that holds the same values."""
         carried = replace(
@@ -207,9 +244,12 @@ class _Matcher:
         Names choose between several; then quantization parameters; then the values.  Names alone
         mislead: the converter merges equal constants and joins the names of all their users.
         """
+        following = self._following(op, given, REFERENCE_OPS.get(op.kind, frozenset()))
+        if not following and op.kind not in HANDED_ON:
+            following = self._following(op, given, _lookalikes(op.kind))
         settled = [
             self._settler.settle(tensor, op, name, "structure", 0.9)
-            for name in self._following(op, given)
+            for name in following
             if self._fits(tensor, name)
         ]
         mentioned = frozenset(self._mentioned[tensor.index])
@@ -234,9 +274,10 @@ class _Matcher:
                 return True
         return False
 
-    def _following(self, op: Operator, given: Sequence[Tensor]) -> list[str]:
-        """Return the nodes of the right operation that read exactly the given values."""
-        wanted = REFERENCE_OPS.get(op.kind, frozenset())
+    def _following(
+        self, op: Operator, given: Sequence[Tensor], wanted: frozenset[str]
+    ) -> list[str]:
+        """Return the nodes of a wanted operation that read exactly the given values."""
         slots = activation_slots(self._subgraph, op)
         chains = [frozenset(self.matches[t.index].chain) for t in given]
         known = frozenset().union(*chains)
@@ -316,3 +357,9 @@ class _Matcher:
         if missing:
             return f"{said}, and its input tensor {', '.join(missing)} is unmatched too"
         return f"{said}, and several nodes or none could follow its inputs"
+
+
+def _lookalikes(kind: str) -> frozenset[str]:
+    """Return the operations of kinds that may have been taken for this one."""
+    kinds = {other for family in LOOKALIKES if kind in family for other in family}
+    return frozenset(op for other in kinds for op in REFERENCE_OPS.get(other, ()))

@@ -92,6 +92,7 @@ class RefGraph:
     def order(self) -> Mapping[str, int]:
         """Map each node name to its place in a topological order."""
         placed: dict[str, int] = {}
+        entered: set[str] = set()
         for root in self.nodes:
             stack = [(root, False)]
             while stack:
@@ -101,6 +102,9 @@ class RefGraph:
                 if ready:
                     placed[name] = len(placed)
                     continue
+                if name in entered:  # a SavedModel may hold a loop; it is cut where it closes
+                    continue
+                entered.add(name)
                 stack.append((name, True))
                 node = self.nodes.get(name)
                 sources = node.sources if node else ()

@@ -305,7 +305,8 @@ def _freeze(
         convert_variables_to_constants_v2,
     )
 
-    frozen = convert_variables_to_constants_v2(concrete)
+    # Loops stay one node each: lowered, they are cycles of a dozen kinds of nodes.
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
     definition = frozen.graph.as_graph_def()
     placeholders = _user_inputs(frozen)
     graph = view(

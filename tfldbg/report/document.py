@@ -150,8 +150,9 @@ def _gap(rows: list[Row]) -> Row:
 
 
 def _unchecked(evidence: Evidence) -> tuple[str, ...]:
+    covered = evidence.covered
     return tuple(
         f"operator {o.op} {o.kind}: {o.local_reason}"
         for o in evidence.ops
-        if o.local is None and o.local_reason is not None and o.activation
+        if o.op not in covered and o.local_reason is not None and o.activation
     )

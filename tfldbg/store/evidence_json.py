@@ -43,6 +43,8 @@ def _op(plain: dict[str, Any]) -> OpEvidence:
         **{
             **plain,
             "reads": tuple(plain["reads"]),
+            "joint": tuple(plain["joint"]),
+            "shape": _tuple(plain["shape"]),
             "bound": Bound(**{k: _tuple(v) for k, v in plain["bound"].items()}),
             "split": Split(**plain["split"]) if plain["split"] else None,
             "breaches": tuple(Breach(**{**b, "expected": _pair(b)}) for b in plain["breaches"]),

@@ -1,0 +1,256 @@
+"""Compare with recorded tensors: the file's own operators on the recorded inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import quant
+from tfldbg.compare.against_file import shadow
+from tfldbg.compare.stream import Batch, Computed, in_real_units
+from tfldbg.graph.model import Operator, Subgraph, Tensor
+from tfldbg.graph.query import non_activations, numpy_type
+from tfldbg.match.settle import same_parameters
+from tfldbg.match.steps import given
+from tfldbg.reference import capture as recordings
+from tfldbg.reference.capture import Capture
+from tfldbg.reference.recorded import Recorded
+from tfldbg.rewrite.cut import cut_model
+from tfldbg.rewrite.twin import LocalModel, Step, untwinned
+from tfldbg.run.derived import DerivedRunner, derived_program
+from tfldbg.run.job import Job
+
+_ON_GRID = 0.01
+"""LSB by which a real value may miss a code that it stands for.
+
+Scale, subtraction and product are rounded to float32 each, 3 x 2**-24 of up to 32768 steps: 0.006.
+"""
+_CHECKED_AT_ONCE = 32
+"""Samples that are looked at together where a whole recording is gone through."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedTensors:
+    """Recorded values as the traced file's tensors."""
+
+    capture: Capture
+    recorded: Mapping[int, Recorded]
+    """By tensor of the traced file its recorded counterpart."""
+    subgraph: Subgraph
+
+    def real(self, index: int, start: int, stop: int) -> NDArray[np.float32]:
+        """Return samples ``start`` to ``stop`` of a tensor in real units: (n, ...) float32.
+
+        Integers without a scale are codes of the traced file's tensor.
+        """
+        recorded, tensor = self.recorded[index], self.subgraph.tensors[index]
+        stored = self.capture.stored(recorded, start, stop)
+        if recorded.scale is None and not recorded.is_float:
+            return in_real_units(tensor, stored)
+        return recordings.in_real_units(recorded, stored)
+
+    def codes(self, index: int, start: int, stop: int) -> NDArray[Any]:
+        """Return the same in the traced file's own type: codes where its tensor is quantized.
+
+        Values that are no numbers become zero.
+        """
+        recorded, tensor = self.recorded[index], self.subgraph.tensors[index]
+        dtype = numpy_type(tensor) or np.dtype(np.int8)
+        if self.keeps_codes(index):
+            return self.capture.stored(recorded, start, stop).astype(dtype)
+        real = self.real(index, start, stop)
+        if dtype.kind != "f":
+            real = np.nan_to_num(real)
+        if tensor.lsb is None or tensor.zero_point is None:
+            return real.astype(dtype)
+        return quant.quantize(real, tensor.lsb, tensor.zero_point, tensor.type)
+
+    def keeps_codes(self, index: int) -> bool:
+        """Whether the stored values are what the traced file's tensor holds."""
+        recorded, tensor = self.recorded[index], self.subgraph.tensors[index]
+        if recorded.type != tensor.type:
+            return False
+        if recorded.scale is None or recorded.zero_point is None or tensor.lsb is None:
+            return True
+        return same_parameters(tensor, (recorded.scale, recorded.zero_point))
+
+    def misfit(self, index: int, count: int) -> str | None:
+        """Say why an operator cannot read the recorded values of a tensor, None where it can.
+
+        It can if each of them is a value that the traced file's tensor can hold.
+
+        Args:
+            index: The tensor.
+            count: How many samples to look at.
+        """
+        tensor = self.subgraph.tensors[index]
+        step = tensor.lsb or 1.0
+        if self.keeps_codes(index) or tensor.type.startswith("FLOAT"):
+            return None
+        for start in range(0, count, _CHECKED_AT_ONCE):
+            stop = min(start + _CHECKED_AT_ONCE, count)
+            real = self.real(index, start, stop)
+            if not np.isfinite(real).all():
+                return f"the recording has NaN or infinite values in its input '{tensor.name}'"
+            held = in_real_units(tensor, self.codes(index, start, stop))
+            if np.abs(held - real).max(initial=0.0) > _ON_GRID * step:
+                return (
+                    f"the recorded values of its input '{tensor.name}' lie between the file's own "
+                    "codes: another scale, or float arithmetic"
+                )
+        return None
+
+    def batch(self, indices: frozenset[int], start: int, stop: int) -> Batch:
+        """Return samples ``start`` to ``stop`` of some tensors."""
+        return Batch(
+            start,
+            stop,
+            {i: self.codes(i, start, stop) for i in indices},
+            {i: self.real(i, start, stop) for i in indices},
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """The traced file's operators for themselves."""
+
+    model: LocalModel | None
+    feeds: frozenset[int]
+    """Tensors whose recorded values they take."""
+    reasons: Mapping[int, str]
+    """By tensor, why its operator cannot be run on the recorded inputs."""
+
+
+def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: Batch) -> Cut:
+    """Cut the traced file into the operators that can be run on recorded inputs.
+
+    Args:
+        job: The traced file.
+        values: The recording.
+        unmatched: By tensor, why it has no recorded counterpart.
+        first: The first sample as the traced file computes it, for shapes that were not recorded.
+    """
+    subgraph, graph = job.subgraph, job.loaded.graph
+    plan = _Plan(subgraph, values, unmatched, job.samples.count, frozenset(first.codes))
+    steps: list[Step] = []
+    reasons: dict[int, str] = {}
+    for op in subgraph.operators:
+        outputs = [i for i in op.outputs if i in values.recorded]
+        reason = plan.reason(op) if outputs else None
+        if reason is not None:
+            reasons.update((i, reason) for i in outputs)
+        elif outputs:
+            feeds = {t.index: t for t in given(subgraph, op)}
+            steps.append(Step(op, feeds, {i: i for i in outputs}))
+    name, runtime = job.loaded.path, job.options.runtime
+    wanted = frozenset(i for step in steps for i in step.feeds)
+    built = shadow(name, graph, subgraph, steps, _given(values, wanted, first), cut_model, runtime)
+    for step in steps:
+        if step.op.index in built.refused:
+            reasons.update((i, built.refused[step.op.index]) for i in step.results)
+    return Cut(built.model, wanted, reasons)
+
+
+class _Plan:
+    """Says which operators can be run on the recording."""
+
+    def __init__(
+        self,
+        subgraph: Subgraph,
+        values: RecordedTensors,
+        unmatched: Mapping[int, str],
+        count: int,
+        readable: frozenset[int],
+    ) -> None:
+        self._subgraph, self._values, self._unmatched = subgraph, values, unmatched
+        self._count, self._readable = count, readable
+        self._others = non_activations(subgraph)
+        self._misfits: dict[int, str | None] = {}
+
+    def reason(self, op: Operator) -> str | None:
+        """Say why an operator cannot be run on the recorded inputs, None where it can."""
+        reason = untwinned(self._subgraph, op)
+        if reason is not None:
+            return reason
+        return next((r for t in given(self._subgraph, op) if (r := self._input(t))), None)
+
+    def _input(self, tensor: Tensor) -> str | None:
+        index = tensor.index
+        if index not in self._values.recorded:
+            if index in self._others and index in self._readable:
+                return None  # a shape, which is the same on both sides
+            why = self._unmatched.get(index, "it is not in the recording")
+            return f"its input '{tensor.name}' was not recorded: {why}"
+        if index not in self._misfits:
+            self._misfits[index] = self._values.misfit(index, self._count)
+        return self._misfits[index]
+
+
+def _given(values: RecordedTensors, wanted: frozenset[int], batch: Batch) -> Batch:
+    """Return what the operators read: recorded, or from this run where it holds shapes."""
+    recorded = values.batch(wanted & values.recorded.keys(), batch.start, batch.stop)
+    rest = wanted - values.recorded.keys()
+    return Batch(
+        batch.start,
+        batch.stop,
+        {**recorded.codes, **{i: batch.codes[i] for i in rest}},
+        {**recorded.real, **{i: batch.real[i] for i in rest}},
+    )
+
+
+class CaptureReference:
+    """The recording: its values, and the traced file's operators on them.
+
+    Args:
+        job: The traced file.
+        values: The recording.
+        operators: The traced file's operators for themselves.
+        stack: What to close in the end.
+
+    Raises:
+        RunError: The runtime refuses the operators.
+    """
+
+    batch: int | None = None
+
+    def __init__(self, job: Job, values: RecordedTensors, operators: Cut, stack: ExitStack) -> None:
+        self._values, self._operators, self._stack = values, operators, stack
+        self._tensors = job.subgraph.tensors
+        self._runner: DerivedRunner | None = None
+        model = operators.model
+        if model is not None:
+            name = f"the single operators of '{job.loaded.path}'"
+            program = derived_program(name, model.model_bytes, model.taps, job.options.runtime)
+            self._runner = DerivedRunner(program, model.feeds)
+            stack.callback(self._runner.close)
+
+    def compute(self, batch: Batch) -> Computed:
+        """Return the recorded values of one batch, and what the file makes of them.
+
+        Raises:
+            RunError: The runtime dies.
+            CaptureError: The recording is damaged.
+        """
+        values, model = self._values, self._operators.model
+        free = {
+            i: values.real(i, batch.start, batch.stop) for i in values.recorded if i in batch.real
+        }
+        if self._runner is None or model is None:
+            return Computed(free, {})
+        given_values = _given(values, self._operators.feeds, batch)
+        made = self._runner.run(given_values.codes, given_values.real, batch.stop - batch.start)
+        tested = {
+            i: in_real_units(self._tensors[i], codes)
+            for i, codes in zip(model.results, made, strict=True)
+            if i in free
+        }
+        return Computed(free, {i: free[i] for i in tested}, tested)
+
+    def close(self) -> None:
+        """End the child process and close the recording."""
+        self._stack.close()

@@ -1,0 +1,87 @@
+"""Which tensors have a wrong scale, and which operator wrote them.
+
+A wrong scale shows at the operators that read the tensor: their biases were quantized for the right
+one.  What they state, divided by the scale of their weights, is the scale that they expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.words import number
+from tfldbg.graph.query import SAME_SCALE_KINDS
+
+SAME_SCALE = 1e-5
+"""Relative difference of scales that count as equal: float32 products and quotients of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrongScale:
+    """A tensor whose scale is not what it should be."""
+
+    right: float
+    message: str | None = None
+    """Set where nothing but the biases behind the tensor tells."""
+
+
+def wrong_scales(evidence: Evidence) -> dict[int, WrongScale]:
+    """Map each tensor whose scale is known to be wrong to the right one."""
+    wrong: dict[int, WrongScale] = {}
+    for op in evidence.ops:
+        for breach in op.breaches:
+            if breach.expected is not None and not refuted(op, breach.tensor):
+                wrong[breach.tensor] = WrongScale(breach.expected[0])
+        if op.parameters == "differ" and op.expected is not None:
+            wrong[op.tensor] = WrongScale(op.expected[0])
+    for given in evidence.inputs:
+        if given.parameters == "differ" and given.expected is not None:
+            wrong[given.tensor] = WrongScale(given.expected[0])
+    writers = {op.tensor: op for op in evidence.ops}
+    for op in evidence.ops:
+        for tensor in op.reads[:1]:
+            found = _by_bias(op, tensor, writers)
+            if found is not None and found[0] not in wrong:
+                wrong[found[0]] = found[1]
+                wrong.setdefault(tensor, found[1])
+    return wrong
+
+
+def refuted(op: OpEvidence, tensor: int) -> bool:
+    """Whether the reference confirms the output parameters that a rule doubts."""
+    return tensor == op.tensor and op.parameters == "equal"
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two scales are meant to be the same."""
+    return abs(one - other) <= SAME_SCALE * abs(other)
+
+
+def _by_bias(
+    op: OpEvidence, tensor: int, writers: Mapping[int, OpEvidence]
+) -> tuple[int, WrongScale] | None:
+    """Return the tensor to blame if a bias that is the reference's was quantized for another scale.
+
+    The scale of a bias that is wrong itself would make the bias differ from the reference's.
+    """
+    implied, check = op.bound.implied_scale, op.weights
+    writer = writers.get(tensor)
+    if writer is None or writer.scale is None or implied is None or same(writer.scale, implied):
+        return None
+    if check is None or check.differ or check.bias is None or check.bias.differ:
+        return None
+    if not check.bias.max_real and not check.bias.expected:
+        return None
+    while writer.kind in SAME_SCALE_KINDS and writer.reads:
+        before = writers.get(writer.reads[0])
+        if before is None or before.scale is None or before.scale != writer.scale:
+            break
+        writer = before
+    if writer.parameters == "equal" or writer.scale is None:
+        return None
+    message = (
+        f"its output has scale {number(writer.scale)}, but the bias of operator {op.op}, which is "
+        f"the reference's, was quantized for scale {number(implied)}"
+    )
+    return writer.tensor, WrongScale(implied, message)

@@ -1,0 +1,121 @@
+"""Recorded tensors as a reference: what another device, runtime, delegate or day computed.
+
+Two forms are read.  HDF5 in the layout of ``docs/recording.md``, of which a group a tensor with a
+dataset ``values`` is enough; and ``.npz`` with one array a tensor, keyed by the tensor's name.  In
+both, the first axis counts samples.
+
+Files come from elsewhere: nothing in them is executed (no pickles), nothing outside them is read
+(no links to other files), and values are read by ranges of samples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import quant
+from tfldbg.errors import CaptureError
+from tfldbg.reference.capture_hdf5 import open_hdf5
+from tfldbg.reference.capture_npz import open_npz
+from tfldbg.reference.recorded import Contents, Recorded
+
+__all__ = ["Capture", "Recorded", "in_real_units", "is_recording", "open_capture"]
+
+SUFFIXES = frozenset({".h5", ".hdf5", ".npz"})
+
+
+class Capture:
+    """An open recording.  Use as a context manager, or call `close`.
+
+    Args:
+        path: The file.
+        contents: What it holds.
+    """
+
+    def __init__(self, path: str, contents: Contents) -> None:
+        self.path, self.tensors, self.samples = path, contents.tensors, contents.samples
+        self._run, self._values = contents.run, contents.values
+        self._range = (0, 0)
+        self._held: dict[int, NDArray[Any]] = {}
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def said(self, key: str) -> str:
+        """Return one text that the recording says about its run, empty where there is none."""
+        found = self._run.get(key)
+        return found if isinstance(found, str) else ""
+
+    def stored(self, tensor: Recorded, start: int, stop: int) -> NDArray[Any]:
+        """Return samples ``start`` to ``stop`` of one tensor as they are stored: (n, ...).
+
+        The last range is kept, since going back in a compressed archive means unpacking it again.
+
+        Raises:
+            CaptureError: The file is damaged.
+        """
+        if (start, stop) != self._range:
+            self._range, self._held = (start, stop), {}
+        if tensor.number not in self._held:
+            self._held[tensor.number] = self._read(tensor, start, stop)
+        return self._held[tensor.number]
+
+    def _read(self, tensor: Recorded, start: int, stop: int) -> NDArray[Any]:
+        values = self._values.read(tensor.number, start, stop)
+        if values.shape != (stop - start, *tensor.shape):
+            raise CaptureError(
+                f"'{self.path}' is damaged: samples {start} to {stop} of '{tensor.label}' have "
+                f"shape {values.shape}, expected {(stop - start, *tensor.shape)}",
+                hint="record it again",
+            )
+        return values
+
+    def real(self, tensor: Recorded, start: int, stop: int) -> NDArray[np.float32]:
+        """Return samples ``start`` to ``stop`` of one tensor in real units: (n, ...) float32.
+
+        Integers without a scale stay as they are.
+        """
+        return in_real_units(tensor, self.stored(tensor, start, stop))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._values.close()
+
+
+def in_real_units(tensor: Recorded, values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return stored values (n, ...) in real units, float32."""
+    if tensor.scale is None or tensor.zero_point is None or tensor.is_float:
+        return values.astype(np.float32)
+    return quant.dequantize(values, tensor.scale, tensor.zero_point)
+
+
+def is_recording(source: object) -> bool:
+    """Whether a reference is given as a path that names a recording and no model."""
+    return isinstance(source, (str, Path)) and Path(source).suffix.lower() in SUFFIXES
+
+
+def open_capture(path: Path) -> Capture:
+    """Open a recording.
+
+    Args:
+        path: An HDF5 file or an ``.npz``.
+
+    Raises:
+        CaptureError: The file is missing, damaged or no recording.
+    """
+    if not path.is_file():
+        raise CaptureError(f"the recording '{path}' does not exist", hint="check the path")
+    opened = open_npz(path) if path.suffix.lower() == ".npz" else open_hdf5(path)
+    return Capture(str(path), opened)

@@ -1,0 +1,149 @@
+"""Read a recording from an ``.npz`` archive: one array a tensor, keyed by the tensor's name."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.errors import CaptureError
+from tfldbg.reference.recorded import Contents, Recorded, count_samples, stored_type
+
+_NPZ_HINT = "save it with numpy.savez(path, **{tensor_name: array}), first axis samples"
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def open_npz(path: Path) -> Contents:
+    """Open an archive.
+
+    Raises:
+        CaptureError: It is damaged, or holds something else than arrays of numbers.
+    """
+    with _readable_npz(path):
+        archive = zipfile.ZipFile(path)
+    try:
+        with _readable_npz(path):
+            return _Npz(path, archive).contents()
+    except CaptureError:
+        archive.close()
+        raise
+
+
+@contextmanager
+def _readable_npz(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise CaptureError(
+            f"cannot read the recording '{path}': {error}", hint=_NPZ_HINT
+        ) from error
+
+
+@dataclass(slots=True)
+class _Member:
+    """One array of the archive."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    begins: int
+    """Where its values begin, bytes."""
+
+
+class _Npz:
+    """One array a tensor, in C order, read forward."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self._path, self._archive = path, archive
+        self._members: list[_Member] = []
+        self._open: dict[int, Any] = {}
+
+    def read(self, number: int, start: int, stop: int) -> NDArray[Any]:
+        member = self._members[number]
+        row = math.prod(member.shape[1:]) * member.dtype.itemsize
+        with _readable_npz(self._path):
+            if number not in self._open:
+                self._open[number] = self._archive.open(member.name)
+            stream = self._open[number]
+            stream.seek(member.begins + start * row)
+            content = stream.read((stop - start) * row)
+            return np.frombuffer(content, member.dtype).reshape(stop - start, *member.shape[1:])
+
+    def close(self) -> None:
+        for stream in self._open.values():
+            stream.close()
+        self._archive.close()
+
+    def contents(self) -> Contents:
+        """Describe what the archive holds."""
+        tensors: list[Recorded] = []
+        lengths: dict[str, int] = {}
+        for info in self._archive.infolist():
+            if not info.filename.endswith(".npy"):
+                continue
+            member = self._member(info)
+            self._members.append(member)
+            name = info.filename.removesuffix(".npy")
+            lengths[name] = member.shape[0]
+            tensors.append(
+                Recorded(
+                    number=len(tensors),
+                    index=None,
+                    name=name,
+                    type=stored_type(member.dtype, ""),
+                    shape=member.shape[1:],
+                    scale=None,
+                    zero_point=None,
+                    operator=None,
+                    kind=None,
+                    reads=None,
+                )
+            )
+        return Contents(tuple(tensors), count_samples(self._path, lengths), {}, self)
+
+    def _member(self, info: zipfile.ZipInfo) -> _Member:
+        name = info.filename.removesuffix(".npy")
+        with self._archive.open(info) as stream:
+            version = np.lib.format.read_magic(stream)
+            if version not in _HEADERS:
+                raise ValueError(f"'{name}' has .npy version {version}")
+            shape, fortran, dtype = _HEADERS[version](stream)
+            begins = stream.tell()
+        if dtype.kind not in "biuf" or not shape:
+            raise CaptureError(
+                f"'{name}' in '{self._path}' is {dtype} of shape {shape}, expected numbers of "
+                "shape (samples, ...)",
+                hint=_NPZ_HINT,
+            )
+        if fortran and len(shape) > 1:
+            raise CaptureError(
+                f"'{name}' in '{self._path}' is stored column by column (Fortran order)",
+                hint="save numpy.ascontiguousarray(array)",
+            )
+        size = begins + math.prod(shape) * dtype.itemsize
+        if info.file_size != size:
+            raise CaptureError(
+                f"'{name}' in '{self._path}' is damaged: {info.file_size} bytes, expected {size} "
+                f"for {dtype} of shape {shape}",
+                hint="save it again",
+            )
+        return _Member(info.filename, dtype, tuple(shape), begins)
