@@ -124,10 +124,10 @@ def _reduces_space(file: File, op: int) -> bool:
 
 
 def _resize(tensor: Any, size: Size) -> None:
-    shape = np.array(tensor.shape)
+    shape = np.array(tensor.shape, np.int32)
     shape[1:3] = size
     tensor.shape = shape
     if tensor.shapeSignature is not None:
-        signature = np.array(tensor.shapeSignature)
+        signature = np.array(tensor.shapeSignature, np.int32)
         signature[1:3] = size
         tensor.shapeSignature = signature

@@ -194,6 +194,21 @@ def test_nan_only_in_the_second_recording(tmp_path: Path) -> None:
     assert same.verdict == "clean"
 
 
+def test_the_last_bits_of_floats_hide_no_fault_and_make_none(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    values = noise.normal(size=(4, 50)).astype(np.float32)
+    sound = {"first": values, "second": np.maximum(values, 0), "third": values * 3}
+    bits = {k: v * (1 + 2e-7 * noise.choice([-1, 1], v.shape)) for k, v in sound.items()}
+    bits = {k: v.astype(np.float32) for k, v in bits.items()}
+    np.savez(tmp_path / "a.npz", **sound)
+    np.savez(tmp_path / "b.npz", **bits)
+    clean = diff(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert clean.verdict == "clean" and set(clean.diagnosis.statuses) == {"ok"}
+    np.savez(tmp_path / "b.npz", **{**bits, "second": values})
+    broken = diff(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert broken.first_divergence is not None and broken.first_divergence.tensor == "second"
+
+
 def test_the_command(record: Callable[..., Path]) -> None:
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tfldbg", "diff", *map(str, arguments)]

@@ -149,4 +149,6 @@ def _scales(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
         scales = scales.reshape(along)
     elif scales.size > 1:
         scales = scales.max(keepdims=True)
-    return np.broadcast_to(scales.reshape(scales.shape or (1,)), values.shape)
+    if scales.size == 1:
+        return np.full(values.shape, scales.reshape(-1)[0])
+    return np.broadcast_to(scales, values.shape)

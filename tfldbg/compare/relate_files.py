@@ -68,7 +68,9 @@ def relate_files(
         )
     matches = _matches(traced, reference, ours, values, pairs)
     matches, notes = _with_parameters(traced, reference, matches, values, ours)
-    steps, checks, reasons = _steps(traced, reference, ours, theirs, pairs, values, readable)
+    steps, checks, reasons, shapes = _steps(
+        traced, reference, ours, theirs, pairs, values, readable
+    )
     unmatched = {
         i: Unmatched(i, f"no operator of the reference computes what operator {op.index} does")
         for op in traced.subgraph.operators
@@ -81,7 +83,7 @@ def relate_files(
         if i in readable and values[ours.root(i)] in readable_reference
     }
     return RelatedFiles(
-        relation=Relation(Matching(matches, unmatched, tuple(numbers)), reasons, checks),
+        relation=Relation(Matching(matches, unmatched, tuple(numbers), shapes), reasons, checks),
         steps=steps,
         aliases=aliases(traced.subgraph, readable),
         values=found,
@@ -163,7 +165,7 @@ def _steps(
     pairs: Sequence[Pair],
     values: Mapping[int, int],
     readable: frozenset[int],
-) -> tuple[tuple[Step, ...], dict[int, WeightCheck], dict[int, str]]:
+) -> tuple[tuple[Step, ...], dict[int, WeightCheck], dict[int, str], dict[int, tuple[int, ...]]]:
     holders: dict[int, list[int]] = {}
     for index in sorted(readable):
         root = ours.root(index)
@@ -172,6 +174,7 @@ def _steps(
     steps: list[Step] = []
     checks: dict[int, WeightCheck] = {}
     reasons: dict[int, str] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
     for pair in pairs:
         op = traced.subgraph.operators[pair.traced]
         other = reference.subgraph.operators[pair.reference]
@@ -185,9 +188,12 @@ def _steps(
         if reason is not None or isinstance(feeds, str):
             reasons.update((i, reason or "") for i in op.outputs)
             continue
+        stated = reference.subgraph.tensors[other.outputs[0]]
+        if traced.subgraph.tensors[op.outputs[0]].elements != stated.elements:
+            shapes[op.outputs[0]] = stated.shape
         results = {b: a for a, b in zip(op.outputs, other.outputs, strict=False) if a in readable}
         steps.append(Step(other, feeds, results, rounded))
-    return tuple(steps), checks, reasons
+    return tuple(steps), checks, reasons, shapes
 
 
 def _feeds(

@@ -20,8 +20,13 @@ from tfldbg.reference.capture import Capture, Recorded, in_real_units
 _BATCH_BYTES = 48 << 20
 _MOST_SAMPLES = 32
 _CODES = frozenset({"INT4", "INT8", "UINT8", "INT16"})
-_SAME_INPUT = 1e-6
-"""Relative difference of float inputs that count as equal: several roundings to float32."""
+_SAME_FLOAT = 1e-6
+"""Difference of floats that count as equal: several roundings to float32.
+
+For what an operator reads it is a share of the largest value, a hundredth of what its own output may
+be off by (`tfldbg.diagnose.model.Thresholds.float_relative`): two implementations never yield the
+same floats, and without it only the first operator of a float model could be judged.
+"""
 Mask = NDArray[np.bool_]
 
 
@@ -119,7 +124,7 @@ class _Comparer:
             return
         one, other = self._values(pair, start, stop)
         step = pair.lsb if pair.reference.scale != pair.tested.scale and pair.lsb else 0.0
-        near = np.isclose(one, other, rtol=_SAME_INPUT, atol=0.5 * step, equal_nan=True)
+        near = np.isclose(one, other, rtol=_SAME_FLOAT, atol=0.5 * step, equal_nan=True)
         wrong = np.flatnonzero(~near.reshape(len(near), -1).all(1))
         if wrong.size:
             raise DataError(
@@ -138,7 +143,7 @@ class _Comparer:
             if isinstance(pair, str):
                 continue
             one, other = self._values(pair, start, stop)
-            differs[node.key] = _differing(one, other)
+            differs[node.key] = _differing(one, other, pair.lsb is None)
             self._of(self._accumulated, node.key, pair, one).update(one, other, start)
             if node.unrecorded or any(key not in differs for key in node.reads):
                 continue
@@ -199,8 +204,20 @@ class _Comparer:
         }
 
 
-def _differing(one: NDArray[np.float32], other: NDArray[np.float32]) -> Mask:
-    """Return for each sample whether anything differs; NaN equals NaN."""
-    equal = (one == other) | (np.isnan(one) & np.isnan(other))
-    differing: Mask = ~equal.reshape(len(equal), -1).all(1)
+def _differing(one: NDArray[np.float32], other: NDArray[np.float32], rounded: bool) -> Mask:
+    """Return for each sample whether anything differs; NaN equals NaN.
+
+    Args:
+        one: (n, ...) real units.
+        other: The same of the other side.
+        rounded: Whether the values are floats, whose last bits say nothing.
+    """
+    first, second = one.reshape(len(one), -1), other.reshape(len(one), -1)
+    equal = (first == second) | (np.isnan(first) & np.isnan(second))
+    if rounded:
+        sizes = np.where(np.isfinite(first), np.abs(first), 0.0)
+        slack = _SAME_FLOAT * sizes.max(1, initial=0.0, keepdims=True)
+        with np.errstate(invalid="ignore"):  # infinity minus infinity; they are equal above
+            equal |= np.abs(first - second) <= slack
+    differing: Mask = ~equal.all(1)
     return differing

@@ -7,7 +7,7 @@ from tfldbg.compare.stream import Measured
 from tfldbg.diagnose.bounds import Bound, bound, together
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.graph.lint import Breach, lint
-from tfldbg.graph.model import Operator, Subgraph
+from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, consumers, non_activations
 from tfldbg.match.model import Matching
 from tfldbg.rewrite.emit import is_real
@@ -81,6 +81,9 @@ def _op_evidence(
     local = measured.local.get(index)
     reason = relation.reasons.get(index) or (unmatched.reason if unmatched else None)
     reads = tuple(t.index for t in activation_inputs(subgraph, op))
+    expected_shape = relation.matching.shapes.get(index)
+    if expected_shape is None:
+        expected_shape = _stated_shape(subgraph, op, index, measured)
     constants = [subgraph.tensors[i] for i in op.inputs if i >= 0]
     return OpEvidence(
         op=op.index,
@@ -105,17 +108,23 @@ def _op_evidence(
         accumulated=measured.accumulated.get(index),
         split=measured.split.get(index),
         nan=measured.nan.get(index, 0) if not any(i in measured.nan for i in reads) else 0,
-        shape=_other_shape(subgraph, index, measured),
+        shape=measured.shapes.get(index, tensor.shape),
+        expected_shape=expected_shape,
         weights=relation.checks.get(index),
         breaches=breaches if index == op.outputs[0] else (),
     )
 
 
-def _other_shape(subgraph: Subgraph, index: int, measured: Measured) -> tuple[int, ...] | None:
-    """Return a tensor's shape where it is not what the file states for the inputs it states."""
-    found = measured.shapes.get(index)
-    inputs = (subgraph.tensors[i] for i in subgraph.inputs)
-    resized = any(measured.shapes.get(t.index, t.shape) != t.shape for t in inputs)
+def _stated_shape(
+    subgraph: Subgraph, op: Operator, index: int, measured: Measured
+) -> tuple[int, ...] | None:
+    """Return the shape that the file states, where only the output turns out to have another."""
+
+    def differs(tensor: Tensor) -> bool:
+        if -1 in tensor.shape_signature or not tensor.shape:
+            return False
+        return measured.shapes.get(tensor.index, tensor.shape) != tensor.shape
+
     tensor = subgraph.tensors[index]
-    open_shape = -1 in tensor.shape_signature or not tensor.shape
-    return None if found == tensor.shape or resized or open_shape else found
+    inherited = any(differs(subgraph.tensors[i]) for i in (*op.inputs, *subgraph.inputs) if i >= 0)
+    return tensor.shape if differs(tensor) and not inherited else None

@@ -60,8 +60,10 @@ class OpEvidence:
     """What the accumulated error is made of, where the reference is the file's float copy."""
     nan: int
     """NaN values that TFLite itself yields while no input of the operator holds one."""
-    shape: tuple[int, ...] | None
-    """The output's shape where it is not the one that the file states."""
+    shape: tuple[int, ...]
+    """The shape that the output has when it runs."""
+    expected_shape: tuple[int, ...] | None
+    """Set where the reference, or what the file states, is another."""
     weights: WeightCheck | None
     breaches: tuple[Breach, ...]
     """Rules of the quantization specification that the operator breaks."""

@@ -90,8 +90,9 @@ class Judge:
         blamed = self._wrong.get(op.tensor)
         if blamed is not None and blamed.message is not None:
             return _divergence(op, "parameters", blamed.message)
-        if op.shape is not None:
-            return _divergence(op, "shape", f"its output has shape {list(op.shape)} when it runs")
+        if op.expected_shape is not None:
+            message = f"its output has shape {list(op.shape)}, expected {list(op.expected_shape)}"
+            return _divergence(op, "shape", message)
         if op.weights is not None and op.weights.differ:
             return _divergence(op, "weights", _weights_differ(op, op.weights))
         if op.weights is not None and op.weights.bias is not None and op.weights.bias.differ:

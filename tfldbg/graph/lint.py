@@ -69,7 +69,7 @@ def lint(graph: Graph, subgraph: Subgraph) -> tuple[Breach, ...]:
     Returns:
         One breach per operator, tensor and rule.  Empty for files that keep the specification.
     """
-    wires = Wires(subgraph, producers(subgraph), consumers(subgraph))
+    wires = Wires(subgraph, producers(subgraph), consumers(subgraph), _zeros(graph, subgraph))
     alone = [
         *_scales(wires),
         *_zero_points(wires),
@@ -81,6 +81,13 @@ def lint(graph: Graph, subgraph: Subgraph) -> tuple[Breach, ...]:
     ]
     found = alone + list(disagreements(wires, alone))
     return tuple(sorted(found, key=lambda b: (b.op, b.rule, b.tensor)))
+
+
+def _zeros(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
+    """Return the int32 and int64 constants, as biases are, that are all zero."""
+    wide = (t for t in subgraph.tensors if t.has_data and t.type in ("INT32", "INT64"))
+    found = ((t.index, constant(graph, t)) for t in wide if t.quant is not None)
+    return frozenset(i for i, codes in found if codes is not None and not codes.any())
 
 
 def _scales(wires: Wires) -> Iterator[Breach]:

@@ -152,6 +152,8 @@ def _read_bias(wires: Wires, op: Operator, believed: _Params) -> _Bias | None:
     given, weights, bias = (wires.tensor(op, i) for i in WEIGHTED[op.kind][:3])
     if given is None or weights is None or bias is None or not given.has_codes:
         return None
+    if bias.index in wires.zeros:  # the converter shares one among operators of any scale
+        return None
     if weights.quant is None or bias.quant is None or bias.type not in ("INT32", "INT64"):
         return None
     have = np.asarray(bias.quant.scale, np.float64)

@@ -45,6 +45,8 @@ class Wires:
     subgraph: Subgraph
     writers: dict[int, Operator]
     readers: dict[int, tuple[Operator, ...]]
+    zeros: frozenset[int]
+    """Constants that are all zero: whatever their scale, they mean the same."""
 
     def tensor(self, op: Operator, number: int) -> Tensor | None:
         """Return an operator's input by its number, None where it is left out."""

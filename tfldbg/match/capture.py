@@ -198,7 +198,7 @@ def match_capture(
         same_file: Whether the recording is of this very subgraph, so that indices mean the same.
         sizes: By tensor how many values it has, where that is known better than from the file.
     """
-    entries = _entries(subgraph, specs, sizes)
+    entries = _entries(subgraph, specs, sizes, trusted=not same_file)
     pairing = _by_index(entries, tensors, everything=same_file)
     rest = [e for e in entries if e.key not in pairing.pairs]
     taken = {number for number, _ in pairing.pairs.values()}
@@ -212,9 +212,17 @@ def match_capture(
 
 
 def _entries(
-    subgraph: Subgraph, specs: Sequence[InputSpec], sizes: Mapping[int, int]
+    subgraph: Subgraph, specs: Sequence[InputSpec], sizes: Mapping[int, int], *, trusted: bool
 ) -> list[Entry]:
-    """Return inputs and activations of the traced file in the order in which they are written."""
+    """Return inputs and activations of the traced file in the order in which they are written.
+
+    Args:
+        subgraph: Of the traced file.
+        specs: Its inputs.
+        sizes: As for `match_capture`.
+        trusted: Whether the sizes that the file states count; some files state others than they
+            compute.
+    """
     writers, others = producers(subgraph), non_activations(subgraph)
     dynamic = any(-1 in _of_one_sample(spec.tensor) for spec in specs)
     entries = []
@@ -223,7 +231,7 @@ def _entries(
             continue
         tensor, op = subgraph.tensors[index], writers.get(index)
         names = [tensor.name, *(n for s in specs if s.tensor.index == index for n in s.names)]
-        elements = sizes.get(index, None if dynamic else tensor.elements)
+        elements = sizes.get(index, tensor.elements if trusted and not dynamic else None)
         kind = op.kind if op else INPUT
         entries.append(Entry(index, tuple(names), op.index if op else -1, kind, elements))
     return entries

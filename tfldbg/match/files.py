@@ -22,7 +22,7 @@ from tfldbg.match.steps import given
 from tfldbg.rewrite.twin import ALIASES
 from tfldbg.run.samples import InputSpec
 
-_KIND, _NAME, _INPUTS, _CONSTANTS, _OPTIONS, _PLACE = 4.0, 8.0, 8.0, 4.0, 1.0, 0.5
+_KIND, _NAME, _INPUTS, _CONSTANTS, _SHAPE, _OPTIONS, _PLACE = 4.0, 8.0, 8.0, 4.0, 6.0, 1.0, 0.5
 _ENOUGH = 8.0
 """A pair needs more than its kind: a name, or inputs that are a pair already."""
 
@@ -143,13 +143,14 @@ class _Pairer:
         """Say how much speaks for a pair; 0 for one that cannot be."""
         mine = self._ours.subgraph.tensors[ours.outputs[0]]
         other = self._theirs.subgraph.tensors[theirs.outputs[0]]
-        if not _alike(ours.kind, theirs.kind) or mine.elements != other.elements:
+        if not _alike(ours.kind, theirs.kind):
             return 0.0
         names, others = self._ours.parts(ours), self._theirs.parts(theirs)
         common = len(names & others) / max(len(names | others), 1)
         score = _KIND * (ours.kind == theirs.kind) + _NAME * common
         score += _INPUTS * self._shared_inputs(ours, theirs)
         score += _CONSTANTS * self._equal_constants(ours, theirs)
+        score -= _SHAPE * (mine.elements != other.elements)
         score += _OPTIONS * (dict(ours.options) == dict(theirs.options))
         distance = abs(
             self._place[ours.index] / len(self._place)

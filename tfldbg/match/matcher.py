@@ -60,7 +60,8 @@ def match(
     matcher.carry_back()
     matcher.match_behind()
     matcher.drop_shared_anchors()
-    return Matching(resolve_parameters(subgraph, matcher.matches), matcher.reasons(), inputs)
+    matches = resolve_parameters(subgraph, matcher.matches)
+    return Matching(matches, matcher.reasons(), inputs, matcher.shapes)
 
 
 class _Matcher:
@@ -80,6 +81,7 @@ class _Matcher:
         self._others = non_activations(subgraph)
         self._settler = Settler(frozen.graph, subgraph, self._mentioned)
         self._refused: dict[int, str] = {}
+        self.shapes: dict[int, tuple[int, ...]] = {}
         self.matches: dict[int, Match] = {}
 
     def match_inputs(self, inputs: tuple[int, ...]) -> None:
@@ -247,11 +249,10 @@ class _Matcher:
         following = self._following(op, given, REFERENCE_OPS.get(op.kind, frozenset()))
         if not following and op.kind not in HANDED_ON:
             following = self._following(op, given, _lookalikes(op.kind))
-        settled = [
-            self._settler.settle(tensor, op, name, "structure", 0.9)
-            for name in following
-            if self._fits(tensor, name)
-        ]
+        fitting = [name for name in following if self._fits(tensor, name)]
+        if not fitting:
+            self._note_shape(op, tensor, following)
+        settled = [self._settler.settle(tensor, op, name, "structure", 0.9) for name in fitting]
         mentioned = frozenset(self._mentioned[tensor.index])
         votes = [len(mentioned & frozenset((*m.group, *m.chain))) for m in settled]
         most = max(votes, default=0)
@@ -263,6 +264,28 @@ class _Matcher:
             self.matches[tensor.index] = named if most else best[0]
             return True
         return bool(best) and self._match_by_values(tensor, best)
+
+    def _note_shape(self, op: Operator, tensor: Tensor, following: Sequence[str]) -> None:
+        """Remember that the reference makes a value of another shape from the same inputs."""
+        nodes = [self._graph.nodes[name] for name in following]
+        shapes = {n.shape[1:] for n in nodes if n.op in MAIN_OPS and n.shape and n.elements}
+        named = not set(self._mentioned[tensor.index]).isdisjoint(self._from(following))
+        if op.kind in REQUANTIZING or len(shapes) != 1 or len(nodes) != 1 or not named:
+            return
+        batch = nodes[0].shape[0] if nodes[0].shape else None
+        if batch in (None, self._frozen.batch):
+            self.shapes[tensor.index] = (1, *(d or 1 for d in shapes.pop()))
+
+    def _from(self, names: Sequence[str]) -> frozenset[str]:
+        """Return nodes with what is folded into the operator that computes them."""
+        found = set(names)
+        stack = list(names)
+        while stack:
+            users = [u for u in self._graph.users(stack.pop()) if u in self._graph.computed]
+            fresh = [u for u in users if u not in found and self._graph.nodes[u].op not in MAIN_OPS]
+            found.update(fresh[:1] if len(users) == 1 else [])
+            stack += fresh[:1] if len(users) == 1 else []
+        return frozenset(found)
 
     def _match_by_values(self, tensor: Tensor, candidates: Sequence[Match]) -> bool:
         if self._agreement is None:

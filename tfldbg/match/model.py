@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +48,6 @@ class Matching:
     unmatched: Mapping[int, Unmatched]
     inputs: tuple[int, ...]
     """For each input of the subgraph, the number of the reference input that feeds it."""
+    shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """Shape of the reference's value where an operator has inputs of the same shapes as there and
+    an output of another."""

@@ -31,7 +31,7 @@ def _checks(model: Path | bytes, frozen: Frozen) -> Checks:
     graph, subgraph = loaded.graph, loaded.subgraph
     inputs = pair_inputs(loaded.specs, frozen, {})
     matching = match(subgraph, loaded.signature, frozen, inputs)
-    segments, _ = cut(subgraph, matching, frozen.graph)
+    segments = cut(subgraph, matching, frozen.graph).segments
     found, planned = check_weights(graph, subgraph, frozen, segments)
     assert set(planned) == set(segments)
     assert set(fold(subgraph, frozen, segments)) <= set(found)

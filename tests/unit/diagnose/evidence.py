@@ -49,7 +49,8 @@ def operator(index: int, *, local: float | None, accumulated: float | None = Non
         accumulated=None if drift is None else stats(drift),
         split=None,
         nan=0,
-        shape=None,
+        shape=(1, 4, 3),
+        expected_shape=None,
         weights=None,
         breaches=(),
     )

@@ -118,11 +118,20 @@ def test_an_unmatched_tensor_says_why() -> None:
     frozen, subgraph = _chain()
     tensors = list(subgraph.tensors)
     tensors[2] = replace(tensors[2], name="elsewhere/Conv2D")
-    strange = replace(subgraph.operators[0], kind="CONV_3D")
-    broken = replace(subgraph, tensors=tuple(tensors), operators=(strange, subgraph.operators[1]))
-    found = _matched(frozen, broken)
+    conv, pool = subgraph.operators
+    strange = (replace(conv, kind="CONV_3D"), replace(pool, kind="UNHEARD_OF"))
+    found = _matched(frozen, replace(subgraph, tensors=tuple(tensors), operators=strange))
     assert "no node of the reference is called 'elsewhere/Conv2D'" in found.unmatched[2].reason
     assert found.matches[3].rule == "name"
+
+
+def test_what_a_matched_operator_reads_is_what_its_node_reads() -> None:
+    frozen, subgraph = _chain()
+    tensors = list(subgraph.tensors)
+    tensors[2] = replace(tensors[2], name="")
+    strange = replace(subgraph.operators[0], kind="CONV_3D")
+    broken = replace(subgraph, tensors=tuple(tensors), operators=(strange, subgraph.operators[1]))
+    assert _matched(frozen, broken).matches[2].raw == "net/relu/Relu"
 
 
 def _concatenation(left: tuple[float, float]) -> tuple[Frozen, Subgraph]:
