@@ -14,10 +14,10 @@ from rich.console import Console
 
 from sample_models import plant
 from tfldbg import quant
-from tfldbg.session import compare_parameters
 from tfldbg.compare.parameters import ParameterTable, expected_by_file, tensor_rows
 from tfldbg.report.params import Sources, draw_params, params_to_dict
-from tfldbg.run.job import Options, load
+from tfldbg.run.job import load
+from tfldbg.session import compare_parameters
 
 AFFINE = {"scale", "zero_point", "min", "max"}
 

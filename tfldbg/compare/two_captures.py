@@ -23,9 +23,9 @@ _CODES = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 _SAME_FLOAT = 1e-6
 """Difference of floats that count as equal: several roundings to float32.
 
-For what an operator reads it is a share of the largest value, a hundredth of what its own output may
-be off by (`tfldbg.diagnose.model.Thresholds.float_relative`): two implementations never yield the
-same floats, and without it only the first operator of a float model could be judged.
+For what an operator reads it is a share of the largest value, a hundredth of what its own output
+may be off by (`tfldbg.diagnose.model.Thresholds.float_relative`): two implementations never yield
+the same floats, and without it only the first operator of a float model could be judged.
 """
 Mask = NDArray[np.bool_]
 

@@ -22,6 +22,26 @@ _SUGGESTIONS = {
     "shape": "compare this operator's padding, strides and axes with the layer in Keras",
     "nonfinite": "look at this operator's constants and at divisions by zero",
 }
+_OTHER_SUGGESTIONS = {
+    "local": {
+        "self": "trace the file under another --runtime: kernels that agree point to the file, "
+        "kernels that do not to the kernel",
+        "tflite": "compare this operator's options and constants in both files with tfldbg inspect",
+        "runtime": "trace the file alone under both runtimes: the one that differs from its float "
+        "arithmetic is wrong",
+        "capture": "trace the file alone: if it is clean, look at the kernel that was recorded",
+    },
+    "parameters": {
+        "self": "convert the model again; scales that were edited one by one contradict each other",
+        "tflite": "convert the model again with the calibration of the reference",
+        "capture": "check that both sides ran the same file",
+    },
+    "weights": {"tflite": "check that both files were converted from the same checkpoint"},
+    "shape": {
+        "self": "convert the model again: the file states another shape than the kernels compute",
+        "tflite": "compare this operator's padding, strides and axes in both files",
+    },
+}
 
 
 def findings(
@@ -29,7 +49,8 @@ def findings(
 ) -> tuple[Finding, ...]:
     """List the findings, those that explain the verdict first."""
     by_op = {o.op: o for o in evidence.ops}
-    found = [_of_divergence(d, by_op[d.op]) for d in divergences]
+    kind = evidence.run.reference_kind
+    found = [_of_divergence(d, by_op[d.op], kind) for d in divergences]
     if not evidence.run.observer_identical:
         found.append(_observer())
     covered = evidence.covered
@@ -45,7 +66,7 @@ def findings(
     return tuple(found)
 
 
-def _of_divergence(divergence: Divergence, op: OpEvidence) -> Finding:
+def _of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -> Finding:
     shown: dict[str, object] = {}
     if divergence.signal == "parameters":
         shown = {"scale": op.scale, "zero_point": op.zero_point, "expected": op.expected}
@@ -61,7 +82,9 @@ def _of_divergence(divergence: Divergence, op: OpEvidence) -> Finding:
         tensor=divergence.tensor,
         message=f"{op_name(op.op, op.kind, divergence.tensor)}: {divergence.message}",
         evidence=shown,
-        suggestion=_SUGGESTIONS[divergence.signal],
+        suggestion=_OTHER_SUGGESTIONS.get(divergence.signal, {}).get(
+            reference_kind, _SUGGESTIONS[divergence.signal]
+        ),
     )
 
 

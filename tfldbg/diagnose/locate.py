@@ -240,9 +240,12 @@ def _sentence(
         return "no operator could be checked"
     sentence = f"no operator differs: {checked} of {activations} operators checked, all within "
     sentence += f"{_worst_local(evidence)} of the reference on the inputs they had"
+    if evidence.run.reference_kind in _OTHER_KERNELS:
+        other = sum(o.local is not None and o.local.max_abs > 0 for o in evidence.ops)
+        sentence += f"; {other} of them yield other values"
     drift = [o.accumulated.max_lsb for o in evidence.ops if o.accumulated and o.accumulated.max_lsb]
     if drift and max(drift) > 1.5:
-        sentence += f"; rounding adds up to {number(max(drift))} LSB along the way"
+        sentence += f"; the accumulated error reaches {number(max(drift))} LSB"
     return sentence
 
 

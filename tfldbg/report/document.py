@@ -88,7 +88,13 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
         facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
         facts.append(("matched", f"{matched} of {len(activations)} activations"))
     facts += [("runtime", run.runtime), ("data", f"{data}, {run.samples} samples")]
-    return (*facts, ("outputs", observer))
+    if run.observer_samples:
+        facts.append(("outputs", observer))
+    split = next((o.split for o in reversed(result.evidence.ops) if o.split is not None), None)
+    if split is not None:
+        causes = f"saturation {split.saturation:.2f}, rounding {split.rounding:.2f}"
+        facts.append(("drift", f"{causes}, kernels {split.kernel:.2f} LSB RMSE at the last output"))
+    return (*facts, *(("note", note) for note in run.notes))
 
 
 def _row(op: OpEvidence, status: Status, quantized: bool) -> Row:

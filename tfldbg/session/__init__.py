@@ -1,5 +1,6 @@
 """Compose the stages: read, rewrite, run, match, compare, diagnose, store.  Prints nothing."""
 
+from tfldbg.session.diff import diff
 from tfldbg.session.exposing import expose_model, protect
 from tfldbg.session.parameters import compare_parameters
 from tfldbg.session.recording import record
@@ -8,6 +9,7 @@ from tfldbg.session.tracing import Trace, load_trace, trace
 __all__ = [
     "Trace",
     "compare_parameters",
+    "diff",
     "expose_model",
     "load_trace",
     "protect",

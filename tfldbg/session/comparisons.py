@@ -9,12 +9,15 @@ import numpy as np
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Batch, Reference, in_real_units
 from tfldbg.diagnose.evidence import Run
-from tfldbg.run.job import Job
+from tfldbg.run.job import DataSource, Job, ModelSource
 from tfldbg.run.litert import Runner
 
 
 class Comparison(Protocol):
     """Something to compare with, in the order in which `tfldbg.session.tracing` asks for it."""
+
+    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+        """Return the data to run on: what is given, unless the reference brings its own."""
 
     def load(self, job: Job) -> None:
         """Read whatever must be read, and check that it fits the job."""

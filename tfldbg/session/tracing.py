@@ -17,11 +17,13 @@ from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import op_name
 from tfldbg.errors import MatchError, RunError, UsageError
 from tfldbg.progress import Progress, Silent
+from tfldbg.reference.capture import is_recording
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import OBSERVED, describe, observe
 from tfldbg.session.exposing import protect
+from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_file import WithFile
 from tfldbg.session.with_itself import WithItself
 from tfldbg.session.with_keras import WithKeras
@@ -103,6 +105,8 @@ def _comparison(
         )
     if keras is not None:
         return WithKeras(keras, options)
+    if is_recording(against):
+        return WithCapture(str(against), options)
     if against is not None:
         return WithFile(against, options)
     return WithRuntime(against_runtime) if against_runtime is not None else WithItself()
@@ -117,7 +121,7 @@ def _trace(
     progress: Progress,
 ) -> Evidence:
     began = perf_counter()
-    job = prepare(model, data, options)
+    job = prepare(model, comparison.data(model, data), options)
     progress.stage("loading the reference")
     comparison.load(job)
     with ExitStack() as stack:

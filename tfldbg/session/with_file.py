@@ -17,7 +17,7 @@ from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import RunError
 from tfldbg.files import sha256
 from tfldbg.match.files import pair_file_inputs
-from tfldbg.run.job import Job, ModelSource, Options, load, prepare
+from tfldbg.run.job import DataSource, Job, ModelSource, Options, load, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import first_sample, readable
 
@@ -34,6 +34,11 @@ class WithFile:
         self._source = Path(source) if isinstance(source, str) else source
         self._options = options
         self._notes: tuple[str, ...] = ()
+
+    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+        """Return what is given."""
+        del model
+        return given
 
     def load(self, job: Job) -> None:
         """Read the file and give its inputs the same samples."""

@@ -13,7 +13,7 @@ from tfldbg.diagnose.evidence import Run
 from tfldbg.files import sha256_of_path
 from tfldbg.match.ports import pair_inputs
 from tfldbg.reference.keras import load_frozen
-from tfldbg.run.job import Job, Options
+from tfldbg.run.job import DataSource, Job, ModelSource, Options
 from tfldbg.run.litert import Runner
 
 
@@ -28,6 +28,11 @@ class WithKeras:
     def __init__(self, source: Any, options: Options) -> None:
         self._source = Path(source) if isinstance(source, (str, Path)) else source
         self._options = options
+
+    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+        """Return what is given."""
+        del model
+        return given
 
     def load(self, job: Job) -> None:
         """Load and freeze the model."""

@@ -13,7 +13,7 @@ from tfldbg.errors import UsageError
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import own_steps
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.run.job import Job
+from tfldbg.run.job import DataSource, Job, ModelSource
 from tfldbg.run.litert import RUNTIMES, Runner
 from tfldbg.session.comparisons import first_sample, readable
 
@@ -27,6 +27,11 @@ class WithRuntime:
 
     def __init__(self, runtime: str) -> None:
         self._runtime = runtime
+
+    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+        """Return what is given."""
+        del model
+        return given
 
     def load(self, job: Job) -> None:
         """Check that there is something to compare.

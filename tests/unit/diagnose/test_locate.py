@@ -25,7 +25,7 @@ def test_drift_alone_is_clean() -> None:
     found = diagnose(evidence(*ops), Thresholds())
     assert found.verdict == "clean"
     assert set(found.statuses) == {"ok"}
-    assert "rounding adds up to 140 LSB" in found.sentence
+    assert "the accumulated error reaches 140 LSB" in found.sentence
 
 
 def test_the_first_origin_is_named_and_the_rest_inherits() -> None:

@@ -21,7 +21,9 @@ def trace(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="A sound .tflite made from the same model."),
+        typer.Option(
+            metavar="PATH", help="A sound .tflite of the same model, or a recording: .h5 or .npz."
+        ),
     ] = None,
     against_runtime: Annotated[
         str | None,

@@ -1,0 +1,106 @@
+"""Float copies of operators, and operators on their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from tfldbg.graph.load import load_graph
+from tfldbg.graph.model import Graph
+from tfldbg.match.steps import own_steps
+from tfldbg.rewrite.cut import cut_model
+from tfldbg.rewrite.twin import CLAMP, FAKE_QUANT, FLOAT, MODES, local_model, twins, untwinned
+from tfldbg.run.job import Options, prepare
+from tfldbg.run.litert import Runner
+
+
+@pytest.fixture(scope="module")
+def graph(samples: Path) -> Graph:
+    return load_graph((samples / "cnn.tflite").read_bytes())
+
+
+def _run(model: bytes, given: list[np.ndarray], taps: tuple[int, ...]) -> list[np.ndarray]:
+    interpreter = Interpreter(
+        model_content=model,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    for detail, array in zip(interpreter.get_input_details(), given, strict=True):
+        interpreter.set_tensor(detail["index"], array)
+    interpreter.invoke()
+    return [np.array(interpreter.get_tensor(i)) for i in taps]
+
+
+def _values(samples: Path, runtime: str = "builtin") -> dict[int, np.ndarray]:
+    """Every tensor of the CNN for one digit, as codes."""
+    data = samples / "digits.npz"
+    job = prepare(samples / "cnn.tflite", data, Options(samples=1, runtime=runtime))
+    given = job.samples.codes(0)
+    with Runner(job.instrumented) as runner:
+        found = runner.run(given)
+    return dict(zip((*job.subgraph.inputs, *job.exposed.taps), (*given, *found), strict=True))
+
+
+def test_the_cut_operators_give_the_codes_of_the_whole_model(graph: Graph, samples: Path) -> None:
+    values = _values(samples)
+    plan = own_steps(graph.main, frozenset(values), stored=True)
+    assert len(plan.steps) == len(graph.main.operators)
+    model = cut_model(graph, graph.main, plan.steps)
+    found = _run(model.model_bytes, [values[i] for i in model.feeds], model.taps)
+    for index, array in zip(model.results, found, strict=True):
+        assert np.array_equal(array, values[index]), graph.main.tensors[index].name
+
+
+def test_the_float_copies_are_within_half_a_step(graph: Graph, samples: Path) -> None:
+    values = _values(samples)
+    plan = own_steps(graph.main, frozenset(values))
+    model = local_model(graph, graph.main, plan.steps)
+    found = _run(model.model_bytes, [values[i] for i in model.feeds], model.taps)
+    for index, array in zip(model.results, found, strict=True):
+        tensor = graph.main.tensors[index]
+        assert (
+            array.dtype == np.float32 and tensor.lsb is not None and tensor.zero_point is not None
+        )
+        low, high = (np.float32((c - tensor.zero_point) * tensor.lsb) for c in (-128, 127))
+        real = (values[index].astype(np.float32) - tensor.zero_point) * tensor.lsb
+        assert np.abs(np.clip(array, low, high) - real).max() <= 0.75 * tensor.lsb
+
+
+def test_the_rounded_twin_is_the_integer_model(graph: Graph, samples: Path) -> None:
+    values = _values(samples, "xnnpack")
+    model = twins(graph, graph.main, MODES, {})
+    found = _run(model.model_bytes, [values[i] for i in model.feeds], model.taps)
+    by_mode: dict[str, list[float]] = {FLOAT: [], CLAMP: [], FAKE_QUANT: []}
+    for (mode, index), array in zip(model.results, found, strict=True):
+        tensor = graph.main.tensors[index]
+        assert tensor.lsb is not None and tensor.zero_point is not None
+        real = (values[index].astype(np.float32) - tensor.zero_point) * tensor.lsb
+        by_mode[mode].append(float(np.abs(array - real).max() / tensor.lsb))
+    assert max(by_mode[FAKE_QUANT]) < 0.01
+    assert sum(by_mode[FAKE_QUANT]) < sum(by_mode[CLAMP]) <= sum(by_mode[FLOAT])
+
+
+def test_what_has_no_float_copy_is_given(graph: Graph) -> None:
+    model = twins(graph, graph.main, (FLOAT,), {3: "for the test"})
+    out = graph.main.operators[3].outputs[0]
+    assert out in model.feeds
+    assert (FLOAT, out) not in model.results
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("litert_resource_vars_calibrated.tflite", "READ_VARIABLE"),
+        ("aeq_simple_composite.tflite", "STABLEHLO_COMPOSITE"),
+    ],
+)
+def test_what_computes_nothing_of_its_own_is_not_copied(
+    name: str, kind: str, shared_models: Path
+) -> None:
+    subgraph = load_graph((shared_models / "tflite" / name).read_bytes()).main
+    found = [op for op in subgraph.operators if op.kind == kind]
+    assert found
+    assert all(untwinned(subgraph, op) for op in found)
