@@ -32,7 +32,9 @@ from benchmarks.records import CLEAN, Record, append, end_last_line, read_record
 from sample_models import plant
 from tfldbg.run.job import Job
 
-REFERENCES = ("keras", "against", "self")
+REFERENCES = ("keras", "against", "same", "self")
+"""A Keras model; a sound .tflite, float where the pair is no QAT pair; the very file that was broken
+before; nothing."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ def _load_reference(pair: zoo.Pair, kind: str) -> dict[str, Any]:
         from tfldbg.reference.keras import load_frozen
 
         return {"keras": load_frozen(pair.keras)}
+    if kind == "same":
+        return {"against": pair.tflite}
     return {"against": pair.good} if kind == "against" else {}
 
 

@@ -83,6 +83,8 @@ class Judge:
         """Return the divergence, None where arithmetic explains everything."""
         if op.parameters == "differ" and op.expected is not None:
             return _divergence(op, "parameters", _parameters_differ(op))
+        if self._copies_wrong(op):
+            return None
         misled = self._misled(op)
         for breach in op.breaches:
             if not (misled and breach.rule == "bias_scale") and not refuted(op, breach.tensor):
@@ -112,6 +114,19 @@ class Judge:
         if self._exceeds(op, local, misled):
             return _divergence(op, "local", _local_differs(local))
         return None
+
+    def _copies_wrong(self, op: OpEvidence) -> bool:
+        """Whether an operator copies codes whose scale is wrong into a tensor whose scale is right.
+
+        The values change there, and the operator that wrote the codes is to blame.
+        """
+        wrong = (self._wrong.get(t) for t in op.reads)
+        return (
+            op.kind in SAME_SCALE_KINDS
+            and op.scale is not None
+            and op.tensor not in self._wrong
+            and any(w is not None and same(op.scale, w.right) for w in wrong)
+        )
 
     def _misled(self, op: OpEvidence) -> bool:
         """Whether an input has a wrong scale and the bias was quantized for the right one."""

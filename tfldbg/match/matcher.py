@@ -226,8 +226,12 @@ class _Matcher:
                 replace(carried, node=name, raw=raw, parameters="equal", expected=expected)
                 for name, raw, expected in self._fake_quants(known.chain, tensor.type)
                 if same_parameters(tensor, expected)
-            ] or [replace(carried, parameters="differ", expected=known.expected)]
+            ] or [replace(carried, parameters="differ", expected=self._expected(known, tensor))]
         self.matches[tensor.index] = found[0]
+
+    def _expected(self, known: Match, tensor: Tensor) -> tuple[float, int]:
+        """Return the parameters that a copy of a fake-quantized value should have."""
+        return known.expected or self._fake_quants(known.chain, tensor.type)[0][2]
 
     def _fake_quants(
         self, chain: Sequence[str], type_name: str = "INT8"
