@@ -17,6 +17,7 @@ from tfldbg.cli.app import app
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 OUTPUT = re.compile(r"(<!-- output of the first command.*?-->\n```text\n)(.*?)(```)", re.DOTALL)
+NAMES = ("trace", "params", "inspect", "expose", "dump", "diff", "report")
 NUMBERS = re.compile(r"\d+(\.\d+)?")
 
 
@@ -52,7 +53,7 @@ def _commands() -> dict[str, click.Command]:
     return dict(group.commands)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["trace", "inspect", "expose", "dump", "report"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_option_is_documented(name: str) -> None:
     documentation = (ROOT / "docs" / "commands.md").read_text()
     section = documentation.split(f"## {name}\n")[1].split("\n## ")[0]
@@ -62,7 +63,7 @@ def test_every_option_is_documented(name: str) -> None:
 
 
 def test_every_command_is_documented() -> None:
-    assert set(_commands()) == {"trace", "inspect", "expose", "dump", "report"}
+    assert set(_commands()) == set(NAMES)
     assert all(f"tfldbg {name}" in README.read_text() for name in _commands())
 
 
@@ -77,4 +78,4 @@ def test_every_finding_and_threshold_is_documented() -> None:
     for code in set(re.findall(r"TFL\d{3}", source)):
         assert code in verdict
     assert f"{Thresholds().local_lsb} LSB" in verdict
-    assert len(fields(Thresholds)) == 5
+    assert len(fields(Thresholds)) == 6

@@ -98,6 +98,7 @@ def _op_evidence(
         weighted=any(is_real(t) and t.has_data for t in constants),
         reference=found.node if found else None,
         match_rule=found.rule if found else None,
+        match_confidence=found.confidence if found else 0.0,
         unmatched_reason=unmatched.reason if unmatched else None,
         parameters=found.parameters if found else None,
         expected=found.expected if found else None,

@@ -44,6 +44,8 @@ class OpEvidence:
     """Whether it has quantized or float constants of its own."""
     reference: str | None
     match_rule: str | None
+    match_confidence: float
+    """1 for names, less where structure or numbers decided, 0 for unmatched tensors."""
     unmatched_reason: str | None
     parameters: str | None
     """As in `tfldbg.match.model.Match`, None for unmatched tensors."""

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.checks import BiasCheck, WeightCheck
-from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.findings import findings
+from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
-from tfldbg.diagnose.scales import WrongScale, refuted, same, wrong_scales
-from tfldbg.diagnose.words import number, op_name, short
+from tfldbg.diagnose.scales import wrong_scales
+from tfldbg.diagnose.words import number, op_name
 from tfldbg.graph.query import SAME_SCALE_KINDS
-
-_FLOAT32_LSB = 0.005
-"""What the reference's own float32 sums are worth: 255 steps x 1e-5 relative, and some room."""
-
-_OTHER_KERNELS = frozenset({"capture", "runtime"})
-"""References that round like the file itself, so that both sides may be off."""
-_SIGMAS = 6.0
-"""Standard deviations of accidental rounding that nothing but a fault exceeds."""
 
 
 def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
@@ -28,7 +17,7 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     The verdict rests on each operator's own error, given the inputs it really had, and on its
     quantization parameters and weights.  Accumulated error only tells which operators inherited.
     """
-    found = [d for e in evidence.inputs if (d := _judge_input(e, evidence)) is not None]
+    found = [d for e in evidence.inputs if (d := judge_input(e, evidence.ops)) is not None]
     judge = Judge(thresholds, wrong_scales(evidence), evidence.run.reference_kind)
     for op in evidence.ops:
         divergence = judge(op)
@@ -60,154 +49,7 @@ def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Diver
         return divergence
     listed = ", ".join(str(i) for i in op.joint)
     message = f"{divergence.message}, measured behind operators {listed} together"
-    return _divergence(blamed, "local", message)
-
-
-class Judge:
-    """Says what is wrong with one operator output, the most telling signal first.
-
-    Args:
-        thresholds: How much arithmetic explains.
-        wrong: The tensors that are known to have a wrong scale.
-        reference_kind: As in `Run`.
-    """
-
-    def __init__(
-        self, thresholds: Thresholds, wrong: Mapping[int, WrongScale], reference_kind: str
-    ) -> None:
-        self._thresholds = thresholds
-        self._wrong = wrong
-        self._kernels = 2 if reference_kind in _OTHER_KERNELS else 1
-
-    def __call__(self, op: OpEvidence) -> Divergence | None:
-        """Return the divergence, None where arithmetic explains everything."""
-        if op.parameters == "differ" and op.expected is not None:
-            return _divergence(op, "parameters", _parameters_differ(op))
-        if self._copies_wrong(op):
-            return None
-        misled = self._misled(op)
-        for breach in op.breaches:
-            if not (misled and breach.rule == "bias_scale") and not refuted(op, breach.tensor):
-                return _divergence(op, "parameters", breach.message)
-        blamed = self._wrong.get(op.tensor)
-        if blamed is not None and blamed.message is not None:
-            return _divergence(op, "parameters", blamed.message)
-        if op.expected_shape is not None:
-            message = f"its output has shape {list(op.shape)}, expected {list(op.expected_shape)}"
-            return _divergence(op, "shape", message)
-        if op.weights is not None and op.weights.differ:
-            return _divergence(op, "weights", _weights_differ(op, op.weights))
-        if op.weights is not None and op.weights.bias is not None and op.weights.bias.differ:
-            return _divergence(op, "weights", _bias_differs(op, op.weights.bias))
-        if op.nan:
-            return _divergence(op, "nonfinite", f"{op.nan} NaN values from inputs that hold none")
-        local = op.local
-        if local is None:
-            return None
-        if local.nan or local.infinite:
-            what = " and ".join(
-                f"{count} {name}"
-                for count, name in ((local.nan, "NaN"), (local.infinite, "infinite"))
-                if count
-            )
-            return _divergence(op, "nonfinite", f"{what} values where the reference is finite")
-        if self._exceeds(op, local, misled):
-            return _divergence(op, "local", _local_differs(local))
-        return None
-
-    def _copies_wrong(self, op: OpEvidence) -> bool:
-        """Whether an operator copies codes whose scale is wrong into a tensor whose scale is right.
-
-        The values change there, and the operator that wrote the codes is to blame.
-        """
-        wrong = (self._wrong.get(t) for t in op.reads)
-        return (
-            op.kind in SAME_SCALE_KINDS
-            and op.scale is not None
-            and op.tensor not in self._wrong
-            and any(w is not None and same(op.scale, w.right) for w in wrong)
-        )
-
-    def _misled(self, op: OpEvidence) -> bool:
-        """Whether an input has a wrong scale and the bias was quantized for the right one."""
-        implied = op.bound.implied_scale
-        wrong = (self._wrong.get(t) for t in op.reads)
-        return implied is not None and any(w is not None and same(implied, w.right) for w in wrong)
-
-    def _exceeds(self, op: OpEvidence, local: TensorStats, misled: bool) -> bool:
-        """Whether an operator's own error is more than arithmetic explains."""
-        thresholds, bound = self._thresholds, op.bound
-        channels = len(local.channel_max_abs)
-        tolerance = thresholds.float_relative * max(local.reference_max_abs, 1e-6)
-        if op.scale is not None:
-            limit = self._kernels * thresholds.lsb(bound.rule) + _FLOAT32_LSB
-            extra = _each(bound.extra_lsb, channels)
-            stale = _each(bound.implied_lsb if misled else (0.0,), channels)
-            limits = [op.scale * (limit + a + b) for a, b in zip(extra, stale, strict=True)]
-        elif bound.rule == "noise":
-            limits = [_SIGMAS * n + tolerance for n in _each(bound.noise, channels)]
-        elif bound.rule == "relative":
-            return local.relative_rmse > thresholds.hybrid_relative
-        else:
-            limits = [tolerance] * channels
-        found = local.channel_max_abs
-        return any(largest > limit for largest, limit in zip(found, limits, strict=True))
-
-
-def _each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Return one value a channel; the largest for all where they do not belong to the channels."""
-    return values if len(values) == channels else (max(values),) * channels
-
-
-def _divergence(op: OpEvidence, signal: str, message: str) -> Divergence:
-    return Divergence(op.op, op.kind, op.name, op.tensor, signal, message)  # type: ignore[arg-type]
-
-
-def _judge_input(given: InputEvidence, evidence: Evidence) -> Divergence | None:
-    if given.parameters != "differ" or given.expected is None or given.first_reader is None:
-        return None
-    reader = next(o for o in evidence.ops if o.op == given.first_reader)
-    message = (
-        f"reads the input '{short(given.name)}' with {_pair(given.scale, given.zero_point)}, "
-        f"but the reference quantizes it with {_pair(*given.expected)}"
-    )
-    return Divergence(reader.op, reader.kind, given.name, given.tensor, "parameters", message)
-
-
-def _pair(scale: float | None, zero_point: int | None) -> str:
-    return f"scale {number(scale)}, zero point {zero_point}"
-
-
-def _parameters_differ(op: OpEvidence) -> str:
-    expected = op.expected or (0.0, 0)
-    return (
-        f"its output has {_pair(op.scale, op.zero_point)}, but the reference has {_pair(*expected)}"
-    )
-
-
-def _weights_differ(op: OpEvidence, check: WeightCheck) -> str:
-    measured = f"{_local_differs(op.local)}: " if op.local is not None else ""
-    share = f"{check.wrong} of its {check.total} weights are off by more than rounding"
-    return (
-        f"{measured}{share}, by up to {number(check.max_steps)} steps "
-        f"on channel {check.worst_channel}"
-    )
-
-
-def _bias_differs(op: OpEvidence, check: BiasCheck) -> str:
-    measured = f"{_local_differs(op.local)}: " if op.local is not None else ""
-    return (
-        f"{measured}its bias is {number(check.found)} on channel {check.worst_channel}, the "
-        f"reference's is {number(check.expected)}; {check.wrong} of {check.total} channels are off "
-        "by more than rounding"
-    )
-
-
-def _local_differs(local: TensorStats) -> str:
-    where = "" if local.worst_channel is None else f" on channel {local.worst_channel}"
-    if local.max_lsb is not None:
-        return f"{number(local.max_lsb)} LSB{where}"
-    return f"{number(local.max_abs)}{where}, {local.relative_rmse:.1%} of the signal"
+    return divergence_of(blamed, "local", message, "likely")
 
 
 def _statuses(evidence: Evidence, divergences: tuple[Divergence, ...]) -> tuple[Status, ...]:
@@ -255,7 +97,7 @@ def _sentence(
         return "no operator could be checked"
     sentence = f"no operator differs: {checked} of {activations} operators checked, all within "
     sentence += f"{_worst_local(evidence)} of the reference on the inputs they had"
-    if evidence.run.reference_kind in _OTHER_KERNELS:
+    if evidence.run.reference_kind in OTHER_KERNELS:
         other = sum(o.local is not None and o.local.max_abs > 0 for o in evidence.ops)
         sentence += f"; {other} of them yield other values"
     drift = [o.accumulated.max_lsb for o in evidence.ops if o.accumulated and o.accumulated.max_lsb]

@@ -11,6 +11,11 @@ from tfldbg.errors import UsageError
 Status = Literal["ok", "origin", "inherited", "unchecked"]
 Signal = Literal["parameters", "weights", "shape", "nonfinite", "local"]
 
+Confidence = Literal["certain", "likely", "ambiguous"]
+"""``certain``: compared directly, or twice beyond the bound; ``likely``: less than that, or an
+operator chosen among several that are checked together; ``ambiguous``: another operator, which the
+message names, may be wrong instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
@@ -55,6 +60,7 @@ class Divergence:
     signal: Signal
     message: str
     """What differs and by how much, as the end of a sentence that names the operator."""
+    confidence: Confidence = "certain"
 
 
 @dataclass(frozen=True, slots=True)

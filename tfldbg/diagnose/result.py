@@ -83,6 +83,7 @@ def _divergence(found: Divergence) -> dict[str, Any]:
         "tensor_index": found.tensor_index,
         "signal": found.signal,
         "message": found.message,
+        "confidence": found.confidence,
     }
 
 

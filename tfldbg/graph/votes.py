@@ -308,13 +308,15 @@ class _Dispute:
         message = (
             f"{side} has {in_words(have)}, but {self._reason(ties, claim, right)} {in_words(want)}"
         )
+        other = None
         if (claim.weight, len(claim.tensors)) == (right.weight, len(right.tensors)):
             other = self.wires.writers.get(right.tensors[0]) if right.tensors else None
-            message += (
-                f"; the output of operator {other.index} may be wrong instead" if other else ""
-            )
+        suspect = other.index if other else None
+        message += (
+            f"; the output of operator {suspect} may be wrong instead" if other is not None else ""
+        )
         rule = "same_scale" if right.tensors else "bias_scale"
-        yield Breach(rule, named.index, tensor, None, message, want)
+        yield Breach(rule, named.index, tensor, None, message, want, suspect)
 
     def _reason(self, ties: list[_Tie], claim: _Claim, right: _Claim) -> str:
         if right.biases and not _same(claim.scale, right.scale):
@@ -337,7 +339,8 @@ class _Dispute:
         writer = self.wires.writers.get(bias.input)
         # Several tensors that agree with each other were not changed by one slip.
         alone = claim.weight >= right.weight and len(right.tensors) == 1
-        if alone and writer is not None:
-            message += f"; the output scale of operator {writer.index} may be wrong instead"
+        suspect = writer.index if alone and writer is not None else None
+        if suspect is not None:
+            message += f"; the output scale of operator {suspect} may be wrong instead"
         expected = (want, 0) if channels == 1 else None
-        return Breach("bias_scale", bias.op.index, bias.tensor, None, message, expected)
+        return Breach("bias_scale", bias.op.index, bias.tensor, None, message, expected, suspect)

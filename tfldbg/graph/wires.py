@@ -36,6 +36,8 @@ class Breach:
     """The end of a sentence that names the operator."""
     expected: tuple[float, int] | None = None
     """Scale and zero point that the rule demands, where it demands one."""
+    suspect: int | None = None
+    """The operator that may be wrong instead, where nothing tells."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

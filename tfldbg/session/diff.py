@@ -154,6 +154,7 @@ def _op_evidence(
         weighted=False,
         reference=node.counterpart.label if node.counterpart else None,
         match_rule=node.rule,
+        match_confidence=1.0 if node.counterpart else 0.0,
         unmatched_reason=node.reason,
         parameters=parameters,
         expected=expected,

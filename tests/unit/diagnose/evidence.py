@@ -39,6 +39,7 @@ def operator(index: int, *, local: float | None, accumulated: float | None = Non
         weighted=True,
         reference=f"net/layer_{index}/FakeQuant",
         match_rule="name",
+        match_confidence=1.0,
         unmatched_reason=None,
         parameters="equal",
         expected=(SCALE, -3),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.diagnose.evidence import evidence, operator, stats
+from tests.unit.diagnose.evidence import SCALE, evidence, operator, stats
 from tfldbg.compare.accumulate import Accumulator
 from tfldbg.compare.weights import WeightCheck
 from tfldbg.diagnose.bounds import Bound, Rule
@@ -154,3 +154,19 @@ def test_a_reference_that_is_not_finite_is_a_finding() -> None:
 def test_thresholds_that_judge_nothing_are_refused(value: float) -> None:
     with pytest.raises(UsageError, match="the threshold local_lsb is"):
         Thresholds(local_lsb=value)
+
+
+@pytest.mark.parametrize(("error", "confidence"), [(1.0, "likely"), (5.0, "certain")])
+def test_the_verdict_says_how_sure_it_is(error: float, confidence: str) -> None:
+    found = diagnose(evidence(operator(0, local=error)), Thresholds()).divergences[0]
+    assert found.confidence == confidence
+
+
+def test_a_wrong_scale_excuses_the_bias_that_was_quantized_for_the_right_one() -> None:
+    writer = replace(operator(0, local=0.2), parameters="differ", expected=(2 * SCALE, -3))
+    stale = Bound("lsb", implied_scale=2 * SCALE, implied_lsb=(0.0, 5.0, 0.0))
+    reader = replace(operator(1, local=4.0), bound=stale)
+    found = diagnose(evidence(writer, reader), Thresholds())
+    assert [d.op for d in found.divergences] == [0]
+    beyond = replace(operator(1, local=7.0), bound=stale)
+    assert [d.op for d in diagnose(evidence(writer, beyond), Thresholds()).divergences] == [0, 1]

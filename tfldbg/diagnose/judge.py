@@ -1,0 +1,180 @@
+"""Say what is wrong with one operator, from what was measured about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.checks import BiasCheck, WeightCheck
+from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
+from tfldbg.diagnose.model import Confidence, Divergence, Signal, Thresholds
+from tfldbg.diagnose.scales import WrongScale, refuted, same
+from tfldbg.diagnose.words import number, short
+from tfldbg.graph.query import SAME_SCALE_KINDS
+
+_FLOAT32_LSB = 0.005
+"""What the reference's own float32 sums are worth: 255 steps x 1e-5 relative, and some room."""
+
+OTHER_KERNELS = frozenset({"capture", "runtime"})
+"""References that round like the file itself, so that both sides may be off."""
+_SIGMAS = 6.0
+"""Standard deviations of accidental rounding that nothing but a fault exceeds."""
+_CLEARLY = 2.0
+"""Times the bound from which nothing but a fault explains an error."""
+_NAMED = 0.9
+"""Confidence of matches by name or structure."""
+_TINY = 1e-30
+
+
+class Judge:
+    """Says what is wrong with one operator output, the most telling signal first.
+
+    Args:
+        thresholds: How much arithmetic explains.
+        wrong: The tensors that are known to have a wrong scale.
+        reference_kind: As in `Run`.
+    """
+
+    def __init__(
+        self, thresholds: Thresholds, wrong: Mapping[int, WrongScale], reference_kind: str
+    ) -> None:
+        self._thresholds = thresholds
+        self._wrong = wrong
+        self._kernels = 2 if reference_kind in OTHER_KERNELS else 1
+
+    def __call__(self, op: OpEvidence) -> Divergence | None:
+        """Return the divergence, None where arithmetic explains everything."""
+        if op.parameters == "differ" and op.expected is not None:
+            return divergence_of(op, "parameters", _parameters_differ(op))
+        if self._copies_wrong(op):
+            return None
+        misled = self._misled(op)
+        for breach in op.breaches:
+            if not (misled and breach.rule == "bias_scale") and not refuted(op, breach.tensor):
+                sure: Confidence = "certain" if breach.suspect is None else "ambiguous"
+                return divergence_of(op, "parameters", breach.message, sure)
+        blamed = self._wrong.get(op.tensor)
+        if blamed is not None and blamed.message is not None:
+            return divergence_of(op, "parameters", blamed.message)
+        if op.expected_shape is not None:
+            message = f"its output has shape {list(op.shape)}, expected {list(op.expected_shape)}"
+            return divergence_of(op, "shape", message)
+        if op.weights is not None and op.weights.differ:
+            return divergence_of(op, "weights", _weights_differ(op, op.weights))
+        if op.weights is not None and op.weights.bias is not None and op.weights.bias.differ:
+            return divergence_of(op, "weights", _bias_differs(op, op.weights.bias))
+        if op.nan:
+            return divergence_of(op, "nonfinite", f"{op.nan} NaN values from inputs that hold none")
+        local = op.local
+        if local is None:
+            return None
+        if local.nan or local.infinite:
+            what = " and ".join(
+                f"{count} {name}"
+                for count, name in ((local.nan, "NaN"), (local.infinite, "infinite"))
+                if count
+            )
+            return divergence_of(op, "nonfinite", f"{what} values where the reference is finite")
+        excess = self._excess(op, local, misled)
+        if excess <= 1.0:
+            return None
+        sure = "certain" if excess > _CLEARLY and op.match_confidence >= _NAMED else "likely"
+        return divergence_of(op, "local", _local_differs(local), sure)
+
+    def _copies_wrong(self, op: OpEvidence) -> bool:
+        """Whether an operator copies codes whose scale is wrong into a tensor whose scale is right.
+
+        The values change there, and the operator that wrote the codes is to blame.
+        """
+        wrong = (self._wrong.get(t) for t in op.reads)
+        return (
+            op.kind in SAME_SCALE_KINDS
+            and op.scale is not None
+            and op.tensor not in self._wrong
+            and any(w is not None and same(op.scale, w.right) for w in wrong)
+        )
+
+    def _misled(self, op: OpEvidence) -> bool:
+        """Whether an input has a wrong scale and the bias was quantized for the right one."""
+        implied = op.bound.implied_scale
+        wrong = (self._wrong.get(t) for t in op.reads)
+        return implied is not None and any(w is not None and same(implied, w.right) for w in wrong)
+
+    def _excess(self, op: OpEvidence, local: TensorStats, misled: bool) -> float:
+        """Return an operator's own error as a multiple of what arithmetic explains."""
+        thresholds, bound = self._thresholds, op.bound
+        channels = len(local.channel_max_abs)
+        tolerance = thresholds.float_relative * max(local.reference_max_abs, 1e-6)
+        if op.scale is not None:
+            limit = self._kernels * thresholds.lsb(bound.rule) + _FLOAT32_LSB
+            extra = _each(bound.extra_lsb, channels)
+            stale = _each(bound.implied_lsb if misled else (0.0,), channels)
+            limits = [op.scale * (limit + a + b) for a, b in zip(extra, stale, strict=True)]
+        elif bound.rule == "noise":
+            limits = [_SIGMAS * n + tolerance for n in _each(bound.noise, channels)]
+        elif bound.rule == "relative":
+            return local.relative_rmse / max(thresholds.hybrid_relative, _TINY)
+        else:
+            limits = [tolerance] * channels
+        found = local.channel_max_abs
+        return max(f / max(limit, _TINY) for f, limit in zip(found, limits, strict=True))
+
+
+def _each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return one value a channel; the largest for all where they do not belong to the channels."""
+    return values if len(values) == channels else (max(values),) * channels
+
+
+def divergence_of(
+    op: OpEvidence, signal: Signal, message: str, confidence: Confidence = "certain"
+) -> Divergence:
+    """Return a divergence of an operator's output."""
+    return Divergence(op.op, op.kind, op.name, op.tensor, signal, message, confidence)
+
+
+def judge_input(given: InputEvidence, ops: Sequence[OpEvidence]) -> Divergence | None:
+    """Return what is wrong with an input of the model, as a divergence of its first reader."""
+    if given.parameters != "differ" or given.expected is None or given.first_reader is None:
+        return None
+    reader = next(o for o in ops if o.op == given.first_reader)
+    message = (
+        f"reads the input '{short(given.name)}' with {_pair(given.scale, given.zero_point)}, "
+        f"but the reference quantizes it with {_pair(*given.expected)}"
+    )
+    return Divergence(reader.op, reader.kind, given.name, given.tensor, "parameters", message)
+
+
+def _pair(scale: float | None, zero_point: int | None) -> str:
+    return f"scale {number(scale)}, zero point {zero_point}"
+
+
+def _parameters_differ(op: OpEvidence) -> str:
+    expected = op.expected or (0.0, 0)
+    return (
+        f"its output has {_pair(op.scale, op.zero_point)}, but the reference has {_pair(*expected)}"
+    )
+
+
+def _weights_differ(op: OpEvidence, check: WeightCheck) -> str:
+    measured = f"{_local_differs(op.local)}: " if op.local is not None else ""
+    share = f"{check.wrong} of its {check.total} weights are off by more than rounding"
+    return (
+        f"{measured}{share}, by up to {number(check.max_steps)} steps "
+        f"on channel {check.worst_channel}"
+    )
+
+
+def _bias_differs(op: OpEvidence, check: BiasCheck) -> str:
+    measured = f"{_local_differs(op.local)}: " if op.local is not None else ""
+    return (
+        f"{measured}its bias is {number(check.found)} on channel {check.worst_channel}, the "
+        f"reference's is {number(check.expected)}; {check.wrong} of {check.total} channels are off "
+        "by more than rounding"
+    )
+
+
+def _local_differs(local: TensorStats) -> str:
+    where = "" if local.worst_channel is None else f" on channel {local.worst_channel}"
+    if local.max_lsb is not None:
+        return f"{number(local.max_lsb)} LSB{where}"
+    return f"{number(local.max_abs)}{where}, {local.relative_rmse:.1%} of the signal"
