@@ -27,14 +27,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import tfldbg
 from benchmarks import proposals, tables, zoo
+from benchmarks.disguise import DISGUISES, disguise
 from benchmarks.effects import SAMPLES, Values, differs, effect, run_exposed
 from benchmarks.records import CLEAN, Record, append, end_last_line, read_records
 from sample_models import plant
 from tfldbg.run.job import Job
 
 REFERENCES = ("keras", "against", "same", "self")
-"""A Keras model; a sound .tflite, float where the pair is no QAT pair; the very file that was broken
-before; nothing."""
+"""A Keras model; a sound .tflite, float where the pair is no QAT pair; the sound file itself; none."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Plan:
     most: int
     runtime: str
     kinds: tuple[str, ...]
+    disguise: str = "none"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Bench:
     reference: dict[str, Any]
     """The arguments that tell `tfldbg.trace` what to compare with."""
     runtime: str
+    disguise: str
 
     def trace(self, model: bytes) -> tfldbg.Trace | str:
         """Trace a file; return the message of the error where the trace gives up."""
@@ -82,14 +84,16 @@ def run_entry(name: str, plan: Plan) -> str:
     pair = zoo.build(name, plan.folder)
     done = {record.key for record in read_records(plan.out)}
     good = pair.tflite.read_bytes()
-    about = (entry.network, entry.scheme, entry.half, plan.reference)
+    label = plan.reference if plan.disguise == "none" else f"{plan.reference}, {plan.disguise}"
+    about = (entry.network, entry.scheme, entry.half, label)
     blank = Record(name, *about, CLEAN, -1, "", "", "", runtime=plan.runtime)
     planted = [(_of_fault(blank, f, good), f) for f in _chosen(pair, good, plan)]
     missing = [(record, fault) for record, fault in planted if record.key not in done]
     if blank.key in done and not missing:
         return name
     sound = run_exposed(good, pair.data, plan.runtime)
-    bench = Bench(pair, good, sound, _load_reference(pair, plan.reference), plan.runtime)
+    reference = _load_reference(pair, plan.reference)
+    bench = Bench(pair, good, sound, reference, plan.runtime, plan.disguise)
     if blank.key not in done:
         append(plan.out, _timed(lambda: _clean(blank, bench)))
     for record, fault in missing:
@@ -134,7 +138,7 @@ def _load_reference(pair: zoo.Pair, kind: str) -> dict[str, Any]:
 
 
 def _clean(blank: Record, bench: Bench) -> Record:
-    result = bench.trace(bench.good)
+    result = bench.trace(disguise(bench.good, bench.disguise)[0])
     if isinstance(result, str):
         return blank.changed(outcome="error", message=result)
     outcome = "clean" if result.verdict == "clean" else "false alarm"
@@ -152,12 +156,13 @@ def _judged(record: Record, fault: plant.Fault, bench: Bench) -> Record:
         if not differs(bench.sound, ran) and not _breaks_a_rule(record):
             return record.changed(outcome="ineffective")
         record = _measured(record, bench, ran)
-    result = bench.trace(broken)
+    shown, place = disguise(broken, bench.disguise)
+    result = bench.trace(shown)
     if isinstance(result, str):
-        outcome, named = "refused" if ran is None else "error", _names(result, fault.op)
+        outcome, named = "refused" if ran is None else "error", _names(result, place[fault.op])
         return record.changed(outcome=outcome, named=named, message=result)
-    outcome = _outcome(result, fault.op)
-    mentioned = _names(result.diagnosis.sentence, fault.op) if outcome == "wrong" else None
+    outcome = _outcome(result, place[fault.op])
+    mentioned = _names(result.diagnosis.sentence, place[fault.op]) if outcome == "wrong" else None
     return _described(record, result).changed(outcome=outcome, named=mentioned)
 
 
@@ -177,7 +182,7 @@ def _names(message: str, op: int) -> bool:
 
 def _breaks_a_rule(record: Record) -> bool:
     """Whether the self trace must name a fault even though this runtime's numbers stay."""
-    return record.reference == "self" and record.kind in proposals.BETRAYED
+    return record.reference.startswith("self") and record.kind in proposals.BETRAYED
 
 
 def _outcome(result: tfldbg.Trace, op: int) -> str:
@@ -221,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kinds", nargs="+", metavar="KIND", default=[], help="kinds of fault")
     parser.add_argument("--most", type=int, default=3, help="operators for each kind and pair")
     parser.add_argument("--runtime", default="xnnpack")
+    parser.add_argument("--disguise", choices=DISGUISES, default="none", help="of the broken file")
     parser.add_argument("--out", type=Path, default=Path("faults.jsonl"))
     parser.add_argument("--folder", type=Path, default=Path("zoo"), help="where pairs are kept")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -242,6 +248,7 @@ def main() -> None:
         most=options.most,
         runtime=options.runtime,
         kinds=tuple(options.kinds),
+        disguise=options.disguise,
     )
     for name in run(names, plan, options.jobs):
         print(name, file=sys.stderr, flush=True)

@@ -147,7 +147,7 @@ class _Pairer:
             return 0.0
         names, others = self._ours.parts(ours), self._theirs.parts(theirs)
         common = len(names & others) / max(len(names | others), 1)
-        score = _KIND * (ours.kind == theirs.kind) + _NAME * common
+        score = _KIND * (1.0 if ours.kind == theirs.kind else 0.5) + _NAME * common
         score += _INPUTS * self._shared_inputs(ours, theirs)
         score += _CONSTANTS * self._equal_constants(ours, theirs)
         score -= _SHAPE * (mine.elements != other.elements)

@@ -76,8 +76,10 @@ class _Hdf5:
         self._check_format()
         groups = self._member(self._file, "tensors", "Group")
         if groups is None:
+            keras = "model_weights" in self._file or "model_config" in self._file.attrs
             raise CaptureError(
-                f"'{self._path}' is no recording: it has no group '/tensors'", hint=LAYOUT_HINT
+                f"'{self._path}' is no recording: it has no group '/tensors'",
+                hint=f"it is a Keras model: --keras {self._path}" if keras else LAYOUT_HINT,
             )
         evidence = self._evidence()
         operators = _operators(evidence)
