@@ -34,7 +34,7 @@ from sample_models import plant
 from tfldbg.run.job import Job
 
 REFERENCES = ("keras", "against", "same", "self")
-"""A Keras model; a sound .tflite, float where the pair is no QAT pair; the sound file itself; none."""
+"""A Keras model; a sound .tflite, float but for QAT pairs; the sound file itself; nothing."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ COLUMNS = (
     "error",
     "refused (named)",
     "ineffective",
-    "not exact, but only rounding",
+    "another calibration",
+    "exact of the others",
 )
-ROUNDING_LSB = 1.01
-"""A file that differs from the sound one by no more than this anywhere only rounds elsewhere."""
+FLOAT_REFERENCES = ("keras", "against")
+"""What post-training files are compared with has no scales."""
 
 
 def render(records: Sequence[Record]) -> str:
@@ -79,7 +80,9 @@ def _row(name: str, records: Sequence[Record]) -> str:
     cells = [str(effective), f"{count['exact']}{share}", str(count["among"])]
     cells += [_with_named("wrong", records), str(count["missed"]), str(count["error"])]
     cells += [_with_named("refused", records), str(count["ineffective"])]
-    cells.append(str(sum(_only_rounds(r) for r in records)))
+    other = sum(_recalibrated(r) for r in records)
+    rest = effective - other
+    cells += [str(other), f"{count['exact'] / rest:.1%}" if rest else "-"]
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
@@ -89,12 +92,14 @@ def _with_named(outcome: str, records: Sequence[Record]) -> str:
     return f"{len(found)} ({sum(bool(r.named) for r in found)})" if found else "0"
 
 
-def _only_rounds(record: Record) -> bool:
-    """Whether a fault that was not named exactly moves no output by more than a step."""
-    quantized = record.scheme in ("qat", "ptq")
-    if record.outcome not in EFFECTIVE[1:] or record.largest is None or not quantized:
-        return False
-    return record.largest <= ROUNDING_LSB
+def _recalibrated(record: Record) -> bool:
+    """Whether a fault made a file that is as right as before, only calibrated otherwise.
+
+    The reference has no scales, and nothing in the file contradicts the one that was changed.
+    """
+    without_scales = record.scheme == "ptq" and record.reference.split(",")[0] in FLOAT_REFERENCES
+    of_output = record.kind.startswith(("output scale", "zero point"))
+    return without_scales and of_output and record.outcome == "missed"
 
 
 def _listed(title: str, records: Sequence[Record]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.checks import BiasCheck, WeightCheck
 from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
 from tfldbg.diagnose.model import Confidence, Divergence, Signal, Thresholds
-from tfldbg.diagnose.scales import WrongScale, refuted, same
+from tfldbg.diagnose.scales import WrongScale, same
 from tfldbg.diagnose.words import number, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
 
@@ -50,7 +50,7 @@ class Judge:
             return None
         misled = self._misled(op)
         for breach in op.breaches:
-            if not (misled and breach.rule == "bias_scale") and not refuted(op, breach.tensor):
+            if not (misled and breach.rule == "bias_scale"):
                 sure: Confidence = "certain" if breach.suspect is None else "ambiguous"
                 return divergence_of(op, "parameters", breach.message, sure)
         blamed = self._wrong.get(op.tensor)

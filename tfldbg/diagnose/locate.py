@@ -6,7 +6,7 @@ from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
-from tfldbg.diagnose.scales import wrong_scales
+from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.diagnose.words import number, op_name
 from tfldbg.graph.query import SAME_SCALE_KINDS
 
@@ -17,6 +17,7 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     The verdict rests on each operator's own error, given the inputs it really had, and on its
     quantization parameters and weights.  Accumulated error only tells which operators inherited.
     """
+    evidence = without_refuted(evidence)
     found = [d for e in evidence.inputs if (d := judge_input(e, evidence.ops)) is not None]
     judge = Judge(thresholds, wrong_scales(evidence), evidence.run.reference_kind)
     for op in evidence.ops:

@@ -7,11 +7,13 @@ one.  What they state, divided by the scale of their weights, is the scale that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.words import number
+from tfldbg.graph.lint import Breach
 from tfldbg.graph.query import SAME_SCALE_KINDS
+from tfldbg.match.kinds import LOOKALIKE
 
 SAME_SCALE = 1e-5
 """Relative difference of scales that count as equal: float32 products and quotients of them."""
@@ -27,11 +29,15 @@ class WrongScale:
 
 
 def wrong_scales(evidence: Evidence) -> dict[int, WrongScale]:
-    """Map each tensor whose scale is known to be wrong to the right one."""
+    """Map each tensor whose scale is known to be wrong to the right one.
+
+    Args:
+        evidence: What `without_refuted` left.
+    """
     wrong: dict[int, WrongScale] = {}
     for op in evidence.ops:
         for breach in op.breaches:
-            if breach.expected is not None and not refuted(op, breach.tensor):
+            if breach.expected is not None:
                 wrong[breach.tensor] = WrongScale(breach.expected[0])
         if op.parameters == "differ" and op.expected is not None:
             wrong[op.tensor] = WrongScale(op.expected[0])
@@ -48,9 +54,22 @@ def wrong_scales(evidence: Evidence) -> dict[int, WrongScale]:
     return wrong
 
 
-def refuted(op: OpEvidence, tensor: int) -> bool:
-    """Whether the reference confirms the output parameters that a rule doubts."""
-    return tensor == op.tensor and op.parameters == "equal"
+def without_refuted(evidence: Evidence) -> Evidence:
+    """Leave out the breaches that the reference knows better about.
+
+    It confirms the output parameters that a rule doubts; or an operator that should keep its
+    input's scale stands where the reference has one of another kind, which is the fault then.
+    """
+    impostors = {o.op for o in evidence.ops if o.match_rule == LOOKALIKE}
+
+    def stands(op: OpEvidence, breach: Breach) -> bool:
+        confirmed = breach.tensor == op.tensor and op.parameters == "equal"
+        return not confirmed and impostors.isdisjoint(breach.ties)
+
+    kept = (
+        replace(op, breaches=tuple(b for b in op.breaches if stands(op, b))) for op in evidence.ops
+    )
+    return replace(evidence, ops=tuple(kept))
 
 
 def same(one: float, other: float) -> bool:

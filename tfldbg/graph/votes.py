@@ -26,6 +26,7 @@ from tfldbg.graph.wires import (
     parameters_of,
     role_of,
 )
+from tfldbg.quant import code_range
 
 TOLERANCE = 1e-6
 """Relative difference of two scales that count as equal.
@@ -279,8 +280,11 @@ class _Dispute:
     claims: list[_Claim]
 
     def settle(self) -> Iterator[Breach]:
-        """Believe the claim with most weight, then most tensors, then the one written first."""
-        right = max(self.claims, key=lambda c: (c.weight, len(c.tensors)))
+        """Believe the claim with most weight, then most tensors, then the likelier zero point.
+
+        Still equal, the one written first is believed.
+        """
+        right = max(self.claims, key=lambda c: (c.weight, len(c.tensors), self._begins_at_zero(c)))
         for claim in self.claims:
             if claim is right:
                 continue
@@ -289,6 +293,20 @@ class _Dispute:
             if not claim.tensors:
                 for bias in claim.biases:
                     yield self._odd_bias(bias, claim, right)
+
+    def _begins_at_zero(self, claim: _Claim) -> bool:
+        """Whether a claim gives values that a RELU made the lowest code for zero.
+
+        Any calibration does: it sees no value below zero.
+        """
+        tensors = [i for tie in self.ties for i in tie.tensors]
+        writers = (self.wires.writers.get(i) for i in tensors)
+        kept = any(
+            w is not None and w.options.get("fusedActivationFunction") in ("RELU", "RELU6")
+            for w in writers
+        )
+        types = (self.wires.subgraph.tensors[i].type for i in tensors)
+        return kept and any(claim.zero_point == code_range(name)[0] for name in types)
 
     def _odd_tensor(self, tensor: int, claim: _Claim, right: _Claim) -> Iterator[Breach]:
         writer = self.wires.writers.get(tensor)
@@ -316,7 +334,8 @@ class _Dispute:
             f"; the output of operator {suspect} may be wrong instead" if other is not None else ""
         )
         rule = "same_scale" if right.tensors else "bias_scale"
-        yield Breach(rule, named.index, tensor, None, message, want, suspect)
+        copying = tuple(tie.op.index for tie in self.ties)
+        yield Breach(rule, named.index, tensor, None, message, want, suspect, copying)
 
     def _reason(self, ties: list[_Tie], claim: _Claim, right: _Claim) -> str:
         if right.biases and not _same(claim.scale, right.scale):

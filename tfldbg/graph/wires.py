@@ -38,6 +38,8 @@ class Breach:
     """Scale and zero point that the rule demands, where it demands one."""
     suspect: int | None = None
     """The operator that may be wrong instead, where nothing tells."""
+    ties: tuple[int, ...] = ()
+    """The copying operators that make the rule apply."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tfldbg.errors import MatchError
 from tfldbg.graph.model import Graph, Operator, Subgraph
 from tfldbg.graph.query import folded_constants, non_activations, producers, real_constant
-from tfldbg.match.kinds import LOOKALIKES
+from tfldbg.match.kinds import LOOKALIKE, LOOKALIKES
 from tfldbg.match.steps import given
 from tfldbg.rewrite.twin import ALIASES
 from tfldbg.run.samples import InputSpec
@@ -76,7 +76,7 @@ class Pair:
     traced: int
     reference: int
     rule: str
-    """``name`` where the names agree, else ``structure``."""
+    """``name`` where the names agree, ``lookalike`` where the kinds do not, else ``structure``."""
     confidence: float
 
 
@@ -185,6 +185,7 @@ class _Pairer:
         named = bool(self._ours.parts(ours) & self._theirs.parts(theirs))
         most = _KIND + _NAME + _INPUTS + _CONSTANTS + _OPTIONS + _PLACE
         rule = "name" if named else "structure"
+        rule = rule if ours.kind == theirs.kind else LOOKALIKE
         self.pairs[ours.index] = Pair(ours.index, theirs.index, rule, min(1.0, score / most))
         for mine, other in zip(ours.outputs, theirs.outputs, strict=False):
             self.values[mine] = other

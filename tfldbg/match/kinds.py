@@ -86,6 +86,9 @@ REQUANTIZING = frozenset({"QUANTIZE", "DEQUANTIZE"})
 SEVERAL_OUTPUTS = frozenset({"Split", "SplitV", "Unpack", "TopKV2"})
 """Operations with more than one output, in the order of the TFLite operator's outputs."""
 
+LOOKALIKE = "lookalike"
+"""Rule of a match with an operation of another kind."""
+
 LOOKALIKES = (
     frozenset({"RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU"}),
     frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"}),

@@ -15,6 +15,7 @@ from tfldbg.graph.query import (
 )
 from tfldbg.match.kinds import (
     HANDED_ON,
+    LOOKALIKE,
     LOOKALIKES,
     MAIN_OPS,
     PASSED_THROUGH,
@@ -250,13 +251,15 @@ class _Matcher:
         Names choose between several; then quantization parameters; then the values.  Names alone
         mislead: the converter merges equal constants and joins the names of all their users.
         """
+        rule = "structure"
         following = self._following(op, given, REFERENCE_OPS.get(op.kind, frozenset()))
         if not following and op.kind not in HANDED_ON:
             following = self._following(op, given, _lookalikes(op.kind))
+            rule = LOOKALIKE
         fitting = [name for name in following if self._fits(tensor, name)]
         if not fitting:
             self._note_shape(op, tensor, following)
-        settled = [self._settler.settle(tensor, op, name, "structure", 0.9) for name in fitting]
+        settled = [self._settler.settle(tensor, op, name, rule, 0.9) for name in fitting]
         mentioned = frozenset(self._mentioned[tensor.index])
         votes = [len(mentioned & frozenset((*m.group, *m.chain))) for m in settled]
         most = max(votes, default=0)
@@ -265,7 +268,7 @@ class _Matcher:
         best = equal or best
         if len(best) == 1:
             named = replace(best[0], rule="name", confidence=1.0)
-            self.matches[tensor.index] = named if most else best[0]
+            self.matches[tensor.index] = named if most and rule != LOOKALIKE else best[0]
             return True
         return bool(best) and self._match_by_values(tensor, best)
 

@@ -48,13 +48,20 @@ def _op(plain: dict[str, Any]) -> OpEvidence:
             "expected_shape": _tuple(plain["expected_shape"]),
             "bound": Bound(**{k: _tuple(v) for k, v in plain["bound"].items()}),
             "split": Split(**plain["split"]) if plain["split"] else None,
-            "breaches": tuple(Breach(**{**b, "expected": _pair(b)}) for b in plain["breaches"]),
+            "breaches": tuple(
+                Breach(**{**b, "expected": _pair(b), "ties": tuple(b["ties"])})
+                for b in plain["breaches"]
+            ),
             "expected": _pair(plain),
             "local": _stats(plain["local"]),
             "accumulated": _stats(plain["accumulated"]),
             "weights": _weights(plain["weights"]),
         }
     )
+
+
+def _breach(plain: dict[str, Any]) -> Breach:
+    return Breach(**{**plain, "expected": _pair(plain), "ties": tuple(plain["ties"])})
 
 
 def _weights(plain: dict[str, Any] | None) -> WeightCheck | None:
