@@ -1,0 +1,61 @@
+"""Constants of two files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sample_models import plant
+from tfldbg.compare.constants import Holder, compare_constants
+from tfldbg.graph.load import load_graph
+
+CONV, DEPTHWISE = 8, 1
+
+
+def _holder(data: bytes) -> Holder:
+    graph = load_graph(data)
+    return Holder(graph, graph.main)
+
+
+def _compare(samples: Path, change: plant.Change | None, op: int) -> object:
+    good = (samples / "cnn.tflite").read_bytes()
+    file = plant.File(good)
+    if change is not None:
+        change(file, op)
+    broken, sound = _holder(file.save()), _holder(good)
+    ops = (side.subgraph.operators[op] for side in (broken, sound))
+    return compare_constants(broken, next(ops), sound, next(ops))
+
+
+@pytest.mark.parametrize("op", [CONV, DEPTHWISE])
+def test_equal_constants_do_not_differ(op: int, samples: Path) -> None:
+    check, rounded = _compare(samples, None, op)  # type: ignore[misc]
+    assert check.max_steps == 0 and not check.differ and not check.bias.differ
+    assert rounded == {}
+
+
+@pytest.mark.parametrize("op", [CONV, DEPTHWISE])
+def test_one_code_of_one_channel_is_named(op: int, samples: Path) -> None:
+    def change(file: plant.File, index: int) -> None:
+        weights = file.values(index, 1)
+        place = (0, 0, 0, 3) if index == DEPTHWISE else (3, 0, 0, 0)
+        weights[place] += 1 if weights[place] < 100 else -1
+        file.set_values(index, 1, weights)
+
+    check, rounded = _compare(samples, change, op)  # type: ignore[misc]
+    assert check.differ and check.wrong == 1 and check.worst_channel == 3
+    assert check.max_steps == pytest.approx(1.0, rel=1e-4)
+    assert rounded == {}
+
+
+def test_a_bias_is_told_apart_from_the_weights(samples: Path) -> None:
+    def change(file: plant.File, index: int) -> None:
+        bias = file.values(index, 2)
+        bias[5] += np.int32(9)
+        file.set_values(index, 2, bias)
+
+    check, _ = _compare(samples, change, CONV)  # type: ignore[misc]
+    assert not check.differ
+    assert check.bias.differ and check.bias.worst_channel == 5 and check.bias.wrong == 1
