@@ -52,6 +52,10 @@ def keras3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
         converter.representative_dataset = examples
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
 
+    def per_tensor(converter: Any) -> None:
+        integer(converter)
+        converter._experimental_disable_per_channel = True
+
     def wide(converter: Any) -> None:
         integer(converter)
         name = "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"
@@ -62,6 +66,7 @@ def keras3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
         "dynamic": dynamic,
         "float16": half,
         "int8": integer,
+        "int8_per_tensor": per_tensor,
         "int16x8": wide,
     }
     return path, {name: convert(change) for name, change in changes.items()}
@@ -113,7 +118,7 @@ def test_its_zeroed_biases_are_named(after_training: tuple[Path, bytes]) -> None
     assert result.origins[:1] == (op,)
 
 
-FORMATS = ["float32", "dynamic", "float16", "int8", "int16x8"]
+FORMATS = ["int8_per_tensor", "float32", "dynamic", "float16", "int8", "int16x8"]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -122,6 +127,48 @@ def test_a_sound_conversion_is_clean(keras3: tuple[Path, dict[str, bytes]], name
     result = tfldbg.trace(files[name], keras=path, samples=8)
     assert result.verdict == "clean", result.diagnosis.sentence
     assert result.to_dict()["coverage"]["unmatched"] == 0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_sound_conversion_is_clean_by_itself(
+    keras3: tuple[Path, dict[str, bytes]], name: str
+) -> None:
+    result = tfldbg.trace(keras3[1][name], samples=4)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    assert any(o.local is not None for o in result.evidence.ops)
+
+
+AGAINST = [
+    ("int8", "float32"),
+    ("dynamic", "float32"),
+    ("float16", "float32"),
+    ("int8_per_tensor", "int8"),
+    ("int8", "int8_per_tensor"),
+    ("int16x8", "float32"),
+]
+
+
+@pytest.mark.parametrize(("name", "good"), AGAINST)
+def test_one_conversion_is_clean_against_another(
+    keras3: tuple[Path, dict[str, bytes]], name: str, good: str
+) -> None:
+    files = keras3[1]
+    result = tfldbg.trace(files[name], against=files[good], samples=4)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    assert result.to_dict()["coverage"]["unmatched"] == 0
+
+
+@pytest.mark.parametrize(("name", "good"), AGAINST)
+def test_an_added_activation_is_named_against_another_conversion(
+    keras3: tuple[Path, dict[str, bytes]], name: str, good: str
+) -> None:
+    files = keras3[1]
+    file = plant.File(files[name])
+    kinds = [file.kind(i) for i in range(len(file.subgraph.operators))]
+    op = kinds.index("DEPTHWISE_CONV_2D")
+    file.op(op).builtinOptions.fusedActivationFunction = 1  # RELU, where there is none
+    result = tfldbg.trace(file.save(), against=files[good], samples=4)
+    assert result.origins[:1] == (op,), result.diagnosis.sentence
 
 
 @pytest.mark.parametrize("name", ["float32", "int8", "int16x8"])
