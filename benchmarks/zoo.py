@@ -93,7 +93,7 @@ def _networks() -> dict[str, tuple[Half, Callable[[], Any], tuple[Scheme, ...]]]
         "lstm": (dev, app(networks.lstm, False), ("ptq",)),
         "arithmetic": (dev, networks.arithmetic, ("ptq",)),
         "constants": (dev, networks.constants, ("ptq", "float32")),
-        "lstm_unrolled": (out, app(networks.lstm, True), ("ptq",)),
+        "lstm_unrolled": (dev, app(networks.lstm, True), ("ptq",)),
         "attention": (out, networks.attention, ("ptq",)),
         "gated": (out, networks.gated, ("ptq",)),
         "segmenter": (out, networks.segmenter, ("ptq",)),

@@ -34,7 +34,12 @@ class NameIndex:
         return tuple(dict.fromkeys(node for node in found if node is not None))
 
     def _plain(self, name: str) -> str:
-        """Strip the digits that the exporter appends to a name that is already taken."""
+        """Strip the digits that the exporter appends to a name that is already taken.
+
+        A name that leads to a node as it is was not extended: ``MatMul_10`` is no ``MatMul_1``.
+        """
+        if self._node(name.rpartition(";")[2]) is not None:
+            return name
         stripped = name.rstrip("0123456789")
         for end in range(len(stripped), len(name)):
             if name[:end] in self._tensor_names:

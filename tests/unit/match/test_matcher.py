@@ -179,6 +179,15 @@ def test_exporter_digits_are_stripped_only_where_the_plain_name_is_taken() -> No
     assert index.nodes("other/pool/MaxPool") == ("net/pool/MaxPool",)
 
 
+def test_a_numbered_node_is_no_exporters_copy_of_a_shorter_number() -> None:
+    """An unrolled LSTM has MatMul_1 and MatMul_10."""
+    nodes = (_node("net/MatMul_1", "MatMul", "image"), _node("net/MatMul_10", "MatMul", "image"))
+    frozen = _frozen(_node("image", "Placeholder"), *nodes)
+    index = NameIndex(frozen.graph, ["net/MatMul_1", "net/MatMul_10"])
+    assert index.nodes("net/MatMul_10") == ("net/MatMul_10",)
+    assert index.nodes("net/MatMul_100") == ("net/MatMul_10",)
+
+
 def test_values_decide_only_when_clearly_better() -> None:
     test = np.arange(8.0)
     assert choose_by_values(test, {"a": test + 0.1, "b": test + 3}) == "a"
