@@ -41,7 +41,7 @@ class NameIndex:
         if self._node(name.rpartition(";")[2]) is not None:
             return name
         stripped = name.rstrip("0123456789")
-        for end in range(len(stripped), len(name)):
+        for end in range(len(name) - 1, len(stripped) - 1, -1):
             if name[:end] in self._tensor_names:
                 return name[:end]
         return name
