@@ -66,6 +66,7 @@ def shadow(
     """
     if not steps:
         return Shadow(None, {})
+    steps = [_as_it_ran(step, first) for step in steps]
     model = build(graph, subgraph, steps)
     program = derived_program(_NAME.format(name), model.model_bytes, model.taps, runtime)
     reason = refusal(program, sample_of(program, model.feeds, first.codes, first.real, 0))
@@ -81,6 +82,15 @@ def shadow(
     refused = {**halves[0].refused, **halves[1].refused}
     sound = [s for s in steps if s.op.index not in refused]
     return Shadow(build(graph, subgraph, sound) if sound else None, refused)
+
+
+def _as_it_ran(step: Step, first: Batch) -> Step:
+    """Give the inputs the shapes that they had; a file may state others for open dimensions."""
+    feeds = {
+        i: replace(t, shape=first.codes[t.index].shape[1:]) if t.index in first.codes else t
+        for i, t in step.feeds.items()
+    }
+    return replace(step, feeds=feeds)
 
 
 class FileReference:

@@ -10,13 +10,13 @@ from tfldbg.compare.constants import Holder, compare_constants
 from tfldbg.compare.relation import Relation
 from tfldbg.errors import MatchError
 from tfldbg.graph.model import Operator, Tensor
-from tfldbg.graph.query import non_activations
+from tfldbg.graph.query import non_activations, shape_tensors
 from tfldbg.match.files import Index, Pair, pair_operators
 from tfldbg.match.itself import counterpart
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import aliases, given
-from tfldbg.rewrite.twin import Step, untwinned
+from tfldbg.rewrite.twin import ALIASES, Step, untwinned
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +67,7 @@ def relate_files(
             hint="give a .tflite made from the same model",
         )
     matches = _matches(traced, reference, ours, values, pairs)
-    matches, notes = _with_parameters(traced, reference, matches, values, ours)
+    matches, notes = _with_parameters(traced, reference, matches, values, ours, theirs)
     steps, checks, reasons, shapes = _steps(
         traced, reference, ours, theirs, pairs, values, readable
     )
@@ -122,16 +122,18 @@ def _with_parameters(
     matches: dict[int, Match],
     values: Mapping[int, int],
     ours: Index,
+    theirs: Index,
 ) -> tuple[dict[int, Match], tuple[str, ...]]:
     """Compare scales and zero points, unless the files were calibrated differently.
 
     They were if fewer than half of the parameters are equal; then no single one is a fault.
     """
     judged = dict(matches)
+    copies = _copies(traced, reference, ours, theirs, values)
     equal = differ = 0
     for index, match in matches.items():
         mine = traced.subgraph.tensors[index]
-        expected = _expected(mine, reference, values.get(index))
+        expected = _expected(mine, reference, values.get(index, copies.get(index)))
         if expected is None:
             continue
         same = same_parameters(mine, expected)
@@ -144,6 +146,25 @@ def _with_parameters(
         )
         return matches, (note,)
     return judged, ()
+
+
+def _copies(
+    traced: Holder, reference: Holder, ours: Index, theirs: Index, values: Mapping[int, int]
+) -> dict[int, int]:
+    """Pair what QUANTIZE writes: copies of one value, of one type, by name if there are several."""
+    outputs = [
+        [op.outputs[0] for op in side.subgraph.operators if op.kind in ALIASES]
+        for side in (traced, reference)
+    ]
+    found = {}
+    for index in outputs[0]:
+        mine, value = traced.subgraph.tensors[index], values.get(ours.root(index))
+        others = [reference.subgraph.tensors[i] for i in outputs[1] if theirs.root(i) == value]
+        fitting = [t for t in others if t.type == mine.type]
+        named = [t for t in fitting if t.name == mine.name]
+        if len(named or fitting) == 1:
+            found[index] = (named or fitting)[0].index
+    return found
 
 
 def _expected(
@@ -206,8 +227,12 @@ def _feeds(
 ) -> dict[int, Tensor] | str:
     """Find what stands for the reference operator's inputs; what ``op`` reads itself goes first."""
     feeds = {}
+    shapes = (shape_tensors(traced.subgraph), shape_tensors(reference.subgraph))
     for tensor in given(reference.subgraph, other):
         found = holders.get(theirs.root(tensor.index), ())
+        if tensor.index in shapes[1]:
+            same_place = op.inputs[other.inputs.index(tensor.index) :][:1]
+            found = [i for i in same_place if i in shapes[0]]
         index = next((i for i in (*op.inputs, *found) if i in found), None)
         if index is None:
             return f"the reference's input '{tensor.name}' has no counterpart in this file"

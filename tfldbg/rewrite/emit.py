@@ -78,15 +78,16 @@ class Emitter:
 
     def _input(self, tensor: Tensor, feed: Tensor) -> int:
         key = (feed.index, tensor.index)
+        shape = tensor.shape if tensor.elements == feed.elements else feed.shape
         if not self._real:
-            self.inputs[key] = self.draft.tensor(feed.type, tensor.shape, quant=feed.quant)
+            self.inputs[key] = self.draft.tensor(feed.type, shape, quant=feed.quant)
             return self.inputs[key]
         if not is_real(feed) or not runtime_dequantizes(feed):
             kind = "FLOAT32" if is_real(feed) else feed.type
-            self.inputs[key] = self.draft.tensor(kind, tensor.shape)
+            self.inputs[key] = self.draft.tensor(kind, shape)
             return self.inputs[key]
-        self.inputs[key] = self.draft.tensor(feed.type, tensor.shape, quant=feed.quant)
-        real = self.draft.tensor("FLOAT32", tensor.shape)
+        self.inputs[key] = self.draft.tensor(feed.type, shape, quant=feed.quant)
+        real = self.draft.tensor("FLOAT32", shape)
         self.draft.operator("DEQUANTIZE", [self.inputs[key]], [real])
         return real
 
