@@ -276,7 +276,8 @@ class _Matcher:
         """Remember that the reference makes a value of another shape from the same inputs."""
         nodes = [self._graph.nodes[name] for name in following]
         shapes = {n.shape[1:] for n in nodes if n.op in MAIN_OPS and n.shape and n.elements}
-        named = not set(self._mentioned[tensor.index]).isdisjoint(self._from(following))
+        nameless = not any(self._mentioned.values())
+        named = nameless or not set(self._mentioned[tensor.index]).isdisjoint(self._from(following))
         if op.kind in REQUANTIZING or len(shapes) != 1 or len(nodes) != 1 or not named:
             return
         batch = nodes[0].shape[0] if nodes[0].shape else None
