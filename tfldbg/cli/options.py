@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tfldbg.errors import UsageError
 
+if TYPE_CHECKING:
+    from tfldbg.diagnose.model import Thresholds
+
 Model = Annotated[str, typer.Argument(metavar="MODEL.tflite", help="The .tflite file.")]
+Keras = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
+    ),
+]
+Unsafe = Annotated[
+    bool, typer.Option("--unsafe", help="Allow Keras files that carry code (Lambda layers).")
+]
 Data = Annotated[
     str | None,
     typer.Option(
@@ -72,3 +84,16 @@ def parse_inputs(pairs: Sequence[str] | None) -> Mapping[str, str]:
             )
         mapping[name] = key
     return mapping
+
+
+def thresholds(local_lsb: float, float_tolerance: float, hybrid_tolerance: float) -> Thresholds:
+    """Return the thresholds that the options ask for.
+
+    Raises:
+        UsageError: One of them is no limit.
+    """
+    from tfldbg.diagnose.model import Thresholds
+
+    return Thresholds(
+        local_lsb=local_lsb, float_relative=float_tolerance, hybrid_relative=hybrid_tolerance
+    )

@@ -43,6 +43,15 @@ class Shadow:
     refused: Mapping[int, str]
     """By operator of the reference file."""
 
+    def reasons(self, steps: Sequence[Step]) -> dict[int, str]:
+        """Map each tensor that a refused step should have computed to why it was refused."""
+        return {
+            index: self.refused[step.op.index]
+            for step in steps
+            if step.op.index in self.refused
+            for index in step.results.values()
+        }
+
 
 def shadow(
     name: str,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tfldbg.graph.model import Graph, Subgraph
 from tfldbg.rewrite.emit import Emitter
-from tfldbg.rewrite.twin import LocalModel, Step
+from tfldbg.rewrite.twin import LocalModel, Step, side_by_side
 
 
 def cut_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
@@ -21,20 +21,4 @@ def cut_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalM
     Raises:
         RewriteError: The constants are too large for one file.
     """
-    emitter = Emitter(graph, subgraph, real=False)
-    outputs: dict[int, int] = {}
-    for step in steps:
-
-        def read(index: int, step: Step = step) -> int:
-            return emitter.given(index, step.feeds.get(index))
-
-        written = emitter.emit(step.op, read)
-        for index, made in zip(step.op.outputs, written, strict=True):
-            if index in step.results:
-                outputs[step.results[index]] = made
-    return LocalModel(
-        model_bytes=emitter.finish(outputs.values()),
-        feeds=tuple(key for key, _ in emitter.inputs),
-        results=tuple(outputs),
-        taps=tuple(outputs.values()),
-    )
+    return side_by_side(Emitter(graph, subgraph, real=False), steps)

@@ -115,7 +115,11 @@ def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> Loca
     Raises:
         RewriteError: The dequantized constants are too large for one file.
     """
-    emitter = Emitter(graph, subgraph, real=True)
+    return side_by_side(Emitter(graph, subgraph, real=True), steps)
+
+
+def side_by_side(emitter: Emitter, steps: Sequence[Step]) -> LocalModel:
+    """Emit every step for itself, its inputs given."""
     outputs: dict[int, int] = {}
     for step in steps:
         written = emitter.emit(step.op, _reader(emitter, step))

@@ -67,11 +67,7 @@ class WithFile:
         name = good.loaded.path
         first = first_sample(job, runner)
         built = shadow(name, reference.graph, reference.subgraph, related.steps, first)
-        reasons = dict(relation.reasons)
-        for step in related.steps:
-            if step.op.index in built.refused:
-                reason = built.refused[step.op.index]
-                reasons.update((i, reason) for i in step.results.values())
+        reasons = {**relation.reasons, **built.reasons(related.steps)}
         stack = ExitStack()
         free: Free = nothing_free
         try:

@@ -41,9 +41,7 @@ class WithItself:
         name, first = job.loaded.path, first_sample(job, runner)
         built = shadow(name, graph, subgraph, plan.steps, first)
         refused = {**plan.refused, **built.refused}
-        for step in plan.steps:
-            if step.op.index in refused:
-                reasons.update((i, refused[step.op.index]) for i in step.results.values())
+        reasons.update(built.reasons(plan.steps))
         stack = ExitStack()
         free, self._notes = twins_or_nothing(name, graph, subgraph, refused, first, stack)
         reference = FileReference(name, built.model, plan.aliases, free, stack)

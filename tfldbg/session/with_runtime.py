@@ -56,10 +56,7 @@ class WithRuntime:
             return Relation(matching, reasons), None
         name, first = job.loaded.path, first_sample(job, runner)
         built = shadow(name, graph, subgraph, plan.steps, first, cut_model, self._runtime)
-        for step in plan.steps:
-            if step.op.index in built.refused:
-                reason = built.refused[step.op.index]
-                reasons.update((i, reason) for i in step.results.values())
+        reasons.update(built.reasons(plan.steps))
         stack = ExitStack()
         other = replace(job, options=replace(job.options, runtime=self._runtime))
         free = FreeFile(other, {i: i for i in readable(job)}, stack)

@@ -27,12 +27,9 @@ def diff(
     hybrid_tolerance: o.HybridTolerance = 0.02,
 ) -> None:
     """Name the first operator whose output differs between two recordings of the same data."""
-    from tfldbg.diagnose.model import Thresholds
     from tfldbg.session.diff import diff as compare
 
-    thresholds = Thresholds(
-        local_lsb=local_lsb, float_relative=float_tolerance, hybrid_relative=hybrid_tolerance
-    )
+    thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
     with ProgressBar() as progress:
         result = compare(
             reference, tested, samples=samples, thresholds=thresholds, progress=progress

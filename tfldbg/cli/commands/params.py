@@ -12,12 +12,7 @@ from tfldbg.cli.console import ProgressBar, report_console
 
 def params(
     model: o.Model,
-    keras: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
-        ),
-    ] = None,
+    keras: o.Keras = None,
     against: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="A sound .tflite made from the same model."),
@@ -28,9 +23,7 @@ def params(
     everything: Annotated[
         bool, typer.Option("--all", help="The weights channel by channel.")
     ] = False,
-    unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Allow Keras files that carry code (Lambda layers).")
-    ] = False,
+    unsafe: o.Unsafe = False,
 ) -> None:
     """Show quantization parameters beside those of the reference; runs nothing."""
     from tfldbg import session

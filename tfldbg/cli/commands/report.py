@@ -24,11 +24,8 @@ def report(
 ) -> None:
     """Draw a recorded trace again, with other thresholds if asked."""
     from tfldbg import session
-    from tfldbg.diagnose.model import Thresholds
 
-    thresholds = Thresholds(
-        local_lsb=local_lsb, float_relative=float_tolerance, hybrid_relative=hybrid_tolerance
-    )
+    thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
     show(session.load_trace(Path(run), thresholds=thresholds), json, everything)
 
 

@@ -13,12 +13,7 @@ from tfldbg.cli.console import ProgressBar
 
 def trace(
     model: o.Model,
-    keras: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
-        ),
-    ] = None,
+    keras: o.Keras = None,
     against: Annotated[
         str | None,
         typer.Option(
@@ -41,9 +36,7 @@ def trace(
     ] = None,
     json: o.Json = None,
     everything: o.Everything = False,
-    unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Allow Keras files that carry code (Lambda layers).")
-    ] = False,
+    unsafe: o.Unsafe = False,
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
     hybrid_tolerance: o.HybridTolerance = 0.02,
@@ -53,7 +46,6 @@ def trace(
     Without a reference, every operator is checked against its own float arithmetic.
     """
     from tfldbg import session
-    from tfldbg.diagnose.model import Thresholds
 
     with ProgressBar() as progress:
         result = session.trace(
@@ -69,11 +61,7 @@ def trace(
             inputs=o.parse_inputs(given),
             unsafe=unsafe,
             dump=dump,
-            thresholds=Thresholds(
-                local_lsb=local_lsb,
-                float_relative=float_tolerance,
-                hybrid_relative=hybrid_tolerance,
-            ),
+            thresholds=o.thresholds(local_lsb, float_tolerance, hybrid_tolerance),
             progress=progress,
         )
     show(result, json, everything)
