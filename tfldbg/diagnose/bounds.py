@@ -25,16 +25,10 @@ from tfldbg.graph.query import (
     producers,
     real_constant,
 )
+from tfldbg.graph.wires import WEIGHTED
 from tfldbg.run.job import Loaded
 
 _Q8 = 256.0
-_BIASED = {
-    "CONV_2D": (0, 1, 2),
-    "DEPTHWISE_CONV_2D": (0, 1, 2),
-    "FULLY_CONNECTED": (0, 1, 2),
-    "TRANSPOSE_CONV": (2, 1, 3),
-}
-"""Which inputs are the activation, the weights and the bias."""
 _INT8_STEPS = 127.0
 _HALF_EPSILON = 2.0**-10
 """Largest spacing of float16 values relative to the value."""
@@ -46,7 +40,6 @@ _PACKED = _BYTES | {"INT2", "INT4"}
 _TABLES = frozenset({"EXP", "GELU", "LOGISTIC", "LOG", "RSQRT", "SOFTMAX", "TANH", "HARD_SWISH"})
 """Functions that int16 kernels interpolate in tables of 513 entries."""
 _RECURRENT = frozenset({"LSTM", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
-_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
 
 
 Rule = Literal["lsb", "table", "recurrent", "float", "noise", "relative"]
@@ -139,8 +132,8 @@ def _implied(loaded: Loaded, op: Operator) -> tuple[float | None, tuple[float, .
     whatever scale the bias itself states (TFLite 8-bit quantization specification).
     """
     subgraph = loaded.subgraph
-    slots = _BIASED.get(op.kind)
-    if slots is None or len(op.inputs) <= max(slots) or min(op.inputs[i] for i in slots) < 0:
+    slots = WEIGHTED.get(op.kind, ())[:3]
+    if not slots or len(op.inputs) <= max(slots) or min(op.inputs[i] for i in slots) < 0:
         return None, ()
     given, weights, bias = (subgraph.tensors[op.inputs[i]] for i in slots)
     out = subgraph.tensors[op.outputs[0]]
@@ -181,7 +174,7 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
     holds for weights that are rounded relative to their size.
     """
     nothing = np.empty(0)
-    if op.kind not in _WEIGHTED:
+    if op.kind not in WEIGHTED:
         return nothing
     weights = loaded.subgraph.tensors[op.inputs[1]]
     writer = producers(loaded.subgraph).get(weights.index)
@@ -190,7 +183,7 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
     real = real_constant(loaded.graph, weights)
     if real is None:
         return nothing
-    channel_axis = 3 if op.kind == "DEPTHWISE_CONV_2D" else 0
+    channel_axis = WEIGHTED[op.kind][3]
     others = tuple(i for i in range(real.ndim) if i != channel_axis)
     norms: NDArray[np.float64] = np.sqrt(np.square(real.astype(np.float64)).sum(others))
     return norms
@@ -208,7 +201,7 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
     if given is None or given.lsb is None or out.lsb is None:
         return 0.0
     ratio = given.lsb / out.lsb
-    if out.type == "INT16" and op.kind in _WEIGHTED | {"BATCH_MATMUL", "MUL"}:
+    if out.type == "INT16" and op.kind in WEIGHTED.keys() | {"BATCH_MATMUL", "MUL"}:
         return _INT16_MULTIPLIER
     bytewise = given.type in _BYTES and out.type in _BYTES
     if runtime == "xnnpack" and op.kind == "QUANTIZE" and bytewise:
@@ -280,14 +273,14 @@ def _unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
     standard deviation ``step * sqrt(K / 12) * x``.  Six of them, for the largest step and the
     largest input, are not exceeded by chance.
     """
-    if op.kind not in _WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
+    if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
         return 0.0
     given, weights = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.inputs[1]]
     out = subgraph.tensors[op.outputs[0]]
     quantized = weights.has_data and weights.quant is not None and weights.quant.scale.size > 0
     if not quantized or weights.quant is None or given.lsb is None or out.lsb is None:
         return 0.0
-    channel_axis = 3 if op.kind == "DEPTHWISE_CONV_2D" else 0
+    channel_axis = WEIGHTED[op.kind][3]
     count = weights.elements // max(weights.shape[channel_axis], 1)
     largest = max(map(abs, quant.real_range(given.type, given.lsb, given.zero_point or 0)))
     step = float(weights.quant.scale.max())

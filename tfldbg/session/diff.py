@@ -16,15 +16,13 @@ from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Diagnosis, Status, Thresholds
+from tfldbg.diagnose.scales import same
 from tfldbg.errors import UsageError
 from tfldbg.files import sha256_of_path
 from tfldbg.match.two_captures import Node, SideBySide, put_side_by_side
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import Capture, open_capture
 from tfldbg.session.tracing import Trace
-
-_SAME_SCALE = 1e-5
-"""Relative difference of two scales that count as equal, as in a trace."""
 
 
 def diff(
@@ -181,9 +179,8 @@ def _parameters(node: Node) -> tuple[str | None, tuple[float, int] | None]:
         return "none", None
     if mine.type != other.type:
         return "none", None
-    close = abs(mine.scale - other.scale) <= _SAME_SCALE * other.scale
-    same = close and mine.zero_point == other.zero_point
-    return "equal" if same else "differ", (other.scale, other.zero_point or 0)
+    equal = same(mine.scale, other.scale) and mine.zero_point == other.zero_point
+    return "equal" if equal else "differ", (other.scale, other.zero_point or 0)
 
 
 def _bound(node: Node) -> Bound:
