@@ -195,14 +195,92 @@ def attention() -> Any:
     return k.Model(steps, n.Dense(4, activation="softmax")(x), name="attention")
 
 
-def lstm(unroll: bool) -> Any:
+def lstm(unroll: bool, *, sequences: bool = False) -> Any:
     """An LSTM, which the converter fuses into one operator unless it is unrolled."""
     import tf_keras as k
 
     n = k.layers
     steps = k.Input((6, 5), name="steps", batch_size=None if unroll else 1)
-    x = n.LSTM(8, unroll=unroll)(steps)
+    x = n.LSTM(8, unroll=unroll, return_sequences=sequences)(steps)
     return k.Model(steps, n.Dense(4)(n.Dense(6, activation="relu")(x)), name="lstm")
+
+
+def gru(unroll: bool) -> Any:
+    """A GRU, which the converter makes a WHILE unless it is unrolled.
+
+    A loop's weights are large enough (1024 elements) for dynamic-range quantization to take them.
+    """
+    import tf_keras as k
+
+    n = k.layers
+    shape, units = ((6, 5), 8) if unroll else ((6, 16), 24)
+    steps = k.Input(shape, name="steps", batch_size=None if unroll else 1)
+    x = n.GRU(units, unroll=unroll)(steps)
+    return k.Model(steps, n.Dense(4)(x), name="gru")
+
+
+def elman() -> Any:
+    """The simplest recurrent layer, as a loop that returns every state."""
+    import tf_keras as k
+
+    n = k.layers
+    steps = k.Input((7, 28), name="steps", batch_size=1)
+    return k.Model(steps, n.Dense(3)(n.SimpleRNN(40, return_sequences=True)(steps)), name="elman")
+
+
+def lmu() -> Any:
+    """A linear memory unit, unrolled: m' = A m + B u, where u is made of input, state and memory.
+
+    Layers and sizes are those of ``keras_lmu.LMUCell`` (order 4, theta 5, a hidden SimpleRNN cell
+    of 10 units, every connection on); each layer is called once in a step.
+    """
+    import tf_keras as k
+
+    n = k.layers
+    order, theta, units, inputs, count = 4, 5.0, 10, 4, 6
+    kernels = [k.initializers.Constant(m.T) for m in lmu_matrices(order, theta)]
+    keep, write = (
+        n.Dense(order, use_bias=False, kernel_initializer=kernel, name=name)
+        for kernel, name in zip(kernels, ("a", "b"), strict=True)
+    )
+    encoders = [n.Dense(1, use_bias=False, name=f"encode_{what}") for what in ("x", "h", "m")]
+    readers = [
+        n.Dense(units, use_bias=what == "x", name=f"read_{what}") for what in ("x", "m", "h")
+    ]
+    relu = n.ReLU()
+    steps = k.Input((count, inputs), name="steps")
+    memory = hidden = None
+    for t in range(count):
+        x = n.Flatten(name=f"x_{t}")(n.Cropping1D((t, count - 1 - t))(steps))
+        u = encoders[0](x)
+        if memory is None:
+            memory = write(u)
+            h = n.Add()([readers[0](x), readers[1](memory)])
+        else:
+            u = n.Add()([u, n.Add()([encoders[1](hidden), encoders[2](memory)])])
+            memory = n.Add(name=f"memory_{t}")([keep(memory), write(u)])
+            h = n.Add()([readers[0](x), n.Add()([readers[1](memory), readers[2](hidden)])])
+        hidden = relu(h)
+    return k.Model(steps, n.Dense(10, use_bias=False, name="logits")(hidden), name="lmu")
+
+
+def lmu_matrices(order: int, theta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return A (order, order) and B (order, 1) of a memory of ``theta`` steps, float32.
+
+    Voelker, Kajic and Eliasmith 2019, "Legendre Memory Units", equations 1 and 2, discretized with
+    a zero-order hold of one step: ``exp([[A, B], [0, 0]] / theta)`` holds both.
+    """
+    q = np.arange(order)
+    row, column = np.meshgrid(q, q, indexing="ij")
+    sign = np.where(row < column, -1.0, (-1.0) ** (row - column + 1))
+    whole = np.zeros((order + 1, order + 1))
+    whole[:order, :order] = (2 * row + 1) * sign / theta
+    whole[:order, order] = (2 * q + 1) * (-1.0) ** q / theta
+    power = held = np.eye(order + 1)
+    for i in range(1, 40):  # the series of the exponential; the norm is a few units
+        power = power @ whole / i
+        held = held + power
+    return held[:order, :order].astype(np.float32), held[:order, order:].astype(np.float32)
 
 
 def arithmetic() -> Any:

@@ -27,7 +27,7 @@ BATCH = 16
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_MODELS = ROOT / "sample_models"
 
-Scheme = Literal["qat", "ptq", "float32", "float16"]
+Scheme = Literal["qat", "ptq", "float32", "float16", "dynamic"]
 Half = Literal["development", "held_out"]
 HALVES: tuple[Half, ...] = ("development", "held_out")
 
@@ -94,11 +94,19 @@ def _networks() -> dict[str, tuple[Half, Callable[[], Any], tuple[Scheme, ...]]]
         "arithmetic": (dev, networks.arithmetic, ("ptq",)),
         "constants": (dev, networks.constants, ("ptq", "float32")),
         "lstm_unrolled": (dev, app(networks.lstm, True), ("ptq",)),
+        "lmu": (dev, networks.lmu, ("qat", "ptq")),
+        "gru_unrolled": (out, app(networks.gru, True), ("ptq",)),
+        "gru": (dev, app(networks.gru, False), ("float32", "dynamic")),
+        "elman": (out, networks.elman, ("float32", "dynamic")),
+        "lstm_sequences": (out, app(networks.lstm, False, sequences=True), ("ptq",)),
         "attention": (out, networks.attention, ("ptq",)),
         "gated": (out, networks.gated, ("ptq",)),
         "segmenter": (out, networks.segmenter, ("ptq",)),
     }
 
+
+_CRASHING = ("elman", "gru", "lstm")
+"""Networks whose conversion has been seen to take the process with it."""
 
 _PREBUILT: tuple[tuple[str, Scheme, Half], ...] = (
     ("cnn", "qat", "development"),
@@ -112,7 +120,7 @@ def _entries() -> Iterator[Entry]:
     for network, (half, make, schemes) in _networks().items():
         for scheme in schemes:
             name = network if scheme == "qat" else f"{network}_{scheme}"
-            yield Entry(name, network, scheme, half, make, "lstm" in network)
+            yield Entry(name, network, scheme, half, make, network.startswith(_CRASHING))
     for name, scheme, half in _PREBUILT:
         yield Entry(name, name.removesuffix("_ptq"), scheme, half, None)
 
@@ -156,7 +164,7 @@ def _prebuilt(name: str) -> Pair:
 
 def _paths(entry: Entry, folder: Path) -> dict[str, Path]:
     tflite = folder / f"{entry.name}.tflite"
-    quantized_later = entry.scheme in ("ptq", "float16")
+    quantized_later = entry.scheme in ("ptq", "float16", "dynamic")
     return {
         "keras": folder / f"{entry.name}.h5",
         "tflite": tflite,

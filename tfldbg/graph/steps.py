@@ -1,0 +1,251 @@
+"""The time steps of recurrent networks, found from the structure of a subgraph.
+
+A converter writes a recurrence in three ways.  *Unrolled*: the same weights are read once in every
+step, and what reads them in one step depends on what read them in the step before.  *Fused*: one
+operator loops by itself, and its output has a time axis.  *Looped*: a WHILE, whose body is a
+subgraph of its own (`tfldbg.rewrite.body`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tfldbg.graph.model import Operator, Subgraph
+from tfldbg.graph.query import folded_constants, producers
+from tfldbg.graph.wires import WEIGHTED
+
+FEWEST_STEPS = 3
+"""Two readers of the same weights may be two branches of a network; three in a row are a loop."""
+
+_FUSED = frozenset(
+    {
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "BIDIRECTIONAL_SEQUENCE_RNN",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
+    }
+)
+_SEQUENCE_RANK = 3
+"""Batch, time and units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """A recurrence that is written out step by step."""
+
+    weights: tuple[int, ...]
+    """The constants that are read once in a step."""
+    steps: tuple[tuple[int, ...], ...]
+    """By step the operators that belong to it, in execution order."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOutput:
+    """A tensor that holds a value for every time step."""
+
+    op: int
+    tensor: int
+    axis: int
+    """Which axis of the tensor counts the steps."""
+
+
+def fused_sequences(subgraph: Subgraph) -> tuple[SequenceOutput, ...]:
+    """Return the outputs of operators that loop over time by themselves."""
+    return tuple(
+        SequenceOutput(op.index, out, 0 if op.options.get("timeMajor") else 1)
+        for op in subgraph.operators
+        if op.kind in _FUSED
+        for out in op.outputs
+        if out >= 0 and len(subgraph.tensors[out].shape) == _SEQUENCE_RANK
+    )
+
+
+def unrolled(subgraph: Subgraph) -> tuple[Recurrence, ...]:
+    """Find the recurrences that are written out step by step.
+
+    Weights that N >= 3 operators of one kind read, each of which depends on the one before, are
+    those of a recurrence; so are weights that the steps of it read in turn without that (those of
+    the input).  Reader k of N stands in step k; where the first steps lack a reader, because the
+    state is still zero there, the last reader stands in the last step.  Every other operator
+    belongs to the latest step that it takes a value from, as long as another step has its like:
+    what comes behind the last step belongs to none.
+    """
+    behind = _dependencies(subgraph)
+    groups = _readers_of_weights(subgraph)
+    recurrent = {w: ops for w, ops in groups.items() if _in_a_row(ops, behind)}
+    found: list[Recurrence] = []
+    taken: set[int] = set()
+    for loop in _loops(recurrent, behind):
+        core = {w: recurrent[w] for w in loop}
+        inputs = {w: ops for w, ops in groups.items() if w not in recurrent}
+        members = {**core, **_entering(inputs, core, behind)}
+        labels = _labels(subgraph, _placed(members, behind), taken)
+        taken |= labels.keys()
+        count = max(labels.values(), default=-1) + 1
+        if count >= FEWEST_STEPS:
+            steps = tuple(tuple(o for o, s in labels.items() if s == k) for k in range(count))
+            found.append(Recurrence(tuple(members), steps))
+    return tuple(found)
+
+
+_Readers = Mapping[int, tuple[int, ...]]
+
+
+def _dependencies(subgraph: Subgraph) -> list[int]:
+    """Return by operator the set of operators that it depends on, itself included, as bits."""
+    writers = producers(subgraph)
+    behind: list[int] = []
+    for op in subgraph.operators:
+        bits = 1 << op.index
+        for index in op.inputs:
+            writer = writers.get(index)
+            if writer is not None and writer.index < op.index:
+                bits |= behind[writer.index]
+        behind.append(bits)
+    return behind
+
+
+def _depends(op: int, other: int, behind: Sequence[int]) -> bool:
+    return op != other and bool(behind[op] >> other & 1)
+
+
+def _readers_of_weights(subgraph: Subgraph) -> _Readers:
+    """Map each constant that several operators of one kind have as their weights to them.
+
+    Tensors of one buffer are one constant.
+    """
+    folded = folded_constants(subgraph)
+    found: dict[tuple[str, bool, int], list[int]] = {}
+    names: dict[tuple[str, bool, int], int] = {}
+    for op in subgraph.operators:
+        slot = WEIGHTED[op.kind][1] if op.kind in WEIGHTED else -1
+        index = op.inputs[slot] if 0 <= slot < len(op.inputs) else -1
+        if index < 0 or not (subgraph.tensors[index].has_data or index in folded):
+            continue
+        stored = subgraph.tensors[index].has_data
+        key = (op.kind, stored, subgraph.tensors[index].buffer if stored else index)
+        found.setdefault(key, []).append(op.index)
+        names.setdefault(key, index)
+    enough = {k: tuple(ops) for k, ops in found.items() if len(ops) >= FEWEST_STEPS - 1}
+    return {names[k]: ops for k, ops in enough.items()}
+
+
+def _in_a_row(ops: Sequence[int], behind: Sequence[int]) -> bool:
+    return all(_depends(b, a, behind) for a, b in pairwise(ops))
+
+
+def _loops(recurrent: _Readers, behind: Sequence[int]) -> list[list[int]]:
+    """Group the weights whose readers depend on each other in both directions: one loop each."""
+    loops: list[list[int]] = []
+    for weights, ops in sorted(recurrent.items(), key=lambda item: item[1][0]):
+        for loop in loops:
+            other = recurrent[loop[0]]
+            if _reaches(ops, other, behind) and _reaches(other, ops, behind):
+                loop.append(weights)
+                break
+        else:
+            loops.append([weights])
+    return [loop for loop in loops if max(len(recurrent[w]) for w in loop) >= FEWEST_STEPS - 1]
+
+
+def _reaches(ops: Sequence[int], others: Sequence[int], behind: Sequence[int]) -> bool:
+    return any(_depends(b, a, behind) for a in ops for b in others)
+
+
+def _entering(
+    inputs: _Readers, core: _Readers, behind: Sequence[int]
+) -> dict[int, tuple[int, ...]]:
+    """Return the weights whose readers feed the loop one after the other, in that order.
+
+    A reader comes before another if more of the loop depends on it.
+    """
+    anchors = [op for ops in core.values() for op in ops]
+    found = {}
+    for weights, ops in inputs.items():
+        fed = {op: sum(_depends(a, op, behind) for a in anchors) for op in ops}
+        if len(set(fed.values())) == len(ops) and not _reaches(anchors, ops, behind):
+            found[weights] = tuple(sorted(ops, key=lambda op: -fed[op]))
+    return found
+
+
+def _placed(members: _Readers, behind: Sequence[int]) -> dict[int, int]:
+    """Give every reader its step.
+
+    Weights with one reader less than the others have none in the first step, where they would read
+    a state of zeros; in the last step, if their readers stood too late otherwise.
+    """
+    count = max(len(ops) for ops in members.values())
+    placed: dict[int, int] = {}
+    for ops in sorted(members.values(), key=lambda ops: (-len(ops), ops[0])):
+        if len(ops) < count - 1:
+            continue
+        late = count - len(ops)
+        fixed = tuple(placed.items())
+        clash = any(
+            step < k + late
+            for k, op in enumerate(ops)
+            for other, step in fixed
+            if _depends(other, op, behind)
+        )
+        placed.update({op: k + (0 if clash else late) for k, op in enumerate(ops)})
+    return placed
+
+
+def _labels(subgraph: Subgraph, placed: Mapping[int, int], taken: set[int]) -> dict[int, int]:
+    """Give every operator that belongs to a step its number."""
+    writers = producers(subgraph)
+    latest: dict[int, int] = {}
+    for op in subgraph.operators:
+        sources = [writers[i].index for i in op.inputs if i in writers]
+        steps = [latest[s] for s in sources if s in latest]
+        steps += [placed[op.index]] if op.index in placed else []
+        if steps:
+            latest[op.index] = max(steps)
+    return _with_likes(subgraph, latest, placed, taken, writers)
+
+
+def _with_likes(
+    subgraph: Subgraph,
+    latest: Mapping[int, int],
+    placed: Mapping[int, int],
+    taken: set[int],
+    writers: Mapping[int, Operator],
+) -> dict[int, int]:
+    """Keep the operators that another step has too, in execution order, and nothing behind others.
+
+    A step has no more of one kind than another step has as well.
+    """
+    looks = {o: _look(subgraph, subgraph.operators[o]) for o in latest}
+    counts = Counter((looks[o], step) for o, step in latest.items())
+    most = {look: _second(counts, look, latest.values()) for look in set(looks.values())}
+    seen: Counter[tuple[object, int]] = Counter()
+    kept: dict[int, int] = {}
+    outside: set[int] = set()
+    for op in subgraph.operators:
+        if op.index not in latest:
+            continue
+        step = latest[op.index]
+        left = any(i in writers and writers[i].index in outside for i in op.inputs)
+        alike = seen[looks[op.index], step] < most[looks[op.index]] or op.index in placed
+        if left or not alike or op.index in taken:
+            outside.add(op.index)
+            continue
+        seen[looks[op.index], step] += 1
+        kept[op.index] = step
+    return kept
+
+
+def _look(subgraph: Subgraph, op: Operator) -> tuple[object, ...]:
+    """Return what operators of different steps have in common: kind, constants, shapes."""
+    tensors = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    constants = tuple(t.buffer for t in tensors if t.has_data and op.kind in WEIGHTED)
+    return (op.kind, constants, tuple(subgraph.tensors[i].shape for i in op.outputs if i >= 0))
+
+
+def _second(counts: Mapping[tuple[object, int], int], look: object, steps: Iterable[int]) -> int:
+    """Return how many operators of one look the step has that has the second most of them."""
+    found = sorted((counts.get((look, s), 0) for s in set(steps)), reverse=True)
+    return found[1] if len(found) > 1 else 0
