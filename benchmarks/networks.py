@@ -238,7 +238,7 @@ def lmu() -> Any:
 
     n = k.layers
     order, theta, units, inputs, count = 4, 5.0, 10, 4, 6
-    kernels = [k.initializers.Constant(m.T) for m in lmu_matrices(order, theta)]
+    kernels = [k.initializers.Constant(m.T.tolist()) for m in lmu_matrices(order, theta)]
     keep, write = (
         n.Dense(order, use_bias=False, kernel_initializer=kernel, name=name)
         for kernel, name in zip(kernels, ("a", "b"), strict=True)

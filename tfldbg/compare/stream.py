@@ -79,6 +79,18 @@ class Recorder(Protocol):
         """Keep one batch; ``computed.local`` clamped to what each tensor can represent."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorders:
+    """Several who keep the batches, one after the other."""
+
+    recorders: tuple[Recorder, ...]
+
+    def record(self, batch: Batch, computed: Computed) -> None:
+        """Let each of them keep one batch."""
+        for recorder in self.recorders:
+            recorder.record(batch, computed)
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """Where the accumulated error of a tensor comes from, RMSE in LSB."""
@@ -150,7 +162,7 @@ def stream(
         KerasError: The reference cannot compute the data.
     """
     tensors = plan.subgraph.tensors
-    statistics = _Statistics(plan)
+    statistics = Statistics(plan)
     outputs: list[tuple[bytes, ...]] = []
     fixed = reference.batch if reference is not None else None
     size = fixed or _batch_size(plan, samples.count)
@@ -223,7 +235,7 @@ def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> 
     return np.stack(arrays)
 
 
-class _Statistics:
+class Statistics:
     """The accumulators of every tensor."""
 
     def __init__(self, plan: Plan) -> None:

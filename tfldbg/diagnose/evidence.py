@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.steps import Step
 from tfldbg.compare.stream import Split
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.graph.lint import Breach
@@ -101,9 +102,55 @@ class Evidence:
     run: Run
     inputs: tuple[InputEvidence, ...]
     ops: tuple[OpEvidence, ...]
+    steps: tuple[Step, ...] | None = None
+    """The time steps of a recurrent network, None where nobody asked."""
+    bodies: tuple[Body, ...] = ()
+    """What stands inside the loops of the main subgraph."""
 
     @property
     def covered(self) -> frozenset[int]:
         """The operators that are checked, alone or together with the ones behind them."""
         checked = [o for o in self.ops if o.local is not None]
-        return frozenset(o.op for o in checked).union(*(o.joint for o in checked))
+        found = frozenset(o.op for o in checked).union(*(o.joint for o in checked))
+        return found | self._seen_through if self.run.reference_kind == "self" else found
+
+    @property
+    def _seen_through(self) -> frozenset[int]:
+        """The loops whose every operator is checked, and whose steps end where they should.
+
+        Against another model that says nothing: the loop itself may be another there.
+        """
+        by_op: dict[int, list[Body]] = {}
+        for body in self.bodies:
+            by_op.setdefault(body.op, []).append(body)
+        return frozenset(op for op, parts in by_op.items() if all(p.complete for p in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A subgraph that a loop runs: its condition or its body, traced by itself."""
+
+    op: int
+    """The loop, an operator of the main subgraph."""
+    kind: str
+    role: str
+    """``cond`` or ``body``."""
+    subgraph: int
+    samples: int
+    steps: int
+    """Steps that were looked into, all samples together."""
+    identical: bool
+    """Whether the steps, run one by one, end at the very values that the loop yields."""
+    reason: str | None
+    """Why it could not be traced."""
+    evidence: Evidence | None
+    """The trace; operator and tensor numbers are those of its subgraph, and ``worst_sample`` counts
+    steps.  None where there is a reason."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every operator in it is checked."""
+        if self.evidence is None or not self.identical:
+            return False
+        covered = self.evidence.covered
+        return all(o.op in covered for o in self.evidence.ops if o.activation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Thresholds
 from tfldbg.diagnose.words import number, op_name
 
@@ -53,6 +53,7 @@ def findings(
     found = [_of_divergence(d, by_op[d.op], kind) for d in divergences]
     if not evidence.run.observer_identical:
         found.append(_observer())
+    found += [_other_steps(b) for b in evidence.bodies if b.role == "body" and not b.identical]
     covered = evidence.covered
     blind = [o for o in evidence.ops if o.activation and o.op not in covered]
     if blind and evidence.run.reference_kind != "none":
@@ -97,6 +98,20 @@ def _observer() -> Finding:
         message="exposing the intermediate tensors changed the model's final outputs, so this "
         "trace is not of the program that ships",
         evidence={"final_outputs_identical": False},
+        suggestion="try --runtime builtin; a buffer that is reused too early shows like this",
+    )
+
+
+def _other_steps(body: Body) -> Finding:
+    return Finding(
+        code="TFL006",
+        severity="warning",
+        op=body.op,
+        tensor=None,
+        message=f"operator {body.op} {body.kind}: its body (subgraph {body.subgraph}), run step by "
+        "step, ends at other values than the operator yields, so this trace is not of the loop "
+        "that ships",
+        evidence={"identical": False, "subgraph": body.subgraph},
         suggestion="try --runtime builtin; a buffer that is reused too early shows like this",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
+from tfldbg.diagnose.loops import divergences_inside
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.diagnose.words import number, op_name
@@ -24,6 +25,11 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
         divergence = judge(op)
         if divergence is not None:
             found.append(_placed(divergence, op, evidence))
+    inside = tuple(
+        diagnose(b.evidence, thresholds) if b.evidence is not None else None
+        for b in evidence.bodies
+    )
+    found += divergences_inside(evidence, inside, frozenset(d.op for d in found))
     found.sort(key=lambda d: d.op)
     divergences = tuple(found)
     statuses = _statuses(evidence, divergences)
@@ -33,6 +39,7 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
         divergences=divergences,
         statuses=statuses,
         findings=findings(evidence, divergences, thresholds),
+        inside=inside,
     )
 
 
@@ -97,7 +104,7 @@ def _sentence(
     if not checked:
         return "no operator could be checked"
     sentence = f"no operator differs: {checked} of {activations} operators checked, all within "
-    sentence += f"{_worst_local(evidence)} of the reference on the inputs they had"
+    sentence += f"{worst_local(evidence)} of the reference on the inputs they had"
     if evidence.run.reference_kind in OTHER_KERNELS:
         other = sum(o.local is not None and o.local.max_abs > 0 for o in evidence.ops)
         sentence += f"; {other} of them yield other values"
@@ -107,7 +114,8 @@ def _sentence(
     return sentence
 
 
-def _worst_local(evidence: Evidence) -> str:
+def worst_local(evidence: Evidence) -> str:
+    """Say the largest local error of a trace."""
     steps = [o.local.max_lsb for o in evidence.ops if o.local and o.local.max_lsb is not None]
     if steps:
         return f"{number(max(steps))} LSB"

@@ -87,3 +87,5 @@ class Diagnosis:
     statuses: tuple[Status, ...]
     """One per operator output of the evidence."""
     findings: tuple[Finding, ...]
+    inside: tuple[Diagnosis | None, ...] = ()
+    """The verdict over each of the evidence's bodies, None where it could not be traced."""

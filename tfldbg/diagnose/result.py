@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status
 
 FORMAT_VERSION = 1
@@ -69,6 +69,11 @@ class Result:
                 "final_outputs_identical": run.observer_identical,
                 "samples": run.observer_samples,
             },
+            "steps": _steps(self.evidence),
+            "bodies": [
+                _body(body, diagnosis)
+                for body, diagnosis in zip(self.evidence.bodies, self.diagnosis.inside, strict=True)
+            ],
             "notes": list(run.notes),
             "timing": dict(run.timing),
             "versions": dict(run.versions),
@@ -107,6 +112,23 @@ def _op(op: OpEvidence, status: Status) -> dict[str, Any]:
         "accumulated": _stats(op.accumulated),
         "split": asdict(op.split) if op.split else None,
     }
+
+
+def _steps(evidence: Evidence) -> list[dict[str, Any]] | None:
+    if evidence.steps is None:
+        return None
+    return [{**asdict(step), "ops": list(step.ops)} for step in evidence.steps]
+
+
+def _body(body: Body, diagnosis: Diagnosis | None) -> dict[str, Any]:
+    """Return what is known about a subgraph that a loop runs; ``worst_sample`` counts steps."""
+    names = ("op", "kind", "role", "subgraph", "samples", "steps", "identical")
+    plain = {name: getattr(body, name) for name in names}
+    rows: list[dict[str, Any]] = []
+    if body.evidence is not None and diagnosis is not None:
+        pairs = zip(body.evidence.ops, diagnosis.statuses, strict=True)
+        rows = [_op(op, status) for op, status in pairs]
+    return {**plain, "unchecked_reason": body.reason, "ops": rows}
 
 
 def _stats(stats: TensorStats | None) -> dict[str, Any] | None:

@@ -92,6 +92,7 @@ def unrolled(subgraph: Subgraph) -> tuple[Recurrence, ...]:
 
 
 _Readers = Mapping[int, tuple[int, ...]]
+_Look = tuple[object, ...]
 
 
 def _dependencies(subgraph: Subgraph) -> list[int]:
@@ -221,7 +222,7 @@ def _with_likes(
     looks = {o: _look(subgraph, subgraph.operators[o]) for o in latest}
     counts = Counter((looks[o], step) for o, step in latest.items())
     most = {look: _second(counts, look, latest.values()) for look in set(looks.values())}
-    seen: Counter[tuple[object, int]] = Counter()
+    seen: Counter[tuple[_Look, int]] = Counter()
     kept: dict[int, int] = {}
     outside: set[int] = set()
     for op in subgraph.operators:
@@ -238,14 +239,14 @@ def _with_likes(
     return kept
 
 
-def _look(subgraph: Subgraph, op: Operator) -> tuple[object, ...]:
+def _look(subgraph: Subgraph, op: Operator) -> _Look:
     """Return what operators of different steps have in common: kind, constants, shapes."""
     tensors = [subgraph.tensors[i] for i in op.inputs if i >= 0]
     constants = tuple(t.buffer for t in tensors if t.has_data and op.kind in WEIGHTED)
     return (op.kind, constants, tuple(subgraph.tensors[i].shape for i in op.outputs if i >= 0))
 
 
-def _second(counts: Mapping[tuple[object, int], int], look: object, steps: Iterable[int]) -> int:
+def _second(counts: Counter[tuple[_Look, int]], look: _Look, steps: Iterable[int]) -> int:
     """Return how many operators of one look the step has that has the second most of them."""
     found = sorted((counts.get((look, s), 0) for s in set(steps)), reverse=True)
     return found[1] if len(found) > 1 else 0

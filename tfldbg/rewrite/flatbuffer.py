@@ -17,6 +17,8 @@ from tfldbg.errors import RewriteError
 _ALIGNMENT = 64
 _OUTPUTS_FIELD = 8  # vtable offsets of the fields, from schema.fbs: 4 + 2 * field id
 _OPERATORS_FIELD = 10
+_SUBGRAPHS_FIELD = 8
+_SIGNATURES_FIELD = 18
 _BUFFER_OFFSET_FIELD = 6
 _LARGE_OPTIONS_FIELD = 22
 
@@ -67,6 +69,27 @@ def replace_outputs(
     for field, value in absolute:
         struct.pack_into("<Q", head, field, value + len(inserted))
     return b"".join((head, inserted, data[end:]))
+
+
+def keep_subgraph(data: bytes | memoryview, subgraph: int) -> bytes:
+    """Make one subgraph the only one, and so the one that runs; signatures are dropped.
+
+    Args:
+        data: A .tflite file that has been read successfully before.
+        subgraph: Which one; none of its operators may run another subgraph.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(data, 0)
+    table, kept = model._tab, model.Subgraphs(subgraph)._tab.Pos
+    changed = bytearray(data)
+    first = table.Vector(table.Offset(_SUBGRAPHS_FIELD))
+    # A vector of tables holds forward offsets, and lies before all the tables it points at.
+    struct.pack_into("<II", changed, first - 4, 1, kept - first)
+    signatures = table.Offset(_SIGNATURES_FIELD)
+    if signatures:
+        struct.pack_into("<I", changed, table.Vector(signatures) - 4, 0)
+    return bytes(changed)
 
 
 def _absolute_offsets(model: Any) -> list[tuple[int, int]]:

@@ -56,7 +56,16 @@ class _Model:
         self._interpreter.invoke()
         if not self._views:
             self._views = [self._interpreter.tensor(i) for i in self._taps]
-        return [_values(view) for view in self._views]
+        return [self._values(*pair) for pair in zip(self._taps, self._views, strict=True)]
+
+    def _values(self, index: int, view: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return a tensor's values; the runtime raises for tensors without elements."""
+        try:
+            return np.asarray(view())
+        except ValueError:
+            details = self._interpreter._get_tensor_details(index, 0)
+            shape = tuple(details["shape"])
+            return np.empty(shape if 0 in shape else 0, details["dtype"])
 
     def _resize(self, samples: list[NDArray[Any]]) -> None:
         changed = False
@@ -68,14 +77,6 @@ class _Model:
         if changed:
             self._views = []
             self._interpreter.allocate_tensors()
-
-
-def _values(view: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    """Return a tensor's values; the runtime raises for tensors without elements."""
-    try:
-        return np.asarray(view())
-    except ValueError:
-        return np.empty(0, np.float32)
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tfldbg.compare.stream import NOTHING, Plan, stream
+from tfldbg.compare.stream import NOTHING, Plan, Recorders, stream
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
@@ -23,6 +23,7 @@ from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import OBSERVED, describe, observe
 from tfldbg.session.exposing import protect
+from tfldbg.session.recurrent import Recurrent
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_file import WithFile
 from tfldbg.session.with_itself import WithItself
@@ -59,6 +60,7 @@ def trace(
     dump: Path | str | None = None,
     thresholds: Thresholds | None = None,
     progress: Progress | None = None,
+    by_step: bool = False,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -81,6 +83,7 @@ def trace(
         dump: Where to record every tensor of both sides (HDF5).
         thresholds: How much of an operator's own error arithmetic explains.
         progress: Is told how far the work is.
+        by_step: Whether to tell the errors of each time step of a recurrent network.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
@@ -89,7 +92,7 @@ def trace(
     target = _as_path(dump)
     protect(target, "--dump", model, keras, against, data)
     comparison = _comparison(keras, against, against_runtime, options)
-    evidence = _trace(model, comparison, data, options, target, progress or Silent())
+    evidence = _trace(model, comparison, data, options, target, progress or Silent(), by_step)
     return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
 
 
@@ -119,6 +122,7 @@ def _trace(
     options: Options,
     dump: Path | None,
     progress: Progress,
+    by_step: bool,
 ) -> Evidence:
     began = perf_counter()
     job = prepare(model, comparison.data(model, data), options)
@@ -131,9 +135,11 @@ def _trace(
         if reference is not None:
             stack.callback(reference.close)
         writer = stack.enter_context(RunWriter(dump, job.subgraph)) if dump else None
+        recurrent = Recurrent(job, comparison, by_step, stack)
+        recorders = Recorders((*filter(None, [writer]), *recurrent.recorders))
         plan = Plan(job.subgraph, job.exposed.taps, OBSERVED)
         prepared = perf_counter()
-        measured = stream(plan, job.samples, runner, reference, writer, progress)
+        measured = stream(plan, job.samples, runner, reference, recorders, progress)
         streamed = perf_counter()
         identical = observe(job, measured)
         timing = {
@@ -143,7 +149,7 @@ def _trace(
             "total_s": perf_counter() - began,
         }
         run = comparison.describe(describe(job, identical, timing))
-        evidence = collect(job.loaded, run, relation, measured)
+        evidence = recurrent.add_to(collect(job.loaded, run, relation, measured))
         compared = any(op.local or op.expected_shape for op in evidence.ops)
         if run.reference_kind != "self" and not compared:
             raise MatchError(

@@ -8,9 +8,10 @@ from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.checks import BiasCheck, WeightCheck
+from tfldbg.compare.steps import Step
 from tfldbg.compare.stream import Split
 from tfldbg.diagnose.bounds import Bound
-from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
+from tfldbg.diagnose.evidence import Body, Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.graph.lint import Breach
 
 
@@ -25,12 +26,27 @@ def from_json(text: str) -> Evidence:
     Raises:
         ValueError, TypeError, KeyError: The text is not what `to_json` writes.
     """
-    plain = json.loads(text)
+    return _evidence(json.loads(text))
+
+
+def _evidence(plain: dict[str, Any]) -> Evidence:
+    steps = plain.get("steps")
     return Evidence(
         run=Run(**{**plain["run"], "notes": tuple(plain["run"]["notes"])}),
         inputs=tuple(InputEvidence(**{**i, "expected": _pair(i)}) for i in plain["inputs"]),
         ops=tuple(_op(o) for o in plain["ops"]),
+        steps=None if steps is None else tuple(_step(s) for s in steps),
+        bodies=tuple(_body(b) for b in plain.get("bodies", ())),
     )
+
+
+def _step(plain: dict[str, Any]) -> Step:
+    return Step(**{**plain, "ops": tuple(plain["ops"])})
+
+
+def _body(plain: dict[str, Any]) -> Body:
+    inner = plain["evidence"]
+    return Body(**{**plain, "evidence": _evidence(inner) if inner else None})
 
 
 def _pair(plain: dict[str, Any]) -> tuple[float, int] | None:

@@ -1,0 +1,57 @@
+"""What a trace tells about recurrent networks: their time steps, and the insides of loops."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+from tfldbg.compare.loop_body import Loops
+from tfldbg.compare.steps import AlongTime, Step, by_step
+from tfldbg.compare.stream import Recorder
+from tfldbg.diagnose.evidence import Evidence
+from tfldbg.diagnose.loops import collect_loops
+from tfldbg.graph.steps import fused_sequences, unrolled
+from tfldbg.run.job import Job
+from tfldbg.session.comparisons import Comparison
+from tfldbg.session.with_capture import WithCapture
+from tfldbg.session.with_runtime import WithRuntime
+
+
+class Recurrent:
+    """Watches the stream of a trace.
+
+    Args:
+        job: The traced file.
+        comparison: What it is compared with.  Beside other kernels or a recording, which may be of
+            other kernels, the float copies of a loop's operators would be another question.
+        by_step: Whether the errors of each time step are asked for.
+        stack: What to close in the end.
+    """
+
+    def __init__(self, job: Job, comparison: Comparison, by_step: bool, stack: ExitStack) -> None:
+        self._job, self._by_step = job, by_step
+        inside = not isinstance(comparison, (WithCapture, WithRuntime))
+        self._loops = Loops(job, stack) if inside else None
+        fused = fused_sequences(job.subgraph) if by_step else ()
+        self._along = AlongTime(job, fused, stack) if fused else None
+
+    @property
+    def recorders(self) -> tuple[Recorder, ...]:
+        """Who must see every batch."""
+        return tuple(r for r in (self._loops, self._along) if r is not None)
+
+    def add_to(self, evidence: Evidence) -> Evidence:
+        """Add what was seen."""
+        loops = self._loops.measured() if self._loops is not None else ()
+        steps = self._steps(evidence) if self._by_step else None
+        return replace(evidence, steps=steps, bodies=collect_loops(evidence.run, loops))
+
+    def _steps(self, evidence: Evidence) -> tuple[Step, ...]:
+        figures = self._along.figures() if self._along is not None else []
+        loops = self._loops.measured() if self._loops is not None else ()
+        figures += [figure for loop in loops for figure in loop.figures]
+        stats = {
+            op.op: [(o.local, o.accumulated, o.scale) for o in evidence.ops if o.op == op.op]
+            for op in evidence.ops
+        }
+        return by_step(unrolled(self._job.subgraph), stats, figures)
