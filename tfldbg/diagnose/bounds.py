@@ -103,7 +103,8 @@ def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own:
     """Add the bounds of the operators before one that are only checked together with it.
 
     Their errors are taken over as they are, in steps of this operator's output: data movement and
-    sums do not enlarge them.
+    sums do not enlarge them.  What rounded inputs explain for another output's channels is only
+    known relative to the signal.
 
     Args:
         subgraph: Whose operators they are.
@@ -114,6 +115,8 @@ def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own:
     out = subgraph.tensors[op.outputs[0]]
     added = 0.0
     recurrent = own.rule == "recurrent"
+    if own.rule == "float" and any(o.rule in ("noise", "relative") for o in others.values()):
+        return Bound("relative")
     for index, limit in others.items():
         between = subgraph.tensors[subgraph.operators[index].outputs[0]]
         if subgraph.operators[index].kind in SAME_SCALE_KINDS or out.lsb is None:
@@ -154,7 +157,7 @@ def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], roun
     """Bound of an operator that yields float, perhaps from constants of fewer bits."""
     subgraph = loaded.subgraph
     given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
-    packed = any(t.has_data and t.quant is not None and t.type in _PACKED for t in given)
+    packed = any(map(_is_packed, (*given, *_inside(loaded, op))))
     halves = rounded and any(t.index in folded_constants(subgraph) for t in given)
     if not packed and not halves:
         return Bound("float")
@@ -164,6 +167,18 @@ def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], roun
     largest = ranges[op.inputs[0]]
     step = largest / _INT8_STEPS if packed else largest * _HALF_EPSILON
     return Bound("noise", noise=tuple(float(n) for n in step / math.sqrt(12.0) * norms))
+
+
+def _is_packed(tensor: Tensor) -> bool:
+    return tensor.has_data and tensor.quant is not None and tensor.type in _PACKED
+
+
+def _inside(loaded: Loaded, op: Operator) -> tuple[Tensor, ...]:
+    """Return the tensors of the body that a loop runs."""
+    body = op.options.get("bodySubgraphIndex")
+    subgraphs = loaded.graph.subgraphs
+    known = isinstance(body, int) and 0 <= body < len(subgraphs)
+    return subgraphs[body].tensors if known else ()
 
 
 def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:

@@ -43,6 +43,7 @@ class Draft:
         variable: bool = False,
         sparsity: Any = None,
         block_scales: int | None = None,
+        signature: Sequence[int] | None = None,
     ) -> int:
         """Add a tensor and return its index.
 
@@ -54,12 +55,15 @@ class Draft:
             variable: Whether it keeps its value from one invoke to the next.
             sparsity: The object form of a sparse constant's layout.
             block_scales: The tensor of this draft that holds the scales of blockwise quantization.
+            signature: The shape with -1 for each open dimension, which some kernels heed.
         """
         tensor = self._schema.TensorT()
         tensor.name = f"t{len(self._graph.tensors)}"
         tensor.type = getattr(self._schema.TensorType, type_name)
         tensor.shape = list(shape or ())
         tensor.hasRank = shape is not None
+        if signature is not None and -1 in signature:
+            tensor.shapeSignature = list(signature)
         tensor.isVariable = variable
         tensor.sparsity = sparsity
         tensor.buffer = 0 if values is None else self._buffer(values)

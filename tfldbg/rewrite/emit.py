@@ -157,10 +157,14 @@ class Emitter:
 
     def _activation(self, tensor: Tensor, *, variable: bool = False) -> int:
         """Add a tensor that an operator writes."""
-        if self._real and is_real(tensor):
-            return self.draft.tensor("FLOAT32", tensor.shape, variable=variable)
-        quant = tensor.quant if is_real(tensor) else None
-        return self.draft.tensor(tensor.type, tensor.shape, quant=quant, variable=variable)
+        real = self._real and is_real(tensor)
+        return self.draft.tensor(
+            "FLOAT32" if real else tensor.type,
+            tensor.shape,
+            quant=tensor.quant if is_real(tensor) and not real else None,
+            variable=variable,
+            signature=tensor.shape_signature,
+        )
 
     def finish(self, outputs: Iterable[int]) -> bytes:
         """Return the file; equal outputs become one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
+from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.loop_body import Loops
 from tfldbg.compare.steps import AlongTime, Step, by_step
 from tfldbg.compare.stream import Recorder
@@ -50,8 +51,7 @@ class Recurrent:
         figures = self._along.figures() if self._along is not None else []
         loops = self._loops.measured() if self._loops is not None else ()
         figures += [figure for loop in loops for figure in loop.figures]
-        stats = {
-            op.op: [(o.local, o.accumulated, o.scale) for o in evidence.ops if o.op == op.op]
-            for op in evidence.ops
-        }
+        stats: dict[int, list[tuple[TensorStats | None, TensorStats | None, float | None]]] = {}
+        for op in evidence.ops:
+            stats.setdefault(op.op, []).append((op.local, op.accumulated, op.scale))
         return by_step(unrolled(self._job.subgraph), stats, figures)
