@@ -177,8 +177,9 @@ def _inside(loaded: Loaded, op: Operator) -> tuple[Tensor, ...]:
     """Return the tensors of the body that a loop runs."""
     body = op.options.get("bodySubgraphIndex")
     subgraphs = loaded.graph.subgraphs
-    known = isinstance(body, int) and 0 <= body < len(subgraphs)
-    return subgraphs[body].tensors if known else ()
+    if not isinstance(body, int) or not 0 <= body < len(subgraphs):
+        return ()
+    return subgraphs[body].tensors
 
 
 def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Finding, Status
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import short
+from tfldbg.report.steps import StepTable, loop_lines, step_table
 
 _SHOW_ALL_BELOW = 24
 _AROUND = 2
@@ -44,6 +45,10 @@ class Document:
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
     """One line an activation that could not be checked, with the reason."""
+    steps: StepTable | None = None
+    """The time steps of a recurrent network, where they were asked for."""
+    loops: tuple[str, ...] = ()
+    """One line for each condition and body of a loop."""
 
 
 def build(result: Result, *, everything: bool = False) -> Document:
@@ -68,6 +73,8 @@ def build(result: Result, *, everything: bool = False) -> Document:
         rows=tuple(rows),
         findings=result.diagnosis.findings,
         unchecked=_unchecked(evidence),
+        steps=step_table(result),
+        loops=loop_lines(result),
     )
 
 

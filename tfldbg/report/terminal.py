@@ -10,9 +10,12 @@ from rich.text import Text
 from tfldbg.diagnose.model import Finding
 from tfldbg.report.document import Document, Row
 from tfldbg.report.plain import printable
+from tfldbg.report.steps import StepTable
 
 _STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "unchecked": "dim"}
 _MOST_LINES = 8
+_BAR = 12
+"""Width of the longest bar."""
 
 
 def draw(document: Document, console: Console) -> None:
@@ -31,6 +34,11 @@ def draw(document: Document, console: Console) -> None:
     console.print(table(document))
     _draw_findings(document, console)
     _draw_lines("unchecked:", document.unchecked, console)
+    _draw_lines("inside loops:", document.loops, console)
+    if document.steps is not None:
+        _draw_lines("step by step:", (document.steps.sentence,), console)
+        if document.steps.rows:
+            console.print(step_table(document.steps))
 
 
 def table(document: Document) -> Table:
@@ -45,6 +53,24 @@ def table(document: Document) -> Table:
     drawn.add_column("status", no_wrap=True)
     for row in document.rows:
         drawn.add_row(*_cells(row), style="bold" if row.status == "origin" else None)
+    return drawn
+
+
+def step_table(steps: StepTable) -> Table:
+    """Return the table of time steps, a bar for the accumulated error of each."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    drawn.add_column("step", justify="right", no_wrap=True)
+    drawn.add_column("ops", justify="right", no_wrap=True)
+    drawn.add_column(f"local\n{steps.unit}", justify="right", no_wrap=True)
+    drawn.add_column("at operator", overflow="fold")
+    drawn.add_column(f"accumulated\n{steps.unit}", justify="right", no_wrap=True)
+    drawn.add_column("at operator", overflow="fold")
+    drawn.add_column("", no_wrap=True)
+    for row in steps.rows:
+        mark = "origin" if row.origin else "#" * round(_BAR * row.share)
+        cells = (row.step, row.ops, row.local, row.local_at, row.accumulated, row.accumulated_at)
+        style = _STYLES["origin"] if row.origin else None
+        drawn.add_row(*(Text(printable(cell)) for cell in cells), Text(mark), style=style)
     return drawn
 
 

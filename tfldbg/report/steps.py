@@ -1,0 +1,174 @@
+"""The time steps of a recurrent network, and the insides of loops, as a report shows them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tfldbg.compare.steps import Step
+from tfldbg.diagnose.evidence import Body, Evidence
+from tfldbg.diagnose.locate import worst_local
+from tfldbg.diagnose.model import Diagnosis
+from tfldbg.diagnose.result import Result
+from tfldbg.diagnose.words import number
+
+_MOST_ROWS = 30
+_NONE = (
+    "no recurrence was found: no weights are read by three operators of which each depends on the "
+    "one before, and no operator loops over time"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One time step, or a gap."""
+
+    step: str
+    ops: str
+    """How many operators compute it."""
+    local: str
+    local_at: str
+    """The operator with that error."""
+    accumulated: str
+    accumulated_at: str
+    share: float
+    """Of the largest accumulated error."""
+    origin: bool
+    """Whether an operator of this step alone differs by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTable:
+    """The steps of a trace."""
+
+    sentence: str
+    unit: str
+    rows: tuple[StepRow, ...]
+
+
+def step_table(result: Result) -> StepTable | None:
+    """Word the steps of a trace, None where nobody asked for them."""
+    evidence = result.evidence
+    steps = evidence.steps
+    if steps is None:
+        return None
+    quantized = any(_in_lsb(s) for s in steps)
+    readers = Counter(op for step in steps for op in step.ops)
+    alone = {op for op in result.origins if readers[op] == 1}
+    chosen = _chosen(steps, alone)
+    rows: list[StepRow] = []
+    for before, current in zip((-1, *chosen), chosen, strict=False):
+        if current - before > 1:
+            rows.append(StepRow("...", "", "", "", "", "", 0.0, False))
+        rows.append(_row(steps[current], steps, evidence, alone))
+    return StepTable(
+        _sentence(steps, result, alone), "LSB" if quantized else "max abs", tuple(rows)
+    )
+
+
+def _in_lsb(step: Step) -> bool:
+    return step.max_local_lsb is not None or step.max_accumulated_lsb is not None
+
+
+def _chosen(steps: Sequence[Step], alone: set[int]) -> list[int]:
+    """Return the steps worth a line: all of few, else every n-th, the worst and the wrong ones."""
+    count = len(steps)
+    if count <= _MOST_ROWS:
+        return list(range(count))
+    kept = {count - 1, *range(0, count, -(-count // (_MOST_ROWS - 4)))}
+    kept.add(max(range(count), key=lambda k: _local(steps[k])))
+    kept.add(max(range(count), key=lambda k: _accumulated(steps[k])))
+    kept |= set([k for k in range(count) if alone & set(steps[k].ops)][:1])
+    return sorted(kept)
+
+
+def _size(lsb: float | None, largest: float | None) -> float:
+    return lsb if lsb is not None else largest if largest is not None else 0.0
+
+
+def _local(step: Step) -> float:
+    return _size(step.max_local_lsb, step.max_local_abs)
+
+
+def _accumulated(step: Step) -> float:
+    return _size(step.max_accumulated_lsb, step.max_accumulated_abs)
+
+
+def _row(step: Step, steps: Sequence[Step], evidence: Evidence, alone: set[int]) -> StepRow:
+    largest = max(map(_accumulated, steps))
+    local_at = _operator(evidence, step.worst_op, step.worst_body_op)
+    accumulated_at = _operator(evidence, step.worst_accumulated_op, None)
+    return StepRow(
+        step=str(step.step),
+        ops=str(len(step.ops)),
+        local=_error(step.max_local_lsb, step.max_local_abs),
+        local_at=local_at,
+        accumulated=_error(step.max_accumulated_lsb, step.max_accumulated_abs),
+        accumulated_at="same" if accumulated_at == local_at else accumulated_at,
+        share=_accumulated(step) / largest if 0 < largest < float("inf") else 0.0,
+        origin=not alone.isdisjoint(step.ops),
+    )
+
+
+def _error(lsb: float | None, largest: float | None) -> str:
+    if lsb is not None:
+        return f"{lsb:.2f}" if lsb < 10 else f"{lsb:.0f}"
+    return "-" if largest is None else f"{largest:.1e}"
+
+
+def _operator(evidence: Evidence, op: int | None, inner: int | None) -> str:
+    """Say an operator: ``12 ADD``, or ``4 ADD in 1`` inside a loop."""
+    if op is None:
+        return ""
+    if inner is None:
+        return f"{op} {_kind(evidence, op)}"
+    bodies = [b.evidence for b in evidence.bodies if b.op == op and b.role == "body"]
+    return f"{inner} {_kind(bodies[0], inner) if bodies and bodies[0] else ''} in {op}"
+
+
+def _kind(evidence: Evidence, op: int) -> str:
+    return next((o.kind for o in evidence.ops if o.op == op), "")
+
+
+def _sentence(steps: Sequence[Step], result: Result, alone: set[int]) -> str:
+    if not steps:
+        return _NONE
+    for step in steps:
+        first = sorted(alone & set(step.ops))
+        if first:
+            kind = _kind(result.evidence, first[0])
+            return f"operator {first[0]} {kind} of step {step.step} differs by itself, none before"
+    known = [s for s in steps if s.max_accumulated_abs is not None]
+    what, of = ("accumulated", _accumulated) if known else ("local", _local)
+    worst = max(known or steps, key=of)
+    lsb = worst.max_accumulated_lsb if known else worst.max_local_lsb
+    unit = "" if lsb is None else " LSB"
+    said = f"{number(of(worst))}{unit}, in step {worst.step}"
+    return f"{len(steps)} steps; the largest {what} error is {said}"
+
+
+def loop_lines(result: Result) -> tuple[str, ...]:
+    """Say what was found inside each loop, a line a subgraph."""
+    pairs = zip(result.evidence.bodies, result.diagnosis.inside, strict=True)
+    return tuple(_loop_line(body, diagnosis) for body, diagnosis in pairs)
+
+
+def _loop_line(body: Body, diagnosis: Diagnosis | None) -> str:
+    where = f"operator {body.op} {body.kind}, {body.role} (subgraph {body.subgraph})"
+    if body.evidence is None or diagnosis is None:
+        return f"{where}: not checked: {body.reason}"
+    ops = [o for o in body.evidence.ops if o.activation]
+    covered = body.evidence.covered
+    count, blind = len({o.op for o in ops}), {o.op for o in ops if o.op not in covered}
+    said = f"{where}: {count} operator{'s' * (count > 1)} over {body.steps} steps"
+    said += f" of {body.samples} samples" if body.samples > 1 else ""
+    if diagnosis.divergences:
+        first = diagnosis.divergences[0]
+        return f"{said}; operator {first.op} {first.kind} differs: {first.message}"
+    said += f", all within {worst_local(body.evidence)}"
+    if blind:
+        first_blind = next(o for o in ops if o.op in blind)
+        reason = f"operator {first_blind.op} {first_blind.kind}: {first_blind.local_reason}"
+        said += f"; {len(blind)} of them not checked ({reason})"
+    return said
