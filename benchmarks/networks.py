@@ -232,7 +232,7 @@ def lmu() -> Any:
     """A linear memory unit, unrolled: m' = A m + B u, where u is made of input, state and memory.
 
     Layers and sizes are those of ``keras_lmu.LMUCell`` (order 4, theta 5, a hidden SimpleRNN cell
-    of 10 units, every connection on); each layer is called once in a step.
+    of 10 units, every connection on); each layer with weights is called once in a step.
     """
     import tf_keras as k
 
@@ -247,7 +247,6 @@ def lmu() -> Any:
     readers = [
         n.Dense(units, use_bias=what == "x", name=f"read_{what}") for what in ("x", "m", "h")
     ]
-    relu = n.ReLU()
     steps = k.Input((count, inputs), name="steps")
     memory = hidden = None
     for t in range(count):
@@ -260,7 +259,7 @@ def lmu() -> Any:
             u = n.Add()([u, n.Add()([encoders[1](hidden), encoders[2](memory)])])
             memory = n.Add(name=f"memory_{t}")([keep(memory), write(u)])
             h = n.Add()([readers[0](x), n.Add()([readers[1](memory), readers[2](hidden)])])
-        hidden = relu(h)
+        hidden = n.ReLU(name=f"hidden_{t}")(h)
     return k.Model(steps, n.Dense(10, use_bias=False, name="logits")(hidden), name="lmu")
 
 
