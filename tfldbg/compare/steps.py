@@ -45,7 +45,7 @@ class Step:
     """None where no operator of the step has a quantized output."""
     max_local_abs: float | None
     worst_op: int | None
-    """The operator with the largest local error."""
+    """The operator with the largest local error, None where there is no error."""
     worst_body_op: int | None
     """The operator inside ``worst_op``, where that is a loop."""
     max_accumulated_lsb: float | None
@@ -116,11 +116,11 @@ def _worst(errors: Sequence[tuple[float, Figure]]) -> _Worst:
     quantized = [(size / f.lsb, size, f) for size, f in errors if f.lsb is not None]
     if quantized:
         steps, size, figure = max(quantized, key=lambda found: found[0])
-        return _Worst(figure, size, steps)
+        return _Worst(figure if size else None, size, steps)
     if not errors:
         return _Worst(None, None, None)
     size, figure = max(errors, key=lambda found: found[0])
-    return _Worst(figure, size, None)
+    return _Worst(figure if size else None, size, None)
 
 
 class AlongTime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
-from tfldbg.diagnose.loops import divergences_inside
+from tfldbg.diagnose.loops import with_insides
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.diagnose.words import number, op_name
@@ -29,7 +29,7 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
         diagnose(b.evidence, thresholds) if b.evidence is not None else None
         for b in evidence.bodies
     )
-    found += divergences_inside(evidence, inside, frozenset(d.op for d in found))
+    found = with_insides(evidence, found, inside)
     found.sort(key=lambda d: d.op)
     divergences = tuple(found)
     statuses = _statuses(evidence, divergences)
@@ -115,11 +115,13 @@ def _sentence(
 
 
 def worst_local(evidence: Evidence) -> str:
-    """Say the largest local error of a trace."""
-    steps = [o.local.max_lsb for o in evidence.ops if o.local and o.local.max_lsb is not None]
+    """Say the largest local error of a trace, the insides of loops included."""
+    inside = [b.evidence.ops for b in evidence.bodies if b.evidence is not None]
+    known = [o.local for ops in (evidence.ops, *inside) for o in ops if o.local is not None]
+    steps = [local.max_lsb for local in known if local.max_lsb is not None]
     if steps:
         return f"{number(max(steps))} LSB"
-    shares = [o.local.relative_rmse for o in evidence.ops if o.local]
+    shares = [local.relative_rmse for local in known]
     return f"{max(shares, default=0.0):.2g} of the signal"
 
 

@@ -47,25 +47,29 @@ def _evidence(run: Run, part: PartMeasured, samples: int) -> Evidence:
     return replace(found, ops=tuple(kept))
 
 
-def divergences_inside(
-    evidence: Evidence, inside: Sequence[Diagnosis | None], known: frozenset[int]
+def with_insides(
+    evidence: Evidence, found: Sequence[Divergence], inside: Sequence[Diagnosis | None]
 ) -> list[Divergence]:
-    """Return the first divergence inside every loop, as one of the loop itself.
+    """Add the first divergence inside every loop, as one of the loop itself.
+
+    It takes the place of what the loop's values tell, which is less.
 
     Args:
         evidence: Of the main subgraph.
+        found: What differs there.
         inside: The verdict over each of its bodies.
-        known: Operators that differ by themselves.
     """
-    found: dict[int, Divergence] = {}
+    loops: dict[int, Divergence] = {}
     for body, diagnosis in zip(evidence.bodies, inside, strict=True):
-        if diagnosis is not None and diagnosis.divergences and body.op not in {*known, *found}:
-            found[body.op] = _of_loop(diagnosis.divergences[0], body, evidence)
-    return list(found.values())
+        if diagnosis is not None and diagnosis.divergences and body.op not in loops:
+            loops[body.op] = _of_loop(diagnosis.divergences[0], body, evidence)
+    kept = [d for d in found if d.op not in loops or d.signal not in ("local", "nonfinite")]
+    return [*kept, *loops.values()]
 
 
 def _of_loop(inner: Divergence, body: Body, evidence: Evidence) -> Divergence:
-    loop = next(o for o in evidence.ops if o.op == body.op)
+    outputs = [o for o in evidence.ops if o.op == body.op]
+    loop = next((o for o in outputs if o.scale is not None or "FLOAT" in o.type), outputs[0])
     where = f"{op_name(inner.op, inner.kind, inner.tensor)} of its {body.role}"
     step = _worst_step(inner, body)
     worst = "" if step is None else f", worst at step {step}"
@@ -76,6 +80,6 @@ def _of_loop(inner: Divergence, body: Body, evidence: Evidence) -> Divergence:
 def _worst_step(inner: Divergence, body: Body) -> int | None:
     rows = body.evidence.ops if body.evidence else ()
     row = next((o for o in rows if o.tensor == inner.tensor_index), None)
-    if row is None or row.local is None or inner.signal not in ("local", "nonfinite"):
+    if row is None or row.local is None or inner.signal != "local":
         return None
     return row.local.worst_sample

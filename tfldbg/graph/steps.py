@@ -82,7 +82,7 @@ def unrolled(subgraph: Subgraph) -> tuple[Recurrence, ...]:
         core = {w: recurrent[w] for w in loop}
         inputs = {w: ops for w, ops in groups.items() if w not in recurrent}
         members = {**core, **_entering(inputs, core, behind)}
-        labels = _labels(subgraph, _placed(members, behind), taken)
+        labels = _labels(subgraph, _placed(members), taken)
         taken |= labels.keys()
         count = max(labels.values(), default=-1) + 1
         if count >= FEWEST_STEPS:
@@ -172,27 +172,19 @@ def _entering(
     return found
 
 
-def _placed(members: _Readers, behind: Sequence[int]) -> dict[int, int]:
+def _placed(members: _Readers) -> dict[int, int]:
     """Give every reader its step.
 
     Weights with one reader less than the others have none in the first step, where they would read
-    a state of zeros; in the last step, if their readers stood too late otherwise.
+    a state of zeros.
     """
     count = max(len(ops) for ops in members.values())
-    placed: dict[int, int] = {}
-    for ops in sorted(members.values(), key=lambda ops: (-len(ops), ops[0])):
-        if len(ops) < count - 1:
-            continue
-        late = count - len(ops)
-        fixed = tuple(placed.items())
-        clash = any(
-            step < k + late
-            for k, op in enumerate(ops)
-            for other, step in fixed
-            if _depends(other, op, behind)
-        )
-        placed.update({op: k + (0 if clash else late) for k, op in enumerate(ops)})
-    return placed
+    return {
+        op: step
+        for ops in members.values()
+        if len(ops) >= count - 1
+        for step, op in enumerate(ops, count - len(ops))
+    }
 
 
 def _labels(subgraph: Subgraph, placed: Mapping[int, int], taken: set[int]) -> dict[int, int]:
@@ -240,10 +232,13 @@ def _with_likes(
 
 
 def _look(subgraph: Subgraph, op: Operator) -> _Look:
-    """Return what operators of different steps have in common: kind, constants, shapes."""
-    tensors = [subgraph.tensors[i] for i in op.inputs if i >= 0]
-    constants = tuple(t.buffer for t in tensors if t.has_data and op.kind in WEIGHTED)
-    return (op.kind, constants, tuple(subgraph.tensors[i].shape for i in op.outputs if i >= 0))
+    """Return what operators of different steps have in common: kind and shapes.
+
+    Not the weights themselves: a step whose copy of them is damaged is still a step.
+    """
+    weights = op.inputs[WEIGHTED[op.kind][1]] if op.kind in WEIGHTED else -1
+    shape = subgraph.tensors[weights].shape if weights >= 0 else ()
+    return (op.kind, shape, tuple(subgraph.tensors[i].shape for i in op.outputs if i >= 0))
 
 
 def _second(counts: Counter[tuple[_Look, int]], look: _Look, steps: Iterable[int]) -> int:

@@ -51,7 +51,7 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
     """Say why an operator has no float copy, or None when it has one."""
     tensors = [subgraph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
     if op.kind in _CONTROL:
-        return "it runs another subgraph, whose operators are not looked into"
+        return "it runs another subgraph, and is not compared as a whole"
     if op.kind in _HANDLES:
         return "it moves values in and out of a resource and computes nothing"
     if op.kind in _RANDOM:
