@@ -130,6 +130,7 @@ def test_records_survive_a_killed_run(tmp_path: Path) -> None:
 
 def test_both_halves_hold_every_scheme() -> None:
     halves = {half: {e.scheme for e in zoo.ZOO.values() if e.half == half} for half in zoo.HALVES}
-    assert all(schemes == {"qat", "ptq", "float32", "float16"} for schemes in halves.values())
+    every = {"qat", "ptq", "float32", "float16", "dynamic"}
+    assert all(schemes == every for schemes in halves.values())
     by_network = {(e.network, e.half) for e in zoo.ZOO.values()}
     assert len(by_network) == len({network for network, _ in by_network}) >= 14

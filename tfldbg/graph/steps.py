@@ -28,6 +28,22 @@ _FUSED = frozenset(
         "UNIDIRECTIONAL_SEQUENCE_RNN",
     }
 )
+_EACH_ALIKE = frozenset(
+    {
+        "ADD",
+        "DEQUANTIZE",
+        "FULLY_CONNECTED",
+        "LOGISTIC",
+        "MUL",
+        "QUANTIZE",
+        "RELU",
+        "RELU6",
+        "SOFTMAX",
+        "SUB",
+        "TANH",
+    }
+)
+"""Operators that mix no steps with each other: they work along the last axis, or on each value."""
 _SEQUENCE_RANK = 3
 """Batch, time and units."""
 
@@ -52,15 +68,32 @@ class SequenceOutput:
     """Which axis of the tensor counts the steps."""
 
 
-def fused_sequences(subgraph: Subgraph) -> tuple[SequenceOutput, ...]:
-    """Return the outputs of operators that loop over time by themselves."""
-    return tuple(
-        SequenceOutput(op.index, out, 0 if op.options.get("timeMajor") else 1)
-        for op in subgraph.operators
-        if op.kind in _FUSED
-        for out in op.outputs
-        if out >= 0 and len(subgraph.tensors[out].shape) == _SEQUENCE_RANK
-    )
+def sequences(subgraph: Subgraph) -> tuple[SequenceOutput, ...]:
+    """Return what holds a value for every time step.
+
+    These are the outputs of operators that loop over time by themselves, and of the operators
+    behind them that compute every step alike.
+    """
+    found: dict[int, SequenceOutput] = {}
+    for op in subgraph.operators:
+        axis = 0 if op.options.get("timeMajor") else 1
+        if op.kind in _EACH_ALIKE:
+            read = [found[i] for i in op.inputs if i in found]
+            if not read or not _as_long(subgraph, op, read[0]):
+                continue
+            axis = read[0].axis
+        elif op.kind not in _FUSED:
+            continue
+        for out in op.outputs:
+            if out >= 0 and len(subgraph.tensors[out].shape) == _SEQUENCE_RANK:
+                found[out] = SequenceOutput(op.index, out, axis)
+    return tuple(found.values())
+
+
+def _as_long(subgraph: Subgraph, op: Operator, given: SequenceOutput) -> bool:
+    """Whether an operator's output has as many steps as the sequence that it reads."""
+    before, after = (subgraph.tensors[i].shape for i in (given.tensor, op.outputs[0]))
+    return len(before) == len(after) and before[:2] == after[:2]
 
 
 def unrolled(subgraph: Subgraph) -> tuple[Recurrence, ...]:

@@ -14,7 +14,7 @@ from tfldbg.report.steps import StepTable
 
 _STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "unchecked": "dim"}
 _MOST_LINES = 8
-_BAR = 12
+_BAR = 10
 """Width of the longest bar."""
 
 
@@ -34,7 +34,7 @@ def draw(document: Document, console: Console) -> None:
     console.print(table(document))
     _draw_findings(document, console)
     _draw_lines("unchecked:", document.unchecked, console)
-    _draw_lines("inside loops:", document.loops, console)
+    _draw_lines("inside loops, against their own float arithmetic:", document.loops, console)
     if document.steps is not None:
         _draw_lines("step by step:", (document.steps.sentence,), console)
         if document.steps.rows:
@@ -67,7 +67,7 @@ def step_table(steps: StepTable) -> Table:
     drawn.add_column("at operator", overflow="fold")
     drawn.add_column("", no_wrap=True)
     for row in steps.rows:
-        mark = "origin" if row.origin else "#" * round(_BAR * row.share)
+        mark = "#" * round(_BAR * row.share) + " origin" * row.origin
         cells = (row.step, row.ops, row.local, row.local_at, row.accumulated, row.accumulated_at)
         style = _STYLES["origin"] if row.origin else None
         drawn.add_row(*(Text(printable(cell)) for cell in cells), Text(mark), style=style)

@@ -11,7 +11,7 @@ from tfldbg.compare.steps import AlongTime, Step, by_step
 from tfldbg.compare.stream import Recorder
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.loops import collect_loops
-from tfldbg.graph.steps import fused_sequences, unrolled
+from tfldbg.graph.steps import sequences, unrolled
 from tfldbg.run.job import Job
 from tfldbg.session.comparisons import Comparison
 from tfldbg.session.with_capture import WithCapture
@@ -33,7 +33,7 @@ class Recurrent:
         self._job, self._by_step = job, by_step
         inside = not isinstance(comparison, (WithCapture, WithRuntime))
         self._loops = Loops(job, stack) if inside else None
-        fused = fused_sequences(job.subgraph) if by_step else ()
+        fused = sequences(job.subgraph) if by_step else ()
         self._along = AlongTime(job, fused, stack) if fused else None
 
     @property

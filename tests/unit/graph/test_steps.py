@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfldbg.graph.model import Operator, Subgraph, Tensor
-from tfldbg.graph.steps import SequenceOutput, fused_sequences, unrolled
+from tfldbg.graph.steps import SequenceOutput, sequences, unrolled
 
 
 @dataclass
@@ -141,5 +141,17 @@ def test_the_time_axis_of_a_fused_operator() -> None:
     net.add("UNIDIRECTIONAL_SEQUENCE_LSTM", x, shape=(1, 6, 8), timeMajor=False)
     net.add("UNIDIRECTIONAL_SEQUENCE_RNN", x, shape=(6, 1, 8), timeMajor=True)
     net.add("SVDF", x, shape=(1, 8))
-    found = fused_sequences(net.subgraph())
+    found = sequences(net.subgraph())
     assert found == (SequenceOutput(0, 1, 1), SequenceOutput(1, 2, 0))
+
+
+def test_what_treats_every_step_alike_keeps_the_time_axis() -> None:
+    net = Net()
+    fused = net.add("UNIDIRECTIONAL_SEQUENCE_LSTM", net.tensor(1, 6, 5), shape=(1, 6, 8))
+    dense = net.add("FULLY_CONNECTED", fused, net.tensor(4, 8, buffer=2), -1, shape=(1, 6, 4))
+    probabilities = net.add("SOFTMAX", dense, shape=(1, 6, 4))
+    flat = net.add("FULLY_CONNECTED", dense, net.tensor(3, 24, buffer=3), -1, shape=(1, 3))
+    net.add("RELU", net.add("MEAN", fused, shape=(1, 1, 8)), shape=(1, 1, 8))
+    found = [s.tensor for s in sequences(net.subgraph())]
+    assert found == [fused, dense, probabilities]
+    assert flat not in found
