@@ -89,6 +89,17 @@ def test_a_fused_lstm_has_an_error_for_every_step(
     assert all(0 < (s.max_local_lsb or 0) < 8 and s.max_accumulated_lsb for s in steps)
 
 
+def test_a_fault_in_a_fused_lstm_is_not_charged_to_the_layer_behind(
+    pair: Callable[[str], zoo.Pair],
+) -> None:
+    made = pair("lstm_sequences_ptq")
+    file = plant.File(made.tflite.read_bytes())
+    bias = file.values(0, plant.LSTM_FORGET_BIAS)
+    file.set_values(0, plant.LSTM_FORGET_BIAS, np.zeros_like(bias))
+    result = tfldbg.trace(file.save(), keras=made.keras, data=made.data)
+    assert result.origins == (0,), result.diagnosis.sentence
+
+
 @pytest.mark.parametrize("against_keras", [False, True])
 def test_a_converted_loop_is_checked_inside(
     against_keras: bool, pair: Callable[[str], zoo.Pair]

@@ -36,7 +36,8 @@ def relate_keras(
     agreement = None
     if runner is not None:
         agreement = Agreement(subgraph, taps, job.samples, frozen, runner, inputs)
-    matching = match(subgraph, job.loaded.signature, frozen, inputs, agreement)
+    sizes = agreement.elements if agreement is not None else None
+    matching = match(subgraph, job.loaded.signature, frozen, inputs, agreement, sizes)
     plan = cut(subgraph, matching, frozen.graph)
     checks, segments = check_weights(graph, subgraph, frozen, plan.segments)
     check_same_model(subgraph, matching, frozen.graph, checks)

@@ -56,9 +56,20 @@ class Agreement:
             frames = [self._runner.run(self._samples.codes(i)) for i in range(self._count)]
             columns = zip(*frames, strict=True)
             self._values = {i: np.stack(c) for i, c in zip(self._taps, columns, strict=True)}
-        real = self._samples.real(0, self._count)
-        evaluator = Evaluator(self._frozen, list(candidates), [])
-        fetched, _ = evaluator.run(in_reference_order(self._inputs, real), {})
-        evaluator.close()
+        fetched = self._fetched(candidates)
         test = in_real_units(self._subgraph.tensors[tensor], self._values[tensor])
         return choose_by_values(test, dict(zip(candidates, fetched, strict=True)))
+
+    def elements(self, node: str) -> int | None:
+        """Return how many values of one sample a node has, None where they are no batch."""
+        (values,) = self._fetched([node])
+        batch = values.shape[:1] == (self._count,)
+        return values.size // self._count if batch else None
+
+    def _fetched(self, nodes: Sequence[str]) -> list[NDArray[Any]]:
+        """Return the values of some nodes over the first samples."""
+        real = self._samples.real(0, self._count)
+        evaluator = Evaluator(self._frozen, list(nodes), [])
+        fetched, _ = evaluator.run(in_reference_order(self._inputs, real), {})
+        evaluator.close()
+        return list(fetched)

@@ -29,10 +29,13 @@ from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.settle import Settler, same_parameters
 from tfldbg.reference.evaluate import Frozen
-from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefNode, node_of
 
 Agreement = Callable[[int, Sequence[str]], str | None]
 """Given a tensor and candidate nodes, the one whose values agree best, None when none does."""
+
+Sizes = Callable[[str], int | None]
+"""Given a node, how many values of one sample it has when it runs, None where they are no batch."""
 
 
 def match(
@@ -41,6 +44,7 @@ def match(
     frozen: Frozen,
     inputs: tuple[int, ...],
     agreement: Agreement | None = None,
+    sizes: Sizes | None = None,
 ) -> Matching:
     """Match every computed tensor of ``subgraph``.
 
@@ -50,11 +54,12 @@ def match(
         frozen: The reference.
         inputs: For each TFLite input the number of the reference input.
         agreement: Decides between several candidates of the right parameters and shape.
+        sizes: Counts the values of nodes whose shape leaves them open.
 
     Returns:
         A match or a reason for every input and every operator output that is not a constant.
     """
-    matcher = _Matcher(subgraph, frozen, agreement)
+    matcher = _Matcher(subgraph, frozen, agreement, sizes)
     matcher.match_inputs(inputs)
     matcher.match_operators()
     matcher.match_outputs(pair_outputs(subgraph, signature, frozen))
@@ -66,11 +71,17 @@ def match(
 
 
 class _Matcher:
-    def __init__(self, subgraph: Subgraph, frozen: Frozen, agreement: Agreement | None) -> None:
+    def __init__(
+        self,
+        subgraph: Subgraph,
+        frozen: Frozen,
+        agreement: Agreement | None,
+        sizes: Sizes | None,
+    ) -> None:
         self._subgraph = subgraph
         self._frozen = frozen
         self._graph = frozen.graph
-        self._agreement = agreement
+        self._agreement, self._sizes = agreement, sizes
         self._producers = producers(subgraph)
         index = NameIndex(frozen.graph, (t.name for t in subgraph.tensors))
         self._mentioned = {
@@ -192,16 +203,39 @@ class _Matcher:
             if known is None or len(given) != 1 or given[0].index in self.matches:
                 continue
             source = self._read_by(op, node_of(known.raw))
+            if source is not None and op.kind == "FULLY_CONNECTED":
+                source = self._sequence_read(source, given[0])
             if source is None or given[0].index not in self._producers:
                 continue
             node = self._graph.nodes[source]
-            if node.elements is None or not self._fits(given[0], node.name):
+            if self._elements(node) is None or not self._fits(given[0], node.name):
                 continue
             anchor = node.name
             while self._graph.nodes[anchor].op in FAKE_QUANT_OPS | IDENTITY_OPS:
                 anchor = self._graph.nodes[anchor].sources[0]
             settled = self._settler.settle(given[0], None, anchor, "structure", 0.8)
             self.matches[given[0].index] = settled
+
+    def _sequence_read(self, source: str, tensor: Tensor) -> str | None:
+        """Return what Keras flattens for a MatMul, if the number of its rows is not known before.
+
+        So it is behind a loop that returns all its steps: only the last axis is known.
+        """
+        while self._graph.nodes[source].elements is None:
+            shape = self._graph.nodes[source].shape or ()
+            if len(shape) == len(tensor.shape) and shape[1:].count(None) == 1:
+                return source if shape[-1] == tensor.shape[-1] else None
+            sources = self._graph.computed_sources(source)
+            if len(sources) != 1 or self._graph.nodes[source].op not in PASSED_THROUGH:
+                return None
+            source = sources[0]
+        return source
+
+    def _elements(self, node: RefNode) -> int | None:
+        """Return the elements of one sample of a node, counted in a run where no shape tells."""
+        if node.elements is not None or self._sizes is None:
+            return node.elements
+        return self._sizes(node.name)
 
     def _read_by(self, op: Operator, name: str) -> str | None:
         """Return what the main operation of ``op`` reads, walking up from what was folded into it.
