@@ -149,19 +149,15 @@ def stream(
         RunError: The runtime dies.
         KerasError: The reference cannot compute the data.
     """
-    tensors = plan.subgraph.tensors
     statistics = _Statistics(plan)
     outputs: list[tuple[bytes, ...]] = []
     fixed = reference.batch if reference is not None else None
-    size = fixed or _batch_size(plan, samples.count)
+    size = fixed or batch_size(plan, samples.count)
     spent = 0.0
     progress.stage("tracing", samples.count)
     for start in range(0, samples.count, size):
         stop = min(start + size, samples.count)
-        codes = _run_batch(plan, samples, runner, range(start, stop), outputs, progress)
-        batch = Batch(
-            start, stop, codes, {i: in_real_units(tensors[i], c) for i, c in codes.items()}
-        )
+        batch = read_batch(plan, samples, runner, range(start, stop), outputs, progress)
         statistics.see(batch)
         computed = Computed({}, {})
         if reference is not None:
@@ -181,20 +177,30 @@ def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
     return quant.dequantize(codes, tensor.lsb, tensor.zero_point)
 
 
-def _batch_size(plan: Plan, count: int) -> int:
+def batch_size(plan: Plan, count: int) -> int:
+    """Return how many of ``count`` samples to keep in memory at a time."""
     elements = sum(plan.subgraph.tensors[i].elements for i in plan.read)
     return max(1, min(count, _MOST_SAMPLES, _BATCH_BYTES // (4 * max(elements, 1))))
 
 
-def _run_batch(
+def read_batch(
     plan: Plan,
     samples: Samples,
     runner: Runner,
     numbers: range,
     outputs: list[tuple[bytes, ...]],
     progress: Progress,
-) -> dict[int, NDArray[Any]]:
-    """Invoke the model on each sample; return by tensor (n, ...), inputs included."""
+) -> Batch:
+    """Invoke the model on each sample and read every tensor, inputs included.
+
+    Args:
+        plan: What to read.
+        samples: The inputs.
+        runner: The instrumented model.
+        numbers: Which samples.
+        outputs: Is given the bytes of the outputs of the first samples, as many as ``plan`` says.
+        progress: Is told of every sample.
+    """
     readable = set(plan.read)
     collected: dict[int, list[NDArray[Any]]] = {i: [] for i in plan.read}
     for number in numbers:
@@ -208,7 +214,9 @@ def _run_batch(
                 tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in readable)
             )
         progress.advance()
-    return {i: _stacked(plan.subgraph, i, a) for i, a in collected.items() if a[0].size}
+    codes = {i: _stacked(plan.subgraph, i, a) for i, a in collected.items() if a[0].size}
+    real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items()}
+    return Batch(numbers.start, numbers.stop, codes, real)
 
 
 def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

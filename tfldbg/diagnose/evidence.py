@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.shares import Compounding
 from tfldbg.compare.stream import Split
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.graph.lint import Breach
@@ -101,6 +102,8 @@ class Evidence:
     run: Run
     inputs: tuple[InputEvidence, ...]
     ops: tuple[OpEvidence, ...]
+    compounding: Compounding | None = None
+    """Which operators account for the error of the final outputs, where it was asked for."""
 
     @property
     def covered(self) -> frozenset[int]:

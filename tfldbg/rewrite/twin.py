@@ -43,7 +43,7 @@ _HANDLES = frozenset(
 )
 _RANDOM = frozenset({"MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"})
 _CODE_KINDS = frozenset({"BITCAST", "CAST"})
-_MOST_DIMENSIONS = 5
+MOST_DIMENSIONS = 5
 """What MINIMUM and MAXIMUM broadcast."""
 
 
@@ -185,26 +185,26 @@ def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
     """Append what a mode does to a value: nothing, clamping, or rounding to the codes."""
     if mode == FLOAT or tensor.lsb is None or tensor.zero_point is None:
         return made
-    if len(tensor.shape) > _MOST_DIMENSIONS or not runtime_dequantizes(tensor):
+    if len(tensor.shape) > MOST_DIMENSIONS or not runtime_dequantizes(tensor):
         return made
-    settled = draft.tensor("FLOAT32", tensor.shape)
-    between = draft.tensor(
-        *(("FLOAT32", tensor.shape) if mode == CLAMP else (tensor.type, tensor.shape)),
-        quant=None if mode == CLAMP else tensor.quant,
-    )
     if mode == FAKE_QUANT:
+        settled = draft.tensor("FLOAT32", tensor.shape)
+        between = draft.tensor(tensor.type, tensor.shape, quant=tensor.quant)
         draft.operator("QUANTIZE", [made], [between])
         draft.operator("DEQUANTIZE", [between], [settled])
         return settled
     ends = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
-    low, high = (draft.constant(np.array([end], np.float32)) for end in ends)
-    _bound(draft, "MINIMUM", made, high, between)
-    _bound(draft, "MAXIMUM", between, low, settled)
-    return settled
+    return clamped(draft, tensor.shape, made, ends)
 
 
-def _bound(draft: Draft, kind: str, value: int, end: int, result: int) -> None:
+def clamped(draft: Draft, shape: Sequence[int], value: int, ends: tuple[float, float]) -> int:
+    """Clamp a float tensor of at most `MOST_DIMENSIONS` dimensions; return the result."""
     from ai_edge_litert import schema_py_generated as schema
 
-    options = ("MaximumMinimumOptions", schema.MaximumMinimumOptionsT())
-    draft.operator(kind, [value, end], [result], options)
+    for kind, end in zip(("MAXIMUM", "MINIMUM"), ends, strict=True):
+        result = draft.tensor("FLOAT32", shape)
+        limit = draft.constant(np.array([end], np.float32))
+        options = ("MaximumMinimumOptions", schema.MaximumMinimumOptionsT())
+        draft.operator(kind, [value, limit], [result], options)
+        value = result
+    return value

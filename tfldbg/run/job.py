@@ -44,6 +44,8 @@ class Options:
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Input name to array name, or to the reference's input name."""
     unsafe: bool = False
+    compounding: bool = False
+    """Whether to measure which operators account for the error of the final outputs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

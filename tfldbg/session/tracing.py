@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,6 +22,8 @@ from tfldbg.reference.capture import is_recording
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import Comparison
+from tfldbg.session.compounding import compounding as measure_compounding
+from tfldbg.session.compounding import divisible
 from tfldbg.session.describe import OBSERVED, describe, observe
 from tfldbg.session.exposing import protect
 from tfldbg.session.with_capture import WithCapture
@@ -59,6 +62,7 @@ def trace(
     dump: Path | str | None = None,
     thresholds: Thresholds | None = None,
     progress: Progress | None = None,
+    compounding: bool = False,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -81,11 +85,12 @@ def trace(
         dump: Where to record every tensor of both sides (HDF5).
         thresholds: How much of an operator's own error arithmetic explains.
         progress: Is told how far the work is.
+        compounding: Measure which operators account for the error of the final outputs.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
-    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
+    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe, compounding)
     target = _as_path(dump)
     protect(target, "--dump", model, keras, against, data)
     comparison = _comparison(keras, against, against_runtime, options)
@@ -121,6 +126,7 @@ def _trace(
     progress: Progress,
 ) -> Evidence:
     began = perf_counter()
+    dividing = divisible(comparison) if options.compounding else None
     job = prepare(model, comparison.data(model, data), options)
     progress.stage("loading the reference")
     comparison.load(job)
@@ -136,14 +142,18 @@ def _trace(
         measured = stream(plan, job.samples, runner, reference, writer, progress)
         streamed = perf_counter()
         identical = observe(job, measured)
+        divided = None
+        if dividing is not None and reference is not None:
+            divided = measure_compounding(job, dividing, relation, reference, runner, progress)
         timing = {
             "load_s": prepared - began,
             "reference_s": measured.reference_s,
             "stream_s": streamed - prepared,
+            **({"compounding_s": perf_counter() - streamed} if divided else {}),
             "total_s": perf_counter() - began,
         }
         run = comparison.describe(describe(job, identical, timing))
-        evidence = collect(job.loaded, run, relation, measured)
+        evidence = replace(collect(job.loaded, run, relation, measured), compounding=divided)
         compared = any(op.local or op.expected_shape for op in evidence.ops)
         if run.reference_kind != "self" and not compared:
             raise MatchError(

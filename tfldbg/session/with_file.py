@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from tfldbg.compare.against_file import FileReference, Free, FreeFile, nothing_free, shadow
+from tfldbg.compare.compounding import Counterpart
 from tfldbg.compare.constants import Holder
+from tfldbg.compare.operators import OwnCopies, float_copies, ranges_of
 from tfldbg.compare.relate_files import relate_files
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
+from tfldbg.compare.stream import Batch, Reference
 from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import RunError
 from tfldbg.files import sha256
 from tfldbg.match.files import pair_file_inputs
+from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, load, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import first_sample, readable
@@ -60,7 +63,7 @@ class WithFile:
         traced = Holder(job.loaded.graph, job.subgraph)
         reference = Holder(good.loaded.graph, good.subgraph)
         related = relate_files(traced, reference, self._numbers, readable(job), readable(good))
-        self._notes = related.notes
+        self._notes, self._related = related.notes, related
         relation = replace(related.relation, reasons={**job.skipped, **related.relation.reasons})
         if runner is None:
             return relation, None
@@ -76,6 +79,22 @@ class WithFile:
             self._notes = (*self._notes, f"no accumulated error: {error.message}")
         made = FileReference(name, built.model, related.aliases, free, stack)
         return replace(relation, reasons=reasons), made
+
+    def counterpart(
+        self, job: Job, first: Batch, copies: OwnCopies, stack: ExitStack
+    ) -> Counterpart:
+        """Return float copies of the other file's operators, and the ranges of its tensors."""
+        del job, copies
+        good, related = self._good, self._related
+        known = related.values.keys()
+        steps = [
+            s
+            for s in related.steps
+            if all(t.index in known or not is_real(t) for t in s.feeds.values())
+        ]
+        graph, subgraph = good.loaded.graph, good.subgraph
+        made = float_copies(good.loaded.path, graph, subgraph, steps, related.aliases, first, stack)
+        return Counterpart(made[0], ranges_of(subgraph, related.values))
 
     def describe(self, run: Run) -> Run:
         """Add the path."""
