@@ -19,9 +19,9 @@ network is linear between the actual and the reference's values the shares add u
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,10 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.compare.misread import Readers
-from tfldbg.compare.operators import Operators, OwnCopies, Values
-from tfldbg.compare.relation import Relation
+from tfldbg.compare.operators import Counterpart, Sides, Values
 from tfldbg.compare.replaying import MOST_OPERATORS, Replaying, Sample
 from tfldbg.compare.shares import Compounding, FinalError, Item, Ledger, OpShare
-from tfldbg.compare.stream import Batch, Plan, Reference, batch_size, read_batch
+from tfldbg.compare.stream import Batch, Plan, batch_size, read_batch
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, non_activations, producers
@@ -41,8 +40,6 @@ from tfldbg.progress import Progress, Silent
 from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.emit import is_real
 from tfldbg.rewrite.replay import Replayed, replay_model, upstream
-from tfldbg.run.job import Job
-from tfldbg.run.litert import Runner
 
 MOST_SAMPLES = 16
 """Samples on which shares are measured: each costs one run of the replay for every operator."""
@@ -50,39 +47,14 @@ EXACT = 0.01
 """Replay error, in parts of the final error, below which a share of whole percents is exact."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Counterpart:
-    """The reference's operators on given values."""
-
-    operators: Operators
-    ranges: Mapping[int, tuple[float, float]] = field(default_factory=dict)
-    """By tensor, the range to which the reference itself clamps it, as a fake-quant node does."""
-    same: Collection[int] = ()
-    """Tensors that the free-running reference takes from TFLite."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """Both sides of a comparison, as the measuring needs them."""
-
-    job: Job
-    runner: Runner
-    """Of the instrumented model."""
-    first: Batch
-    """The first sample alone."""
-    reference: Reference
-    """Runs the whole reference."""
-    counterpart: Counterpart
-    copies: OwnCopies
-    """The float copies of the file's own operators."""
-    relation: Relation
-
-
-def measure(source: Source, stack: ExitStack, progress: Progress) -> Compounding:
+def measure(
+    sides: Sides, counterpart: Counterpart, stack: ExitStack, progress: Progress
+) -> Compounding:
     """Measure what each operator contributes to the error of the final outputs.
 
     Args:
-        source: Both sides.
+        sides: Both sides.
+        counterpart: The reference on given values.
         stack: What to close in the end.
         progress: Is told of every sample.
 
@@ -91,15 +63,15 @@ def measure(source: Source, stack: ExitStack, progress: Progress) -> Compounding
         RewriteError: The replay is too large for one file.
         KerasError: The reference cannot compute the data.
     """
-    job = source.job
+    job = sides.job
     plan = Plan(job.subgraph, job.exposed.taps, 0)
-    count = min(job.samples.count, max(MOST_SAMPLES, source.reference.batch or 0))
-    size = source.reference.batch or batch_size(plan, count)
-    measuring = _Measuring(source, stack)
+    count = min(job.samples.count, max(MOST_SAMPLES, sides.reference.batch or 0))
+    size = sides.reference.batch or batch_size(plan, count)
+    measuring = _Measuring(sides, counterpart, stack)
     progress.stage("measuring shares", count)
     for start in range(0, count, size):
         numbers = range(start, min(start + size, count))
-        batch = read_batch(plan, job.samples, source.runner, numbers, [], Silent())
+        batch = read_batch(plan, job.samples, sides.runner, numbers, [], Silent())
         measuring.add(batch, progress)
     return measuring.result(count)
 
@@ -121,23 +93,18 @@ class Errors:
     """Actual values less the float copies of the operators on their actual inputs."""
 
 
-def errors_of(source: Source, batch: Batch) -> Errors:
+def errors_of(sides: Sides, counterpart: Counterpart, batch: Batch) -> Errors:
     """Tell own, inherited and accumulated errors of one batch apart."""
-    tensors, inputs = source.job.subgraph.tensors, source.job.subgraph.inputs
+    tensors, inputs = sides.job.subgraph.tensors, sides.job.subgraph.inputs
     actual = {i: v for i, v in batch.real.items() if is_real(tensors[i])}
-    same = {i: actual[i] for i in source.counterpart.same if i in actual}
-    running = {**same, **source.reference.compute(batch).free}
-    free = _fitting(running, actual)
 
-    def made(operators: Operators, values: Values) -> dict[int, Floats]:
-        return _fitting(_clamped(operators.compute(values), source.counterpart.ranges), actual)
+    def settle(values: Values) -> dict[int, Floats]:
+        return _fitting(_clamped(values, counterpart.ranges), actual)
 
-    fixed = made(source.counterpart.operators, batch.real)
-    settled = made(source.counterpart.operators, {**batch.real, **running})
-    own_copies = source.copies.operators
-    copies = fixed
-    if own_copies is not source.counterpart.operators:
-        copies = made(own_copies, batch.real)
+    computed = counterpart.run(batch)
+    free, fixed = _fitting(computed.free, actual), settle(computed.local)
+    settled = settle(counterpart.run_again(batch, {**batch.real, **computed.free}))
+    copies = fixed if counterpart.own else settle(sides.copies.operators.compute(batch.real))
     accumulated = {i: actual[i] - values for i, values in free.items()}
     known = [i for i in accumulated if i in fixed and i in settled]
     inherited = {i: fixed[i] - settled[i] for i in known}
@@ -184,19 +151,19 @@ def _beyond(tensor: Tensor, values: Floats) -> Floats:
 class _Measuring:
     """The sums over all batches."""
 
-    def __init__(self, source: Source, stack: ExitStack) -> None:
-        self._source, self._stack = source, stack
-        self._subgraph = source.job.subgraph
+    def __init__(self, sides: Sides, counterpart: Counterpart, stack: ExitStack) -> None:
+        self._sides, self._counterpart, self._stack = sides, counterpart, stack
+        self._subgraph = sides.job.subgraph
         self._writers = producers(self._subgraph)
         self._ledger = Ledger(self._subgraph)
-        self._readers = Readers(source.job, source.relation.matching, source.first, stack)
+        self._readers = Readers(sides.job, sides.relation.matching, sides.first, stack)
         self._finals: tuple[int, ...] = ()
         self._cut_off: frozenset[int] = frozenset()
         self._replaying: Replaying | None = None
 
     def add(self, batch: Batch, progress: Progress) -> None:
         """Measure one batch."""
-        errors = errors_of(self._source, batch)
+        errors = errors_of(self._sides, self._counterpart, batch)
         misread = self._readers.misread(batch)
         if self._replaying is None:
             self._readers.keep_what_explains(errors.own, misread)
@@ -226,16 +193,16 @@ class _Measuring:
         Raises:
             RunError: No output of the model can be compared, or the replay cannot be run.
         """
-        job, given = self._source.job, frozenset(self._source.copies.refused)
+        job, given = self._sides.job, frozenset(self._sides.copies.refused)
         known = errors.free.keys() & errors.corrections.keys()
         self._finals = _finals(self._subgraph, frozenset(known))
         if not self._finals:
             raise RunError("no real output of the model is known on both sides")
         corrected = frozenset(errors.corrections)
-        plan = Replayed(self._finals, given, corrected, self._source.counterpart.ranges)
-        ran = {i: codes.shape[1:] for i, codes in self._source.first.codes.items()}
+        plan = Replayed(self._finals, given, corrected, self._counterpart.ranges)
+        ran = {i: codes.shape[1:] for i, codes in self._sides.first.codes.items()}
         replay = replay_model(job.loaded.graph, self._subgraph, plan, ran)
-        missing = [i for i in replay.feeds if i not in self._source.first.codes]
+        missing = [i for i in replay.feeds if i not in self._sides.first.codes]
         if missing:
             raise RunError(f"tensor {missing[0]}, which an operator reads, cannot be read itself")
         self._cut_off = upstream(self._subgraph, self._finals, frozenset()) - replay.operators
@@ -310,7 +277,7 @@ class _Measuring:
             share=found[0] if found else None,
             left=found[1] if found else None,
             reason=None if found else self._reason(run, item, tensor),
-            joint=self._source.relation.joint.get(tensor, ()),
+            joint=self._sides.relation.joint.get(tensor, ()),
             misread_by=tuple(self._item(i)[1] for i in blamed),
         )
 
@@ -331,7 +298,7 @@ class _Measuring:
             return "only through operators without a float copy does it reach the outputs"
         if not run.shares.total > 0:
             return "there is no final error"
-        relation = self._source.relation
+        relation = self._sides.relation
         if tensor in relation.reasons:
             return relation.reasons[tensor]
         unmatched = relation.matching.unmatched.get(tensor)
@@ -344,7 +311,7 @@ class _Measuring:
                 f"the float replay is off by {100 * run.shares.replay_error:.2g} % of the final "
                 "error: the shares are no more exact than that"
             )
-        given = sorted(run.replay.operators & self._source.copies.refused.keys())
+        given = sorted(run.replay.operators & self._sides.copies.refused.keys())
         if given:
             notes.append(
                 f"operators {', '.join(map(str, given))} have no float copy: errors before them do "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -11,55 +11,178 @@ import numpy as np
 
 from tfldbg import quant
 from tfldbg.compare.against_file import OPERATORS_NAME, shadow
-from tfldbg.compare.stream import Batch
-from tfldbg.graph.model import Graph, Subgraph
-from tfldbg.graph.query import numpy_type
-from tfldbg.match.model import Matching
+from tfldbg.compare.against_keras import KerasReference
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Batch, Computed, Reference
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, numpy_type
+from tfldbg.match.model import Match
+from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import own_steps
-from tfldbg.reference.evaluate import Evaluator, Floats, Frozen, Segment
+from tfldbg.reference.evaluate import Floats, Frozen, Segment
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS
 from tfldbg.rewrite.replay import as_float
 from tfldbg.rewrite.twin import MOST_DIMENSIONS, LocalModel, Step
 from tfldbg.run.derived import DerivedRunner, derived_program
 from tfldbg.run.job import Job
+from tfldbg.run.litert import Runner
 
 Values = Mapping[int, Floats]
 """By tensor of the traced file (n, ...) in real units."""
 
+COPYING_KINDS = SAME_SCALE_KINDS - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}
+"""Operators that choose among the values they read and compute no new ones."""
 
-class Operators(Protocol):
-    """Operators that compute each output from given inputs."""
 
-    def compute(self, values: Values) -> dict[int, Floats]:
-        """Return what each operator makes of the values; outputs whose inputs are not there miss.
+class Counterpart(Protocol):
+    """A reference, running free and operator by operator on any values."""
+
+    ranges: Mapping[int, tuple[float, float]]
+    """By tensor, the range to which the reference itself clamps it, as a fake-quant node does."""
+    own: bool
+    """Whether its operators are the traced file's own float copies."""
+
+    def run(self, batch: Batch) -> Computed:
+        """Run free, and every operator on TFLite's values.
 
         Raises:
-            TfldbgError: The values cannot be computed with.
+            TfldbgError: It cannot compute the data.
         """
 
+    def run_again(self, batch: Batch, values: Values) -> Values:
+        """Run every operator on other values; outputs whose inputs are not there are left out."""
 
-class KerasOperators:
-    """The operators of a frozen Keras model, with its own weights.
+
+class KerasCounterpart:
+    """A frozen Keras model, its operators with their own weights.
 
     Args:
         frozen: The model.
+        relation: How it is matched.
         segments: By output tensor each operator cut out of it.
+        job: The traced file.
         stack: What to close in the end.
 
     Raises:
         KerasError: TensorFlow refuses the graph.
     """
 
-    def __init__(self, frozen: Frozen, segments: Mapping[int, Segment], stack: ExitStack) -> None:
-        self._keys = tuple(segments)
-        own = [replace(segment, constants={}) for segment in segments.values()]
-        self._evaluator = Evaluator(frozen, [], own)
-        stack.callback(self._evaluator.close)
+    own = False
 
-    def compute(self, values: Values) -> dict[int, Floats]:
-        """Compute every operator."""
-        taps = {key: values[key] for key in self._evaluator.tap_keys}
-        _, computed = self._evaluator.run(None, taps)
-        return dict(zip(self._keys, computed, strict=True))
+    def __init__(
+        self,
+        frozen: Frozen,
+        relation: Relation,
+        segments: Mapping[int, Segment],
+        job: Job,
+        stack: ExitStack,
+    ) -> None:
+        matches = {i: _as_read(frozen, m) for i, m in relation.matching.matches.items()}
+        read = replace(relation, matching=replace(relation.matching, matches=matches))
+        own_weights = {i: replace(segment, constants={}) for i, segment in segments.items()}
+        self._reference = KerasReference(frozen, read, own_weights, job.samples)
+        stack.callback(self._reference.close)
+        self._owed = _rounded_behind(job.subgraph, matches)
+        rounded = {i: m.expected for i, m in matches.items() if m.expected and m.node != m.raw}
+        tensors = job.subgraph.tensors
+        self.ranges: Mapping[int, tuple[float, float]] = {
+            i: quant.real_range(tensors[i].type, *parameters)
+            for i, parameters in (rounded | self._owed).items()
+            if len(tensors[i].shape) <= MOST_DIMENSIONS
+        }
+        self._tensors = tensors
+
+    def run(self, batch: Batch) -> Computed:
+        """Run free, and every operator on TFLite's values."""
+        computed = self._reference.compute(batch)
+        rounded = {i: self._rounded(i, computed.free[i]) for i in self._owed if i in computed.free}
+        return replace(computed, free={**computed.free, **rounded})
+
+    def _rounded(self, index: int, values: Floats) -> Floats:
+        scale, zero_point = self._owed[index]
+        codes = quant.quantize(values, scale, zero_point, self._tensors[index].type)
+        return quant.dequantize(codes, scale, zero_point)
+
+    def run_again(self, batch: Batch, values: Values) -> Values:
+        """Run every operator on other values."""
+        return self._reference.compute(replace(batch, real=values)).local
+
+
+def _as_read(frozen: Frozen, match: Match) -> Match:
+    """Let a tensor stand for the value that its readers in the reference have.
+
+    Where the file lacks a fake-quant node of the reference or has another in its place, the
+    readers in the reference still read the fake-quantized value.
+    """
+    if match.parameters not in ("bypassed", "differ"):
+        return match
+    nodes = frozen.graph.nodes
+    quants = (n for n in match.chain if n in nodes and nodes[n].op in FAKE_QUANT_OPS)
+    return replace(match, node=next(quants, match.node))
+
+
+def _rounded_behind(
+    subgraph: Subgraph, matches: Mapping[int, Match]
+) -> dict[int, tuple[float, int]]:
+    """Return by tensor the parameters with which the reference rounds it behind a copying operator.
+
+    The converter quantizes what a CONCATENATION reads and not what it writes; to round values
+    before or after copying them is the same.
+    """
+    readers = consumers(subgraph)
+    found: dict[int, tuple[float, int]] = {}
+
+    def rounds(op: Operator, tensor: Tensor) -> bool:
+        match = matches.get(op.outputs[0])
+        if op.kind not in COPYING_KINDS or match is None:
+            return False
+        expected = found.get(op.outputs[0]) or match.expected
+        return expected is not None and same_parameters(tensor, expected)
+
+    for op in reversed(subgraph.operators):
+        for index in (i for i in op.outputs if i in matches):
+            tensor, match = subgraph.tensors[index], matches[index]
+            reading = readers.get(index, ())
+            if match.node != match.raw or tensor.lsb is None or tensor.zero_point is None:
+                continue
+            if reading and all(rounds(reader, tensor) for reader in reading):
+                found[index] = tensor.lsb, tensor.zero_point
+    return found
+
+
+class FileCounterpart:
+    """Float copies of a .tflite file's operators, and whatever runs free beside them.
+
+    Args:
+        reference: Runs free.
+        operators: The float copies.
+        own: Whether they are those of the traced file itself.
+        same: Tensors that the free-running reference takes from TFLite.
+        ranges: By tensor the range of the reference's tensor.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        operators: FileOperators,
+        *,
+        own: bool,
+        same: Collection[int] = (),
+        ranges: Mapping[int, tuple[float, float]] | None = None,
+    ) -> None:
+        self._reference, self._operators, self._same = reference, operators, same
+        self.own, self.ranges = own, ranges or {}
+
+    def run(self, batch: Batch) -> Computed:
+        """Run free, and every operator on TFLite's values."""
+        same = {i: batch.real[i] for i in self._same if i in batch.real}
+        free = {**same, **self._reference.compute(batch).free}
+        return Computed(free, self._operators.compute(batch.real))
+
+    def run_again(self, batch: Batch, values: Values) -> Values:
+        """Run every operator on other values."""
+        del batch
+        return self._operators.compute(values)
 
 
 class FileOperators:
@@ -171,16 +294,6 @@ def float_copies(
     return FileOperators(name, built.model, aliases, stack), built.refused
 
 
-def fake_quant_ranges(subgraph: Subgraph, matching: Matching) -> dict[int, tuple[float, float]]:
-    """Return by tensor the range of the fake-quant node that is its counterpart."""
-    return {
-        i: quant.real_range(subgraph.tensors[i].type, *match.expected)
-        for i, match in matching.matches.items()
-        if match.expected is not None and match.node != match.raw
-        if len(subgraph.tensors[i].shape) <= MOST_DIMENSIONS
-    }
-
-
 def ranges_of(subgraph: Subgraph, values: Mapping[int, int]) -> dict[int, tuple[float, float]]:
     """Return by tensor of the traced file the range of its counterpart.
 
@@ -195,3 +308,18 @@ def ranges_of(subgraph: Subgraph, values: Mapping[int, int]) -> dict[int, tuple[
         if tensor.lsb is not None and tensor.zero_point is not None
         if len(tensor.shape) <= MOST_DIMENSIONS
     }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sides:
+    """Both sides of a comparison that has run."""
+
+    job: Job
+    runner: Runner
+    """Of the instrumented model."""
+    first: Batch
+    """The first sample alone."""
+    reference: Reference
+    relation: Relation
+    copies: OwnCopies
+    """The float copies of the traced file's own operators."""

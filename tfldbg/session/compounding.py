@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Protocol, runtime_checkable
 
-from tfldbg.compare.compounding import Counterpart, Source, measure
-from tfldbg.compare.operators import OwnCopies, own_copies
+from tfldbg.compare.compounding import measure
+from tfldbg.compare.operators import Counterpart, Sides, own_copies
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.shares import Compounding
-from tfldbg.compare.stream import Batch, Reference
+from tfldbg.compare.stream import Reference
 from tfldbg.errors import RewriteError, RunError, UsageError
 from tfldbg.progress import Progress
 from tfldbg.run.job import Job
@@ -21,15 +21,11 @@ from tfldbg.session.comparisons import Comparison, first_sample
 class Divisible(Protocol):
     """A reference whose operators can be computed on other values than those of a run."""
 
-    def counterpart(
-        self, job: Job, first: Batch, copies: OwnCopies, stack: ExitStack
-    ) -> Counterpart:
-        """Return what the reference's operators make of given values.
+    def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
+        """Return the reference, free and operator by operator.
 
         Args:
-            job: The traced file.
-            first: The first sample of it.
-            copies: The float copies of its own operators.
+            sides: What is there already.
             stack: What to close in the end.
         """
 
@@ -75,15 +71,7 @@ def compounding(
         try:
             first = first_sample(job, runner)
             copies = own_copies(job, first, stack)
-            source = Source(
-                job=job,
-                runner=runner,
-                first=first,
-                reference=reference,
-                counterpart=comparison.counterpart(job, first, copies, stack),
-                copies=copies,
-                relation=relation,
-            )
-            return measure(source, stack, progress)
+            sides = Sides(job, runner, first, reference, relation, copies)
+            return measure(sides, comparison.counterpart(sides, stack), stack, progress)
         except (RewriteError, RunError) as error:
             return Compounding(0, (), (), None, 0.0, (f"not measured: {error.message}",))

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from tfldbg.compare.against_file import FileReference, Free, FreeFile, nothing_free, shadow
-from tfldbg.compare.compounding import Counterpart
 from tfldbg.compare.constants import Holder
-from tfldbg.compare.operators import OwnCopies, float_copies, ranges_of
+from tfldbg.compare.operators import Counterpart, FileCounterpart, Sides, float_copies, ranges_of
 from tfldbg.compare.relate_files import relate_files
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch, Reference
+from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import RunError
 from tfldbg.files import sha256
@@ -80,21 +79,20 @@ class WithFile:
         made = FileReference(name, built.model, related.aliases, free, stack)
         return replace(relation, reasons=reasons), made
 
-    def counterpart(
-        self, job: Job, first: Batch, copies: OwnCopies, stack: ExitStack
-    ) -> Counterpart:
+    def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
         """Return float copies of the other file's operators, and the ranges of its tensors."""
-        del job, copies
         good, related = self._good, self._related
         known = related.values.keys()
         steps = [
-            s
-            for s in related.steps
-            if all(t.index in known or not is_real(t) for t in s.feeds.values())
+            step
+            for step in related.steps
+            if all(t.index in known or not is_real(t) for t in step.feeds.values())
         ]
-        graph, subgraph = good.loaded.graph, good.subgraph
-        made = float_copies(good.loaded.path, graph, subgraph, steps, related.aliases, first, stack)
-        return Counterpart(made[0], ranges_of(subgraph, related.values))
+        path, graph, subgraph = good.loaded.path, good.loaded.graph, good.subgraph
+        first, aliases = sides.first, related.aliases
+        operators, _ = float_copies(path, graph, subgraph, steps, aliases, first, stack)
+        ranges = ranges_of(subgraph, related.values)
+        return FileCounterpart(sides.reference, operators, own=False, ranges=ranges)
 
     def describe(self, run: Run) -> Run:
         """Add the path."""

@@ -6,10 +6,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from tfldbg.compare.against_file import FileReference, shadow, twins_or_nothing
-from tfldbg.compare.compounding import Counterpart
-from tfldbg.compare.operators import OwnCopies
+from tfldbg.compare.operators import Counterpart, FileCounterpart, Sides
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch, Reference
+from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import own_steps
@@ -49,14 +48,13 @@ class WithItself:
         reference = FileReference(name, built.model, plan.aliases, free, stack)
         return Relation(matching, reasons), reference
 
-    def counterpart(
-        self, job: Job, first: Batch, copies: OwnCopies, stack: ExitStack
-    ) -> Counterpart:
+    def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
         """Return the float copies; the float copy of the whole file reads the file's own inputs."""
-        del first, stack
+        del stack
+        job, copies = sides.job, sides.copies
         given = (job.subgraph.operators[i] for i in copies.refused)
         same = {*job.subgraph.inputs, *(out for op in given for out in op.outputs)}
-        return Counterpart(copies.operators, same=same)
+        return FileCounterpart(sides.reference, copies.operators, own=True, same=same)
 
     def describe(self, run: Run) -> Run:
         """Say that there is no other file."""

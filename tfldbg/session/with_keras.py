@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tfldbg.compare.against_keras import KerasReference, relate_keras
-from tfldbg.compare.compounding import Counterpart
-from tfldbg.compare.operators import KerasOperators, OwnCopies, fake_quant_ranges
+from tfldbg.compare.operators import Counterpart, KerasCounterpart, Sides
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch, Reference
+from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
 from tfldbg.files import sha256_of_path
 from tfldbg.match.ports import pair_inputs
@@ -46,18 +45,14 @@ class WithKeras:
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Match the graphs and cut the Keras model into operators."""
         relation, segments = relate_keras(job, self._frozen, self._inputs, runner)
-        self._matching, self._segments = relation.matching, segments
+        self._segments = segments
         if runner is None:
             return relation, None
         return relation, KerasReference(self._frozen, relation, segments, job.samples)
 
-    def counterpart(
-        self, job: Job, first: Batch, copies: OwnCopies, stack: ExitStack
-    ) -> Counterpart:
-        """Return the model's operators with its own weights, and the ranges of its fake-quants."""
-        del first, copies
-        operators = KerasOperators(self._frozen, self._segments, stack)
-        return Counterpart(operators, fake_quant_ranges(job.subgraph, self._matching))
+    def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
+        """Return the model's operators with its own weights."""
+        return KerasCounterpart(self._frozen, sides.relation, self._segments, sides.job, stack)
 
     def describe(self, run: Run) -> Run:
         """Add the path and the framework."""
