@@ -76,6 +76,10 @@ def measure(
     return measuring.result(count)
 
 
+DUST = 1e-6
+"""Relative size of what float32 sums in another order explain: a few times 2**-24."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Errors:
     """What one batch shows, by tensor (n, ...) in real units."""
@@ -236,22 +240,24 @@ class _Measuring:
             raise RunError("there is no sample to measure shares on")
         shares = tuple(self._share(run, op, tensor) for op, tensor in self._rows())
         measured = [s.share for s in shares if s.share is not None]
+        finals = tuple(
+            FinalError(i, tensors[i].name, run.shares.final(n, tensors[i].lsb))
+            for n, i in enumerate(self._finals)
+        )
         return Compounding(
             samples=samples,
-            finals=tuple(
-                FinalError(i, tensors[i].name, run.shares.final(n, tensors[i].lsb))
-                for n, i in enumerate(self._finals)
-            ),
+            finals=finals,
             shares=shares,
             interaction=1 - math.fsum(measured) if run.shares.total > 0 else None,
             replay_error=run.shares.replay_error,
-            notes=self._notes(run, shares),
+            notes=self._notes(run, finals, shares),
         )
 
     def _rows(self) -> Iterator[tuple[Operator | None, int]]:
         """Yield the inputs that have an error, then every operator with its first activation."""
         for index in self._subgraph.inputs:
-            if self._ledger.energy("own", (index,)):
+            size = self._ledger.size("own", index)
+            if size is not None and size.relative is not None and size.relative > DUST:
                 yield None, index
         others = non_activations(self._subgraph)
         for op in self._subgraph.operators:
@@ -287,9 +293,10 @@ class _Measuring:
         after = self._ledger.energy("inherited", (tensor,))
         before = self._ledger.energy("accumulated", given)
         signal = self._ledger.energy("free", (tensor,)), self._ledger.energy("free", given)
-        if after is None or not before or not signal[0] or not signal[1]:
+        if after is None or before is None or not signal[0] or not signal[1]:
             return None
-        return math.sqrt((after / signal[0]) / (before / signal[1]))
+        relative = math.sqrt(before / signal[1])
+        return math.sqrt(after / signal[0]) / relative if relative > DUST else None
 
     def _reason(self, run: Replaying, item: Item, tensor: int) -> str:
         if item in run.dropped:
@@ -304,7 +311,9 @@ class _Measuring:
         unmatched = relation.matching.unmatched.get(tensor)
         return unmatched.reason if unmatched else "the reference's value is not known here"
 
-    def _notes(self, run: Replaying, shares: Sequence[OpShare]) -> tuple[str, ...]:
+    def _notes(
+        self, run: Replaying, finals: Sequence[FinalError], shares: Sequence[OpShare]
+    ) -> tuple[str, ...]:
         notes = []
         if run.shares.replay_error > EXACT:
             notes.append(
@@ -317,11 +326,14 @@ class _Measuring:
                 f"operators {', '.join(map(str, given))} have no float copy: errors before them do "
                 "not pass through them in the replay"
             )
-        if run.dropped:
+        dropped = sum(self._item(s.tensor) in run.dropped for s in shares)
+        if dropped:
             notes.append(
-                f"{len(run.dropped)} operators were measured on the first sample only, to choose "
-                f"the {MOST_OPERATORS} that matter most; they have no share"
+                f"{dropped} operators were measured on the first sample only, to choose the "
+                f"{MOST_OPERATORS} that matter most; they have no share"
             )
+        if all(f.error.relative is not None and f.error.relative < DUST for f in finals):
+            notes.append("the final error is no more than float32 rounding")
         if run.infinite:
             notes.append("final values that are no numbers were left out")
         if tuple(self._subgraph.outputs) != self._finals:

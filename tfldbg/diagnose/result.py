@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.shares import Compounding
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status
 
@@ -72,6 +73,7 @@ class Result:
             "notes": list(run.notes),
             "timing": dict(run.timing),
             "versions": dict(run.versions),
+            "compounding": _compounding(self.evidence.compounding),
         }
 
 
@@ -107,6 +109,26 @@ def _op(op: OpEvidence, status: Status) -> dict[str, Any]:
         "accumulated": _stats(op.accumulated),
         "split": asdict(op.split) if op.split else None,
     }
+
+
+def _compounding(found: Compounding | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "samples": found.samples,
+        "final": [_named(asdict(final)) for final in found.finals],
+        "ops": [_named(asdict(share)) for share in found.shares],
+        "interaction": found.interaction,
+        "replay_error": found.replay_error,
+        "notes": list(found.notes),
+    }
+
+
+def _named(plain: dict[str, Any]) -> dict[str, Any]:
+    """Call a tensor's name and index as everywhere else in the JSON."""
+    renamed = {**plain, "tensor": plain["name"], "tensor_index": plain["tensor"]}
+    del renamed["name"]
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in renamed.items()}
 
 
 def _stats(stats: TensorStats | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Finding, Status
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import short
+from tfldbg.report.compounding import CompoundingSection, build_compounding
 
 _SHOW_ALL_BELOW = 24
 _AROUND = 2
@@ -44,6 +45,7 @@ class Document:
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
     """One line an activation that could not be checked, with the reason."""
+    compounding: CompoundingSection | None = None
 
 
 def build(result: Result, *, everything: bool = False) -> Document:
@@ -68,6 +70,7 @@ def build(result: Result, *, everything: bool = False) -> Document:
         rows=tuple(rows),
         findings=result.diagnosis.findings,
         unchecked=_unchecked(evidence),
+        compounding=build_compounding(evidence.compounding, everything=everything),
     )
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfldbg.diagnose.model import Finding
+from tfldbg.report.compounding import CompoundingSection
 from tfldbg.report.document import Document, Row
 from tfldbg.report.plain import printable
 
@@ -31,6 +32,8 @@ def draw(document: Document, console: Console) -> None:
     console.print(table(document))
     _draw_findings(document, console)
     _draw_lines("unchecked:", document.unchecked, console)
+    if document.compounding is not None:
+        _draw_compounding(document.compounding, console)
 
 
 def table(document: Document) -> Table:
@@ -54,6 +57,29 @@ def _cells(row: Row) -> list[Text]:
     if row.status is None:
         return [Text(c.plain, style="dim") for c in cells]
     return [*cells, Text(row.status, style=_STYLES[row.status])]
+
+
+def _draw_compounding(section: CompoundingSection, console: Console) -> None:
+    console.print()
+    console.print(
+        Text.assemble(("COMPOUNDING", "bold"), ": ", printable(section.sentence)),
+        soft_wrap=not console.is_terminal,
+    )
+    if section.rows:
+        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+        drawn.add_column("op", justify="right", no_wrap=True)
+        drawn.add_column("kind", min_width=17, overflow="fold")
+        drawn.add_column("tensor", overflow="fold")
+        for title in (f"own\n{section.unit}", f"inherited\n{section.unit}", "ampli-\nfied"):
+            drawn.add_column(title, justify="right", no_wrap=True)
+        drawn.add_column("share\n%", justify="right", no_wrap=True)
+        drawn.add_column("left\n%", justify="right", no_wrap=True)
+        for row in section.rows:
+            cells = (row.op, row.kind, row.tensor, row.own, row.inherited, row.amplification)
+            style = "bold" if row.large else "dim" if row.summary else None
+            drawn.add_row(*map(printable, (*cells, row.share, row.left)), style=style)
+        console.print(drawn)
+    _draw_lines("notes:", section.notes, console)
 
 
 def _draw_findings(document: Document, console: Console) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.checks import BiasCheck, WeightCheck
+from tfldbg.compare.shares import Compounding, FinalError, OpShare, Size
 from tfldbg.compare.stream import Split
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
@@ -30,6 +31,7 @@ def from_json(text: str) -> Evidence:
         run=Run(**{**plain["run"], "notes": tuple(plain["run"]["notes"])}),
         inputs=tuple(InputEvidence(**{**i, "expected": _pair(i)}) for i in plain["inputs"]),
         ops=tuple(_op(o) for o in plain["ops"]),
+        compounding=_compounding(plain.get("compounding")),
     )
 
 
@@ -69,6 +71,24 @@ def _weights(plain: dict[str, Any] | None) -> WeightCheck | None:
         return None
     bias = plain["bias"]
     return WeightCheck(**{**plain, "bias": BiasCheck(**bias) if bias else None})
+
+
+def _compounding(plain: dict[str, Any] | None) -> Compounding | None:
+    if plain is None:
+        return None
+    finals = (FinalError(**{**f, "error": Size(**f["error"])}) for f in plain["finals"])
+    shares = tuple(_share(s) for s in plain["shares"])
+    notes = tuple(plain["notes"])
+    return Compounding(**{**plain, "finals": tuple(finals), "shares": shares, "notes": notes})
+
+
+def _share(plain: dict[str, Any]) -> OpShare:
+    sizes = {
+        key: Size(**plain[key]) if plain[key] else None
+        for key in ("own", "clipped", "inherited", "accumulated")
+    }
+    lists = {key: tuple(plain[key]) for key in ("joint", "misread_by")}
+    return OpShare(**{**plain, **sizes, **lists})
 
 
 def _tuple(value: Any) -> Any:

@@ -40,6 +40,10 @@ def trace(
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
     hybrid_tolerance: o.HybridTolerance = 0.02,
+    compounding: Annotated[
+        bool,
+        typer.Option("--compounding", help="Measure which operators cause the final error."),
+    ] = False,
 ) -> None:
     """Name the first operator of a .tflite file that differs from its reference.
 
@@ -63,5 +67,6 @@ def trace(
             dump=dump,
             thresholds=o.thresholds(local_lsb, float_tolerance, hybrid_tolerance),
             progress=progress,
+            compounding=compounding,
         )
     show(result, json, everything)
