@@ -31,7 +31,7 @@ from tfldbg import quant
 from tfldbg.compare.misread import Readers
 from tfldbg.compare.operators import Counterpart, Sides, Values
 from tfldbg.compare.replaying import MOST_OPERATORS, Replaying, Sample
-from tfldbg.compare.shares import Compounding, FinalError, Item, Ledger, OpShare
+from tfldbg.compare.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
 from tfldbg.compare.stream import Batch, Plan, batch_size, read_batch
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Operator, Subgraph, Tensor
@@ -322,9 +322,10 @@ class _Measuring:
             )
         given = sorted(run.replay.operators & self._sides.copies.refused.keys())
         if given:
+            some = "operator {} has" if len(given) == 1 else "operators {} have"
             notes.append(
-                f"operators {', '.join(map(str, given))} have no float copy: errors before them do "
-                "not pass through them in the replay"
+                f"{some.format(', '.join(map(str, given)))} no float copy: in the replay, errors "
+                "before do not pass through"
             )
         dropped = sum(self._item(s.tensor) in run.dropped for s in shares)
         if dropped:
@@ -332,7 +333,7 @@ class _Measuring:
                 f"{dropped} operators were measured on the first sample only, to choose the "
                 f"{MOST_OPERATORS} that matter most; they have no share"
             )
-        if all(f.error.relative is not None and f.error.relative < DUST for f in finals):
+        if run.shares.total > 0 and all(_is_dust(f.error) for f in finals):
             notes.append("the final error is no more than float32 rounding")
         if run.infinite:
             notes.append("final values that are no numbers were left out")
@@ -340,6 +341,10 @@ class _Measuring:
             names = ", ".join(f"'{self._subgraph.tensors[i].name}'" for i in self._finals)
             notes.append(f"in place of outputs without a reference or real values: {names}")
         return tuple(notes)
+
+
+def _is_dust(error: Size) -> bool:
+    return error.relative is not None and error.relative < DUST
 
 
 def _finals(subgraph: Subgraph, known: frozenset[int]) -> tuple[int, ...]:

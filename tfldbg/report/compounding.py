@@ -12,7 +12,8 @@ _MOST_ROWS = 12
 _LARGE = 0.1
 """Share from which an operator is named in the sentence and stands out in the table."""
 _MOST_NAMED = 3
-_MOST_REASONS = 8
+_STRONG = 0.5
+"""Interaction, in parts of the final error, from which a note says what it means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def build_compounding(found: Compounding | None, *, everything: bool) -> Compoun
         sentence=_sentence(found),
         unit="LSB" if quantized else "relative",
         rows=(*rows, *_sums(found)),
-        notes=(*found.notes, *_misread(found), *_unmeasured(found)),
+        notes=(*found.notes, *_together(found), *_misread(found), *_unmeasured(found)),
     )
 
 
@@ -169,6 +170,15 @@ def _sums(found: Compounding) -> Iterator[CompoundingRow]:
     share = _percent(found.interaction)
     yield CompoundingRow("", "interaction", said, "", "", "", share, "", summary=True)
     yield CompoundingRow("", "final error", "", "", "", "", "100.0", "100.0", summary=True)
+
+
+def _together(found: Compounding) -> tuple[str, ...]:
+    if abs(found.interaction or 0.0) < _STRONG:
+        return ()
+    return (
+        "the interaction is large: what one operator's error does depends on the others' errors, "
+        "and the shares do not simply add up",
+    )
 
 
 def _misread(found: Compounding) -> tuple[str, ...]:
