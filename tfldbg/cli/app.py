@@ -11,6 +11,7 @@ import typer
 from tfldbg import __version__
 from tfldbg.cli.commands.diff import diff
 from tfldbg.cli.commands.dump import dump
+from tfldbg.cli.commands.explain import explain
 from tfldbg.cli.commands.expose import expose
 from tfldbg.cli.commands.inspect import inspect
 from tfldbg.cli.commands.params import params
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (trace, inspect, params, diff, expose, dump, report):
+for command in (trace, inspect, params, diff, expose, dump, report, explain):
     app.command()(command)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.metrics import cosine, root_mean_square, sqnr_db
+from tfldbg.compare.metrics import Line, cosine, fit_line, root_mean_square, sqnr_db
 
 Doubles = NDArray[np.float64]
 
@@ -51,6 +51,12 @@ class TensorStats:
     reference_nonfinite: int
     saturated: int
     """Elements whose reference value lies outside the range that the tensor can represent."""
+    differing: int
+    """Elements that differ by more than half a step; of float tensors, those that differ at all."""
+    first_sample_max_abs: float
+    """Largest difference in sample 0."""
+    line: Line | None
+    """The straight line that leads from the reference's values to TFLite's; None for constants."""
 
     @property
     def relative_rmse(self) -> float:
@@ -72,7 +78,9 @@ CHANNEL_COLUMNS = (
 )
 """What `Accumulator.channels` returns for each channel, NaN where a figure is undefined."""
 
-_ERROR, _ABSOLUTE, _NOISE, _REFERENCE, _TEST, _DOT = range(6)
+_ERROR, _ABSOLUTE, _NOISE, _REFERENCE, _TEST, _DOT, _SUM = range(7)
+_HALF = 0.5 + 1e-4
+"""Steps from which two values count as different codes; float32 rounding moves a half by less."""
 
 
 class Accumulator:
@@ -86,13 +94,15 @@ class Accumulator:
     def __init__(self, channels: int, lsb: float | None) -> None:
         self._channels = max(channels, 1)
         self._lsb = lsb
-        # Counts: NaN, infinite, reference not finite, saturated.
-        self._counts: NDArray[np.int64] = np.zeros(4, np.int64)
-        # By channel the sums of error, |error|, error^2, reference^2, test^2, reference * test.
-        self._sums: Doubles = np.zeros((6, self._channels))
+        # Counts: NaN, infinite, reference not finite, saturated, differing.
+        self._counts: NDArray[np.int64] = np.zeros(5, np.int64)
+        # By channel the sums of error, |error|, error^2, reference^2, test^2, reference * test,
+        # reference.
+        self._sums: Doubles = np.zeros((7, self._channels))
         self._maxima: Doubles = np.zeros(self._channels)
         self._finite: NDArray[np.int64] = np.zeros(self._channels, np.int64)
         self._reference_max = 0.0
+        self._first_sample_max = 0.0
         self._worst = (-1.0, -1)
 
     def update(
@@ -124,7 +134,8 @@ class Accumulator:
             found = np.where(finite, found, 0.0)
         error = found - wanted
         size = np.abs(error)
-        self._counts += [nan.sum(), infinite.sum(), bad_reference.sum(), saturated]
+        differing = np.count_nonzero(size > (_HALF * self._lsb if self._lsb else 0.0))
+        self._counts += [nan.sum(), infinite.sum(), bad_reference.sum(), saturated, differing]
         self._finite += finite.sum((0, 1))
         self._sums += [
             error.sum((0, 1)),
@@ -133,10 +144,13 @@ class Accumulator:
             np.einsum("nec,nec->c", wanted, wanted),
             np.einsum("nec,nec->c", found, found),
             np.einsum("nec,nec->c", wanted, found),
+            wanted.sum((0, 1)),
         ]
         self._maxima = np.maximum(self._maxima, size.max((0, 1)))
         self._reference_max = max(self._reference_max, float(np.abs(wanted).max()))
         per_sample = size.max((1, 2))
+        if first_sample == 0:
+            self._first_sample_max = float(per_sample[0])
         worst = int(per_sample.argmax())
         self._consider(float(per_sample[worst]), first_sample + worst)
 
@@ -147,6 +161,7 @@ class Accumulator:
         self._finite += other._finite
         self._maxima = np.maximum(self._maxima, other._maxima)
         self._reference_max = max(self._reference_max, other._reference_max)
+        self._first_sample_max = max(self._first_sample_max, other._first_sample_max)
         self._consider(*other._worst)
 
     def _consider(self, size: float, sample: int) -> None:
@@ -183,6 +198,11 @@ class Accumulator:
             infinite=int(self._counts[1]),
             reference_nonfinite=int(self._counts[2]),
             saturated=int(self._counts[3]),
+            differing=int(self._counts[4]),
+            first_sample_max_abs=self._first_sample_max,
+            line=fit_line(
+                count, sums[_SUM], sums[_SUM] + sums[_ERROR], *sums[_REFERENCE : _DOT + 1]
+            ),
         )
 
     def channels(self) -> Doubles:
