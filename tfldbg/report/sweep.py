@@ -19,7 +19,8 @@ from tfldbg.report.plain import printable
 _STYLES = {"clean": "green", "diverged": "bold red", "error": "red"}
 _NOTHING = "-"
 _FIRST_WORDS = 72
-_LABEL_WIDTH = 24
+_LABEL_WIDTH = 16
+_FIRST_WIDTH = 15
 _MOST_LINES = 8
 _SHOWN = {
     "local_max_lsb": "local LSB",
@@ -85,14 +86,19 @@ def _facts(rows: Sequence[Outcome], folder: str) -> Iterator[tuple[str, str]]:
         yield "models in", folder
     kinds = Counter(row.case.reference_kind for row in rows)
     references = sorted({row.case.reference or "its own float arithmetic" for row in rows})
-    one = references[0] if len(references) == 1 else f"{len(references)} of them"
+    one = references[0] if len(references) == 1 else f"{len(references)} different ones"
     yield "reference", f"{one} ({', '.join(kinds)})"
     yield "runtime", ", ".join(dict.fromkeys(row.case.runtime for row in rows))
     given = dict.fromkeys(row.case.data for row in rows if row.case.data is not None)
     if given:
-        yield "data", next(iter(given)) if len(given) == 1 else f"{len(given)} of them"
+        yield "data", next(iter(given)) if len(given) == 1 else f"{len(given)} different ones"
     if any(row.found and row.found.data == "random" for row in rows):
-        yield "data", "random: give real data with --data"
+        seeds = {row.case.seed for row in rows if row.case.seed is not None}
+        which = f"seed {min(seeds)}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+        yield "data", f"random ({which}): give real data with --data"
+    counts = sorted({row.found.samples for row in rows if row.found})
+    if counts:
+        yield "samples", f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _table(rows: Sequence[Outcome], folder: str, console: Console) -> Table:
@@ -108,7 +114,7 @@ def _table(rows: Sequence[Outcome], folder: str, console: Console) -> Table:
     drawn.add_column("verdict", no_wrap=True)
     for title in ("local\nLSB", "output\nLSB", "output\nSQNR dB"):
         drawn.add_column(title, justify="right", no_wrap=True)
-    drawn.add_column("first to differ, or error", overflow="fold")
+    drawn.add_column("first to differ\nor error", overflow="fold", min_width=_FIRST_WIDTH)
     for row in rows:
         cells = [Text(printable(_label(row.case.model, folder)))]
         cells += [Text(_NOTHING if row.case.seed is None else str(row.case.seed))] if seeds else []

@@ -40,6 +40,11 @@ class ResultFile:
         if self.partial is not None:
             self._write(rows, str(self.partial))
 
+    def stop(self, rows: Sequence[Outcome]) -> None:
+        """Leave the rows of a sweep that was interrupted: beside the file, or on stdout."""
+        if self.partial is None:
+            self._write(rows, self._target)
+
     def finish(self, rows: Sequence[Outcome]) -> None:
         """Write the file itself.
 

@@ -96,6 +96,8 @@ def sweep(
         rows, ended = _collect(outcomes, files)
     _show(rows, "-" in (csv, json))
     if not ended:
+        for file in files:
+            file.stop(rows)
         kept = "".join(f"; they are in {file.partial}" for file in files if file.partial)
         sys.stderr.write(f"interrupted after {len(rows)} of {len(cases)} rows{kept}\n")
         raise typer.Exit(130)
@@ -113,7 +115,7 @@ def _files(
     """Return the files to write.
 
     Raises:
-        UsageError: They are the same, or one of them is a file that is read.
+        UsageError: They are the same, or one of them is a folder or a file that is read.
     """
     from tfldbg.report.sweep_files import ResultFile
     from tfldbg.session import protect
@@ -127,6 +129,10 @@ def _files(
     read = {path for c in cases for path in (c.model, c.reference, c.data)} | {manifest}
     for option, target in named.items():
         protect(None if target == "-" else Path(target), option, *read)
+        if Path(target).is_dir():
+            raise UsageError(
+                f"{option} {target} is a folder", hint=f"name a file in it with {option}"
+            )
     return [ResultFile(target, write) for target, write in targets.values() if target is not None]
 
 
