@@ -148,14 +148,15 @@ def _lsb(value: float | None) -> Text:
 
 
 def _first(row: Outcome, cut: bool) -> str:
-    if row.error is not None:
-        said = row.error.message
+    found = row.found
+    if found is None:
+        said = row.error.message if row.error else _NOTHING
         return said[: _FIRST_WORDS - 3] + "..." if cut and len(said) > _FIRST_WORDS else said
-    first = row.found.first if row.found else None
+    first = found.first
     if first is None:
-        return _NOTHING
-    more = len(row.found.origins) - 1 if row.found else 0
+        return f"({found.unchecked} unchecked)" if found.unchecked else _NOTHING
     name = op_name(first.op, first.kind, first.tensor).removeprefix("operator ")
+    more = len(found.origins) - 1
     return f"{name}: {first.signal}" + (f"; {more} more" if more else "")
 
 

@@ -121,3 +121,10 @@ def test_rows_stand_beside_the_file_until_the_last(tmp_path: Path) -> None:
     file.finish([_row(), FAILED])
     assert len(target.read_text().splitlines()) == 3
     assert [p.name for p in tmp_path.iterdir()] == ["f.csv"]
+
+
+def test_a_clean_row_says_how_much_was_not_checked() -> None:
+    made = evidence(operator(0, local=0.5), operator(1, local=None))
+    found = reduced(Result(made, diagnose(made, Thresholds())), [101])
+    assert (found.verdict, found.unchecked) == ("clean", 1)
+    assert "(1 unchecked)" in _drawn([Outcome(CASE, 1.0, found, None)])
