@@ -106,6 +106,7 @@ def _table(rows: Sequence[Outcome], folder: str, console: Console) -> Table:
     runtimes = len({row.case.runtime for row in rows}) > 1
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     longest = max((len(_label(row.case.model, folder)) for row in rows), default=0)
+    widest = max((len("first to"), *(len(_first(row, False)) for row in rows)))
     drawn.add_column("model", overflow="fold", min_width=min(longest, _LABEL_WIDTH))
     if seeds:
         drawn.add_column("seed", justify="right", no_wrap=True)
@@ -114,7 +115,7 @@ def _table(rows: Sequence[Outcome], folder: str, console: Console) -> Table:
     drawn.add_column("verdict", no_wrap=True)
     for title in ("local\nLSB", "output\nLSB", "output\nSQNR dB"):
         drawn.add_column(title, justify="right", no_wrap=True)
-    drawn.add_column("first to differ\nor error", overflow="fold", min_width=_FIRST_WIDTH)
+    drawn.add_column("first to\ndiffer", overflow="fold", min_width=min(widest, _FIRST_WIDTH))
     for row in rows:
         cells = [Text(printable(_label(row.case.model, folder)))]
         cells += [Text(_NOTHING if row.case.seed is None else str(row.case.seed))] if seeds else []
