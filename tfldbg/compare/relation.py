@@ -29,7 +29,7 @@ class Recording:
     half_precision: bool
     """Whether every recorded float value that no input holds is a float16 number."""
     copies: tuple[tuple[int, int], ...]
-    """Pairs of tensors whose recorded bytes are the same though nothing copies one to the other."""
+    """Tensors that hold bytes of a tensor written later, which nothing copies there; and that."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
-from tfldbg.diagnose.rules import FILE_RULES, TRACE_RULES, Case, to_finding
+from tfldbg.diagnose.rules import FILE_RULES, TRACE_RULES, Judged, to_finding
 from tfldbg.diagnose.rules.differences import of_divergence
 
 _RANKS: tuple[Severity, ...] = ("error", "warning", "info")
@@ -22,7 +22,7 @@ def findings(
     first finding of a diverged model explains the first divergence.  What explains nothing follows,
     by severity.
     """
-    causes = _causes(Case(evidence, divergences, thresholds), evidence)
+    causes = _causes(Judged(evidence, divergences, thresholds), evidence)
     by_tensor = {o.tensor: o for o in evidence.ops}
     by_op = {o.op: o for o in reversed(evidence.ops)}
     kind = evidence.run.reference_kind
@@ -38,13 +38,13 @@ def findings(
     return (*found, *rest)
 
 
-def _causes(case: Case, evidence: Evidence) -> list[tuple[Finding, frozenset[Signal]]]:
+def _causes(judged: Judged, evidence: Evidence) -> list[tuple[Finding, frozenset[Signal]]]:
     """Return what the rules found, with the kinds of divergence that it explains."""
     explains = {rule.about.code: rule.explains for rule in FILE_RULES}
     found = [
         (to_finding(rule.about, sign), rule.explains)
         for rule in TRACE_RULES
-        for sign in rule.find(case)
+        for sign in rule.find(judged)
     ]
     return found + [(f, explains.get(f.code, frozenset())) for f in evidence.file]
 

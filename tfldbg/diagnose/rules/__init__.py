@@ -23,7 +23,7 @@ from tfldbg.diagnose.rules import (
     structure,
     weights,
 )
-from tfldbg.diagnose.rules.model import Case, Explanation, FileRule, Sign, TraceRule, to_finding
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, to_finding
 from tfldbg.graph.model import Graph, Subgraph
 
 __all__ = [
@@ -31,8 +31,8 @@ __all__ = [
     "FAMILIES",
     "FILE_RULES",
     "TRACE_RULES",
-    "Case",
     "Explanation",
+    "Judged",
     "Sign",
     "TraceRule",
     "explanations",

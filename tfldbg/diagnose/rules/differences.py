@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Signal
-from tfldbg.diagnose.rules.model import Case, Explanation, FileRule, Sign, TraceRule, at
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
 from tfldbg.diagnose.words import number, op_name
 
 _LOCAL = Explanation(
@@ -153,8 +153,8 @@ def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -
     )
 
 
-def _observer(case: Case) -> Iterator[Sign]:
-    if not case.evidence.run.observer_identical:
+def _observer(judged: Judged) -> Iterator[Sign]:
+    if not judged.evidence.run.observer_identical:
         message = (
             "exposing the intermediate tensors changed the model's final outputs, so this "
             "trace is not of the program that ships"
@@ -162,18 +162,18 @@ def _observer(case: Case) -> Iterator[Sign]:
         yield Sign(None, None, message, {"final_outputs_identical": False})
 
 
-def _unchecked(case: Case) -> Iterator[Sign]:
-    covered = case.evidence.covered
-    blind = sorted({o.op for o in case.evidence.ops if o.activation and o.op not in covered})
-    if blind and case.evidence.run.reference_kind != "none":
+def _unchecked(judged: Judged) -> Iterator[Sign]:
+    covered = judged.evidence.covered
+    blind = sorted({o.op for o in judged.evidence.ops if o.activation and o.op not in covered})
+    if blind and judged.evidence.run.reference_kind != "none":
         message = (
             f"{len(blind)} operators could not be checked, and a fault in one of them is not seen"
         )
         yield Sign(None, None, message, {"ops": blind})
 
 
-def _reference_nonfinite(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+def _reference_nonfinite(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         count = op.local.reference_nonfinite if op.local else 0
         if count:
             message = (
@@ -182,10 +182,10 @@ def _reference_nonfinite(case: Case) -> Iterator[Sign]:
             yield at(op, message, reference_nonfinite=count)
 
 
-def _clipped(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+def _clipped(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         share = _clipped_share(op)
-        if share > case.thresholds.saturation:
+        if share > judged.thresholds.saturation:
             message = (
                 f"{share:.2%} of its values lie outside the range that scale {number(op.scale)} "
                 "can represent and are clipped"

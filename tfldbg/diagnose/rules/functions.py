@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Case, Explanation, FileRule, Sign, TraceRule, at
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
 from tfldbg.diagnose.words import number
+from tfldbg.match.kinds import LOOKALIKE
 
 _STEEP_KINDS = frozenset({"DIV", "EXP", "LOG", "POW", "RSQRT", "SQRT"})
 _SMALL_LSB = 2.0
@@ -103,14 +104,38 @@ _OPTION = Explanation(
 )
 
 
-def _steep(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+_CONSTANT = Explanation(
+    code="TFL051",
+    title="The output is constant",
+    severity="error",
+    meaning="The operator yields one value everywhere, though its reference does not: a kernel "
+    "that does not know the operator's types or scales leaves its output as it was, or every "
+    "value lies beyond one end of the range.",
+    evidence="One code over all samples, and a reference with more.",
+    suggestion="check that the runtime supports the operator with these types (per-channel, "
+    "16-bit, blockwise), and look at the output's range",
+    sources=("tfldbg, docs/selftrace.md",),
+)
+
+
+def _constant(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local"):
+        usage, local = op.usage, op.local
+        if usage is not None and usage.span == 1 and local is not None and local.line is not None:
+            message = f"all {usage.total} values of its output have the code {usage.lowest}"
+            yield at(op, message, code=usage.lowest, total=usage.total)
+
+
+def _steep(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         drift = _lsb(op.accumulated)
-        before = [_lsb(o.accumulated) for o in case.writers(op)]
+        before = [_lsb(o.accumulated) for o in judged.writers(op)]
         known = [b for b in before if b is not None]
-        if op.kind not in _STEEP_KINDS or drift is None or not known or case.signals(op.op):
+        if op.kind not in _STEEP_KINDS or drift is None or not known:
             continue
         reached = max(known)
+        if judged.behind_origin(op):
+            return  # the error that reaches it is not that of roundings
         if reached <= _SMALL_LSB and drift >= max(_LARGE_LSB, _AMPLIFIED * reached):
             message = (
                 f"an accumulated error of {number(reached)} LSB at its inputs becomes "
@@ -123,13 +148,13 @@ def _lsb(stats: TensorStats | None) -> float | None:
     return stats.max_lsb if stats else None
 
 
-def _vanish(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+def _vanish(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         usage = op.usage
         if op.kind not in _FIXED or usage is None or usage.distinct is None or usage.distinct > 2:
             continue
-        before = [o.usage.distinct or 0 for o in case.writers(op) if o.usage]
-        if before and max(before) > usage.distinct:
+        before = [o.usage.distinct or 0 for o in judged.writers(op) if o.usage]
+        if before and max(before) > usage.distinct and not judged.behind_origin(op):
             message = (
                 f"its output takes {usage.distinct} of {usage.codes} codes, its input "
                 f"{max(before)}: the scores are below the step of {number(op.scale)}"
@@ -137,28 +162,28 @@ def _vanish(case: Case) -> Iterator[Sign]:
             yield at(op, message, distinct=usage.distinct, input_distinct=max(before))
 
 
-def _mean(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+def _mean(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         own, explained = _lsb(op.local), max(op.bound.extra_lsb)
-        if op.kind != "MEAN" or own is None or case.signals(op.op):
+        if op.kind != "MEAN" or own is None or judged.signals(op.op):
             continue
         if own > _ROUNDED_ONCE and explained > 0:
             message = f"{number(own)} LSB, of which its zero points explain {number(explained)}"
             yield at(op, message, max_lsb=own, explained_lsb=explained)
 
 
-def _hard_swish(case: Case) -> Iterator[Sign]:
-    for op in case.diverged("local"):
+def _hard_swish(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local"):
         if op.kind == "HARD_SWISH" and op.local is not None:
             share = op.local.differing / max(op.local.elements, 1)
             message = f"{number(_lsb(op.local))} LSB; {share:.1%} of its values are off"
             yield at(op, message, share=share)
 
 
-def _wrong_line(case: Case) -> Iterator[Sign]:
-    for op in case.diverged("local", "parameters", "weights"):
+def _wrong_line(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local", "parameters", "weights"):
         line = op.local.line if op.local else None
-        if line is None or op.scale is None or line.rmse > _STRAIGHT * op.scale:
+        if line is None or op.scale is None or line.rmse > _STRAIGHT * op.scale or not line.gain:
             continue
         if abs(line.gain - 1) > _SLOPE or abs(line.offset) > op.scale:
             message = (
@@ -168,30 +193,34 @@ def _wrong_line(case: Case) -> Iterator[Sign]:
             yield at(op, message, gain=line.gain, offset=line.offset)
 
 
-def _resize(case: Case) -> Iterator[Sign]:
-    for op in case.diverged("local"):
+def _resize(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local"):
         if not op.kind.startswith("RESIZE_"):
             continue
         flags = ("alignCorners", "halfPixelCenters")
         own = " and ".join(f"{flag} {bool(op.options.get(flag))}" for flag in flags)
-        right = _explaining(case, op)
+        right = _explaining(judged, op)
         message = f"it resizes with {own}"
         if right:
-            message += f"; with {right[0]} it agrees with the reference"
+            message += f"; with {' or '.join(right)} it agrees with the reference"
         yield at(op, message, options={f: bool(op.options.get(f)) for f in flags})
 
 
-def _option(case: Case) -> Iterator[Sign]:
-    for op in case.diverged("local", "shape"):
-        right = _explaining(case, op)
+def _option(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local", "shape"):
+        if op.match_rule == LOOKALIKE and op.operation is not None:
+            yield at(op, f"the reference has {op.operation} in its place", operation=op.operation)
+    for op in judged.diverged("local", "shape"):
+        right = _explaining(judged, op)
         if right and not op.kind.startswith("RESIZE_"):
-            message = f"with {right[0]} its float arithmetic agrees with the reference"
+            said = " or ".join(right)
+            message = f"with {said} its float arithmetic agrees with the reference"
             yield at(op, message, options=right)
 
 
-def _explaining(case: Case, op: OpEvidence) -> list[str]:
+def _explaining(judged: Judged, op: OpEvidence) -> list[str]:
     return [
-        t.value for t in case.evidence.trials if t.op == op.op and t.kind == "option" and t.agrees
+        t.value for t in judged.evidence.trials if t.op == op.op and t.kind == "option" and t.agrees
     ]
 
 
@@ -199,6 +228,7 @@ _LOCAL: frozenset[Signal] = frozenset({"local"})
 
 FILE_RULES: tuple[FileRule, ...] = ()
 TRACE_RULES = (
+    TraceRule(_CONSTANT, _constant, _LOCAL),
     TraceRule(_RESIZE, _resize, _LOCAL),
     TraceRule(_OPTION, _option, frozenset({"local", "shape"})),
     TraceRule(_HARD_SWISH, _hard_swish, _LOCAL),

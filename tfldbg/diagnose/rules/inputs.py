@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Case, Explanation, FileRule, Sign, TraceRule
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule
 from tfldbg.diagnose.words import number, short
 
 _CLIPPED = 0.2
@@ -53,17 +53,17 @@ _PERMUTED = Explanation(
 )
 
 
-def _miscast(case: Case) -> Iterator[Sign]:
-    for given in case.evidence.inputs:
+def _miscast(judged: Judged) -> Iterator[Sign]:
+    for given in judged.evidence.inputs:
         if given.miscast is not None:
             message = f"the input '{short(given.name)}' of the recording is {given.miscast}"
             yield Sign(given.first_reader, given.name, message, {"input": given.name})
 
 
-def _normalized(case: Case) -> Iterator[Sign]:
-    if not case.real_data:
+def _normalized(judged: Judged) -> Iterator[Sign]:
+    if not judged.real_data:
         return
-    for given in case.evidence.inputs:
+    for given in judged.evidence.inputs:
         usage = given.usage
         clipped = given.beyond is not None and given.beyond > _CLIPPED
         few = usage is not None and _FEW * usage.span < usage.codes and given.beyond is not None
@@ -81,8 +81,8 @@ def _normalized(case: Case) -> Iterator[Sign]:
         )
 
 
-def _permuted(case: Case) -> Iterator[Sign]:
-    moved = [p for p in case.evidence.ports if p.position != p.reference_position]
+def _permuted(judged: Judged) -> Iterator[Sign]:
+    moved = [p for p in judged.evidence.ports if p.position != p.reference_position]
     if moved:
         pairs = ", ".join(
             f"output {p.position} of the file is output {p.reference_position} '{p.reference}' of "

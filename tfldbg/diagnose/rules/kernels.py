@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Case, Explanation, FileRule, Sign, TraceRule, at
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
 from tfldbg.diagnose.words import number
 
 _ONE_CODE = 1.0 + 1e-3
@@ -35,8 +35,8 @@ _CLOBBERED = Explanation(
     meaning="The memory of intermediate tensors is used again by later operators. Read after the "
     "run without being preserved or an output, a tensor holds what another operator wrote there; a "
     "faulty memory plan does the same while the model runs.",
-    evidence="Two tensors of a recording that hold the same bytes although no operator copies one "
-    "to the other, and an operator that disagrees with its own replay.",
+    evidence="A recorded tensor that holds bytes of one that is written later, which no operator "
+    "copies there, and an operator that disagrees with its own replay.",
     suggestion="record what tfldbg expose makes outputs of, not intermediates through get_tensor",
     sources=("tensorflow/model-optimization#911", "google-ai-edge/LiteRT#8928"),
 )
@@ -62,22 +62,22 @@ _DISAGREE = Explanation(
     suggestion="use the runtime that agrees with float arithmetic, and report the other's kernel",
     sources=("tfldbg, docs/selftrace.md",),
 )
-_FILE = Explanation(
+_ALIKE = Explanation(
     code="TFL048",
-    title="All kernels agree: the file is at fault",
+    title="All kernels yield the same",
     severity="info",
     meaning="The operator differs from its reference under every set of kernels alike, so the "
     "difference lies in the file (its constants, options, parameters) or in the reference, not in "
-    "a kernel.",
+    "one kernel.",
     evidence="The operator is run by itself, on the inputs that it had, under the other kernels.",
     suggestion="compare the operator's constants and options with the layer",
 )
 
 
-def _rounding(case: Case) -> Iterator[Sign]:
-    if case.evidence.run.reference_kind not in ("runtime", "capture"):
+def _rounding(judged: Judged) -> Iterator[Sign]:
+    if judged.evidence.run.reference_kind not in ("runtime", "capture"):
         return
-    found = [o for o in case.evidence.ops if _rounds_differently(o) and not case.signals(o.op)]
+    found = [o for o in judged.evidence.ops if _rounds_differently(o) and not judged.signals(o.op)]
     if found:
         worst = max(found, key=_share)
         message = (
@@ -100,25 +100,25 @@ def _rounds_differently(op: OpEvidence) -> bool:
     return local.max_lsb <= _ONE_CODE and _share(op) < _SHARE
 
 
-def _clobbered(case: Case) -> Iterator[Sign]:
-    recording = case.evidence.recording
+def _clobbered(judged: Judged) -> Iterator[Sign]:
+    recording = judged.evidence.recording
     copies = dict(recording.copies) if recording else {}
-    by_tensor = {o.tensor: o for o in case.evidence.ops}
-    for op in case.diverged("local"):
+    by_tensor = {o.tensor: o for o in judged.evidence.ops}
+    for op in judged.diverged("local"):
         other = by_tensor.get(copies.get(op.tensor, -1))
         if other is not None:
             message = (
-                f"its recorded values are byte for byte those of operator {other.op} {other.kind}, "
-                "which nothing copies here: the memory was used again"
+                f"its recorded values hold those of operator {other.op} {other.kind}, which runs "
+                "later and which nothing copies here: the memory was used again"
             )
             yield at(op, message, other=other.op)
 
 
-def _half_precision(case: Case) -> Iterator[Sign]:
-    recording = case.evidence.recording
+def _half_precision(judged: Judged) -> Iterator[Sign]:
+    recording = judged.evidence.recording
     if recording is None or not recording.half_precision:
         return
-    local = [o for o in case.evidence.ops if o.local is not None and o.scale is None]
+    local = [o for o in judged.evidence.ops if o.local is not None and o.scale is None]
     if local:
         worst = max(o.local.relative_rmse if o.local else 0.0 for o in local)
         message = (
@@ -128,30 +128,32 @@ def _half_precision(case: Case) -> Iterator[Sign]:
         yield Sign(None, None, message, {"ops": [o.op for o in local], "worst": worst})
 
 
-def _disagree(case: Case) -> Iterator[Sign]:
-    if case.evidence.run.reference_kind == "runtime":
-        for op in case.diverged("local", "nonfinite"):
-            other = case.evidence.run.reference_path
+def _disagree(judged: Judged) -> Iterator[Sign]:
+    if judged.evidence.run.reference_kind == "runtime":
+        for op in judged.diverged("local", "nonfinite"):
+            other = judged.evidence.run.reference_path
             yield at(op, f"{_said(op)} from {other}, on the same inputs", max_lsb=_lsb(op))
         return
-    for op in case.diverged("local", "nonfinite"):
-        trials = [t for t in case.evidence.trials if t.op == op.op and t.kind == "runtime"]
+    for op in judged.diverged("local", "nonfinite"):
+        trials = [t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime"]
         right = [t for t in trials if t.agrees]
         if right:
             names = " and ".join(t.value for t in right)
             message = (
                 f"under {names} the same operator agrees with the reference on the same inputs; "
-                f"the {case.evidence.run.runtime} kernel does not"
+                f"the {judged.evidence.run.runtime} kernel does not"
             )
             yield at(op, message, agree=[t.value for t in right])
 
 
-def _in_the_file(case: Case) -> Iterator[Sign]:
-    for op in case.diverged("local"):
-        trials = [t for t in case.evidence.trials if t.op == op.op and t.kind == "runtime"]
+def _alike(judged: Judged) -> Iterator[Sign]:
+    if judged.evidence.run.reference_kind == "self":
+        return  # the file's own constants are on both sides
+    for op in judged.diverged("local"):
+        trials = [t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime"]
         if trials and all(t.as_traced for t in trials):
             names = ", ".join(t.value for t in trials)
-            message = f"the kernels of {names} yield the same: the difference is in the file"
+            message = f"{names} yield the same as {judged.evidence.run.runtime}"
             yield at(op, message, runtimes=[t.value for t in trials])
 
 
@@ -175,5 +177,5 @@ TRACE_RULES = (
     TraceRule(_CLOBBERED, _clobbered, _LOCAL),
     TraceRule(_DISAGREE, _disagree, _LOCAL),
     TraceRule(_ROUNDING, _rounding),
-    TraceRule(_FILE, _in_the_file),
+    TraceRule(_ALIKE, _alike),
 )

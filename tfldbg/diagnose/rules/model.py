@@ -54,7 +54,7 @@ class FileRule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Case:
+class Judged:
     """A trace that has been judged."""
 
     evidence: Evidence
@@ -74,6 +74,10 @@ class Case:
         """Return the operators that write what an operator reads."""
         return [o for o in self.evidence.ops if o.tensor in op.reads]
 
+    def behind_origin(self, op: OpEvidence) -> bool:
+        """Whether an operator diverged itself or runs after one that did."""
+        return any(d.op <= op.op for d in self.divergences)
+
     @property
     def real_data(self) -> bool:
         """Whether the samples are the user's: random ones say nothing about ranges."""
@@ -85,7 +89,7 @@ class TraceRule:
     """A cause that a trace betrays."""
 
     about: Explanation
-    find: Callable[[Case], Iterable[Sign]]
+    find: Callable[[Judged], Iterable[Sign]]
     explains: frozenset[Signal] = frozenset()
     """What kind of divergence of the same operator, or of any where no operator is named, it
     explains."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Case, Explanation, FileRule, Sign, TraceRule, at, listed
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
 from tfldbg.diagnose.scales import same
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
@@ -118,14 +118,14 @@ _BYPASSED = Explanation(
 )
 
 
-def _other_observer(case: Case) -> Iterator[Sign]:
+def _other_observer(judged: Judged) -> Iterator[Sign]:
     compared = [
         o
-        for o in case.evidence.ops
+        for o in judged.evidence.ops
         if o.expected is not None and o.parameters in ("equal", "differ")
     ]
     differ = [o for o in compared if o.parameters == "differ"]
-    if case.evidence.run.reference_kind != "keras" or len(differ) < _MANY:
+    if judged.evidence.run.reference_kind != "keras" or len(differ) < _MANY:
         return
     if 2 * len(differ) <= len(compared):
         return
@@ -139,8 +139,8 @@ def _other_observer(case: Case) -> Iterator[Sign]:
     yield Sign(None, None, message, {"ops": [o.op for o in differ], "compared": len(compared)})
 
 
-def _zero_point_tie(case: Case) -> Iterator[Sign]:
-    for op in case.diverged("parameters"):
+def _zero_point_tie(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("parameters"):
         if op.trained is None or op.expected is None or op.scale is None or op.zero_point is None:
             continue
         if not same(op.scale, op.expected[0]) or abs(op.zero_point - op.expected[1]) != 1:
@@ -155,16 +155,16 @@ def _zero_point_tie(case: Case) -> Iterator[Sign]:
             yield at(op, message, trained=list(op.trained), exact=exact)
 
 
-def _without_zero(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+def _without_zero(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         if op.trained is not None and (op.trained[0] > 0 or op.trained[1] < 0):
             low, high = op.trained
             message = f"its trained range {number(low)} to {number(high)} leaves zero out"
             yield at(op, message, trained=[low, high])
 
 
-def _unconverged(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+def _unconverged(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         if op.trained is None or op.match_rule == "carried":
             continue
         low, high = op.trained
@@ -172,6 +172,7 @@ def _unconverged(case: Case) -> Iterator[Sign]:
         share = -low / (high - low) if high > low else 0.0
         local = op.local
         clipped = local.saturated / local.elements if local and local.elements else 0.0
+        sound = not judged.behind_origin(op)
         if same(-low, _START) and same(high, _START):
             yield at(
                 op, "its range is still the -6 to 6 that training starts from", trained=[low, high]
@@ -182,7 +183,7 @@ def _unconverged(case: Case) -> Iterator[Sign]:
                 "it has not forgotten the -6 to 6 that it started from"
             )
             yield at(op, message, trained=[low, high], share_below_zero=share)
-        elif case.real_data and op.parameters == "equal" and clipped > _CLIPPED:
+        elif judged.real_data and op.parameters == "equal" and clipped > _CLIPPED and sound:
             message = (
                 f"{clipped:.1%} of its values lie beyond the trained range {number(low)} to "
                 f"{number(high)}"
@@ -190,13 +191,15 @@ def _unconverged(case: Case) -> Iterator[Sign]:
             yield at(op, message, trained=[low, high], clipped=clipped)
 
 
-def _unused(case: Case) -> Iterator[Sign]:
-    if not case.real_data:
+def _unused(judged: Judged) -> Iterator[Sign]:
+    if not judged.real_data:
         return
-    for op in case.evidence.ops:
+    for op in judged.evidence.ops:
         usage = op.usage
         if usage is None or not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED:
             continue
+        if judged.behind_origin(op):
+            return  # what a broken operator yields says nothing about ranges
         if _USED * usage.span < usage.codes and usage.span > 1:
             message = (
                 f"its values use the codes {usage.lowest} to {usage.highest} only, "
@@ -209,12 +212,12 @@ _FIXED = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFT
 """Operators whose range the specification fixes."""
 
 
-def _mixed_ranges(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+def _mixed_ranges(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         if op.kind != "CONCATENATION" or op.usage is None or 2 * op.usage.span < op.usage.codes:
             continue
-        narrow = [o for o in case.writers(op) if o.usage and 1 < o.usage.span <= _NARROW]
-        if narrow:
+        narrow = [o for o in judged.writers(op) if o.usage and 1 < o.usage.span <= _NARROW]
+        if narrow and not judged.behind_origin(op):
             worst = min(narrow, key=lambda o: o.usage.span if o.usage else 0)
             span = worst.usage.span if worst.usage else 0
             message = (
@@ -224,23 +227,19 @@ def _mixed_ranges(case: Case) -> Iterator[Sign]:
             yield at(op, message, branches=[o.op for o in narrow], codes=span)
 
 
-def _bypassed(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+def _bypassed(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         drift = op.accumulated.max_lsb if op.accumulated else None
         if op.kind != "CONCATENATION" or drift is None or drift <= 1.0:
             continue
-        left_out = [o for o in case.writers(op) if o.parameters == "bypassed"]
-        clean = not _behind_origin(case, op)
+        left_out = [o for o in judged.writers(op) if o.parameters == "bypassed"]
+        clean = not judged.behind_origin(op)
         if left_out and clean and all(_is_small(o) for o in left_out):
             message = (
                 f"the fake-quants behind operators {listed([o.op for o in left_out])} were left "
                 f"out in its favour; the accumulated error is {number(drift)} LSB from here on"
             )
             yield at(op, message, ops=[o.op for o in left_out], accumulated_lsb=drift)
-
-
-def _behind_origin(case: Case, op: OpEvidence) -> bool:
-    return any(d.op <= op.op for d in case.divergences)
 
 
 def _is_small(op: OpEvidence) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Case, Explanation, FileRule, Sign, TraceRule, at, listed
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
 from tfldbg.diagnose.words import number
 
 _FUSED = frozenset({"LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"})
@@ -39,12 +39,12 @@ _UNROLLED = Explanation(
 )
 
 
-def _not_reset(case: Case) -> Iterator[Sign]:
-    run = case.evidence.run
-    stateful = [o for o in case.evidence.ops if o.stateful]
+def _not_reset(judged: Judged) -> Iterator[Sign]:
+    run = judged.evidence.run
+    stateful = [o for o in judged.evidence.ops if o.stateful]
     if run.reference_kind != "capture" or run.samples < 2 or not stateful:
         return
-    wrong = [o for o in case.evidence.ops if _later_only(o)]
+    wrong = [o for o in judged.evidence.ops if _later_only(o)]
     if wrong:
         first = wrong[0]
         largest = first.accumulated.max_abs if first.accumulated else 0.0
@@ -64,8 +64,8 @@ def _later_only(op: OpEvidence) -> bool:
     return first <= noise and stats.max_abs > 2 * noise and first < _FIRST * stats.max_abs
 
 
-def _unrolled(case: Case) -> Iterator[Sign]:
-    for op in case.evidence.ops:
+def _unrolled(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
         if op.kind in _FUSED and op.operation is not None and op.operation not in _FUSED:
             loop = op.operation in _LOOPS
             place = "a loop" if loop else f"unrolled steps that end in {op.operation}"

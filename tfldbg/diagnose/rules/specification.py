@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import (
-    Case,
     Explanation,
     FileRule,
+    Judged,
     Sign,
     TraceRule,
     at_operator,
@@ -111,9 +111,9 @@ def _in_file(about: Explanation, graph: Graph, subgraph: Subgraph) -> Iterator[S
             yield at_operator(subgraph, op, breach.message, **_shown(breach))
 
 
-def _in_trace(about: Explanation, case: Case) -> Iterator[Sign]:
+def _in_trace(about: Explanation, judged: Judged) -> Iterator[Sign]:
     """Yield the breaches that the verdict rests on, not those that the reference refutes."""
-    for op in case.diverged("parameters"):
+    for op in judged.diverged("parameters"):
         for breach in op.breaches:
             if _BY_RULE.get(breach.rule, _BROKEN) is about:
                 yield Sign(op.op, op.name, said(op, breach.message), _shown(breach))
@@ -150,7 +150,7 @@ def _file_rule(about: Explanation) -> FileRule:
 
 
 def _trace_rule(about: Explanation) -> TraceRule:
-    return TraceRule(about, lambda case: _in_trace(about, case), _PARAMETERS)
+    return TraceRule(about, lambda judged: _in_trace(about, judged), _PARAMETERS)
 
 
 BREACH_RULES = tuple(_file_rule(about) for about in _ALL)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Case, Explanation, FileRule, Sign, TraceRule, at, listed
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
 
 _MANY = 2
 
@@ -36,8 +36,8 @@ _MISFOLDED = Explanation(
 )
 
 
-def _stale(case: Case) -> Iterator[Sign]:
-    checked = [o for o in case.evidence.ops if o.weights is not None]
+def _stale(judged: Judged) -> Iterator[Sign]:
+    checked = [o for o in judged.evidence.ops if o.weights is not None]
     differ = [o for o in checked if o.weights is not None and o.weights.differ]
     if len(differ) < _MANY or 2 * len(differ) <= len(checked):
         return
@@ -48,8 +48,8 @@ def _stale(case: Case) -> Iterator[Sign]:
     yield Sign(None, None, message, {"ops": [o.op for o in differ], "checked": len(checked)})
 
 
-def _misfolded(case: Case) -> Iterator[Sign]:
-    for op in case.diverged("weights"):
+def _misfolded(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("weights"):
         said = _slip(op)
         if said is not None:
             yield at(op, f"{said} when the batch norm was folded", slip=said)
