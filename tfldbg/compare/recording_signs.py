@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tfldbg.compare.against_capture import RecordedTensors
 from tfldbg.compare.relation import Recording
-from tfldbg.graph.model import Tensor
+from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, producers
 from tfldbg.quant import code_range, quantize
 
@@ -66,12 +66,25 @@ def _copies(
     heads = {i: raw[:_BYTES] for i, raw in content.items() if _telling(raw[:_BYTES])}
     for place, index in enumerate(content):
         for later in written[place + 1 : _MOST_TENSORS]:
-            if writers[later].kind in _COPYING:
+            if index in _copied(values.subgraph, writers, later):
                 continue
             inside = later in heads and heads[later] in content[index]
             if inside or (index in heads and heads[index] in content[later]):
                 yield index, later
                 break
+
+
+def _copied(subgraph: Subgraph, writers: Mapping[int, Operator], index: int) -> frozenset[int]:
+    """Return the tensors whose values an operator, and those before it, may have copied there."""
+    found: set[int] = set()
+    stack = [index]
+    while stack:
+        writer = writers.get(stack.pop())
+        if writer is not None and writer.kind in _COPYING:
+            new = [i for i in writer.inputs if i >= 0 and i not in found]
+            found.update(new)
+            stack += new
+    return frozenset(found)
 
 
 def _telling(head: bytes) -> bool:
