@@ -60,7 +60,7 @@ def _of_channels(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
         return f"{where} {_verb(wrong, 'negated')}"
     if _permuted(found, wanted, limit):
         return "the channels are in another order"
-    # The factor is known from rounded values: its own error times a large weight may be a half step.
+    # The factor is known from rounded values: times a large weight its error may be half a step.
     factor = float((f * w).sum() / max(float((w * w).sum()), 1e-300))
     if abs(factor - 1) > _ONE and factor and f.size > 1 and _near(f, factor * w, 2 * tolerance):
         return f"{where} {_verb(wrong, f'multiplied by {factor:.3g}')}"

@@ -86,7 +86,8 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     facts = [("model", run.model_path)]
     cause = result.cause
     if cause is not None:
-        facts.insert(0, ("why", f"{cause.code} {cause.message}"))
+        said = cause.message if cause.op is None else cause.message.partition(": ")[2]
+        facts.insert(0, ("why", f"{cause.code} {said}"))
     if run.reference_kind != "none":
         facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
         facts.append(("matched", f"{matched} of {len(activations)} activations"))

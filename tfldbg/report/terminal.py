@@ -70,9 +70,10 @@ def _draw_findings(document: Document, console: Console) -> None:
 
 def _message(finding: Finding, document: Document) -> str:
     """Say a finding, but for what stands above the table already."""
-    if any(label == "why" and finding.message in said for label, said in document.facts):
-        return "see above"
     _, colon, said = finding.message.partition(": ")
+    why = dict(document.facts).get("why", "")
+    if why in (f"{finding.code} {said}", f"{finding.code} {finding.message}"):
+        return "see above"
     if colon and f"to differ: {said}" in document.sentence:
         return f"operator {finding.op}: see above"
     return finding.message

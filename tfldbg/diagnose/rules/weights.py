@@ -35,6 +35,28 @@ _MISFOLDED = Explanation(
     sources=("tensorflow/model-optimization#552",),
 )
 
+_ARRANGED = Explanation(
+    code="TFL052",
+    title="The reference's constants, changed in one way",
+    severity="error",
+    meaning="The constant is the reference's but for one change that explains every value: "
+    "channels negated, zeroed, scaled or in another order, height and width exchanged, large "
+    "values cut off, a bias that is missing.",
+    evidence="Each of these is tried; half a step is what rounding explains.",
+    suggestion="look for the step of the conversion, or the edit, that does this to the constant",
+)
+
+
+def _arranged(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("weights"):
+        check = op.weights
+        if check is None or _slip(op) is not None:
+            continue
+        if check.arrangement is not None:
+            yield at(op, f"its weights: {check.arrangement}", weights=check.arrangement)
+        elif check.bias is not None and check.bias.arrangement is not None:
+            yield at(op, f"its bias: {check.bias.arrangement}", bias=check.bias.arrangement)
+
 
 def _stale(judged: Judged) -> Iterator[Sign]:
     checked = [o for o in judged.evidence.ops if o.weights is not None]
@@ -67,5 +89,6 @@ _WEIGHTS: frozenset[Signal] = frozenset({"weights"})
 FILE_RULES: tuple[FileRule, ...] = ()
 TRACE_RULES = (
     TraceRule(_MISFOLDED, _misfolded, _WEIGHTS),
+    TraceRule(_ARRANGED, _arranged, _WEIGHTS),
     TraceRule(_STALE, _stale, _WEIGHTS),
 )
