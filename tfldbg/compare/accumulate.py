@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.histogram import BINS, count
 from tfldbg.compare.metrics import cosine, root_mean_square, sqnr_db
 
 Doubles = NDArray[np.float64]
@@ -51,6 +52,9 @@ class TensorStats:
     reference_nonfinite: int
     saturated: int
     """Elements whose reference value lies outside the range that the tensor can represent."""
+    histogram: tuple[int, ...] = ()
+    """Counts of the signed difference in the bins of `tfldbg.compare.histogram.EDGES_LSB`; empty
+    for float tensors, and where nobody asked for it."""
 
     @property
     def relative_rmse(self) -> float:
@@ -81,9 +85,10 @@ class Accumulator:
     Args:
         channels: Size of the last axis, 1 for scalars.
         lsb: The tensor's scale, None for float tensors.
+        histogram: Whether to count a histogram as well; float tensors have none.
     """
 
-    def __init__(self, channels: int, lsb: float | None) -> None:
+    def __init__(self, channels: int, lsb: float | None, histogram: bool = False) -> None:
         self._channels = max(channels, 1)
         self._lsb = lsb
         # Counts: NaN, infinite, reference not finite, saturated.
@@ -94,6 +99,7 @@ class Accumulator:
         self._finite: NDArray[np.int64] = np.zeros(self._channels, np.int64)
         self._reference_max = 0.0
         self._worst = (-1.0, -1)
+        self._histogram = np.zeros(BINS, np.int64) if histogram and lsb else None
 
     def update(
         self,
@@ -135,6 +141,8 @@ class Accumulator:
             np.einsum("nec,nec->c", wanted, found),
         ]
         self._maxima = np.maximum(self._maxima, size.max((0, 1)))
+        if self._histogram is not None and self._lsb:
+            self._histogram += count((error if finite.all() else error[finite]) / self._lsb)
         self._reference_max = max(self._reference_max, float(np.abs(wanted).max()))
         per_sample = size.max((1, 2))
         worst = int(per_sample.argmax())
@@ -146,6 +154,8 @@ class Accumulator:
         self._sums += other._sums
         self._finite += other._finite
         self._maxima = np.maximum(self._maxima, other._maxima)
+        if self._histogram is not None and other._histogram is not None:
+            self._histogram += other._histogram
         self._reference_max = max(self._reference_max, other._reference_max)
         self._consider(*other._worst)
 
@@ -183,6 +193,7 @@ class Accumulator:
             infinite=int(self._counts[1]),
             reference_nonfinite=int(self._counts[2]),
             saturated=int(self._counts[3]),
+            histogram=() if self._histogram is None else tuple(self._histogram.tolist()),
         )
 
     def channels(self) -> Doubles:

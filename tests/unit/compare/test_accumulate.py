@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, Accumulator, TensorStats
+from tfldbg.compare.histogram import BINS, EDGES_LSB, share_beyond
 
 VALUES = st.floats(-1e3, 1e3, width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
 BATCHES = hnp.arrays(
@@ -123,3 +124,51 @@ def test_streaming_equals_one_pass(reference: np.ndarray) -> None:
     for i in range(len(reference)):
         streamed.update(reference[i : i + 1], test[i : i + 1], i)
     assert_close(streamed.result(), _stats(reference, test))
+
+
+@settings(max_examples=200)
+@given(BATCHES, st.integers(0, 6))
+def test_histograms_of_any_split_add_up_and_count_every_compared_element(
+    reference: np.ndarray, cut: int
+) -> None:
+    test = np.flip(reference, 0).copy()
+    cut = min(cut, len(reference))
+    whole = Accumulator(2, 0.25, histogram=True)
+    whole.update(reference, test)
+    first, second = Accumulator(2, 0.25, histogram=True), Accumulator(2, 0.25, histogram=True)
+    first.update(reference[:cut], test[:cut])
+    second.update(reference[cut:], test[cut:], cut)
+    second.merge(first)
+    assert second.result().histogram == whole.result().histogram
+    assert sum(whole.result().histogram) == whole.result().elements
+    with np.errstate(invalid="ignore"):
+        error = (test.astype(np.float64) - reference).ravel() / 0.25
+    plain = [sum(_in_bin(e, i) for e in error) for i in range(BINS)]
+    assert list(whole.result().histogram) == plain
+
+
+def _in_bin(error: float, number: int) -> bool:
+    """Whether an error lies in a bin, by the definition: an edge belongs to the bin nearer 0."""
+    edges = (-math.inf, *EDGES_LSB, math.inf)
+    low, high = edges[number], edges[number + 1]
+    if not math.isfinite(error):
+        return False
+    if low < 0 < high:
+        return low <= error <= high
+    return low < error <= high if low > 0 else low <= error < high
+
+
+def test_float_tensors_have_no_histogram() -> None:
+    accumulator = Accumulator(1, None, histogram=True)
+    accumulator.update(np.zeros(3), np.ones(3))
+    assert accumulator.result().histogram == ()
+
+
+def test_what_lies_beyond_half_a_step() -> None:
+    accumulator = Accumulator(1, 2.0, histogram=True)
+    errors = np.array([0.0, 0.2, -1.0, 1.0, 1.002, -600.0])  # LSB: 0, 0.1, -0.5, 0.5, 0.501, -300
+    accumulator.update(np.zeros(6), errors)
+    histogram = accumulator.result().histogram
+    assert share_beyond(histogram, 0.5) == pytest.approx(2 / 6)
+    assert share_beyond(histogram, 64.5) == pytest.approx(1 / 6)
+    assert histogram[0] == 1

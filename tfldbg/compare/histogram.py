@@ -1,0 +1,49 @@
+"""Histograms of an error in LSB: fixed bins, so that counts of any split of the samples add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_POSITIVE = (0.25, 0.5, 0.75, 1.5, 2.5, 4.5, 8.5, 16.5, 64.5)
+"""Between whole codes from 1.5 on: where the reference rounds to codes too, the error is a whole
+number of LSB, which float32 noise must not move from one bin to the next.  0.5 is what rounding
+explains, 0.75 the bound of the verdict."""
+
+EDGES_LSB = (*(-edge for edge in reversed(_POSITIVE)), *_POSITIVE)
+"""Edges of the bins; the first and the last bin are open.  An edge belongs to the bin nearer 0."""
+
+BINS = len(EDGES_LSB) + 1
+
+_PARTS = 4
+"""Every edge is a multiple of a quarter."""
+_MOST = int(_PARTS * _POSITIVE[-1]) + 1
+# By the error's size in quarters, rounded up, how many edges it lies beyond.
+_BEYOND = np.searchsorted(np.array(_POSITIVE), np.arange(_MOST + 1) / _PARTS, side="left")
+
+
+def count(error_lsb: NDArray[Any]) -> NDArray[np.int64]:
+    """Count signed errors.
+
+    Args:
+        error_lsb: Any shape, finite, LSB.
+
+    Returns:
+        (`BINS`,) counts, from the most negative bin to the most positive one.
+    """
+    quarters = np.ceil(np.minimum(np.abs(error_lsb) * _PARTS, _MOST)).astype(np.int64)
+    bins = len(_POSITIVE) + np.sign(error_lsb).astype(np.int64) * _BEYOND[quarters]
+    return np.bincount(bins.ravel(), minlength=BINS).astype(np.int64)
+
+
+def share_beyond(counts: tuple[int, ...], lsb: float) -> float:
+    """Return the share of the elements that are further than ``lsb``, one of the edges, from 0."""
+    inside = sum(
+        number
+        for number, low, high in zip(counts[1:-1], EDGES_LSB[:-1], EDGES_LSB[1:], strict=True)
+        if -lsb <= low and high <= lsb
+    )
+    total = sum(counts)
+    return (total - inside) / total if total else 0.0
