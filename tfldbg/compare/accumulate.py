@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.histogram import BINS, count
+from tfldbg.compare.histogram import BINS, count_errors
 from tfldbg.compare.metrics import cosine, root_mean_square, sqnr_db
 
 Doubles = NDArray[np.float64]
@@ -142,7 +142,7 @@ class Accumulator:
         ]
         self._maxima = np.maximum(self._maxima, size.max((0, 1)))
         if self._histogram is not None and self._lsb:
-            self._histogram += count((error if finite.all() else error[finite]) / self._lsb)
+            self._histogram += count_errors((error if finite.all() else error[finite]) / self._lsb)
         self._reference_max = max(self._reference_max, float(np.abs(wanted).max()))
         per_sample = size.max((1, 2))
         worst = int(per_sample.argmax())

@@ -24,7 +24,7 @@ _MOST = int(_PARTS * _POSITIVE[-1]) + 1
 _BEYOND = np.searchsorted(np.array(_POSITIVE), np.arange(_MOST + 1) / _PARTS, side="left")
 
 
-def count(error_lsb: NDArray[Any]) -> NDArray[np.int64]:
+def count_errors(error_lsb: NDArray[Any]) -> NDArray[np.int64]:
     """Count signed errors.
 
     Args:

@@ -48,6 +48,8 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
         run=run,
         inputs=tuple(_input_evidence(subgraph, i, relation.matching) for i in subgraph.inputs),
         ops=tuple(gathered),
+        outputs=measured.finals.outputs,
+        accuracy=measured.finals.accuracy,
     )
 
 

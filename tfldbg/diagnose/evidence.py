@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.outputs import OutputStats
 from tfldbg.compare.stream import Split
+from tfldbg.compare.worst import WorstSample
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.graph.lint import Breach
 
@@ -101,6 +104,14 @@ class Evidence:
     run: Run
     inputs: tuple[InputEvidence, ...]
     ops: tuple[OpEvidence, ...]
+    outputs: tuple[OutputStats, ...] = ()
+    """The final outputs of every side."""
+    accuracy: Accuracy | None = None
+    """Where there were labels."""
+    worst: tuple[WorstSample, ...] = ()
+    """The samples with the largest final error, if asked for."""
+    tolerance: float | None = None
+    """Of the final outputs, real units, if asked for; None stands for the default."""
 
     @property
     def covered(self) -> frozenset[int]:

@@ -7,8 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
 from tfldbg.compare.checks import BiasCheck, WeightCheck
+from tfldbg.compare.outputs import OutputStats, PairStats
 from tfldbg.compare.stream import Split
+from tfldbg.compare.worst import Parting, WorstSample
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.graph.lint import Breach
@@ -30,7 +33,31 @@ def from_json(text: str) -> Evidence:
         run=Run(**{**plain["run"], "notes": tuple(plain["run"]["notes"])}),
         inputs=tuple(InputEvidence(**{**i, "expected": _pair(i)}) for i in plain["inputs"]),
         ops=tuple(_op(o) for o in plain["ops"]),
+        outputs=tuple(_output(o) for o in plain.get("outputs", ())),
+        accuracy=_accuracy(plain.get("accuracy")),
+        worst=tuple(_worst(w) for w in plain.get("worst", ())),
+        tolerance=plain.get("tolerance"),
     )
+
+
+def _output(plain: dict[str, Any]) -> OutputStats:
+    return OutputStats(**{**plain, "pairs": tuple(PairStats(**p) for p in plain["pairs"])})
+
+
+def _accuracy(plain: dict[str, Any] | None) -> Accuracy | None:
+    if plain is None:
+        return None
+    sides = tuple(SideAccuracy(**_tuples(s)) for s in plain["sides"])
+    changed = tuple(Disagreement(**_tuples(d)) for d in plain["disagreements"])
+    return Accuracy(**{**plain, "sides": sides, "disagreements": changed})
+
+
+def _worst(plain: dict[str, Any]) -> WorstSample:
+    return WorstSample(**{**plain, "ops": tuple(Parting(**_tuples(o)) for o in plain["ops"])})
+
+
+def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
+    return {key: _tuple(value) for key, value in plain.items()}
 
 
 def _pair(plain: dict[str, Any]) -> tuple[float, int] | None:
@@ -46,7 +73,7 @@ def _op(plain: dict[str, Any]) -> OpEvidence:
             "joint": tuple(plain["joint"]),
             "shape": tuple(plain["shape"]),
             "expected_shape": _tuple(plain["expected_shape"]),
-            "bound": Bound(**{k: _tuple(v) for k, v in plain["bound"].items()}),
+            "bound": Bound(**_tuples(plain["bound"])),
             "split": Split(**plain["split"]) if plain["split"] else None,
             "breaches": tuple(
                 Breach(**{**b, "expected": _pair(b), "ties": tuple(b["ties"])})
@@ -78,4 +105,4 @@ def _tuple(value: Any) -> Any:
 def _stats(plain: dict[str, Any] | None) -> TensorStats | None:
     if plain is None:
         return None
-    return TensorStats(**{**plain, "channel_max_abs": tuple(plain["channel_max_abs"])})
+    return TensorStats(**_tuples(plain))
