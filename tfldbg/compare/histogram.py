@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,7 @@ def count_errors(error_lsb: NDArray[Any]) -> NDArray[np.int64]:
     return np.bincount(bins.ravel(), minlength=BINS).astype(np.int64)
 
 
-def share_beyond(counts: tuple[int, ...], lsb: float) -> float:
-    """Return the share of the elements that are further than ``lsb``, one of the edges, from 0."""
-    inside = sum(
-        number
-        for number, low, high in zip(counts[1:-1], EDGES_LSB[:-1], EDGES_LSB[1:], strict=True)
-        if -lsb <= low and high <= lsb
-    )
-    total = sum(counts)
-    return (total - inside) / total if total else 0.0
+def beyond(counts: Sequence[int], lsb: float) -> int:
+    """Return how many elements are further than ``lsb``, one of the edges, from 0."""
+    within = zip(counts[1:-1], EDGES_LSB[:-1], EDGES_LSB[1:], strict=True)
+    return sum(counts) - sum(n for n, low, high in within if -lsb <= low and high <= lsb)

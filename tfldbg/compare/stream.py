@@ -290,20 +290,20 @@ class _Statistics:
         for index, values in free.items():
             accumulated = self._of(self._accumulated, index, values)
             accumulated.update(values, real[index], batch.start)
-        clamped = {}
+        within = {}
         for index, values in computed.local.items():
             tested = computed.tested.get(index, real[index])
             if values.size != tested.size:
                 continue
             shaped = values.reshape(tested.shape)
-            clamped[index], saturated = _clamped(self._tensors[index], shaped)
+            within[index], saturated = clamped(self._tensors[index], shaped)
             local = self._of(self._local, index, shaped)
-            local.update(clamped[index], tested, batch.start, saturated)
+            local.update(within[index], tested, batch.start, saturated)
         for index, rounded in computed.rounded.items():
             if index not in free:
                 continue
             self._divide(index, free[index], computed.clamped[index], rounded, real[index])
-        return replace(computed, free=free, local=clamped)
+        return replace(computed, free=free, local=within)
 
     def _of(self, known: dict[int, Accumulator], index: int, values: Floats) -> Accumulator:
         if index not in known:
@@ -345,7 +345,7 @@ class _Statistics:
         )
 
 
-def _clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
+def clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
     """Clamp to the tensor's range; count what lies more than a step beyond it."""
     if tensor.lsb is None or tensor.zero_point is None:
         return values, 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.compare.outputs import OutputStatistics, PairStats, Wanted, sample_errors
 from tfldbg.compare.sides import REFERENCE, TFLITE
-from tfldbg.compare.stream import Plan, Reference, fitting, run_batch
+from tfldbg.compare.stream import Plan, Reference, clamped, fitting, run_batch
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations
 from tfldbg.progress import Progress, Silent
@@ -43,6 +43,9 @@ class Parting:
     codes: bool
     """Whether the values are codes."""
     elements: int
+    saturated: int
+    """Elements whose reference value lies more than a step beyond the tensor's range: both sides
+    may hold the last code there, however far apart they are.  0 for float tensors."""
     differing: int
     """Elements whose codes differ; of float tensors those off by more than 1e-4 of the largest."""
     largest: float
@@ -188,6 +191,7 @@ def _parting(op: Operator, tensor: Tensor, found: NDArray[Any], reference: NDArr
         name=tensor.name,
         codes=codes,
         elements=off.size,
+        saturated=clamped(tensor, reference)[1],
         differing=int((off > limit).sum()),
         largest=int(largest) if codes else largest,
         index=tuple(int(i) for i in np.unravel_index(worst, found.shape)),
