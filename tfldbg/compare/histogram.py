@@ -19,10 +19,12 @@ EDGES_LSB = (*(-edge for edge in reversed(_POSITIVE)), *_POSITIVE)
 BINS = len(EDGES_LSB) + 1
 
 _PARTS = 4
-"""Every edge is a multiple of a quarter."""
+"""Every edge is a multiple of a quarter, so an error's bin follows from its quarters, rounded away
+from 0: one integer an element, whose counts are then added up by bin."""
 _MOST = int(_PARTS * _POSITIVE[-1]) + 1
-# By the error's size in quarters, rounded up, how many edges it lies beyond.
-_BEYOND = np.searchsorted(np.array(_POSITIVE), np.arange(_MOST + 1) / _PARTS, side="left")
+_QUARTERS = np.arange(-_MOST, _MOST + 1)
+_SIDE = np.searchsorted(_POSITIVE, np.abs(_QUARTERS) / _PARTS, side="left")
+_BIN_OF_QUARTER = len(_POSITIVE) + np.sign(_QUARTERS) * _SIDE
 
 
 def count_errors(error_lsb: NDArray[Any]) -> NDArray[np.int64]:
@@ -34,9 +36,10 @@ def count_errors(error_lsb: NDArray[Any]) -> NDArray[np.int64]:
     Returns:
         (`BINS`,) counts, from the most negative bin to the most positive one.
     """
-    quarters = np.ceil(np.minimum(np.abs(error_lsb) * _PARTS, _MOST)).astype(np.int64)
-    bins = len(_POSITIVE) + np.sign(error_lsb).astype(np.int64) * _BEYOND[quarters]
-    return np.bincount(bins.ravel(), minlength=BINS).astype(np.int64)
+    quarters = np.ceil(np.minimum(np.abs(error_lsb) * _PARTS, _MOST))
+    signed = np.copysign(quarters, error_lsb).astype(np.int64) + _MOST
+    counts = np.bincount(signed.ravel(), minlength=len(_QUARTERS))
+    return np.bincount(_BIN_OF_QUARTER, weights=counts, minlength=BINS).astype(np.int64)
 
 
 def beyond(counts: Sequence[int], lsb: float) -> int:

@@ -91,15 +91,18 @@ def _gap(ops: tuple[Parting, ...]) -> tuple[str, ...]:
 def _lines(sample: WorstSample) -> tuple[str, ...]:
     first, part = sample.first_difference_op, sample.first_part_op
     if first is None:
-        return ("no operator's values differ",)
-    said = f"values first differ at operator {first}"
-    by_op = {o.op: o for o in reversed(sample.ops)}
-    if part is None:
-        said += ", and nowhere by more than one code"
-    elif by_op[part].codes:
-        name = op_name(part, by_op[part].kind, by_op[part].name)
-        said += f"; the first to differ by more than one code is {name}"
-    shown = by_op[first if part is None else part]
+        return ("no operator differs",)
+    named = first if part is None else part
+    shown = max((o for o in sample.ops if o.op == named), key=lambda o: o.largest)
+    name = op_name(shown.op, shown.kind, shown.name)
+    if not shown.codes:
+        said = f"values first differ at {name}"
+    elif part is None:
+        said = f"codes first differ at {name}, and nowhere by more than one"
+    elif part == first:
+        said = f"codes first differ, and by more than one, at {name}"
+    else:
+        said = f"codes first differ at operator {first}, by more than one at {name}"
     return (said, *_excerpt(shown))
 
 

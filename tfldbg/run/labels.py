@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def read_labels(
     if isinstance(where, np.ndarray):
         source, array = "an array", where
     else:
-        source, array = where, _find(where, data)
+        source, array = where, _find(where, data, loaded)
     classes, columns = _class_numbers(array, source)
     # A recording in place of data holds what was recorded, the labels may be of more samples.
     _check_length(len(classes), samples, exact=data is not None)
@@ -84,15 +84,14 @@ def _split(
 
 
 def _named_outputs(loaded: Loaded) -> dict[str, Tensor]:
-    """Return the outputs by every name they go by."""
+    """Return the outputs by every name they go by, the signature's first."""
     tensors = loaded.subgraph.tensors
-    named = {tensors[i].name: tensors[i] for i in loaded.subgraph.outputs}
-    if loaded.signature is not None:
-        named |= {name: tensors[i] for name, i in loaded.signature.outputs.items()}
-    return named
+    arguments = loaded.signature.outputs if loaded.signature is not None else {}
+    named = {name: tensors[i] for name, i in arguments.items()}
+    return named | {tensors[i].name: tensors[i] for i in loaded.subgraph.outputs}
 
 
-def _find(where: str, data: DataSource) -> NDArray[Any]:
+def _find(where: str, data: DataSource, loaded: Loaded) -> NDArray[Any]:
     """Return the array that a name or a path stands for."""
     held = _array_of(data, where)
     if held is not None:
@@ -103,11 +102,13 @@ def _find(where: str, data: DataSource) -> NDArray[Any]:
         if found is None:
             raise DataError(
                 f"'{path}' holds no array '{key}'; it holds {_listed(read_arrays(Path(path)))}",
-                hint=f"for example --labels '{path}:{next(iter(read_arrays(Path(path))), 'KEY')}'",
+                hint=f"name one of them: --labels '{path}:KEY'",
             )
         return found
     if not Path(where).exists():
-        raise DataError(f"there are no labels '{where}': {_not_there(data)}", hint=_HINT)
+        raise DataError(
+            f"there are no labels '{where}': {_not_there(where, data, loaded)}", hint=_HINT
+        )
     arrays = read_arrays(Path(where))
     if len(arrays) != 1:
         raise DataError(
@@ -126,18 +127,18 @@ def _array_of(data: DataSource, key: str) -> NDArray[Any] | None:
     return None
 
 
-def _not_there(data: DataSource) -> str:
-    if isinstance(data, (str, Path)):
-        held = read_arrays(Path(data))
-        return f"no such file, and '{data}' holds {_listed(held)}"
-    return "no such file" + (f", and the data holds {_listed(data)}" if _is_named(data) else "")
+def _not_there(where: str, data: DataSource, loaded: Loaded) -> str:
+    """Say what there is instead."""
+    said = "no such file"
+    if data is not None and not isinstance(data, np.ndarray):
+        held = data if isinstance(data, Mapping) else read_arrays(Path(data))
+        said += f"; the data holds {_listed(held)}"
+    if "=" in where:
+        said += f"; the model's outputs are {_listed(_named_outputs(loaded))}"
+    return said
 
 
-def _is_named(data: DataSource) -> bool:
-    return isinstance(data, Mapping)
-
-
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "nothing"
 
 
