@@ -74,9 +74,9 @@ class Result:
             "notes": list(run.notes),
             "timing": dict(run.timing),
             "versions": dict(run.versions),
-            "outputs": [asdict(o) for o in self.evidence.outputs],
+            "outputs": _listed([asdict(o) for o in self.evidence.outputs]),
             "accuracy": _accuracy(self.evidence.accuracy),
-            "worst": [asdict(w) for w in self.evidence.worst],
+            "worst": _listed([asdict(w) for w in self.evidence.worst]),
             "histogram_edges_lsb": list(EDGES_LSB) if _histograms(self.evidence) else None,
         }
 
@@ -88,7 +88,15 @@ def _accuracy(accuracy: Accuracy | None) -> dict[str, Any] | None:
     for side in plain["sides"]:
         side["top_1_share"] = side["top_1"] / max(accuracy.samples, 1)
         side["top_k_share"] = side["top_k"] / max(accuracy.samples, 1)
-    return plain
+    found: dict[str, Any] = _listed(plain)
+    return found
+
+
+def _listed(value: Any) -> Any:
+    """Return lists in place of tuples, as they come back from JSON."""
+    if isinstance(value, dict):
+        return {k: _listed(v) for k, v in value.items()}
+    return [_listed(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _histograms(evidence: Evidence) -> bool:
