@@ -86,7 +86,7 @@ def examine(
     plan: Plan,
     samples: Samples,
     runner: Runner,
-    reference: Reference,
+    reference: Reference | None,
     numbers: tuple[int, ...],
     progress: Progress,
 ) -> tuple[WorstSample, ...]:
@@ -96,13 +96,15 @@ def examine(
         plan: As for `tfldbg.compare.stream.stream`.
         samples: The inputs of both sides.
         runner: The instrumented model.
-        reference: What to compare with.
+        reference: What to compare with, None if nothing.
         numbers: Which samples.
         progress: Is told of every sample.
 
     Raises:
         TfldbgError: A side cannot compute the data that it could compute before.
     """
+    if reference is None or not numbers:
+        return ()
     found = []
     progress.stage("running the worst samples again", len(numbers))
     for number in numbers:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tfldbg.compare.emulation import with_emulation
 from tfldbg.compare.outputs import TOLERANCE, Wanted
+from tfldbg.compare.sides import REFERENCE, TFLITE
 from tfldbg.compare.stream import Plan, Reference
+from tfldbg.compare.worst import WorstSample
+from tfldbg.diagnose.evidence import Evidence
 from tfldbg.errors import UsageError
 from tfldbg.run.job import DataSource, Job
 from tfldbg.run.labels import LabelSource, read_labels
@@ -71,3 +74,28 @@ class Extras:
             return reference, ()
         both, reason = with_emulation(job, reference, first_sample(job, runner))
         return both, () if reason is None else (reason,)
+
+    def add(
+        self, evidence: Evidence, worst: tuple[WorstSample, ...], notes: tuple[str, ...]
+    ) -> Evidence:
+        """Complete the evidence, and note what was asked for and is not there.
+
+        Args:
+            evidence: What the trace measured.
+            worst: The samples that were looked at one by one.
+            notes: What could not be done.
+        """
+        if self.worst and not worst:
+            notes = (*notes, f"no worst samples: {_why_none(evidence)}")
+        stats = [s for o in evidence.ops for s in (o.local, o.accumulated) if s is not None]
+        if self.histograms and not any(s.histogram for s in stats):
+            notes = (*notes, "no histograms: no tensor that was compared is quantized")
+        run = replace(evidence.run, notes=(*evidence.run.notes, *notes))
+        return replace(evidence, run=run, worst=worst, tolerance=self.tolerance)
+
+
+def _why_none(evidence: Evidence) -> str:
+    pairs = [(p.test, p.against) for output in evidence.outputs for p in output.pairs]
+    if (TFLITE, REFERENCE) in pairs:
+        return "the final outputs equal the reference's in every sample"
+    return "no final output has a counterpart in the reference"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from tfldbg.compare.stream import NOTHING, stream
-from tfldbg.compare.worst import WorstSample, examine
+from tfldbg.compare.worst import examine
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
@@ -104,7 +103,7 @@ def trace(
     extras = Extras(labels, top_k, tolerance, worst, histograms)
     options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
     target = _as_path(dump)
-    protect(target, "--dump", model, keras, against, data)
+    protect(target, "--dump", model, keras, against, data, labels)
     comparison = _comparison(keras, against, against_runtime, options)
     evidence = _trace(model, comparison, data, options, extras, target, progress or Silent())
     return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
@@ -154,10 +153,8 @@ def _trace(
         writer = stack.enter_context(RunWriter(dump, job.subgraph)) if dump else None
         prepared = perf_counter()
         measured = stream(plan, job.samples, runner, reference, writer, progress)
-        worst_samples: tuple[WorstSample, ...] = ()
-        if reference is not None and measured.finals.worst_samples:
-            numbers = measured.finals.worst_samples
-            worst_samples = examine(plan, job.samples, runner, reference, numbers, progress)
+        numbers = measured.finals.worst_samples
+        worst = examine(plan, job.samples, runner, reference, numbers, progress)
         streamed = perf_counter()
         identical = observe(job, measured)
         timing = {
@@ -167,9 +164,7 @@ def _trace(
             "total_s": perf_counter() - began,
         }
         run = comparison.describe(describe(job, identical, timing))
-        run = replace(run, notes=(*run.notes, *notes))
-        evidence = collect(job.loaded, run, relation, measured)
-        evidence = replace(evidence, worst=worst_samples, tolerance=extras.tolerance)
+        evidence = extras.add(collect(job.loaded, run, relation, measured), worst, notes)
         compared = any(op.local or op.expected_shape for op in evidence.ops)
         if run.reference_kind != "self" and not compared:
             raise MatchError(
