@@ -17,6 +17,7 @@ from tfldbg import quant
 from tfldbg.compare.accumulate import Accumulator, Doubles, TensorStats
 from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted
 from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
+from tfldbg.compare.usage import Usage, UsageCounter, beyond_range
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Subgraph, Tensor
 from tfldbg.progress import Progress
@@ -26,6 +27,7 @@ from tfldbg.run.samples import Samples
 
 _BATCH_BYTES = 48 << 20
 _MOST_SAMPLES = 32
+_COUNTED = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,11 +116,15 @@ class Measured:
     outputs: tuple[tuple[bytes, ...], ...]
     """For the first samples the bytes of the model's own outputs."""
     reference_s: float
+    usage: Mapping[int, Usage]
+    """By quantized tensor the codes that TFLite yielded."""
+    beyond: Mapping[int, float]
+    """By quantized input the share of the given real values that it cannot represent."""
     finals: Finals = field(default_factory=Finals)
     """The final outputs."""
 
 
-NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, {}, (), 0.0)
+NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, {}, (), 0.0, {}, {})
 """What is measured before anything has run."""
 
 
@@ -179,7 +185,8 @@ def stream(
             finals.update(start, _sides(batch, computed))
         if recorder is not None:
             recorder.record(batch, computed)
-    return replace(statistics.measured(tuple(outputs), spent), finals=finals.result())
+    measured = statistics.measured(tuple(outputs), spent)
+    return replace(measured, beyond=beyond_range(samples), finals=finals.result())
 
 
 def _sides(batch: Batch, computed: Computed) -> dict[str, Mapping[int, Floats]]:
@@ -268,6 +275,7 @@ class _Statistics:
         self._nan: dict[int, int] = {}
         self._ranges: dict[int, float] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
+        self._usage: dict[int, UsageCounter] = {}
 
     def see(self, batch: Batch) -> None:
         """Note what TFLite's own values are like."""
@@ -278,6 +286,10 @@ class _Statistics:
                 self._nan[index] = self._nan.get(index, 0) + nan
             largest = float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
             self._ranges[index] = max(largest, self._ranges.get(index, 0.0))
+        for index, codes in batch.codes.items():
+            tensor = self._tensors[index]
+            if tensor.lsb is not None and tensor.type in _COUNTED:
+                self._usage.setdefault(index, UsageCounter(tensor.type)).update(codes)
 
     def compare(self, batch: Batch, computed: Computed) -> Computed:
         """Add one batch; return it with ``local`` clamped to what each tensor can represent.
@@ -342,6 +354,8 @@ class _Statistics:
             shapes=self._shapes,
             outputs=outputs,
             reference_s=reference_s,
+            usage={i: u for i, c in self._usage.items() if (u := c.result()) is not None},
+            beyond={},
         )
 
 

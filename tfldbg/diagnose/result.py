@@ -9,7 +9,8 @@ from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
-from tfldbg.diagnose.model import Diagnosis, Divergence, Status
+from tfldbg.diagnose.model import Diagnosis, Divergence, Finding, Status
+from tfldbg.diagnose.rules.differences import BY_SIGNAL
 
 FORMAT_VERSION = 1
 
@@ -30,6 +31,13 @@ class Result:
     def first_divergence(self) -> Divergence | None:
         """The first operator that differs, None when none does."""
         return self.diagnosis.divergences[0] if self.diagnosis.divergences else None
+
+    @property
+    def cause(self) -> Finding | None:
+        """What explains the first divergence, None where no rule does."""
+        first = self.first_divergence
+        found = self.diagnosis.findings[0] if first and self.diagnosis.findings else None
+        return found if first and found and found.code != BY_SIGNAL[first.signal].code else None
 
     @property
     def origins(self) -> tuple[int, ...]:
@@ -58,7 +66,7 @@ class Result:
             "seed": run.seed,
             "verdict": self.verdict,
             "sentence": self.diagnosis.sentence,
-            "first_divergence": _divergence(first) if first else None,
+            "first_divergence": _divergence(first, self.cause) if first else None,
             "origins": list(self.origins),
             "ops": [_op(evidence, status) for evidence, status in ops],
             "findings": [asdict(f) for f in self.diagnosis.findings],
@@ -110,7 +118,7 @@ def _histogram(op: OpEvidence) -> dict[str, list[int] | None] | None:
     return counts if any(counts.values()) else None
 
 
-def _divergence(found: Divergence) -> dict[str, Any]:
+def _divergence(found: Divergence, cause: Finding | None) -> dict[str, Any]:
     return {
         "op": found.op,
         "kind": found.kind,
@@ -119,6 +127,7 @@ def _divergence(found: Divergence) -> dict[str, Any]:
         "signal": found.signal,
         "message": found.message,
         "confidence": found.confidence,
+        "cause": cause.code if cause else None,
     }
 
 

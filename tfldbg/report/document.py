@@ -97,6 +97,9 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     if not run.observer_identical:
         observer = "NOT identical to the untouched model's: this trace is of another program"
     facts = [("model", run.model_path)]
+    cause = result.cause
+    if cause is not None:
+        facts.insert(0, ("why", f"{cause.code} {cause.message}"))
     if run.reference_kind != "none":
         facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
         facts.append(("matched", f"{matched} of {len(activations)} activations"))

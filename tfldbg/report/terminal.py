@@ -84,16 +84,25 @@ def _cells(row: Row) -> list[Text]:
 
 
 def _draw_findings(document: Document, console: Console) -> None:
-    lines = [f"{f.code} {f.severity}: {_finding(f, document)}" for f in document.findings]
+    seen: set[tuple[str, str]] = set()
+    lines = []
+    for finding in document.findings:
+        said = [_message(finding, document)]
+        if (finding.code, finding.suggestion) not in seen:
+            said.append(finding.suggestion[:1].upper() + finding.suggestion[1:])
+        seen.add((finding.code, finding.suggestion))
+        lines.append(f"{finding.code} {finding.severity}: {'. '.join(said)}.")
     _draw_lines("findings:", tuple(lines), console)
 
 
-def _finding(finding: Finding, document: Document) -> str:
-    """Say a finding; the first one's message stands above the table already."""
-    suggestion = finding.suggestion[:1].upper() + finding.suggestion[1:] + "."
-    if finding is document.findings[0] and finding.severity == "error":
-        return f"operator {finding.op}: see above. {suggestion}"
-    return f"{finding.message}. {suggestion}"
+def _message(finding: Finding, document: Document) -> str:
+    """Say a finding, but for what stands above the table already."""
+    if any(label == "why" and finding.message in said for label, said in document.facts):
+        return "see above"
+    _, colon, said = finding.message.partition(": ")
+    if colon and f"to differ: {said}" in document.sentence:
+        return f"operator {finding.op}: see above"
+    return finding.message
 
 
 def _draw_lines(title: str, lines: tuple[str, ...], console: Console) -> None:

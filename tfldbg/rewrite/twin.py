@@ -74,6 +74,8 @@ class Step:
     """Output of the reference file to the tensor of the traced file it is compared with."""
     constants: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     """Constants of the reference file that are replaced, real units."""
+    options: Mapping[str, int | bool] = field(default_factory=dict)
+    """Options of the operator that are changed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +124,7 @@ def side_by_side(emitter: Emitter, steps: Sequence[Step]) -> LocalModel:
     """Emit every step for itself, its inputs given."""
     outputs: dict[int, int] = {}
     for step in steps:
-        written = emitter.emit(step.op, _reader(emitter, step))
+        written = emitter.emit(step.op, _reader(emitter, step), step.options)
         for index, made in zip(step.op.outputs, written, strict=True):
             if index in step.results:
                 outputs[step.results[index]] = made

@@ -26,6 +26,7 @@ from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
 from tfldbg.session.extras import Extras
+from tfldbg.session.trying import with_trials
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_file import WithFile
 from tfldbg.session.with_itself import WithItself
@@ -165,6 +166,7 @@ def _trace(
         }
         run = comparison.describe(describe(job, identical, timing))
         evidence = extras.add(collect(job.loaded, run, relation, measured), worst, notes)
+        evidence = with_trials(evidence, job, runner, reference)
         compared = any(op.local or op.expected_shape for op in evidence.ops)
         if run.reference_kind != "self" and not compared:
             raise MatchError(

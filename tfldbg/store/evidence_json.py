@@ -9,11 +9,16 @@ from typing import Any
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
 from tfldbg.compare.checks import BiasCheck, WeightCheck
+from tfldbg.compare.metrics import Line
 from tfldbg.compare.outputs import OutputStats, PairStats
+from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.stream import Split
+from tfldbg.compare.trials import Trial
+from tfldbg.compare.usage import Usage
 from tfldbg.compare.worst import Parting, WorstSample
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
+from tfldbg.diagnose.model import Finding
 from tfldbg.graph.lint import Breach
 
 
@@ -31,13 +36,31 @@ def from_json(text: str) -> Evidence:
     plain = json.loads(text)
     return Evidence(
         run=Run(**{**plain["run"], "notes": tuple(plain["run"]["notes"])}),
-        inputs=tuple(InputEvidence(**{**i, "expected": _pair(i)}) for i in plain["inputs"]),
+        inputs=tuple(_input(i) for i in plain["inputs"]),
         ops=tuple(_op(o) for o in plain["ops"]),
+        file=tuple(Finding(**f) for f in plain["file"]),
+        ports=tuple(Port(**p) for p in plain["ports"]),
+        recording=_recording(plain["recording"]),
+        trials=tuple(Trial(**t) for t in plain["trials"]),
         outputs=tuple(_output(o) for o in plain.get("outputs", ())),
         accuracy=_accuracy(plain.get("accuracy")),
         worst=tuple(_worst(w) for w in plain.get("worst", ())),
         tolerance=plain.get("tolerance"),
     )
+
+
+def _input(plain: dict[str, Any]) -> InputEvidence:
+    return InputEvidence(**{**plain, "expected": _pair(plain), "usage": _usage(plain["usage"])})
+
+
+def _recording(plain: dict[str, Any] | None) -> Recording | None:
+    if plain is None:
+        return None
+    return Recording(plain["half_precision"], tuple(tuple(pair) for pair in plain["copies"]))
+
+
+def _usage(plain: dict[str, Any] | None) -> Usage | None:
+    return Usage(**plain) if plain else None
 
 
 def _output(plain: dict[str, Any]) -> OutputStats:
@@ -83,12 +106,10 @@ def _op(plain: dict[str, Any]) -> OpEvidence:
             "local": _stats(plain["local"]),
             "accumulated": _stats(plain["accumulated"]),
             "weights": _weights(plain["weights"]),
+            "usage": _usage(plain["usage"]),
+            "trained": _tuple(plain["trained"]),
         }
     )
-
-
-def _breach(plain: dict[str, Any]) -> Breach:
-    return Breach(**{**plain, "expected": _pair(plain), "ties": tuple(plain["ties"])})
 
 
 def _weights(plain: dict[str, Any] | None) -> WeightCheck | None:
@@ -105,4 +126,5 @@ def _tuple(value: Any) -> Any:
 def _stats(plain: dict[str, Any] | None) -> TensorStats | None:
     if plain is None:
         return None
-    return TensorStats(**_tuples(plain))
+    line = Line(**plain["line"]) if plain["line"] else None
+    return TensorStats(**{**_tuples(plain), "line": line})

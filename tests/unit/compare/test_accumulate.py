@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, Accumulator, TensorStats
 from tfldbg.compare.histogram import BINS, EDGES_LSB, beyond
+from tfldbg.compare.metrics import Line
 
 VALUES = st.floats(-1e3, 1e3, width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
 BATCHES = hnp.arrays(
@@ -30,6 +32,9 @@ def assert_close(one: TensorStats, two: TensorStats) -> None:
         a, b = getattr(one, name), getattr(two, name)
         if isinstance(a, float) and isinstance(b, float):
             assert a == pytest.approx(b, rel=1e-9, abs=1e-9), name
+        elif isinstance(a, Line) and isinstance(b, Line):
+            # A residual is the root of a small difference of large sums: half the digits are left.
+            assert astuple(a) == pytest.approx(astuple(b), rel=1e-5, abs=1e-4), name
         else:
             assert a == b, name
 
@@ -124,6 +129,23 @@ def test_streaming_equals_one_pass(reference: np.ndarray) -> None:
     for i in range(len(reference)):
         streamed.update(reference[i : i + 1], test[i : i + 1], i)
     assert_close(streamed.result(), _stats(reference, test))
+
+
+def test_a_wrong_scale_is_a_straight_line() -> None:
+    reference = np.random.default_rng(1).normal(size=(4, 5, 3))
+    line = _stats(reference, 1.2 * reference - 0.3).line
+    assert line is not None
+    assert astuple(line) == pytest.approx((1.2, -0.3, 0.0), abs=1e-6)
+    assert _stats(np.ones((2, 3)), np.zeros((2, 3))).line is None
+
+
+def test_differing_values_and_the_first_sample() -> None:
+    reference = np.zeros((3, 4))
+    test = np.array([[0, 0.5, 0.4, 0], [1.0, 0, 0, 0], [0, 2.0, 0, -2.0]])
+    stats = _stats(reference, test, lsb=1.0)
+    assert stats.differing == 3
+    assert stats.first_sample_max_abs == 0.5
+    assert _stats(reference, test).differing == 5
 
 
 @settings(max_examples=200)
