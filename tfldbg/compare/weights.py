@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tfldbg.compare.arrangement import bias_arrangement, weights_arrangement
 from tfldbg.compare.checks import (
     HALF_STEP,
     TINY,
@@ -109,7 +110,14 @@ def _compare(subgraph: Subgraph, folded: Folded, file_weights: Floats) -> Weight
     }
     others = ((said, against(kernel)) for said, kernel in hypotheses.items())
     found = next((said for said, other in others if other and not other.differ), None)
-    return replace(check, misfolded=found)
+    step = steps_of(
+        subgraph.tensors[folded.weights], folded.kernel, folded.kernel_rounding, folded.channel_axis
+    )
+    arranged = None
+    if found is None and step is not None:
+        own = file_weights.astype(np.float64)
+        arranged = weights_arrangement(own, folded.kernel, step, folded.channel_axis)
+    return replace(check, misfolded=found, arrangement=arranged)
 
 
 def _twice(folded: Folded) -> Doubles:
@@ -142,7 +150,9 @@ def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck
         total=int(off.size),
         max_real=float(off.max()),
         unit=unit,
-        misfolded=_misfolded(folded, found, explained * step),
+        # Whoever folds or edits a bias rounds it once more.
+        misfolded=_misfolded(folded, found, 2 * explained * step),
+        arrangement=bias_arrangement(found, folded.offset, explained * step),
     )
 
 
