@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.histogram import BINS, count_errors
 from tfldbg.compare.metrics import Line, cosine, fit_line, root_mean_square, sqnr_db
 
 Doubles = NDArray[np.float64]
@@ -57,6 +58,9 @@ class TensorStats:
     """Largest difference in sample 0."""
     line: Line | None
     """The straight line that leads from the reference's values to TFLite's; None for constants."""
+    histogram: tuple[int, ...] = ()
+    """Counts of the signed difference in the bins of `tfldbg.compare.histogram.EDGES_LSB`; empty
+    for float tensors, and where nobody asked for it."""
 
     @property
     def relative_rmse(self) -> float:
@@ -89,9 +93,10 @@ class Accumulator:
     Args:
         channels: Size of the last axis, 1 for scalars.
         lsb: The tensor's scale, None for float tensors.
+        histogram: Whether to count a histogram as well; float tensors have none.
     """
 
-    def __init__(self, channels: int, lsb: float | None) -> None:
+    def __init__(self, channels: int, lsb: float | None, histogram: bool = False) -> None:
         self._channels = max(channels, 1)
         self._lsb = lsb
         # Counts: NaN, infinite, reference not finite, saturated, differing.
@@ -104,6 +109,7 @@ class Accumulator:
         self._reference_max = 0.0
         self._first_sample_max = 0.0
         self._worst = (-1.0, -1)
+        self._histogram = np.zeros(BINS, np.int64) if histogram and lsb else None
 
     def update(
         self,
@@ -147,6 +153,8 @@ class Accumulator:
             wanted.sum((0, 1)),
         ]
         self._maxima = np.maximum(self._maxima, size.max((0, 1)))
+        if self._histogram is not None and self._lsb:
+            self._histogram += count_errors((error if finite.all() else error[finite]) / self._lsb)
         self._reference_max = max(self._reference_max, float(np.abs(wanted).max()))
         per_sample = size.max((1, 2))
         if first_sample == 0:
@@ -160,6 +168,8 @@ class Accumulator:
         self._sums += other._sums
         self._finite += other._finite
         self._maxima = np.maximum(self._maxima, other._maxima)
+        if self._histogram is not None and other._histogram is not None:
+            self._histogram += other._histogram
         self._reference_max = max(self._reference_max, other._reference_max)
         self._first_sample_max = max(self._first_sample_max, other._first_sample_max)
         self._consider(*other._worst)
@@ -203,6 +213,7 @@ class Accumulator:
             line=fit_line(
                 count, sums[_SUM], sums[_SUM] + sums[_ERROR], *sums[_REFERENCE : _DOT + 1]
             ),
+            histogram=() if self._histogram is None else tuple(self._histogram.tolist()),
         )
 
     def channels(self) -> Doubles:

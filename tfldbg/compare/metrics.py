@@ -61,3 +61,17 @@ def cosine(dot: float, reference_energy: float, test_energy: float) -> float | N
 def root_mean_square(energy: float, count: int) -> float:
     """Root of the mean of squares, 0 for no elements."""
     return math.sqrt(energy / count) if count else 0.0
+
+
+_NORMAL_95 = 1.959964
+"""97.5 % quantile of the normal distribution."""
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, from ``right`` of ``count`` (E. B. Wilson, 1927)."""
+    if not count:
+        return 0.0, 1.0
+    share, square = right / count, _NORMAL_95**2 / count
+    middle = (share + square / 2) / (1 + square)
+    reach = math.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
+    return max(0.0, middle - reach), min(1.0, middle + reach)

@@ -53,6 +53,8 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
         file=file_findings(loaded.graph, subgraph),
         ports=relation.ports,
         recording=relation.recording,
+        outputs=measured.finals.outputs,
+        accuracy=measured.finals.accuracy,
     )
 
 

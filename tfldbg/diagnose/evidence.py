@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.outputs import OutputStats
 from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.stream import Split
 from tfldbg.compare.trials import Trial
 from tfldbg.compare.usage import Usage
+from tfldbg.compare.worst import WorstSample
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.model import Finding
 from tfldbg.graph.lint import Breach
@@ -128,6 +131,14 @@ class Evidence:
     recording: Recording | None = None
     trials: tuple[Trial, ...] = ()
     """What was tried on the operators that differ."""
+    outputs: tuple[OutputStats, ...] = ()
+    """The final outputs of every side."""
+    accuracy: Accuracy | None = None
+    """Where there were labels."""
+    worst: tuple[WorstSample, ...] = ()
+    """The samples with the largest final error, if asked for."""
+    tolerance: float | None = None
+    """Of the final outputs, real units, if asked for; None stands for the default."""
 
     @property
     def covered(self) -> frozenset[int]:

@@ -10,6 +10,7 @@ from rich.text import Text
 from tfldbg.diagnose.model import Finding
 from tfldbg.report.document import Document, Row
 from tfldbg.report.plain import printable
+from tfldbg.report.section import ASCII_BLOCKS, Section
 
 _STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "unchecked": "dim"}
 _MOST_LINES = 8
@@ -31,6 +32,32 @@ def draw(document: Document, console: Console) -> None:
     console.print(table(document))
     _draw_findings(document, console)
     _draw_lines("unchecked:", document.unchecked, console)
+    for section in document.sections:
+        _draw_section(section, console)
+
+
+def _draw_section(section: Section, console: Console) -> None:
+    """Print a titled table; in ASCII where the console knows nothing else."""
+
+    def plain(text: str) -> Text:
+        return Text(printable(text.translate(ASCII_BLOCKS) if console.options.ascii_only else text))
+
+    console.print()
+    console.print(Text(printable(section.title), style="bold"), soft_wrap=not console.is_terminal)
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for column in section.columns:
+        drawn.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not column.fold,
+            overflow="fold",
+        )
+    for row in section.rows:
+        drawn.add_row(*(plain(cell) for cell in row))
+    if section.rows:
+        console.print(drawn)
+    for line in section.lines:
+        console.print(plain(line), soft_wrap=not console.is_terminal)
 
 
 def table(document: Document) -> Table:

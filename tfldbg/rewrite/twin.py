@@ -146,7 +146,11 @@ def _reader(emitter: Emitter, step: Step) -> Callable[[int], int]:
 
 
 def twins(
-    graph: Graph, subgraph: Subgraph, modes: Sequence[str], refused: Mapping[int, str]
+    graph: Graph,
+    subgraph: Subgraph,
+    modes: Sequence[str],
+    refused: Mapping[int, str],
+    wanted: frozenset[int] | None = None,
 ) -> Twins:
     """Build the free-running copies.
 
@@ -155,6 +159,7 @@ def twins(
         subgraph: Its subgraph.
         modes: Which of `MODES`.
         refused: By operator why it has no float copy; what it writes is given.
+        wanted: The tensors whose values are asked for; None for all.
 
     Raises:
         RewriteError: The dequantized constants are too large for one file.
@@ -174,7 +179,8 @@ def twins(
             written = [read(op.inputs[0])] if op.kind in ALIASES else emitter.emit(op, read)
             for index, made in zip(op.outputs, written, strict=True):
                 values[index] = _settle(emitter.draft, mode, subgraph.tensors[index], made)
-                outputs[mode, index] = values[index]
+                if wanted is None or index in wanted:
+                    outputs[mode, index] = values[index]
     return Twins(
         model_bytes=emitter.finish(outputs.values()),
         feeds=tuple(key for key, _ in emitter.inputs),

@@ -7,12 +7,15 @@ from dataclasses import asdict
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
 from tfldbg.compare.checks import BiasCheck, WeightCheck
 from tfldbg.compare.metrics import Line
+from tfldbg.compare.outputs import OutputStats, PairStats
 from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.stream import Split
 from tfldbg.compare.trials import Trial
 from tfldbg.compare.usage import Usage
+from tfldbg.compare.worst import Parting, WorstSample
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.model import Finding
@@ -39,6 +42,10 @@ def from_json(text: str) -> Evidence:
         ports=tuple(Port(**p) for p in plain["ports"]),
         recording=_recording(plain["recording"]),
         trials=tuple(Trial(**t) for t in plain["trials"]),
+        outputs=tuple(_output(o) for o in plain.get("outputs", ())),
+        accuracy=_accuracy(plain.get("accuracy")),
+        worst=tuple(_worst(w) for w in plain.get("worst", ())),
+        tolerance=plain.get("tolerance"),
     )
 
 
@@ -56,6 +63,26 @@ def _usage(plain: dict[str, Any] | None) -> Usage | None:
     return Usage(**plain) if plain else None
 
 
+def _output(plain: dict[str, Any]) -> OutputStats:
+    return OutputStats(**{**plain, "pairs": tuple(PairStats(**p) for p in plain["pairs"])})
+
+
+def _accuracy(plain: dict[str, Any] | None) -> Accuracy | None:
+    if plain is None:
+        return None
+    sides = tuple(SideAccuracy(**_tuples(s)) for s in plain["sides"])
+    changed = tuple(Disagreement(**_tuples(d)) for d in plain["disagreements"])
+    return Accuracy(**{**plain, "sides": sides, "disagreements": changed})
+
+
+def _worst(plain: dict[str, Any]) -> WorstSample:
+    return WorstSample(**{**plain, "ops": tuple(Parting(**_tuples(o)) for o in plain["ops"])})
+
+
+def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
+    return {key: _tuple(value) for key, value in plain.items()}
+
+
 def _pair(plain: dict[str, Any]) -> tuple[float, int] | None:
     expected = plain["expected"]
     return (float(expected[0]), int(expected[1])) if expected else None
@@ -69,7 +96,7 @@ def _op(plain: dict[str, Any]) -> OpEvidence:
             "joint": tuple(plain["joint"]),
             "shape": tuple(plain["shape"]),
             "expected_shape": _tuple(plain["expected_shape"]),
-            "bound": Bound(**{k: _tuple(v) for k, v in plain["bound"].items()}),
+            "bound": Bound(**_tuples(plain["bound"])),
             "split": Split(**plain["split"]) if plain["split"] else None,
             "breaches": tuple(
                 Breach(**{**b, "expected": _pair(b), "ties": tuple(b["ties"])})
@@ -100,5 +127,4 @@ def _stats(plain: dict[str, Any] | None) -> TensorStats | None:
     if plain is None:
         return None
     line = Line(**plain["line"]) if plain["line"] else None
-    channels = tuple(plain["channel_max_abs"])
-    return TensorStats(**{**plain, "channel_max_abs": channels, "line": line})
+    return TensorStats(**{**_tuples(plain), "line": line})

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, Accumulator, TensorStats
+from tfldbg.compare.histogram import BINS, EDGES_LSB, beyond
 from tfldbg.compare.metrics import Line
 
 VALUES = st.floats(-1e3, 1e3, width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
@@ -145,3 +146,51 @@ def test_differing_values_and_the_first_sample() -> None:
     assert stats.differing == 3
     assert stats.first_sample_max_abs == 0.5
     assert _stats(reference, test).differing == 5
+
+
+@settings(max_examples=200)
+@given(BATCHES, st.integers(0, 6))
+def test_histograms_of_any_split_add_up_and_count_every_compared_element(
+    reference: np.ndarray, cut: int
+) -> None:
+    test = np.flip(reference, 0).copy()
+    cut = min(cut, len(reference))
+    whole = Accumulator(2, 0.25, histogram=True)
+    whole.update(reference, test)
+    first, second = Accumulator(2, 0.25, histogram=True), Accumulator(2, 0.25, histogram=True)
+    first.update(reference[:cut], test[:cut])
+    second.update(reference[cut:], test[cut:], cut)
+    second.merge(first)
+    assert second.result().histogram == whole.result().histogram
+    assert sum(whole.result().histogram) == whole.result().elements
+    with np.errstate(invalid="ignore"):
+        error = (test.astype(np.float64) - reference).ravel() / 0.25
+    plain = [sum(_in_bin(e, i) for e in error) for i in range(BINS)]
+    assert list(whole.result().histogram) == plain
+
+
+def _in_bin(error: float, number: int) -> bool:
+    """Whether an error lies in a bin, by the definition: an edge belongs to the bin nearer 0."""
+    edges = (-math.inf, *EDGES_LSB, math.inf)
+    low, high = edges[number], edges[number + 1]
+    if not math.isfinite(error):
+        return False
+    if low < 0 < high:
+        return low <= error <= high
+    return low < error <= high if low > 0 else low <= error < high
+
+
+def test_float_tensors_have_no_histogram() -> None:
+    accumulator = Accumulator(1, None, histogram=True)
+    accumulator.update(np.zeros(3), np.ones(3))
+    assert accumulator.result().histogram == ()
+
+
+def test_what_lies_beyond_half_a_step() -> None:
+    accumulator = Accumulator(1, 2.0, histogram=True)
+    errors = np.array([0.0, 0.2, -1.0, 1.0, 1.002, -600.0])  # LSB: 0, 0.1, -0.5, 0.5, 0.501, -300
+    accumulator.update(np.zeros(6), errors)
+    histogram = accumulator.result().histogram
+    assert beyond(histogram, 0.5) == 2
+    assert beyond(histogram, 64.5) == 1
+    assert histogram[0] == 1
