@@ -40,7 +40,8 @@ def shape(text: str) -> str:
 
 def _run(command: str, folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    words = command.replace("tfldbg ", f"{sys.executable} -m tfldbg ", 1)
+    words = re.sub(r"^tfldbg ", "python3 -m tfldbg ", command)
+    words = re.sub(r"^python3 ", f"{sys.executable} ", words)
     done = subprocess.run(
         ["bash", "-c", words],
         cwd=folder,

@@ -12,7 +12,7 @@ from tfldbg.compare.against_capture import RecordedTensors
 from tfldbg.compare.relation import Recording
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, producers
-from tfldbg.quant import code_range, quantize
+from tfldbg.quant import code_range
 
 _SAMPLES = 4
 _BYTES = 64
@@ -91,8 +91,8 @@ def _telling(head: bytes) -> bool:
     return len(head) == _BYTES and np.unique(np.frombuffer(head, np.uint8)).size >= _VARIED
 
 
-def cast_of(tensor: Tensor, given: NDArray[np.float32], recorded: NDArray[Any]) -> str | None:
-    """Say what, other than quantization, makes recorded codes of the given real values.
+def how_made(tensor: Tensor, given: NDArray[np.float32], recorded: NDArray[Any]) -> str | None:
+    """Say what makes recorded codes of the given real values.
 
     Args:
         tensor: The quantized input.
@@ -100,36 +100,44 @@ def cast_of(tensor: Tensor, given: NDArray[np.float32], recorded: NDArray[Any]) 
         recorded: (n, ...) codes.
 
     Returns:
-        The end of a sentence about the codes, None where nothing known makes them, or where they
-        are what quantization makes.
+        `QUANTIZED`, the end of a sentence about another cast, or None where nothing known makes
+        them.
     """
     if tensor.lsb is None or tensor.zero_point is None or given.dtype.kind != "f":
         return None
-    wanted = quantize(given, tensor.lsb, tensor.zero_point, tensor.type)
-    if np.array_equal(wanted.reshape(-1), recorded.reshape(-1)):
-        return None
-    steps = given.astype(np.float64).reshape(-1) / tensor.lsb
+    real = given.astype(np.float64).reshape(-1)
+    codes = recorded.reshape(-1)
     for said, make in _CASTS.items():
         for fit in (_clipped, _wrapped):
-            made = fit(tensor, make(given.astype(np.float64).reshape(-1), steps, tensor.zero_point))
-            if np.array_equal(made, recorded.reshape(-1)):
+            # Whoever recorded divided in float32: a value near an edge may lie on either side.
+            sides = [
+                fit(tensor, make(real + e * tensor.lsb, tensor.lsb, tensor.zero_point))
+                for e in (-_EDGE, _EDGE)
+            ]
+            if ((sides[0] == codes) | (sides[1] == codes)).all():
                 return said
     return None
 
 
-_Cast = Callable[[NDArray[np.float64], NDArray[np.float64], int], NDArray[np.float64]]
+QUANTIZED = "the data quantized"
+_EDGE = 1e-4
+"""Steps by which float32 division of up to 255 steps, and subtraction, may be off: 3 x 255 x 2**-24
+is 5e-5."""
+_Cast = Callable[[NDArray[np.float64], float, int], NDArray[np.float64]]
 _CASTS: Mapping[str, _Cast] = {
-    "the data cut off instead of rounded": lambda x, steps, zero: np.trunc(steps + zero),
-    "the data rounded down": lambda x, steps, zero: np.floor(steps + zero),
-    "the data cut off before the zero point was added": lambda x, steps, zero: (
-        np.trunc(steps) + zero
+    QUANTIZED: lambda x, scale, zero: np.round(x / scale) + zero,
+    "the data cut off instead of rounded": lambda x, scale, zero: np.trunc(x / scale + zero),
+    "the data rounded down": lambda x, scale, zero: np.floor(x / scale + zero),
+    "the data cut off before the zero point was added": lambda x, scale, zero: (
+        np.trunc(x / scale) + zero
     ),
-    "the data without the zero point": lambda x, steps, zero: np.round(steps),
-    "the data itself, cast to integers without scale and zero point": lambda x, steps, zero: (
+    "the data without the zero point": lambda x, scale, zero: np.round(x / scale),
+    "the data itself, cast to integers without scale and zero point": lambda x, scale, zero: (
         np.trunc(x)
     ),
-    "the data itself, rounded without scale and zero point": lambda x, steps, zero: np.round(x),
+    "the data itself, rounded without scale and zero point": lambda x, scale, zero: np.round(x),
 }
+"""In the order in which they are believed where several make the same codes."""
 
 
 def _clipped(tensor: Tensor, codes: NDArray[np.float64]) -> NDArray[Any]:

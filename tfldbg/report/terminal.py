@@ -99,7 +99,8 @@ def _message(finding: Finding, document: Document) -> str:
     """Say a finding, but for what stands above the table already."""
     _, colon, said = finding.message.partition(": ")
     why = dict(document.facts).get("why", "")
-    if why in (f"{finding.code} {said}", f"{finding.code} {finding.message}"):
+    first = finding is document.findings[0]
+    if first and why in (f"{finding.code} {said}", f"{finding.code} {finding.message}"):
         return "see above"
     if colon and f"to differ: {said}" in document.sentence:
         return f"operator {finding.op}: see above"

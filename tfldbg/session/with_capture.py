@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.against_capture import CaptureReference, RecordedTensors, cut
-from tfldbg.compare.recording_signs import cast_of, signs_of
+from tfldbg.compare.recording_signs import QUANTIZED, how_made, signs_of
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
@@ -176,13 +176,13 @@ def _check_inputs(path: str, job: Job, values: RecordedTensors) -> dict[int, str
         if index not in values.recorded:
             continue
         count = job.samples.count
-        cast = cast_of(
+        made = how_made(
             job.subgraph.tensors[index],
             np.asarray(job.samples.arrays[number][:count]),
             values.codes(index, 0, count),
         )
-        if cast is not None:
-            miscast[index] = cast
+        if made is not None:
+            miscast.update({index: made} if made != QUANTIZED else {})
             continue
         rounded = job.subgraph.tensors[index].lsb is not None and not values.keeps_codes(index)
         for sample in range(job.samples.count):
