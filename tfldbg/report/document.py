@@ -99,7 +99,8 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     facts = [("model", run.model_path)]
     cause = result.cause
     if cause is not None:
-        said = cause.message if cause.op is None else cause.message.partition(": ")[2]
+        named = cause.op is not None and cause.message.startswith("operator ")
+        said = cause.message.partition(": ")[2] if named else cause.message
         facts.insert(0, ("why", f"{cause.code} {said}"))
     if run.reference_kind != "none":
         facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
