@@ -155,7 +155,7 @@ def test_it_survives_the_recording_and_the_json(samples: Path, tmp_path: Path) -
     assert tfldbg.trace(model, samples=2).to_dict()["compounding"] is None
     done = _tfldbg("report", target)
     assert done.returncode == 0
-    assert f"COMPOUNDING: operator {largest['op']} {largest['kind']}" in done.stdout
+    assert f"compounding: operator {largest['op']} {largest['kind']}" in done.stdout
 
 
 @pytest.mark.parametrize("option", ["--against-runtime=builtin", "--against={run}"])

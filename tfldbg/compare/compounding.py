@@ -32,7 +32,7 @@ from tfldbg.compare.misread import Readers
 from tfldbg.compare.operators import Counterpart, Sides, Values
 from tfldbg.compare.replaying import MOST_OPERATORS, Replaying, Sample
 from tfldbg.compare.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
-from tfldbg.compare.stream import Batch, Plan, batch_size, read_batch
+from tfldbg.compare.stream import Batch, Plan, batch_size, run_batch
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, non_activations, producers
@@ -71,7 +71,7 @@ def measure(
     progress.stage("measuring shares", count)
     for start in range(0, count, size):
         numbers = range(start, min(start + size, count))
-        batch = read_batch(plan, job.samples, sides.runner, numbers, [], Silent())
+        batch = run_batch(plan, job.samples, sides.runner, numbers, [], Silent())
         measuring.add(batch, progress)
     return measuring.result(count)
 

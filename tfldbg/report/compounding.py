@@ -1,51 +1,22 @@
-"""The view model of the compounding section: which operators cause the final error."""
+"""Which operators cause the final error, as a section of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from tfldbg.compare.shares import Compounding, OpShare, Size
 from tfldbg.diagnose.words import number, op_name, short
+from tfldbg.report.section import Column, Section
 
 _MOST_ROWS = 12
 _LARGE = 0.1
-"""Share from which an operator is named in the sentence and stands out in the table."""
+"""Share from which an operator is named in the title and marked in the table."""
 _MOST_NAMED = 3
 _STRONG = 0.5
 """Interaction, in parts of the final error, from which a note says what it means."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompoundingRow:
-    """An operator, an input of the model, or a line that sums up."""
-
-    op: str
-    kind: str
-    tensor: str
-    own: str
-    inherited: str
-    amplification: str
-    share: str
-    """Percent of the final error."""
-    left: str
-    """Final error without it, percent of the final error."""
-    large: bool = False
-    summary: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CompoundingSection:
-    """The section of a report."""
-
-    sentence: str
-    unit: str
-    """What the error columns count: ``LSB``, or ``relative`` when no tensor is quantized."""
-    rows: tuple[CompoundingRow, ...]
-    notes: tuple[str, ...]
-
-
-def build_compounding(found: Compounding | None, *, everything: bool) -> CompoundingSection | None:
+def compounding_section(found: Compounding | None, *, everything: bool) -> tuple[Section, ...]:
     """Choose and word what is shown.
 
     Args:
@@ -53,18 +24,32 @@ def build_compounding(found: Compounding | None, *, everything: bool) -> Compoun
         everything: Show every operator, not only those with the largest shares.
     """
     if found is None:
-        return None
+        return ()
     quantized = any(s.own is not None and s.own.rmse_lsb is not None for s in found.shares)
     shown = set(map(id, found.shares))
     if not everything and len(found.shares) > _MOST_ROWS:
         ranked = sorted(found.shares, key=lambda s: -abs(s.share or 0.0))
         shown = set(map(id, ranked[:_MOST_ROWS]))
-    rows = _rows(found.shares, shown, quantized)
-    return CompoundingSection(
-        sentence=_sentence(found),
-        unit="LSB" if quantized else "relative",
-        rows=(*rows, *_sums(found)),
-        notes=(*found.notes, *_together(found), *_misread(found), *_unmeasured(found)),
+    notes = (*found.notes, *_together(found), *_misread(found), *_unmeasured(found))
+    section = Section(
+        title=f"compounding: {_sentence(found)}",
+        columns=_columns("LSB" if quantized else "relative"),
+        rows=(*_rows(found.shares, shown, quantized), *_sums(found)),
+        lines=tuple(f"note: {note}" for note in notes),
+    )
+    return (section,)
+
+
+def _columns(unit: str) -> tuple[Column, ...]:
+    return (
+        Column("op", right=True),
+        Column("kind"),
+        Column("tensor", fold=True),
+        Column(f"own\n{unit}", right=True),
+        Column(f"inherited\n{unit}", right=True),
+        Column("ampli-\nfied", right=True),
+        Column("share\n%", right=True),
+        Column("left\n%", right=True),
     )
 
 
@@ -117,7 +102,7 @@ def _percent(value: float | None) -> str:
     return "0.0" if text == "-0.0" else text
 
 
-def _rows(shares: Sequence[OpShare], shown: set[int], quantized: bool) -> Iterator[CompoundingRow]:
+def _rows(shares: Sequence[OpShare], shown: set[int], quantized: bool) -> Iterator[tuple[str, ...]]:
     skipped: list[OpShare] = []
     for share in shares:
         if id(share) not in shown:
@@ -131,17 +116,17 @@ def _rows(shares: Sequence[OpShare], shown: set[int], quantized: bool) -> Iterat
         yield _gap(skipped)
 
 
-def _row(share: OpShare, quantized: bool) -> CompoundingRow:
-    return CompoundingRow(
-        op="" if share.op is None else str(share.op),
-        kind=share.kind,
-        tensor=short(share.name) or f"tensor {share.tensor}",
-        own=_error(share.own, quantized),
-        inherited=_error(share.inherited, quantized),
-        amplification="-" if share.amplification is None else f"{share.amplification:.2f}",
-        share=_percent(share.share),
-        left=_percent(share.left),
-        large=share.share is not None and abs(share.share) >= _LARGE,
+def _row(share: OpShare, quantized: bool) -> tuple[str, ...]:
+    op = "" if share.op is None else str(share.op)
+    return (
+        f"> {op}" if abs(share.share or 0.0) >= _LARGE else op,
+        share.kind,
+        short(share.name) or f"tensor {share.tensor}",
+        _error(share.own, quantized),
+        _error(share.inherited, quantized),
+        "-" if share.amplification is None else f"{share.amplification:.2f}",
+        _percent(share.share),
+        _percent(share.left),
     )
 
 
@@ -156,20 +141,19 @@ def _error(size: Size | None, quantized: bool) -> str:
     return f"({size.relative:.0e})" if quantized else f"{size.relative:.1e}"
 
 
-def _gap(skipped: Sequence[OpShare]) -> CompoundingRow:
+def _gap(skipped: Sequence[OpShare]) -> tuple[str, ...]:
     total = sum(s.share or 0.0 for s in skipped)
-    said = f"({len(skipped)} more)"
-    return CompoundingRow("...", said, "", "", "", "", _percent(total), "", summary=True)
+    return ("...", f"({len(skipped)} more)", "", "", "", "", _percent(total), "")
 
 
-def _sums(found: Compounding) -> Iterator[CompoundingRow]:
+def _sums(found: Compounding) -> Iterator[tuple[str, ...]]:
     if found.interaction is None:
         return
     unmeasured = len(found.unmeasured)
     said = "and what was not measured" if unmeasured else ""
     share = _percent(found.interaction)
-    yield CompoundingRow("", "interaction", said, "", "", "", share, "", summary=True)
-    yield CompoundingRow("", "final error", "", "", "", "", "100.0", "100.0", summary=True)
+    yield ("", "interaction", said, "", "", "", share, "")
+    yield ("", "final error", "", "", "", "", "100.0", "100.0")
 
 
 def _together(found: Compounding) -> tuple[str, ...]:

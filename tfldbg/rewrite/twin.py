@@ -74,6 +74,8 @@ class Step:
     """Output of the reference file to the tensor of the traced file it is compared with."""
     constants: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     """Constants of the reference file that are replaced, real units."""
+    options: Mapping[str, int | bool] = field(default_factory=dict)
+    """Options of the operator that are changed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +124,7 @@ def side_by_side(emitter: Emitter, steps: Sequence[Step]) -> LocalModel:
     """Emit every step for itself, its inputs given."""
     outputs: dict[int, int] = {}
     for step in steps:
-        written = emitter.emit(step.op, _reader(emitter, step))
+        written = emitter.emit(step.op, _reader(emitter, step), step.options)
         for index, made in zip(step.op.outputs, written, strict=True):
             if index in step.results:
                 outputs[step.results[index]] = made
@@ -144,7 +146,11 @@ def _reader(emitter: Emitter, step: Step) -> Callable[[int], int]:
 
 
 def twins(
-    graph: Graph, subgraph: Subgraph, modes: Sequence[str], refused: Mapping[int, str]
+    graph: Graph,
+    subgraph: Subgraph,
+    modes: Sequence[str],
+    refused: Mapping[int, str],
+    wanted: frozenset[int] | None = None,
 ) -> Twins:
     """Build the free-running copies.
 
@@ -153,6 +159,7 @@ def twins(
         subgraph: Its subgraph.
         modes: Which of `MODES`.
         refused: By operator why it has no float copy; what it writes is given.
+        wanted: The tensors whose values are asked for; None for all.
 
     Raises:
         RewriteError: The dequantized constants are too large for one file.
@@ -172,7 +179,8 @@ def twins(
             written = [read(op.inputs[0])] if op.kind in ALIASES else emitter.emit(op, read)
             for index, made in zip(op.outputs, written, strict=True):
                 values[index] = _settle(emitter.draft, mode, subgraph.tensors[index], made)
-                outputs[mode, index] = values[index]
+                if wanted is None or index in wanted:
+                    outputs[mode, index] = values[index]
     return Twins(
         model_bytes=emitter.finish(outputs.values()),
         feeds=tuple(key for key, _ in emitter.inputs),
