@@ -43,6 +43,8 @@ from tfldbg.rewrite.replay import Replayed, replay_model, upstream
 
 MOST_SAMPLES = 16
 """Samples on which shares are measured: each costs one run of the replay for every operator."""
+DUST = 1e-6
+"""Relative size of what float32 sums in another order explain: a few times 2**-24."""
 EXACT = 0.01
 """Replay error, in parts of the final error, below which a share of whole percents is exact."""
 
@@ -74,10 +76,6 @@ def measure(
         batch = run_batch(plan, job.samples, sides.runner, numbers, [], Silent())
         measuring.add(batch, progress)
     return measuring.result(count)
-
-
-DUST = 1e-6
-"""Relative size of what float32 sums in another order explain: a few times 2**-24."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,7 +255,8 @@ class _Measuring:
         """Yield the inputs that have an error, then every operator with its first activation."""
         for index in self._subgraph.inputs:
             size = self._ledger.size("own", index)
-            if size is not None and size.relative is not None and size.relative > DUST:
+            erring = size is not None and size.relative is not None and size.relative > DUST
+            if erring or index in self._readers.blamed.values():
                 yield None, index
         others = non_activations(self._subgraph)
         for op in self._subgraph.operators:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,8 +116,8 @@ class Ledger:
 
     def __init__(self, subgraph: Subgraph) -> None:
         self._subgraph = subgraph
-        self._energy: dict[tuple[Hashable, int], float] = {}
-        self._count: dict[tuple[Hashable, int], int] = {}
+        self._energy: dict[tuple[str, int], float] = {}
+        self._count: dict[tuple[str, int], int] = {}
 
     def add(self, kind: str, values: Mapping[int, Floats]) -> None:
         """Add differences of one kind; what is not finite is left out."""
