@@ -30,7 +30,7 @@ from tfldbg.run.job import Job
 from tfldbg.run.litert import Runner, refusal
 
 Builder = Callable[[Graph, Subgraph, Sequence[Step]], LocalModel]
-_NAME = "the single operators of '{}'"
+OPERATORS_NAME = "the single operators of '{}'"
 Free = Callable[[Batch], Computed]
 """Computes the free-running reference of a batch."""
 
@@ -77,7 +77,7 @@ def shadow(
         return Shadow(None, {})
     steps = [_as_it_ran(step, first) for step in steps]
     model = build(graph, subgraph, steps)
-    program = derived_program(_NAME.format(name), model.model_bytes, model.taps, runtime)
+    program = derived_program(OPERATORS_NAME.format(name), model.model_bytes, model.taps, runtime)
     reason = refusal(program, sample_of(program, model.feeds, first.codes, first.real, 0))
     if reason is None:
         return Shadow(model, {})
@@ -135,7 +135,9 @@ class FileReference:
         self._results = model.results if model else ()
         self._local: DerivedRunner | None = None
         if model is not None:
-            program = derived_program(_NAME.format(name), model.model_bytes, model.taps, runtime)
+            program = derived_program(
+                OPERATORS_NAME.format(name), model.model_bytes, model.taps, runtime
+            )
             self._local = DerivedRunner(program, model.feeds)
             stack.callback(self._local.close)
 
@@ -172,6 +174,8 @@ class TwinsRunner:
         subgraph: Its subgraph.
         refused: By operator why it has no float copy; its actual output is used.
         stack: What to close in the end.
+        emulated: The tensors whose fake-quant copies are wanted and nothing else; None for all
+            copies of all tensors.
 
     Raises:
         RunError: The runtime refuses the copies.
@@ -184,10 +188,12 @@ class TwinsRunner:
         subgraph: Subgraph,
         refused: Mapping[int, str],
         stack: ExitStack,
+        emulated: frozenset[int] | None = None,
     ) -> None:
         quantized = any(t.lsb is not None for t in subgraph.tensors)
         modes = MODES if quantized else (FLOAT,)
-        self._twins: Twins = twins(graph, subgraph, modes, refused)
+        modes = modes if emulated is None else (FAKE_QUANT,)
+        self._twins: Twins = twins(graph, subgraph, modes, refused, emulated)
         program = derived_program(
             f"the float copy of '{name}'", self._twins.model_bytes, self._twins.taps
         )

@@ -134,9 +134,14 @@ def divergence_of(
 
 def judge_input(given: InputEvidence, ops: Sequence[OpEvidence]) -> Divergence | None:
     """Return what is wrong with an input of the model, as a divergence of its first reader."""
-    if given.parameters != "differ" or given.expected is None or given.first_reader is None:
+    if given.first_reader is None:
         return None
     reader = next(o for o in ops if o.op == given.first_reader)
+    if given.miscast is not None:
+        message = f"reads the input '{short(given.name)}', whose recorded codes are {given.miscast}"
+        return Divergence(reader.op, reader.kind, given.name, given.tensor, "input", message)
+    if given.parameters != "differ" or given.expected is None:
+        return None
     message = (
         f"reads the input '{short(given.name)}' with {_pair(given.scale, given.zero_point)}, "
         f"but the reference quantizes it with {_pair(*given.expected)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from tfldbg.compare.steps import Step
 from tfldbg.diagnose.evidence import Body, Evidence
@@ -12,59 +12,44 @@ from tfldbg.diagnose.locate import worst_local
 from tfldbg.diagnose.model import Diagnosis
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import number
+from tfldbg.report.section import Column, Section
 
 _MOST_ROWS = 30
+_BAR = 10
+"""Width of the longest bar."""
+_COLUMNS = (
+    Column("step", right=True),
+    Column("ops", right=True),
+    Column("local\n{}", right=True),
+    Column("at operator", fold=True),
+    Column("accumulated\n{}", right=True),
+    Column("at operator", fold=True),
+    Column(""),
+)
 _NONE = (
     "no recurrence was found: no weights are read by three operators of which each depends on the "
     "one before, and no operator loops over time"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """One time step, or a gap."""
-
-    step: str
-    ops: str
-    """How many operators compute it."""
-    local: str
-    local_at: str
-    """The operator with that error."""
-    accumulated: str
-    accumulated_at: str
-    share: float
-    """Of the largest accumulated error."""
-    origin: bool
-    """Whether an operator of this step alone differs by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepTable:
-    """The steps of a trace."""
-
-    sentence: str
-    unit: str
-    rows: tuple[StepRow, ...]
-
-
-def step_table(result: Result) -> StepTable | None:
-    """Word the steps of a trace, None where nobody asked for them."""
+def step_section(result: Result) -> tuple[Section, ...]:
+    """Word the steps of a trace; nothing where nobody asked for them."""
     evidence = result.evidence
     steps = evidence.steps
     if steps is None:
-        return None
-    quantized = any(_in_lsb(s) for s in steps)
+        return ()
     readers = Counter(op for step in steps for op in step.ops)
     alone = {op for op in result.origins if readers[op] == 1}
     chosen = _chosen(steps, alone)
-    rows: list[StepRow] = []
+    rows: list[tuple[str, ...]] = []
     for before, current in zip((-1, *chosen), chosen, strict=False):
         if current - before > 1:
-            rows.append(StepRow("...", "", "", "", "", "", 0.0, False))
+            rows.append(("...", *[""] * (len(_COLUMNS) - 1)))
         rows.append(_row(steps[current], steps, evidence, alone))
-    return StepTable(
-        _sentence(steps, result, alone), "LSB" if quantized else "max abs", tuple(rows)
-    )
+    unit = "LSB" if any(map(_in_lsb, steps)) else "max abs"
+    columns = tuple(replace(c, title=c.title.format(unit)) for c in _COLUMNS)
+    title = f"step by step: {_sentence(steps, result, alone)}"
+    return (Section(title, columns if rows else (), tuple(rows)),)
 
 
 def _in_lsb(step: Step) -> bool:
@@ -95,19 +80,20 @@ def _accumulated(step: Step) -> float:
     return _size(step.max_accumulated_lsb, step.max_accumulated_abs)
 
 
-def _row(step: Step, steps: Sequence[Step], evidence: Evidence, alone: set[int]) -> StepRow:
+def _row(step: Step, steps: Sequence[Step], evidence: Evidence, alone: set[int]) -> tuple[str, ...]:
+    """Return one step's cells; its bar is long as its share of the largest accumulated error."""
     largest = max(map(_accumulated, steps))
+    share = _accumulated(step) / largest if 0 < largest < float("inf") else 0.0
     local_at = _operator(evidence, step.worst_op, step.worst_body_op)
     accumulated_at = _operator(evidence, step.worst_accumulated_op, None)
-    return StepRow(
-        step=str(step.step),
-        ops=str(len(step.ops)),
-        local=_error(step.max_local_lsb, step.max_local_abs),
-        local_at=local_at,
-        accumulated=_error(step.max_accumulated_lsb, step.max_accumulated_abs),
-        accumulated_at="same" if accumulated_at == local_at else accumulated_at,
-        share=_accumulated(step) / largest if 0 < largest < float("inf") else 0.0,
-        origin=not alone.isdisjoint(step.ops),
+    return (
+        str(step.step),
+        str(len(step.ops)),
+        _error(step.max_local_lsb, step.max_local_abs),
+        local_at,
+        _error(step.max_accumulated_lsb, step.max_accumulated_abs),
+        "same" if accumulated_at == local_at else accumulated_at,
+        "#" * round(_BAR * share) + " origin" * (not alone.isdisjoint(step.ops)),
     )
 
 
@@ -149,10 +135,12 @@ def _sentence(steps: Sequence[Step], result: Result, alone: set[int]) -> str:
     return f"{count}; the largest {what} error is {said}"
 
 
-def loop_lines(result: Result) -> tuple[str, ...]:
+def loop_section(result: Result) -> tuple[Section, ...]:
     """Say what was found inside each loop, a line a subgraph."""
     pairs = zip(result.evidence.bodies, result.diagnosis.inside, strict=True)
-    return tuple(_loop_line(body, diagnosis) for body, diagnosis in pairs)
+    lines = tuple(f"  {_loop_line(body, diagnosis)}" for body, diagnosis in pairs)
+    title = "inside loops, against their own float arithmetic:"
+    return (Section(title, lines=lines),) if lines else ()
 
 
 def _loop_line(body: Body, diagnosis: Diagnosis | None) -> str:

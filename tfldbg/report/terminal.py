@@ -10,12 +10,10 @@ from rich.text import Text
 from tfldbg.diagnose.model import Finding
 from tfldbg.report.document import Document, Row
 from tfldbg.report.plain import printable
-from tfldbg.report.steps import StepTable
+from tfldbg.report.section import ASCII_BLOCKS, Section
 
 _STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "unchecked": "dim"}
 _MOST_LINES = 8
-_BAR = 10
-"""Width of the longest bar."""
 
 
 def draw(document: Document, console: Console) -> None:
@@ -34,11 +32,32 @@ def draw(document: Document, console: Console) -> None:
     console.print(table(document))
     _draw_findings(document, console)
     _draw_lines("unchecked:", document.unchecked, console)
-    _draw_lines("inside loops, against their own float arithmetic:", document.loops, console)
-    if document.steps is not None:
-        _draw_lines("step by step:", (document.steps.sentence,), console)
-        if document.steps.rows:
-            console.print(step_table(document.steps))
+    for section in document.sections:
+        _draw_section(section, console)
+
+
+def _draw_section(section: Section, console: Console) -> None:
+    """Print a titled table; in ASCII where the console knows nothing else."""
+
+    def plain(text: str) -> Text:
+        return Text(printable(text.translate(ASCII_BLOCKS) if console.options.ascii_only else text))
+
+    console.print()
+    console.print(Text(printable(section.title), style="bold"), soft_wrap=not console.is_terminal)
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for column in section.columns:
+        drawn.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not column.fold,
+            overflow="fold",
+        )
+    for row in section.rows:
+        drawn.add_row(*(plain(cell) for cell in row))
+    if section.rows:
+        console.print(drawn)
+    for line in section.lines:
+        console.print(plain(line), soft_wrap=not console.is_terminal)
 
 
 def table(document: Document) -> Table:
@@ -56,24 +75,6 @@ def table(document: Document) -> Table:
     return drawn
 
 
-def step_table(steps: StepTable) -> Table:
-    """Return the table of time steps, a bar for the accumulated error of each."""
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    drawn.add_column("step", justify="right", no_wrap=True)
-    drawn.add_column("ops", justify="right", no_wrap=True)
-    drawn.add_column(f"local\n{steps.unit}", justify="right", no_wrap=True)
-    drawn.add_column("at operator", overflow="fold")
-    drawn.add_column(f"accumulated\n{steps.unit}", justify="right", no_wrap=True)
-    drawn.add_column("at operator", overflow="fold")
-    drawn.add_column("", no_wrap=True)
-    for row in steps.rows:
-        mark = "#" * round(_BAR * row.share) + " origin" * row.origin
-        cells = (row.step, row.ops, row.local, row.local_at, row.accumulated, row.accumulated_at)
-        style = _STYLES["origin"] if row.origin else None
-        drawn.add_row(*(Text(printable(cell)) for cell in cells), Text(mark), style=style)
-    return drawn
-
-
 def _cells(row: Row) -> list[Text]:
     plain = [row.op, row.kind, row.tensor, row.local, row.accumulated, row.sqnr]
     cells = [Text(printable(cell)) for cell in plain]
@@ -83,16 +84,27 @@ def _cells(row: Row) -> list[Text]:
 
 
 def _draw_findings(document: Document, console: Console) -> None:
-    lines = [f"{f.code} {f.severity}: {_finding(f, document)}" for f in document.findings]
+    seen: set[tuple[str, str]] = set()
+    lines = []
+    for finding in document.findings:
+        said = [_message(finding, document)]
+        if (finding.code, finding.suggestion) not in seen:
+            said.append(finding.suggestion[:1].upper() + finding.suggestion[1:])
+        seen.add((finding.code, finding.suggestion))
+        lines.append(f"{finding.code} {finding.severity}: {'. '.join(said)}.")
     _draw_lines("findings:", tuple(lines), console)
 
 
-def _finding(finding: Finding, document: Document) -> str:
-    """Say a finding; the first one's message stands above the table already."""
-    suggestion = finding.suggestion[:1].upper() + finding.suggestion[1:] + "."
-    if finding is document.findings[0] and finding.severity == "error":
-        return f"operator {finding.op}: see above. {suggestion}"
-    return f"{finding.message}. {suggestion}"
+def _message(finding: Finding, document: Document) -> str:
+    """Say a finding, but for what stands above the table already."""
+    _, colon, said = finding.message.partition(": ")
+    why = dict(document.facts).get("why", "")
+    first = finding is document.findings[0]
+    if first and why in (f"{finding.code} {said}", f"{finding.code} {finding.message}"):
+        return "see above"
+    if colon and f"to differ: {said}" in document.sentence:
+        return f"operator {finding.op}: see above"
+    return finding.message
 
 
 def _draw_lines(title: str, lines: tuple[str, ...], console: Console) -> None:

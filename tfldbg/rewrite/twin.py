@@ -43,7 +43,7 @@ _HANDLES = frozenset(
 )
 _RANDOM = frozenset({"MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"})
 _CODE_KINDS = frozenset({"BITCAST", "CAST"})
-_MOST_DIMENSIONS = 5
+MOST_DIMENSIONS = 5
 """What MINIMUM and MAXIMUM broadcast."""
 
 
@@ -74,6 +74,8 @@ class Step:
     """Output of the reference file to the tensor of the traced file it is compared with."""
     constants: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     """Constants of the reference file that are replaced, real units."""
+    options: Mapping[str, int | bool] = field(default_factory=dict)
+    """Options of the operator that are changed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +124,7 @@ def side_by_side(emitter: Emitter, steps: Sequence[Step]) -> LocalModel:
     """Emit every step for itself, its inputs given."""
     outputs: dict[int, int] = {}
     for step in steps:
-        written = emitter.emit(step.op, _reader(emitter, step))
+        written = emitter.emit(step.op, _reader(emitter, step), step.options)
         for index, made in zip(step.op.outputs, written, strict=True):
             if index in step.results:
                 outputs[step.results[index]] = made
@@ -144,7 +146,11 @@ def _reader(emitter: Emitter, step: Step) -> Callable[[int], int]:
 
 
 def twins(
-    graph: Graph, subgraph: Subgraph, modes: Sequence[str], refused: Mapping[int, str]
+    graph: Graph,
+    subgraph: Subgraph,
+    modes: Sequence[str],
+    refused: Mapping[int, str],
+    wanted: frozenset[int] | None = None,
 ) -> Twins:
     """Build the free-running copies.
 
@@ -153,6 +159,7 @@ def twins(
         subgraph: Its subgraph.
         modes: Which of `MODES`.
         refused: By operator why it has no float copy; what it writes is given.
+        wanted: The tensors whose values are asked for; None for all.
 
     Raises:
         RewriteError: The dequantized constants are too large for one file.
@@ -172,7 +179,8 @@ def twins(
             written = [read(op.inputs[0])] if op.kind in ALIASES else emitter.emit(op, read)
             for index, made in zip(op.outputs, written, strict=True):
                 values[index] = _settle(emitter.draft, mode, subgraph.tensors[index], made)
-                outputs[mode, index] = values[index]
+                if wanted is None or index in wanted:
+                    outputs[mode, index] = values[index]
     return Twins(
         model_bytes=emitter.finish(outputs.values()),
         feeds=tuple(key for key, _ in emitter.inputs),
@@ -185,26 +193,26 @@ def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
     """Append what a mode does to a value: nothing, clamping, or rounding to the codes."""
     if mode == FLOAT or tensor.lsb is None or tensor.zero_point is None:
         return made
-    if len(tensor.shape) > _MOST_DIMENSIONS or not runtime_dequantizes(tensor):
+    if len(tensor.shape) > MOST_DIMENSIONS or not runtime_dequantizes(tensor):
         return made
-    settled = draft.tensor("FLOAT32", tensor.shape)
-    between = draft.tensor(
-        *(("FLOAT32", tensor.shape) if mode == CLAMP else (tensor.type, tensor.shape)),
-        quant=None if mode == CLAMP else tensor.quant,
-    )
     if mode == FAKE_QUANT:
+        settled = draft.tensor("FLOAT32", tensor.shape)
+        between = draft.tensor(tensor.type, tensor.shape, quant=tensor.quant)
         draft.operator("QUANTIZE", [made], [between])
         draft.operator("DEQUANTIZE", [between], [settled])
         return settled
     ends = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
-    low, high = (draft.constant(np.array([end], np.float32)) for end in ends)
-    _bound(draft, "MINIMUM", made, high, between)
-    _bound(draft, "MAXIMUM", between, low, settled)
-    return settled
+    return clamped(draft, tensor.shape, made, ends)
 
 
-def _bound(draft: Draft, kind: str, value: int, end: int, result: int) -> None:
+def clamped(draft: Draft, shape: Sequence[int], value: int, ends: tuple[float, float]) -> int:
+    """Clamp a float tensor of at most `MOST_DIMENSIONS` dimensions; return the result."""
     from ai_edge_litert import schema_py_generated as schema
 
-    options = ("MaximumMinimumOptions", schema.MaximumMinimumOptionsT())
-    draft.operator(kind, [value, end], [result], options)
+    for kind, end in zip(("MAXIMUM", "MINIMUM"), ends, strict=True):
+        result = draft.tensor("FLOAT32", shape)
+        limit = draft.constant(np.array([end], np.float32))
+        options = ("MaximumMinimumOptions", schema.MaximumMinimumOptionsT())
+        draft.operator(kind, [value, limit], [result], options)
+        value = result
+    return value

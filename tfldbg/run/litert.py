@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -100,6 +100,25 @@ class Runner:
         except DiedError as death:
             raise _explain(self._program, death, sample) from death
 
+    def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Invoke the model on the sample of the last `run`, some inputs replaced for this once.
+
+        Args:
+            changes: By number of the input what it takes instead, in its own type and shape.
+
+        Returns:
+            As `run`.
+
+        Raises:
+            RunError: The runtime refuses the values or dies.
+        """
+        if self._child is None:
+            raise RunError("the runner is not open", hint="use it in a 'with' block")
+        try:
+            return self._child.rerun(changes)
+        except DiedError as death:
+            raise _explain(self._program, death, None) from death
+
     def close(self) -> None:
         """End the child process."""
         if self._child is not None:
@@ -155,6 +174,10 @@ class _Child:
 
     def run(self, sample: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         return self._ask({"command": "run"}, sample)
+
+    def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
+        request = {"command": "rerun", "inputs": list(changes)}
+        return self._ask(request, list(changes.values()))
 
     def _ask(self, request: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         stdin, stdout = self._process.stdin, self._process.stdout

@@ -43,9 +43,21 @@ class _Model:
         if self._runner is None:
             self._interpreter.allocate_tensors()
         self._views: list[Callable[[], NDArray[Any]]] = []
+        self._given: list[NDArray[Any]] = []
 
     def run(self, samples: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Invoke once on one array per input; return one array per tap."""
+        self._given = samples
+        return self._invoke(samples)
+
+    def rerun(self, numbers: list[int], arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Invoke on the samples of the last `run`, some inputs replaced for this once."""
+        samples = list(self._given)
+        for number, array in zip(numbers, arrays, strict=True):
+            samples[number] = array
+        return self._invoke(samples)
+
+    def _invoke(self, samples: list[NDArray[Any]]) -> list[NDArray[Any]]:
         if self._runner is not None:
             self._runner(**{self._names[i]: a for i, a in zip(self._inputs, samples, strict=True)})
             return [self._interpreter.get_tensor(i, self._subgraph) for i in self._taps]
@@ -91,6 +103,8 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             if request["command"] == "open":
                 model = _Model(request)
                 wire.send(replies, {"ok": True})
+            elif request["command"] == "rerun" and model is not None:
+                wire.send(replies, {"ok": True}, model.rerun(request["inputs"], arrays))
             elif model is not None:
                 wire.send(replies, {"ok": True}, model.run(arrays))
         except (RuntimeError, ValueError, TypeError, KeyError) as error:

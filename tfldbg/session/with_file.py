@@ -10,6 +10,7 @@ import numpy as np
 
 from tfldbg.compare.against_file import FileReference, Free, FreeFile, nothing_free, shadow
 from tfldbg.compare.constants import Holder
+from tfldbg.compare.operators import Counterpart, FileCounterpart, Sides, float_copies, ranges_of
 from tfldbg.compare.relate_files import relate_files
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
@@ -17,6 +18,7 @@ from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import RunError
 from tfldbg.files import sha256
 from tfldbg.match.files import pair_file_inputs
+from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, load, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import first_sample, readable
@@ -60,7 +62,7 @@ class WithFile:
         traced = Holder(job.loaded.graph, job.subgraph)
         reference = Holder(good.loaded.graph, good.subgraph)
         related = relate_files(traced, reference, self._numbers, readable(job), readable(good))
-        self._notes = related.notes
+        self._notes, self._related = related.notes, related
         relation = replace(related.relation, reasons={**job.skipped, **related.relation.reasons})
         if runner is None:
             return relation, None
@@ -76,6 +78,21 @@ class WithFile:
             self._notes = (*self._notes, f"no accumulated error: {error.message}")
         made = FileReference(name, built.model, related.aliases, free, stack)
         return replace(relation, reasons=reasons), made
+
+    def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
+        """Return float copies of the other file's operators, and the ranges of its tensors."""
+        good, related = self._good, self._related
+        known = related.values.keys()
+        steps = [
+            step
+            for step in related.steps
+            if all(t.index in known or not is_real(t) for t in step.feeds.values())
+        ]
+        path, graph, subgraph = good.loaded.path, good.loaded.graph, good.subgraph
+        first, aliases = sides.first, related.aliases
+        operators, _ = float_copies(path, graph, subgraph, steps, aliases, first, stack)
+        ranges = ranges_of(subgraph, related.values)
+        return FileCounterpart(sides.reference, operators, own=False, ranges=ranges)
 
     def describe(self, run: Run) -> Run:
         """Add the path."""

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from tfldbg.compare.against_file import FileReference, shadow, twins_or_nothing
+from tfldbg.compare.operators import Counterpart, FileCounterpart, Sides
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
@@ -46,6 +47,14 @@ class WithItself:
         free, self._notes = twins_or_nothing(name, graph, subgraph, refused, first, stack)
         reference = FileReference(name, built.model, plan.aliases, free, stack)
         return Relation(matching, reasons), reference
+
+    def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
+        """Return the float copies; the float copy of the whole file reads the file's own inputs."""
+        del stack
+        job, copies = sides.job, sides.copies
+        given = (job.subgraph.operators[i] for i in copies.refused)
+        same = {*job.subgraph.inputs, *(out for op in given for out in op.outputs)}
+        return FileCounterpart(sides.reference, copies.operators, own=True, same=same)
 
     def describe(self, run: Run) -> Run:
         """Say that there is no other file."""

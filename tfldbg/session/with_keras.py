@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tfldbg.compare.against_keras import KerasReference, relate_keras
+from tfldbg.compare.operators import Counterpart, KerasCounterpart, Sides
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
@@ -43,9 +45,14 @@ class WithKeras:
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Match the graphs and cut the Keras model into operators."""
         relation, segments = relate_keras(job, self._frozen, self._inputs, runner)
+        self._segments = segments
         if runner is None:
             return relation, None
         return relation, KerasReference(self._frozen, relation, segments, job.samples)
+
+    def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
+        """Return the model's operators with its own weights."""
+        return KerasCounterpart(self._frozen, sides.relation, self._segments, sides.job, stack)
 
     def describe(self, run: Run) -> Run:
         """Add the path and the framework."""

@@ -74,3 +74,15 @@ def test_variables_are_reset_between_samples(shared_models: Path) -> None:
     with Runner(program) as runner:
         first, second = runner.run(given), runner.run(given)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_rerun_replaces_inputs_for_once(samples: Path) -> None:
+    program = _program(samples / "dense4.tflite")
+    generator = np.random.default_rng(0)
+    first, other = generator.integers(-128, 128, (2, 1, 28, 28)).astype(np.int8)
+    with Runner(program) as runner:
+        before, changed = runner.run([first]), runner.rerun({0: other})
+        again, expected = runner.rerun({}), runner.run([other])
+    assert all(np.array_equal(a, b) for a, b in zip(before, again, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(changed, expected, strict=True))
+    assert not np.array_equal(before[-1], changed[-1])

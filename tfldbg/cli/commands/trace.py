@@ -40,6 +40,15 @@ def trace(
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
     hybrid_tolerance: o.HybridTolerance = 0.02,
+    labels: o.Labels = None,
+    top_k: o.TopK = 5,
+    tolerance: o.Tolerance = None,
+    worst: o.Worst = 0,
+    histograms: o.Histograms = False,
+    compounding: Annotated[
+        bool,
+        typer.Option("--compounding", help="Measure which operators cause the final error."),
+    ] = False,
     by_step: Annotated[
         bool,
         typer.Option("--by-step", help="Tell the errors of each time step of a recurrent network."),
@@ -67,6 +76,12 @@ def trace(
             dump=dump,
             thresholds=o.thresholds(local_lsb, float_tolerance, hybrid_tolerance),
             progress=progress,
+            labels=labels,
+            top_k=top_k,
+            tolerance=tolerance,
+            worst=worst,
+            histograms=histograms,
+            compounding=compounding,
             by_step=by_step,
         )
     show(result, json, everything)

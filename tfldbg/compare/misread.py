@@ -1,0 +1,125 @@
+"""What operators make wrong because a tensor that they read has other parameters than it should.
+
+A kernel computes with its input's codes: a bias that was quantized for the right scale, or codes
+that are copied to an output of the right scale, come out wrong although the values that were
+written are right.  Such an error belongs to the operator that wrote the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+
+from tfldbg import quant
+from tfldbg.compare.against_file import OPERATORS_NAME, shadow
+from tfldbg.compare.stream import Batch, in_real_units
+from tfldbg.graph.model import QuantParams, Tensor
+from tfldbg.match.model import Matching
+from tfldbg.match.steps import own_steps
+from tfldbg.reference.evaluate import Floats
+from tfldbg.rewrite.cut import cut_model
+from tfldbg.rewrite.twin import Step
+from tfldbg.run.derived import DerivedRunner, derived_program
+from tfldbg.run.job import Job
+
+_CLEARLY_CLOSER = 0.5
+"""RMSE against RMSE: a reader that is merely rounded otherwise comes out about as close."""
+
+
+class Readers:
+    """The operators that read tensors of wrong parameters, run again with the right ones.
+
+    Args:
+        job: The traced file.
+        matching: Says which parameters the reference has.
+        first: Some samples of the file.
+        stack: What to close in the end.
+    """
+
+    def __init__(self, job: Job, matching: Matching, first: Batch, stack: ExitStack) -> None:
+        self._subgraph = job.subgraph
+        self._right = {
+            i: match.expected
+            for i, match in matching.matches.items()
+            if match.parameters == "differ" and match.expected is not None and i in first.codes
+            if job.subgraph.tensors[i].lsb is not None
+        }
+        self.blamed: dict[int, int] = {}
+        self._runner: DerivedRunner | None = None
+        plan = own_steps(job.subgraph, frozenset(first.codes), stored=True)
+        steps = [s for s in plan.steps if not self._right.keys().isdisjoint(s.feeds)]
+        if not steps:
+            return
+        corrected = [self._with_right_parameters(step) for step in steps]
+        name, runtime = job.loaded.path, job.options.runtime
+        built = shadow(name, job.loaded.graph, job.subgraph, corrected, first, cut_model, runtime)
+        if built.model is None:
+            return
+        self._results = built.model.results
+        program = derived_program(
+            OPERATORS_NAME.format(name), built.model.model_bytes, built.model.taps, runtime
+        )
+        self._runner = DerivedRunner(program, built.model.feeds)
+        stack.callback(self._runner.close)
+        # An operator that reads several such tensors is charged to the first of them.
+        self.blamed = {
+            out: next(i for i in step.feeds if i in self._right)
+            for step in steps
+            for out in step.results.values()
+            if out in self._results
+        }
+        """By output of a reader, the tensor whose parameters are wrong."""
+
+    def _with_right_parameters(self, step: Step) -> Step:
+        return replace(step, feeds={i: self._as_it_should_be(t) for i, t in step.feeds.items()})
+
+    def _as_it_should_be(self, tensor: Tensor) -> Tensor:
+        if tensor.index not in self._right:
+            return tensor
+        scale, zero_point = self._right[tensor.index]
+        params = QuantParams(np.array([scale], np.float32), np.array([zero_point], np.int64))
+        return replace(tensor, quant=params)
+
+    def misread(self, batch: Batch) -> dict[int, Floats]:
+        """Return by output of a reader, what it makes of the wrong parameters, less the right ones.
+
+        Both are in real units; the right ones hold the same values, rounded to their own codes.
+        """
+        if self._runner is None:
+            return {}
+        tensors = self._subgraph.tensors
+        requantized = {
+            i: quant.quantize(batch.real[i], *right, tensors[i].type)
+            for i, right in self._right.items()
+        }
+        codes = {**batch.codes, **requantized}
+        found = self._runner.run(codes, batch.real, batch.stop - batch.start)
+        return {
+            index: batch.real[index]
+            - in_real_units(tensors[index], value).reshape(batch.real[index].shape)
+            for index, value in zip(self._results, found, strict=True)
+            if index in batch.real
+        }
+
+    def keep_what_explains(self, own: Mapping[int, Floats], misread: Mapping[int, Floats]) -> None:
+        """Blame nobody for a reader that is not clearly closer to the reference otherwise.
+
+        Where a whole file was calibrated otherwise than the reference, its biases fit its scales.
+
+        Args:
+            own: By tensor the operators' own errors on some samples.
+            misread: What `misread` returns for these.
+        """
+        self.blamed = {
+            index: tensor
+            for index, tensor in self.blamed.items()
+            if index in own and index in misread
+            if _size(own[index] - misread[index]) < _CLEARLY_CLOSER * _size(own[index])
+        }
+
+
+def _size(values: Floats) -> float:
+    return float(np.sqrt(np.square(values, dtype=np.float64).sum()))

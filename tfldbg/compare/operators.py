@@ -1,0 +1,325 @@
+"""Single operators on whatever values they are given: the reference's, and the file's own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from tfldbg import quant
+from tfldbg.compare.against_file import OPERATORS_NAME, shadow
+from tfldbg.compare.against_keras import KerasReference
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Batch, Computed, Reference
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, numpy_type
+from tfldbg.match.model import Match
+from tfldbg.match.settle import same_parameters
+from tfldbg.match.steps import own_steps
+from tfldbg.reference.evaluate import Floats, Frozen, Segment
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS
+from tfldbg.rewrite.replay import as_float
+from tfldbg.rewrite.twin import MOST_DIMENSIONS, LocalModel, Step
+from tfldbg.run.derived import DerivedRunner, derived_program
+from tfldbg.run.job import Job
+from tfldbg.run.litert import Runner
+
+Values = Mapping[int, Floats]
+"""By tensor of the traced file (n, ...) in real units."""
+
+COPYING_KINDS = SAME_SCALE_KINDS - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}
+"""Operators that choose among the values they read and compute no new ones."""
+
+
+class Counterpart(Protocol):
+    """A reference, running free and operator by operator on any values."""
+
+    ranges: Mapping[int, tuple[float, float]]
+    """By tensor, the range to which the reference itself clamps it, as a fake-quant node does."""
+    own: bool
+    """Whether its operators are the traced file's own float copies."""
+
+    def run(self, batch: Batch) -> Computed:
+        """Run free, and every operator on TFLite's values.
+
+        Raises:
+            TfldbgError: It cannot compute the data.
+        """
+
+    def run_again(self, batch: Batch, values: Values) -> Values:
+        """Run every operator on other values; outputs whose inputs are not there are left out."""
+
+
+class KerasCounterpart:
+    """A frozen Keras model, its operators with their own weights.
+
+    Args:
+        frozen: The model.
+        relation: How it is matched.
+        segments: By output tensor each operator cut out of it.
+        job: The traced file.
+        stack: What to close in the end.
+
+    Raises:
+        KerasError: TensorFlow refuses the graph.
+    """
+
+    own = False
+
+    def __init__(
+        self,
+        frozen: Frozen,
+        relation: Relation,
+        segments: Mapping[int, Segment],
+        job: Job,
+        stack: ExitStack,
+    ) -> None:
+        matches = {i: _as_read(frozen, m) for i, m in relation.matching.matches.items()}
+        read = replace(relation, matching=replace(relation.matching, matches=matches))
+        own_weights = {i: replace(segment, constants={}) for i, segment in segments.items()}
+        self._reference = KerasReference(frozen, read, own_weights, job.samples)
+        stack.callback(self._reference.close)
+        self._owed = _rounded_behind(job.subgraph, matches)
+        rounded = {i: m.expected for i, m in matches.items() if m.expected and m.node != m.raw}
+        tensors = job.subgraph.tensors
+        self.ranges: Mapping[int, tuple[float, float]] = {
+            i: quant.real_range(tensors[i].type, *parameters)
+            for i, parameters in (rounded | self._owed).items()
+            if len(tensors[i].shape) <= MOST_DIMENSIONS
+        }
+        self._tensors = tensors
+
+    def run(self, batch: Batch) -> Computed:
+        """Run free, and every operator on TFLite's values."""
+        computed = self._reference.compute(batch)
+        rounded = {i: self._rounded(i, computed.free[i]) for i in self._owed if i in computed.free}
+        return replace(computed, free={**computed.free, **rounded})
+
+    def _rounded(self, index: int, values: Floats) -> Floats:
+        scale, zero_point = self._owed[index]
+        codes = quant.quantize(values, scale, zero_point, self._tensors[index].type)
+        return quant.dequantize(codes, scale, zero_point)
+
+    def run_again(self, batch: Batch, values: Values) -> Values:
+        """Run every operator on other values."""
+        return self._reference.compute(replace(batch, real=values)).local
+
+
+def _as_read(frozen: Frozen, match: Match) -> Match:
+    """Let a tensor stand for the value that its readers in the reference have.
+
+    Where the file lacks a fake-quant node of the reference or has another in its place, the
+    readers in the reference still read the fake-quantized value.
+    """
+    if match.parameters not in ("bypassed", "differ"):
+        return match
+    nodes = frozen.graph.nodes
+    quants = (n for n in match.chain if n in nodes and nodes[n].op in FAKE_QUANT_OPS)
+    return replace(match, node=next(quants, match.node))
+
+
+def _rounded_behind(
+    subgraph: Subgraph, matches: Mapping[int, Match]
+) -> dict[int, tuple[float, int]]:
+    """Return by tensor the parameters with which the reference rounds it behind a copying operator.
+
+    The converter quantizes what a CONCATENATION reads and not what it writes; to round values
+    before or after copying them is the same.
+    """
+    readers = consumers(subgraph)
+    found: dict[int, tuple[float, int]] = {}
+
+    def rounds(op: Operator, tensor: Tensor) -> bool:
+        match = matches.get(op.outputs[0])
+        if op.kind not in COPYING_KINDS or match is None:
+            return False
+        expected = found.get(op.outputs[0]) or match.expected
+        return expected is not None and same_parameters(tensor, expected)
+
+    for op in reversed(subgraph.operators):
+        for index in (i for i in op.outputs if i in matches):
+            tensor, match = subgraph.tensors[index], matches[index]
+            reading = readers.get(index, ())
+            if match.node != match.raw or tensor.lsb is None or tensor.zero_point is None:
+                continue
+            if reading and all(rounds(reader, tensor) for reader in reading):
+                found[index] = tensor.lsb, tensor.zero_point
+    return found
+
+
+class FileCounterpart:
+    """Float copies of a .tflite file's operators, and whatever runs free beside them.
+
+    Args:
+        reference: Runs free.
+        operators: The float copies.
+        own: Whether they are those of the traced file itself.
+        same: Tensors that the free-running reference takes from TFLite.
+        ranges: By tensor the range of the reference's tensor.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        operators: FileOperators,
+        *,
+        own: bool,
+        same: Collection[int] = (),
+        ranges: Mapping[int, tuple[float, float]] | None = None,
+    ) -> None:
+        self._reference, self._operators, self._same = reference, operators, same
+        self.own, self.ranges = own, ranges or {}
+
+    def run(self, batch: Batch) -> Computed:
+        """Run free, and every operator on TFLite's values."""
+        same = {i: batch.real[i] for i in self._same if i in batch.real}
+        free = {**same, **self._reference.compute(batch).free}
+        return Computed(free, self._operators.compute(batch.real))
+
+    def run_again(self, batch: Batch, values: Values) -> Values:
+        """Run every operator on other values."""
+        del batch
+        return self._operators.compute(values)
+
+
+class FileOperators:
+    """Float copies of the operators of a .tflite file.
+
+    Args:
+        name: How messages call the file.
+        model: The copies, their inputs in real units; None where there is none.
+        aliases: Output of an operator that only changes how a value is stored, to its input.
+        stack: What to close in the end.
+
+    Raises:
+        RunError: The runtime refuses the copies.
+    """
+
+    def __init__(
+        self, name: str, model: LocalModel | None, aliases: Mapping[int, int], stack: ExitStack
+    ) -> None:
+        self._aliases, self._model = aliases, model
+        self._runner: DerivedRunner | None = None
+        if model is not None:
+            program = derived_program(OPERATORS_NAME.format(name), model.model_bytes, model.taps)
+            types = [program.subgraph.tensors[i] for i in program.subgraph.inputs]
+            self._types = dict(zip(model.feeds, types, strict=True))
+            self._runner = DerivedRunner(program, model.feeds)
+            stack.callback(self._runner.close)
+
+    @property
+    def computed(self) -> frozenset[int]:
+        """The tensors that `compute` returns."""
+        return frozenset((*self._aliases, *(self._model.results if self._model else ())))
+
+    def compute(self, values: Values) -> dict[int, Floats]:
+        """Compute every operator."""
+        found = {out: values[given] for out, given in self._aliases.items() if given in values}
+        if self._runner is None or self._model is None:
+            return found
+        # Integers, such as the indices of a GATHER, are as exact in float32 as the batch has them.
+        codes = {
+            key: np.rint(values[key]).astype(numpy_type(tensor))
+            for key, tensor in self._types.items()
+            if tensor.type != "FLOAT32"
+        }
+        count = len(next(iter(values.values())))
+        computed = self._runner.run(codes, values, count)
+        for index, value in zip(self._model.results, computed, strict=True):
+            found[index] = value.astype(np.float32, copy=False)
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnCopies:
+    """The float copies of the traced file's operators, and what has none."""
+
+    operators: FileOperators
+    refused: Mapping[int, str]
+    """By operator, why it has no float copy."""
+
+
+def own_copies(job: Job, first: Batch, stack: ExitStack) -> OwnCopies:
+    """Build the float copies of a file's own operators, their inputs in real units.
+
+    Args:
+        job: The file.
+        first: Some samples of it.
+        stack: What to close in the end.
+    """
+    subgraph = job.subgraph
+    plan = own_steps(subgraph, frozenset(first.codes))
+    blind = {
+        op.index: plan.reasons[i]
+        for op in subgraph.operators
+        for i in op.outputs
+        if i in plan.reasons
+    }
+    copies, refused = float_copies(
+        job.loaded.path, job.loaded.graph, subgraph, plan.steps, plan.aliases, first, stack
+    )
+    return OwnCopies(copies, {**blind, **plan.refused, **refused})
+
+
+def float_copies(
+    name: str,
+    graph: Graph,
+    subgraph: Subgraph,
+    steps: Sequence[Step],
+    aliases: Mapping[int, int],
+    first: Batch,
+    stack: ExitStack,
+) -> tuple[FileOperators, Mapping[int, str]]:
+    """Build float copies that take real values; leave out what the runtime does not compute.
+
+    Args:
+        name: How messages call the reference file.
+        graph: The reference file.
+        subgraph: Its subgraph.
+        steps: The operators to compute.
+        aliases: As for `FileOperators`.
+        first: Some samples of the traced file.
+        stack: What to close in the end.
+
+    Returns:
+        The copies, and by operator of the reference file why it is left out.
+    """
+    taking_reals = [
+        replace(step, feeds={i: as_float(t) for i, t in step.feeds.items()}) for step in steps
+    ]
+    built = shadow(name, graph, subgraph, taking_reals, first)
+    return FileOperators(name, built.model, aliases, stack), built.refused
+
+
+def ranges_of(subgraph: Subgraph, values: Mapping[int, int]) -> dict[int, tuple[float, float]]:
+    """Return by tensor of the traced file the range of its counterpart.
+
+    Args:
+        subgraph: The reference file's.
+        values: By tensor of the traced file its counterpart.
+    """
+    tensors = {mine: subgraph.tensors[other] for mine, other in values.items()}
+    return {
+        mine: quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+        for mine, tensor in tensors.items()
+        if tensor.lsb is not None and tensor.zero_point is not None
+        if len(tensor.shape) <= MOST_DIMENSIONS
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sides:
+    """Both sides of a comparison that has run."""
+
+    job: Job
+    runner: Runner
+    """Of the instrumented model."""
+    first: Batch
+    """The first sample alone."""
+    reference: Reference
+    relation: Relation
+    copies: OwnCopies
+    """The float copies of the traced file's own operators."""

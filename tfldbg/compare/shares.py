@@ -1,0 +1,224 @@
+"""What is told about the compounding of errors, and the sums that it comes from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.metrics import root_mean_square
+from tfldbg.graph.model import Subgraph
+from tfldbg.reference.evaluate import Floats
+
+Doubles = NDArray[np.float64]
+Item = tuple[str, int]
+"""What can be taken out of a replay: ``("op", index)`` or ``("input", tensor)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a difference is."""
+
+    rmse: float
+    """Root mean square over all elements and samples, real units."""
+    rmse_lsb: float | None
+    """The same in steps of the tensor's scale; None for float tensors."""
+    relative: float | None
+    """``rmse`` over the root mean square of the reference's values; None where these are zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinalError:
+    """The error of one final tensor."""
+
+    tensor: int
+    name: str
+    error: Size
+
+
+@dataclass(frozen=True, slots=True)
+class OpShare:
+    """One operator, or one input of the model, and its part in the final error."""
+
+    op: int | None
+    """None for an input of the model."""
+    kind: str
+    """``"INPUT"`` for an input of the model."""
+    tensor: int
+    """What it writes; the sizes are of this tensor."""
+    name: str
+    own: Size | None
+    """What the operator does other than the reference, given the inputs that it had."""
+    clipped: Size | None
+    """What of ``own`` is saturation: the reference's value lies beyond the tensor's range."""
+    inherited: Size | None
+    """What the reference's operator makes of the difference of the inputs; None for inputs of the
+    model."""
+    accumulated: Size | None
+    """Own and inherited: TFLite's value less the free-running reference's."""
+    amplification: float | None
+    """``inherited.relative`` over the relative size of the inputs' accumulated errors, their
+    energies added up; None where the inputs have no error."""
+    share: float | None
+    """Which part of the final error goes when the operator makes no error of its own, along the
+    direction of that error: 1 is all of it, a negative share says that the error cancels others.
+    None where it was not measured."""
+    left: float | None
+    """RMSE of the final error without this operator's own error over the RMSE with it."""
+    reason: str | None
+    """Why the share was not measured."""
+    joint: tuple[int, ...]
+    """The operators whose own errors this is, where only together they have a counterpart."""
+    misread_by: tuple[int, ...]
+    """Operators that compute something wrong because this one's output has other parameters than
+    the reference's; what they do wrong counts here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compounding:
+    """What every operator contributes to the error of the final outputs."""
+
+    samples: int
+    """How many samples, the first ones, this was measured on; 0 where nothing could be."""
+    finals: tuple[FinalError, ...]
+    shares: tuple[OpShare, ...]
+    """Inputs of the model first, then the operators in execution order."""
+    interaction: float | None
+    """1 less the sum of the measured shares: what errors do only together, and what was not
+    measured; None where there is no final error."""
+    replay_error: float
+    """RMSE of the replay with every error in it, against TFLite's own outputs, over the RMSE of
+    the final error: how exact the shares are."""
+    notes: tuple[str, ...]
+    """What could not be done, as a user should know it."""
+
+    @property
+    def largest(self) -> OpShare | None:
+        """The operator or input with the largest share, None where none was measured."""
+        measured = [s for s in self.shares if s.share is not None]
+        return max(measured, key=lambda s: s.share or 0.0, default=None)
+
+    @property
+    def unmeasured(self) -> tuple[OpShare, ...]:
+        """What has no share."""
+        return tuple(s for s in self.shares if s.share is None)
+
+
+class Ledger:
+    """Energies of differences by tensor, over any number of batches.
+
+    Args:
+        subgraph: Whose tensors.
+    """
+
+    def __init__(self, subgraph: Subgraph) -> None:
+        self._subgraph = subgraph
+        self._energy: dict[tuple[str, int], float] = {}
+        self._count: dict[tuple[str, int], int] = {}
+
+    def add(self, kind: str, values: Mapping[int, Floats]) -> None:
+        """Add differences of one kind; what is not finite is left out."""
+        for index, array in values.items():
+            finite = array[np.isfinite(array)].astype(np.float64)
+            key = (kind, index)
+            self._energy[key] = self._energy.get(key, 0.0) + float(finite @ finite)
+            self._count[key] = self._count.get(key, 0) + finite.size
+
+    def energy(self, kind: str, tensors: Sequence[int]) -> float | None:
+        """Return the sum of squares over several tensors, None where one of them is unknown."""
+        found = [self._energy.get((kind, index)) for index in tensors]
+        return None if None in found else math.fsum(e for e in found if e is not None)
+
+    def size(self, kind: str, tensor: int) -> Size | None:
+        """Return the size of one kind of difference, None where there is none."""
+        key = (kind, tensor)
+        if key not in self._energy:
+            return None
+        signal = self._energy.get(("free", tensor), 0.0)
+        rmse = root_mean_square(self._energy[key], self._count[key])
+        lsb = self._subgraph.tensors[tensor].lsb
+        relative = math.sqrt(self._energy[key] / signal) if signal > 0 else None
+        return Size(rmse, rmse / lsb if lsb else None, relative)
+
+
+class Shares:
+    """Sums over samples from which the shares follow, one a final tensor.
+
+    Several final tensors weigh the same: each is measured against the mean square of the
+    reference's values (of its error, where these are zero).
+    """
+
+    def __init__(self, finals: int) -> None:
+        self._error, self._signal, self._off = (np.zeros(finals) for _ in range(3))
+        self._size = np.zeros(finals)
+        self._common: dict[Item, Doubles] = {}
+        self._left: dict[Item, Doubles] = {}
+
+    def begin(
+        self, error: Sequence[Doubles], free: Sequence[Doubles], off: Sequence[Doubles]
+    ) -> None:
+        """Add one sample.
+
+        Args:
+            error: By final tensor TFLite's value less the reference's.
+            free: The reference's.
+            off: The replay's value less TFLite's.
+        """
+        self._error += _energies(error)
+        self._signal += _energies(free)
+        self._off += _energies(off)
+        self._size += [e.size for e in error]
+
+    def add(self, item: Item, error: Sequence[Doubles], part: Sequence[Doubles]) -> None:
+        """Add what one sample's final error loses when an item makes no error of its own."""
+        common = [float(np.vdot(e, p)) for e, p in zip(error, part, strict=True)]
+        left = _energies([e - p for e, p in zip(error, part, strict=True)])
+        zeros = np.zeros(len(self._error))
+        self._common[item] = self._common.get(item, zeros) + common
+        self._left[item] = self._left.get(item, zeros) + left
+
+    def keep_largest(self, count: int) -> frozenset[Item]:
+        """Forget all but so many items, those with the largest shares; return the forgotten."""
+        weights = self._weights
+        size = {i: abs(float(weights @ common)) for i, common in self._common.items()}
+        forgotten = sorted(size, key=lambda i: -size[i])[count:]
+        for item in forgotten:
+            del self._common[item], self._left[item]
+        return frozenset(forgotten)
+
+    @property
+    def total(self) -> float:
+        """The weighted energy of the final error."""
+        return float(self._weights @ self._error)
+
+    @property
+    def replay_error(self) -> float:
+        """RMSE of the replay over RMSE of the final error, 0 where there is no error."""
+        off = float(self._weights @ self._off)
+        return math.sqrt(off / self.total) if self.total > 0 else 0.0
+
+    def of(self, item: Item) -> tuple[float, float] | None:
+        """Return share and rest of an item, None where they are unknown."""
+        if item not in self._common or not self.total > 0:
+            return None
+        share = float(self._weights @ self._common[item]) / self.total
+        return share, math.sqrt(float(self._weights @ self._left[item]) / self.total)
+
+    def final(self, number: int, lsb: float | None) -> Size:
+        """Return the error of one final tensor."""
+        rmse = root_mean_square(float(self._error[number]), int(self._size[number]))
+        signal = float(self._signal[number])
+        relative = math.sqrt(float(self._error[number]) / signal) if signal > 0 else None
+        return Size(rmse, rmse / lsb if lsb else None, relative)
+
+    @property
+    def _weights(self) -> Doubles:
+        base = np.where(self._signal > 0, self._signal, self._error)
+        return np.divide(1.0, base, out=np.zeros_like(base), where=base > 0)
+
+
+def _energies(arrays: Sequence[Doubles]) -> Doubles:
+    return np.array([float(np.vdot(a, a)) for a in arrays])
