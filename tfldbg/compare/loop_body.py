@@ -105,7 +105,7 @@ class _Loop:
     def record(self, batch: Batch, computed: Computed) -> None:
         for number in range(batch.stop - batch.start):
             if self._reason is not None or self._steps >= _MOST_STEPS:
-                return
+                break
             try:
                 self._look_into(batch, number)
             except RunError as error:

@@ -78,8 +78,8 @@ _OBSERVER = Explanation(
     title="Looking at the model changed it",
     severity="warning",
     meaning="With its intermediate tensors exposed the model yields other final outputs than "
-    "untouched, so the trace is of another program than the one that ships. Or the steps of a loop, "
-    "run one by one, end at other values than the loop itself.",
+    "untouched, so the trace is of another program than the one that ships. Or the steps of a "
+    "loop, run one by one, end at other values than the loop itself.",
     evidence="The final outputs of both, byte for byte, on the first samples.",
     suggestion="try --runtime builtin; a buffer that is reused too early shows like this",
 )
