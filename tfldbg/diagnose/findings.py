@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from tfldbg.compare.emulate import EMULATIONS
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Thresholds
 from tfldbg.diagnose.words import number, op_name
@@ -15,6 +16,8 @@ _CODES = {
     "nonfinite": "TFL004",
     "shape": "TFL009",
 }
+_UNCLAMPED = frozenset({"none", "differ", "computed"})
+"""Parameters of an output that no fake-quant of the reference clamps to the same range."""
 _SUGGESTIONS = {
     "local": "compare this operator's bias, activation and padding with the layer in Keras",
     "parameters": "convert the QAT model itself again; do not edit or recalibrate its scales",
@@ -50,6 +53,7 @@ def findings(
     """List the findings, those that explain the verdict first."""
     by_op = {o.op: o for o in evidence.ops}
     kind = evidence.run.reference_kind
+    kind = "self" if kind in EMULATIONS else kind
     found = [_of_divergence(d, by_op[d.op], kind) for d in divergences]
     if not evidence.run.observer_identical:
         found.append(_observer())
@@ -130,7 +134,7 @@ def _reference_nonfinite(op: OpEvidence) -> Finding:
 
 def _saturated_share(op: OpEvidence) -> float:
     """Share of the reference's values beyond the output's range that no fake-quant clamps."""
-    if op.local is None or op.parameters not in ("none", "differ") or not op.local.elements:
+    if op.local is None or op.parameters not in _UNCLAMPED or not op.local.elements:
         return 0.0
     return op.local.saturated / op.local.elements
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfldbg.compare.emulate import EMULATIONS
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
@@ -98,7 +99,7 @@ def _sentence(
         return "no operator could be checked"
     sentence = f"no operator differs: {checked} of {activations} operators checked, all within "
     sentence += f"{_worst_local(evidence)} of the reference on the inputs they had"
-    if evidence.run.reference_kind in OTHER_KERNELS:
+    if evidence.run.reference_kind in (*OTHER_KERNELS, *EMULATIONS):
         other = sum(o.local is not None and o.local.max_abs > 0 for o in evidence.ops)
         sentence += f"; {other} of them yield other values"
     drift = [o.accumulated.max_lsb for o in evidence.ops if o.accumulated and o.accumulated.max_lsb]
