@@ -11,7 +11,7 @@ from tfldbg.compare.calibrate import FAKE_QUANT_PASS, FLOAT_PASS
 from tfldbg.graph.model import Tensor
 from tfldbg.match.settle import same_parameters
 
-TRAINED = "trained ranges"
+TRAINED, KERAS_PASS = "trained ranges", "float pass of the Keras model"
 CLOSE = 0.02
 """Scales that are meant to be the same though the weights are rounded.
 
@@ -31,7 +31,7 @@ class Likeness:
     """How close a file's parameters are to those of one candidate."""
 
     source: str
-    """`TRAINED` or one of `tfldbg.compare.calibrate.PASSES`."""
+    """`TRAINED`, `KERAS_PASS` or one of `tfldbg.compare.calibrate.PASSES`."""
     compared: int
     """Tensors, those that share their parameters counted once."""
     equal: int
@@ -90,7 +90,7 @@ class Following:
     """What a file's parameters follow."""
 
     source: str | None
-    """`TRAINED`, one of the passes, or None where it cannot be told."""
+    """`TRAINED`, `KERAS_PASS`, one of the passes, or None where it cannot be told."""
     sentence: str
 
 
@@ -101,52 +101,47 @@ def follow(likenesses: Sequence[Likeness]) -> Following:
     Data is followed if most scales are close to what a pass over it yields; which pass it was can
     be told only where one is clearly closer.
     """
-    ordered = sorted(likenesses, key=lambda x: x.median)
-    if not ordered:
-        return Following(None, "no parameters depend on data")
-    trained = next((x for x in ordered if x.source == TRAINED), None)
+    passes = sorted((x for x in likenesses if x.source != TRAINED), key=lambda x: x.median)
+    trained = next((x for x in likenesses if x.source == TRAINED), None)
     if trained is not None and 2 * trained.equal > trained.compared:
         said = f"the parameters follow the trained ranges of the Keras model ({_equal(trained)})"
-        return Following(TRAINED, said + _others(ordered, trained))
-    passes = [x for x in ordered if x.source != TRAINED]
-    best = passes[0] if passes else ordered[0]
-    if best.source == TRAINED or 2 * best.close <= best.compared:
-        said = (
-            f"the parameters follow none of these ranges: the closest, of {_NAMES[best.source]}, "
-            f"are {_percent(best.share)} away in the median; they come from other data, or from "
-            "observers that do not keep all values"
-        )
+        return Following(TRAINED, said + _others(passes))
+    if not passes:
+        return Following(None, "no parameters depend on data")
+    best, others = passes[0], passes[1:]
+    if 2 * best.close <= best.compared:
+        said = "the parameters follow none of these ranges: they come from other data, or from "
+        said += "observers that do not keep all values"
+        return Following(None, said + _apart(likenesses))
+    if any(x.median <= _CLEARLY * max(best.median, _ROUNDING) for x in others):
+        said = f"the parameters follow this data ({_close(best)}), but a float and a "
+        said += "fake-quantized pass are too much alike to tell which it was" + _apart(passes)
+        if KERAS_PASS not in {x.source for x in passes} and best.equal < best.compared:
+            said += "; --keras FLOAT.h5 runs the float pass with weights that are not rounded"
         return Following(None, said)
-    if len(passes) > 1 and passes[1].median <= _CLEARLY * max(best.median, _ROUNDING):
-        said = (
-            f"the parameters follow this data ({_close(best)}), but whether they come from a float "
-            "pass (post-training quantization) or a fake-quantized pass (QAT observers) cannot be "
-            f"told: medians {' and '.join(_percent(x.share) for x in passes)}"
-        )
-        return Following(None, said)
-    said = f"the parameters follow {_NAMES[best.source]}: {_MADE[best.source]} ({_close(best)})"
-    return Following(best.source, said + _others(passes, best))
+    said = f"the parameters follow a {best.source} over this data ({_close(best)}), as "
+    return Following(best.source, said + _MADE[best.source] + _others(others))
 
 
-_NAMES = {
-    TRAINED: "the trained ranges",
-    FLOAT_PASS: "a float pass over this data",
-    FAKE_QUANT_PASS: "a fake-quantized pass over this data",
-}
 _MADE = {
-    FLOAT_PASS: "post-training quantization",
-    FAKE_QUANT_PASS: "QAT whose observers keep all values",
+    FLOAT_PASS: "post-training quantization does",
+    KERAS_PASS: "post-training quantization does",
+    FAKE_QUANT_PASS: "QAT does whose observers keep all values",
 }
 
 
-def _others(ordered: Sequence[Likeness], chosen: Likeness) -> str:
-    others = [x for x in ordered if x is not chosen]
-    said = ", ".join(f"{_NAMES[x.source]} {_percent(x.share)}" for x in others)
-    return f"; further away in the median: {said}" if said else ""
+def _others(others: Sequence[Likeness]) -> str:
+    said = ", ".join(f"a {x.source} (median {_percent(x.share)})" for x in others)
+    return f"; further away: {said}" if said else ""
+
+
+def _apart(found: Sequence[Likeness]) -> str:
+    said = ", ".join(f"{x.source} {_percent(x.share)}" for x in found)
+    return f"; median distance of the scales: {said}"
 
 
 def proximity(found: Likeness, farthest: str) -> str:
-    """Say how close a candidate is: ``3 of 6 equal, 5 zero points; scales 0.1 % away ...``.
+    """Say how close a candidate is.
 
     Args:
         found: The candidate.
@@ -166,11 +161,9 @@ def _equal(found: Likeness) -> str:
 def _close(found: Likeness) -> str:
     if found.equal == found.compared:
         return _equal(found)
-    return (
-        f"{found.close} of {found.compared} scales within {CLOSE:.0%}, "
-        f"median {_percent(found.share)}"
-    )
+    within = f"{found.close} of {found.compared} scales within {CLOSE:.0%}"
+    return f"{within}, median {_percent(found.share)}"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return "0 %" if share < 1e-5 else f"{100 * share:.2g} %"

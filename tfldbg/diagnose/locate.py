@@ -101,7 +101,9 @@ def _sentence(
     sentence += f"{_worst_local(evidence)} of the reference on the inputs they had"
     if evidence.run.reference_kind in (*OTHER_KERNELS, *EMULATIONS):
         other = sum(o.local is not None and o.local.max_abs > 0 for o in evidence.ops)
-        sentence += f"; {other} of them yield other values"
+        emulated = evidence.run.reference_kind in EMULATIONS
+        differently = "round some values the other way" if emulated else "yield other values"
+        sentence += f"; {other} of them {differently}"
     drift = [o.accumulated.max_lsb for o in evidence.ops if o.accumulated and o.accumulated.max_lsb]
     if drift and max(drift) > 1.5:
         sentence += f"; the accumulated error reaches {number(max(drift))} LSB"
