@@ -20,10 +20,6 @@ Weights are some 3.5 times smaller than their largest, so a sum of them is off b
 standard deviation, which is 0.23 % of its extremes, 3.5 deviations away.  Layers add up like a
 random walk: 2 % after seventy of them.
 """
-_CLEARLY = 2.0
-"""How many times closer one candidate must be before the other is ruled out."""
-_ROUNDING = math.log2(1 + 1e-5)
-"""Below that two scales are the same, float32 arithmetic aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,42 +93,52 @@ class Following:
 def follow(likenesses: Sequence[Likeness]) -> Following:
     """Say which candidate the parameters follow.
 
-    Trained ranges are followed if most are equal: nothing else yields the same figures by chance.
-    Data is followed if most scales are close to what a pass over it yields; which pass it was can
-    be told only where one is clearly closer.
+    A candidate is followed if it yields most parameters exactly, and more of them than any other.
+    Nothing weaker tells a float pass from a fake-quantized one: the weights' rounding moves the
+    float pass of a file's copy as far as the activations' rounding moves the fake-quantized pass.
+    Exactly is what must be expected: of trained ranges, of a float pass of the float model, and of
+    a fake-quantized pass, whose rounded weights are the file's.
     """
-    passes = sorted((x for x in likenesses if x.source != TRAINED), key=lambda x: x.median)
-    trained = next((x for x in likenesses if x.source == TRAINED), None)
-    if trained is not None and 2 * trained.equal > trained.compared:
-        said = f"the parameters follow the trained ranges of the Keras model ({_equal(trained)})"
-        return Following(TRAINED, said + _others(passes))
-    if not passes:
+    if not likenesses:
         return Following(None, "no parameters depend on data")
-    best, others = passes[0], passes[1:]
-    if 2 * best.close <= best.compared:
+    best = max(likenesses, key=lambda x: x.equal)  # the trained ranges come first
+    others = [x for x in likenesses if x is not best]
+    alone = best.source == TRAINED or all(x.equal < best.equal for x in others)
+    if 2 * best.equal > best.compared and alone:
+        said = f"the parameters follow {_WHAT[best.source]} ({_equal(best)}){_MADE[best.source]}"
+        return Following(best.source, said + "".join(map(_yields, others)))
+    passes = sorted((x for x in likenesses if x.source != TRAINED), key=lambda x: x.median)
+    if not passes or 2 * passes[0].close <= passes[0].compared:
         said = "the parameters follow none of these ranges: they come from other data, or from "
         said += "observers that do not keep all values"
         return Following(None, said + _apart(likenesses))
-    if any(x.median <= _CLEARLY * max(best.median, _ROUNDING) for x in others):
-        said = f"the parameters follow this data ({_close(best)}), but a float and a "
-        said += "fake-quantized pass are too much alike to tell which it was" + _apart(passes)
-        if KERAS_PASS not in {x.source for x in passes} and best.equal < best.compared:
-            said += "; --keras FLOAT.h5 runs the float pass with weights that are not rounded"
+    said = f"the parameters follow this data ({_close(passes[0])}), but "
+    if 2 * best.equal > best.compared:
+        said += "both passes yield them, so it cannot be told which it was"
         return Following(None, said)
-    said = f"the parameters follow a {best.source} over this data ({_close(best)}), as "
-    return Following(best.source, said + _MADE[best.source] + _others(others))
+    said += "no pass yields them exactly, so it cannot be told which it was" + _apart(passes)
+    if all(x.source != KERAS_PASS for x in passes):
+        said += "; --keras FLOAT.h5 runs the float pass with weights that are not rounded"
+    return Following(None, said)
 
 
+_WHAT = {
+    TRAINED: "the trained ranges of the Keras model",
+    KERAS_PASS: "a float pass of the Keras model over this data",
+    FLOAT_PASS: "a float pass over this data",
+    FAKE_QUANT_PASS: "a fake-quantized pass over this data",
+}
 _MADE = {
-    FLOAT_PASS: "post-training quantization does",
-    KERAS_PASS: "post-training quantization does",
-    FAKE_QUANT_PASS: "QAT does whose observers keep all values",
+    TRAINED: "",
+    KERAS_PASS: ": post-training quantization",
+    FLOAT_PASS: ": post-training quantization",
+    FAKE_QUANT_PASS: ": QAT whose observers keep all values",
 }
 
 
-def _others(others: Sequence[Likeness]) -> str:
-    said = ", ".join(f"a {x.source} (median {_percent(x.share)})" for x in others)
-    return f"; further away: {said}" if said else ""
+def _yields(other: Likeness) -> str:
+    said = f"{other.equal} of {other.compared}, median {_percent(other.share)} away"
+    return f"; {_WHAT[other.source]} yields {said}"
 
 
 def _apart(found: Sequence[Likeness]) -> str:
@@ -166,4 +172,6 @@ def _close(found: Likeness) -> str:
 
 
 def _percent(share: float) -> str:
-    return "0 %" if share < 1e-5 else f"{100 * share:.2g} %"
+    if share < 1e-5:  # float32 arithmetic
+        return "0 %"
+    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"

@@ -19,6 +19,7 @@ from tfldbg.compare.parameters import (
 )
 from tfldbg.compare.ranges import RangeTable, range_table
 from tfldbg.compare.relate_files import relate_files
+from tfldbg.errors import UsageError
 from tfldbg.match.files import pair_file_inputs
 from tfldbg.match.matcher import match
 from tfldbg.match.model import Matching
@@ -95,9 +96,18 @@ def compare_parameters(
     else:
         table = parameter_table(loaded.graph, loaded.subgraph, None, None)
     if data is None:
+        _refuse_samples(options)
         return table
     job = prepare(model, data, replace(options, samples=options.samples or _ALL))
     return replace(table, ranges=_ranges(job, table, source, progress))
+
+
+def _refuse_samples(options: Options) -> None:
+    if options.samples is not None:
+        raise UsageError(
+            f"{options.samples} samples were asked for, but there is no data to take them from",
+            hint="measure ranges on your own data: --data DATA.npz",
+        )
 
 
 def _load_keras(loaded: Loaded, keras: Any, options: Options, progress: Progress) -> _Keras:
