@@ -121,8 +121,10 @@ def _extents(
     progress: Progress,
 ) -> dict[int, Extent]:
     """Run the data once; return what was seen in every tensor that counts, before its rounding."""
-    made = measuring_twin(copy.graph, copy.subgraph, copy.refused, parameters)
     seen = {i: Extent() for i in sharing.sources}
+    if not sharing.free:
+        return seen
+    made = measuring_twin(copy.graph, copy.subgraph, copy.refused, parameters)
     with ExitStack() as stack:
         runner = _runner(copy.name, made, stack)
         for number in range(copy.samples.count):

@@ -173,5 +173,5 @@ def _close(found: Likeness) -> str:
 
 def _percent(share: float) -> str:
     if share < 1e-5:  # float32 arithmetic
-        return "0 %"
-    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"
+        return "0%"
+    return f"{100 * share:.2g}%" if share < 1 else f"{100 * share:.0f}%"

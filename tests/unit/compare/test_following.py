@@ -38,7 +38,7 @@ def test_scales_are_compared_as_ratios_in_either_direction() -> None:
     assert (found.compared, found.equal, found.close, found.zero_points) == (3, 1, 2, 2)
     assert as_share(found.median) == pytest.approx(0.01, rel=1e-4)
     assert found.largest == pytest.approx(1.0) and found.farthest == 1
-    assert "at most 100 % at 'b'" in proximity(found, "b")
+    assert "at most 100% at 'b'" in proximity(found, "b")
     assert liken(FLOAT_PASS, tensors, {}) is None
 
 
@@ -59,7 +59,7 @@ def test_the_pass_that_yields_the_parameters_is_followed(which: str, far: str) -
     found = follow([other, _likeness(which, 1e-7, equal=10, close=10)])
     assert found.source == which
     assert f"a {which} over this data" in found.sentence
-    assert "yields 2 of 10, median 0.1 % away" in found.sentence
+    assert "yields 2 of 10, median 0.1% away" in found.sentence
 
 
 def test_merely_closer_is_not_enough() -> None:
@@ -70,7 +70,7 @@ def test_merely_closer_is_not_enough() -> None:
     ]
     found = follow(near)
     assert found.source is None and "no pass yields them exactly" in found.sentence
-    assert "float pass 0.088 %" in found.sentence and "--keras FLOAT.h5" in found.sentence
+    assert "float pass 0.088%" in found.sentence and "--keras FLOAT.h5" in found.sentence
 
 
 def test_two_passes_that_both_yield_the_parameters_leave_it_open() -> None:
