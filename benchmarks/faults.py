@@ -202,6 +202,7 @@ def _described(record: Record, result: tfldbg.Trace) -> Record:
         signal=first.signal if first else None,
         status=statuses.get(record.op),
         message=result.diagnosis.sentence,
+        cause=result.cause.code if result.cause else None,
     )
 
 

@@ -44,6 +44,8 @@ class Record:
     message: str = ""
     seconds: float = 0.0
     runtime: str = "xnnpack"
+    cause: str | None = None
+    """Code of the finding that explains the first divergence."""
 
     @property
     def key(self) -> tuple[str, str, str, str, int, str]:

@@ -55,6 +55,7 @@ def _section(title: str, records: Sequence[Record]) -> Iterator[str]:
     yield from _table("scheme", faults, lambda r: r.scheme)
     yield from _table("kind", faults, lambda r: r.kind)
     yield from _table("pair", faults, lambda r: r.entry)
+    yield from _causes([r for r in faults if r.outcome == "exact"])
     yield from _listed("Not silent on the sound file", alarms)
     yield from _listed(
         "Not exact", [r for r in faults if r.outcome in EFFECTIVE and r.outcome != "exact"]
@@ -70,6 +71,20 @@ def _table(by: str, records: Sequence[Record], group: Callable[[Record], str]) -
     for name in groups:
         yield _row(name, [r for r in records if group(r) == name])
     yield _row("**all**", records)
+    yield ""
+
+
+def _causes(exact: Sequence[Record]) -> Iterator[str]:
+    """Yield what explained the faults that were named exactly, by kind."""
+    yield "| kind | exact | explained | by |"
+    yield "|---|---|---|---|"
+    for kind in sorted({r.kind for r in exact}):
+        of_kind = [r for r in exact if r.kind == kind]
+        causes = Counter(r.cause for r in of_kind if r.cause)
+        said = ", ".join(f"{code} {count}" for code, count in causes.most_common()) or "-"
+        yield f"| {kind} | {len(of_kind)} | {sum(causes.values())} | {said} |"
+    explained = sum(r.cause is not None for r in exact)
+    yield f"| **all** | {len(exact)} | {explained} | |"
     yield ""
 
 

@@ -67,6 +67,48 @@ def dense(count: int, use_bias: bool) -> keras.Model:
     )
 
 
+def memory(order: int, theta: float) -> tuple[np.ndarray, np.ndarray]:
+    """A (order, order) and B (order, 1) of a linear memory of the last ``theta`` steps.
+
+    Voelker, Kajic and Eliasmith 2019, "Legendre Memory Units", equations 1 and 2, held over a step:
+    ``exp([[A, B], [0, 0]] / theta)``.
+    """
+    row, column = np.meshgrid(np.arange(order), np.arange(order), indexing="ij")
+    sign = np.where(row < column, -1.0, (-1.0) ** (row - column + 1))
+    both = np.zeros((order + 1, order + 1))
+    both[:order, :order] = (2 * row + 1) * sign / theta
+    both[:order, order] = (2 * np.arange(order) + 1) * (-1.0) ** np.arange(order) / theta
+    held = np.asarray(tf.linalg.expm(both))
+    return held[:order, :order], held[:order, order:]
+
+
+def lmu() -> keras.Model:
+    """A linear memory unit that reads a digit in 14 steps of two rows, unrolled."""
+    steps, order, units = 14, 6, 20
+    kernels = [keras.initializers.Constant(m.T.tolist()) for m in memory(order, float(steps))]
+    keep, write = (
+        layers.Dense(order, use_bias=False, kernel_initializer=k, trainable=False, name=name)
+        for k, name in zip(kernels, ("keep", "write"), strict=True)
+    )
+    encode_x, encode_h = (layers.Dense(1, use_bias=False, name=f"encode_{n}") for n in "xh")
+    read_x, read_m, read_h = (layers.Dense(units, name=f"read_{n}") for n in "xmh")
+    image = keras.Input((28, 28), name="image")
+    rows = layers.Reshape((steps, 56), name="rows")(image)
+    held = hidden = None
+    for t in range(steps):
+        x = layers.Flatten(name=f"x_{t}")(layers.Cropping1D((t, steps - 1 - t))(rows))
+        u = encode_x(x)
+        if held is None:
+            held = write(u)
+            h = layers.Add()([read_x(x), read_m(held)])
+        else:
+            u = layers.Add()([u, encode_h(hidden)])
+            held = layers.Add(name=f"memory_{t}")([keep(held), write(u)])
+            h = layers.Add()([read_x(x), layers.Add()([read_m(held), read_h(hidden)])])
+        hidden = layers.ReLU(name=f"hidden_{t}")(h)
+    return keras.Model(image, layers.Dense(10, name="logits")(hidden), name="lmu")
+
+
 def conv_bn(x, filters: int, kernel: int, name: str, relu: bool = True, strides: int = 1):
     """Convolution without bias, batch norm and, unless told otherwise, ReLU6."""
     x = layers.Conv2D(
@@ -221,6 +263,7 @@ def main() -> None:
         "dense4_nobias": lambda n: build(n, lambda: dense(4, use_bias=False), digits, 1500),
         "dense5_nobias": lambda n: build(n, lambda: dense(5, use_bias=False), digits, 1500),
         "dense5_nobias_ptq": lambda n: build_ptq(n, lambda: dense(5, use_bias=False), digits, 1500),
+        "lmu_ptq": lambda n: build_ptq(n, lmu, digits, 3000),
         "cnn": lambda n: break_cnn(build(n, cnn, digits, 4000)),
     }
     for name in options.only or makers:

@@ -53,3 +53,11 @@ class MatchError(TfldbgError):
 
 class CaptureError(TfldbgError):
     """A recorded run that cannot be written or read."""
+
+
+def unexpected(error: Exception) -> TfldbgError:
+    """Word an exception that nobody raised on purpose."""
+    return TfldbgError(
+        f"this is a bug in tfldbg: {type(error).__name__}: {error}",
+        hint="report it with the output of the same command under TFLDBG_DEBUG=1",
+    )

@@ -20,8 +20,12 @@ def replacing(target: Path) -> Iterator[Path]:
         target: Where the whole file shall stand in the end.
 
     Raises:
-        TfldbgError: The folder cannot be written to, or the disk is full.
+        TfldbgError: The folder cannot be written to, the disk is full, or the target is no file.
     """
+    if target.exists() and not target.is_file():
+        raise TfldbgError(
+            f"cannot write '{target}': it is a folder or a device", hint="name a file"
+        )
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(handle)

@@ -11,12 +11,14 @@ import typer
 from tfldbg import __version__
 from tfldbg.cli.commands.diff import diff
 from tfldbg.cli.commands.dump import dump
+from tfldbg.cli.commands.explain import explain
 from tfldbg.cli.commands.expose import expose
 from tfldbg.cli.commands.inspect import inspect
 from tfldbg.cli.commands.params import params
 from tfldbg.cli.commands.report import report
+from tfldbg.cli.commands.sweep import sweep
 from tfldbg.cli.commands.trace import trace
-from tfldbg.errors import TfldbgError
+from tfldbg.errors import TfldbgError, unexpected
 
 app = typer.Typer(
     name="tfldbg",
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (trace, inspect, params, diff, expose, dump, report):
+for command in (trace, inspect, params, diff, sweep, expose, dump, report, explain):
     app.command()(command)
 
 
@@ -62,12 +64,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("TFLDBG_DEBUG"):
             raise
-        _fail(
-            TfldbgError(
-                f"this is a bug in tfldbg: {type(error).__name__}: {error}",
-                hint="report it with the output of the same command under TFLDBG_DEBUG=1",
-            )
-        )
+        _fail(unexpected(error))
 
 
 def _fail(error: TfldbgError) -> None:

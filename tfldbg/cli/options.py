@@ -66,6 +66,33 @@ HybridTolerance = Annotated[
     float,
     typer.Option(metavar="R", help="The same for float operators with integer weights (RMSE/RMS)."),
 ]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LABELS",
+        help="Show the accuracy of every side: an array of the --data, a .npy, a .npz with one "
+        "array or FILE.npz:KEY; class numbers or one-hot. OUTPUT=LABELS for another output.",
+    ),
+]
+TopK = Annotated[int, typer.Option(metavar="K", help="For top-k accuracy.")]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        metavar="T",
+        help="Show the final outputs of every side and how many are off by more than T (real "
+        "units). Never decides the verdict.",
+        show_default="0.01",
+    ),
+]
+Worst = Annotated[
+    int,
+    typer.Option(
+        metavar="K", help="Compare the K samples with the largest error operator by operator."
+    ),
+]
+Histograms = Annotated[
+    bool, typer.Option("--histograms", help="Histograms of every operator's errors, in LSB.")
+]
 
 
 def parse_inputs(pairs: Sequence[str] | None) -> Mapping[str, str]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.metrics import cosine, root_mean_square, sqnr_db
+from tfldbg.compare.histogram import BINS, count_errors
+from tfldbg.compare.metrics import Line, cosine, fit_line, root_mean_square, sqnr_db
 
 Doubles = NDArray[np.float64]
 
@@ -51,6 +52,15 @@ class TensorStats:
     reference_nonfinite: int
     saturated: int
     """Elements whose reference value lies outside the range that the tensor can represent."""
+    differing: int
+    """Elements that differ by more than half a step; of float tensors, those that differ at all."""
+    first_sample_max_abs: float
+    """Largest difference in sample 0."""
+    line: Line | None
+    """The straight line that leads from the reference's values to TFLite's; None for constants."""
+    histogram: tuple[int, ...] = ()
+    """Counts of the signed difference in the bins of `tfldbg.compare.histogram.EDGES_LSB`; empty
+    for float tensors, and where nobody asked for it."""
 
     @property
     def relative_rmse(self) -> float:
@@ -72,7 +82,9 @@ CHANNEL_COLUMNS = (
 )
 """What `Accumulator.channels` returns for each channel, NaN where a figure is undefined."""
 
-_ERROR, _ABSOLUTE, _NOISE, _REFERENCE, _TEST, _DOT = range(6)
+_ERROR, _ABSOLUTE, _NOISE, _REFERENCE, _TEST, _DOT, _SUM = range(7)
+_HALF = 0.5 + 1e-4
+"""Steps from which two values count as different codes; float32 rounding moves a half by less."""
 
 
 class Accumulator:
@@ -81,19 +93,23 @@ class Accumulator:
     Args:
         channels: Size of the last axis, 1 for scalars.
         lsb: The tensor's scale, None for float tensors.
+        histogram: Whether to count a histogram as well; float tensors have none.
     """
 
-    def __init__(self, channels: int, lsb: float | None) -> None:
+    def __init__(self, channels: int, lsb: float | None, histogram: bool = False) -> None:
         self._channels = max(channels, 1)
         self._lsb = lsb
-        # Counts: NaN, infinite, reference not finite, saturated.
-        self._counts: NDArray[np.int64] = np.zeros(4, np.int64)
-        # By channel the sums of error, |error|, error^2, reference^2, test^2, reference * test.
-        self._sums: Doubles = np.zeros((6, self._channels))
+        # Counts: NaN, infinite, reference not finite, saturated, differing.
+        self._counts: NDArray[np.int64] = np.zeros(5, np.int64)
+        # By channel the sums of error, |error|, error^2, reference^2, test^2, reference * test,
+        # reference.
+        self._sums: Doubles = np.zeros((7, self._channels))
         self._maxima: Doubles = np.zeros(self._channels)
         self._finite: NDArray[np.int64] = np.zeros(self._channels, np.int64)
         self._reference_max = 0.0
+        self._first_sample_max = 0.0
         self._worst = (-1.0, -1)
+        self._histogram = np.zeros(BINS, np.int64) if histogram and lsb else None
 
     def update(
         self,
@@ -124,7 +140,8 @@ class Accumulator:
             found = np.where(finite, found, 0.0)
         error = found - wanted
         size = np.abs(error)
-        self._counts += [nan.sum(), infinite.sum(), bad_reference.sum(), saturated]
+        differing = np.count_nonzero(size > (_HALF * self._lsb if self._lsb else 0.0))
+        self._counts += [nan.sum(), infinite.sum(), bad_reference.sum(), saturated, differing]
         self._finite += finite.sum((0, 1))
         self._sums += [
             error.sum((0, 1)),
@@ -133,10 +150,15 @@ class Accumulator:
             np.einsum("nec,nec->c", wanted, wanted),
             np.einsum("nec,nec->c", found, found),
             np.einsum("nec,nec->c", wanted, found),
+            wanted.sum((0, 1)),
         ]
         self._maxima = np.maximum(self._maxima, size.max((0, 1)))
+        if self._histogram is not None and self._lsb:
+            self._histogram += count_errors((error if finite.all() else error[finite]) / self._lsb)
         self._reference_max = max(self._reference_max, float(np.abs(wanted).max()))
         per_sample = size.max((1, 2))
+        if first_sample == 0:
+            self._first_sample_max = float(per_sample[0])
         worst = int(per_sample.argmax())
         self._consider(float(per_sample[worst]), first_sample + worst)
 
@@ -146,7 +168,10 @@ class Accumulator:
         self._sums += other._sums
         self._finite += other._finite
         self._maxima = np.maximum(self._maxima, other._maxima)
+        if self._histogram is not None and other._histogram is not None:
+            self._histogram += other._histogram
         self._reference_max = max(self._reference_max, other._reference_max)
+        self._first_sample_max = max(self._first_sample_max, other._first_sample_max)
         self._consider(*other._worst)
 
     def _consider(self, size: float, sample: int) -> None:
@@ -183,6 +208,12 @@ class Accumulator:
             infinite=int(self._counts[1]),
             reference_nonfinite=int(self._counts[2]),
             saturated=int(self._counts[3]),
+            differing=int(self._counts[4]),
+            first_sample_max_abs=self._first_sample_max,
+            line=fit_line(
+                count, sums[_SUM], sums[_SUM] + sums[_ERROR], *sums[_REFERENCE : _DOT + 1]
+            ),
+            histogram=() if self._histogram is None else tuple(self._histogram.tolist()),
         )
 
     def channels(self) -> Doubles:

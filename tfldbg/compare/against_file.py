@@ -172,6 +172,8 @@ class TwinsRunner:
         subgraph: Its subgraph.
         refused: By operator why it has no float copy; its actual output is used.
         stack: What to close in the end.
+        emulated: The tensors whose fake-quant copies are wanted and nothing else; None for all
+            copies of all tensors.
 
     Raises:
         RunError: The runtime refuses the copies.
@@ -184,10 +186,12 @@ class TwinsRunner:
         subgraph: Subgraph,
         refused: Mapping[int, str],
         stack: ExitStack,
+        emulated: frozenset[int] | None = None,
     ) -> None:
         quantized = any(t.lsb is not None for t in subgraph.tensors)
         modes = MODES if quantized else (FLOAT,)
-        self._twins: Twins = twins(graph, subgraph, modes, refused)
+        modes = modes if emulated is None else (FAKE_QUANT,)
+        self._twins: Twins = twins(graph, subgraph, modes, refused, emulated)
         program = derived_program(
             f"the float copy of '{name}'", self._twins.model_bytes, self._twins.taps
         )

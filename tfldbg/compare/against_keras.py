@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping
 
 from tfldbg.compare.agreement import Agreement
 from tfldbg.compare.calibrate import Extent
+from tfldbg.compare.parameters import expected_by_keras
 from tfldbg.compare.plan import cut
-from tfldbg.compare.plausible import check_same_model
-from tfldbg.compare.relation import Relation
+from tfldbg.compare.plausible import check_same_model, same_value
+from tfldbg.compare.relation import Port, Relation
 from tfldbg.compare.stream import Batch, Computed
 from tfldbg.compare.weights import check_weights
+from tfldbg.graph.model import Subgraph
 from tfldbg.match.matcher import match
 from tfldbg.match.model import Matching
 from tfldbg.progress import Progress
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment, in_reference_order
+from tfldbg.reference.graphdef import RefGraph, node_of
 from tfldbg.run.job import Job
 from tfldbg.run.litert import Runner
 from tfldbg.run.samples import Samples
@@ -50,7 +53,37 @@ def relate_keras(
     reasons = {**job.skipped, **{i: u.reason for i, u in plan.uncut.items()}}
     kept = {k: s for k, s in segments.items() if {k, *s.cuts.values()} <= readable}
     joint = {i: operators for i, operators in plan.joint.items() if i in kept}
-    return Relation(matching, reasons, checks, joint), kept
+    expected = expected_by_keras(subgraph, matching, frozen.graph)
+    relation = Relation(
+        matching,
+        reasons,
+        checks,
+        joint,
+        trained={i: e.trained for i, e in expected.items() if e.trained is not None},
+        operations=_operations(matching, frozen.graph),
+        ports=_ports(subgraph, matching, frozen),
+    )
+    return relation, kept
+
+
+def _operations(matching: Matching, graph: RefGraph) -> dict[int, str]:
+    return {i: graph.nodes[node_of(m.group[0])].op for i, m in matching.matches.items()}
+
+
+def _ports(subgraph: Subgraph, matching: Matching, frozen: Frozen) -> tuple[Port, ...]:
+    """Find which output of the reference each output of the file is."""
+    names = zip(frozen.graph.outputs, frozen.output_names, strict=True)
+    ends = [(same_value(frozen.graph, node), name) for node, name in names]
+    found = []
+    for position, index in enumerate(subgraph.outputs):
+        match = matching.matches.get(index)
+        if match is None:
+            continue
+        held = {match.node, match.raw, *match.chain}
+        fitting = [(number, name) for number, (end, name) in enumerate(ends) if end & held]
+        if len(fitting) == 1:
+            found.append(Port(index, position, *fitting[0]))
+    return tuple(found)
 
 
 def keras_extents(

@@ -43,6 +43,10 @@ class BiasCheck:
     unit: str = "scale"
     """What a step is: one of the bias's ``scale``, the spacing of ``float16`` numbers, or for
     ``float32`` twice what the rounding of the folding explains."""
+    misfolded: str | None = None
+    """The one term of the folding that explains the difference on every channel."""
+    arrangement: str | None = None
+    """How the bias is made of the reference's, where that explains every difference."""
 
     @property
     def differ(self) -> bool:
@@ -72,6 +76,10 @@ class WeightCheck:
     ``float32`` twice what the rounding of the folding explains."""
     bias: BiasCheck | None = None
     """The bias of the same operator; None where the operator is of a kind that has none."""
+    misfolded: str | None = None
+    """How the factor of what follows, a batch norm, was folded wrongly, where that explains it."""
+    arrangement: str | None = None
+    """How the weights are made of the reference's, where that explains every difference."""
 
     @property
     def differ(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.arrangement import bias_arrangement, weights_arrangement
 from tfldbg.compare.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
 from tfldbg.compare.folding import BIASED, bias_index, stored
 from tfldbg.compare.weights import SAME
@@ -55,12 +56,13 @@ def compare_constants(
         if mine is None or theirs is None or mine.size != theirs.size:
             continue
         theirs = theirs.reshape(mine.shape)
-        steps = _steps(one, two, mine, theirs)
+        step = np.maximum(_step(one, two, mine), np.finfo(np.float32).tiny)
+        steps = np.abs(mine.astype(np.float64) - theirs) / step
         largest = float(steps.max(initial=0.0))
         if one.index == slot:
-            bias = _bias_check(op, one, mine, theirs, steps)
+            bias = _bias_check(op, one, mine, theirs, step)
         elif worst is None or largest > worst.max_steps:
-            worst = _weight_check(op, one, mine, theirs, steps)
+            worst = _weight_check(op, one, mine, theirs, step)
         if SAME < largest <= HALF_STEP:
             rounded[read] = mine.reshape(two.shape)
     return (replace(worst, bias=bias) if worst is not None else None), rounded
@@ -72,23 +74,15 @@ def _constants(holder: Holder, op: Operator) -> list[tuple[int, Tensor]]:
     return [(i, t) for i, t in found if t is not None and is_real(t)]
 
 
-def _steps(
-    one: Tensor, two: Tensor, mine: NDArray[np.float32], theirs: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    difference = np.abs(mine.astype(np.float64) - theirs)
-    steps: NDArray[np.float64] = difference / np.maximum(
-        _step(one, two, mine), np.finfo(np.float32).tiny
-    )
-    return steps
-
-
 def _weight_check(
     op: Operator,
     tensor: Tensor,
     mine: NDArray[np.float32],
     theirs: NDArray[np.float32],
-    steps: NDArray[np.float64],
+    step: NDArray[np.float64],
 ) -> WeightCheck:
+    found, wanted = mine.astype(np.float64), theirs.astype(np.float64)
+    steps = np.abs(found - wanted) / step
     axis = 3 if op.kind == "DEPTHWISE_CONV_2D" and mine.ndim == 4 else 0
     others = tuple(i for i in range(steps.ndim) if i != axis)
     channels = np.atleast_1d(steps.max(others, initial=0.0))
@@ -101,6 +95,7 @@ def _weight_check(
         total=int(steps.size),
         max_real=float(np.abs(mine - theirs).max(initial=0.0)),
         unit=UNITS.get(tensor.type, "scale"),
+        arrangement=weights_arrangement(found, wanted, step, axis),
     )
 
 
@@ -109,20 +104,23 @@ def _bias_check(
     tensor: Tensor,
     mine: NDArray[np.float32],
     theirs: NDArray[np.float32],
-    steps: NDArray[np.float64],
+    step: NDArray[np.float64],
 ) -> BiasCheck:
+    found, wanted = (side.reshape(-1).astype(np.float64) for side in (mine, theirs))
+    steps = np.abs(found - wanted) / step.reshape(-1)
     channel = int(steps.argmax()) if steps.size else 0
     return BiasCheck(
         tensor=op.outputs[0],
         bias=tensor.index,
         max_steps=float(steps.max(initial=0.0)),
         worst_channel=channel,
-        found=float(mine.reshape(-1)[channel]) if mine.size else 0.0,
-        expected=float(theirs.reshape(-1)[channel]) if mine.size else 0.0,
+        found=float(found[channel]) if mine.size else 0.0,
+        expected=float(wanted[channel]) if mine.size else 0.0,
         wrong=int((steps > HALF_STEP).sum()),
         total=int(steps.size),
         max_real=float(np.abs(mine - theirs).max(initial=0.0)),
         unit=UNITS.get(tensor.type, "scale"),
+        arrangement=bias_arrangement(found, wanted, HALF_STEP * step.reshape(-1)),
     )
 
 

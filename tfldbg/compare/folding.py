@@ -67,6 +67,10 @@ class Folded:
     """(channels,) by how much float32 rounding may move it, real units."""
     channel_axis: int
     """Of the output channels in ``kernel``."""
+    unfolded: Doubles
+    """``kernel`` without the factor of what follows the core."""
+    terms: tuple[tuple[str, Doubles], ...]
+    """What the bias is the sum of: role and (channels,) values, real units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,10 @@ class _Term:
     """The reference tensor that holds it."""
     scaled: bool
     """Whether the factor of a batch norm is applied behind it."""
+    role: str
+    """``bias``, or ``beta`` and ``mean`` of a batch norm."""
+    sign: int
+    """1 where it is added, -1 where it is subtracted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,22 +261,32 @@ def _terms(core: RefNode, end: str, graph: RefGraph) -> tuple[_Term, ...]:
     for node in _tail(core, end, graph):
         if node.op.startswith("FusedBatchNorm"):
             beta, mean = node.inputs[2:4]
-            found += [_Term(beta, scaled), _Term(mean, True)]
+            found += [_Term(beta, scaled, "beta", 1), _Term(mean, True, "mean", -1)]
             scaled = True
         elif node.op in _SUMS:
-            constants = [i for i in node.inputs if node_of(i) not in graph.computed]
-            found += [_Term(leaf, scaled) for i in constants for leaf in _summands(i, graph)]
+            found += _summands(node, scaled, graph)
         elif node.op in _SCALINGS:
             scaled = True
     return tuple(found)
 
 
-def _summands(tensor: str, graph: RefGraph) -> list[str]:
-    """Return the terms of a constant that is itself a sum, such as beta minus mean times factor."""
-    node = graph.nodes[node_of(tensor)]
-    if node.op in _SUMS | IDENTITY_OPS:
-        return [leaf for i in node.inputs for leaf in _summands(i, graph)]
-    return [tensor]
+def _summands(node: RefNode, scaled: bool, graph: RefGraph, sign: int = 1) -> list[_Term]:
+    """Return the constant terms of a sum, such as beta minus mean times factor."""
+    found: list[_Term] = []
+    signs = (sign, -sign if node.op == "Sub" else sign)
+    folded = node.op == "Sub" and not graph.computed_sources(node.name)
+    for tensor, own in zip(node.inputs, signs, strict=False):
+        inner = graph.nodes[node_of(tensor)]
+        if inner.name in graph.computed:
+            continue
+        while inner.op in IDENTITY_OPS:
+            inner = graph.nodes[inner.sources[0]]
+        if inner.op in _SUMS:
+            found += _summands(inner, scaled, graph, own)
+        else:  # where a batch norm is not fused, its constants are beta - mean * factor
+            role = ("mean" if own < 0 else "beta") if folded else "bias"
+            found.append(_Term(tensor, scaled, role, own))
+    return found
 
 
 def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:
@@ -326,6 +344,7 @@ def _fold(
     gain = (probed - zeros) / _PROBE
     lost = _EPSILON * (np.abs(probed) + np.abs(zeros)) / _PROBE
     kernel = own * along(gain, axis, own.ndim)
+    parts = _contributions(candidate, zeros, gain, terms)
     folded = Folded(
         op=candidate.op,
         weights=candidate.weights,
@@ -333,22 +352,26 @@ def _fold(
         kernel=kernel,
         kernel_rounding=FOLDING * np.abs(kernel) + np.abs(own) * along(lost, axis, own.ndim),
         offset=zeros,
-        offset_rounding=FOLDING * _magnitude(candidate, zeros, gain, terms),
+        offset_rounding=FOLDING * sum((np.abs(part) for _, part in parts), np.abs(zeros)),
         channel_axis=axis,
+        unfolded=own,
+        terms=parts,
     )
     return Measured(candidate, reference, gain, folded)
 
 
-def _magnitude(
+def _contributions(
     candidate: _Candidate, offset: Doubles, gain: Doubles, terms: Mapping[str, Floats]
-) -> Doubles:
-    """Sum the magnitudes of everything that the bias is folded from, (channels,) in real units."""
-    total = np.abs(offset)
+) -> tuple[tuple[str, Doubles], ...]:
+    """Return role and value of everything the bias is folded from, (channels,) real units."""
+    found = []
     for term in candidate.terms:
-        values = np.abs(terms[term.source].astype(np.float64)).reshape(-1)
-        each = values if values.size in (1, offset.size) else values.max(initial=0.0)
-        total = total + each * (np.abs(gain) if term.scaled else 1.0)
-    return total
+        values = term.sign * terms[term.source].astype(np.float64).reshape(-1)
+        if values.size not in (1, offset.size):
+            values = np.abs(values).max(initial=0.0, keepdims=True)
+        scaled = values * (gain if term.scaled else 1.0)
+        found.append((term.role, np.broadcast_to(scaled, offset.shape)))
+    return tuple(found)
 
 
 def product_scale(subgraph: Subgraph, op: Operator) -> Doubles | None:

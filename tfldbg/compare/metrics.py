@@ -3,6 +3,42 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Least squares: ``test = gain * reference + offset``, and what is left."""
+
+    gain: float
+    offset: float
+    """Real units."""
+    rmse: float
+    """Of the test values around the line, real units."""
+
+
+def fit_line(
+    count: int, reference: float, test: float, reference2: float, test2: float, dot: float
+) -> Line | None:
+    """Fit a straight line from the reference to the test values.
+
+    Args:
+        count: How many pairs of values.
+        reference: Sum of the reference values.
+        test: Sum of the test values.
+        reference2: Sum of the reference's squares.
+        test2: Sum of the test's squares.
+        dot: Sum of the products.
+
+    Returns:
+        None where the reference is all but constant, so that its spread drowns in rounding.
+    """
+    spread = reference2 - reference * reference / count if count else 0.0
+    if spread <= 1e-6 * reference2:
+        return None
+    gain = (dot - reference * test / count) / spread
+    left = (test2 - test * test / count) - gain * gain * spread
+    return Line(gain, (test - gain * reference) / count, root_mean_square(max(left, 0.0), count))
 
 
 def sqnr_db(signal_energy: float, noise_energy: float) -> float | None:
@@ -25,3 +61,17 @@ def cosine(dot: float, reference_energy: float, test_energy: float) -> float | N
 def root_mean_square(energy: float, count: int) -> float:
     """Root of the mean of squares, 0 for no elements."""
     return math.sqrt(energy / count) if count else 0.0
+
+
+_NORMAL_95 = 1.959964
+"""97.5 % quantile of the normal distribution."""
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, from ``right`` of ``count`` (E. B. Wilson, 1927)."""
+    if not count:
+        return 0.0, 1.0
+    share, square = right / count, _NORMAL_95**2 / count
+    middle = (share + square / 2) / (1 + square)
+    reach = math.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
+    return max(0.0, middle - reach), min(1.0, middle + reach)

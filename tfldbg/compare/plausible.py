@@ -46,12 +46,16 @@ def check_same_model(
 
 def _ends_alike(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> bool:
     """Whether some output of the file computes an output of the reference."""
-    ends = set()
-    for output in graph.outputs:
-        name = node_of(output)
-        ends.add(name)
-        while graph.nodes[name].op in IDENTITY_OPS:
-            name = graph.nodes[name].sources[0]
-            ends.add(name)
+    ends = frozenset().union(*(same_value(graph, output) for output in graph.outputs))
     found = (matching.matches.get(i) for i in subgraph.outputs)
     return any(m is not None and not ends.isdisjoint((m.node, m.raw, *m.chain)) for m in found)
+
+
+def same_value(graph: RefGraph, output: str) -> frozenset[str]:
+    """Return the nodes that hold what an output holds: itself, and what only hands it on."""
+    name = node_of(output)
+    found = {name}
+    while graph.nodes[name].op in IDENTITY_OPS:
+        name = graph.nodes[name].sources[0]
+        found.add(name)
+    return frozenset(found)

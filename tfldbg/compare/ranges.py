@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tfldbg.compare.calibrate import FAKE_QUANT_PASS, FLOAT_PASS, Calibrated, Sharing
-from tfldbg.compare.emulate import Pass
 from tfldbg.compare.following import (
     KERAS_PASS,
     TRAINED,
@@ -15,6 +14,7 @@ from tfldbg.compare.following import (
     follow,
     liken,
 )
+from tfldbg.compare.passes import Pass
 from tfldbg.graph.model import Subgraph
 
 

@@ -9,6 +9,29 @@ from tfldbg.compare.checks import WeightCheck
 from tfldbg.match.model import Matching
 
 
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An output of the file and the reference's output with the same value."""
+
+    tensor: int
+    position: int
+    """Among the file's outputs."""
+    reference_position: int
+    """Among the reference's outputs."""
+    reference: str
+    """What the reference calls it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Signs of how a recording was made."""
+
+    half_precision: bool
+    """Whether every recorded float value that no input holds is a float16 number."""
+    copies: tuple[tuple[int, int], ...]
+    """Tensors that hold bytes of a tensor written later, which nothing copies there; and that."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Relation:
     """Which tensor is compared with what, and what is known without running anything."""
@@ -20,3 +43,13 @@ class Relation:
     """By output tensor, the comparison of an operator's weights."""
     joint: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """By output tensor, the operators that are checked together in its local error."""
+    trained: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    """By tensor the range of the reference's fake-quant as it was trained, real units."""
+    operations: Mapping[int, str] = field(default_factory=dict)
+    """By tensor the reference's operation that computes it, where the reference has a graph."""
+    ports: tuple[Port, ...] = ()
+    """The outputs of the file that are outputs of the reference."""
+    recording: Recording | None = None
+    """What a recording gives away about how it was made; None for other references."""
+    miscast: Mapping[int, str] = field(default_factory=dict)
+    """By input, how recorded codes were made of the data, where rounding did not make them."""

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.compare.accumulate import Accumulator, Doubles, TensorStats
+from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted
+from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
+from tfldbg.compare.usage import Usage, UsageCounter, beyond_range
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Subgraph, Tensor
 from tfldbg.progress import Progress
@@ -24,6 +27,7 @@ from tfldbg.run.samples import Samples
 
 _BATCH_BYTES = 48 << 20
 _MOST_SAMPLES = 32
+_COUNTED = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +57,8 @@ class Computed:
     """The free-running reference with every tensor clamped to its range."""
     rounded: Mapping[int, Floats] = field(default_factory=dict)
     """The same, rounded to codes too."""
+    emulated: Mapping[int, Floats] = field(default_factory=dict)
+    """The same for the final outputs alone, where the reference is not the file's float copy."""
 
 
 class Reference(Protocol):
@@ -110,9 +116,15 @@ class Measured:
     outputs: tuple[tuple[bytes, ...], ...]
     """For the first samples the bytes of the model's own outputs."""
     reference_s: float
+    usage: Mapping[int, Usage]
+    """By quantized tensor the codes that TFLite yielded."""
+    beyond: Mapping[int, float]
+    """By quantized input the share of the given real values that it cannot represent."""
+    finals: Finals = field(default_factory=Finals)
+    """The final outputs."""
 
 
-NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, {}, (), 0.0)
+NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, {}, (), 0.0, {}, {})
 """What is measured before anything has run."""
 
 
@@ -125,6 +137,10 @@ class Plan:
     """Tensors that the runner returns, in its order."""
     observed: int
     """For how many samples to keep the outputs' bytes."""
+    wanted: Wanted = field(default_factory=Wanted)
+    """What to find out about the final outputs."""
+    histograms: bool = False
+    """Whether to count histograms of the errors."""
 
 
 def stream(
@@ -149,8 +165,8 @@ def stream(
         RunError: The runtime dies.
         KerasError: The reference cannot compute the data.
     """
-    tensors = plan.subgraph.tensors
     statistics = _Statistics(plan)
+    finals = OutputStatistics(plan.subgraph, plan.wanted)
     outputs: list[tuple[bytes, ...]] = []
     fixed = reference.batch if reference is not None else None
     size = fixed or _batch_size(plan, samples.count)
@@ -158,10 +174,7 @@ def stream(
     progress.stage("tracing", samples.count)
     for start in range(0, samples.count, size):
         stop = min(start + size, samples.count)
-        codes = _run_batch(plan, samples, runner, range(start, stop), outputs, progress)
-        batch = Batch(
-            start, stop, codes, {i: in_real_units(tensors[i], c) for i, c in codes.items()}
-        )
+        batch = run_batch(plan, samples, runner, range(start, stop), outputs, progress)
         statistics.see(batch)
         computed = Computed({}, {})
         if reference is not None:
@@ -169,9 +182,22 @@ def stream(
             computed = reference.compute(batch)
             spent += perf_counter() - began
             computed = statistics.compare(batch, computed)
+            finals.update(start, _sides(batch, computed))
         if recorder is not None:
             recorder.record(batch, computed)
-    return statistics.measured(tuple(outputs), spent)
+    measured = statistics.measured(tuple(outputs), spent)
+    return replace(measured, beyond=beyond_range(samples), finals=finals.result())
+
+
+def _sides(batch: Batch, computed: Computed) -> dict[str, Mapping[int, Floats]]:
+    """Return what is known of each side, among it the final outputs."""
+    emulated = fitting({**computed.rounded, **computed.emulated}, batch.real)
+    return {TFLITE: batch.real, REFERENCE: computed.free, EMULATION: emulated}
+
+
+def fitting(values: Mapping[int, Floats], real: Mapping[int, Floats]) -> dict[int, Floats]:
+    """Return the values that are as many as TFLite's, in TFLite's shape."""
+    return {i: v.reshape(real[i].shape) for i, v in values.items() if v.size == real[i].size}
 
 
 def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
@@ -186,15 +212,27 @@ def _batch_size(plan: Plan, count: int) -> int:
     return max(1, min(count, _MOST_SAMPLES, _BATCH_BYTES // (4 * max(elements, 1))))
 
 
-def _run_batch(
+def run_batch(
     plan: Plan,
     samples: Samples,
     runner: Runner,
     numbers: range,
     outputs: list[tuple[bytes, ...]],
     progress: Progress,
-) -> dict[int, NDArray[Any]]:
-    """Invoke the model on each sample; return by tensor (n, ...), inputs included."""
+) -> Batch:
+    """Invoke the model on each sample.
+
+    Args:
+        plan: What to read.
+        samples: The inputs.
+        runner: The instrumented model.
+        numbers: Which samples.
+        outputs: Takes the bytes of the model's own outputs for the observed samples.
+        progress: Is told of every sample.
+
+    Raises:
+        RunError: The runtime dies, or the samples have different shapes.
+    """
     readable = set(plan.read)
     collected: dict[int, list[NDArray[Any]]] = {i: [] for i in plan.read}
     for number in numbers:
@@ -208,7 +246,9 @@ def _run_batch(
                 tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in readable)
             )
         progress.advance()
-    return {i: _stacked(plan.subgraph, i, a) for i, a in collected.items() if a[0].size}
+    codes = {i: _stacked(plan.subgraph, i, a) for i, a in collected.items() if a[0].size}
+    real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items()}
+    return Batch(numbers.start, numbers.stop, codes, real)
 
 
 def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -228,12 +268,14 @@ class _Statistics:
 
     def __init__(self, plan: Plan) -> None:
         self._tensors = plan.subgraph.tensors
+        self._histograms = plan.histograms
         self._accumulated: dict[int, Accumulator] = {}
         self._local: dict[int, Accumulator] = {}
         self._split: dict[int, tuple[Accumulator, Accumulator, Accumulator]] = {}
         self._nan: dict[int, int] = {}
         self._ranges: dict[int, float] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
+        self._usage: dict[int, UsageCounter] = {}
 
     def see(self, batch: Batch) -> None:
         """Note what TFLite's own values are like."""
@@ -244,6 +286,10 @@ class _Statistics:
                 self._nan[index] = self._nan.get(index, 0) + nan
             largest = float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
             self._ranges[index] = max(largest, self._ranges.get(index, 0.0))
+        for index, codes in batch.codes.items():
+            tensor = self._tensors[index]
+            if tensor.lsb is not None and tensor.type in _COUNTED:
+                self._usage.setdefault(index, UsageCounter(tensor.type)).update(codes)
 
     def compare(self, batch: Batch, computed: Computed) -> Computed:
         """Add one batch; return it with ``local`` clamped to what each tensor can represent.
@@ -252,31 +298,30 @@ class _Statistics:
         judged by itself.
         """
         real = batch.real
-        free = {
-            i: v.reshape(real[i].shape) for i, v in computed.free.items() if v.size == real[i].size
-        }
+        free = fitting(computed.free, real)
         for index, values in free.items():
             accumulated = self._of(self._accumulated, index, values)
             accumulated.update(values, real[index], batch.start)
-        clamped = {}
+        within = {}
         for index, values in computed.local.items():
             tested = computed.tested.get(index, real[index])
             if values.size != tested.size:
                 continue
             shaped = values.reshape(tested.shape)
-            clamped[index], saturated = _clamped(self._tensors[index], shaped)
+            within[index], saturated = clamped(self._tensors[index], shaped)
             local = self._of(self._local, index, shaped)
-            local.update(clamped[index], tested, batch.start, saturated)
+            local.update(within[index], tested, batch.start, saturated)
         for index, rounded in computed.rounded.items():
             if index not in free:
                 continue
             self._divide(index, free[index], computed.clamped[index], rounded, real[index])
-        return replace(computed, free=free, local=clamped)
+        return replace(computed, free=free, local=within)
 
     def _of(self, known: dict[int, Accumulator], index: int, values: Floats) -> Accumulator:
         if index not in known:
             channels = values.shape[-1] if values.ndim > 1 else 1
-            known[index] = Accumulator(channels, self._tensors[index].lsb)
+            lsb = self._tensors[index].lsb
+            known[index] = Accumulator(channels, lsb, self._histograms)
         return known[index]
 
     def _divide(
@@ -309,10 +354,12 @@ class _Statistics:
             shapes=self._shapes,
             outputs=outputs,
             reference_s=reference_s,
+            usage={i: u for i, c in self._usage.items() if (u := c.result()) is not None},
+            beyond={},
         )
 
 
-def _clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
+def clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
     """Clamp to the tensor's range; count what lies more than a step beyond it."""
     if tensor.lsb is None or tensor.zero_point is None:
         return values, 0

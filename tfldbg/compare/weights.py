@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tfldbg.compare.arrangement import bias_arrangement, weights_arrangement
 from tfldbg.compare.checks import (
     HALF_STEP,
     TINY,
@@ -41,6 +42,8 @@ __all__ = [
 
 SAME = 0.01
 """Steps below which weights count as equal."""
+_SLIPS = {-1: "was left out", 1: "was counted twice", -2: "has the wrong sign"}
+"""How often too much a term of a sum is in it, and what that is called."""
 
 
 def check_weights(
@@ -88,14 +91,41 @@ def check_folded(graph: Graph, subgraph: Subgraph, folded: Folded) -> WeightChec
 
 
 def _compare(subgraph: Subgraph, folded: Folded, file_weights: Floats) -> WeightCheck | None:
-    return difference(
-        folded.op.outputs[0],
-        subgraph.tensors[folded.weights],
-        folded.kernel,
-        folded.kernel_rounding,
-        file_weights,
-        folded.channel_axis,
+    def against(kernel: Doubles) -> WeightCheck | None:
+        return difference(
+            folded.op.outputs[0],
+            subgraph.tensors[folded.weights],
+            kernel,
+            folded.kernel_rounding,
+            file_weights,
+            folded.channel_axis,
+        )
+
+    check = against(folded.kernel)
+    if check is None or not check.differ:
+        return check
+    hypotheses = {
+        "the factor of the batch norm was left out": folded.unfolded,
+        "the factor of the batch norm was applied twice": _twice(folded),
+    }
+    others = ((said, against(kernel)) for said, kernel in hypotheses.items())
+    found = next((said for said, other in others if other and not other.differ), None)
+    step = steps_of(
+        subgraph.tensors[folded.weights], folded.kernel, folded.kernel_rounding, folded.channel_axis
     )
+    arranged = None
+    if found is None and step is not None:
+        own = file_weights.astype(np.float64)
+        arranged = weights_arrangement(own, folded.kernel, step, folded.channel_axis)
+    return replace(check, misfolded=found, arrangement=arranged)
+
+
+def _twice(folded: Folded) -> Doubles:
+    """Return the weights with the factor of what follows applied once more."""
+    own = folded.unfolded
+    gain = np.divide(folded.kernel, own, out=np.ones_like(own), where=own != 0)
+    twice: Doubles = folded.kernel * gain
+    return twice
 
 
 def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck | None:
@@ -120,7 +150,28 @@ def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck
         total=int(off.size),
         max_real=float(off.max()),
         unit=unit,
+        # Whoever folds or edits a bias rounds it once more.
+        misfolded=_misfolded(folded, found, 2 * explained * step),
+        arrangement=bias_arrangement(found, folded.offset, explained * step),
     )
+
+
+def _misfolded(folded: Folded, found: Doubles, tolerance: Doubles) -> str | None:
+    """Name the term whose absence, or presence twice, explains the bias on every channel.
+
+    Args:
+        folded: What the reference wants.
+        found: (channels,) the file's bias, real units.
+        tolerance: (channels,) what rounding explains, real units.
+    """
+    off = found - folded.offset
+    if len(folded.terms) < 2 or not (np.abs(off) > tolerance).any():
+        return None  # a bias of one term that is missing is simply another bias
+    for role, part in folded.terms:
+        for times, said in _SLIPS.items():
+            if (np.abs(off - times * part) <= tolerance).all():
+                return f"the {role} {said}"
+    return None
 
 
 def _file_bias(

@@ -6,12 +6,14 @@ from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Measured
 from tfldbg.diagnose.bounds import Bound, bound, together
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
+from tfldbg.diagnose.rules import file_findings
 from tfldbg.graph.lint import Breach, lint
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, consumers, non_activations
-from tfldbg.match.model import Matching
 from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import Loaded
+
+_STATEFUL = frozenset({"READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
 
 
 def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) -> Evidence:
@@ -46,14 +48,21 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
         ]
     return Evidence(
         run=run,
-        inputs=tuple(_input_evidence(subgraph, i, relation.matching) for i in subgraph.inputs),
+        inputs=tuple(_input_evidence(subgraph, i, relation, measured) for i in subgraph.inputs),
         ops=tuple(gathered),
+        file=file_findings(loaded.graph, subgraph),
+        ports=relation.ports,
+        recording=relation.recording,
+        outputs=measured.finals.outputs,
+        accuracy=measured.finals.accuracy,
     )
 
 
-def _input_evidence(subgraph: Subgraph, index: int, matching: Matching) -> InputEvidence:
+def _input_evidence(
+    subgraph: Subgraph, index: int, relation: Relation, measured: Measured
+) -> InputEvidence:
     tensor = subgraph.tensors[index]
-    found = matching.matches.get(index)
+    found = relation.matching.matches.get(index)
     readers = consumers(subgraph).get(index, ())
     return InputEvidence(
         tensor=index,
@@ -63,6 +72,9 @@ def _input_evidence(subgraph: Subgraph, index: int, matching: Matching) -> Input
         parameters=found.parameters if found else "none",
         expected=found.expected if found else None,
         first_reader=readers[0].index if readers else None,
+        usage=measured.usage.get(index),
+        beyond=measured.beyond.get(index),
+        miscast=relation.miscast.get(index),
     )
 
 
@@ -84,7 +96,8 @@ def _op_evidence(
     expected_shape = relation.matching.shapes.get(index)
     if expected_shape is None:
         expected_shape = _stated_shape(subgraph, op, index, measured)
-    constants = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    given = [i for i in op.inputs if i >= 0]
+    constants = [subgraph.tensors[i] for i in given]
     return OpEvidence(
         op=op.index,
         kind=op.kind,
@@ -113,6 +126,11 @@ def _op_evidence(
         expected_shape=expected_shape,
         weights=relation.checks.get(index),
         breaches=breaches if index == op.outputs[0] else (),
+        options={k: v for k, v in op.options.items() if isinstance(v, (bool, int, float, str))},
+        usage=measured.usage.get(index),
+        trained=relation.trained.get(index),
+        operation=relation.operations.get(index),
+        stateful=op.kind in _STATEFUL or any(subgraph.tensors[i].is_variable for i in given),
     )
 
 

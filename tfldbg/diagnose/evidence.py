@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.outputs import OutputStats
+from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.stream import Split
+from tfldbg.compare.trials import Trial
+from tfldbg.compare.usage import Usage
+from tfldbg.compare.worst import WorstSample
 from tfldbg.diagnose.bounds import Bound
+from tfldbg.diagnose.model import Finding
 from tfldbg.graph.lint import Breach
 
 
@@ -23,6 +31,12 @@ class InputEvidence:
     expected: tuple[float, int] | None
     first_reader: int | None
     """The first operator that reads it."""
+    usage: Usage | None = None
+    """The codes that it was given."""
+    beyond: float | None = None
+    """Share of the given real values outside its range; None where it was given codes."""
+    miscast: str | None = None
+    """How the recorded codes were made of the data, where rounding did not make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,16 @@ class OpEvidence:
     weights: WeightCheck | None
     breaches: tuple[Breach, ...]
     """Rules of the quantization specification that the operator breaks."""
+    options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """The operator's options, as far as they are plain."""
+    usage: Usage | None = None
+    """The codes that TFLite yielded, where the output is quantized."""
+    trained: tuple[float, float] | None = None
+    """The range that the reference's fake-quant learned, real units."""
+    operation: str | None = None
+    """The reference's operation that computes it, where the reference has a graph."""
+    stateful: bool = False
+    """Whether the operator keeps values from one run to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +125,20 @@ class Evidence:
     run: Run
     inputs: tuple[InputEvidence, ...]
     ops: tuple[OpEvidence, ...]
+    file: tuple[Finding, ...] = ()
+    """What the file alone betrays."""
+    ports: tuple[Port, ...] = ()
+    recording: Recording | None = None
+    trials: tuple[Trial, ...] = ()
+    """What was tried on the operators that differ."""
+    outputs: tuple[OutputStats, ...] = ()
+    """The final outputs of every side."""
+    accuracy: Accuracy | None = None
+    """Where there were labels."""
+    worst: tuple[WorstSample, ...] = ()
+    """The samples with the largest final error, if asked for."""
+    tolerance: float | None = None
+    """Of the final outputs, real units, if asked for; None stands for the default."""
 
     @property
     def covered(self) -> frozenset[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.compare.checks import BiasCheck, WeightCheck
-from tfldbg.compare.emulate import EMULATIONS
 from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
 from tfldbg.diagnose.model import Confidence, Divergence, Signal, Thresholds
 from tfldbg.diagnose.scales import WrongScale, same
@@ -143,9 +143,14 @@ def divergence_of(
 
 def judge_input(given: InputEvidence, ops: Sequence[OpEvidence]) -> Divergence | None:
     """Return what is wrong with an input of the model, as a divergence of its first reader."""
-    if given.parameters != "differ" or given.expected is None or given.first_reader is None:
+    if given.first_reader is None:
         return None
     reader = next(o for o in ops if o.op == given.first_reader)
+    if given.miscast is not None:
+        message = f"reads the input '{short(given.name)}', whose recorded codes are {given.miscast}"
+        return Divergence(reader.op, reader.kind, given.name, given.tensor, "input", message)
+    if given.parameters != "differ" or given.expected is None:
+        return None
     message = (
         f"reads the input '{short(given.name)}' with {_pair(given.scale, given.zero_point)}, "
         f"but the reference quantizes it with {_pair(*given.expected)}"

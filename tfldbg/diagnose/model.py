@@ -9,7 +9,8 @@ from typing import Literal
 from tfldbg.errors import UsageError
 
 Status = Literal["ok", "origin", "inherited", "unchecked"]
-Signal = Literal["parameters", "weights", "shape", "nonfinite", "local"]
+Signal = Literal["input", "parameters", "weights", "shape", "nonfinite", "local"]
+Severity = Literal["error", "warning", "info"]
 
 Confidence = Literal["certain", "likely", "ambiguous"]
 """``certain``: compared directly, or twice beyond the bound; ``likely``: less than that, or an
@@ -68,7 +69,7 @@ class Finding:
     """Something worth telling, with its evidence and what to do."""
 
     code: str
-    severity: Literal["error", "warning", "info"]
+    severity: Severity
     op: int | None
     tensor: str | None
     message: str

@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.accuracy import Accuracy
+from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
-from tfldbg.diagnose.model import Diagnosis, Divergence, Status
+from tfldbg.diagnose.model import Diagnosis, Divergence, Finding, Status
+from tfldbg.diagnose.rules.differences import BY_SIGNAL
 
 FORMAT_VERSION = 1
 
@@ -28,6 +31,13 @@ class Result:
     def first_divergence(self) -> Divergence | None:
         """The first operator that differs, None when none does."""
         return self.diagnosis.divergences[0] if self.diagnosis.divergences else None
+
+    @property
+    def cause(self) -> Finding | None:
+        """What explains the first divergence, None where no rule does."""
+        first = self.first_divergence
+        found = self.diagnosis.findings[0] if first and self.diagnosis.findings else None
+        return found if first and found and found.code != BY_SIGNAL[first.signal].code else None
 
     @property
     def origins(self) -> tuple[int, ...]:
@@ -56,7 +66,7 @@ class Result:
             "seed": run.seed,
             "verdict": self.verdict,
             "sentence": self.diagnosis.sentence,
-            "first_divergence": _divergence(first) if first else None,
+            "first_divergence": _divergence(first, self.cause) if first else None,
             "origins": list(self.origins),
             "ops": [_op(evidence, status) for evidence, status in ops],
             "findings": [asdict(f) for f in self.diagnosis.findings],
@@ -72,10 +82,43 @@ class Result:
             "notes": list(run.notes),
             "timing": dict(run.timing),
             "versions": dict(run.versions),
+            "outputs": _listed([asdict(o) for o in self.evidence.outputs]),
+            "accuracy": _accuracy(self.evidence.accuracy),
+            "worst": _listed([asdict(w) for w in self.evidence.worst]),
+            "histogram_edges_lsb": list(EDGES_LSB) if _histograms(self.evidence) else None,
         }
 
 
-def _divergence(found: Divergence) -> dict[str, Any]:
+def _accuracy(accuracy: Accuracy | None) -> dict[str, Any] | None:
+    if accuracy is None:
+        return None
+    plain = asdict(accuracy)
+    for side in plain["sides"]:
+        side["top_1_share"] = side["top_1"] / max(accuracy.samples, 1)
+        side["top_k_share"] = side["top_k"] / max(accuracy.samples, 1)
+    found: dict[str, Any] = _listed(plain)
+    return found
+
+
+def _listed(value: Any) -> Any:
+    """Return lists in place of tuples, as they come back from JSON."""
+    if isinstance(value, dict):
+        return {k: _listed(v) for k, v in value.items()}
+    return [_listed(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _histograms(evidence: Evidence) -> bool:
+    return any(s.histogram for o in evidence.ops for s in (o.local, o.accumulated) if s)
+
+
+def _histogram(op: OpEvidence) -> dict[str, list[int] | None] | None:
+    """Return the counts of an operator's errors, None where nobody asked for them."""
+    found = {"local": op.local, "accumulated": op.accumulated}
+    counts = {k: list(s.histogram) if s and s.histogram else None for k, s in found.items()}
+    return counts if any(counts.values()) else None
+
+
+def _divergence(found: Divergence, cause: Finding | None) -> dict[str, Any]:
     return {
         "op": found.op,
         "kind": found.kind,
@@ -84,6 +127,7 @@ def _divergence(found: Divergence) -> dict[str, Any]:
         "signal": found.signal,
         "message": found.message,
         "confidence": found.confidence,
+        "cause": cause.code if cause else None,
     }
 
 
@@ -106,6 +150,7 @@ def _op(op: OpEvidence, status: Status) -> dict[str, Any]:
         "local": _stats(op.local),
         "accumulated": _stats(op.accumulated),
         "split": asdict(op.split) if op.split else None,
+        "histogram": _histogram(op),
     }
 
 
@@ -114,4 +159,5 @@ def _stats(stats: TensorStats | None) -> dict[str, Any] | None:
         return None
     plain = asdict(stats)
     plain["channel_max_abs"] = list(stats.channel_max_abs)
+    del plain["histogram"]  # stands with the operator
     return plain

@@ -10,6 +10,10 @@ from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Finding, Status
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import short
+from tfldbg.report.histograms import histogram_section
+from tfldbg.report.outputs import output_sections
+from tfldbg.report.section import Section
+from tfldbg.report.worst import worst_sections
 
 _SHOW_ALL_BELOW = 24
 _AROUND = 2
@@ -44,6 +48,8 @@ class Document:
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
     """One line an activation that could not be checked, with the reason."""
+    sections: tuple[Section, ...] = ()
+    """Whatever else was asked for."""
 
 
 def build(result: Result, *, everything: bool = False) -> Document:
@@ -58,8 +64,10 @@ def build(result: Result, *, everything: bool = False) -> Document:
     rows = [
         _row(o, s, quantized) for o, s in zip(evidence.ops, result.diagnosis.statuses, strict=True)
     ]
+    chosen = None
     if not everything and len(rows) > _SHOW_ALL_BELOW:
-        rows = _with_gaps(rows, _chosen(evidence, result.diagnosis.statuses))
+        chosen = _chosen(evidence, result.diagnosis.statuses)
+        rows = _with_gaps(rows, chosen)
     return Document(
         verdict=result.verdict,
         sentence=result.diagnosis.sentence,
@@ -68,6 +76,11 @@ def build(result: Result, *, everything: bool = False) -> Document:
         rows=tuple(rows),
         findings=result.diagnosis.findings,
         unchecked=_unchecked(evidence),
+        sections=(
+            *output_sections(evidence),
+            *histogram_section(evidence, sorted(chosen) if chosen is not None else None),
+            *worst_sections(evidence, everything=everything),
+        ),
     )
 
 
@@ -84,6 +97,11 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     if not run.observer_identical:
         observer = "NOT identical to the untouched model's: this trace is of another program"
     facts = [("model", run.model_path)]
+    cause = result.cause
+    if cause is not None:
+        named = cause.op is not None and cause.message.startswith("operator ")
+        said = cause.message.partition(": ")[2] if named else cause.message
+        facts.insert(0, ("why", f"{cause.code} {said}"))
     if run.reference_kind != "none":
         facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
         facts.append(("matched", f"{matched} of {len(activations)} activations"))

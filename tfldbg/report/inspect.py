@@ -1,8 +1,9 @@
-"""What ``tfldbg inspect`` shows: a file's subgraphs, operators, quantization, broken rules."""
+"""What ``tfldbg inspect`` shows: a file's subgraphs, operators, quantization, findings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -10,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.diagnose.words import number, op_name, short
-from tfldbg.graph.lint import Breach
+from tfldbg.diagnose.model import Finding
+from tfldbg.diagnose.words import number, short
 from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
 from tfldbg.report.plain import printable
 
 _FORMAT_VERSION = 1
 
-Breaches = tuple[tuple[Breach, ...], ...]
-"""What ``tfldbg.graph.lint.lint`` found, one entry per subgraph."""
+Findings = tuple[tuple[Finding, ...], ...]
+"""What the file alone betrays, one entry per subgraph."""
 
 
 def quantization(tensor: Tensor) -> str:
@@ -34,8 +35,8 @@ def quantization(tensor: Tensor) -> str:
     return f"per channel x{params.scale.size}: {number(low)}..{number(high)}"
 
 
-def draw_graph(graph: Graph, breaches: Breaches, name: str, console: Console) -> None:
-    """Print the file, then the rules that it breaks."""
+def draw_graph(graph: Graph, findings: Findings, name: str, console: Console) -> None:
+    """Print the file, then what is wrong with it."""
     wrap = not console.is_terminal
     console.print(Text(printable(f"{name}: {_summary(graph)}")), soft_wrap=wrap)
     for signature in graph.signatures:
@@ -55,20 +56,18 @@ def draw_graph(graph: Graph, breaches: Breaches, name: str, console: Console) ->
                 line = f"  {word:<6} {_tensor_line(subgraph.tensors[index])}"
                 console.print(Text(printable(line)), soft_wrap=wrap)
         console.print(_table(subgraph))
-    lines = list(_finding_lines(graph, breaches))
+    lines = list(_finding_lines(graph, findings))
     if lines:
         console.print(Text("findings:", style="bold"))
     for line in lines:
         console.print(Text(printable(f"  {line}")), soft_wrap=wrap)
 
 
-def _finding_lines(graph: Graph, breaches: Breaches) -> Iterator[str]:
-    for subgraph, found in zip(graph.subgraphs, breaches, strict=True):
+def _finding_lines(graph: Graph, findings: Findings) -> Iterator[str]:
+    for subgraph, found in zip(graph.subgraphs, findings, strict=True):
         where = f"subgraph {subgraph.index}, " if len(graph.subgraphs) > 1 else ""
-        for breach in found:
-            op = subgraph.operators[breach.op]
-            written = next((subgraph.tensors[i].name for i in op.outputs if i >= 0), "")
-            yield f"{breach.rule}: {where}{op_name(op.index, op.kind, written)}: {breach.message}"
+        for finding in found:
+            yield f"{finding.code} {finding.severity}: {where}{finding.message}"
 
 
 def _summary(graph: Graph) -> str:
@@ -118,8 +117,8 @@ def _weights(subgraph: Subgraph, op: Operator) -> str:
     return f"{quantized[0].type} {quantization(quantized[0])}"
 
 
-def graph_to_dict(graph: Graph, breaches: Breaches, name: str) -> dict[str, Any]:
-    """Return the file and the rules that it breaks as the JSON of format ``tfldbg.inspect``."""
+def graph_to_dict(graph: Graph, findings: Findings, name: str) -> dict[str, Any]:
+    """Return the file and its findings as the JSON of format ``tfldbg.inspect``."""
     return {
         "format": "tfldbg.inspect",
         "format_version": _FORMAT_VERSION,
@@ -136,23 +135,10 @@ def graph_to_dict(graph: Graph, breaches: Breaches, name: str) -> dict[str, Any]
         "metadata": list(graph.metadata),
         "subgraphs": [_subgraph_dict(s) for s in graph.subgraphs],
         "findings": [
-            _finding_dict(subgraph, breach)
-            for subgraph, found in zip(graph.subgraphs, breaches, strict=True)
-            for breach in found
+            {"subgraph": subgraph.index, **asdict(finding)}
+            for subgraph, found in zip(graph.subgraphs, findings, strict=True)
+            for finding in found
         ],
-    }
-
-
-def _finding_dict(subgraph: Subgraph, breach: Breach) -> dict[str, Any]:
-    return {
-        "subgraph": subgraph.index,
-        "op": breach.op,
-        "kind": subgraph.operators[breach.op].kind,
-        "tensor_index": breach.tensor,
-        "tensor": subgraph.tensors[breach.tensor].name,
-        "rule": breach.rule,
-        "channel": breach.channel,
-        "message": breach.message,
     }
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfldbg.files import write_bytes
+from tfldbg.report.plain import printable
+
+Cell = str | int | float | None
+"""Of a CSV file; None is an empty one."""
+
+_FORMULA = ("=", "+", "-", "@")
+"""What a spreadsheet takes for the beginning of a formula."""
 
 
 def write_json(content: dict[str, Any], target: str) -> None:
@@ -18,7 +28,33 @@ def write_json(content: dict[str, Any], target: str) -> None:
     Raises:
         TfldbgError: The file cannot be written.
     """
-    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    _write(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", target)
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]], target: str) -> None:
+    """Write CSV to a file, whole or not at all, or to stdout for ``-``.
+
+    Infinite and undefined figures become empty cells.  A text that a spreadsheet would run as a
+    formula gets an apostrophe in front, which spreadsheets take for "this is text".
+
+    Raises:
+        TfldbgError: The file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(cell) for cell in row] for row in rows)
+    _write(text.getvalue(), target)
+
+
+def _cell(value: Cell) -> Cell:
+    if not isinstance(value, str):
+        return _finite(value)  # type: ignore[no-any-return]
+    plain = printable(value)
+    return f"'{plain}" if plain.startswith(_FORMULA) else plain
+
+
+def _write(text: str, target: str) -> None:
     if target == "-":
         sys.stdout.write(text)
     else:

@@ -7,6 +7,7 @@ from html import escape
 from tfldbg.diagnose.result import Result
 from tfldbg.report.document import build
 from tfldbg.report.plain import printable
+from tfldbg.report.section import BLOCKS, Section
 
 
 def to_html(result: Result) -> str:
@@ -25,7 +26,26 @@ def to_html(result: Result) -> str:
         lines.append("<tr>")
         lines += [f"<td><{tag}>{_safe(cell or '')}</{tag}></td>" for cell in cells]
         lines.append("</tr>")
-    return "".join([*lines, "</table>"])
+    lines.append("</table>")
+    for section in document.sections:
+        lines += _section(section)
+    return "".join(lines)
+
+
+def _section(section: Section) -> list[str]:
+    lines = [f"<p><b>{_safe(section.title)}</b></p>"]
+    if section.rows:
+        lines += ["<table><tr>", *(f"<th>{_safe(c.title)}</th>" for c in section.columns), "</tr>"]
+        for row in section.rows:
+            lines.append("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>")
+        lines.append("</table>")
+    return [*lines, *(f"<pre>{_safe(line)}</pre>" for line in section.lines)]
+
+
+def _cell(text: str) -> str:
+    """Return a cell; the spaces of a histogram keep their width."""
+    bars = any(c in BLOCKS for c in text)
+    return f'<span style="white-space:pre">{_safe(text)}</span>' if bars else _safe(text)
 
 
 def _safe(text: str) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 from tfldbg.diagnose.model import Finding
 from tfldbg.report.document import Document, Row
 from tfldbg.report.plain import printable
+from tfldbg.report.section import ASCII_BLOCKS, Section
 
 _STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "unchecked": "dim"}
 _MOST_LINES = 8
@@ -31,6 +32,32 @@ def draw(document: Document, console: Console) -> None:
     console.print(table(document))
     _draw_findings(document, console)
     _draw_lines("unchecked:", document.unchecked, console)
+    for section in document.sections:
+        _draw_section(section, console)
+
+
+def _draw_section(section: Section, console: Console) -> None:
+    """Print a titled table; in ASCII where the console knows nothing else."""
+
+    def plain(text: str) -> Text:
+        return Text(printable(text.translate(ASCII_BLOCKS) if console.options.ascii_only else text))
+
+    console.print()
+    console.print(Text(printable(section.title), style="bold"), soft_wrap=not console.is_terminal)
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for column in section.columns:
+        drawn.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not column.fold,
+            overflow="fold",
+        )
+    for row in section.rows:
+        drawn.add_row(*(plain(cell) for cell in row))
+    if section.rows:
+        console.print(drawn)
+    for line in section.lines:
+        console.print(plain(line), soft_wrap=not console.is_terminal)
 
 
 def table(document: Document) -> Table:
@@ -57,16 +84,27 @@ def _cells(row: Row) -> list[Text]:
 
 
 def _draw_findings(document: Document, console: Console) -> None:
-    lines = [f"{f.code} {f.severity}: {_finding(f, document)}" for f in document.findings]
+    seen: set[tuple[str, str]] = set()
+    lines = []
+    for finding in document.findings:
+        said = [_message(finding, document)]
+        if (finding.code, finding.suggestion) not in seen:
+            said.append(finding.suggestion[:1].upper() + finding.suggestion[1:])
+        seen.add((finding.code, finding.suggestion))
+        lines.append(f"{finding.code} {finding.severity}: {'. '.join(said)}.")
     _draw_lines("findings:", tuple(lines), console)
 
 
-def _finding(finding: Finding, document: Document) -> str:
-    """Say a finding; the first one's message stands above the table already."""
-    suggestion = finding.suggestion[:1].upper() + finding.suggestion[1:] + "."
-    if finding is document.findings[0] and finding.severity == "error":
-        return f"operator {finding.op}: see above. {suggestion}"
-    return f"{finding.message}. {suggestion}"
+def _message(finding: Finding, document: Document) -> str:
+    """Say a finding, but for what stands above the table already."""
+    _, colon, said = finding.message.partition(": ")
+    why = dict(document.facts).get("why", "")
+    first = finding is document.findings[0]
+    if first and why in (f"{finding.code} {said}", f"{finding.code} {finding.message}"):
+        return "see above"
+    if colon and f"to differ: {said}" in document.sentence:
+        return f"operator {finding.op}: see above"
+    return finding.message
 
 
 def _draw_lines(title: str, lines: tuple[str, ...], console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -125,16 +125,21 @@ class Emitter:
             return self._constant(source)
         return self.given(source.index, None)
 
-    def emit(self, op: Operator, read: Callable[[int], int]) -> list[int]:
+    def emit(
+        self, op: Operator, read: Callable[[int], int], options: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """Copy one operator; return its outputs.
 
         Args:
             op: An operator of the reference file.
             read: Gives the draft's tensor for a tensor of the reference file.
+            options: Options to change, by their names in the object form.
         """
         packed = self._operators.Operators(op.index)
         code = self._packed.OperatorCodes(packed.OpcodeIndex())
         copied = self._schema.OperatorT.InitFromObj(packed)
+        for name, value in (options or {}).items():
+            setattr(copied.builtinOptions, name, value)
         copied.intermediates = self._intermediates(packed)
         copied.largeCustomOptionsOffset = 0
         written = [self._activation(self._subgraph.tensors[i]) for i in op.outputs]

@@ -74,6 +74,8 @@ class Step:
     """Output of the reference file to the tensor of the traced file it is compared with."""
     constants: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     """Constants of the reference file that are replaced, real units."""
+    options: Mapping[str, int | bool] = field(default_factory=dict)
+    """Options of the operator that are changed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +124,7 @@ def side_by_side(emitter: Emitter, steps: Sequence[Step]) -> LocalModel:
     """Emit every step for itself, its inputs given."""
     outputs: dict[int, int] = {}
     for step in steps:
-        written = emitter.emit(step.op, _reader(emitter, step))
+        written = emitter.emit(step.op, _reader(emitter, step), step.options)
         for index, made in zip(step.op.outputs, written, strict=True):
             if index in step.results:
                 outputs[step.results[index]] = made
@@ -148,6 +150,7 @@ def twins(
     subgraph: Subgraph,
     modes: Sequence[str],
     refused: Mapping[int, str],
+    wanted: frozenset[int] | None = None,
     parameters: Mapping[int, QuantParams] | None = None,
 ) -> Twins:
     """Build the free-running copies.
@@ -157,6 +160,7 @@ def twins(
         subgraph: Its subgraph.
         modes: Which of `MODES`.
         refused: By operator why it has no float copy; what it writes is given.
+        wanted: The tensors whose values are asked for; None for all.
         parameters: By tensor other parameters than the file's; the model's inputs are then given in
             real units, and rounded with theirs.
 
@@ -167,7 +171,8 @@ def twins(
     outputs: dict[tuple[str, int], int] = {}
     for mode in modes:
         for index, _, settled in _emitted(emitter, subgraph, mode, refused, parameters):
-            outputs[mode, index] = settled
+            if wanted is None or index in wanted:
+                outputs[mode, index] = settled
     return _as_twins(emitter, outputs)
 
 

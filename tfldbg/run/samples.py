@@ -50,6 +50,8 @@ class Samples:
     """Per input (N, ...): codes in the tensor's type, or real units in float32."""
     source: str
     """The path given, ``"arrays"``, or ``"random"``."""
+    held: int = 0
+    """How many samples the source holds, those beyond the limit included; 0 for random ones."""
 
     @property
     def count(self) -> int:
@@ -83,22 +85,27 @@ def input_specs(subgraph: Subgraph, signature: Signature | None) -> tuple[InputS
     return tuple(specs)
 
 
-def read_arrays(path: Path) -> Arrays:
+def read_arrays(path: Path, only: str | None = None) -> Arrays:
     """Read ``.npz``, ``.npy``, ``.h5`` or a folder of ``.npy`` into named arrays.
+
+    Args:
+        path: What to read.
+        only: The one array that is wanted; None for all.
 
     Raises:
         DataError: The path is missing or holds something else.
     """
     try:
         if path.is_dir():
-            return {f.stem: _load_npy(f) for f in sorted(path.glob("*.npy"))}
+            files = sorted(path.glob("*.npy"))
+            return {f.stem: _load_npy(f) for f in files if only in (None, f.stem)}
         if path.suffix == ".npy":
             return {path.stem: _load_npy(path)}
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
+                return {key: archive[key] for key in archive.files if only in (None, key)}
         if path.suffix in (".h5", ".hdf5"):
-            return _load_hdf5(path)
+            return _load_hdf5(path, only)
     except FileNotFoundError as error:
         raise DataError(
             f"the data '{path}' does not exist", hint="check the path given with --data"
@@ -119,14 +126,16 @@ def _load_npy(path: Path) -> NDArray[Any]:
     return array
 
 
-def _load_hdf5(path: Path) -> Arrays:
+def _load_hdf5(path: Path, only: str | None) -> Arrays:
     import h5py
 
     with h5py.File(path, "r") as file:
         return {
             key: np.asarray(value)
             for key, value in file.items()
-            if isinstance(value, h5py.Dataset) and value.dtype.kind in "biuf"
+            if only in (None, key)
+            and isinstance(value, h5py.Dataset)
+            and value.dtype.kind in "biuf"
         }
 
 
@@ -168,6 +177,7 @@ def choose(
         specs,
         tuple(_checked(s, a, source) for s, a in zip(specs, kept, strict=True)),
         source,
+        max(counts, default=0),
     )
 
 

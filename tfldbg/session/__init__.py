@@ -1,18 +1,25 @@
 """Compose the stages: read, rewrite, run, match, compare, diagnose, store.  Prints nothing."""
 
+from tfldbg.session.cases import Request, parse_seeds, plan, requests
 from tfldbg.session.diff import diff
 from tfldbg.session.exposing import expose_model, protect
 from tfldbg.session.parameters import compare_parameters
 from tfldbg.session.recording import record
+from tfldbg.session.sweeping import sweep
 from tfldbg.session.tracing import Trace, load_trace, trace
 
 __all__ = [
+    "Request",
     "Trace",
     "compare_parameters",
     "diff",
     "expose_model",
     "load_trace",
+    "parse_seeds",
+    "plan",
     "protect",
     "record",
+    "requests",
+    "sweep",
     "trace",
 ]

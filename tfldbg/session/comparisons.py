@@ -41,9 +41,18 @@ def readable(job: Job) -> frozenset[int]:
 
 def first_sample(job: Job, runner: Runner) -> Batch:
     """Run the first sample alone."""
-    given = job.samples.codes(0)
-    values = (*given, *runner.run(given))
+    return first_samples(job, runner, 1)
+
+
+def first_samples(job: Job, runner: Runner, count: int) -> Batch:
+    """Run the first samples, as many as there are of ``count``."""
+    count = min(count, job.samples.count)
     indices = (*job.subgraph.inputs, *job.exposed.taps)
-    codes = {i: np.asarray(a)[None] for i, a in zip(indices, values, strict=True)}
+    frames = []
+    for number in range(count):
+        given = job.samples.codes(number)
+        frames.append((*given, *runner.run(given)))
+    columns = zip(indices, zip(*frames, strict=True), strict=True)
+    codes = {i: np.stack(column) for i, column in columns}
     tensors = job.subgraph.tensors
-    return Batch(0, 1, codes, {i: in_real_units(tensors[i], a) for i, a in codes.items()})
+    return Batch(0, count, codes, {i: in_real_units(tensors[i], a) for i, a in codes.items()})

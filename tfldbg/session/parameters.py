@@ -9,7 +9,6 @@ from typing import Any
 from tfldbg.compare.against_keras import keras_extents
 from tfldbg.compare.calibrate import Extent, share
 from tfldbg.compare.constants import Holder
-from tfldbg.compare.emulate import fake_quant_pass, float_extents, float_pass
 from tfldbg.compare.parameters import (
     ParameterTable,
     expected_by_file,
@@ -17,6 +16,7 @@ from tfldbg.compare.parameters import (
     tensor_rows,
     weight_rows,
 )
+from tfldbg.compare.passes import fake_quant_pass, float_extents, float_pass
 from tfldbg.compare.ranges import RangeTable, range_table
 from tfldbg.compare.relate_files import relate_files
 from tfldbg.errors import UsageError

@@ -8,8 +8,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tfldbg.compare.emulate import EMULATIONS
-from tfldbg.compare.stream import NOTHING, Plan, stream
+from tfldbg.compare.against_emulation import EMULATIONS
+from tfldbg.compare.stream import NOTHING, stream
+from tfldbg.compare.worst import examine
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
@@ -20,10 +21,13 @@ from tfldbg.errors import MatchError, RunError, UsageError
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import is_recording
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
+from tfldbg.run.labels import LabelSource
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import Comparison
-from tfldbg.session.describe import OBSERVED, describe, observe
+from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
+from tfldbg.session.extras import Extras
+from tfldbg.session.trying import with_trials
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_emulation import WithEmulation
 from tfldbg.session.with_file import WithFile
@@ -62,6 +66,11 @@ def trace(
     dump: Path | str | None = None,
     thresholds: Thresholds | None = None,
     progress: Progress | None = None,
+    labels: LabelSource = None,
+    top_k: int = 5,
+    tolerance: float | None = None,
+    worst: int = 0,
+    histograms: bool = False,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -86,16 +95,24 @@ def trace(
         dump: Where to record every tensor of both sides (HDF5).
         thresholds: How much of an operator's own error arithmetic explains.
         progress: Is told how far the work is.
+        labels: The right class of every sample, for the accuracy of each side: the name of an array
+            of ``data``, a path, or an array; class numbers or one-hot.
+        top_k: How many of the largest values count for top-k accuracy.
+        tolerance: By how much final outputs may differ, real units; 0.01 by default.  Never decides
+            the verdict.
+        worst: How many of the samples with the largest final error to compare operator by operator.
+        histograms: Whether to count a histogram of every operator's errors.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
+    extras = Extras(labels, top_k, tolerance, worst, histograms)
     options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
     target = _as_path(dump)
-    protect(target, "--dump", model, keras, against, data)
+    protect(target, "--dump", model, keras, against, data, labels)
     progress = progress or Silent()
     comparison = _comparison(keras, against, against_runtime, reference, options, progress)
-    evidence = _trace(model, comparison, data, options, target, progress)
+    evidence = _trace(model, comparison, data, options, extras, target, progress)
     return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
 
 
@@ -135,23 +152,28 @@ def _trace(
     comparison: Comparison,
     data: DataSource,
     options: Options,
+    extras: Extras,
     dump: Path | None,
     progress: Progress,
 ) -> Evidence:
     began = perf_counter()
     job = prepare(model, comparison.data(model, data), options)
+    plan = extras.plan(job, data)
     progress.stage("loading the reference")
     comparison.load(job)
     with ExitStack() as stack:
         runner = _start(stack, job, comparison)
         progress.stage("matching")
         relation, reference = comparison.relate(job, runner)
+        notes: tuple[str, ...] = ()
         if reference is not None:
+            reference, notes = extras.emulated(job, runner, comparison, reference)
             stack.callback(reference.close)
         writer = stack.enter_context(RunWriter(dump, job.subgraph)) if dump else None
-        plan = Plan(job.subgraph, job.exposed.taps, OBSERVED)
         prepared = perf_counter()
         measured = stream(plan, job.samples, runner, reference, writer, progress)
+        numbers = measured.finals.worst_samples
+        worst = examine(plan, job.samples, runner, reference, numbers, progress)
         streamed = perf_counter()
         identical = observe(job, measured)
         timing = {
@@ -161,7 +183,8 @@ def _trace(
             "total_s": perf_counter() - began,
         }
         run = comparison.describe(describe(job, identical, timing))
-        evidence = collect(job.loaded, run, relation, measured)
+        evidence = extras.add(collect(job.loaded, run, relation, measured), worst, notes)
+        evidence = with_trials(evidence, job, runner, reference)
         compared = any(op.local or op.expected_shape for op in evidence.ops)
         if run.reference_kind not in ("self", *EMULATIONS) and not compared:
             raise MatchError(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.against_capture import CaptureReference, RecordedTensors, cut
+from tfldbg.compare.recording_signs import QUANTIZED, how_made, signs_of
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
@@ -49,6 +50,7 @@ class WithCapture:
         self._options = options
         self._capture: Capture = open_capture(self._path)
         self._supplies = False
+        self._miscast: dict[int, str] = {}
         self._notes: tuple[str, ...] = ()
 
     def data(self, model: ModelSource, given: DataSource) -> DataSource:
@@ -93,7 +95,8 @@ class WithCapture:
                 hint=f"trace the first of them alone: --samples {self._capture.samples}",
             )
         if not self._supplies:
-            _check_inputs(str(self._path), job, self._values(job.loaded, matched))
+            values = self._values(job.loaded, matched)
+            self._miscast = _check_inputs(str(self._path), job, values)
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Match the recorded tensors and cut the file into operators that can be run on them."""
@@ -109,7 +112,13 @@ class WithCapture:
         stack = ExitStack()
         stack.callback(self._capture.close)
         made = CaptureReference(job, values, operators, stack)
-        return Relation(matched.matching, {**job.skipped, **unmatched, **operators.reasons}), made
+        relation = Relation(
+            matched.matching,
+            {**job.skipped, **unmatched, **operators.reasons},
+            recording=signs_of(values),
+            miscast=self._miscast,
+        )
+        return relation, made
 
     def describe(self, run: Run) -> Run:
         """Add the path, and the recording's runtime."""
@@ -153,14 +162,27 @@ def _input(values: RecordedTensors, index: int, count: int) -> NDArray[Any]:
     return values.real(index, 0, count)
 
 
-def _check_inputs(path: str, job: Job, values: RecordedTensors) -> None:
+def _check_inputs(path: str, job: Job, values: RecordedTensors) -> dict[int, str]:
     """Compare the run's data with the recorded inputs, as far as those were recorded.
 
+    Returns:
+        By input that was recorded as some other cast of the data, which one.
+
     Raises:
-        DataError: They differ.
+        DataError: They differ, and no cast explains it.
     """
+    miscast = {}
     for number, index in enumerate(job.subgraph.inputs):
         if index not in values.recorded:
+            continue
+        count = job.samples.count
+        made = how_made(
+            job.subgraph.tensors[index],
+            np.asarray(job.samples.arrays[number][:count]),
+            values.codes(index, 0, count),
+        )
+        if made is not None:
+            miscast.update({index: made} if made != QUANTIZED else {})
             continue
         rounded = job.subgraph.tensors[index].lsb is not None and not values.keeps_codes(index)
         for sample in range(job.samples.count):
@@ -174,6 +196,7 @@ def _check_inputs(path: str, job: Job, values: RecordedTensors) -> None:
                     hint="leave --data out to run on the recorded inputs, or give the same data in "
                     "the same order",
                 )
+    return miscast
 
 
 def _agree(given: NDArray[Any], recorded: NDArray[Any], steps: int) -> bool:

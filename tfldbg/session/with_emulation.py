@@ -9,22 +9,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tfldbg.compare.against_file import free_or_nothing
-from tfldbg.compare.calibrate import FAKE_QUANT_PASS, FLOAT_PASS, Sharing, as_parameters, share
-from tfldbg.compare.emulate import (
+from tfldbg.compare.against_emulation import (
     EMULATED,
     EMULATIONS,
     FAKE_QUANT_RANGES,
     FLOAT_RANGES,
-    Copy,
     Emulation,
-    Pass,
     RoundedRunner,
-    fake_quant_pass,
-    float_extents,
-    float_pass,
 )
+from tfldbg.compare.against_file import free_or_nothing
+from tfldbg.compare.calibrate import FAKE_QUANT_PASS, FLOAT_PASS, Sharing, as_parameters, share
 from tfldbg.compare.following import liken, proximity
+from tfldbg.compare.passes import Copy, Pass, fake_quant_pass, float_extents, float_pass
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
@@ -48,7 +44,7 @@ class WithEmulation:
     """The float copies of the file's own operators, rounded to codes.
 
     Args:
-        kind: One of `tfldbg.compare.emulate.EMULATIONS`.
+        kind: One of `tfldbg.compare.against_emulation.EMULATIONS`.
         progress: Is told how far the passes over the data are.
 
     Raises:

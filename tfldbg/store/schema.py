@@ -15,6 +15,9 @@
         local_channels, accumulated_channels
                          (channels, figures) float64, the statistics along the last axis; the
                          attribute columns names the figures
+        local_histogram, accumulated_histogram
+                         (bins,) int64, where asked for and the tensor is quantized: counts of the
+                         signed errors; the attribute edges_lsb holds the edges between the bins
 
 ``(values - zero_point) * scale`` is what the tensor means.
 
@@ -32,6 +35,7 @@ REFERENCE = "reference"
 LOCAL_REFERENCE = "local_reference"
 LOCAL_CHANNELS = "local_channels"
 ACCUMULATED_CHANNELS = "accumulated_channels"
+HISTOGRAM = "{}_histogram"
 
 
 def tensor_path(index: int) -> str:

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, TensorStats
+from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.compare.stream import Batch, Computed, Measured
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.errors import CaptureError
@@ -103,9 +105,15 @@ class RunWriter:
             for name, stats in (("local", op.local), ("accumulated", op.accumulated)):
                 if stats is not None:
                     attributes[name] = json.dumps(_scalars(stats))
+                    self._write_histogram(op.tensor, schema.HISTOGRAM.format(name), stats.histogram)
         self._write_channels(schema.LOCAL_CHANNELS, measured.local_channels)
         self._write_channels(schema.ACCUMULATED_CHANNELS, measured.accumulated_channels)
         self._check_disk()
+
+    def _write_histogram(self, index: int, name: str, counts: tuple[int, ...]) -> None:
+        if counts:
+            dataset = self._group(index).create_dataset(name, data=np.array(counts, np.int64))
+            dataset.attrs["edges_lsb"] = EDGES_LSB
 
     def _write_channels(self, name: str, tables: Mapping[int, NDArray[Any]]) -> None:
         for index, table in tables.items():
@@ -159,4 +167,5 @@ class RunWriter:
 
 
 def _scalars(stats: TensorStats) -> dict[str, Any]:
-    return {k: v for k, v in asdict(stats).items() if k != "channel_max_abs"}
+    apart = ("channel_max_abs", "histogram")
+    return {k: v for k, v in asdict(stats).items() if k not in apart}

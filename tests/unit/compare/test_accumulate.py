@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, Accumulator, TensorStats
+from tfldbg.compare.histogram import BINS, EDGES_LSB, beyond
+from tfldbg.compare.metrics import Line
 
 VALUES = st.floats(-1e3, 1e3, width=32) | st.sampled_from([math.nan, math.inf, -math.inf])
 BATCHES = hnp.arrays(
@@ -29,6 +32,9 @@ def assert_close(one: TensorStats, two: TensorStats) -> None:
         a, b = getattr(one, name), getattr(two, name)
         if isinstance(a, float) and isinstance(b, float):
             assert a == pytest.approx(b, rel=1e-9, abs=1e-9), name
+        elif isinstance(a, Line) and isinstance(b, Line):
+            # A residual is the root of a small difference of large sums: half the digits are left.
+            assert astuple(a) == pytest.approx(astuple(b), rel=1e-5, abs=1e-4), name
         else:
             assert a == b, name
 
@@ -123,3 +129,68 @@ def test_streaming_equals_one_pass(reference: np.ndarray) -> None:
     for i in range(len(reference)):
         streamed.update(reference[i : i + 1], test[i : i + 1], i)
     assert_close(streamed.result(), _stats(reference, test))
+
+
+def test_a_wrong_scale_is_a_straight_line() -> None:
+    reference = np.random.default_rng(1).normal(size=(4, 5, 3))
+    line = _stats(reference, 1.2 * reference - 0.3).line
+    assert line is not None
+    assert astuple(line) == pytest.approx((1.2, -0.3, 0.0), abs=1e-6)
+    assert _stats(np.ones((2, 3)), np.zeros((2, 3))).line is None
+
+
+def test_differing_values_and_the_first_sample() -> None:
+    reference = np.zeros((3, 4))
+    test = np.array([[0, 0.5, 0.4, 0], [1.0, 0, 0, 0], [0, 2.0, 0, -2.0]])
+    stats = _stats(reference, test, lsb=1.0)
+    assert stats.differing == 3
+    assert stats.first_sample_max_abs == 0.5
+    assert _stats(reference, test).differing == 5
+
+
+@settings(max_examples=200)
+@given(BATCHES, st.integers(0, 6))
+def test_histograms_of_any_split_add_up_and_count_every_compared_element(
+    reference: np.ndarray, cut: int
+) -> None:
+    test = np.flip(reference, 0).copy()
+    cut = min(cut, len(reference))
+    whole = Accumulator(2, 0.25, histogram=True)
+    whole.update(reference, test)
+    first, second = Accumulator(2, 0.25, histogram=True), Accumulator(2, 0.25, histogram=True)
+    first.update(reference[:cut], test[:cut])
+    second.update(reference[cut:], test[cut:], cut)
+    second.merge(first)
+    assert second.result().histogram == whole.result().histogram
+    assert sum(whole.result().histogram) == whole.result().elements
+    with np.errstate(invalid="ignore"):
+        error = (test.astype(np.float64) - reference).ravel() / 0.25
+    plain = [sum(_in_bin(e, i) for e in error) for i in range(BINS)]
+    assert list(whole.result().histogram) == plain
+
+
+def _in_bin(error: float, number: int) -> bool:
+    """Whether an error lies in a bin, by the definition: an edge belongs to the bin nearer 0."""
+    edges = (-math.inf, *EDGES_LSB, math.inf)
+    low, high = edges[number], edges[number + 1]
+    if not math.isfinite(error):
+        return False
+    if low < 0 < high:
+        return low <= error <= high
+    return low < error <= high if low > 0 else low <= error < high
+
+
+def test_float_tensors_have_no_histogram() -> None:
+    accumulator = Accumulator(1, None, histogram=True)
+    accumulator.update(np.zeros(3), np.ones(3))
+    assert accumulator.result().histogram == ()
+
+
+def test_what_lies_beyond_half_a_step() -> None:
+    accumulator = Accumulator(1, 2.0, histogram=True)
+    errors = np.array([0.0, 0.2, -1.0, 1.0, 1.002, -600.0])  # LSB: 0, 0.1, -0.5, 0.5, 0.501, -300
+    accumulator.update(np.zeros(6), errors)
+    histogram = accumulator.result().histogram
+    assert beyond(histogram, 0.5) == 2
+    assert beyond(histogram, 64.5) == 1
+    assert histogram[0] == 1

@@ -382,11 +382,14 @@ def test_inspect_shows_what_is_found(samples: Path) -> None:
     done = CliRunner().invoke(app, ["inspect", str(path)])
     assert done.exit_code == 0
     assert "findings:" in done.stdout
-    assert "bias_scale: operator 3 ADD 'quant_residual': its output has scale" in done.stdout
+    said = "TFL022 error: operator 3 ADD 'quant_residual': its output has scale"
+    assert said in done.stdout
     plain = json.loads(CliRunner().invoke(app, ["inspect", str(path), "--json", "-"]).stdout)
     (found,) = plain["findings"]
-    assert (found["subgraph"], found["op"], found["rule"]) == (0, 3, "bias_scale")
-    assert found["tensor_index"] == 15 and found["channel"] is None and found["message"]
+    assert (found["subgraph"], found["op"], found["code"]) == (0, 3, "TFL022")
+    shown = found["evidence"]
+    assert shown["rule"] == "bias_scale" and shown["tensor_index"] == 15
+    assert shown["channel"] is None and found["message"]
     clean = CliRunner().invoke(app, ["inspect", str(samples / "cnn.tflite")])
     assert "findings" not in clean.stdout
 

@@ -123,7 +123,7 @@ def test_other_parameters_round_every_value_and_the_inputs(graph: Graph, samples
         i: QuantParams(np.array([step]), np.array([0], np.int64))
         for i in (*graph.main.inputs, *written)
     }
-    model = twins(graph, graph.main, (FAKE_QUANT,), {}, others)
+    model = twins(graph, graph.main, (FAKE_QUANT,), {}, parameters=others)
     image = np.load(samples / "digits.npz")["x"][:1].astype(np.float32)
     given = image.reshape(tensors[graph.main.inputs[0]].shape)
     found = _run(model.model_bytes, [given], model.taps)
@@ -141,7 +141,7 @@ def test_measuring_without_parameters_is_the_float_twin(graph: Graph, samples: P
     image = np.load(samples / "digits.npz")["x"][:1].astype(np.float32)
     given = [image.reshape(graph.main.tensors[graph.main.inputs[0]].shape)]
     measured = measuring_twin(graph, graph.main, {}, None)
-    float_twin = twins(graph, graph.main, (FLOAT,), {}, {})
+    float_twin = twins(graph, graph.main, (FLOAT,), {}, parameters={})
     assert measured.results == float_twin.results
     pairs = zip(
         _run(measured.model_bytes, given, measured.taps),

@@ -48,6 +48,11 @@ def trace(
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
     hybrid_tolerance: o.HybridTolerance = 0.02,
+    labels: o.Labels = None,
+    top_k: o.TopK = 5,
+    tolerance: o.Tolerance = None,
+    worst: o.Worst = 0,
+    histograms: o.Histograms = False,
 ) -> None:
     """Name the first operator of a .tflite file that differs from its reference.
 
@@ -72,5 +77,10 @@ def trace(
             dump=dump,
             thresholds=o.thresholds(local_lsb, float_tolerance, hybrid_tolerance),
             progress=progress,
+            labels=labels,
+            top_k=top_k,
+            tolerance=tolerance,
+            worst=worst,
+            histograms=histograms,
         )
     show(result, json, everything)

@@ -1,17 +1,15 @@
-"""TFLite emulated in float arithmetic: every value rounded to codes, the file's or the data's."""
+"""Passes over data that measure ranges: in float, and with everything before rounded already."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
-from tfldbg.compare.against_file import FileReference
 from tfldbg.compare.calibrate import (
     FAKE_QUANT_PASS,
     FLOAT_PASS,
@@ -21,18 +19,13 @@ from tfldbg.compare.calibrate import (
     as_parameters,
     calibrate,
 )
-from tfldbg.compare.stream import Batch, Computed, in_real_units
+from tfldbg.compare.stream import in_real_units
 from tfldbg.graph.model import Graph, QuantParams, Subgraph
 from tfldbg.progress import Progress
 from tfldbg.reference.evaluate import Floats
-from tfldbg.rewrite.twin import FAKE_QUANT, Twins, measuring_twin, twins
+from tfldbg.rewrite.twin import Twins, measuring_twin
 from tfldbg.run.derived import DerivedRunner, derived_program
 from tfldbg.run.samples import Samples
-
-EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES = "emulated", "float-ranges", "fake-quant-ranges"
-EMULATIONS = (EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES)
-"""References that round to codes as TFLite does: with the file's parameters, with those of a float
-pass over the data, with those of a fake-quantized pass over it."""
 
 
 class Actual(Protocol):
@@ -126,7 +119,7 @@ def _extents(
         return seen
     made = measuring_twin(copy.graph, copy.subgraph, copy.refused, parameters)
     with ExitStack() as stack:
-        runner = _runner(copy.name, made, stack)
+        runner = copy_runner(copy.name, made, stack)
         for number in range(copy.samples.count):
             real, codes = _inputs(copy, made, number)
             for index in seen.keys() & real.keys():
@@ -149,91 +142,36 @@ def _inputs(
         codes.update(copy.actual(number))
     stored = {i: np.asarray(array)[None] for i, array in codes.items()}
     real = {i: in_real_units(tensors[i], array) for i, array in stored.items()}
-    return {**real, **_real_inputs(copy.samples, inputs, stored, number, number + 1)}, stored
+    return {**real, **real_inputs(copy.samples, inputs, stored, number, number + 1)}, stored
 
 
-def _real_inputs(
+def real_inputs(
     samples: Samples,
     inputs: Sequence[int],
     stored: Mapping[int, NDArray[Any]],
     start: int,
     stop: int,
 ) -> dict[int, Floats]:
-    """Return the model's inputs as the user gave them, not yet rounded, in the model's shapes."""
+    """Return the model's inputs as the user gave them, not yet rounded, in the model's shapes.
+
+    Args:
+        samples: The data.
+        inputs: The model's inputs.
+        stored: By input (n, ...) what the model takes, whose shape is wanted.
+        start: The first sample.
+        stop: The one after the last.
+    """
     given = zip(inputs, samples.real(start, stop), strict=True)
     return {i: np.asarray(array, np.float32).reshape(stored[i].shape) for i, array in given}
 
 
-def _runner(name: str, made: Twins, stack: ExitStack) -> DerivedRunner:
+def copy_runner(name: str, made: Twins, stack: ExitStack) -> DerivedRunner:
+    """Start a twin; ``stack`` ends it.
+
+    Raises:
+        RunError: The runtime refuses it.
+    """
     program = derived_program(f"the float copy of '{name}'", made.model_bytes, made.taps)
     runner = DerivedRunner(program, made.feeds)
     stack.callback(runner.close)
     return runner
-
-
-class RoundedRunner:
-    """The float copy of a file, running free, every value rounded to codes.
-
-    Args:
-        copy: The float copy.
-        parameters: By tensor the parameters to round with; None for the file's own.
-        stack: What to close in the end.
-
-    Raises:
-        RunError: The runtime refuses the copy.
-    """
-
-    def __init__(
-        self, copy: Copy, parameters: Mapping[int, QuantParams] | None, stack: ExitStack
-    ) -> None:
-        self._copy, self._own = copy, parameters is None
-        self._twins = twins(copy.graph, copy.subgraph, (FAKE_QUANT,), copy.refused, parameters)
-        self._runner = _runner(copy.name, self._twins, stack)
-
-    def __call__(self, batch: Batch) -> Computed:
-        """Run it on the model's own inputs, before their rounding if that is not the file's."""
-        real, copy = batch.real, self._copy
-        if not self._own:
-            inputs = copy.subgraph.inputs
-            given = _real_inputs(copy.samples, inputs, batch.codes, batch.start, batch.stop)
-            real = {**real, **given}
-        values = self._runner.run(batch.codes, real, batch.stop - batch.start)
-        found = {
-            index: value.astype(np.float32, copy=False).reshape(real[index].shape)
-            for (_, index), value in zip(self._twins.results, values, strict=True)
-            if index in real
-        }
-        return Computed(found, {})
-
-
-class Emulation:
-    """A file's float copies with their results rounded to codes.
-
-    Args:
-        inner: The operators for themselves, not rounded, and what runs free.
-        subgraph: Whose codes.
-    """
-
-    batch: int | None = None
-
-    def __init__(self, inner: FileReference, subgraph: Subgraph) -> None:
-        self._inner, self._tensors = inner, subgraph.tensors
-
-    def compute(self, batch: Batch) -> Computed:
-        """Compute one batch.
-
-        Raises:
-            RunError: The runtime dies.
-        """
-        computed = self._inner.compute(batch)
-        local = {i: _on_codes(values, self._tensors[i].lsb) for i, values in computed.local.items()}
-        return replace(computed, local=local)
-
-    def close(self) -> None:
-        """End the child processes."""
-        self._inner.close()
-
-
-def _on_codes(values: Floats, lsb: float | None) -> Floats:
-    """Round to whole steps; what lies beyond the codes stays there, to be counted as saturation."""
-    return values if lsb is None else quant.to_steps(values, lsb)

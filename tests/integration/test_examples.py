@@ -1,0 +1,83 @@
+"""The worked examples of the docs print what they say; renew them with --renew.
+
+An example is a fenced block of language ``console``: lines that begin with ``$ `` are commands, the
+rest is what they print.  They run one after the other, a page in a folder of its own, in which
+``sample_models`` stands for the repository's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+NUMBERS = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if "```console" in p.read_text())
+
+
+def commands(block: str) -> Iterator[str]:
+    """Yield the commands of a block, continued lines joined."""
+    lines = iter(block.splitlines())
+    for line in lines:
+        if line.startswith("$ "):
+            command = line[2:]
+            while command.endswith("\\"):
+                command = command[:-1] + next(lines).strip()
+            yield command
+
+
+def shape(text: str) -> str:
+    """Drop what differs between machines: figures, and the widths that follow from them."""
+    return re.sub(r"[ ─\n]+", " ", NUMBERS.sub("#", text)).strip()
+
+
+def _run(command: str, folder: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    words = re.sub(r"^tfldbg ", "python3 -m tfldbg ", command)
+    words = re.sub(r"^python3 ", f"{sys.executable} ", words)
+    done = subprocess.run(
+        ["bash", "-c", words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode in (0, 1), f"{command}\n{done.stderr}"
+    return "".join(line.rstrip() + "\n" for line in done.stdout.splitlines())
+
+
+def _again(block: str, folder: Path) -> str:
+    """Return the block with what its commands print now."""
+    said = []
+    source = block.splitlines()
+    for command in commands(block):
+        start = next(i for i, line in enumerate(source) if line.startswith("$ "))
+        end = start
+        while source[end].endswith("\\"):
+            end += 1
+        said += source[start : end + 1]
+        source = source[end + 1 :]
+        said.append(_run(command, folder).rstrip("\n"))
+    return "\n".join(line for line in said if line) + "\n"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_the_examples_print_what_the_page_says(
+    page: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "sample_models").symlink_to(ROOT / "sample_models")
+    text = page.read_text()
+    renewed = BLOCK.sub(lambda m: f"```console\n{_again(m[1], tmp_path)}```", text)
+    if request.config.getoption("--renew"):
+        page.write_text(renewed)
+    else:
+        for old, new in zip(BLOCK.findall(text), BLOCK.findall(renewed), strict=True):
+            assert shape(old) == shape(new)

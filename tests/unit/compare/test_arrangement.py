@@ -1,0 +1,72 @@
+"""How a constant is made of another: every hypothesis on rounded values, and silence otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfldbg.compare.arrangement import bias_arrangement, weights_arrangement
+
+STEP = np.array(0.01)
+
+
+def _weights(seed: int = 0, shape: tuple[int, ...] = (6, 3, 3, 4)) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.round(values / STEP) * STEP
+
+
+def _said(changed: np.ndarray, wanted: np.ndarray, axis: int = 0) -> str | None:
+    return weights_arrangement(_rounded(changed), wanted, STEP, axis)
+
+
+@given(st.integers(0, 1000))
+def test_rounded_weights_are_the_reference_s(seed: int) -> None:
+    assert _said(_weights(seed), _weights(seed)) is None
+
+
+def test_each_slip_is_named() -> None:
+    wanted = _weights()
+    negated, scaled, zero = wanted.copy(), wanted.copy(), wanted.copy()
+    negated[2] *= -1
+    scaled[1:3] *= 1.5
+    zero[4] = 0
+    assert _said(negated, wanted) == "channel 2 is negated"
+    assert _said(-wanted, wanted) == "all channels are negated"
+    assert _said(scaled, wanted) == "channels 1, 2 are multiplied by 1.5"
+    assert _said(zero, wanted) == "channel 4 is zero"
+    assert _said(wanted[[1, 0, 2, 3, 5, 4]], wanted) == "the channels are in another order"
+    assert _said(wanted.swapaxes(1, 2), wanted) == "height and width are exchanged"
+    limit = float(np.abs(wanted).max()) / 2
+    assert _said(np.clip(wanted, -limit, limit), wanted) == f"values beyond {limit:.3g} are cut off"
+
+
+@given(st.integers(0, 1000))
+def test_other_weights_are_no_arrangement(seed: int) -> None:
+    assert _said(_weights(seed + 1), _weights(seed)) is None
+
+
+def test_the_channels_of_a_depthwise_convolution_are_last() -> None:
+    wanted = _weights(shape=(1, 3, 3, 8))
+    negated = wanted.copy()
+    negated[..., 7] *= -1
+    assert _said(negated, wanted, axis=3) == "channel 7 is negated"
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda b: np.zeros_like(b), "it is missing"),
+        (lambda b: -b, "all channels are negated"),
+        (lambda b: b[::-1], "the channels are in another order"),
+        (lambda b: b, None),
+        (lambda b: b + 1.0, None),
+    ],
+)
+def test_biases(made: object, said: str | None) -> None:
+    wanted = np.array([0.5, -1.0, 2.0, 0.25])
+    assert bias_arrangement(made(wanted), wanted, np.full(4, 0.01)) == said  # type: ignore[operator]

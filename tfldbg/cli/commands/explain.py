@@ -1,0 +1,24 @@
+"""``tfldbg explain``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tfldbg.cli.console import report_console
+
+
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(metavar="[TFL0xx]", help="The finding; all of them without it.")
+    ] = None,
+) -> None:
+    """Explain a finding: what it means, how it is told, what to do."""
+    from tfldbg.report.explain import draw_catalog, draw_explanation, explanation_of
+
+    console = report_console()
+    if code is None:
+        draw_catalog(console)
+    else:
+        draw_explanation(explanation_of(code), console)

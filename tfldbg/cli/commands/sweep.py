@@ -1,0 +1,160 @@
+"""``tfldbg sweep``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tfldbg.cli import options as o
+from tfldbg.cli.console import ProgressBar, report_console
+from tfldbg.errors import UsageError
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.outcome import Case, Outcome
+    from tfldbg.report.sweep_files import ResultFile
+
+_TEMPLATE = "{stem}, {name} and {dir} are the model's, {seed} is the row's."
+
+
+def sweep(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL.tflite", help="Paths or quoted patterns; {seed} in them."),
+    ] = None,
+    keras: Annotated[
+        str | None, typer.Option(metavar="TEMPLATE", help=f"The Keras models. {_TEMPLATE}")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="TEMPLATE", help="Sound .tflite files, or recordings, likewise."),
+    ] = None,
+    against_runtime: Annotated[
+        str | None,
+        typer.Option(metavar="RUNTIME", help="Compare with the same files under other kernels."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="TEMPLATE", help="The data, as for trace; likewise.")
+    ] = None,
+    given: o.Input = None,
+    samples: o.Samples = None,
+    seeds: Annotated[
+        str,
+        typer.Option(metavar="RANGE", help="One row a model and seed: 0-11 or 0,3,5."),
+    ] = "0",
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="xnnpack|builtin|reference",
+            help="The kernels to run. Repeatable: one row a model and runtime.",
+            show_default="xnnpack",
+        ),
+    ] = None,
+    signature: o.Signature = None,
+    manifest: Annotated[
+        str | None,
+        typer.Option(metavar="F.csv", help="A table of models, each with options of its own."),
+    ] = None,
+    csv: Annotated[
+        str | None, typer.Option("--csv", metavar="F", help="Write the rows to F; - is stdout.")
+    ] = None,
+    json: o.Json = None,
+    unsafe: o.Unsafe = False,
+    local_lsb: o.LocalLsb = 0.75,
+    float_tolerance: o.FloatTolerance = 1e-4,
+    hybrid_tolerance: o.HybridTolerance = 0.02,
+) -> None:
+    """Trace many models: one row each, also for those that fail, in one file of results.
+
+    Exit code 2 if one failed, else 1 if one diverged.
+    """
+    from tfldbg import session
+    from tfldbg.report.sweep_files import write_sweep_csv, write_sweep_json
+
+    thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
+    default = session.Request(
+        keras=keras,
+        against=against,
+        against_runtime=against_runtime,
+        data=data,
+        seeds=session.parse_seeds(seeds),
+        samples=samples,
+        runtimes=tuple(runtime or ("xnnpack",)),
+        signature=signature,
+    )
+    cases = session.plan(session.requests(models or (), manifest, default))
+    inputs = o.parse_inputs(given)
+    targets = {"--csv": (csv, write_sweep_csv), "--json": (json, write_sweep_json)}
+    files = _files(targets, manifest, cases)
+    with ProgressBar() as progress:
+        outcomes = session.sweep(
+            cases, inputs=inputs, unsafe=unsafe, thresholds=thresholds, progress=progress
+        )
+        rows, ended = _collect(outcomes, files)
+    _show(rows, "-" in (csv, json))
+    if not ended:
+        for file in files:
+            file.stop(rows)
+        kept = "".join(f"; they are in {file.partial}" for file in files if file.partial)
+        sys.stderr.write(f"interrupted after {len(rows)} of {len(cases)} rows{kept}\n")
+        raise typer.Exit(130)
+    for file in files:
+        file.finish(rows)
+    verdicts = {row.verdict for row in rows}
+    raise typer.Exit(2 if "error" in verdicts else 1 if "diverged" in verdicts else 0)
+
+
+def _files(
+    targets: Mapping[str, tuple[str | None, Callable[[Sequence[Outcome], str], None]]],
+    manifest: str | None,
+    cases: Sequence[Case],
+) -> list[ResultFile]:
+    """Return the files to write.
+
+    Raises:
+        UsageError: They are the same, or one of them is a folder or a file that is read.
+    """
+    from tfldbg.report.sweep_files import ResultFile
+    from tfldbg.session import protect
+
+    named = {option: target for option, (target, _) in targets.items() if target is not None}
+    if len(set(named.values())) < len(named):
+        raise UsageError(
+            f"{' and '.join(named)} are both '{next(iter(named.values()))}'",
+            hint="name two files, or leave one of the options out",
+        )
+    read = {path for c in cases for path in (c.model, c.reference, c.data)} | {manifest}
+    for option, target in named.items():
+        protect(None if target == "-" else Path(target), option, *read)
+        if Path(target).is_dir():
+            raise UsageError(
+                f"{option} {target} is a folder", hint=f"name a file in it with {option}"
+            )
+    return [ResultFile(target, write) for target, write in targets.values() if target is not None]
+
+
+def _collect(
+    outcomes: Iterator[Outcome], files: Sequence[ResultFile]
+) -> tuple[list[Outcome], bool]:
+    """Return the rows and whether they are all there; an interrupted sweep keeps what it has."""
+    rows: list[Outcome] = []
+    for file in files:
+        file.update(rows)
+    try:
+        for row in outcomes:
+            rows.append(row)
+            for file in files:
+                file.update(rows)
+    except KeyboardInterrupt:
+        return rows, False
+    return rows, True
+
+
+def _show(rows: Sequence[Outcome], silent: bool) -> None:
+    if rows and not silent:
+        from tfldbg.report.sweep import draw_sweep
+
+        draw_sweep(rows, report_console())

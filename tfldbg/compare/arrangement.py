@@ -1,0 +1,100 @@
+"""Say how a constant that is not the reference's is made of it: negated, permuted, scaled, cut off.
+
+Each is a hypothesis that is tested on every value; half a step is what rounding explains.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.checks import HALF_STEP, Doubles
+
+_SHOWN = 4
+_ONE = 1e-3
+"""How far a factor must be from 1 to be one."""
+
+
+def weights_arrangement(found: Doubles, wanted: Doubles, step: Doubles, axis: int) -> str | None:
+    """Say how the file's weights are made of the reference's, None where no hypothesis holds.
+
+    Args:
+        found: The file's weights, real units.
+        wanted: The reference's, the same shape.
+        step: The size of a step, broadcastable to that shape.
+        axis: Of the output channels.
+    """
+    limit = np.broadcast_to(HALF_STEP * step, wanted.shape)
+    if not wanted.ndim or _near(found, wanted, limit):
+        return None
+    square = found.ndim == 4 and found.shape[1] == found.shape[2]
+    if square and _near(found, np.swapaxes(wanted, 1, 2), limit):
+        return "height and width are exchanged"
+    rows = [np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (found, wanted, limit)]
+    return _of_channels(*rows)
+
+
+def bias_arrangement(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
+    """Say how the file's bias (channels,) is made of the reference's.
+
+    Args:
+        found: The file's bias, real units.
+        wanted: The reference's.
+        limit: What rounding explains, real units.
+    """
+    if not found.any() and found.size > 1 and not _near(found, wanted, limit):
+        return "it is missing"
+    return _of_channels(*(a.reshape(-1, 1) for a in (found, wanted, limit)))
+
+
+def _of_channels(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
+    """Test what can happen to whole channels: (channels, values) each."""
+    wrong: NDArray[np.bool_] = np.any(np.abs(found - wanted) > limit, axis=1)
+    if not wrong.any():
+        return None
+    f, w, tolerance = found[wrong], wanted[wrong], limit[wrong]
+    where = _channels(wrong)
+    if not f.any():
+        return f"{where} {_verb(wrong, 'zero')}"
+    if _near(f, -w, tolerance):
+        return f"{where} {_verb(wrong, 'negated')}"
+    if _permuted(found, wanted, limit):
+        return "the channels are in another order"
+    # The factor is known from rounded values: times a large weight its error may be half a step.
+    factor = float((f * w).sum() / max(float((w * w).sum()), 1e-300))
+    if abs(factor - 1) > _ONE and factor and f.size > 1 and _near(f, factor * w, 2 * tolerance):
+        return f"{where} {_verb(wrong, f'multiplied by {factor:.3g}')}"
+    largest = float(np.abs(found).max())
+    cut = np.clip(w, -largest, largest)
+    if f.size > 1 and largest < np.abs(wanted).max() and _near(f, cut, tolerance):
+        return f"values beyond {largest:.3g} are cut off"
+    return None
+
+
+def _near(one: Doubles, other: Doubles, limit: Doubles) -> bool:
+    return bool((np.abs(one - other) <= limit).all())
+
+
+def _permuted(found: Doubles, wanted: Doubles, limit: Doubles) -> bool:
+    """Whether every channel is another of the reference's; told by one sum over each.
+
+    Weighted sums of the same values agree whatever their place; channels of the same rank in the
+    order of the sums are then compared value by value.
+    """
+    weight = np.cos(np.arange(found.shape[1]))
+    places = [np.argsort(side @ weight, kind="stable") for side in (found, wanted)]
+    tolerance = np.maximum(limit[places[0]], limit[places[1]])
+    return len(found) > 1 and _near(found[places[0]], wanted[places[1]], tolerance)
+
+
+def _channels(wrong: NDArray[np.bool_]) -> str:
+    numbers = np.flatnonzero(wrong)
+    if numbers.size == wrong.size:
+        return "all channels"
+    shown = ", ".join(str(n) for n in numbers[:_SHOWN])
+    dots = ", ..." if numbers.size > _SHOWN else ""
+    return f"channel {shown}" if numbers.size == 1 else f"channels {shown}{dots}"
+
+
+def _verb(wrong: NDArray[np.bool_], word: str) -> str:
+    return f"{'is' if np.count_nonzero(wrong) == 1 and wrong.size > 1 else 'are'} {word}"

@@ -1,0 +1,67 @@
+"""The final outputs of the traced file's fake-quant emulation, beside any reference."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+from tfldbg.compare.against_file import TwinsRunner
+from tfldbg.compare.stream import Batch, Computed, Reference
+from tfldbg.errors import RewriteError, RunError
+from tfldbg.match.steps import own_steps
+from tfldbg.run.job import Job
+
+
+class WithEmulation:
+    """A reference, and the emulation's final outputs.
+
+    Args:
+        reference: What the file is compared with.
+        emulation: Runs the emulation.
+        stack: What to close in the end.
+    """
+
+    def __init__(self, reference: Reference, emulation: TwinsRunner, stack: ExitStack) -> None:
+        self.batch = reference.batch
+        self._reference, self._emulation, self._stack = reference, emulation, stack
+
+    def compute(self, batch: Batch) -> Computed:
+        """Compute one batch.
+
+        Raises:
+            TfldbgError: A side cannot compute the data.
+        """
+        emulated = self._emulation(batch).rounded
+        return replace(self._reference.compute(batch), emulated=emulated)
+
+    def close(self) -> None:
+        """Free what both hold."""
+        self._stack.close()
+        self._reference.close()
+
+
+def with_emulation(job: Job, reference: Reference, first: Batch) -> tuple[Reference, str | None]:
+    """Let the file's fake-quant emulation run beside a reference.
+
+    Args:
+        job: The traced file.
+        reference: What it is compared with.
+        first: The first sample, to see whether the emulation runs.
+
+    Returns:
+        Both together; or the reference alone, with the reason where there should be an emulation.
+    """
+    subgraph = job.subgraph
+    known = frozenset((*job.exposed.taps, *subgraph.inputs))
+    if not any(t.lsb is not None for t in subgraph.tensors):
+        return reference, None
+    refused = own_steps(subgraph, known).refused
+    wanted = frozenset(subgraph.outputs)
+    stack = ExitStack()
+    try:
+        emulation = TwinsRunner(job.loaded.path, job.loaded.graph, subgraph, refused, stack, wanted)
+        emulation(first)
+    except (RewriteError, RunError) as error:
+        stack.close()
+        return reference, f"no emulation: {error.message}"
+    return WithEmulation(reference, emulation, stack), None

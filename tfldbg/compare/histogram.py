@@ -1,0 +1,48 @@
+"""Histograms of an error in LSB: fixed bins, so that counts of any split of the samples add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_POSITIVE = (0.25, 0.5, 0.75, 1.5, 2.5, 4.5, 8.5, 16.5, 64.5)
+"""Between whole codes from 1.5 on: where the reference rounds to codes too, the error is a whole
+number of LSB, which float32 noise must not move from one bin to the next.  0.5 is what rounding
+explains, 0.75 the bound of the verdict."""
+
+EDGES_LSB = (*(-edge for edge in reversed(_POSITIVE)), *_POSITIVE)
+"""Edges of the bins; the first and the last bin are open.  An edge belongs to the bin nearer 0."""
+
+BINS = len(EDGES_LSB) + 1
+
+_PARTS = 4
+"""Every edge is a multiple of a quarter, so an error's bin follows from its quarters, rounded away
+from 0: one integer an element, whose counts are then added up by bin."""
+_MOST = int(_PARTS * _POSITIVE[-1]) + 1
+_QUARTERS = np.arange(-_MOST, _MOST + 1)
+_SIDE = np.searchsorted(_POSITIVE, np.abs(_QUARTERS) / _PARTS, side="left")
+_BIN_OF_QUARTER = len(_POSITIVE) + np.sign(_QUARTERS) * _SIDE
+
+
+def count_errors(error_lsb: NDArray[Any]) -> NDArray[np.int64]:
+    """Count signed errors.
+
+    Args:
+        error_lsb: Any shape, finite, LSB.
+
+    Returns:
+        (`BINS`,) counts, from the most negative bin to the most positive one.
+    """
+    quarters = np.ceil(np.minimum(np.abs(error_lsb) * _PARTS, _MOST))
+    signed = np.copysign(quarters, error_lsb).astype(np.int64) + _MOST
+    counts = np.bincount(signed.ravel(), minlength=len(_QUARTERS))
+    return np.bincount(_BIN_OF_QUARTER, weights=counts, minlength=BINS).astype(np.int64)
+
+
+def beyond(counts: Sequence[int], lsb: float) -> int:
+    """Return how many elements are further than ``lsb``, one of the edges, from 0."""
+    within = zip(counts[1:-1], EDGES_LSB[:-1], EDGES_LSB[1:], strict=True)
+    return sum(counts) - sum(n for n, low, high in within if -lsb <= low and high <= lsb)

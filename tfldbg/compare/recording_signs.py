@@ -1,0 +1,150 @@
+"""What recorded values give away about how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.against_capture import RecordedTensors
+from tfldbg.compare.relation import Recording
+from tfldbg.graph.model import Operator, Subgraph, Tensor
+from tfldbg.graph.query import SAME_SCALE_KINDS, producers
+from tfldbg.quant import code_range
+
+_SAMPLES = 4
+_BYTES = 64
+"""Bytes that two tensors must have in common: no chance makes 16 floats or 64 codes agree."""
+_SEARCHED = 1 << 18
+_MOST_TENSORS = 200
+"""What is looked through of a recording: every pair of tensors is, so that the time is bounded."""
+_VARIED = 8
+"""Different values among them, so that runs of zeros are not taken for copies."""
+_COPYING = SAME_SCALE_KINDS | {"DEQUANTIZE", "QUANTIZE", "UNPACK", "PACK", "SPLIT_V"}
+
+
+def signs_of(values: RecordedTensors) -> Recording:
+    """Look at the first samples of a recording.
+
+    Args:
+        values: The recording as the traced file's tensors.
+
+    Raises:
+        CaptureError: It is damaged.
+    """
+    count = min(_SAMPLES, values.capture.samples)
+    stored = {
+        index: values.capture.stored(recorded, 0, count)
+        for index, recorded in values.recorded.items()
+        if index not in values.subgraph.inputs
+    }
+    floats = [v for i, v in stored.items() if values.recorded[i].is_float]
+    return Recording(_half_precision(floats), tuple(_copies(values, stored)))
+
+
+def _half_precision(arrays: list[NDArray[Any]]) -> bool:
+    """Whether every value is a float16 number, and they are no mere handful of round ones."""
+    varied = [a for a in arrays if np.unique(a).size > _VARIED]
+    with np.errstate(over="ignore"):
+        return bool(varied) and all(
+            np.array_equal(a, a.astype(np.float16).astype(a.dtype), equal_nan=True) for a in varied
+        )
+
+
+def _copies(
+    values: RecordedTensors, stored: Mapping[int, NDArray[Any]]
+) -> Iterator[tuple[int, int]]:
+    """Yield each tensor that holds bytes of one that is written later, with that one.
+
+    The later one's beginning lies somewhere in it, or its own beginning in the later one.
+    """
+    writers = producers(values.subgraph)
+    written = sorted((i for i in stored if i in writers), key=lambda i: writers[i].index)
+    content = {i: stored[i][0].tobytes()[:_SEARCHED] for i in written[:_MOST_TENSORS]}
+    heads = {i: raw[:_BYTES] for i, raw in content.items() if _telling(raw[:_BYTES])}
+    for place, index in enumerate(content):
+        for later in written[place + 1 : _MOST_TENSORS]:
+            if index in _copied(values.subgraph, writers, later):
+                continue
+            inside = later in heads and heads[later] in content[index]
+            if inside or (index in heads and heads[index] in content[later]):
+                yield index, later
+                break
+
+
+def _copied(subgraph: Subgraph, writers: Mapping[int, Operator], index: int) -> frozenset[int]:
+    """Return the tensors whose values an operator, and those before it, may have copied there."""
+    found: set[int] = set()
+    stack = [index]
+    while stack:
+        writer = writers.get(stack.pop())
+        if writer is not None and writer.kind in _COPYING:
+            new = [i for i in writer.inputs if i >= 0 and i not in found]
+            found.update(new)
+            stack += new
+    return frozenset(found)
+
+
+def _telling(head: bytes) -> bool:
+    return len(head) == _BYTES and np.unique(np.frombuffer(head, np.uint8)).size >= _VARIED
+
+
+def how_made(tensor: Tensor, given: NDArray[np.float32], recorded: NDArray[Any]) -> str | None:
+    """Say what makes recorded codes of the given real values.
+
+    Args:
+        tensor: The quantized input.
+        given: (n, ...) real values.
+        recorded: (n, ...) codes.
+
+    Returns:
+        `QUANTIZED`, the end of a sentence about another cast, or None where nothing known makes
+        them.
+    """
+    if tensor.lsb is None or tensor.zero_point is None or given.dtype.kind != "f":
+        return None
+    real = given.astype(np.float64).reshape(-1)
+    codes = recorded.reshape(-1)
+    for said, make in _CASTS.items():
+        for fit in (_clipped, _wrapped):
+            # Whoever recorded divided in float32: a value near an edge may lie on either side.
+            sides = [
+                fit(tensor, make(real + e * tensor.lsb, tensor.lsb, tensor.zero_point))
+                for e in (-_EDGE, _EDGE)
+            ]
+            if ((sides[0] == codes) | (sides[1] == codes)).all():
+                return said
+    return None
+
+
+QUANTIZED = "the data quantized"
+_EDGE = 1e-4
+"""Steps by which float32 division of up to 255 steps, and subtraction, may be off: 3 x 255 x 2**-24
+is 5e-5."""
+_Cast = Callable[[NDArray[np.float64], float, int], NDArray[np.float64]]
+_CASTS: Mapping[str, _Cast] = {
+    QUANTIZED: lambda x, scale, zero: np.round(x / scale) + zero,
+    "the data cut off instead of rounded": lambda x, scale, zero: np.trunc(x / scale + zero),
+    "the data rounded down": lambda x, scale, zero: np.floor(x / scale + zero),
+    "the data cut off before the zero point was added": lambda x, scale, zero: (
+        np.trunc(x / scale) + zero
+    ),
+    "the data without the zero point": lambda x, scale, zero: np.round(x / scale),
+    "the data itself, cast to integers without scale and zero point": lambda x, scale, zero: (
+        np.trunc(x)
+    ),
+    "the data itself, rounded without scale and zero point": lambda x, scale, zero: np.round(x),
+}
+"""In the order in which they are believed where several make the same codes."""
+
+
+def _clipped(tensor: Tensor, codes: NDArray[np.float64]) -> NDArray[Any]:
+    return np.clip(codes, *code_range(tensor.type))
+
+
+def _wrapped(tensor: Tensor, codes: NDArray[np.float64]) -> NDArray[Any]:
+    low, high = code_range(tensor.type)
+    wrapped: NDArray[Any] = (codes - low) % (high - low + 1) + low
+    return wrapped

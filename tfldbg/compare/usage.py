@@ -1,0 +1,102 @@
+"""Which codes of its range a quantized tensor really uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.quant import code_range, real_range
+from tfldbg.run.samples import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The codes that TFLite yielded for one tensor over all samples."""
+
+    lowest: int
+    highest: int
+    distinct: int | None
+    """How many different codes there were; None for 16 bits, where nobody counts."""
+    at_lowest: int
+    """Values at the lowest code of the type."""
+    at_highest: int
+    """Values at the highest code of the type."""
+    total: int
+    codes: int
+    """How many codes the type has."""
+
+    @property
+    def span(self) -> int:
+        """Codes from the lowest to the highest that was seen."""
+        return self.highest - self.lowest + 1
+
+
+class UsageCounter:
+    """Counts the codes of one tensor.
+
+    Args:
+        type_name: TFLite type of the tensor, 16 bits at most.
+    """
+
+    def __init__(self, type_name: str) -> None:
+        self._low, self._high = code_range(type_name)
+        self._counts: NDArray[np.int64] | None = None
+        if self._high - self._low < 256:
+            self._counts = np.zeros(self._high - self._low + 1, np.int64)
+        self._ends = (self._high, self._low)
+        self._at_ends = np.zeros(2, np.int64)
+        self._total = 0
+
+    def update(self, codes: NDArray[Any]) -> None:
+        """Add values of any shape."""
+        self._total += codes.size
+        if not codes.size:
+            return
+        if self._counts is not None:
+            shifted = codes.reshape(-1).astype(np.int16) - self._low
+            self._counts += np.bincount(shifted, minlength=self._counts.size)
+            return
+        lowest, highest = int(codes.min()), int(codes.max())
+        self._ends = (min(self._ends[0], lowest), max(self._ends[1], highest))
+        ends = [np.count_nonzero(codes == self._low), np.count_nonzero(codes == self._high)]
+        self._at_ends += ends
+
+    def result(self) -> Usage | None:
+        """Return what was seen, None if nothing was."""
+        if not self._total:
+            return None
+        lowest, highest = self._ends
+        distinct, at_ends = None, self._at_ends
+        if self._counts is not None:
+            seen = np.flatnonzero(self._counts)
+            lowest, highest = int(seen[0]) + self._low, int(seen[-1]) + self._low
+            distinct, at_ends = int(seen.size), self._counts[[0, -1]]
+        return Usage(
+            lowest=lowest,
+            highest=highest,
+            distinct=distinct,
+            at_lowest=int(at_ends[0]),
+            at_highest=int(at_ends[1]),
+            total=self._total,
+            codes=self._high - self._low + 1,
+        )
+
+
+def beyond_range(samples: Samples) -> dict[int, float]:
+    """Return by quantized input the share of the given real values that it cannot represent.
+
+    A value counts if it lies more than a step beyond the range.  Inputs that were given as codes
+    are left out: every code is in range.
+    """
+    found = {}
+    for spec, array in zip(samples.specs, samples.arrays, strict=True):
+        tensor = spec.tensor
+        if tensor.lsb is None or tensor.zero_point is None or array.dtype.kind != "f":
+            continue
+        low, high = real_range(tensor.type, tensor.lsb, tensor.zero_point)
+        outside = (array < low - tensor.lsb) | (array > high + tensor.lsb)
+        found[tensor.index] = float(np.count_nonzero(outside)) / max(array.size, 1)
+    return found

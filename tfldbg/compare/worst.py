@@ -1,0 +1,214 @@
+"""Single samples, looked at operator by operator: where the codes of both sides part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import quant
+from tfldbg.compare.outputs import OutputStatistics, PairStats, Wanted, sample_errors
+from tfldbg.compare.sides import REFERENCE, TFLITE
+from tfldbg.compare.stream import Plan, Reference, clamped, fitting, run_batch
+from tfldbg.graph.model import Operator, Subgraph, Tensor
+from tfldbg.graph.query import non_activations
+from tfldbg.progress import Progress, Silent
+from tfldbg.run.litert import Runner
+from tfldbg.run.samples import Samples
+
+Arrays = Mapping[int, NDArray[Any]]
+
+_EXCERPT = 8
+"""How many neighbouring elements to show."""
+_FLOAT_SHARE = 1e-4
+"""Of a float tensor's largest value: what float32 sums of thousands of terms in another order may
+differ by, as in the verdict's bound for float outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """How the two sides' values of one operator output differ in one sample.
+
+    For quantized tensors all values are codes, the reference's being its real values quantized with
+    the tensor's own scale and zero point.  For float tensors they are real values.
+    """
+
+    op: int
+    kind: str
+    tensor: int
+    name: str
+    codes: bool
+    """Whether the values are codes."""
+    elements: int
+    saturated: int
+    """Elements whose reference value lies more than a step beyond the tensor's range: both sides
+    may hold the last code there, however far apart they are.  0 for float tensors."""
+    differing: int
+    """Elements whose codes differ; of float tensors those off by more than 1e-4 of the largest."""
+    largest: float
+    """The largest difference: codes, or real units."""
+    index: tuple[int, ...]
+    """Where it is, in the tensor's own shape."""
+    tflite: float
+    """The file's value there."""
+    reference: float
+    """The reference's value there."""
+    excerpt_start: int
+    """Number of the first element of the excerpt, the tensor being laid out flat."""
+    tflite_excerpt: tuple[float, ...]
+    """The file's values around the largest difference."""
+    reference_excerpt: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorstSample:
+    """One of the samples in which the final outputs differ most from the reference."""
+
+    sample: int
+    error: float
+    """Largest difference of any final output, real units."""
+    error_lsb: float | None
+    """The same in LSB of the output, which the samples are ranked by; None for float outputs."""
+    relative: float
+    """Largest relative error of any final output, as in `PairStats`."""
+    first_difference_op: int | None
+    """The first operator, in execution order, whose codes differ at all."""
+    first_part_op: int | None
+    """The first operator whose codes differ by more than one; in a float model, as before."""
+    ops: tuple[Parting, ...]
+    """The operator outputs that have a counterpart, in execution order."""
+
+
+def examine(
+    plan: Plan,
+    samples: Samples,
+    runner: Runner,
+    reference: Reference | None,
+    numbers: tuple[int, ...],
+    progress: Progress,
+) -> tuple[WorstSample, ...]:
+    """Run single samples again on both sides and compare them operator by operator.
+
+    Args:
+        plan: As for `tfldbg.compare.stream.stream`.
+        samples: The inputs of both sides.
+        runner: The instrumented model.
+        reference: What to compare with, None if nothing.
+        numbers: Which samples.
+        progress: Is told of every sample.
+
+    Raises:
+        TfldbgError: A side cannot compute the data that it could compute before.
+    """
+    if reference is None or not numbers:
+        return ()
+    found = []
+    progress.stage("running the worst samples again", len(numbers))
+    for number in numbers:
+        found.append(_examined(plan, samples, runner, reference, number))
+        progress.advance()
+    return tuple(found)
+
+
+def _examined(
+    plan: Plan, samples: Samples, runner: Runner, reference: Reference, number: int
+) -> WorstSample:
+    # A reference of a fixed batch size gets the batch that the sample was in.
+    size = reference.batch or 1
+    start = number - number % size
+    numbers = range(start, min(start + size, samples.count))
+    batch = run_batch(plan, samples, runner, numbers, [], Silent())
+    free = fitting(reference.compute(batch).free, batch.real)
+    row = slice(number - start, number - start + 1)
+    codes, real, wanted = (
+        {i: v[row] for i, v in values.items()} for values in (batch.codes, batch.real, free)
+    )
+    return compare_sample(plan.subgraph, number, codes, real, wanted)
+
+
+def compare_sample(
+    subgraph: Subgraph, number: int, codes: Arrays, real: Arrays, reference: Arrays
+) -> WorstSample:
+    """Compare both sides in one sample.
+
+    Args:
+        subgraph: The traced subgraph.
+        number: Of the sample.
+        codes: By tensor (1, ...) what the file holds, codes where the tensor is quantized.
+        real: The same in real units.
+        reference: By tensor (1, ...) the free-running reference, real units.
+    """
+    others = non_activations(subgraph)
+    ops = tuple(
+        _parting(op, subgraph.tensors[i], codes[i][0], reference[i][0])
+        for op in subgraph.operators
+        for i in op.outputs
+        if i in codes and i in reference and i not in others
+    )
+    judged = [o for o in ops if o.codes] or ops
+    most = 1 if any(o.codes for o in ops) else 0.0
+    found = sample_errors(subgraph, real, reference)
+    error, in_lsb = (float(found[0][0]), found[1]) if found is not None else (0.0, False)
+    pairs = _final_pairs(subgraph, real, reference)
+    return WorstSample(
+        sample=number,
+        error=max((p.max_abs for p in pairs), default=0.0),
+        error_lsb=error if in_lsb else None,
+        relative=max((p.max_relative for p in pairs), default=0.0),
+        first_difference_op=next((o.op for o in judged if o.differing), None),
+        first_part_op=next((o.op for o in judged if o.differing and o.largest > most), None),
+        ops=ops,
+    )
+
+
+def _final_pairs(subgraph: Subgraph, real: Arrays, reference: Arrays) -> list[PairStats]:
+    """Return the figures of the final outputs: of those with codes, where there are any."""
+    finals = OutputStatistics(subgraph, Wanted())
+    finals.update(0, {TFLITE: real, REFERENCE: reference})
+    outputs = finals.result().outputs
+    ranked = [o for o in outputs if o.step is not None and o.pairs] or outputs
+    return [pair for output in ranked for pair in output.pairs]
+
+
+def _parting(op: Operator, tensor: Tensor, found: NDArray[Any], reference: NDArray[Any]) -> Parting:
+    codes = tensor.lsb is not None and tensor.zero_point is not None
+    wanted = _as_codes(tensor, reference)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(found.astype(np.float64) - wanted.astype(np.float64)).ravel()
+    off = np.where(np.isfinite(wanted.ravel()), np.where(np.isnan(off), np.inf, off), 0.0)
+    limit = 0.0
+    if not codes:
+        limit = _FLOAT_SHARE * float(np.abs(wanted).max(initial=0.0, where=np.isfinite(wanted)))
+    worst = int(off.argmax())
+    largest = float(off[worst])
+    start = max(0, min(worst - _EXCERPT // 2, off.size - _EXCERPT))
+    shown = slice(start, start + _EXCERPT)
+    return Parting(
+        op=op.index,
+        kind=op.kind,
+        tensor=tensor.index,
+        name=tensor.name,
+        codes=codes,
+        elements=off.size,
+        saturated=clamped(tensor, reference)[1],
+        differing=int((off > limit).sum()),
+        largest=int(largest) if codes else largest,
+        index=tuple(int(i) for i in np.unravel_index(worst, found.shape)),
+        tflite=found.ravel()[worst].item(),
+        reference=wanted.ravel()[worst].item(),
+        excerpt_start=start,
+        tflite_excerpt=tuple(found.ravel()[shown].tolist()),
+        reference_excerpt=tuple(wanted.ravel()[shown].tolist()),
+    )
+
+
+def _as_codes(tensor: Tensor, reference: NDArray[Any]) -> NDArray[Any]:
+    """Quantize the reference's values as the tensor is; leave them as they are if it is float."""
+    if tensor.lsb is None or tensor.zero_point is None:
+        return reference
+    # A NaN has no code; that of 0 stands for it.
+    real = np.nan_to_num(reference.astype(np.float64))
+    return quant.quantize(real, tensor.lsb, tensor.zero_point, tensor.type)

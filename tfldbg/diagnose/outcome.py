@@ -1,0 +1,166 @@
+"""One trace of a sweep, reduced to what a row shows: small enough to keep by the thousand."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.diagnose.evidence import OpEvidence
+from tfldbg.diagnose.model import Divergence
+from tfldbg.diagnose.result import Result
+from tfldbg.errors import TfldbgError
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one row traces: the arguments of one ``trace``."""
+
+    model: str
+    reference_kind: str
+    """As in the JSON of ``trace``: ``self``, ``keras``, ``tflite``, ``capture`` or ``runtime``."""
+    reference: str | None
+    """Path of the reference, or the other runtime; None for ``self``."""
+    data: str | None
+    seed: int | None
+    """None where nothing depends on it: the data is given, and no path holds ``{seed}``."""
+    samples: int | None
+    runtime: str
+    signature: str | None
+    family: str
+    """What rows have in common whose figures are summed up together: the model as it was named,
+    ``{seed}`` not filled in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The numbers of a row, None where they are undefined."""
+
+    local_max_lsb: float | None
+    """Largest own error of any operator."""
+    accumulated_max_lsb: float | None
+    """Largest accumulated error of any operator."""
+    output_max_lsb: float | None
+    """This and all below: the accumulated error of the model's output; of several outputs, the one
+    with the largest RMSE relative to the reference."""
+    output_max_abs: float | None
+    output_mean_abs: float | None
+    output_rmse: float | None
+    output_sqnr_db: float | None
+    output_cosine: float | None
+
+
+FIGURES = tuple(f.name for f in fields(Figures))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a trace found out."""
+
+    verdict: str
+    sentence: str
+    model_sha256: str
+    data: str
+    """Path of the data or ``"random"``."""
+    samples: int
+    first: Divergence | None
+    origins: tuple[int, ...]
+    findings: tuple[str, ...]
+    """Codes, the gravest first."""
+    figures: Figures
+    matched: int
+    unmatched: int
+    unchecked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A row: a trace that ended, or the error that it ended with."""
+
+    case: Case
+    seconds: float
+    found: Found | None
+    error: TfldbgError | None
+    """Set where ``found`` is None."""
+
+    @property
+    def verdict(self) -> str:
+        """``"clean"``, ``"diverged"`` or ``"error"``."""
+        return self.found.verdict if self.found else "error"
+
+
+def reduced(result: Result, outputs: Iterable[int]) -> Found:
+    """Reduce a trace to a row.
+
+    Args:
+        result: The trace.
+        outputs: Tensor indices of the model's outputs.
+    """
+    evidence, run = result.evidence, result.evidence.run
+    activations = [o for o in evidence.ops if o.activation]
+    matched = sum(o.reference is not None for o in activations)
+    statuses = zip(evidence.ops, result.diagnosis.statuses, strict=True)
+    return Found(
+        verdict=result.verdict,
+        sentence=result.diagnosis.sentence,
+        model_sha256=run.model_sha256,
+        data=run.data,
+        samples=run.samples,
+        first=result.first_divergence,
+        origins=result.origins,
+        findings=tuple(dict.fromkeys(f.code for f in result.diagnosis.findings)),
+        figures=_figures(evidence.ops, frozenset(outputs)),
+        matched=matched,
+        unmatched=len(activations) - matched,
+        unchecked=sum(o.activation and status == "unchecked" for o, status in statuses),
+    )
+
+
+def _figures(ops: tuple[OpEvidence, ...], outputs: frozenset[int]) -> Figures:
+    found = [o.accumulated for o in ops if o.tensor in outputs and o.accumulated is not None]
+    output = max(found, key=lambda stats: stats.relative_rmse, default=None)
+    return Figures(
+        local_max_lsb=_largest(o.local for o in ops),
+        accumulated_max_lsb=_largest(o.accumulated for o in ops),
+        output_max_lsb=output.max_lsb if output else None,
+        output_max_abs=output.max_abs if output else None,
+        output_mean_abs=output.mean_abs if output else None,
+        output_rmse=output.rmse if output else None,
+        output_sqnr_db=output.sqnr_db if output else None,
+        output_cosine=output.cosine if output else None,
+    )
+
+
+def _largest(many: Iterable[TensorStats | None]) -> float | None:
+    known = [s.max_lsb for s in many if s is not None and s.max_lsb is not None]
+    return max(known, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure over the rows of one model and runtime."""
+
+    family: str
+    runtime: str
+    figure: str
+    rows: int
+    """How many rows have the figure."""
+    minimum: float
+    median: float
+    maximum: float
+
+
+def spreads(rows: Iterable[Outcome]) -> Iterator[Spread]:
+    """Yield minimum, median and maximum of every figure of models that have several rows."""
+    groups: dict[tuple[str, str], list[Figures]] = {}
+    for row in rows:
+        if row.found is not None:
+            key = (row.case.family, row.case.runtime)
+            groups.setdefault(key, []).append(row.found.figures)
+    for (family, runtime), figures in groups.items():
+        for name in FIGURES if len(figures) > 1 else ():
+            known = [v for v in (getattr(f, name) for f in figures) if v is not None]
+            if known:
+                middle = statistics.median(known)
+                yield Spread(family, runtime, name, len(known), min(known), middle, max(known))

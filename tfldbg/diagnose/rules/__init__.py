@@ -1,0 +1,97 @@
+"""The causes that tfldbg can name, one file a family.
+
+A rule is an `Explanation`, the text that a user reads, and a function that looks for signs of the
+cause: in the file alone, or in a trace.  `tfldbg.diagnose.findings` runs them and orders what they
+say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from tfldbg.diagnose.model import Finding
+from tfldbg.diagnose.rules import (
+    constants,
+    differences,
+    functions,
+    inputs,
+    kernels,
+    ranges,
+    recurrent,
+    specification,
+    structure,
+    weights,
+)
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, to_finding
+from tfldbg.graph.model import Graph, Subgraph
+
+__all__ = [
+    "CATALOG",
+    "FAMILIES",
+    "FILE_RULES",
+    "TRACE_RULES",
+    "Explanation",
+    "Judged",
+    "Sign",
+    "TraceRule",
+    "explanations",
+    "file_findings",
+    "inspect_findings",
+    "to_finding",
+]
+
+FAMILIES: tuple[ModuleType, ...] = (
+    differences,
+    weights,
+    specification,
+    ranges,
+    inputs,
+    constants,
+    structure,
+    functions,
+    kernels,
+    recurrent,
+)
+"""In the order in which their causes are believed where several explain one divergence."""
+
+FILE_RULES: tuple[FileRule, ...] = tuple(r for family in FAMILIES for r in family.FILE_RULES)
+TRACE_RULES: tuple[TraceRule, ...] = tuple(r for family in FAMILIES for r in family.TRACE_RULES)
+
+
+def explanations(family: ModuleType) -> tuple[Explanation, ...]:
+    """Return what a family can name, by code."""
+    rules = (*family.FILE_RULES, *family.TRACE_RULES)
+    found = {rule.about.code: rule.about for rule in rules}
+    if family is differences:
+        found.update({about.code: about for about in differences.BY_SIGNAL.values()})
+    return tuple(found[code] for code in sorted(found))
+
+
+CATALOG: Mapping[str, Explanation] = {
+    about.code: about for family in FAMILIES for about in explanations(family)
+}
+"""By code."""
+
+
+def file_findings(graph: Graph, subgraph: Subgraph) -> tuple[Finding, ...]:
+    """Return what the file alone betrays, but for breaches of the specification.
+
+    Those are judged in a trace, where the reference may know better.
+    """
+    return _found(FILE_RULES, graph, subgraph)
+
+
+def inspect_findings(graph: Graph, subgraph: Subgraph) -> tuple[Finding, ...]:
+    """Return everything that the file alone betrays, ordered by severity, then by operator."""
+    found = _found((*specification.BREACH_RULES, *FILE_RULES), graph, subgraph)
+    ranks = ("error", "warning", "info")
+    return tuple(
+        sorted(found, key=lambda f: (ranks.index(f.severity), -1 if f.op is None else f.op))
+    )
+
+
+def _found(rules: tuple[FileRule, ...], graph: Graph, subgraph: Subgraph) -> tuple[Finding, ...]:
+    return tuple(
+        to_finding(rule.about, sign) for rule in rules for sign in rule.find(graph, subgraph)
+    )

@@ -1,0 +1,199 @@
+"""Causes in the weights and biases that the file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.diagnose.model import Signal
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Sign, TraceRule, at_operator
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import constant
+from tfldbg.graph.wires import WEIGHTED
+
+_LARGEST = 2**31 - 1
+_FEW_CODES = 8
+"""Codes up to which a channel's largest weight counts as lost: three bits and a sign.  Rounding
+then moves even its largest weight by up to 6 %."""
+
+_NARROW = Explanation(
+    code="TFL016",
+    title="Weights use the code -128",
+    severity="info",
+    meaning="Weights are quantized symmetrically to [-127, 127] (narrow range). A file that holds "
+    "-128 was quantized over the full range: its codes are off by up to one step from those of a "
+    "QAT model, and kernels that rely on the narrow range may overflow in 16-bit sums of products.",
+    evidence="The codes of the int8 weights.",
+    suggestion="quantize weights with narrow_range=True, as fake-quant and the converter do",
+    sources=("TFLite 8-bit quantization specification", "tensorflow/tensorflow#20694"),
+)
+_PER_TENSOR = Explanation(
+    code="TFL019",
+    title="One scale for weights of very different channels",
+    severity="warning",
+    meaning="All channels of the weights share one scale, set by the largest. Channels with small "
+    "weights are left with a few codes, or none: they are dead or rounded beyond recognition. "
+    "Depthwise convolutions after a folded batch norm suffer most.",
+    evidence="The largest code of each channel, where the weights have a single scale.",
+    suggestion="quantize the weights per channel",
+    sources=("tensorflow/tensorflow#57745",),
+)
+_CLIPPED = Explanation(
+    code="TFL021",
+    title="Bias clipped",
+    severity="error",
+    meaning="A bias is stored in steps of input scale x weight scale. Where that product is tiny "
+    "(a channel of all but zero weights) the bias does not fit 32 bits and is cut off: the channel "
+    "is off by a constant.",
+    evidence="Codes at the end of the 32-bit range.",
+    suggestion="give the channel a larger weight scale, or train without dead channels",
+    sources=("tensorflow/tensorflow#33735", "tensorflow/model-optimization#794"),
+)
+_DOUBLED = Explanation(
+    code="TFL032",
+    title="The bias of a GRU is counted twice",
+    severity="warning",
+    meaning="A GRU adds one bias to the input's product and another to the state's. Converters "
+    "have been seen to write the same bias into both, so that it counts twice.",
+    evidence="Two FULLY_CONNECTED operators with different weights and the same bias, which is not "
+    "all zero, whose results are added.",
+    suggestion="compare both biases with the layer in Keras: its bias has two rows, and they "
+    "differ",
+    sources=("tensorflow/tensorflow#54507",),
+)
+_WIDE = Explanation(
+    code="TFL041",
+    title="16-bit activations with a 32-bit bias, or none",
+    severity="warning",
+    meaning="With 16-bit activations and 8-bit weights the sums are 64 bits wide and the bias is "
+    "int64. Operators with an int32 bias, or without one, go through other kernels, which have "
+    "been seen to overflow.",
+    evidence="The types of input, weights and bias.",
+    suggestion="convert again with a current converter, which writes an int64 bias; compare "
+    "runtimes with --against-runtime",
+    sources=("tensorflow/tflite-micro#3597", "tensorflow/tflite-micro#3598"),
+)
+
+
+def _weighted(
+    graph: Graph, subgraph: Subgraph
+) -> Iterator[tuple[Operator, Tensor, NDArray[np.integer]]]:
+    """Yield the operators with constant integer weights, with the weights and their codes."""
+    for op in subgraph.operators:
+        if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
+            continue
+        weights = subgraph.tensors[op.inputs[1]]
+        codes = constant(graph, weights) if weights.quant is not None else None
+        if codes is not None and codes.dtype.kind in "iu":
+            yield op, weights, codes
+
+
+def _bias(subgraph: Subgraph, op: Operator) -> Tensor | None:
+    place = WEIGHTED[op.kind][2]
+    index = op.inputs[place] if place < len(op.inputs) else -1
+    return subgraph.tensors[index] if index >= 0 else None
+
+
+def _narrow_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
+    for op, weights, codes in _weighted(graph, subgraph):
+        count = int(np.count_nonzero(codes == -128)) if weights.type == "INT8" else 0
+        if count:
+            message = f"{count} of its {codes.size} weights have the code -128"
+            yield at_operator(subgraph, op, message, count=count, total=codes.size)
+
+
+def _per_tensor(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
+    for op, weights, codes in _weighted(graph, subgraph):
+        axis = WEIGHTED[op.kind][3]
+        params = weights.quant
+        if params is None or not params.per_tensor or weights.type not in ("INT8", "UINT8"):
+            continue
+        channels = np.moveaxis(codes.astype(np.int64) - params.zero_point[0], axis, 0)
+        largest = np.abs(channels.reshape(len(channels), -1)).max(1, initial=0)
+        weak = np.flatnonzero(largest < _FEW_CODES)
+        if not weak.size or len(channels) < 2:
+            continue
+        worst = int(largest.argmin())
+        message = (
+            f"its weights have one scale, and {weak.size} of {len(channels)} channels never exceed "
+            f"the code {int(largest[weak].max())}; channel {worst} never {int(largest[worst])}"
+        )
+        yield at_operator(
+            subgraph, op, message, channels=weak.tolist(), largest_codes=largest[weak].tolist()
+        )
+
+
+def _clipped_bias(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
+    for op in subgraph.operators:
+        bias = _bias(subgraph, op) if op.kind in WEIGHTED else None
+        codes = constant(graph, bias) if bias is not None and bias.type == "INT32" else None
+        if codes is None:
+            continue
+        sizes = np.abs(codes.reshape(-1).astype(np.int64))
+        clipped = np.flatnonzero(sizes >= _LARGEST)
+        if clipped.size:
+            message = (
+                f"the bias of {clipped.size} of {sizes.size} channels is at the end of its range, "
+                f"the first on channel {clipped[0]}: {int(codes.reshape(-1)[clipped[0]])}"
+            )
+            yield at_operator(subgraph, op, message, channels=clipped.tolist())
+
+
+def _doubled_bias(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
+    dense = [op for op in subgraph.operators if op.kind == "FULLY_CONNECTED"]
+    known = [(op, b) for op in dense if (b := _bias(subgraph, op)) is not None]
+    biases = [(op, constant(graph, b)) for op, b in known]
+    reach = {op.index: _sums(subgraph, op) for op in dense}
+    for number, (first, mine) in enumerate(biases):
+        for second, other in biases[number + 1 :]:
+            if mine is None or other is None or mine.shape != other.shape or not mine.any():
+                continue
+            same = np.array_equal(mine, other) and first.inputs[1] != second.inputs[1]
+            if same and reach[first.index] & reach[second.index]:
+                message = (
+                    f"its bias is that of operator {first.index}, and both results are added: "
+                    f"{mine.size} values counted twice"
+                )
+                yield at_operator(subgraph, second, message, other=first.index)
+
+
+_CARRY = frozenset({"SPLIT", "SPLIT_V", "RESHAPE", "SLICE", "STRIDED_SLICE", "QUANTIZE"})
+
+
+def _sums(subgraph: Subgraph, op: Operator) -> frozenset[int]:
+    """Return the ADD operators that a result reaches by way of layout operators alone."""
+    found: set[int] = set()
+    tensors = list(op.outputs)
+    while tensors:
+        index = tensors.pop()
+        for reader in (o for o in subgraph.operators if index in o.inputs):
+            if reader.kind == "ADD":
+                found.add(reader.index)
+            elif reader.kind in _CARRY:
+                tensors += reader.outputs
+    return frozenset(found)
+
+
+def _wide_activations(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
+    for op, weights, _ in _weighted(graph, subgraph):
+        given = subgraph.tensors[op.inputs[WEIGHTED[op.kind][0]]]
+        bias = _bias(subgraph, op)
+        if given.type != "INT16" or not given.has_codes or weights.type != "INT8":
+            continue
+        if bias is None or bias.type == "INT32":
+            kind = "no bias" if bias is None else "an int32 bias"
+            yield at_operator(subgraph, op, f"16-bit input, 8-bit weights and {kind}", bias=kind)
+
+
+_VALUES: frozenset[Signal] = frozenset({"local", "weights"})
+
+FILE_RULES = (
+    FileRule(_CLIPPED, _clipped_bias, _VALUES),
+    FileRule(_PER_TENSOR, _per_tensor),
+    FileRule(_DOUBLED, _doubled_bias, _VALUES),
+    FileRule(_WIDE, _wide_activations, _VALUES),
+    FileRule(_NARROW, _narrow_range),
+)
+TRACE_RULES: tuple[TraceRule, ...] = ()

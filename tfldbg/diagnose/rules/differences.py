@@ -1,0 +1,212 @@
+"""What differs, whatever the cause: one code a signal of the verdict, and what limits the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+from tfldbg.compare.against_emulation import EMULATIONS
+from tfldbg.diagnose.evidence import OpEvidence
+from tfldbg.diagnose.model import Divergence, Finding, Signal
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
+from tfldbg.diagnose.words import number, op_name
+
+_LOCAL = Explanation(
+    code="TFL001",
+    title="The operator's arithmetic differs",
+    severity="error",
+    meaning="On the inputs that it really had, the operator yields something else than its "
+    "reference, by more than the rounding of its kernels explains.",
+    evidence="The local error against the bound of the operator (docs/verdict.md).",
+    suggestion="compare this operator's bias, activation and padding with the layer in Keras",
+)
+_PARAMETERS = Explanation(
+    code="TFL002",
+    title="The quantization parameters differ",
+    severity="error",
+    meaning="The scale or zero point of the output is not the reference's, or contradicts the file "
+    "itself: the same code means another value.",
+    evidence="Scale (1e-5 relative) and zero point against the fake-quant node, the other file, or "
+    "the rules of the specification.",
+    suggestion="convert the QAT model itself again; do not edit or recalibrate its scales",
+)
+_WEIGHTS = Explanation(
+    code="TFL003",
+    title="Weights or bias differ",
+    severity="error",
+    meaning="A constant of the operator is further from the reference's than rounding explains.",
+    evidence="The dequantized constant against the reference's, batch norm folded in: more than "
+    "half a step.",
+    suggestion="check that the .tflite was converted from this Keras file, after its last training",
+)
+_NONFINITE = Explanation(
+    code="TFL004",
+    title="NaN or infinity",
+    severity="error",
+    meaning="The operator yields values that are no numbers from inputs that are.",
+    evidence="The values of its output, and of its inputs.",
+    suggestion="look at this operator's constants and at divisions by zero",
+)
+_SHAPE = Explanation(
+    code="TFL009",
+    title="The output has another shape",
+    severity="error",
+    meaning="The operator's output has other dimensions than the reference's, or than the file "
+    "states, though its inputs have the same.",
+    evidence="The shapes at run time.",
+    suggestion="compare this operator's padding, strides and axes with the layer in Keras",
+)
+_INPUT = Explanation(
+    code="TFL050",
+    title="The model was given other inputs",
+    severity="error",
+    meaning="The recorded run was given other codes than the data quantizes to; every operator "
+    "behind is judged on what was recorded.",
+    evidence="The recorded input against the data of --data.",
+    suggestion="quantize the input with its scale and zero point, rounding to nearest",
+)
+_CLIPPED = Explanation(
+    code="TFL005",
+    title="Values are clipped",
+    severity="info",
+    meaning="Values of the reference lie outside the range that the output can represent. No "
+    "operator is to blame for a range; with other data than the calibration's it is usual.",
+    evidence="The share of the reference's values more than a step beyond the range, above 0.1 %.",
+    suggestion="calibrate on data like this, or trace on data like the calibration's",
+)
+_OBSERVER = Explanation(
+    code="TFL006",
+    title="Looking at the model changed it",
+    severity="warning",
+    meaning="With its intermediate tensors exposed the model yields other final outputs than "
+    "untouched, so the trace is of another program than the one that ships.",
+    evidence="The final outputs of both, byte for byte, on the first samples.",
+    suggestion="try --runtime builtin; a buffer that is reused too early shows like this",
+)
+_UNCHECKED = Explanation(
+    code="TFL007",
+    title="Operators that could not be checked",
+    severity="warning",
+    meaning="A fault in one of these operators is not seen.",
+    evidence="Each has its reason in the list of unchecked operators.",
+    suggestion="read the reasons in the list of unchecked operators",
+)
+_REFERENCE = Explanation(
+    code="TFL008",
+    title="The reference yields NaN or infinity",
+    severity="warning",
+    meaning="Such values say nothing about the file and are left out.",
+    evidence="The values of the reference.",
+    suggestion="look at the Keras layer and at the data",
+)
+
+BY_SIGNAL: Mapping[Signal, Explanation] = {
+    "local": _LOCAL,
+    "parameters": _PARAMETERS,
+    "weights": _WEIGHTS,
+    "nonfinite": _NONFINITE,
+    "shape": _SHAPE,
+    "input": _INPUT,
+}
+_UNCLAMPED = frozenset({"none", "differ", "computed"})
+"""Parameters of an output that no fake-quant of the reference clamps to the same range."""
+_OTHER_SUGGESTIONS: Mapping[str, Mapping[str, str]] = {
+    "local": {
+        "self": "trace the file under another --runtime: kernels that agree point to the file, "
+        "kernels that do not to the kernel",
+        "tflite": "compare this operator's options and constants in both files with tfldbg inspect",
+        "runtime": "trace the file alone under both runtimes: the one that differs from its float "
+        "arithmetic is wrong",
+        "capture": "trace the file alone: if it is clean, look at the kernel that was recorded",
+    },
+    "parameters": {
+        "self": "convert the model again; scales that were edited one by one contradict each other",
+        "tflite": "convert the model again with the calibration of the reference",
+        "capture": "check that both sides ran the same file",
+    },
+    "weights": {"tflite": "check that both files were converted from the same checkpoint"},
+    "shape": {
+        "self": "convert the model again: the file states another shape than the kernels compute",
+        "tflite": "compare this operator's padding, strides and axes in both files",
+    },
+}
+
+
+def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -> Finding:
+    """Word a divergence as a finding."""
+    about = BY_SIGNAL[divergence.signal]
+    kind = "self" if reference_kind in EMULATIONS else reference_kind
+    shown: dict[str, object] = {}
+    if divergence.signal == "parameters":
+        shown = {"scale": op.scale, "zero_point": op.zero_point, "expected": op.expected}
+    elif divergence.signal == "weights" and op.weights is not None:
+        shown = asdict(op.weights)
+    elif op.local is not None:
+        shown = {"max_lsb": op.local.max_lsb, "max_abs": op.local.max_abs}
+        shown["worst_channel"] = op.local.worst_channel
+    return Finding(
+        code=about.code,
+        severity=about.severity,
+        op=divergence.op,
+        tensor=divergence.tensor,
+        message=f"{op_name(op.op, op.kind, divergence.tensor)}: {divergence.message}",
+        evidence=shown,
+        suggestion=_OTHER_SUGGESTIONS.get(divergence.signal, {}).get(kind, about.suggestion),
+    )
+
+
+def _observer(judged: Judged) -> Iterator[Sign]:
+    if not judged.evidence.run.observer_identical:
+        message = (
+            "exposing the intermediate tensors changed the model's final outputs, so this "
+            "trace is not of the program that ships"
+        )
+        yield Sign(None, None, message, {"final_outputs_identical": False})
+
+
+def _unchecked(judged: Judged) -> Iterator[Sign]:
+    covered = judged.evidence.covered
+    blind = sorted({o.op for o in judged.evidence.ops if o.activation and o.op not in covered})
+    if blind and judged.evidence.run.reference_kind != "none":
+        message = (
+            f"{len(blind)} operators could not be checked, and a fault in one of them is not seen"
+        )
+        yield Sign(None, None, message, {"ops": blind})
+
+
+def _reference_nonfinite(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
+        count = op.local.reference_nonfinite if op.local else 0
+        if count:
+            message = (
+                f"the reference has {count} values that are NaN or infinite, which were left out"
+            )
+            yield at(op, message, reference_nonfinite=count)
+
+
+def _clipped(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
+        share = _clipped_share(op)
+        if share > judged.thresholds.saturation:
+            message = (
+                f"{share:.2%} of its values lie outside the range that scale {number(op.scale)} "
+                "can represent and are clipped"
+            )
+            saturated = op.local.saturated if op.local else 0
+            yield at(op, message, saturated=saturated, share=share)
+
+
+def _clipped_share(op: OpEvidence) -> float:
+    """Share of the reference's values beyond the output's range that no fake-quant clamps."""
+    if op.local is None or op.parameters not in _UNCLAMPED or not op.local.elements:
+        return 0.0
+    return op.local.saturated / op.local.elements
+
+
+FILE_RULES: tuple[FileRule, ...] = ()
+TRACE_RULES = (
+    TraceRule(_OBSERVER, _observer),
+    TraceRule(_UNCHECKED, _unchecked),
+    TraceRule(_REFERENCE, _reference_nonfinite),
+    TraceRule(_CLIPPED, _clipped),
+)

@@ -1,0 +1,241 @@
+"""Causes in what an operator computes: functions, options, requantization."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.diagnose.evidence import OpEvidence
+from tfldbg.diagnose.model import Signal
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
+from tfldbg.diagnose.words import number
+from tfldbg.match.kinds import LOOKALIKE
+
+_STEEP_KINDS = frozenset({"DIV", "EXP", "LOG", "POW", "RSQRT", "SQRT"})
+_SMALL_LSB = 2.0
+"""Error at the inputs that a few roundings make."""
+_LARGE_LSB = 8.0
+"""Three bits of eight."""
+_AMPLIFIED = 4.0
+_FIXED = frozenset({"LOGISTIC", "SOFTMAX", "TANH"})
+_ROUNDED_ONCE = 0.75
+_SLOPE = 0.005
+"""Relative difference of a slope from 1 that rounding to 8 bits cannot make: half a step of 128."""
+_STRAIGHT = 0.5
+"""What is left around the line, LSB RMSE: rounding leaves 0.29 (a half by 1/sqrt(3))."""
+
+_STEEP = Explanation(
+    code="TFL012",
+    title="A small error is amplified",
+    severity="warning",
+    meaning="Near its steep part a function such as rsqrt, exp or a division turns an error of one "
+    "step at its input into many at its output. The operator itself computes correctly.",
+    evidence="A local error within the bound, an accumulated error of at most 2 LSB at the inputs, "
+    "and at least 8 LSB, and four times as much, at the output.",
+    suggestion="keep this part in float or 16 bits, or keep its input away from the steep part "
+    "(a larger epsilon)",
+    sources=("google-ai-edge/LiteRT#7441",),
+)
+_VANISH = Explanation(
+    code="TFL028",
+    title="Small values vanish in a fixed output range",
+    severity="warning",
+    meaning="SOFTMAX and LOGISTIC have a fixed output scale of 1/256, TANH of 1/128. Scores below "
+    "half a step become zero, all of them if there are many classes; the cosine stays high.",
+    evidence="The output takes two codes at most over all samples, while its input takes more.",
+    suggestion="compare the logits, and take the scores of the operator before this one",
+    sources=("TFLite 8-bit quantization specification", "ultralytics/ultralytics#25524"),
+)
+_MEAN = Explanation(
+    code="TFL030",
+    title="MEAN rounds its input's zero point",
+    severity="info",
+    meaning="The builtin and reference kernels of MEAN round the input's zero point to whole steps "
+    "of the output before they subtract it: a constant shift of up to half a step, the same for "
+    "every channel.",
+    evidence="A local error above 0.75 LSB at a MEAN, within what its zero points explain.",
+    suggestion="give input and output of the MEAN one scale, or use the XNNPACK kernels",
+    sources=("tensorflow/tensorflow#33588", "tensorflow/model-optimization#805"),
+)
+_HARD_SWISH = Explanation(
+    code="TFL031",
+    title="Hard-swish loses precision",
+    severity="error",
+    meaning="Integer kernels of HARD_SWISH multiply twice in 16 bits. With an unlucky ratio of "
+    "scales single values are far off.",
+    evidence="A HARD_SWISH whose local error exceeds its bound.",
+    suggestion="replace it by RELU6 in this place, widen its input range, or compare --runtime "
+    "xnnpack and reference",
+    sources=("tensorflow/tensorflow#40781", "tensorflow/tensorflow#35847"),
+)
+_WRONG_LINE = Explanation(
+    code="TFL038",
+    title="The values are right up to a factor or an offset",
+    severity="error",
+    meaning="The output follows the reference on a straight line that is not the diagonal: it was "
+    "computed or dequantized with a wrong scale (slope), zero point or bias (offset).",
+    evidence="A line fitted to all values: its slope is not 1, or its offset not 0, and what is "
+    "left around it is rounding.",
+    suggestion="compare scale and zero point of this tensor, and of the constants, with the "
+    "reference: tfldbg params",
+    sources=("tensorflow/tensorflow#93917",),
+)
+_RESIZE = Explanation(
+    code="TFL040",
+    title="Resizing samples at other places",
+    severity="error",
+    meaning="half_pixel_centers and align_corners decide which input pixels an output pixel is "
+    "made of. With the wrong ones the image is shifted by a fraction of a pixel.",
+    evidence="A resize operator whose local error exceeds its bound; where its float arithmetic "
+    "with the other options agrees with the reference, they are named.",
+    suggestion="convert again with the options of the Keras layer (half_pixel_centers=True)",
+    sources=("tensorflow/tensorflow#33691",),
+)
+_OPTION = Explanation(
+    code="TFL049",
+    title="Another option explains the difference",
+    severity="error",
+    meaning="The operator's own float arithmetic, with one option changed (activation, padding), "
+    "is what the reference computes: the file has the wrong option.",
+    evidence="The operator's float copy is run with each other value of the option, on the inputs "
+    "that it had.",
+    suggestion="convert again; if the option is right in Keras, report the converter",
+    sources=("tfldbg, docs/verdict.md",),
+)
+
+
+_CONSTANT = Explanation(
+    code="TFL051",
+    title="The output is constant",
+    severity="error",
+    meaning="The operator yields one value everywhere, though its reference does not: a kernel "
+    "that does not know the operator's types or scales leaves its output as it was, or every "
+    "value lies beyond one end of the range.",
+    evidence="One code over all samples, and a reference with more.",
+    suggestion="check that the runtime supports the operator with these types (per-channel, "
+    "16-bit, blockwise), and look at the output's range",
+    sources=("tfldbg, docs/selftrace.md",),
+)
+
+
+def _constant(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local"):
+        usage, local = op.usage, op.local
+        if usage is not None and usage.span == 1 and local is not None and local.line is not None:
+            message = f"all {usage.total} values of its output have the code {usage.lowest}"
+            yield at(op, message, code=usage.lowest, total=usage.total)
+
+
+def _steep(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
+        drift = _lsb(op.accumulated)
+        before = [_lsb(o.accumulated) for o in judged.writers(op)]
+        known = [b for b in before if b is not None]
+        if op.kind not in _STEEP_KINDS or drift is None or not known:
+            continue
+        reached = max(known)
+        if judged.behind_origin(op):
+            return  # the error that reaches it is not that of roundings
+        if reached <= _SMALL_LSB and drift >= max(_LARGE_LSB, _AMPLIFIED * reached):
+            message = (
+                f"an accumulated error of {number(reached)} LSB at its inputs becomes "
+                f"{number(drift)} LSB at its output; its own is {number(_lsb(op.local))} LSB"
+            )
+            yield at(op, message, inputs_lsb=reached, output_lsb=drift)
+
+
+def _lsb(stats: TensorStats | None) -> float | None:
+    return stats.max_lsb if stats else None
+
+
+def _vanish(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
+        usage = op.usage
+        if op.kind not in _FIXED or usage is None or usage.distinct is None or usage.distinct > 2:
+            continue
+        before = [o.usage.distinct or 0 for o in judged.writers(op) if o.usage]
+        if before and max(before) > usage.distinct and not judged.behind_origin(op):
+            message = (
+                f"its output takes {usage.distinct} of {usage.codes} codes, its input "
+                f"{max(before)}: the scores are below the step of {number(op.scale)}"
+            )
+            yield at(op, message, distinct=usage.distinct, input_distinct=max(before))
+
+
+def _mean(judged: Judged) -> Iterator[Sign]:
+    if judged.evidence.run.reference_kind in ("capture", "runtime"):
+        return  # both sides are kernels, and may round the same way
+    for op in judged.evidence.ops:
+        own, explained = _lsb(op.local), max(op.bound.extra_lsb)
+        if op.kind != "MEAN" or own is None or judged.signals(op.op):
+            continue
+        if own > _ROUNDED_ONCE and explained >= own - _ROUNDED_ONCE:
+            message = f"{number(own)} LSB, of which its zero points explain {number(explained)}"
+            yield at(op, message, max_lsb=own, explained_lsb=explained)
+
+
+def _hard_swish(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local"):
+        if op.kind == "HARD_SWISH" and op.local is not None:
+            share = op.local.differing / max(op.local.elements, 1)
+            message = f"{number(_lsb(op.local))} LSB; {share:.1%} of its values are off"
+            yield at(op, message, share=share)
+
+
+def _wrong_line(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local", "parameters", "weights"):
+        line = op.local.line if op.local else None
+        if line is None or op.scale is None or line.rmse > _STRAIGHT * op.scale or not line.gain:
+            continue
+        if abs(line.gain - 1) > _SLOPE or abs(line.offset) > op.scale:
+            message = (
+                f"its values are the reference's times {number(line.gain)} plus "
+                f"{number(line.offset)}, to within {number(line.rmse / op.scale)} LSB"
+            )
+            yield at(op, message, gain=line.gain, offset=line.offset)
+
+
+def _resize(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local"):
+        if not op.kind.startswith("RESIZE_"):
+            continue
+        flags = ("alignCorners", "halfPixelCenters")
+        own = " and ".join(f"{flag} {bool(op.options.get(flag))}" for flag in flags)
+        right = _explaining(judged, op)
+        message = f"it resizes with {own}"
+        if right:
+            message += f"; with {' or '.join(right)} it agrees with the reference"
+        yield at(op, message, options={f: bool(op.options.get(f)) for f in flags})
+
+
+def _option(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("local", "shape"):
+        if op.match_rule == LOOKALIKE and op.operation is not None:
+            yield at(op, f"the reference has {op.operation} in its place", operation=op.operation)
+    for op in judged.diverged("local", "shape"):
+        right = _explaining(judged, op)
+        if right and not op.kind.startswith("RESIZE_"):
+            said = " or ".join(right)
+            message = f"with {said} its float arithmetic agrees with the reference"
+            yield at(op, message, options=right)
+
+
+def _explaining(judged: Judged, op: OpEvidence) -> list[str]:
+    return [
+        t.value for t in judged.evidence.trials if t.op == op.op and t.kind == "option" and t.agrees
+    ]
+
+
+_LOCAL: frozenset[Signal] = frozenset({"local"})
+
+FILE_RULES: tuple[FileRule, ...] = ()
+TRACE_RULES = (
+    TraceRule(_CONSTANT, _constant, _LOCAL),
+    TraceRule(_RESIZE, _resize, _LOCAL),
+    TraceRule(_OPTION, _option, frozenset({"local", "shape"})),
+    TraceRule(_HARD_SWISH, _hard_swish, _LOCAL),
+    TraceRule(_WRONG_LINE, _wrong_line, frozenset({"local", "parameters", "weights"})),
+    TraceRule(_STEEP, _steep),
+    TraceRule(_VANISH, _vanish),
+    TraceRule(_MEAN, _mean),
+)

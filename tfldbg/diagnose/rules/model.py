@@ -1,0 +1,130 @@
+"""What a rule is: a cause, how it shows, and the function that looks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
+from tfldbg.diagnose.words import op_name
+from tfldbg.graph.model import Graph, Operator, Subgraph
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a finding of one code means; the text of ``tfldbg explain`` and of ``docs/findings``."""
+
+    code: str
+    """``TFL0xx``; it never changes its meaning."""
+    title: str
+    severity: Severity
+    meaning: str
+    """What happens, and what a user sees of it."""
+    evidence: str
+    """How tfldbg tells."""
+    suggestion: str
+    """What to do, as an order."""
+    sources: tuple[str, ...] = ()
+    """Where the cause is described: specification, kernel, public thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A place where a rule sees its cause."""
+
+    op: int | None
+    """The operator, None for the whole file."""
+    tensor: str | None
+    message: str
+    """A sentence that names the operator and the figure."""
+    evidence: dict[str, object]
+    suggestion: str | None = None
+    """What to do here, where that is not what the explanation says."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileRule:
+    """A cause that the file alone betrays."""
+
+    about: Explanation
+    find: Callable[[Graph, Subgraph], Iterable[Sign]]
+    explains: frozenset[Signal] = frozenset()
+    """What kind of divergence of the same operator it explains."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A trace that has been judged."""
+
+    evidence: Evidence
+    divergences: tuple[Divergence, ...]
+    thresholds: Thresholds
+
+    def signals(self, op: int) -> frozenset[Signal]:
+        """Return by what an operator diverged."""
+        return frozenset(d.signal for d in self.divergences if d.op == op)
+
+    def diverged(self, *signals: Signal) -> list[OpEvidence]:
+        """Return the operator outputs that diverged by one of the signals, in execution order."""
+        found = {d.tensor_index for d in self.divergences if d.signal in signals}
+        return [o for o in self.evidence.ops if o.tensor in found]
+
+    def writers(self, op: OpEvidence) -> list[OpEvidence]:
+        """Return the operators that write what an operator reads."""
+        return [o for o in self.evidence.ops if o.tensor in op.reads]
+
+    def behind_origin(self, op: OpEvidence) -> bool:
+        """Whether an operator diverged itself or runs after one that did."""
+        return any(d.op <= op.op for d in self.divergences)
+
+    @property
+    def real_data(self) -> bool:
+        """Whether the samples are the user's: random ones say nothing about ranges."""
+        return self.evidence.run.data != "random"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TraceRule:
+    """A cause that a trace betrays."""
+
+    about: Explanation
+    find: Callable[[Judged], Iterable[Sign]]
+    explains: frozenset[Signal] = frozenset()
+    """What kind of divergence of the same operator, or of any where no operator is named, it
+    explains."""
+
+
+def at(op: OpEvidence, message: str, suggestion: str | None = None, **evidence: object) -> Sign:
+    """Return a sign at a traced operator; the message is the end of a sentence that names it."""
+    return Sign(op.op, op.name, said(op, message), evidence, suggestion)
+
+
+def said(op: OpEvidence, message: str) -> str:
+    """Put the name of a traced operator before a message."""
+    return f"{op_name(op.op, op.kind, op.name)}: {message}"
+
+
+def at_operator(subgraph: Subgraph, op: Operator, message: str, **evidence: object) -> Sign:
+    """Return a sign at an operator of the file."""
+    name = next((subgraph.tensors[i].name for i in op.outputs if i >= 0), "")
+    return Sign(op.index, name, f"{op_name(op.index, op.kind, name)}: {message}", evidence)
+
+
+def to_finding(about: Explanation, sign: Sign, *, explains: bool = False) -> Finding:
+    """Word a sign as a finding; one that explains a divergence is an error."""
+    return Finding(
+        code=about.code,
+        severity="error" if explains else about.severity,
+        op=sign.op,
+        tensor=sign.tensor,
+        message=sign.message,
+        evidence=sign.evidence,
+        suggestion=sign.suggestion or about.suggestion,
+    )
+
+
+def listed(numbers: Sequence[int], most: int = 8) -> str:
+    """Say operator numbers, the first few of many."""
+    shown = ", ".join(str(n) for n in numbers[:most])
+    return shown + (", ..." if len(numbers) > most else "")

@@ -1,0 +1,78 @@
+"""Causes in operators that keep a state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tfldbg.diagnose.evidence import OpEvidence
+from tfldbg.diagnose.model import Signal
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
+from tfldbg.diagnose.words import number
+
+_FUSED = frozenset({"LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"})
+_LOOPS = frozenset({"While", "StatelessWhile"})
+_FIRST = 0.5
+"""Share of the largest error that the first sample may have where only later ones are wrong."""
+
+_STATE = Explanation(
+    code="TFL033",
+    title="The state is not reset between samples",
+    severity="error",
+    meaning="A model with variables (a streaming or stateful model) carries its state from one "
+    "sample to the next. Only the first sample matches a run that resets them.",
+    evidence="A file with variables and a recording in which the first sample agrees and others do "
+    "not.",
+    suggestion="call reset_all_variables() (or allocate again) before each independent sample",
+    sources=("tensorflow/tensorflow#47813",),
+)
+_UNROLLED = Explanation(
+    code="TFL034",
+    title="A fused recurrent operator stands for a loop",
+    severity="info",
+    meaning="The reference computes the recurrence step by step, the file with one fused operator "
+    "that keeps its gates in 16 bits and its state in its own scale. The two are not equal to the "
+    "last step, and the values inside the fused operator cannot be compared.",
+    evidence="The kind of the operator and of what the reference has in its place.",
+    suggestion="look at the error along time: tfldbg trace --by-step; for equality, unroll the "
+    "layer (unroll=True) before converting",
+    sources=("tensorflow/tensorflow#57015",),
+)
+
+
+def _not_reset(judged: Judged) -> Iterator[Sign]:
+    run = judged.evidence.run
+    stateful = [o for o in judged.evidence.ops if o.stateful]
+    if run.reference_kind != "capture" or run.samples < 2 or not stateful:
+        return
+    wrong = [o for o in judged.evidence.ops if _later_only(o)]
+    if wrong:
+        first = wrong[0]
+        largest = first.accumulated.max_abs if first.accumulated else 0.0
+        message = (
+            f"sample 0 agrees, later samples are off by up to {number(largest)}; operators "
+            f"{listed([o.op for o in stateful])} keep a state from run to run"
+        )
+        yield at(first, message, stateful=[o.op for o in stateful])
+
+
+def _later_only(op: OpEvidence) -> bool:
+    stats = op.accumulated
+    if stats is None:
+        return False
+    noise = op.scale or 1e-4 * max(stats.reference_max_abs, 1e-6)
+    first = stats.first_sample_max_abs
+    return first <= noise and stats.max_abs > 2 * noise and first < _FIRST * stats.max_abs
+
+
+def _unrolled(judged: Judged) -> Iterator[Sign]:
+    for op in judged.evidence.ops:
+        if op.kind in _FUSED and op.operation is not None and op.operation not in _FUSED:
+            loop = op.operation in _LOOPS
+            place = "a loop" if loop else f"unrolled steps that end in {op.operation}"
+            yield at(op, f"the reference has {place} in its place", operation=op.operation)
+
+
+_LOCAL: frozenset[Signal] = frozenset({"local"})
+
+FILE_RULES: tuple[FileRule, ...] = ()
+TRACE_RULES = (TraceRule(_STATE, _not_reset, _LOCAL), TraceRule(_UNROLLED, _unrolled))

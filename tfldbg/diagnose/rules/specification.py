@@ -1,0 +1,159 @@
+"""Causes that are breaches of the quantization specification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from tfldbg.diagnose.model import Signal
+from tfldbg.diagnose.rules.model import (
+    Explanation,
+    FileRule,
+    Judged,
+    Sign,
+    TraceRule,
+    at_operator,
+    said,
+)
+from tfldbg.graph.lint import lint
+from tfldbg.graph.model import Graph, Subgraph
+from tfldbg.graph.query import SAME_SCALE_KINDS, consumers
+from tfldbg.graph.wires import Breach
+from tfldbg.quant import code_range
+
+_SPECIFICATION = "TFLite 8-bit quantization specification"
+_WASTED = 0.25
+"""Share of the codes below zero from which the range of a value that is never negative is wrong.
+
+A calibration that saw the values puts zero at the lowest code; a quarter of the codes is worth
+0.4 bits."""
+
+_BROKEN = Explanation(
+    code="TFL010",
+    title="Quantization parameters that the specification forbids",
+    severity="error",
+    meaning="A scale, zero point or constant is one that no converter writes and that kernels take "
+    "for granted not to occur: a zero point out of range, a scale that is no positive number, an "
+    "asymmetric weight or bias, another range than the kernel's fixed one, NaN in a constant.",
+    evidence="The file's parameters against the rules in docs/rules.md.",
+    suggestion="convert the model again; do not edit parameters one by one",
+    sources=(_SPECIFICATION,),
+)
+_AXIS = Explanation(
+    code="TFL020",
+    title="Scales along the wrong axis, or of the wrong number",
+    severity="error",
+    meaning="Per-channel scales must follow the output channels: axis 0 of the weights, 3 for "
+    "DEPTHWISE_CONV_2D. Along another axis every channel is read with the wrong scale: the error "
+    "has the pattern of the channels.",
+    evidence="quantized_dimension, and the number of scales against the shape.",
+    suggestion="convert the model again with a current converter",
+    sources=(_SPECIFICATION, "tensorflow/tensorflow#47858", "tensorflow/tensorflow#66081"),
+)
+_BIAS_SCALE = Explanation(
+    code="TFL022",
+    title="The bias scale is not input scale x weight scale",
+    severity="error",
+    meaning="Kernels add the codes of a bias in steps of input scale x weight scale, whatever "
+    "scale the bias itself states. If that is another, the bias means something else than it "
+    "says: each channel is off by a constant.",
+    evidence="The three scales, to 1e-6 relative. Where several operators contradict each other, "
+    "what most of them say is believed.",
+    suggestion="convert the model again; a scale that was edited takes its bias along",
+    sources=(_SPECIFICATION, "tensorflow/tensorflow#36705"),
+)
+_SAME_SCALE = Explanation(
+    code="TFL027",
+    title="A copying operator between tensors of different scales",
+    severity="error",
+    meaning="Reshaping, slicing, pooling and concatenation copy codes and never rescale them, so "
+    "input and output must have one scale and zero point. Where they do not, the values change by "
+    "the ratio of the scales.",
+    evidence="The parameters of what the operator reads and writes.",
+    suggestion="convert the model again; if the parameters differ on purpose, put a QUANTIZE "
+    "between",
+    sources=(_SPECIFICATION, "tensorflow/model-optimization#1053"),
+)
+_SIGN = Explanation(
+    code="TFL029",
+    title="A range that is impossible for the operator",
+    severity="warning",
+    meaning="The output of RELU, ABS, SOFTMAX and their like is never negative, but its range "
+    "reaches below zero: those codes are never used. If it does not reach above zero, the output "
+    "is constant.",
+    evidence="The zero point of the output.",
+    suggestion="calibrate again; with QAT, train the range longer: it starts at -6 to 6",
+    sources=("tensorflow/tensorflow#52854",),
+)
+
+_BY_RULE: Mapping[str, Explanation] = {
+    "axis": _AXIS,
+    "bias_scale": _BIAS_SCALE,
+    "same_scale": _SAME_SCALE,
+    "no_positive_code": _SIGN,
+}
+_NOT_NEGATIVE = frozenset({"ABS", "EXP", "RELU", "RELU6", "SOFTMAX", "SQRT", "SQUARE", "LOGISTIC"})
+_FUSED = frozenset({"RELU", "RELU6"})
+
+
+def _shown(breach: Breach) -> dict[str, object]:
+    return {
+        "rule": breach.rule,
+        "tensor_index": breach.tensor,
+        "channel": breach.channel,
+        "expected": list(breach.expected) if breach.expected else None,
+    }
+
+
+def _in_file(about: Explanation, graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
+    for breach in lint(graph, subgraph):
+        if _BY_RULE.get(breach.rule, _BROKEN) is about:
+            op = subgraph.operators[breach.op]
+            yield at_operator(subgraph, op, breach.message, **_shown(breach))
+
+
+def _in_trace(about: Explanation, judged: Judged) -> Iterator[Sign]:
+    """Yield the breaches that the verdict rests on, not those that the reference refutes."""
+    for op in judged.diverged("parameters"):
+        for breach in op.breaches:
+            if _BY_RULE.get(breach.rule, _BROKEN) is about:
+                yield Sign(op.op, op.name, said(op, breach.message), _shown(breach))
+
+
+def _wasted_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
+    del graph
+    readers = consumers(subgraph)
+    for op in subgraph.operators:
+        fused = op.options.get("fusedActivationFunction")
+        out = subgraph.tensors[op.outputs[0]] if op.outputs and op.outputs[0] >= 0 else None
+        never_negative = op.kind in _NOT_NEGATIVE or fused in _FUSED
+        if out is None or not never_negative or out.type not in ("INT8", "UINT8"):
+            continue
+        behind = {reader.kind for reader in readers.get(out.index, ())}
+        if out.zero_point is None or not SAME_SCALE_KINDS.isdisjoint({op.kind, *behind}):
+            continue  # what copies its codes, a concatenation say, may impose another range
+        low, high = code_range(out.type)
+        share = (out.zero_point - low) / (high - low)
+        if _WASTED < share < 1:
+            message = (
+                f"{share:.0%} of the codes of its output are below zero, but after "
+                f"{op.kind if op.kind in _NOT_NEGATIVE else fused} no value is"
+            )
+            yield at_operator(subgraph, op, message, zero_point=out.zero_point, share=share)
+
+
+_PARAMETERS: frozenset[Signal] = frozenset({"parameters"})
+_ALL = (_BIAS_SCALE, _SAME_SCALE, _AXIS, _BROKEN, _SIGN)
+
+
+def _file_rule(about: Explanation) -> FileRule:
+    return FileRule(about, lambda graph, subgraph: _in_file(about, graph, subgraph))
+
+
+def _trace_rule(about: Explanation) -> TraceRule:
+    return TraceRule(about, lambda judged: _in_trace(about, judged), _PARAMETERS)
+
+
+BREACH_RULES = tuple(_file_rule(about) for about in _ALL)
+"""What `tfldbg inspect` shows; in a trace the reference may know better (`TRACE_RULES`)."""
+FILE_RULES = (FileRule(_SIGN, _wasted_range),)
+TRACE_RULES = tuple(_trace_rule(about) for about in _ALL)

@@ -1,0 +1,94 @@
+"""Causes in how the file's constants differ from the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tfldbg.diagnose.evidence import OpEvidence
+from tfldbg.diagnose.model import Signal
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
+
+_MANY = 2
+
+_STALE = Explanation(
+    code="TFL043",
+    title="The file holds other weights",
+    severity="error",
+    meaning="Most constants of the file are not the reference's, by far more than rounding: the "
+    "file was converted from another checkpoint, before the last training, or from another model "
+    "of the same architecture.",
+    evidence="The dequantized constants against the Keras variables, batch norm folded in: more "
+    "than half of the operators differ.",
+    suggestion="convert the Keras file again, or find the one that the file was made from",
+    sources=("tfldbg, docs/verdict.md",),
+)
+_MISFOLDED = Explanation(
+    code="TFL044",
+    title="Batch norm folded wrongly",
+    severity="error",
+    meaning="A batch norm folds into weights x s and bias beta - mean x s + bias x s, with s = "
+    "gamma / sqrt(variance + epsilon). One of these terms is missing or counted twice in the file.",
+    evidence="The difference between the file's constants and the folded ones is, on every "
+    "channel, one of the terms.",
+    suggestion="convert the inference graph (training=False) with a current converter; do not fold "
+    "by hand",
+    sources=("tensorflow/model-optimization#552",),
+)
+
+_ARRANGED = Explanation(
+    code="TFL052",
+    title="The reference's constants, changed in one way",
+    severity="error",
+    meaning="The constant is the reference's but for one change that explains every value: "
+    "channels negated, zeroed, scaled or in another order, height and width exchanged, large "
+    "values cut off, a bias that is missing.",
+    evidence="Each of these is tried; half a step is what rounding explains.",
+    suggestion="look for the step of the conversion, or the edit, that does this to the constant",
+)
+
+
+def _arranged(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("weights"):
+        check = op.weights
+        if check is None or _slip(op) is not None:
+            continue
+        if check.arrangement is not None:
+            yield at(op, f"its weights: {check.arrangement}", weights=check.arrangement)
+        elif check.bias is not None and check.bias.arrangement is not None:
+            yield at(op, f"its bias: {check.bias.arrangement}", bias=check.bias.arrangement)
+
+
+def _stale(judged: Judged) -> Iterator[Sign]:
+    checked = [o for o in judged.evidence.ops if o.weights is not None]
+    differ = [o for o in checked if o.weights is not None and o.weights.differ]
+    if len(differ) < _MANY or 2 * len(differ) <= len(checked):
+        return
+    message = (
+        f"{len(differ)} of {len(checked)} operators hold other weights than the reference "
+        f"({listed([o.op for o in differ])}): the file was made from another checkpoint"
+    )
+    yield Sign(None, None, message, {"ops": [o.op for o in differ], "checked": len(checked)})
+
+
+def _misfolded(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("weights"):
+        said = _slip(op)
+        if said is not None:
+            yield at(op, f"{said} when the batch norm was folded", slip=said)
+
+
+def _slip(op: OpEvidence) -> str | None:
+    check = op.weights
+    if check is None:
+        return None
+    return check.misfolded or (check.bias.misfolded if check.bias else None)
+
+
+_WEIGHTS: frozenset[Signal] = frozenset({"weights"})
+
+FILE_RULES: tuple[FileRule, ...] = ()
+TRACE_RULES = (
+    TraceRule(_MISFOLDED, _misfolded, _WEIGHTS),
+    TraceRule(_ARRANGED, _arranged, _WEIGHTS),
+    TraceRule(_STALE, _stale, _WEIGHTS),
+)

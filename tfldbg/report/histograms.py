@@ -1,0 +1,63 @@
+"""Histograms of every operator's errors, one line each, as a section of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.histogram import EDGES_LSB, beyond
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.report.outputs import percent
+from tfldbg.report.section import BLOCKS, Column, Section
+
+_BEYOND = 0.5
+_COLUMNS = (
+    Column("op", right=True),
+    Column("kind", fold=True),
+    Column("local"),
+    Column(f">{_BEYOND}", right=True),
+    Column("accumulated"),
+    Column(f">{_BEYOND}", right=True),
+)
+
+
+def histogram_section(evidence: Evidence, chosen: Sequence[int] | None) -> tuple[Section, ...]:
+    """Return the histograms, where there are any.
+
+    Args:
+        evidence: The trace.
+        chosen: Numbers of the operator outputs to show, None for all.
+    """
+    shown = evidence.ops if chosen is None else [evidence.ops[i] for i in chosen]
+    rows = tuple(_row(op) for op in shown if _counts(op.local) or _counts(op.accumulated))
+    if not rows:
+        return ()
+    edges = ", ".join(f"{e:g}" for e in EDGES_LSB if e > 0)
+    legend = (
+        f"TFLite minus reference; the bins end at {edges} LSB on either side of 0, the outermost "
+        f"are open; heights are relative to the fullest bin; >{_BEYOND}: share of the elements "
+        f"that are further off than {_BEYOND} LSB"
+    )
+    return (Section("histograms of the error in LSB", _COLUMNS, rows, (legend,)),)
+
+
+def _row(op: OpEvidence) -> tuple[str, ...]:
+    return (str(op.op), op.kind, *_cells(op.local), *_cells(op.accumulated))
+
+
+def _cells(stats: TensorStats | None) -> tuple[str, str]:
+    counts = _counts(stats)
+    if not counts:
+        return "-", "-"
+    return bars(counts), percent(beyond(counts, _BEYOND), sum(counts))
+
+
+def _counts(stats: TensorStats | None) -> tuple[int, ...]:
+    return stats.histogram if stats is not None else ()
+
+
+def bars(counts: Sequence[int]) -> str:
+    """Draw counts as bars; what is not empty has at least the lowest one."""
+    most = max(counts, default=0)
+    heights = [-(-len(BLOCKS) * count // most) if most else 0 for count in counts]
+    return "".join(BLOCKS[h - 1] if h else " " for h in heights)

@@ -1,0 +1,101 @@
+"""What a trace is asked for besides the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tfldbg.compare.emulation import with_emulation
+from tfldbg.compare.outputs import TOLERANCE, Wanted
+from tfldbg.compare.sides import REFERENCE, TFLITE
+from tfldbg.compare.stream import Plan, Reference
+from tfldbg.compare.worst import WorstSample
+from tfldbg.diagnose.evidence import Evidence
+from tfldbg.errors import UsageError
+from tfldbg.run.job import DataSource, Job
+from tfldbg.run.labels import LabelSource, read_labels
+from tfldbg.run.litert import Runner
+from tfldbg.session.comparisons import Comparison, first_sample
+from tfldbg.session.describe import OBSERVED
+from tfldbg.session.with_itself import WithItself
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extras:
+    """What a trace is asked for besides the verdict.
+
+    Raises:
+        UsageError: One of the numbers makes no sense.
+    """
+
+    labels: LabelSource = None
+    top_k: int = 5
+    tolerance: float | None = None
+    """Of the final outputs, real units; None for the default, which no report then shows."""
+    worst: int = 0
+    histograms: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
+            raise UsageError(
+                f"the tolerance is {self.tolerance}", hint="give a number that is 0 or more"
+            )
+        if self.top_k < 1:
+            raise UsageError(f"the top {self.top_k} are too few", hint="for example --top-k 5")
+        if self.worst < 0:
+            raise UsageError(f"{self.worst} samples are too few", hint="ask for some: --worst 3")
+
+    def plan(self, job: Job, data: DataSource) -> Plan:
+        """Say what to measure.
+
+        Args:
+            job: The traced file.
+            data: As the user gave it.
+
+        Raises:
+            DataError: The labels do not fit.
+        """
+        labels = None
+        if self.labels is not None:
+            labels = read_labels(self.labels, data, job.loaded, job.samples)
+        tolerance = TOLERANCE if self.tolerance is None else self.tolerance
+        wanted = Wanted(tolerance, labels, self.top_k, self.worst)
+        return Plan(job.subgraph, job.exposed.taps, OBSERVED, wanted, self.histograms)
+
+    def emulated(
+        self, job: Job, runner: Runner, comparison: Comparison, reference: Reference
+    ) -> tuple[Reference, tuple[str, ...]]:
+        """Let the fake-quant emulation run beside the reference, where it is asked for.
+
+        Returns:
+            What to compare with, and notes on what could not be done.
+        """
+        asked = self.labels is not None or self.tolerance is not None
+        if not asked or isinstance(comparison, WithItself):  # which runs it already
+            return reference, ()
+        both, reason = with_emulation(job, reference, first_sample(job, runner))
+        return both, () if reason is None else (reason,)
+
+    def add(
+        self, evidence: Evidence, worst: tuple[WorstSample, ...], notes: tuple[str, ...]
+    ) -> Evidence:
+        """Complete the evidence, and note what was asked for and is not there.
+
+        Args:
+            evidence: What the trace measured.
+            worst: The samples that were looked at one by one.
+            notes: What could not be done.
+        """
+        if self.worst and not worst:
+            notes = (*notes, f"no worst samples: {_why_none(evidence)}")
+        stats = [s for o in evidence.ops for s in (o.local, o.accumulated) if s is not None]
+        if self.histograms and not any(s.histogram for s in stats):
+            notes = (*notes, "no histograms: no tensor that was compared is quantized")
+        run = replace(evidence.run, notes=(*evidence.run.notes, *notes))
+        return replace(evidence, run=run, worst=worst, tolerance=self.tolerance)
+
+
+def _why_none(evidence: Evidence) -> str:
+    pairs = [(p.test, p.against) for output in evidence.outputs for p in output.pairs]
+    if (TFLITE, REFERENCE) in pairs:
+        return "the final outputs equal the reference's in every sample"
+    return "no final output has a counterpart in the reference"

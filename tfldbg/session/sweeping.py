@@ -1,0 +1,123 @@
+"""Trace many files, one after the other; a file that fails is a row and not the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.diagnose.outcome import Case, Found, Outcome, reduced
+from tfldbg.errors import TfldbgError, unexpected
+from tfldbg.progress import Progress, Silent
+from tfldbg.reference.evaluate import Frozen
+from tfldbg.reference.keras import load_frozen
+from tfldbg.run.job import load
+from tfldbg.session.tracing import trace
+
+
+def sweep(
+    cases: Sequence[Case],
+    *,
+    inputs: Mapping[str, str] | None = None,
+    unsafe: bool = False,
+    thresholds: Thresholds | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Trace every case and yield its row as soon as it is there; no trace is kept.
+
+    An error ends its own row alone, which then holds it.  With ``TFLDBG_DEBUG`` set, an error that
+    is a bug ends the sweep, so that it can be looked at.
+
+    Args:
+        cases: What `tfldbg.session.plan` made.
+        inputs: As for `trace`.
+        unsafe: As for `trace`.
+        thresholds: As for `trace`.
+        progress: Is told which case of how many is traced, and how far it is.
+    """
+    tracer = _Tracer(inputs or {}, unsafe, thresholds or Thresholds())
+    for number, case in enumerate(cases, 1):
+        told = _Numbered(progress or Silent(), f"{number}/{len(cases)} {Path(case.model).name}")
+        began = perf_counter()
+        found: Found | None = None
+        error: TfldbgError | None = None
+        # Elsewhere only tfldbg.cli catches.  Here an error is a result: the row of a file that
+        # cannot be traced, which the caller asked for together with the others.
+        try:
+            found = tracer.trace(case, told)
+        except TfldbgError as known:
+            error = known
+        except Exception as bug:
+            if os.environ.get("TFLDBG_DEBUG"):
+                raise
+            error = unexpected(bug)
+        if error is not None:
+            # The frames that it was raised in hold the model and the samples.
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+        yield Outcome(case, perf_counter() - began, found, error)
+
+
+class _Tracer:
+    """Traces cases, and keeps the last Keras model for the next one of the same path."""
+
+    def __init__(self, inputs: Mapping[str, str], unsafe: bool, thresholds: Thresholds) -> None:
+        self._inputs = inputs
+        self._unsafe = unsafe
+        self._thresholds = thresholds
+        self._kept: tuple[tuple[str, str | None], Frozen] | None = None
+
+    def trace(self, case: Case, progress: Progress) -> Found:
+        """Trace one case and reduce what it found to a row."""
+        progress.stage("reading")
+        loaded = load(case.model, case.signature)
+        result = trace(
+            case.model,
+            **self._reference(case, progress),
+            data=case.data,
+            samples=case.samples,
+            seed=case.seed or 0,
+            runtime=case.runtime,
+            signature=case.signature,
+            inputs=self._inputs,
+            unsafe=self._unsafe,
+            thresholds=self._thresholds,
+            progress=progress,
+        )
+        return reduced(result, loaded.subgraph.outputs)
+
+    def _reference(self, case: Case, progress: Progress) -> dict[str, Any]:
+        if case.reference is None:
+            return {}
+        if case.reference_kind == "keras":
+            return {"keras": self._keras(case.reference, case.signature, progress)}
+        option = "against_runtime" if case.reference_kind == "runtime" else "against"
+        return {option: case.reference}
+
+    def _keras(self, path: str, signature: str | None, progress: Progress) -> Frozen:
+        key = (path, signature)
+        if self._kept is not None and self._kept[0] == key:
+            return self._kept[1]
+        self._kept = None  # Before the next one is loaded: both may not fit.
+        progress.stage("loading the reference")
+        frozen = load_frozen(Path(path), unsafe=self._unsafe, signature=signature)
+        self._kept = (key, frozen)
+        return frozen
+
+
+class _Numbered:
+    """Says before every stage which case it belongs to."""
+
+    def __init__(self, progress: Progress, label: str) -> None:
+        self._progress = progress
+        self._label = label
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Begin a stage."""
+        self._progress.stage(f"{self._label}: {name}", total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Move on."""
+        self._progress.advance(steps)

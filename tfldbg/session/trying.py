@@ -1,0 +1,72 @@
+"""Look for the cause of a divergence by trying what would remove it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tfldbg.compare.against_emulation import EMULATIONS
+from tfldbg.compare.stream import Reference
+from tfldbg.compare.trials import suspects, try_others
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.run.job import Job
+from tfldbg.run.litert import Runner
+from tfldbg.session.comparisons import first_samples
+
+_SAMPLES = 8
+_MOST_OPERATORS = 3
+"""Operators to try: the first is the one that is named, the next may have causes of their own."""
+_SIGMAS = 6.0
+_FLOAT_AGREES = 1e-3
+"""Share of the largest value up to which floats agree: ten times what sums in another order may
+differ by, a hundredth of what a wrong option makes."""
+_TRIED = frozenset({"keras", "tflite", "self", *EMULATIONS})
+"""References that say what an operator should have made of the inputs that it had."""
+
+
+def with_trials(
+    evidence: Evidence, job: Job, runner: Runner, reference: Reference | None
+) -> Evidence:
+    """Run the first operators that differ by themselves: under other kernels, with other options.
+
+    Args:
+        evidence: What was measured.
+        job: The traced file.
+        runner: Its instrumented model.
+        reference: What it was compared with.
+    """
+    if reference is None or evidence.run.reference_kind not in _TRIED:
+        return evidence
+    found = diagnose(evidence, Thresholds()).divergences
+    tensors = [d.tensor_index for d in found if d.signal in ("local", "nonfinite", "shape")]
+    if not tensors:
+        return evidence
+    batch = first_samples(job, runner, reference.batch or _SAMPLES)
+    local = reference.compute(batch).local
+    graph, subgraph = job.loaded.graph, job.subgraph
+    rounded = evidence.run.reference_kind in EMULATIONS
+    tried = [o for o in evidence.ops if o.tensor in tensors[:_MOST_OPERATORS]]
+    limits = {o.tensor: _limit(o, rounded) for o in tried}
+    trials = [
+        trial
+        for suspect in suspects(subgraph, limits, batch, local)
+        for trial in try_others(graph, subgraph, suspect, batch, job.options.runtime)
+    ]
+    return replace(evidence, trials=tuple(trials))
+
+
+def _limit(op: OpEvidence, rounded: bool) -> float:
+    """Return the difference up to which another way of computing an operator explains it.
+
+    It is the operator's bound, and at least one code: two kernels may round to either side.  A
+    reference that is ``rounded`` to codes adds half a step.
+    """
+    bound, thresholds = op.bound, Thresholds()
+    if op.scale is not None:
+        own = max(1.0, thresholds.lsb(bound.rule) + max(bound.extra_lsb))
+        return op.scale * (own + (0.5 if rounded else 0.0))
+    largest = op.local.reference_max_abs if op.local else 0.0
+    if bound.rule == "noise":
+        return _SIGMAS * max(bound.noise)
+    return largest * (thresholds.hybrid_relative if bound.rule == "relative" else _FLOAT_AGREES)
