@@ -121,7 +121,7 @@ def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
         DataError: The data does not fit the inputs.
         UsageError: An option asks for something that does not exist.
     """
-    _check_options(options)
+    check_options(options)
     loaded = load(model, options.signature)
     check_runs(loaded.subgraph, loaded.path)
     check_mapping(loaded, options)
@@ -169,7 +169,12 @@ def _named_arrays(data: DataSource, specs: Sequence[InputSpec]) -> tuple[Arrays,
     return {specs[0].label if specs else "x": np.asarray(data)}, "arrays"
 
 
-def _check_options(options: Options) -> None:
+def check_options(options: Options) -> None:
+    """Refuse numbers and names that no run can use.
+
+    Raises:
+        UsageError: One of them is none.
+    """
     if options.runtime not in RUNTIMES:
         raise UsageError(
             f"there is no runtime '{options.runtime}'", hint=f"choose one of {', '.join(RUNTIMES)}"

@@ -1,5 +1,6 @@
 """Compose the stages: read, rewrite, run, match, compare, diagnose, store.  Prints nothing."""
 
+from tfldbg.session.converting import convert
 from tfldbg.session.diff import diff
 from tfldbg.session.exposing import expose_model, protect
 from tfldbg.session.parameters import compare_parameters
@@ -9,6 +10,7 @@ from tfldbg.session.tracing import Trace, load_trace, trace
 __all__ = [
     "Trace",
     "compare_parameters",
+    "convert",
     "diff",
     "expose_model",
     "load_trace",
