@@ -243,11 +243,7 @@ def _converter(source: Source) -> Any:
 
 
 def _fixed_batch(source: Source) -> Any:
-    """Trace the model with a batch of one.
-
-    The variables hang on a module of their own: the converter finds those of a tf_keras model by
-    itself, but not those of a Keras 3 model.
-    """
+    """Trace the model with a batch of one."""
     import tensorflow as tf
 
     model, frozen = source.model, source.frozen
@@ -263,11 +259,25 @@ def _fixed_batch(source: Source) -> Any:
             frozen.input_names, frozen.input_shapes, frozen.input_dtypes, strict=True
         )
     ]
-    holder = tf.Module()
-    holder.variables_of_the_model = [getattr(v, "value", v) for v in model.variables]
     return tf.lite.TFLiteConverter.from_concrete_functions(
-        [forward.get_concrete_function(*specs)], holder
+        [forward.get_concrete_function(*specs)], _holder(model)
     )
+
+
+def _holder(model: Any) -> Any:
+    """Return what the converter shall look for the variables in.
+
+    A tf_keras model itself, or else its LSTM is not fused into one operator; a Keras 3 model hides
+    its variables from the converter, which would leave them variables.
+    """
+    import tensorflow as tf
+    import tf_keras
+
+    if isinstance(model, tf_keras.Model):
+        return model
+    holder = tf.Module()
+    holder.held = [variable.value for variable in model.variables]
+    return holder
 
 
 def _configure(converter: Any, source: Source, target: Target, examples: Examples | None) -> None:

@@ -92,7 +92,7 @@ def _write(request: Request, folder: Path) -> None:
     if data is not None and not isinstance(data, (str, Path)):
         arrays = data if isinstance(data, Mapping) else {"x": np.asarray(data)}
         data = folder / DATA
-        np.savez(data, **arrays)  # type: ignore[arg-type]  (its stub takes a key for an option)
+        np.savez(data, **arrays)  # type: ignore[arg-type]
     plain = {
         "keras": str(request.keras),
         "target": asdict(request.target),
