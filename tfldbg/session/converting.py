@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def convert(
         written = stack.enter_context(replacing(Path(output)))
         kept = stack.enter_context(replacing(saved)) if saved is not None else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfldbg-")))
-        path = Path(keras) if isinstance(keras, (str, Path)) else save_live(keras, folder)
+        path, options = _saved(keras, folder, options)
         again = calibrate is not None
         request = Request(path, target, given, random, again, saved is not None, options)
         answer = convert_apart(request, folder)
@@ -105,6 +105,13 @@ def convert(
         ranges=answer.ranges,
         save_keras=str(saved) if saved is not None else None,
     )
+
+
+def _saved(keras: Any, folder: Path, options: Options) -> tuple[Path, Options]:
+    """Return a path to load the model from; whoever holds a live model trusts its code."""
+    if isinstance(keras, (str, Path)):
+        return Path(keras), options
+    return save_live(keras, folder), replace(options, unsafe=True)
 
 
 def _check(data: DataSource, calibrate: str | None, save_keras: Path | None) -> None:
@@ -156,9 +163,9 @@ def _source(data: DataSource, random: bool, options: Options) -> str:
 def _calibration(answer: Answer, target: Target, source: str) -> str:
     """Say where the ranges come from."""
     counted = f"{answer.samples} {source}"
+    rest = f", the others calibrated on {counted}" if answer.calibrated else ""
     if answer.ranges:
-        return f"{len(answer.ranges)} ranges are the extremes of {counted}"
+        return f"{len(answer.ranges)} ranges are the extremes of {counted}{rest}"
     if answer.trained_ranges:
-        rest = f", the others calibrated on {counted}" if answer.calibrated else ""
         return f"ranges as trained{rest}"
     return f"calibrated on {counted}" if target.integer else "no ranges needed"

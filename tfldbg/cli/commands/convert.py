@@ -30,7 +30,9 @@ def convert(
     kind: Annotated[
         str,
         typer.Option(
-            "--type", metavar="int8|uint8|int16x8|dynamic|float16|float32", help="To what."
+            "--type",
+            metavar="int8|uint8|int16x8|dynamic|float16|float32",
+            help="What to convert to.",
         ),
     ] = "int8",
     given: o.Input = None,
