@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         TfldbgError,
         UsageError,
     )
-    from tfldbg.session import Trace, load_trace, record, trace
+    from tfldbg.reference.conversion import Target
+    from tfldbg.session import Trace, convert, load_trace, record, trace
 
 __version__ = "0.1.0"
 
@@ -37,16 +38,18 @@ __all__ = [
     "MatchError",
     "ModelError",
     "RunError",
+    "Target",
     "TfldbgError",
     "Thresholds",
     "Trace",
     "UsageError",
+    "convert",
     "load_trace",
     "record",
     "trace",
 ]
 
-_SESSION = frozenset({"Trace", "load_trace", "record", "trace"})
+_SESSION = frozenset({"Trace", "convert", "load_trace", "record", "trace"})
 _DIAGNOSE = frozenset({"Divergence", "Finding", "Thresholds"})
 
 
@@ -55,5 +58,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'tfldbg' has no attribute '{name}'")
     if name in _SESSION:
         return getattr(import_module("tfldbg.session"), name)
+    if name == "Target":
+        return import_module("tfldbg.reference.conversion").Target
     home = "tfldbg.diagnose.model" if name in _DIAGNOSE else "tfldbg.errors"
     return getattr(import_module(home), name)

@@ -57,11 +57,24 @@ def quantize(
         Codes of the same shape, in the NumPy type of ``type_name`` (int8 for sub-byte types).
     """
     low, high = code_range(type_name)
-    steps = np.asarray(real, np.float64) / scale
-    rounded = np.copysign(np.floor(np.abs(steps) + 0.5), steps)
+    rounded = _steps(real, scale)
     dtype = {"INT4": "int8", "INT2": "int8", "UINT4": "uint8"}.get(type_name, type_name.lower())
     codes: NDArray[Any] = np.clip(rounded + zero_point, low, high).astype(dtype)
     return codes
+
+
+def to_steps(real: NDArray[Any], scale: float) -> NDArray[np.float32]:
+    """Round real values to whole steps of a scale, as `quantize` does, without saturation.
+
+    Zero is a code, so the steps are multiples of the scale whatever the zero point.
+    """
+    return (_steps(real, scale) * scale).astype(np.float32)
+
+
+def _steps(real: NDArray[Any], scale: float) -> NDArray[np.float64]:
+    steps = np.asarray(real, np.float64) / scale
+    rounded: NDArray[np.float64] = np.copysign(np.floor(np.abs(steps) + 0.5), steps)
+    return rounded
 
 
 def dequantize(

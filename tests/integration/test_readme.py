@@ -17,7 +17,18 @@ from tfldbg.cli.app import app
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 OUTPUT = re.compile(r"(<!-- output of the first command.*?-->\n```text\n)(.*?)(```)", re.DOTALL)
-NAMES = ("trace", "params", "inspect", "expose", "dump", "diff", "sweep", "report", "explain")
+NAMES = (
+    "trace",
+    "params",
+    "inspect",
+    "convert",
+    "expose",
+    "dump",
+    "diff",
+    "sweep",
+    "report",
+    "explain",
+)
 NUMBERS = re.compile(r"\d+(\.\d+)?")
 
 

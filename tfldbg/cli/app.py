@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tfldbg import __version__
+from tfldbg.cli.commands.convert import convert
 from tfldbg.cli.commands.diff import diff
 from tfldbg.cli.commands.dump import dump
 from tfldbg.cli.commands.explain import explain
@@ -29,7 +30,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (trace, inspect, params, diff, sweep, expose, dump, report, explain):
+for command in (
+    trace,
+    inspect,
+    params,
+    convert,
+    diff,
+    sweep,
+    expose,
+    dump,
+    report,
+    explain,
+):
     app.command()(command)
 
 

@@ -252,17 +252,15 @@ def nothing_free(batch: Batch) -> Computed:
     return Computed({}, {})
 
 
-def twins_or_nothing(
-    name: str,
-    graph: Graph,
-    subgraph: Subgraph,
-    refused: Mapping[int, str],
-    first: Batch,
-    stack: ExitStack,
-) -> tuple[Free, tuple[str, ...]]:
-    """Return what runs free, with a note where the file's float copy does not run as a whole."""
+def free_or_nothing(start: Callable[[], Free], first: Batch) -> tuple[Free, tuple[str, ...]]:
+    """Return what runs free, with a note where the file's float copy does not run as a whole.
+
+    Args:
+        start: Starts it.
+        first: Some samples to try it on.
+    """
     try:
-        free = TwinsRunner(name, graph, subgraph, refused, stack)
+        free = start()
         free(first)
     except RunError as error:
         return nothing_free, (f"no accumulated error: {error.message}",)

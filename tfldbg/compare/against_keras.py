@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tfldbg.compare.agreement import Agreement
+from tfldbg.compare.calibrate import Extent
 from tfldbg.compare.parameters import expected_by_keras
 from tfldbg.compare.plan import cut
 from tfldbg.compare.plausible import check_same_model, same_value
@@ -14,11 +15,15 @@ from tfldbg.compare.weights import check_weights
 from tfldbg.graph.model import Subgraph
 from tfldbg.match.matcher import match
 from tfldbg.match.model import Matching
+from tfldbg.progress import Progress
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment, in_reference_order
 from tfldbg.reference.graphdef import RefGraph, node_of
 from tfldbg.run.job import Job
 from tfldbg.run.litert import Runner
 from tfldbg.run.samples import Samples
+
+_BATCH = 16
+"""Samples that a reference of any batch size computes at a time."""
 
 
 def relate_keras(
@@ -80,6 +85,43 @@ def _ports(subgraph: Subgraph, matching: Matching, frozen: Frozen) -> tuple[Port
         if len(fitting) == 1:
             found.append(Port(index, position, *fitting[0]))
     return tuple(found)
+
+
+def keras_extents(
+    frozen: Frozen,
+    matching: Matching,
+    samples: Samples,
+    wanted: Iterable[int],
+    progress: Progress,
+) -> dict[int, Extent]:
+    """Run the data through the reference; return by matched tensor what its counterpart held.
+
+    Args:
+        frozen: The reference.
+        matching: Which node computes which tensor.
+        samples: The data.
+        wanted: Tensors to look at.
+        progress: Is told of every sample.
+
+    Raises:
+        KerasError: TensorFlow cannot compute the data.
+    """
+    matched = [matching.matches[i] for i in wanted if i in matching.matches]
+    seen = {m.tensor: Extent() for m in matched}
+    size = frozen.batch or _BATCH
+    progress.stage("float pass of the Keras model", samples.count)
+    evaluator = Evaluator(frozen, [m.raw for m in matched], [])
+    try:
+        for start in range(0, samples.count, size):
+            stop = min(start + size, samples.count)
+            given = in_reference_order(matching.inputs, samples.real(start, stop))
+            fetched, _ = evaluator.run(given, {})
+            for match, values in zip(matched, fetched, strict=True):
+                seen[match.tensor].see(values)
+            progress.advance(stop - start)
+    finally:
+        evaluator.close()
+    return seen
 
 
 class KerasReference:

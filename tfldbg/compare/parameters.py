@@ -10,6 +10,7 @@ import numpy as np
 from tfldbg import quant
 from tfldbg.compare.folding import Folded, bias_index, fold, has_weights, product_scale, stored
 from tfldbg.compare.plan import cut
+from tfldbg.compare.ranges import RangeTable
 from tfldbg.compare.weights import WeightCheck, check_folded
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations
@@ -144,6 +145,8 @@ class ParameterTable:
     weights: tuple[WeightRow, ...]
     referenced: bool
     """Whether there was a reference to compare with."""
+    ranges: RangeTable | None = None
+    """What passes over data give, where there was data."""
 
     @property
     def differing(self) -> tuple[TensorRow | WeightRow, ...]:

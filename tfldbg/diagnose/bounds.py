@@ -35,6 +35,10 @@ _HALF_EPSILON = 2.0**-10
 _INT16_MULTIPLIER = 1.0
 """Kernels with 64-bit sums keep 15 bits of the multiplier (TFLite, int64 version of
 ``MultiplyByQuantizedMultiplier``): 2**-15 relative, which is one LSB at the end of the range."""
+_EXPONENTIAL = 2.0
+"""LSB by which each exponential of an int16 SOFTMAX is off (TFLite, ``SoftmaxInt16``): its table of
+513 entries over -10 to 0 is linear between them, h**2 / 16 = 0.8 with the compensated midpoint, and
+table, interpolation and input are rounded.  An output is one exponential over the sum of all."""
 _BYTES = frozenset({"INT8", "UINT8"})
 _PACKED = _BYTES | {"INT2", "INT4"}
 _TABLES = frozenset({"EXP", "GELU", "LOGISTIC", "LOG", "RSQRT", "SOFTMAX", "TANH", "HARD_SWISH"})
@@ -219,6 +223,8 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
     ratio = given.lsb / out.lsb
     if out.type == "INT16" and op.kind in WEIGHTED.keys() | {"BATCH_MATMUL", "MUL"}:
         return _INT16_MULTIPLIER
+    if out.type == "INT16" and op.kind == "SOFTMAX":
+        return _EXPONENTIAL * max(out.shape[-1:], default=1)
     bytewise = given.type in _BYTES and out.type in _BYTES
     if runtime == "xnnpack" and op.kind == "QUANTIZE" and bytewise:
         return _q8_multiplier(given, ratio)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.compare.checks import BiasCheck, WeightCheck
 from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
 from tfldbg.diagnose.model import Confidence, Divergence, Signal, Thresholds
@@ -17,6 +18,13 @@ _FLOAT32_LSB = 0.005
 
 OTHER_KERNELS = frozenset({"capture", "runtime"})
 """References that round like the file itself, so that both sides may be off."""
+_ROUNDED_LSB = 0.5
+"""What rounding an emulation's result to codes adds.
+
+An integer kernel's result is at most the bound away from the exact one, and the exact one half a
+step from its code; both results being codes, 0.75 LSB becomes one step: where the exact value lies
+near a tie, they may be neighbours.
+"""
 _SIGMAS = 6.0
 """Standard deviations of accidental rounding that nothing but a fault exceeds."""
 _CLEARLY = 2.0
@@ -41,6 +49,7 @@ class Judge:
         self._thresholds = thresholds
         self._wrong = wrong
         self._kernels = 2 if reference_kind in OTHER_KERNELS else 1
+        self._rounded = _ROUNDED_LSB if reference_kind in EMULATIONS else 0.0
 
     def __call__(self, op: OpEvidence) -> Divergence | None:
         """Return the divergence, None where arithmetic explains everything."""
@@ -106,7 +115,7 @@ class Judge:
         channels = len(local.channel_max_abs)
         tolerance = thresholds.float_relative * max(local.reference_max_abs, 1e-6)
         if op.scale is not None:
-            limit = self._kernels * thresholds.lsb(bound.rule) + _FLOAT32_LSB
+            limit = self._kernels * thresholds.lsb(bound.rule) + _FLOAT32_LSB + self._rounded
             extra = _each(bound.extra_lsb, channels)
             stale = _each(bound.implied_lsb if misled else (0.0,), channels)
             limits = [op.scale * (limit + a + b) for a, b in zip(extra, stale, strict=True)]

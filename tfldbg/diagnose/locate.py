@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
@@ -105,9 +106,11 @@ def _sentence(
         return "no operator could be checked"
     sentence = f"no operator differs: {checked} of {activations} operators checked, all within "
     sentence += f"{worst_local(evidence)} of the reference on the inputs they had"
+    other = sum(o.local is not None and o.local.max_abs > 0 for o in evidence.ops)
     if evidence.run.reference_kind in OTHER_KERNELS:
-        other = sum(o.local is not None and o.local.max_abs > 0 for o in evidence.ops)
         sentence += f"; {other} of them yield other values"
+    elif evidence.run.reference_kind in EMULATIONS and other:
+        sentence += f"; {other} of them round some values the other way"
     drift = [o.accumulated.max_lsb for o in evidence.ops if o.accumulated and o.accumulated.max_lsb]
     if drift and max(drift) > 1.5:
         sentence += f"; the accumulated error reaches {number(max(drift))} LSB"

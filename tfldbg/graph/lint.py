@@ -32,7 +32,7 @@ __all__ = ["Breach", "lint"]
 
 _NORMAL = float(np.finfo(np.float32).tiny)
 
-_FIXED: dict[tuple[str, str], tuple[float, int]] = {
+FIXED_OUTPUTS: dict[tuple[str, str], tuple[float, int]] = {
     ("SOFTMAX", "INT8"): (1 / 256, -128),
     ("SOFTMAX", "UINT8"): (1 / 256, 0),
     ("SOFTMAX", "INT16"): (1 / 32768, 0),
@@ -203,7 +203,7 @@ def _fixed_ranges(wires: Wires) -> Iterator[Breach]:
         given, out = wires.tensor(op, 0), output_of(wires, op)
         if given is None or out is None or given.type != out.type or not out.has_codes:
             continue
-        demanded, have = _FIXED.get((op.kind, out.type)), parameters_of(out)
+        demanded, have = FIXED_OUTPUTS.get((op.kind, out.type)), parameters_of(out)
         if demanded is None or have is None:
             continue
         slack = _SOFTMAX_TOLERANCE if op.kind == "SOFTMAX" else 0.0

@@ -26,10 +26,12 @@ class Match:
     """1 for names and carried matches, less where the structure or the numbers decided."""
     parameters: str
     """``equal``, ``differ``, ``none`` (the reference quantizes nothing here), ``bypassed`` (an
-    operator behind it that keeps its input's scale imposes its own) or ``deferred`` (it must keep
-    its input's scale, and a QUANTIZE behind it applies the fake-quant's)."""
+    operator behind it that keeps its input's scale imposes its own), ``deferred`` (it must keep
+    its input's scale, and a QUANTIZE behind it applies the fake-quant's) or ``computed`` (from
+    data, which binds nobody)."""
     expected: tuple[float, int] | None = None
-    """Scale and zero point of the reference's fake-quant, where there is one."""
+    """Scale and zero point of the reference's fake-quant, where there is one, or computed from
+    data."""
 
 
 @dataclass(frozen=True, slots=True)

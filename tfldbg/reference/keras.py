@@ -219,10 +219,7 @@ def _freeze_model(model: Any) -> Frozen:
 
         inputs = list(model.inputs)
         names = [_input_name(model, i, x) for i, x in enumerate(inputs)]
-        many = isinstance(getattr(model, "input", None), (list, tuple)) or len(inputs) > 1
-        argument: Callable[[Sequence[Any]], Any] = list if many else (lambda given: given[0])
-        if isinstance(getattr(model, "input", None), dict):
-            argument = lambda given: dict(zip(model.input, given, strict=True))  # noqa: E731
+        argument = argument_of(model)
 
         @tf.function  # type: ignore[untyped-decorator]
         def forward(*given: Any) -> Any:
@@ -231,6 +228,16 @@ def _freeze_model(model: Any) -> Frozen:
         concrete, batch = _traced(forward, inputs, names)
         outputs = [str(n) for n in getattr(model, "output_names", [])]
         return _freeze(concrete, names, outputs, batch, _framework(model))
+
+
+def argument_of(model: Any) -> Callable[[Sequence[Any]], Any]:
+    """Return what makes of one array per input the argument that the model is called with."""
+    structure = getattr(model, "input", None)
+    if isinstance(structure, dict):
+        return lambda given: dict(zip(structure, given, strict=True))
+    if isinstance(structure, (list, tuple)) or len(model.inputs) > 1:
+        return list
+    return lambda given: given[0]
 
 
 def _input_name(model: Any, index: int, tensor: Any) -> str:

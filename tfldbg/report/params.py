@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,11 +13,12 @@ from rich.text import Text
 from tfldbg.compare.parameters import Affine, Expected, ParameterTable, TensorRow, WeightRow
 from tfldbg.compare.weights import BiasCheck, WeightCheck
 from tfldbg.diagnose.words import number, op_name, short
+from tfldbg.report import ranges
+from tfldbg.report.cells import NOTHING, ends_of, lines, new_table, pair, range_of
 from tfldbg.report.plain import printable
 
 _FORMAT_VERSION = 1
 _STYLES = {"differ": "bold red", "equal": "green", "bypassed": "yellow", "deferred": "yellow"}
-_NOTHING = "-"
 _EXPLAINED = (
     "ratio and steps: of the weights, below of the bias; "
     "a bias's scale should be input x weight scale"
@@ -54,14 +54,19 @@ def draw_params(
     facts = [("model", sources.model)]
     if sources.reference is not None:
         facts.append(("reference", f"{sources.reference} ({sources.kind})"))
+    if table.ranges is not None:
+        facts += ranges.facts(table.ranges)
     for label, said in facts:
         line = Text.assemble((f"{label:<10}", "dim"), printable(said))
         console.print(line, soft_wrap=wrap)
-    console.print(_tensor_table(table, sources))
+    if table.referenced or table.ranges is None:
+        console.print(_tensor_table(table, sources))
     if table.weights:
         console.print(_channel_table(table) if everything else _weight_table(table))
     if table.weights and not everything:
         console.print(Text(_EXPLAINED, style="dim"), soft_wrap=wrap)
+    if table.ranges is not None:
+        ranges.draw_ranges(table.tensors, table.ranges, console)
 
 
 def summary(table: ParameterTable) -> tuple[str, str]:
@@ -113,7 +118,7 @@ def _difference(row: TensorRow | WeightRow) -> str:
 
 def _pairs(own: Affine | None, wanted: Affine | None) -> tuple[str, str]:
     """Say two scales and zero points, with more digits where three do not tell them apart."""
-    said = _pair(own), _pair(wanted)
+    said = pair(own), pair(wanted)
     if said[0] != said[1] or own is None or wanted is None:
         return said
     return (
@@ -122,14 +127,8 @@ def _pairs(own: Affine | None, wanted: Affine | None) -> tuple[str, str]:
     )
 
 
-def _pair(parameters: Affine | None) -> str:
-    if parameters is None:
-        return _NOTHING
-    return f"{number(parameters.scale)}, {parameters.zero_point}"
-
-
 def _tensor_table(table: ParameterTable, sources: Sources) -> Table:
-    drawn = _table("tensor", "TFLite\nscale, zero point")
+    drawn = new_table("tensor", "TFLite\nscale, zero point")
     if table.referenced:
         keras = sources.kind == "keras"
         titles = ("trained\nmin..max", "nudged", "adjusted") if keras else ("reference",)
@@ -141,57 +140,36 @@ def _tensor_table(table: ParameterTable, sources: Sources) -> Table:
     return drawn
 
 
-def _table(*titles: str) -> Table:
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    drawn.add_column("op", justify="right", no_wrap=True)
-    for title in titles:
-        drawn.add_column(title, overflow="fold")
-    return drawn
-
-
 def _tensor_cells(row: TensorRow, referenced: bool, kind: str) -> Iterator[Text]:
     wanted = row.expected or Expected("unmatched")
-    own, other = _pair(row.own), _pair(wanted.nudged)
+    own, other = pair(row.own), pair(wanted.nudged)
     if row.status == "differ":
         own, other = _pairs(row.own, wanted.nudged)
     yield Text("" if row.op is None else str(row.op))
-    yield _lines(short(row.name), f"{row.kind} {row.type}")
-    yield _lines(own, _range(row.own))
+    yield lines(short(row.name), f"{row.kind} {row.type}")
+    yield lines(own, range_of(row.own))
     if not referenced:
         return
     if kind == "keras":
-        yield _lines(_ends(wanted.trained))
-    yield _lines(other, _range(wanted.nudged))
+        yield lines(ends_of(wanted.trained))
+    yield lines(other, range_of(wanted.nudged))
     if kind == "keras":
-        yield _lines(*_adjusted(wanted))
+        yield lines(*_adjusted(wanted))
     yield Text(row.status, style=_STYLES.get(row.status, "dim"))
-
-
-def _lines(first: str, second: str = "") -> Text:
-    cell = Text(printable(first))
-    return cell.append("\n").append(printable(second), "dim") if second else cell
-
-
-def _range(parameters: Affine | None) -> str:
-    return "" if parameters is None else _ends((parameters.minimum, parameters.maximum))
-
-
-def _ends(ends: tuple[float, float] | None) -> str:
-    return _NOTHING if ends is None else f"{number(ends[0])}..{number(ends[1])}"
 
 
 def _adjusted(wanted: Expected) -> tuple[str, str]:
     """Say the adjusted parameters only where they are not the nudged ones."""
     nudged, adjusted = wanted.nudged, wanted.adjusted
     if nudged is None or adjusted is None:
-        return _NOTHING, ""
+        return NOTHING, ""
     if (nudged.scale, nudged.zero_point) == (adjusted.scale, adjusted.zero_point):
         return "as nudged", ""
-    return _pair(adjusted), _range(adjusted)
+    return pair(adjusted), range_of(adjusted)
 
 
 def _weight_table(table: ParameterTable) -> Table:
-    drawn = _table("weights", "TFLite\nscale")
+    drawn = new_table("weights", "TFLite\nscale")
     if table.referenced:
         for title in ("reference\nmax / 127, min..max", "ratio\nof scales", "off by\nsteps"):
             drawn.add_column(title, overflow="fold")
@@ -208,30 +186,30 @@ def _weight_cells(row: WeightRow, referenced: bool) -> Iterator[Text]:
     check = row.check
     yield Text(str(row.op))
     channels = f"{len(row.scale)} channels" if len(row.scale) > 1 else ""
-    yield _lines(short(row.name), f"{row.kind} {row.type}")
-    yield _lines(_span(row.scale), channels)
+    yield lines(short(row.name), f"{row.kind} {row.type}")
+    yield lines(_span(row.scale), channels)
     if referenced:
-        yield _lines(_span(row.wanted_scale), _span((*row.minimum, *row.maximum)))
-    yield _lines(_span(row.ratio), _span(row.bias_ratio))
+        yield lines(_span(row.wanted_scale), _span((*row.minimum, *row.maximum)))
+    yield lines(_span(row.ratio), _span(row.bias_ratio))
     if referenced:
-        yield _lines(_steps(check), _steps(check.bias if check else None))
+        yield lines(_steps(check), _steps(check.bias if check else None))
     yield Text(row.status, style=_STYLES.get(row.status, "dim"))
 
 
 def _steps(check: WeightCheck | BiasCheck | None) -> str:
-    return _NOTHING if check is None else number(check.max_steps)
+    return NOTHING if check is None else number(check.max_steps)
 
 
 def _span(values: Sequence[float | None]) -> str:
     known = [v for v in values if v is not None]
     if not known:
-        return _NOTHING
+        return NOTHING
     low, high = number(min(known)), number(max(known))
     return low if low == high else f"{low}..{high}"
 
 
 def _channel_table(table: ParameterTable) -> Table:
-    drawn = _table("weights", "channel", "scale")
+    drawn = new_table("weights", "channel", "scale")
     if table.referenced:
         for title in ("min..max", "max/127", "ratio"):
             drawn.add_column(title, overflow="fold")
@@ -245,12 +223,12 @@ def _channel_table(table: ParameterTable) -> Table:
 def _channel_cells(row: WeightRow, channel: int, referenced: bool) -> Iterator[Text]:
     first = channel == 0
     yield Text(str(row.op) if first else "")
-    yield _lines(f"{short(row.name)} {row.type}" if first else "")
+    yield lines(f"{short(row.name)} {row.type}" if first else "")
     yield Text(str(channel))
     yield Text(_one(row.scale, channel))
     if referenced:
         ends = (row.minimum[channel], row.maximum[channel]) if row.minimum else None
-        yield Text(_ends(ends))
+        yield Text(ends_of(ends))
         yield Text(_one(row.wanted_scale, channel))
         yield Text(_one(row.ratio, channel))
     yield Text(_one(row.bias_ratio, channel))
@@ -259,9 +237,9 @@ def _channel_cells(row: WeightRow, channel: int, referenced: bool) -> Iterator[T
 def _one(values: Sequence[float | None], channel: int) -> str:
     """Say a channel's figure, or the one that serves all channels."""
     if not values:
-        return _NOTHING
+        return NOTHING
     value = values[channel if len(values) > 1 else 0]
-    return _NOTHING if value is None else number(value)
+    return NOTHING if value is None else number(value)
 
 
 def params_to_dict(table: ParameterTable, sources: Sources) -> dict[str, Any]:
@@ -275,7 +253,10 @@ def params_to_dict(table: ParameterTable, sources: Sources) -> dict[str, Any]:
         "model": {"path": sources.model},
         "reference": reference,
         "differs": bool(table.differing),
-        "tensors": [_tensor_dict(row) for row in table.tensors],
+        "ranges": ranges.ranges_dict(table.ranges),
+        "tensors": [
+            {**_tensor_dict(row), **ranges.pass_dicts(row, table.ranges)} for row in table.tensors
+        ],
         "weights": [_weight_dict(row) for row in table.weights],
     }
 

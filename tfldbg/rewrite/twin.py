@@ -5,19 +5,19 @@ kinds of model come from one emitter:
 
 - the *local* model holds each operator for itself, reading values that are given to it;
 - the *twins* run free from the model's inputs: float, float clamped to each tensor's range, and
-  float rounded to each tensor's codes.
+  float rounded to each tensor's codes, those of the file or those of other parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
 from tfldbg.graph.query import folded_constants
 from tfldbg.rewrite.draft import Draft
 from tfldbg.rewrite.emit import Emitter, runtime_dequantizes
@@ -151,6 +151,7 @@ def twins(
     modes: Sequence[str],
     refused: Mapping[int, str],
     wanted: frozenset[int] | None = None,
+    parameters: Mapping[int, QuantParams] | None = None,
 ) -> Twins:
     """Build the free-running copies.
 
@@ -160,27 +161,46 @@ def twins(
         modes: Which of `MODES`.
         refused: By operator why it has no float copy; what it writes is given.
         wanted: The tensors whose values are asked for; None for all.
+        parameters: By tensor other parameters than the file's; the model's inputs are then given in
+            real units, and rounded with theirs.
 
     Raises:
         RewriteError: The dequantized constants are too large for one file.
     """
     emitter = Emitter(graph, subgraph, real=True)
-    folded = folded_constants(subgraph)
     outputs: dict[tuple[str, int], int] = {}
     for mode in modes:
-        values: dict[int, int] = {}
+        for index, _, settled in _emitted(emitter, subgraph, mode, refused, parameters):
+            if wanted is None or index in wanted:
+                outputs[mode, index] = settled
+    return _as_twins(emitter, outputs)
 
-        def read(index: int, values: dict[int, int] = values) -> int:
-            return values[index] if index in values else emitter.given(index, None)
 
-        for op in subgraph.operators:
-            if op.index in refused or any(i in folded for i in op.outputs):
-                continue
-            written = [read(op.inputs[0])] if op.kind in ALIASES else emitter.emit(op, read)
-            for index, made in zip(op.outputs, written, strict=True):
-                values[index] = _settle(emitter.draft, mode, subgraph.tensors[index], made)
-                if wanted is None or index in wanted:
-                    outputs[mode, index] = values[index]
+def measuring_twin(
+    graph: Graph,
+    subgraph: Subgraph,
+    refused: Mapping[int, str],
+    parameters: Mapping[int, QuantParams] | None,
+) -> Twins:
+    """Build the free-running copy that yields every value before it is rounded.
+
+    Args:
+        graph: The file.
+        subgraph: Its subgraph.
+        refused: As for `twins`.
+        parameters: What the values are rounded with on their way, None for float arithmetic.  The
+            model's inputs are given in real units.
+
+    Raises:
+        RewriteError: The dequantized constants are too large for one file.
+    """
+    emitter = Emitter(graph, subgraph, real=True)
+    mode = FLOAT if parameters is None else FAKE_QUANT
+    emitted = _emitted(emitter, subgraph, mode, refused, parameters or {})
+    return _as_twins(emitter, {(mode, index): made for index, made, _ in emitted})
+
+
+def _as_twins(emitter: Emitter, outputs: Mapping[tuple[str, int], int]) -> Twins:
     return Twins(
         model_bytes=emitter.finish(outputs.values()),
         feeds=tuple(key for key, _ in emitter.inputs),
@@ -189,11 +209,50 @@ def twins(
     )
 
 
+def _emitted(
+    emitter: Emitter,
+    subgraph: Subgraph,
+    mode: str,
+    refused: Mapping[int, str],
+    parameters: Mapping[int, QuantParams] | None,
+) -> Iterator[tuple[int, int, int]]:
+    """Emit one twin; yield every tensor, and its value before and after it is settled."""
+    folded = folded_constants(subgraph)
+    others = parameters or {}
+    values: dict[int, int] = {}
+
+    def settle(index: int, made: int) -> int:
+        tensor = subgraph.tensors[index]
+        if index in others:
+            tensor = replace(tensor, quant=others[index])
+        values[index] = _settle(emitter.draft, mode, tensor, made)
+        return values[index]
+
+    def read(index: int) -> int:
+        return values[index] if index in values else emitter.given(index, None)
+
+    for index in subgraph.inputs if parameters is not None else ():
+        tensor = subgraph.tensors[index]
+        if is_rounded(tensor):
+            settle(index, emitter.given(index, replace(tensor, type="FLOAT32", quant=None)))
+    for op in subgraph.operators:
+        if op.index in refused or any(i in folded for i in op.outputs):
+            continue
+        written = [read(op.inputs[0])] if op.kind in ALIASES else emitter.emit(op, read)
+        for index, made in zip(op.outputs, written, strict=True):
+            yield index, made, settle(index, made)
+
+
+def is_rounded(tensor: Tensor) -> bool:
+    """Whether a twin can round a tensor to codes."""
+    if tensor.lsb is None or tensor.zero_point is None or not runtime_dequantizes(tensor):
+        return False
+    return len(tensor.shape) <= MOST_DIMENSIONS
+
+
 def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
     """Append what a mode does to a value: nothing, clamping, or rounding to the codes."""
-    if mode == FLOAT or tensor.lsb is None or tensor.zero_point is None:
-        return made
-    if len(tensor.shape) > MOST_DIMENSIONS or not runtime_dequantizes(tensor):
+    if mode == FLOAT or not is_rounded(tensor) or tensor.lsb is None or tensor.zero_point is None:
         return made
     if mode == FAKE_QUANT:
         settled = draft.tensor("FLOAT32", tensor.shape)

@@ -1,6 +1,7 @@
 """Compose the stages: read, rewrite, run, match, compare, diagnose, store.  Prints nothing."""
 
 from tfldbg.session.cases import Request, parse_seeds, plan, requests
+from tfldbg.session.converting import convert
 from tfldbg.session.diff import diff
 from tfldbg.session.exposing import expose_model, protect
 from tfldbg.session.parameters import compare_parameters
@@ -12,6 +13,7 @@ __all__ = [
     "Request",
     "Trace",
     "compare_parameters",
+    "convert",
     "diff",
     "expose_model",
     "load_trace",

@@ -34,12 +34,12 @@ def divisible(comparison: Comparison) -> Divisible:
     """Return a comparison whose operators can be computed on other values; refuse others.
 
     Raises:
-        UsageError: The reference is a recording or another runtime.
+        UsageError: The reference is a recording, another runtime or an emulation.
     """
     if not isinstance(comparison, Divisible):
         raise UsageError(
-            "how errors compound is not measured against a recording or another runtime, whose "
-            "operators cannot be run in float on other values",
+            "how errors compound is not measured against a recording, another runtime or an "
+            "emulation: their operators cannot be run in float on other values",
             hint="leave --compounding out, or trace with --keras, --against GOOD.tflite or no "
             "reference",
         )

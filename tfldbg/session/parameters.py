@@ -1,10 +1,13 @@
-"""Quantization parameters side by side; nothing runs."""
+"""Quantization parameters side by side; nothing runs, unless there is data to measure ranges on."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tfldbg.compare.against_keras import keras_extents
+from tfldbg.compare.calibrate import Extent, share
 from tfldbg.compare.constants import Holder
 from tfldbg.compare.parameters import (
     ParameterTable,
@@ -13,13 +16,47 @@ from tfldbg.compare.parameters import (
     tensor_rows,
     weight_rows,
 )
+from tfldbg.compare.passes import fake_quant_pass, float_extents, float_pass
+from tfldbg.compare.ranges import RangeTable, range_table
 from tfldbg.compare.relate_files import relate_files
+from tfldbg.errors import UsageError
 from tfldbg.match.files import pair_file_inputs
 from tfldbg.match.matcher import match
+from tfldbg.match.model import Matching
 from tfldbg.match.ports import pair_inputs
 from tfldbg.progress import Progress, Silent
+from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.keras import load_frozen
-from tfldbg.run.job import Loaded, ModelSource, Options, check_mapping, load
+from tfldbg.run.job import (
+    DataSource,
+    Job,
+    Loaded,
+    ModelSource,
+    Options,
+    check_mapping,
+    load,
+    prepare,
+)
+from tfldbg.run.litert import Runner
+from tfldbg.session.float_copies import float_copies
+from tfldbg.session.with_emulation import copy_of
+
+_ALL = 2**31
+"""Samples, unless fewer are asked for: a range rests on its two extremes, whichever sample has
+them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Keras:
+    """A Keras model and how it is matched."""
+
+    frozen: Frozen
+    matching: Matching
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether it has ranges of its own."""
+        return any(m.expected is not None for m in self.matching.matches.values())
 
 
 def compare_parameters(
@@ -27,39 +64,89 @@ def compare_parameters(
     *,
     keras: Any = None,
     against: ModelSource | None = None,
+    data: DataSource = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> ParameterTable:
-    """Put a file's quantization parameters beside its reference's, without running either.
+    """Put a file's quantization parameters beside its reference's.
+
+    Neither of them runs, unless there is data: then the ranges that it gives every tensor are
+    measured too, in a float pass and in a fake-quantized pass.
 
     Args:
         model: Path or bytes of the .tflite file.
-        keras: The Keras model, as for `trace`.
+        keras: The Keras model, as for `trace`.  A float model runs the float pass.
         against: Another .tflite, as for `trace`.
-        options: As for `trace`; samples and runtime do not matter.
+        data: What to measure ranges on, as for `trace`; all of it unless the options say otherwise.
+        options: As for `trace`.
         progress: Is told how far the work is.
 
     Raises:
-        TfldbgError: Something is wrong with a file or the options; the message says what.
+        TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
     options, progress = options or Options(), progress or Silent()
     loaded = load(model, options.signature)
     check_mapping(loaded, options)
+    source: _Keras | None = None
     if keras is not None:
-        return _with_keras(loaded, keras, options, progress)
-    if against is not None:
-        return _with_file(loaded, load(against, options.signature), options)
-    return parameter_table(loaded.graph, loaded.subgraph, None, None)
+        source = _load_keras(loaded, keras, options, progress)
+        table = parameter_table(loaded.graph, loaded.subgraph, source.frozen, source.matching)
+    elif against is not None:
+        table = _with_file(loaded, load(against, options.signature), options)
+    else:
+        table = parameter_table(loaded.graph, loaded.subgraph, None, None)
+    if data is None:
+        _refuse_samples(options)
+        return table
+    job = prepare(model, data, replace(options, samples=options.samples or _ALL))
+    return replace(table, ranges=_ranges(job, table, source, progress))
 
 
-def _with_keras(loaded: Loaded, keras: Any, options: Options, progress: Progress) -> ParameterTable:
+def _refuse_samples(options: Options) -> None:
+    if options.samples is not None:
+        raise UsageError(
+            f"{options.samples} samples were asked for, but there is no data to take them from",
+            hint="measure ranges on your own data: --data DATA.npz",
+        )
+
+
+def _load_keras(loaded: Loaded, keras: Any, options: Options, progress: Progress) -> _Keras:
     progress.stage("loading the Keras model")
     source = Path(keras) if isinstance(keras, str) else keras
     frozen = load_frozen(source, unsafe=options.unsafe, signature=options.signature)
     progress.stage("matching")
     inputs = pair_inputs(loaded.specs, frozen, options.inputs)
-    matching = match(loaded.subgraph, loaded.signature, frozen, inputs)
-    return parameter_table(loaded.graph, loaded.subgraph, frozen, matching)
+    return _Keras(frozen, match(loaded.subgraph, loaded.signature, frozen, inputs))
+
+
+def _ranges(
+    job: Job, table: ParameterTable, source: _Keras | None, progress: Progress
+) -> RangeTable:
+    by_keras = source is not None and not source.quantizes
+    with Runner(job.instrumented) as runner:
+        copies = float_copies(job, runner)
+        copy = copy_of(copies, runner)
+        sharing = share(copy.graph, copy.subgraph, copy.refused)
+        seen: dict[int, Extent] = float_extents(copy, sharing, progress)
+        rounded = fake_quant_pass(copy, sharing, seen, progress)
+        if source is not None and by_keras:
+            seen |= keras_extents(
+                source.frozen, source.matching, job.samples, sharing.sources, progress
+            )
+    return range_table(
+        job.subgraph,
+        sharing,
+        (float_pass(copy, sharing, seen), rounded),
+        {
+            row.tensor: (row.expected.nudged.scale, row.expected.nudged.zero_point)
+            for row in table.tensors
+            if row.status in ("equal", "differ") and row.expected and row.expected.trained
+            if row.expected.nudged is not None
+        },
+        by_keras=by_keras,
+        data=job.samples.source,
+        samples=job.samples.count,
+    )
 
 
 def _with_file(loaded: Loaded, good: Loaded, options: Options) -> ParameterTable:

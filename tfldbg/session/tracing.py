@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.compare.stream import NOTHING, Recorders, stream
 from tfldbg.compare.worst import examine
 from tfldbg.diagnose.collect import collect
@@ -29,6 +30,7 @@ from tfldbg.session.extras import Extras
 from tfldbg.session.recurrent import Recurrent
 from tfldbg.session.trying import with_trials
 from tfldbg.session.with_capture import WithCapture
+from tfldbg.session.with_emulation import WithEmulation
 from tfldbg.session.with_file import WithFile
 from tfldbg.session.with_itself import WithItself
 from tfldbg.session.with_keras import WithKeras
@@ -54,6 +56,7 @@ def trace(
     keras: Any = None,
     against: ModelSource | None = None,
     against_runtime: str | None = None,
+    reference: str | None = None,
     data: DataSource = None,
     samples: int | None = None,
     seed: int = 0,
@@ -81,6 +84,8 @@ def trace(
         keras: Path of the Keras model (.h5, .keras, SavedModel folder), or a live model.
         against: Path or bytes of a sound .tflite file made from the same model.
         against_runtime: Other kernels to compare with on the same file.
+        reference: An emulation to compare with, made from the file itself: ``"emulated"``,
+            ``"float-ranges"`` or ``"fake-quant-ranges"``.
         data: Path of the input data, an array for a single input, or arrays by input name; float
             arrays in real units, integer arrays in the input's own type as codes; first axis
             samples.  None draws random samples.
@@ -110,15 +115,26 @@ def trace(
     options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
     target = _as_path(dump)
     protect(target, "--dump", model, keras, against, data, labels)
-    comparison = _comparison(keras, against, against_runtime, options)
-    evidence = _trace(model, comparison, data, options, extras, target, progress or Silent())
+    progress = progress or Silent()
+    comparison = _comparison(keras, against, against_runtime, reference, options, progress)
+    evidence = _trace(model, comparison, data, options, extras, target, progress)
     return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
 
 
 def _comparison(
-    keras: Any, against: ModelSource | None, against_runtime: str | None, options: Options
+    keras: Any,
+    against: ModelSource | None,
+    against_runtime: str | None,
+    reference: str | None,
+    options: Options,
+    progress: Progress,
 ) -> Comparison:
-    named = {"--keras": keras, "--against": against, "--against-runtime": against_runtime}
+    named = {
+        "--keras": keras,
+        "--against": against,
+        "--against-runtime": against_runtime,
+        "--reference": reference,
+    }
     given = [name for name, value in named.items() if value is not None]
     if len(given) > 1:
         raise UsageError(
@@ -131,6 +147,8 @@ def _comparison(
         return WithCapture(str(against), options)
     if against is not None:
         return WithFile(against, options)
+    if reference is not None:
+        return WithEmulation(reference, progress)
     return WithRuntime(against_runtime) if against_runtime is not None else WithItself()
 
 
@@ -179,7 +197,7 @@ def _trace(
         evidence = with_trials(evidence, job, runner, reference)
         evidence = recurrent.add_to(evidence)
         compared = any(op.local or op.expected_shape for op in evidence.ops)
-        if run.reference_kind != "self" and not compared:
+        if run.reference_kind not in ("self", *EMULATIONS) and not compared:
             raise MatchError(
                 "no operator of the file could be compared with the reference",
                 hint="give the model that the file was made from",

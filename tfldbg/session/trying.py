@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.compare.stream import Reference
 from tfldbg.compare.trials import suspects, try_others
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
@@ -20,7 +21,7 @@ _SIGMAS = 6.0
 _FLOAT_AGREES = 1e-3
 """Share of the largest value up to which floats agree: ten times what sums in another order may
 differ by, a hundredth of what a wrong option makes."""
-_TRIED = frozenset({"keras", "tflite", "self", "emulated"})
+_TRIED = frozenset({"keras", "tflite", "self", *EMULATIONS})
 """References that say what an operator should have made of the inputs that it had."""
 
 
@@ -44,7 +45,9 @@ def with_trials(
     batch = first_samples(job, runner, reference.batch or _SAMPLES)
     local = reference.compute(batch).local
     graph, subgraph = job.loaded.graph, job.subgraph
-    limits = {o.tensor: _limit(o) for o in evidence.ops if o.tensor in tensors[:_MOST_OPERATORS]}
+    rounded = evidence.run.reference_kind in EMULATIONS
+    tried = [o for o in evidence.ops if o.tensor in tensors[:_MOST_OPERATORS]]
+    limits = {o.tensor: _limit(o, rounded) for o in tried}
     trials = [
         trial
         for suspect in suspects(subgraph, limits, batch, local)
@@ -53,14 +56,16 @@ def with_trials(
     return replace(evidence, trials=tuple(trials))
 
 
-def _limit(op: OpEvidence) -> float:
+def _limit(op: OpEvidence, rounded: bool) -> float:
     """Return the difference up to which another way of computing an operator explains it.
 
-    It is the operator's bound, and at least one code: two kernels may round to either side.
+    It is the operator's bound, and at least one code: two kernels may round to either side.  A
+    reference that is ``rounded`` to codes adds half a step.
     """
     bound, thresholds = op.bound, Thresholds()
     if op.scale is not None:
-        return op.scale * max(1.0, thresholds.lsb(bound.rule) + max(bound.extra_lsb))
+        own = max(1.0, thresholds.lsb(bound.rule) + max(bound.extra_lsb))
+        return op.scale * (own + (0.5 if rounded else 0.0))
     largest = op.local.reference_max_abs if op.local else 0.0
     if bound.rule == "noise":
         return _SIGMAS * max(bound.noise)

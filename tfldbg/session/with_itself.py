@@ -5,16 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from tfldbg.compare.against_file import FileReference, shadow, twins_or_nothing
+from tfldbg.compare.against_file import TwinsRunner, free_or_nothing
 from tfldbg.compare.operators import Counterpart, FileCounterpart, Sides
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
-from tfldbg.match.itself import match_itself
-from tfldbg.match.steps import own_steps
 from tfldbg.run.job import DataSource, Job, ModelSource
 from tfldbg.run.litert import Runner
-from tfldbg.session.comparisons import first_sample, readable
+from tfldbg.session.float_copies import float_copies, related_at_rest
 
 
 class WithItself:
@@ -33,20 +31,15 @@ class WithItself:
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Build the float copies."""
-        subgraph, graph = job.subgraph, job.loaded.graph
-        plan = own_steps(subgraph, readable(job))
-        matching = match_itself(subgraph)
-        reasons = {**job.skipped, **plan.reasons}
         if runner is None:
-            return Relation(matching, reasons), None
-        name, first = job.loaded.path, first_sample(job, runner)
-        built = shadow(name, graph, subgraph, plan.steps, first)
-        refused = {**plan.refused, **built.refused}
-        reasons.update(built.reasons(plan.steps))
+            return related_at_rest(job), None
+        copies = float_copies(job, runner)
+        name, graph, subgraph = job.loaded.path, job.loaded.graph, job.subgraph
         stack = ExitStack()
-        free, self._notes = twins_or_nothing(name, graph, subgraph, refused, first, stack)
-        reference = FileReference(name, built.model, plan.aliases, free, stack)
-        return Relation(matching, reasons), reference
+        free, self._notes = free_or_nothing(
+            lambda: TwinsRunner(name, graph, subgraph, copies.refused, stack), copies.first
+        )
+        return copies.relation, copies.reference(free, stack)
 
     def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
         """Return the float copies; the float copy of the whole file reads the file's own inputs."""

@@ -9,10 +9,19 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tfldbg.graph.load import load_graph
-from tfldbg.graph.model import Graph
+from tfldbg.graph.model import Graph, QuantParams
 from tfldbg.match.steps import own_steps
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.rewrite.twin import CLAMP, FAKE_QUANT, FLOAT, MODES, local_model, twins, untwinned
+from tfldbg.rewrite.twin import (
+    CLAMP,
+    FAKE_QUANT,
+    FLOAT,
+    MODES,
+    local_model,
+    measuring_twin,
+    twins,
+    untwinned,
+)
 from tfldbg.run.job import Options, prepare
 from tfldbg.run.litert import Runner
 
@@ -104,3 +113,39 @@ def test_what_computes_nothing_of_its_own_is_not_copied(
     found = [op for op in subgraph.operators if op.kind == kind]
     assert found
     assert all(untwinned(subgraph, op) for op in found)
+
+
+def test_other_parameters_round_every_value_and_the_inputs(graph: Graph, samples: Path) -> None:
+    tensors = graph.main.tensors
+    written = [i for op in graph.main.operators for i in op.outputs]
+    step = np.float32(0.25)
+    others = {
+        i: QuantParams(np.array([step]), np.array([0], np.int64))
+        for i in (*graph.main.inputs, *written)
+    }
+    model = twins(graph, graph.main, (FAKE_QUANT,), {}, parameters=others)
+    image = np.load(samples / "digits.npz")["x"][:1].astype(np.float32)
+    given = image.reshape(tensors[graph.main.inputs[0]].shape)
+    found = _run(model.model_bytes, [given], model.taps)
+    for array in found:
+        assert np.array_equal(array, np.round(array / step) * step)
+    before = measuring_twin(graph, graph.main, {}, others)
+    raw = _run(before.model_bytes, [given], before.taps)
+    for one, other in zip(raw, found, strict=True):
+        inside = np.abs(one) < 127 * step
+        assert np.abs(one - other)[inside].max() <= 0.5001 * step
+    assert any(not np.array_equal(one, other) for one, other in zip(raw, found, strict=True))
+
+
+def test_measuring_without_parameters_is_the_float_twin(graph: Graph, samples: Path) -> None:
+    image = np.load(samples / "digits.npz")["x"][:1].astype(np.float32)
+    given = [image.reshape(graph.main.tensors[graph.main.inputs[0]].shape)]
+    measured = measuring_twin(graph, graph.main, {}, None)
+    float_twin = twins(graph, graph.main, (FLOAT,), {}, parameters={})
+    assert measured.results == float_twin.results
+    pairs = zip(
+        _run(measured.model_bytes, given, measured.taps),
+        _run(float_twin.model_bytes, given, float_twin.taps),
+        strict=True,
+    )
+    assert all(np.array_equal(one, other) for one, other in pairs)

@@ -17,7 +17,12 @@ def params(
         str | None,
         typer.Option(metavar="PATH", help="A sound .tflite made from the same model."),
     ] = None,
+    data: o.Data = None,
     given: o.Input = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="At most so many samples.", show_default="all"),
+    ] = None,
     signature: o.Signature = None,
     json: o.Json = None,
     everything: Annotated[
@@ -25,15 +30,19 @@ def params(
     ] = False,
     unsafe: o.Unsafe = False,
 ) -> None:
-    """Show quantization parameters beside those of the reference; runs nothing."""
+    """Show quantization parameters beside those of the reference.
+
+    Nothing runs, unless --data is given: then also beside those that a float pass and a
+    fake-quantized pass over it give, with the answer which of them the file follows.
+    """
     from tfldbg import session
     from tfldbg.report.params import Sources, draw_params, params_to_dict
     from tfldbg.run.job import Options
 
-    options = Options(signature=signature, inputs=o.parse_inputs(given), unsafe=unsafe)
+    options = Options(samples, signature=signature, inputs=o.parse_inputs(given), unsafe=unsafe)
     with ProgressBar() as progress:
         table = session.compare_parameters(
-            model, keras=keras, against=against, options=options, progress=progress
+            model, keras=keras, against=against, data=data, options=options, progress=progress
         )
     sources = Sources(model, keras or against, "tflite" if against else "keras")
     if json is not None:

@@ -24,6 +24,14 @@ def trace(
         str | None,
         typer.Option(metavar="RUNTIME", help="Compare with the same file under other kernels."),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compare with an emulation of TFLite in float arithmetic: emulated, "
+            "float-ranges or fake-quant-ranges.",
+        ),
+    ] = None,
     data: o.Data = None,
     given: o.Input = None,
     samples: o.Samples = None,
@@ -66,6 +74,7 @@ def trace(
             keras=keras,
             against=against,
             against_runtime=against_runtime,
+            reference=reference,
             data=data,
             samples=samples,
             seed=seed,

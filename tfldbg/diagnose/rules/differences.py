@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
+from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
@@ -108,6 +109,8 @@ BY_SIGNAL: Mapping[Signal, Explanation] = {
     "shape": _SHAPE,
     "input": _INPUT,
 }
+_UNCLAMPED = frozenset({"none", "differ", "computed"})
+"""Parameters of an output that no fake-quant of the reference clamps to the same range."""
 _OTHER_SUGGESTIONS: Mapping[str, Mapping[str, str]] = {
     "local": {
         "self": "trace the file under another --runtime: kernels that agree point to the file, "
@@ -133,6 +136,7 @@ _OTHER_SUGGESTIONS: Mapping[str, Mapping[str, str]] = {
 def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -> Finding:
     """Word a divergence as a finding."""
     about = BY_SIGNAL[divergence.signal]
+    kind = "self" if reference_kind in EMULATIONS else reference_kind
     shown: dict[str, object] = {}
     if divergence.signal == "parameters":
         shown = {"scale": op.scale, "zero_point": op.zero_point, "expected": op.expected}
@@ -148,9 +152,7 @@ def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -
         tensor=divergence.tensor,
         message=f"{op_name(op.op, op.kind, divergence.tensor)}: {divergence.message}",
         evidence=shown,
-        suggestion=_OTHER_SUGGESTIONS.get(divergence.signal, {}).get(
-            reference_kind, about.suggestion
-        ),
+        suggestion=_OTHER_SUGGESTIONS.get(divergence.signal, {}).get(kind, about.suggestion),
     )
 
 
@@ -204,7 +206,7 @@ def _clipped(judged: Judged) -> Iterator[Sign]:
 
 def _clipped_share(op: OpEvidence) -> float:
     """Share of the reference's values beyond the output's range that no fake-quant clamps."""
-    if op.local is None or op.parameters not in ("none", "differ") or not op.local.elements:
+    if op.local is None or op.parameters not in _UNCLAMPED or not op.local.elements:
         return 0.0
     return op.local.saturated / op.local.elements
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
@@ -147,7 +148,7 @@ def _disagree(judged: Judged) -> Iterator[Sign]:
 
 
 def _alike(judged: Judged) -> Iterator[Sign]:
-    if judged.evidence.run.reference_kind == "self":
+    if judged.evidence.run.reference_kind in ("self", *EMULATIONS):
         return  # the file's own constants are on both sides
     for op in judged.diverged("local"):
         trials = [t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime"]

@@ -1,0 +1,37 @@
+"""Bounds that follow from a kernel's arithmetic hold on the kernel itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tfldbg
+from tfldbg.graph.model import QuantParams
+from tfldbg.rewrite.draft import Draft
+
+
+def _softmax(classes: int, scale: float) -> bytes:
+    """One int16 SOFTMAX."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    def params(step: float) -> QuantParams:
+        return QuantParams(np.array([step], np.float32), np.array([0], np.int64))
+
+    draft = Draft()
+    given = draft.tensor("INT16", (1, classes), quant=params(scale))
+    made = draft.tensor("INT16", (1, classes), quant=params(1 / 32768))
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    draft.operator("SOFTMAX", [given], [made], ("SoftmaxOptions", options))
+    return draft.finish([given], [made])
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_a_sound_16_bit_softmax_is_clean(classes: int) -> None:
+    scale = 3e-4
+    generator = np.random.default_rng(classes)
+    flat = generator.uniform(-8, 0, (32, classes)) / scale
+    flat[:, 0] = 0  # one class ahead of many small ones: every small error is in its sum
+    codes = np.clip(np.round(flat), -32768, 32767).astype(np.int16)
+    result = tfldbg.trace(_softmax(classes, scale), data=codes, runtime="reference")
+    assert result.verdict == "clean", result.diagnosis.sentence

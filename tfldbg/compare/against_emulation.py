@@ -1,0 +1,92 @@
+"""Compare with TFLite emulated in float arithmetic: every value rounded to codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+
+from tfldbg import quant
+from tfldbg.compare.against_file import FileReference
+from tfldbg.compare.passes import Copy, copy_runner, real_inputs
+from tfldbg.compare.stream import Batch, Computed
+from tfldbg.graph.model import QuantParams, Subgraph
+from tfldbg.reference.evaluate import Floats
+from tfldbg.rewrite.twin import FAKE_QUANT, twins
+
+EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES = "emulated", "float-ranges", "fake-quant-ranges"
+EMULATIONS = (EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES)
+"""References that round to codes as TFLite does: with the file's parameters, with those of a float
+pass over the data, with those of a fake-quantized pass over it."""
+
+
+class RoundedRunner:
+    """The float copy of a file, running free, every value rounded to codes.
+
+    Args:
+        copy: The float copy.
+        parameters: By tensor the parameters to round with; None for the file's own.
+        stack: What to close in the end.
+
+    Raises:
+        RunError: The runtime refuses the copy.
+    """
+
+    def __init__(
+        self, copy: Copy, parameters: Mapping[int, QuantParams] | None, stack: ExitStack
+    ) -> None:
+        self._copy, self._own = copy, parameters is None
+        self._twins = twins(
+            copy.graph, copy.subgraph, (FAKE_QUANT,), copy.refused, parameters=parameters
+        )
+        self._runner = copy_runner(copy.name, self._twins, stack)
+
+    def __call__(self, batch: Batch) -> Computed:
+        """Run it on the model's own inputs, before their rounding if that is not the file's."""
+        real, copy = batch.real, self._copy
+        if not self._own:
+            inputs = copy.subgraph.inputs
+            given = real_inputs(copy.samples, inputs, batch.codes, batch.start, batch.stop)
+            real = {**real, **given}
+        values = self._runner.run(batch.codes, real, batch.stop - batch.start)
+        found = {
+            index: value.astype(np.float32, copy=False).reshape(real[index].shape)
+            for (_, index), value in zip(self._twins.results, values, strict=True)
+            if index in real
+        }
+        return Computed(found, {})
+
+
+class Emulation:
+    """A file's float copies with their results rounded to codes.
+
+    Args:
+        inner: The operators for themselves, not rounded, and what runs free.
+        subgraph: Whose codes.
+    """
+
+    batch: int | None = None
+
+    def __init__(self, inner: FileReference, subgraph: Subgraph) -> None:
+        self._inner, self._tensors = inner, subgraph.tensors
+
+    def compute(self, batch: Batch) -> Computed:
+        """Compute one batch.
+
+        Raises:
+            RunError: The runtime dies.
+        """
+        computed = self._inner.compute(batch)
+        local = {i: _on_codes(values, self._tensors[i].lsb) for i, values in computed.local.items()}
+        return replace(computed, local=local)
+
+    def close(self) -> None:
+        """End the child processes."""
+        self._inner.close()
+
+
+def _on_codes(values: Floats, lsb: float | None) -> Floats:
+    """Round to whole steps; what lies beyond the codes stays there, to be counted as saturation."""
+    return values if lsb is None else quant.to_steps(values, lsb)

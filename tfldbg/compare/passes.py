@@ -1,0 +1,177 @@
+"""Passes over data that measure ranges: in float, and with everything before rounded already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.calibrate import (
+    FAKE_QUANT_PASS,
+    FLOAT_PASS,
+    Calibrated,
+    Extent,
+    Sharing,
+    as_parameters,
+    calibrate,
+)
+from tfldbg.compare.stream import in_real_units
+from tfldbg.graph.model import Graph, QuantParams, Subgraph
+from tfldbg.progress import Progress
+from tfldbg.reference.evaluate import Floats
+from tfldbg.rewrite.twin import Twins, measuring_twin
+from tfldbg.run.derived import DerivedRunner, derived_program
+from tfldbg.run.samples import Samples
+
+
+class Actual(Protocol):
+    """Yields what the file itself computes, for operators without a float copy."""
+
+    def __call__(self, number: int) -> Mapping[int, NDArray[Any]]:
+        """Return by tensor the codes of one sample, in the tensor's shape."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """The float copy of a file, and what it needs to run over data."""
+
+    name: str
+    """How messages call the file."""
+    graph: Graph
+    subgraph: Subgraph
+    refused: Mapping[int, str]
+    """By operator why it has no float copy; its actual output is used."""
+    samples: Samples
+    actual: Actual
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The outcome of a pass over data."""
+
+    parameters: Mapping[int, Calibrated]
+    """By tensor."""
+    rounds: int
+    """How often the data was run."""
+    settled: bool
+    """Whether the last round changed nothing."""
+
+
+def float_extents(copy: Copy, sharing: Sharing, progress: Progress) -> dict[int, Extent]:
+    """Run the data through the float copy; return what each tensor of ``sharing.sources`` held.
+
+    Raises:
+        RunError: The runtime refuses the float copy.
+        RewriteError: The float copy does not fit one file.
+    """
+    progress.stage(FLOAT_PASS, copy.samples.count)
+    return _extents(copy, sharing, None, progress)
+
+
+def float_pass(copy: Copy, sharing: Sharing, seen: Mapping[int, Extent]) -> Pass:
+    """Return the parameters that post-training quantization gives, from `float_extents`."""
+    return Pass(calibrate(copy.subgraph, sharing, seen, FLOAT_PASS), 1, True)
+
+
+def fake_quant_pass(
+    copy: Copy, sharing: Sharing, seen: Mapping[int, Extent], progress: Progress
+) -> Pass:
+    """Return the parameters that observers give which see everything before rounded already.
+
+    It starts from the ranges of the float pass and runs again with what it measured until that no
+    longer changes.  A round settles at least the first tensor whose inputs have settled, so there
+    are no more rounds than the network is deep.  Only where an early tensor shares its parameters
+    with a later one may they go on changing; it stops there all the same.
+
+    Args:
+        copy: The float copy.
+        sharing: Which tensors have one range.
+        seen: What `float_extents` returned.
+        progress: Is told of every sample.
+
+    Raises:
+        RunError: The runtime refuses the float copy.
+    """
+    parameters = calibrate(copy.subgraph, sharing, seen, FAKE_QUANT_PASS)
+    most = len(sharing.free) + 1
+    for number in range(1, most + 1):
+        progress.stage(f"{FAKE_QUANT_PASS}, round {number}", copy.samples.count)
+        seen = _extents(copy, sharing, as_parameters(parameters), progress)
+        before, parameters = parameters, calibrate(copy.subgraph, sharing, seen, FAKE_QUANT_PASS)
+        if parameters == before:
+            return Pass(parameters, number, True)
+    return Pass(parameters, most, False)
+
+
+def _extents(
+    copy: Copy,
+    sharing: Sharing,
+    parameters: Mapping[int, QuantParams] | None,
+    progress: Progress,
+) -> dict[int, Extent]:
+    """Run the data once; return what was seen in every tensor that counts, before its rounding."""
+    seen = {i: Extent() for i in sharing.sources}
+    if not sharing.free:
+        return seen
+    made = measuring_twin(copy.graph, copy.subgraph, copy.refused, parameters)
+    with ExitStack() as stack:
+        runner = copy_runner(copy.name, made, stack)
+        for number in range(copy.samples.count):
+            real, codes = _inputs(copy, made, number)
+            for index in seen.keys() & real.keys():
+                seen[index].see(real[index])
+            values = runner.run(codes, real, 1)
+            for (_, index), value in zip(made.results, values, strict=True):
+                if index in seen:
+                    seen[index].see(value)
+            progress.advance()
+    return seen
+
+
+def _inputs(
+    copy: Copy, made: Twins, number: int
+) -> tuple[dict[int, Floats], dict[int, NDArray[Any]]]:
+    """Return the inputs of one sample (1, ...), in real units and as they are stored."""
+    tensors, inputs = copy.subgraph.tensors, copy.subgraph.inputs
+    codes = dict(zip(inputs, copy.samples.codes(number), strict=True))
+    if not set(made.feeds) <= set(inputs):
+        codes.update(copy.actual(number))
+    stored = {i: np.asarray(array)[None] for i, array in codes.items()}
+    real = {i: in_real_units(tensors[i], array) for i, array in stored.items()}
+    return {**real, **real_inputs(copy.samples, inputs, stored, number, number + 1)}, stored
+
+
+def real_inputs(
+    samples: Samples,
+    inputs: Sequence[int],
+    stored: Mapping[int, NDArray[Any]],
+    start: int,
+    stop: int,
+) -> dict[int, Floats]:
+    """Return the model's inputs as the user gave them, not yet rounded, in the model's shapes.
+
+    Args:
+        samples: The data.
+        inputs: The model's inputs.
+        stored: By input (n, ...) what the model takes, whose shape is wanted.
+        start: The first sample.
+        stop: The one after the last.
+    """
+    given = zip(inputs, samples.real(start, stop), strict=True)
+    return {i: np.asarray(array, np.float32).reshape(stored[i].shape) for i, array in given}
+
+
+def copy_runner(name: str, made: Twins, stack: ExitStack) -> DerivedRunner:
+    """Start a twin; ``stack`` ends it.
+
+    Raises:
+        RunError: The runtime refuses it.
+    """
+    program = derived_program(f"the float copy of '{name}'", made.model_bytes, made.taps)
+    runner = DerivedRunner(program, made.feeds)
+    stack.callback(runner.close)
+    return runner

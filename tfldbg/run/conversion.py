@@ -1,0 +1,140 @@
+"""Convert in a child process, and turn its death into an error that says what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfldbg import errors
+from tfldbg.errors import KerasError, RunError, TfldbgError
+from tfldbg.reference.conversion import Target
+from tfldbg.reference.observers import Range
+from tfldbg.reference.refusals import crash
+from tfldbg.run.converter import ANSWER, DATA, KERAS, LOOPS, MODEL, REQUEST
+from tfldbg.run.job import DataSource, Options
+
+_PATIENCE_S = 2 * 3600
+"""Longer than any conversion seen (minutes): only a converter that hangs reaches it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One conversion."""
+
+    keras: Path
+    target: Target
+    data: DataSource
+    random: bool
+    """Calibrate on random samples where no data is given."""
+    recalibrate: bool
+    """Set the ranges of a quantization-aware model to those of the data first."""
+    save_keras: bool
+    """Return the recalibrated Keras model, too."""
+    options: Options
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What a conversion gave."""
+
+    model: bytes
+    keras: bytes | None
+    trained_ranges: bool
+    """Whether the model was trained quantization-aware."""
+    samples: int
+    """Samples given to the child, 0 without data."""
+    calibrated: bool
+    """Whether the converter calibrated on them."""
+    ranges: tuple[Range, ...]
+
+
+def convert_apart(request: Request, folder: Path) -> Answer:
+    """Convert in a child process.
+
+    Args:
+        request: What to convert, and how.
+        folder: An empty folder for what the two processes tell each other.
+
+    Raises:
+        TfldbgError: What the child found wrong, or the story of its death.
+    """
+    _write(request, folder)
+    code, said = _run(request, folder)
+    if not (folder / ANSWER).exists():
+        raise _death(request, code, said, loops=(folder / LOOPS).exists())
+    reply = json.loads((folder / ANSWER).read_text())
+    if "error" in reply:
+        kind: type[TfldbgError] = getattr(errors, reply["error"])
+        raise kind(reply["message"], hint=reply["hint"])
+    saved = folder / KERAS
+    return Answer(
+        model=(folder / MODEL).read_bytes(),
+        keras=saved.read_bytes() if saved.exists() else None,
+        trained_ranges=reply["trained_ranges"],
+        samples=reply["samples"],
+        calibrated=reply["calibrated"],
+        ranges=tuple(
+            Range(r["name"], tuple(r["before"]), tuple(r["after"])) for r in reply["ranges"]
+        ),
+    )
+
+
+def _write(request: Request, folder: Path) -> None:
+    data = request.data
+    if data is not None and not isinstance(data, (str, Path)):
+        arrays = data if isinstance(data, Mapping) else {"x": np.asarray(data)}
+        data = folder / DATA
+        np.savez(data, **arrays)  # type: ignore[arg-type]
+    plain = {
+        "keras": str(request.keras),
+        "target": asdict(request.target),
+        "data": None if data is None else str(data),
+        "random": request.random,
+        "recalibrate": request.recalibrate,
+        "save_keras": request.save_keras,
+        "options": {**asdict(request.options), "inputs": dict(request.options.inputs)},
+    }
+    (folder / REQUEST).write_text(json.dumps(plain))
+
+
+def _run(request: Request, folder: Path) -> tuple[int, str]:
+    """Return the child's exit code and what it wrote to stderr."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    quieter = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
+    log = folder / "stderr"
+    try:
+        with log.open("wb") as stderr:
+            done = subprocess.run(  # noqa: S603  (this interpreter, this package)
+                [sys.executable, "-m", "tfldbg.run.converter", str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env={**quieter, **os.environ, "PYTHONPATH": path},
+                timeout=_PATIENCE_S,
+                check=False,
+            )
+    except subprocess.TimeoutExpired as error:
+        raise RunError(
+            f"the converter did not finish '{request.keras}' within {_PATIENCE_S // 3600} hours",
+            hint="give fewer samples with --samples N",
+        ) from error
+    except OSError as error:
+        raise RunError(
+            f"cannot start the converter for '{request.keras}': {error}",
+            hint="free some space in the temporary folder, or set TMPDIR to another one",
+        ) from error
+    return done.returncode, log.read_text(errors="replace")
+
+
+def _death(request: Request, code: int, said: str, *, loops: bool) -> KerasError:
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return crash(str(request.keras), request.target.type, how, said, loops=loops)

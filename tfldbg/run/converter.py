@@ -1,0 +1,79 @@
+"""The child process that converts: the converter may crash, and takes only this process with it.
+
+Started as ``python -m tfldbg.run.converter FOLDER``.  The folder holds ``request.json`` and, where
+arrays were given instead of a path, ``data.npz``; what comes of it is written beside them.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tfldbg.errors import TfldbgError, UsageError
+from tfldbg.reference.conversion import Source, Target, convert, open_source, save_whole
+from tfldbg.reference.observers import recalibrate
+from tfldbg.run.job import Options
+from tfldbg.run.keras_data import batches, keras_samples, single
+from tfldbg.run.samples import Samples
+
+REQUEST, ANSWER, LOOPS = "request.json", "answer.json", "loops"
+MODEL, KERAS, DATA = "model.tflite", "recalibrated.h5", "data.npz"
+
+
+def _convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Convert as requested, write the files into the folder, and say how it was done."""
+    options = Options(**request["options"])
+    source = open_source(Path(request["keras"]), unsafe=options.unsafe, signature=options.signature)
+    if source.loops:
+        (folder / LOOPS).touch()
+    samples = None
+    if request["data"] or request["random"]:
+        samples = keras_samples(source.name, _inputs(source), request["data"], options)
+    ranges = _recalibrated(source, samples) if request["recalibrate"] and samples else ()
+    if request["save_keras"]:
+        save_whole(source.model, folder / KERAS)
+    examples = (lambda: single(samples)) if samples is not None else None
+    content, calibrated = convert(source, Target(**request["target"]), examples)
+    (folder / MODEL).write_bytes(content)
+    return {
+        "trained_ranges": source.trained_ranges,
+        "samples": samples.count if samples is not None else 0,
+        "calibrated": calibrated,
+        "ranges": [asdict(r) for r in ranges],
+    }
+
+
+def _inputs(source: Source) -> list[tuple[str, tuple[int | None, ...], str]]:
+    frozen = source.frozen
+    return list(zip(frozen.input_names, frozen.input_shapes, frozen.input_dtypes, strict=True))
+
+
+def _recalibrated(source: Source, samples: Samples) -> Any:
+    if source.model is None:
+        raise UsageError(
+            f"the ranges of the SavedModel '{source.name}' cannot be set any more",
+            hint="give the .h5 or .keras file that it was made from",
+        )
+    fixed = source.frozen.batch is not None
+    return recalibrate(source.model, batches(samples, fixed=fixed))
+
+
+def main() -> None:
+    """Serve the one request that the folder holds."""
+    faulthandler.enable()
+    os.dup2(2, 1)  # Keras and the converter print; nobody reads it unless the process dies
+    folder = Path(sys.argv[1])
+    try:
+        reply = _convert(json.loads((folder / REQUEST).read_text()), folder)
+    except TfldbgError as error:
+        reply = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    (folder / ANSWER).write_text(json.dumps(reply))
+
+
+if __name__ == "__main__":
+    main()

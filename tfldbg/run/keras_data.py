@@ -1,0 +1,77 @@
+"""Samples for the inputs of a Keras model, by the rules that hold for a .tflite file's inputs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.graph.model import Graph, Subgraph, Tensor
+from tfldbg.run.job import DataSource, Loaded, Options, check_mapping, prepare_samples
+from tfldbg.run.samples import Samples, input_specs
+
+BATCH = 32
+
+
+def keras_samples(
+    name: str,
+    inputs: Sequence[tuple[str, Sequence[int | None], str]],
+    data: DataSource,
+    options: Options,
+) -> Samples:
+    """Read or draw samples for a Keras model: all that the data holds unless told otherwise.
+
+    Args:
+        name: The model, for messages.
+        inputs: Name, shape and NumPy type of each input, batch axis included, None being free.
+        data: As everywhere; None draws random samples.
+        options: Number of samples, seed and mapping.
+
+    Raises:
+        DataError: The data does not fit the inputs.
+        UsageError: ``--input`` names an input that the model does not have.
+    """
+    loaded = _as_file(name, inputs)
+    check_mapping(loaded, options)
+    if data is not None and options.samples is None:
+        options = replace(options, samples=sys.maxsize)
+    return prepare_samples(loaded, data, options)
+
+
+def _as_file(name: str, inputs: Sequence[tuple[str, Sequence[int | None], str]]) -> Loaded:
+    """Describe the inputs as those of a .tflite file without operators."""
+    tensors = tuple(_tensor(i, *given) for i, given in enumerate(inputs))
+    numbers = tuple(range(len(tensors)))
+    subgraph = Subgraph(0, "main", tensors, (), numbers, ())
+    graph = Graph(memoryview(b""), 3, "", (subgraph,), (), (), ())
+    return Loaded(name, graph, subgraph, None, input_specs(subgraph, None))
+
+
+def _tensor(index: int, name: str, shape: Sequence[int | None], dtype: str) -> Tensor:
+    batch, *rest = shape or (None,)
+    fixed = (batch or 1, *(d or 1 for d in rest))
+    free = (batch or 1, *(d or -1 for d in rest))
+    return Tensor(index, name, dtype.upper(), fixed, free, None, 0, False, False)
+
+
+def single(samples: Samples) -> Iterator[list[NDArray[Any]]]:
+    """Yield one sample after the other: one array per input, as the model takes it."""
+    for index in range(samples.count):
+        yield samples.codes(index)
+
+
+def batches(samples: Samples, *, fixed: bool) -> Iterator[list[NDArray[Any]]]:
+    """Yield up to 32 samples at once, one array (n, ...) per input.
+
+    Args:
+        samples: The samples.
+        fixed: Whether the model takes only its own batch size, which is one sample here.
+    """
+    size = 1 if fixed else BATCH
+    for start in range(0, samples.count, size):
+        rows = [samples.codes(i) for i in range(start, min(start + size, samples.count))]
+        yield [np.concatenate(column) for column in zip(*rows, strict=True)]

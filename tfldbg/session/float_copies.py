@@ -1,0 +1,68 @@
+"""The float copies of a file's own operators, which several kinds of reference are made of."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tfldbg.compare.against_file import FileReference, Free, Shadow, shadow
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Batch
+from tfldbg.match.itself import match_itself
+from tfldbg.match.steps import Steps, own_steps
+from tfldbg.run.job import Job
+from tfldbg.run.litert import Runner
+from tfldbg.session.comparisons import first_sample, readable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatCopies:
+    """The operators of a file that can be computed in float, each for itself."""
+
+    job: Job
+    plan: Steps
+    built: Shadow
+    first: Batch
+    """The first sample."""
+
+    @property
+    def refused(self) -> dict[int, str]:
+        """By operator why it has no float copy."""
+        return {**self.plan.refused, **self.built.refused}
+
+    @property
+    def relation(self) -> Relation:
+        """Every tensor beside itself."""
+        reasons = {**self.job.skipped, **self.plan.reasons, **self.built.reasons(self.plan.steps)}
+        return Relation(match_itself(self.job.subgraph), reasons)
+
+    def reference(self, free: Free, stack: ExitStack) -> FileReference:
+        """Return the copies beside something that runs free.
+
+        Raises:
+            RunError: The runtime refuses the copies.
+        """
+        name = self.job.loaded.path
+        return FileReference(name, self.built.model, self.plan.aliases, free, stack)
+
+
+def float_copies(job: Job, runner: Runner) -> FloatCopies:
+    """Build the float copies of a file's operators.
+
+    Args:
+        job: The file.
+        runner: Its instrumented model.
+
+    Raises:
+        RunError: The runtime dies of the first sample.
+        RewriteError: The copies do not fit one file.
+    """
+    plan, first = own_steps(job.subgraph, readable(job)), first_sample(job, runner)
+    built = shadow(job.loaded.path, job.loaded.graph, job.subgraph, plan.steps, first)
+    return FloatCopies(job, plan, built, first)
+
+
+def related_at_rest(job: Job) -> Relation:
+    """Return what relates a file to itself before anything has run."""
+    reasons = {**job.skipped, **own_steps(job.subgraph, readable(job)).reasons}
+    return Relation(match_itself(job.subgraph), reasons)
