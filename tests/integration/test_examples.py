@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 NUMBERS = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+BARS = re.compile(r"[▁▂▃▄▅▆▇█#]+( +[▁▂▃▄▅▆▇█#]+)*")
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if "```console" in p.read_text())
 
 
@@ -34,8 +35,9 @@ def commands(block: str) -> Iterator[str]:
 
 
 def shape(text: str) -> str:
-    """Drop what differs between machines: figures, and the widths that follow from them."""
-    return re.sub(r"[ ─\n]+", " ", NUMBERS.sub("#", text)).strip()
+    """Drop what differs between machines: figures, and the widths and bars that follow from them."""
+    plain = BARS.sub("#", NUMBERS.sub("#", text))
+    return re.sub(r"[ ─\n]+", " ", plain).strip()
 
 
 def _run(command: str, folder: Path) -> str:
