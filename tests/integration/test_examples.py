@@ -35,7 +35,7 @@ def commands(block: str) -> Iterator[str]:
 
 
 def shape(text: str) -> str:
-    """Drop what differs between machines: figures, and the widths and bars that follow from them."""
+    """Drop what differs between machines: figures, and the widths and bars that follow."""
     plain = BARS.sub("#", NUMBERS.sub("#", text))
     return re.sub(r"[ ─\n]+", " ", plain).strip()
 
