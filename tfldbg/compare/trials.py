@@ -27,6 +27,9 @@ from tfldbg.run.litert import RUNTIMES
 
 Floats = NDArray[np.float32]
 _MOST_PERMUTED = 3
+_RESIZING = ((False, False), (True, False), (False, True))
+"""How a resize operator may place its samples: ``alignCorners`` and ``halfPixelCenters``, which
+exclude each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,25 +171,26 @@ def _distance(tensor: Tensor, one: Floats, other: Floats) -> float:
 
 def _variants(subgraph: Subgraph, step: Step) -> Iterator[tuple[str, Step]]:
     """Yield the float copies of an operator with one thing changed, each with how it is called."""
-    for name, said, value in _other_options(subgraph, step.op):
-        yield f"{name} {said}", replace(step, options={name: value})
+    for said, options in _other_options(subgraph, step.op):
+        yield said, replace(step, options=options)
     yield from _other_orders(subgraph, step)
 
 
-def _other_options(subgraph: Subgraph, op: Operator) -> Iterator[tuple[str, str, int | bool]]:
+def _other_options(subgraph: Subgraph, op: Operator) -> Iterator[tuple[str, dict[str, int | bool]]]:
     from ai_edge_litert import schema_py_generated as schema
 
     own = op.options
     for said in ("NONE", "RELU", "RELU6"):
         if own.get("fusedActivationFunction", said) != said and op.kind != "CONCATENATION":
             value = getattr(schema.ActivationFunctionType, said)
-            yield "fusedActivationFunction", said, value
+            yield f"fusedActivationFunction {said}", {"fusedActivationFunction": value}
     for said in ("SAME", "VALID"):
         if own.get("padding", said) != said and (said == "SAME" or _fits(subgraph, op)):
-            yield "padding", said, getattr(schema.Padding, said)
-    for name, other in (("alignCorners", "halfPixelCenters"), ("halfPixelCenters", "alignCorners")):
-        if name in own and not (own.get(other) and not own[name]):  # the two exclude each other
-            yield name, str(not own[name]), not own[name]
+            yield f"padding {said}", {"padding": getattr(schema.Padding, said)}
+    for align, half in _RESIZING if op.kind.startswith("RESIZE_") else ():
+        if (align, half) != (bool(own.get("alignCorners")), bool(own.get("halfPixelCenters"))):
+            said = f"alignCorners {align} and halfPixelCenters {half}"
+            yield said, {"alignCorners": align, "halfPixelCenters": half}
 
 
 def _fits(subgraph: Subgraph, op: Operator) -> bool:

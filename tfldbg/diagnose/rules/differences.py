@@ -7,7 +7,16 @@ from dataclasses import asdict
 
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Signal
-from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
+from tfldbg.diagnose.rules.model import (
+    Explanation,
+    FileRule,
+    Judged,
+    Sign,
+    TraceRule,
+    at,
+    listed,
+    plural,
+)
 from tfldbg.diagnose.words import number, op_name
 
 _LOCAL = Explanation(
@@ -167,7 +176,8 @@ def _unchecked(judged: Judged) -> Iterator[Sign]:
     blind = sorted({o.op for o in judged.evidence.ops if o.activation and o.op not in covered})
     if blind and judged.evidence.run.reference_kind != "none":
         message = (
-            f"{len(blind)} operators could not be checked, and a fault in one of them is not seen"
+            f"{plural(len(blind), 'operator')} could not be checked "
+            f"({listed(blind)}), and a fault there is not seen"
         )
         yield Sign(None, None, message, {"ops": blind})
 
@@ -177,7 +187,7 @@ def _reference_nonfinite(judged: Judged) -> Iterator[Sign]:
         count = op.local.reference_nonfinite if op.local else 0
         if count:
             message = (
-                f"the reference has {count} values that are NaN or infinite, which were left out"
+                f"the reference has {plural(count, 'value')} that are NaN or infinite; left out"
             )
             yield at(op, message, reference_nonfinite=count)
 

@@ -23,10 +23,11 @@ _START = 6.0
 """Where tfmot's observers begin: -6 to 6 (``MovingAverageQuantizer``, default_8bit_quantizers)."""
 _BELOW = 0.05
 """Share of the range below zero, behind an operator that is never negative, that is left from the
-start: the start's share falls to 5 % after 2,500 steps with decay 0.999 for a range of 0 to 6."""
+start: the start's share falls to 5 % after 2,900 steps with decay 0.999 for a range of 0 to 6."""
 _USED = 8
-"""A tensor that uses less than one part in so many of its codes has lost three of its eight "
-"bits."""
+"""A tensor that uses less than one part in so many of its codes has lost three of eight bits."""
+_EIGHT_BITS = 256
+"""Codes; of sixteen bits three may go unused."""
 _NARROW = 16
 """A concatenated branch with fewer codes than that has four bits, or less, of eight."""
 _MANY = 3
@@ -74,8 +75,8 @@ _UNCONVERGED = Explanation(
     meaning="QAT learns ranges as moving averages that start at -6 to 6. After too few steps they "
     "still remember the start: too wide where values are small, and values are clipped where they "
     "are large.",
-    evidence="The trained range is the start itself, reaches below zero behind a RELU, or more "
-    "than 1 % of the values (of your data) lie beyond it.",
+    evidence="The trained range is the start itself; or 5 % of it lie below zero behind a RELU; or "
+    "more than 1 % of at least 256 values of your data lie beyond it.",
     suggestion="train longer, with a faster decay, or set the ranges from data: tfldbg convert "
     "QAT.h5 --calibrate all-values --data DATA",
     sources=("tensorflow/model-optimization#368",),
@@ -87,7 +88,8 @@ _UNUSED = Explanation(
     meaning="The values of an activation fill a small part of its codes only: it was calibrated on "
     "other data than this, or on outliers. The rounding error is as large as for a model of fewer "
     "bits.",
-    evidence="The lowest and highest code that occurred, over your data: fewer than an eighth.",
+    evidence="The lowest and highest code that occurred over your data: they span less than an "
+    "eighth. Not where another operator imposes the range, nor from fewer than 256 values.",
     suggestion="calibrate on representative data, scaled as at inference; leave outliers out",
     sources=("ultralytics/ultralytics#1695",),
 )
@@ -97,7 +99,8 @@ _MIXED = Explanation(
     severity="warning",
     meaning="A concatenation has one scale for all its inputs. A branch with small values next to "
     "one with large values is left with a few codes.",
-    evidence="The codes that occur in each input of the CONCATENATION.",
+    evidence="The codes that occur over your data: at most 16 in one input of the CONCATENATION, "
+    "more than half of all in its output.",
     suggestion="bring the branches to one range before they are joined (a batch norm, a clip), or "
     "concatenate in float",
     sources=("ultralytics/ultralytics#1683", "tensorflow/tensorflow#52357"),
@@ -183,7 +186,7 @@ def _unconverged(judged: Judged) -> Iterator[Sign]:
                 "it has not forgotten the -6 to 6 that it started from"
             )
             yield at(op, message, trained=[low, high], share_below_zero=share)
-        elif judged.real_data and op.parameters == "equal" and clipped > _CLIPPED and sound:
+        elif judged.settles(op) and op.parameters == "equal" and clipped > _CLIPPED and sound:
             message = (
                 f"{clipped:.1%} of its values lie beyond the trained range {number(low)} to "
                 f"{number(high)}"
@@ -192,12 +195,13 @@ def _unconverged(judged: Judged) -> Iterator[Sign]:
 
 
 def _unused(judged: Judged) -> Iterator[Sign]:
-    if not judged.real_data:
-        return
+    imposed = {t for o in judged.evidence.ops if o.kind in SAME_SCALE_KINDS for t in o.reads}
     for op in judged.evidence.ops:
         usage = op.usage
-        if usage is None or not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED:
+        if usage is None or not judged.settles(op) or usage.codes > _EIGHT_BITS:
             continue
+        if not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED or op.tensor in imposed:
+            continue  # others decide on the range
         if judged.behind_origin(op):
             return  # what a broken operator yields says nothing about ranges
         if _USED * usage.span < usage.codes and usage.span > 1:
@@ -216,7 +220,8 @@ def _mixed_ranges(judged: Judged) -> Iterator[Sign]:
     for op in judged.evidence.ops:
         if op.kind != "CONCATENATION" or op.usage is None or 2 * op.usage.span < op.usage.codes:
             continue
-        narrow = [o for o in judged.writers(op) if o.usage and 1 < o.usage.span <= _NARROW]
+        branches = [o for o in judged.writers(op) if judged.settles(o)]
+        narrow = [o for o in branches if o.usage and 1 < o.usage.span <= _NARROW]
         if narrow and not judged.behind_origin(op):
             worst = min(narrow, key=lambda o: o.usage.span if o.usage else 0)
             span = worst.usage.span if worst.usage else 0
