@@ -123,7 +123,8 @@ def _float_islands(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
         word = "computes" if count == 1 else "compute"
         message = (
             f"{plural(count, 'operator')} {word} in float ({listed(island.operators)}: "
-            f"{', '.join(kinds)}), behind DEQUANTIZE {listed(island.entries)} and before QUANTIZE {listed(island.exits)}"
+            f"{', '.join(kinds)}), behind DEQUANTIZE {listed(island.entries)} and before "
+            f"QUANTIZE {listed(island.exits)}"
         )
         cost = sum(_elements(subgraph, i) for i in (*island.entries, *island.exits))
         yield at_operator(
