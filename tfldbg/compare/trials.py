@@ -92,10 +92,10 @@ def _as_it_ran(tensor: Tensor, batch: Batch) -> Tensor:
     return tensor if values is None else replace(tensor, shape=values.shape[1:])
 
 
-def try_others(
+def try_kernels(
     graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch, runtime: str
 ) -> tuple[Trial, ...]:
-    """Run one operator under the other kernels, and with each other option.
+    """Run one operator under the other kernels.
 
     Args:
         graph: The traced file.
@@ -110,15 +110,30 @@ def try_others(
         for values in _run(alone, batch, name):
             real = in_real_units(suspect.tensor, values)
             trials.append(_judged("runtime", name, suspect, real, batch))
+    return tuple(trials)
+
+
+def try_options(
+    graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch
+) -> tuple[Trial, ...]:
+    """Run the float copy of one operator with each other option.
+
+    Args:
+        graph: The traced file.
+        subgraph: Its subgraph.
+        suspect: The operator.
+        batch: The samples that the suspect was made from.
+    """
     variants = dict(_variants(subgraph, suspect.step))
     steps = [
         replace(step, results=dict.fromkeys(step.results, key))
         for key, step in enumerate(variants.values())
     ]
     changed = _run(local_model(graph, subgraph, steps), batch, FLOAT_RUNTIME) if steps else []
-    for said, values in zip(variants, changed, strict=False):
-        trials.append(_judged("option", said, suspect, values.astype(np.float32), batch))
-    return tuple(trials)
+    return tuple(
+        _judged("option", said, suspect, values.astype(np.float32), batch)
+        for said, values in zip(variants, changed, strict=False)
+    )
 
 
 def _run(model: LocalModel, batch: Batch, runtime: str) -> list[NDArray[Any]]:

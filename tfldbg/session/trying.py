@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tfldbg.compare.stream import Reference
-from tfldbg.compare.trials import suspects, try_others
+from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
@@ -45,11 +45,11 @@ def with_trials(
     local = reference.compute(batch).local
     graph, subgraph = job.loaded.graph, job.subgraph
     limits = {o.tensor: _limit(o) for o in evidence.ops if o.tensor in tensors[:_MOST_OPERATORS]}
-    trials = [
-        trial
-        for suspect in suspects(subgraph, limits, batch, local)
-        for trial in try_others(graph, subgraph, suspect, batch, job.options.runtime)
-    ]
+    trials: list[Trial] = []
+    for suspect in suspects(subgraph, limits, batch, local):
+        trials += try_kernels(graph, subgraph, suspect, batch, job.options.runtime)
+        if evidence.run.reference_kind != "self":  # there both sides have the file's options
+            trials += try_options(graph, subgraph, suspect, batch)
     return replace(evidence, trials=tuple(trials))
 
 

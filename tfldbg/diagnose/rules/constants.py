@@ -120,8 +120,8 @@ def _per_tensor(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
             continue
         worst = int(largest.argmin())
         message = (
-            f"its weights have one scale, and in {weak.size} of {len(channels)} channels no code "
-            f"exceeds {int(largest[weak].max())}, in channel {worst} none {int(largest[worst])}"
+            f"its weights have one scale: {weak.size} of {len(channels)} channels use codes up to "
+            f"{int(largest[weak].max())} only, channel {worst} up to {int(largest[worst])}"
         )
         yield at_operator(
             subgraph, op, message, channels=weak.tolist(), largest_codes=largest[weak].tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -195,7 +195,7 @@ def _unconverged(judged: Judged) -> Iterator[Sign]:
 
 
 def _unused(judged: Judged) -> Iterator[Sign]:
-    imposed = {t for o in judged.evidence.ops if o.kind in SAME_SCALE_KINDS for t in o.reads}
+    imposed = _imposed(judged.evidence.ops)
     for op in judged.evidence.ops:
         usage = op.usage
         if usage is None or not judged.settles(op) or usage.codes > _EIGHT_BITS:
@@ -210,6 +210,17 @@ def _unused(judged: Judged) -> Iterator[Sign]:
                 f"{usage.span} of {usage.codes}"
             )
             yield at(op, message, lowest=usage.lowest, highest=usage.highest, codes=usage.codes)
+
+
+def _imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
+    """Return the tensors whose range a reader decides on: it copies codes, or keeps the range."""
+    written = {o.tensor: (o.scale, o.zero_point) for o in ops}
+    found: set[int] = set()
+    for op in ops:
+        own = (op.scale, op.zero_point)
+        same_range = {i for i in op.reads if written.get(i) == own}
+        found |= set(op.reads) if op.kind in SAME_SCALE_KINDS else same_range
+    return frozenset(found)
 
 
 _FIXED = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})

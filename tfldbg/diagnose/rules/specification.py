@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import (
@@ -15,7 +15,7 @@ from tfldbg.diagnose.rules.model import (
     said,
 )
 from tfldbg.graph.lint import lint
-from tfldbg.graph.model import Graph, Subgraph
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, consumers
 from tfldbg.graph.wires import Breach
 from tfldbg.quant import code_range
@@ -26,6 +26,10 @@ _WASTED = 0.25
 
 A calibration that saw the values puts zero at the lowest code; a quarter of the codes is worth
 0.4 bits."""
+
+_START = 12.0 / 255.0
+"""Scale of -6 to 6, where the observers of QAT begin (tfmot, default_8bit_quantizers)."""
+_SAME = 1e-5
 
 _BROKEN = Explanation(
     code="TFL010",
@@ -80,7 +84,8 @@ _SIGN = Explanation(
     meaning="The output of RELU, ABS, SOFTMAX and their like is never negative, but its range "
     "reaches below zero: those codes are never used. If it does not reach above zero, the output "
     "is constant.",
-    evidence="The zero point of the output.",
+    evidence="The zero point of the output: a quarter of the codes or more lie below it, and no "
+    "operator behind imposes the range.",
     suggestion="calibrate again; with QAT, train the range longer: it starts at -6 to 6",
     sources=("tensorflow/tensorflow#52854",),
 )
@@ -128,9 +133,10 @@ def _wasted_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
         never_negative = op.kind in _NOT_NEGATIVE or fused in _FUSED
         if out is None or not never_negative or out.type not in ("INT8", "UINT8"):
             continue
-        behind = {reader.kind for reader in readers.get(out.index, ())}
-        if out.zero_point is None or not SAME_SCALE_KINDS.isdisjoint({op.kind, *behind}):
-            continue  # what copies its codes, a concatenation say, may impose another range
+        if out.zero_point is None or op.kind in SAME_SCALE_KINDS:
+            continue
+        if _imposed(subgraph, out, readers.get(out.index, ())):
+            continue
         low, high = code_range(out.type)
         share = (out.zero_point - low) / (high - low)
         if _WASTED < share < 1:
@@ -139,6 +145,20 @@ def _wasted_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
                 f"{op.kind if op.kind in _NOT_NEGATIVE else fused} no value is"
             )
             yield at_operator(subgraph, op, message, zero_point=out.zero_point, share=share)
+
+
+def _imposed(subgraph: Subgraph, tensor: Tensor, readers: Sequence[Operator]) -> bool:
+    """Whether a reader imposes the range: it copies codes, or has the same for another tensor.
+
+    The range that all tensors of a QAT model start from is imposed by nobody.
+    """
+    if tensor.lsb is None or abs(tensor.lsb - _START) <= _SAME * _START:
+        return False
+    if any(reader.kind in SAME_SCALE_KINDS for reader in readers):
+        return True
+    around = {i for reader in readers for i in (*reader.inputs, *reader.outputs) if i >= 0}
+    others = [subgraph.tensors[i] for i in around - {tensor.index}]
+    return any((o.lsb, o.zero_point) == (tensor.lsb, tensor.zero_point) for o in others)
 
 
 _PARAMETERS: frozenset[Signal] = frozenset({"parameters"})
