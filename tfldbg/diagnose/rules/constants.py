@@ -103,7 +103,7 @@ def _narrow_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     for op, weights, codes in _weighted(graph, subgraph):
         count = int(np.count_nonzero(codes == -128)) if weights.type == "INT8" else 0
         if count:
-            message = f"{count} of its {codes.size} weights have the code -128"
+            message = f"the code -128 occurs in {count} of its {codes.size} weights"
             yield at_operator(subgraph, op, message, count=count, total=codes.size)
 
 
