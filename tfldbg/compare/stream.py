@@ -115,7 +115,7 @@ class Measured:
     usage: Mapping[int, Usage]
     """By quantized tensor the codes that TFLite yielded."""
     beyond: Mapping[int, float]
-    """By quantized input the share of the given real values that it cannot represent."""
+    """By quantized input the share of the given values, zeros left out, beyond its range."""
 
 
 NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, {}, (), 0.0, {}, {})

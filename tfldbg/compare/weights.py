@@ -142,7 +142,8 @@ def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck
         total=int(off.size),
         max_real=float(off.max()),
         unit=unit,
-        misfolded=_misfolded(folded, found, explained * step),
+        # A term that was taken out of codes that were rounded already is rounded a second time.
+        misfolded=_misfolded(folded, found, (explained + 0.5) * step),
     )
 
 

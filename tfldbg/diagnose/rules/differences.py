@@ -173,7 +173,8 @@ def _observer(judged: Judged) -> Iterator[Sign]:
 
 def _unchecked(judged: Judged) -> Iterator[Sign]:
     covered = judged.evidence.covered
-    blind = sorted({o.op for o in judged.evidence.ops if o.activation and o.op not in covered})
+    known = covered | {d.op for d in judged.divergences}
+    blind = sorted({o.op for o in judged.evidence.ops if o.activation and o.op not in known})
     if blind and judged.evidence.run.reference_kind != "none":
         message = (
             f"{plural(len(blind), 'operator')} could not be checked "

@@ -23,10 +23,9 @@ _SPREAD = frozenset({"SOFTMAX"})
 _ROUNDED_ONCE = 0.75
 _SLOPE = 0.005
 """Relative difference of a slope from 1 that rounding to 8 bits cannot make: half a step of 128."""
-_STRAIGHT = 0.5
-"""What is left around the line, LSB RMSE: rounding leaves 0.29 (a half by 1/sqrt(3))."""
-_REMOVED = 2.0
-"""How many times smaller a line that explains an error makes it: three quarters of its energy."""
+_REMOVED = 3.0
+"""How many times smaller a line that explains an error makes it: nine tenths of its energy.  What
+is left is rounding, and the values that were clipped."""
 _RESIZE_OPTIONS = ("alignCorners", "halfPixelCenters")
 _VARIED_LSB = 1.0
 """Standard deviation of a reference, in LSB, that is not constant itself."""
@@ -58,9 +57,9 @@ _MEAN = Explanation(
     code="TFL030",
     title="MEAN rounds its input's zero point",
     severity="info",
-    meaning="The builtin and reference kernels of MEAN round the input's zero point to whole steps "
-    "of the output before they subtract it: a constant shift of up to half a step, the same for "
-    "every channel.",
+    meaning="The builtin and reference kernels of a MEAN over height and width that keeps these "
+    "axes round the input's zero point to whole steps of the output before they subtract it: a "
+    "constant shift of up to half a step, the same for every channel.",
     evidence="A local error above 0.75 LSB at a MEAN, within what its zero points explain.",
     suggestion="give input and output of the MEAN one scale, or use the XNNPACK kernels",
     sources=("tensorflow/tensorflow#33588", "tensorflow/model-optimization#805"),
@@ -82,8 +81,8 @@ _WRONG_LINE = Explanation(
     severity="error",
     meaning="The output follows the reference on a straight line that is not the diagonal: it was "
     "computed or dequantized with a wrong scale (slope), zero point or bias (offset).",
-    evidence="A line fitted to all values: its slope is not 1, or its offset not 0, what is left "
-    "around it is rounding, and it explains three quarters of the error's energy.",
+    evidence="A line fitted to all values: its slope is off by more than 0.5 %, or its offset by "
+    "more than a step, and it explains nine tenths of the error's energy.",
     suggestion="compare scale and zero point of this tensor, and of the constants, with the "
     "reference: tfldbg params",
     sources=("tensorflow/tensorflow#93917",),
@@ -101,12 +100,13 @@ _RESIZE = Explanation(
 )
 _OPTION = Explanation(
     code="TFL049",
-    title="Another option explains the difference",
+    title="Another option, order or kind explains the difference",
     severity="error",
-    meaning="The operator's own float arithmetic, with one option changed (activation, padding), "
-    "is what the reference computes: the file has the wrong option.",
-    evidence="The operator's float copy is run with each other value of the option, on the inputs "
-    "that it had.",
+    meaning="The operator's own float arithmetic with one thing changed (activation, padding, the "
+    "order of its inputs) is what the reference computes, or the reference has an operator of "
+    "another, similar kind in its place: the file has the wrong one.",
+    evidence="The operator's float copy is run with each other option, on the inputs that it had; "
+    "the kind of its counterpart.",
     suggestion="convert again; if the option is right in Keras, report the converter",
     sources=("tfldbg, docs/verdict.md",),
 )
@@ -211,14 +211,13 @@ def _wrong_line(judged: Judged) -> Iterator[Sign]:
         line = op.local.line if op.local else None
         if line is None or op.local is None or op.scale is None or not line.gain:
             continue
-        left = line.rmse / op.scale
-        if left > _STRAIGHT or op.local.rmse < _REMOVED * line.rmse:
+        if op.local.rmse < _REMOVED * line.rmse:
             continue
         if abs(line.gain - 1) > _SLOPE or abs(line.offset) > op.scale:
             sign = "minus" if line.offset < 0 else "plus"
             message = (
                 f"its values are the reference's times {number(line.gain)} {sign} "
-                f"{number(abs(line.offset))}, to within {number(left)} LSB"
+                f"{number(abs(line.offset))}, to within {number(line.rmse / op.scale)} LSB (RMSE)"
             )
             yield at(op, message, gain=line.gain, offset=line.offset)
 
@@ -235,8 +234,9 @@ def _resize(judged: Judged) -> Iterator[Sign]:
 
 def _option(judged: Judged) -> Iterator[Sign]:
     for op in judged.diverged("local", "shape"):
-        if op.match_rule == LOOKALIKE and op.operation is not None:
-            yield at(op, f"the reference has {op.operation} in its place", operation=op.operation)
+        if op.match_rule == LOOKALIKE:
+            other = op.operation or "another operator"
+            yield at(op, f"the reference has {other} in its place", operation=op.operation)
     for op in judged.diverged("local", "shape"):
         right = _explaining(judged, op)
         if right and not op.kind.startswith("RESIZE_"):

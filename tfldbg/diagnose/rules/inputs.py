@@ -10,7 +10,8 @@ from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, Tra
 from tfldbg.diagnose.words import number, short
 
 _CLIPPED = 0.2
-"""Share of the given values outside the input's range from which the data is on another scale.
+"""Share of the given values, zeros left out, outside the input's range from which the data is on
+another scale.
 
 Outliers are a few per cent; data in 0..255 for an input of 0..1 is outside for all but black."""
 _FEW = 32
@@ -37,8 +38,8 @@ _NORMALIZED = Explanation(
     meaning="The values that the model is given do not fit the range that its input was calibrated "
     "for: most are clipped, or they use a few codes. Usually a normalization (0..255, 0..1, -1..1, "
     "mean and deviation) is missing or done twice.",
-    evidence="Of your data, given in real units: more than 20 % lie beyond the input's range, or "
-    "fewer than one in 32 codes are used.",
+    evidence="Of your data, given in real units: more than 20 % of what is not zero lie beyond the "
+    "input's range, or fewer than one in 32 codes are used.",
     suggestion="prepare the data as in training, and look at the input's range in tfldbg inspect",
     sources=("tensorflow/tensorflow#24966",),
 )
@@ -70,7 +71,7 @@ def _normalized(judged: Judged) -> Iterator[Sign]:
         few = usage is not None and given.beyond is not None and _is_narrow(usage)
         if not (clipped or few) or usage is None:
             continue
-        said = f"{given.beyond:.0%} of the values given to it lie outside its range"
+        said = f"{given.beyond:.0%} of the values given to it, zeros left out, are beyond its range"
         if not clipped:
             said = f"the data uses {usage.span} of its {usage.codes} codes"
         message = f"input '{short(given.name)}' of scale {number(given.scale)}: {said}"

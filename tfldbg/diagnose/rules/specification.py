@@ -58,11 +58,13 @@ _BIAS_SCALE = Explanation(
     title="The bias scale is not input scale x weight scale",
     severity="error",
     meaning="Kernels add the codes of a bias in steps of input scale x weight scale, whatever "
-    "scale the bias itself states. If that is another, the bias means something else than it "
-    "says: each channel is off by a constant.",
+    "scale the bias itself states. If that is another, one of the three was changed after the "
+    "bias was quantized, and the bias means something else than it says: each channel is off by a "
+    "constant. The finding names the operator with the wrong bias or weights, or the one whose "
+    "output scale the biases behind it contradict.",
     evidence="The three scales, to 1e-6 relative. Where several operators contradict each other, "
     "what most of them say is believed.",
-    suggestion="convert the model again; a scale that was edited takes its bias along",
+    suggestion="convert the model again; do not edit a scale without the biases that follow it",
     sources=(_SPECIFICATION, "tensorflow/tensorflow#36705"),
 )
 _SAME_SCALE = Explanation(
