@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
@@ -134,6 +134,17 @@ def to_finding(about: Explanation, sign: Sign, *, explains: bool = False) -> Fin
         evidence=sign.evidence,
         suggestion=sign.suggestion or about.suggestion,
     )
+
+
+def together(signs: Sequence[Sign]) -> Iterator[Sign]:
+    """Yield one sign at the first of many operators, which lists the others."""
+    if len(signs) < 2:
+        yield from signs
+        return
+    first, ops = signs[0], [s.op for s in signs if s.op is not None]
+    others = listed(ops[1:])
+    message = f"{first.message}; likewise {plural(len(ops) - 1, 'operator')} behind it: {others}"
+    yield replace(first, message=message, evidence={**first.evidence, "ops": ops})
 
 
 def listed(numbers: Sequence[int], most: int = 8) -> str:

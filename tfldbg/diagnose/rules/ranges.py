@@ -8,7 +8,16 @@ import numpy as np
 
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
+from tfldbg.diagnose.rules.model import (
+    Explanation,
+    FileRule,
+    Judged,
+    Sign,
+    TraceRule,
+    at,
+    listed,
+    together,
+)
 from tfldbg.diagnose.scales import same
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
@@ -167,35 +176,48 @@ def _without_zero(judged: Judged) -> Iterator[Sign]:
 
 
 def _unconverged(judged: Judged) -> Iterator[Sign]:
-    for op in judged.evidence.ops:
-        if op.trained is None or op.match_rule == "carried":
-            continue
-        low, high = op.trained
-        never_negative = {op.kind, op.options.get("fusedActivationFunction")} & _NEVER_NEGATIVE
-        share = -low / (high - low) if high > low else 0.0
-        local = op.local
-        clipped = local.saturated / local.elements if local and local.elements else 0.0
-        sound = not judged.behind_origin(op)
-        if same(-low, _START) and same(high, _START):
-            yield at(
-                op, "its range is still the -6 to 6 that training starts from", trained=[low, high]
-            )
-        elif never_negative and op.parameters == "equal" and share > _BELOW:
-            message = (
-                f"its range {number(low)} to {number(high)} reaches below zero, where no value is: "
-                "it has not forgotten the -6 to 6 that it started from"
-            )
-            yield at(op, message, trained=[low, high], share_below_zero=share)
-        elif judged.settles(op) and op.parameters == "equal" and clipped > _CLIPPED and sound:
-            message = (
-                f"{clipped:.1%} of its values lie beyond the trained range {number(low)} to "
-                f"{number(high)}"
-            )
-            yield at(op, message, trained=[low, high], clipped=clipped)
+    for rule in (_at_start, _below_zero, _beyond):
+        found = [(op, rule(judged, op)) for op in judged.evidence.ops if _is_trained(op)]
+        yield from together([at(op, said, trained=op.trained) for op, said in found if said])
+
+
+def _is_trained(op: OpEvidence) -> bool:
+    return op.trained is not None and op.match_rule != "carried"
+
+
+def _at_start(judged: Judged, op: OpEvidence) -> str | None:
+    del judged
+    low, high = op.trained or (0.0, 0.0)
+    if same(-low, _START) and same(high, _START):
+        return "its range is still the -6 to 6 that training starts from"
+    return None
+
+
+def _below_zero(judged: Judged, op: OpEvidence) -> str | None:
+    low, high = op.trained or (0.0, 0.0)
+    never_negative = {op.kind, op.options.get("fusedActivationFunction")} & _NEVER_NEGATIVE
+    share = -low / (high - low) if high > low else 0.0
+    begun = _at_start(judged, op) is None
+    if begun and never_negative and op.parameters == "equal" and share > _BELOW:
+        return (
+            f"its range {number(low)} to {number(high)} reaches below zero, where no value is: "
+            "it has not forgotten the -6 to 6 that it started from"
+        )
+    return None
+
+
+def _beyond(judged: Judged, op: OpEvidence) -> str | None:
+    low, high = op.trained or (0.0, 0.0)
+    clipped = op.local.saturated / op.local.elements if op.local and op.local.elements else 0.0
+    sound = op.parameters == "equal" and not judged.behind_origin(op)
+    if clipped > _CLIPPED and sound and judged.settles(op):
+        return f"{clipped:.1%} of its values lie beyond the range {number(low)} to {number(high)}"
+    return None
 
 
 def _unused(judged: Judged) -> Iterator[Sign]:
     imposed = _imposed(judged.evidence.ops)
+    found = []
     for op in judged.evidence.ops:
         usage = op.usage
         if usage is None or not judged.settles(op) or usage.codes > _EIGHT_BITS:
@@ -203,13 +225,14 @@ def _unused(judged: Judged) -> Iterator[Sign]:
         if not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED or op.tensor in imposed:
             continue  # others decide on the range
         if judged.behind_origin(op):
-            return  # what a broken operator yields says nothing about ranges
+            continue  # what a broken operator yields says nothing about ranges
         if _USED * usage.span < usage.codes and usage.span > 1:
+            low, high = usage.lowest, usage.highest
             message = (
-                f"its values use the codes {usage.lowest} to {usage.highest} only, "
-                f"{usage.span} of {usage.codes}"
+                f"its values use the codes {low} to {high} only, {usage.span} of {usage.codes}"
             )
-            yield at(op, message, lowest=usage.lowest, highest=usage.highest, codes=usage.codes)
+            found.append(at(op, message, lowest=low, highest=high, codes=usage.codes))
+    yield from together(found)
 
 
 def _imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
