@@ -9,7 +9,6 @@ TRUE_OF_THEM = {
     ("conv", "TFL018"),
     ("mobilenet_v1", "TFL018"),
     ("mobilenet_v2", "TFL018"),
-    ("resnet50", "TFL018"),
     # A Dense on sequences and a dilated convolution become several operators, some of which QAT
     # leaves in float.
     ("sequence", "TFL024"),

@@ -158,6 +158,12 @@ def test_a_few_wrong_values_are_no_line() -> None:
     assert [f.code for f in judged(op).findings] == ["TFL001"]
 
 
+def test_a_lost_bias_that_leaves_little_is_no_line() -> None:
+    noise = np.round(np.random.default_rng(0).normal(0, 3, LINE.size)) / 10
+    op = replace(operator(0, local=None), local=compared(8 + LINE / 10, noise))
+    assert [f.code for f in judged(op).findings] == ["TFL001"]
+
+
 def test_a_lost_activation_is_no_line() -> None:
     op = replace(operator(0, local=None), local=compared(np.maximum(LINE, 0), LINE))
     assert [f.code for f in judged(op).findings] == ["TFL001"]

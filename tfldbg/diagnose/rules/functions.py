@@ -26,6 +26,10 @@ _SLOPE = 0.005
 _REMOVED = 3.0
 """How many times smaller a line that explains an error makes it: nine tenths of its energy.  What
 is left is rounding, and the values that were clipped."""
+_CORRELATED = 0.99
+"""Correlation from which values lie on a line: it leaves 2 % of their variance."""
+_POINTS = 32
+"""Values below which nothing is said about a line: a dozen lie near one by chance."""
 _RESIZE_OPTIONS = ("alignCorners", "halfPixelCenters")
 _VARIED_LSB = 1.0
 """Standard deviation of a reference, in LSB, that is not constant itself."""
@@ -82,7 +86,8 @@ _WRONG_LINE = Explanation(
     meaning="The output follows the reference on a straight line that is not the diagonal: it was "
     "computed or dequantized with a wrong scale (slope), zero point or bias (offset).",
     evidence="A line fitted to all values: its slope is off by more than 0.5 %, or its offset by "
-    "more than a step, and it explains nine tenths of the error's energy.",
+    "more than a step; the correlation is at least 0.99, and the line explains nine tenths of "
+    "the error's energy.",
     suggestion="compare scale and zero point of this tensor, and of the constants, with the "
     "reference: tfldbg params",
     sources=("tensorflow/tensorflow#93917",),
@@ -209,9 +214,9 @@ def _hard_swish(judged: Judged) -> Iterator[Sign]:
 def _wrong_line(judged: Judged) -> Iterator[Sign]:
     for op in judged.diverged("local", "parameters", "weights"):
         line = op.local.line if op.local else None
-        if line is None or op.local is None or op.scale is None or not line.gain:
+        if line is None or op.local is None or op.scale is None or op.local.elements < _POINTS:
             continue
-        if op.local.rmse < _REMOVED * line.rmse:
+        if op.local.rmse < _REMOVED * line.rmse or abs(line.correlation) < _CORRELATED:
             continue
         if abs(line.gain - 1) > _SLOPE or abs(line.offset) > op.scale:
             sign = "minus" if line.offset < 0 else "plus"

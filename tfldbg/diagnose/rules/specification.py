@@ -73,7 +73,8 @@ _SAME_SCALE = Explanation(
     severity="error",
     meaning="Reshaping, slicing, pooling and concatenation copy codes and never rescale them, so "
     "input and output must have one scale and zero point. Where they do not, the values change by "
-    "the ratio of the scales.",
+    "the ratio of the scales. The finding names the operator that wrote the tensor whose "
+    "parameters the others contradict.",
     evidence="The parameters of what the operator reads and writes.",
     suggestion="convert the model again; if the parameters differ on purpose, put a QUANTIZE "
     "between",
