@@ -11,8 +11,8 @@ from tfldbg.diagnose.words import number
 
 _FUSED = frozenset({"LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"})
 _LARGE = 8.0
-"""How many times larger than rounding, and than in the first sample, a state that was not reset
-makes the error of later samples: kernels that round differently do not reach three bits."""
+"""Steps by which later samples are off at least, while the first agrees to one: kernels that only
+round differently do not reach three bits."""
 
 _STATE = Explanation(
     code="TFL033",
@@ -20,8 +20,8 @@ _STATE = Explanation(
     severity="error",
     meaning="A model with variables (a streaming or stateful model) carries its state from one "
     "sample to the next. Only the first sample matches a run that resets them.",
-    evidence="A file with variables and a recording in which the first sample agrees and others do "
-    "not.",
+    evidence="A file with variables and a recording whose first sample agrees to a step, while "
+    "later ones are off by more than eight.",
     suggestion="call reset_all_variables() (or allocate again) before each independent sample",
     sources=("tensorflow/tensorflow#47813",),
 )
