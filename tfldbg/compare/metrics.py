@@ -15,6 +15,8 @@ class Line:
     """Real units."""
     rmse: float
     """Of the test values around the line, real units."""
+    correlation: float
+    """Pearson's; 0 for test values that are all but constant."""
 
 
 def fit_line(
@@ -37,8 +39,16 @@ def fit_line(
     if spread <= 1e-6 * reference2:
         return None
     gain = (dot - reference * test / count) / spread
-    left = (test2 - test * test / count) - gain * gain * spread
-    return Line(gain, (test - gain * reference) / count, root_mean_square(max(left, 0.0), count))
+    test_spread = test2 - test * test / count
+    left = max(test_spread - gain * gain * spread, 0.0)
+    varied = test_spread > 1e-6 * test2
+    correlation = gain * math.sqrt(spread / test_spread) if varied else 0.0
+    return Line(
+        gain=gain,
+        offset=(test - gain * reference) / count,
+        rmse=root_mean_square(left, count),
+        correlation=max(-1.0, min(1.0, correlation)),
+    )
 
 
 def sqnr_db(signal_energy: float, noise_energy: float) -> float | None:

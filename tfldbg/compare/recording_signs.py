@@ -22,7 +22,12 @@ _MOST_TENSORS = 200
 """What is looked through of a recording: every pair of tensors is, so that the time is bounded."""
 _VARIED = 8
 """Different values among them, so that runs of zeros are not taken for copies."""
-_COPYING = SAME_SCALE_KINDS | {"DEQUANTIZE", "QUANTIZE", "UNPACK", "PACK", "SPLIT_V"}
+_COPYING = SAME_SCALE_KINDS | {
+    *("DEQUANTIZE", "QUANTIZE", "UNPACK", "PACK", "SPLIT_V"),
+    *("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "PRELU", "LEAKY_RELU", "ELU", "ABS"),
+    *("ADD", "SUB", "MUL", "DIV", "SELECT", "SELECT_V2"),
+}
+"""Operators that may hand values on as they are: positive ones through RELU, or a sum with zero."""
 
 
 def signs_of(values: RecordedTensors) -> Recording:
@@ -66,12 +71,18 @@ def _copies(
     heads = {i: raw[:_BYTES] for i, raw in content.items() if _telling(raw[:_BYTES])}
     for place, index in enumerate(content):
         for later in written[place + 1 : _MOST_TENSORS]:
-            if index in _copied(values.subgraph, writers, later):
+            if _related(values.subgraph, writers, index, later):
                 continue
             inside = later in heads and heads[later] in content[index]
             if inside or (index in heads and heads[index] in content[later]):
                 yield index, later
                 break
+
+
+def _related(subgraph: Subgraph, writers: Mapping[int, Operator], one: int, later: int) -> bool:
+    """Whether one tensor's values may be in the other, or both have them from a third."""
+    sources = _copied(subgraph, writers, later)
+    return one in sources or not sources.isdisjoint(_copied(subgraph, writers, one))
 
 
 def _copied(subgraph: Subgraph, writers: Mapping[int, Operator], index: int) -> frozenset[int]:

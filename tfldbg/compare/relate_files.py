@@ -9,7 +9,7 @@ from tfldbg.compare.checks import WeightCheck
 from tfldbg.compare.constants import Holder, compare_constants
 from tfldbg.compare.relation import Relation
 from tfldbg.errors import MatchError
-from tfldbg.graph.model import Operator, Tensor
+from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations, shape_tensors
 from tfldbg.match.files import Index, Pair, pair_operators
 from tfldbg.match.itself import counterpart
@@ -83,12 +83,26 @@ def relate_files(
         if i in readable and values[ours.root(i)] in readable_reference
     }
     return RelatedFiles(
-        relation=Relation(Matching(matches, unmatched, tuple(numbers), shapes), reasons, checks),
+        relation=Relation(
+            Matching(matches, unmatched, tuple(numbers), shapes),
+            reasons,
+            checks,
+            operations=_operations(traced.subgraph, reference.subgraph, pairs),
+        ),
         steps=steps,
         aliases=aliases(traced.subgraph, readable),
         values=found,
         notes=notes,
     )
+
+
+def _operations(traced: Subgraph, reference: Subgraph, pairs: Sequence[Pair]) -> dict[int, str]:
+    """Return by output tensor the kind of the operator that is its writer's counterpart."""
+    return {
+        index: reference.operators[pair.reference].kind
+        for pair in pairs
+        for index in traced.operators[pair.traced].outputs
+    }
 
 
 def _matches(

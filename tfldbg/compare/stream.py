@@ -131,7 +131,7 @@ class Measured:
     usage: Mapping[int, Usage]
     """By quantized tensor the codes that TFLite yielded."""
     beyond: Mapping[int, float]
-    """By quantized input the share of the given real values that it cannot represent."""
+    """By quantized input the share of the given values, zeros left out, beyond its range."""
     finals: Finals = field(default_factory=Finals)
     """The final outputs."""
 

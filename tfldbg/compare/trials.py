@@ -27,6 +27,9 @@ from tfldbg.run.litert import RUNTIMES
 
 Floats = NDArray[np.float32]
 _MOST_PERMUTED = 3
+_RESIZING = ((False, False), (True, False), (False, True))
+"""How a resize operator may place its samples: ``alignCorners`` and ``halfPixelCenters``, which
+exclude each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,10 @@ def _as_it_ran(tensor: Tensor, batch: Batch) -> Tensor:
     return tensor if values is None else replace(tensor, shape=values.shape[1:])
 
 
-def try_others(
+def try_kernels(
     graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch, runtime: str
 ) -> tuple[Trial, ...]:
-    """Run one operator under the other kernels, and with each other option.
+    """Run one operator under the other kernels.
 
     Args:
         graph: The traced file.
@@ -107,15 +110,30 @@ def try_others(
         for values in _run(alone, batch, name):
             real = in_real_units(suspect.tensor, values)
             trials.append(_judged("runtime", name, suspect, real, batch))
+    return tuple(trials)
+
+
+def try_options(
+    graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch
+) -> tuple[Trial, ...]:
+    """Run the float copy of one operator with each other option.
+
+    Args:
+        graph: The traced file.
+        subgraph: Its subgraph.
+        suspect: The operator.
+        batch: The samples that the suspect was made from.
+    """
     variants = dict(_variants(subgraph, suspect.step))
     steps = [
         replace(step, results=dict.fromkeys(step.results, key))
         for key, step in enumerate(variants.values())
     ]
     changed = _run(local_model(graph, subgraph, steps), batch, FLOAT_RUNTIME) if steps else []
-    for said, values in zip(variants, changed, strict=False):
-        trials.append(_judged("option", said, suspect, values.astype(np.float32), batch))
-    return tuple(trials)
+    return tuple(
+        _judged("option", said, suspect, values.astype(np.float32), batch)
+        for said, values in zip(variants, changed, strict=False)
+    )
 
 
 def _run(model: LocalModel, batch: Batch, runtime: str) -> list[NDArray[Any]]:
@@ -168,25 +186,35 @@ def _distance(tensor: Tensor, one: Floats, other: Floats) -> float:
 
 def _variants(subgraph: Subgraph, step: Step) -> Iterator[tuple[str, Step]]:
     """Yield the float copies of an operator with one thing changed, each with how it is called."""
-    for name, said, value in _other_options(subgraph, step.op):
-        yield f"{name} {said}", replace(step, options={name: value})
+    for said, options in _other_options(subgraph, step.op):
+        yield said, replace(step, options=options)
     yield from _other_orders(subgraph, step)
 
 
-def _other_options(subgraph: Subgraph, op: Operator) -> Iterator[tuple[str, str, int | bool]]:
+def _other_options(
+    subgraph: Subgraph, op: Operator
+) -> Iterator[tuple[str, dict[str, int | bool | float]]]:
     from ai_edge_litert import schema_py_generated as schema
 
     own = op.options
     for said in ("NONE", "RELU", "RELU6"):
         if own.get("fusedActivationFunction", said) != said and op.kind != "CONCATENATION":
             value = getattr(schema.ActivationFunctionType, said)
-            yield "fusedActivationFunction", said, value
+            yield f"fusedActivationFunction {said}", {"fusedActivationFunction": value}
     for said in ("SAME", "VALID"):
         if own.get("padding", said) != said and (said == "SAME" or _fits(subgraph, op)):
-            yield "padding", said, getattr(schema.Padding, said)
-    for name, other in (("alignCorners", "halfPixelCenters"), ("halfPixelCenters", "alignCorners")):
-        if name in own and not (own.get(other) and not own[name]):  # the two exclude each other
-            yield name, str(not own[name]), not own[name]
+            yield f"padding {said}", {"padding": getattr(schema.Padding, said)}
+    for align, half in _RESIZING if op.kind.startswith("RESIZE_") else ():
+        if (align, half) != (bool(own.get("alignCorners")), bool(own.get("halfPixelCenters"))):
+            said = f"alignCorners {align} and halfPixelCenters {half}"
+            yield said, {"alignCorners": align, "halfPixelCenters": half}
+    own_dilation = (own.get("dilationHFactor"), own.get("dilationWFactor"))
+    for factor in (1, 2) if None not in own_dilation else ():
+        if own_dilation != (factor, factor) and own.get("padding") == "SAME":
+            said = f"dilation {factor}"
+            yield said, {"dilationHFactor": factor, "dilationWFactor": factor}
+    if own.get("beta", 1.0) != 1.0:
+        yield "beta 1", {"beta": 1.0}
 
 
 def _fits(subgraph: Subgraph, op: Operator) -> bool:

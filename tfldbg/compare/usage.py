@@ -88,8 +88,9 @@ class UsageCounter:
 def beyond_range(samples: Samples) -> dict[int, float]:
     """Return by quantized input the share of the given real values that it cannot represent.
 
-    A value counts if it lies more than a step beyond the range.  Inputs that were given as codes
-    are left out: every code is in range.
+    A value counts if it lies more than a step beyond the range.  Zeros are left out: every range
+    holds them, and data may consist of them for the most part, as black images do.  So are inputs
+    that were given as codes: every code is in range.
     """
     found = {}
     for spec, array in zip(samples.specs, samples.arrays, strict=True):
@@ -98,5 +99,5 @@ def beyond_range(samples: Samples) -> dict[int, float]:
             continue
         low, high = real_range(tensor.type, tensor.lsb, tensor.zero_point)
         outside = (array < low - tensor.lsb) | (array > high + tensor.lsb)
-        found[tensor.index] = float(np.count_nonzero(outside)) / max(array.size, 1)
+        found[tensor.index] = float(np.count_nonzero(outside)) / (np.count_nonzero(array) or 1)
     return found

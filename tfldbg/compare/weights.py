@@ -150,8 +150,8 @@ def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck
         total=int(off.size),
         max_real=float(off.max()),
         unit=unit,
-        # Whoever folds or edits a bias rounds it once more.
-        misfolded=_misfolded(folded, found, 2 * explained * step),
+        # A term that was taken out of codes that were rounded already is rounded a second time.
+        misfolded=_misfolded(folded, found, (explained + 0.5) * step),
         arrangement=bias_arrangement(found, folded.offset, explained * step),
     )
 

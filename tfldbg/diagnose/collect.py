@@ -140,9 +140,11 @@ def _stated_shape(
     """Return the shape that the file states, where only the output turns out to have another."""
 
     def differs(tensor: Tensor) -> bool:
-        if -1 in tensor.shape_signature or not tensor.shape:
-            return False
-        return measured.shapes.get(tensor.index, tensor.shape) != tensor.shape
+        found = measured.shapes.get(tensor.index, tensor.shape)
+        if not tensor.shape or len(found) != len(tensor.shape_signature):
+            return bool(tensor.shape) and found != tensor.shape
+        known = zip(found, tensor.shape, tensor.shape_signature, strict=True)
+        return any(size != stated for size, stated, sign in known if sign != -1)
 
     tensor = subgraph.tensors[index]
     inherited = any(differs(subgraph.tensors[i]) for i in (*op.inputs, *subgraph.inputs) if i >= 0)

@@ -36,7 +36,8 @@ class InputEvidence:
     usage: Usage | None = None
     """The codes that it was given."""
     beyond: float | None = None
-    """Share of the given real values outside its range; None where it was given codes."""
+    """Share of the given real values, zeros left out, beyond its range; None where it was given
+    codes."""
     miscast: str | None = None
     """How the recorded codes were made of the data, where rounding did not make them."""
 

@@ -143,9 +143,9 @@ def divergence_of(
 
 def judge_input(given: InputEvidence, ops: Sequence[OpEvidence]) -> Divergence | None:
     """Return what is wrong with an input of the model, as a divergence of its first reader."""
-    if given.first_reader is None:
-        return None
-    reader = next(o for o in ops if o.op == given.first_reader)
+    reader = next((o for o in ops if o.op == given.first_reader), None)
+    if reader is None:
+        return None  # nobody reads it, or one that writes no tensor, such as ASSIGN_VARIABLE
     if given.miscast is not None:
         message = f"reads the input '{short(given.name)}', whose recorded codes are {given.miscast}"
         return Divergence(reader.op, reader.kind, given.name, given.tensor, "input", message)

@@ -132,6 +132,11 @@ def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
     return frozenset(found)
 
 
+def has_resources(subgraph: Subgraph) -> bool:
+    """Whether a subgraph keeps values in resources, which no reset of variables clears."""
+    return any(t.type == "RESOURCE" for t in subgraph.tensors)
+
+
 _NIBBLES: dict[str, int] = {"INT4": 4, "UINT4": 4, "INT2": 2}
 
 

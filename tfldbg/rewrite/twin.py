@@ -74,7 +74,7 @@ class Step:
     """Output of the reference file to the tensor of the traced file it is compared with."""
     constants: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     """Constants of the reference file that are replaced, real units."""
-    options: Mapping[str, int | bool] = field(default_factory=dict)
+    options: Mapping[str, int | bool | float] = field(default_factory=dict)
     """Options of the operator that are changed."""
 
 

@@ -119,6 +119,15 @@ class Runner:
         except DiedError as death:
             raise _explain(self._program, death, None) from death
 
+    def restart(self) -> None:
+        """Start over in a new child process: resources, which no reset clears, are as at first.
+
+        Raises:
+            RunError: The runtime refuses the model or dies while loading it.
+        """
+        self.close()
+        self.__enter__()
+
     def close(self) -> None:
         """End the child process."""
         if self._child is not None:

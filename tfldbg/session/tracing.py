@@ -18,6 +18,7 @@ from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import op_name
 from tfldbg.errors import MatchError, RunError, UsageError
+from tfldbg.graph.query import has_resources
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import is_recording
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
@@ -175,6 +176,8 @@ def _trace(
         if reference is not None:
             reference, notes = extras.emulated(job, runner, comparison, reference)
             stack.callback(reference.close)
+        if has_resources(job.subgraph):
+            runner.restart()  # what ran so far has moved them on
         writer = stack.enter_context(RunWriter(dump, job.subgraph)) if dump else None
         recurrent = Recurrent(job, comparison, extras.by_step, stack)
         recorders = Recorders((*filter(None, [writer]), *recurrent.recorders))

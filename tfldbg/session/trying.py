@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.compare.stream import Reference
-from tfldbg.compare.trials import suspects, try_others
+from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
@@ -45,14 +45,14 @@ def with_trials(
     batch = first_samples(job, runner, reference.batch or _SAMPLES)
     local = reference.compute(batch).local
     graph, subgraph = job.loaded.graph, job.subgraph
-    rounded = evidence.run.reference_kind in EMULATIONS
+    kind = evidence.run.reference_kind
     tried = [o for o in evidence.ops if o.tensor in tensors[:_MOST_OPERATORS]]
-    limits = {o.tensor: _limit(o, rounded) for o in tried}
-    trials = [
-        trial
-        for suspect in suspects(subgraph, limits, batch, local)
-        for trial in try_others(graph, subgraph, suspect, batch, job.options.runtime)
-    ]
+    limits = {o.tensor: _limit(o, kind in EMULATIONS) for o in tried}
+    trials: list[Trial] = []
+    for suspect in suspects(subgraph, limits, batch, local):
+        trials += try_kernels(graph, subgraph, suspect, batch, job.options.runtime)
+        if kind not in {"self", *EMULATIONS}:  # there both sides have the file's options
+            trials += try_options(graph, subgraph, suspect, batch)
     return replace(evidence, trials=tuple(trials))
 
 

@@ -135,8 +135,10 @@ def test_a_wrong_scale_is_a_straight_line() -> None:
     reference = np.random.default_rng(1).normal(size=(4, 5, 3))
     line = _stats(reference, 1.2 * reference - 0.3).line
     assert line is not None
-    assert astuple(line) == pytest.approx((1.2, -0.3, 0.0), abs=1e-6)
+    assert astuple(line) == pytest.approx((1.2, -0.3, 0.0, 1.0), abs=1e-6)
     assert _stats(np.ones((2, 3)), np.zeros((2, 3))).line is None
+    constant = _stats(reference, np.ones_like(reference)).line
+    assert constant is not None and constant.correlation == 0.0
 
 
 def test_differing_values_and_the_first_sample() -> None:

@@ -49,8 +49,8 @@ FAMILIES: tuple[ModuleType, ...] = (
     inputs,
     constants,
     structure,
-    functions,
     kernels,
+    functions,
     recurrent,
 )
 """In the order in which their causes are believed where several explain one divergence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +11,15 @@ from numpy.typing import NDArray
 from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Sign, TraceRule, at_operator
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
-from tfldbg.graph.query import constant
+from tfldbg.graph.query import constant, real_constant
 from tfldbg.graph.wires import WEIGHTED
 
 _LARGEST = 2**31 - 1
+_EPSILON = 2.0**-22
+"""Rounding of two float32 values that were one, relative."""
 _FEW_CODES = 8
-"""Codes up to which a channel's largest weight counts as lost: three bits and a sign.  Rounding
-then moves even its largest weight by up to 6 %."""
+"""A channel whose largest weight stays below that code has three bits and a sign: rounding moves
+even its largest weight by 7 % or more."""
 
 _NARROW = Explanation(
     code="TFL016",
@@ -57,8 +60,8 @@ _DOUBLED = Explanation(
     severity="warning",
     meaning="A GRU adds one bias to the input's product and another to the state's. Converters "
     "have been seen to write the same bias into both, so that it counts twice.",
-    evidence="Two FULLY_CONNECTED operators with different weights and the same bias, which is not "
-    "all zero, whose results are added.",
+    evidence="Two FULLY_CONNECTED operators with different weights and, to half a step of each, "
+    "the same bias, which is not one value throughout, whose results are added.",
     suggestion="compare both biases with the layer in Keras: its bias has two rows, and they "
     "differ",
     sources=("tensorflow/tensorflow#54507",),
@@ -100,7 +103,7 @@ def _narrow_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     for op, weights, codes in _weighted(graph, subgraph):
         count = int(np.count_nonzero(codes == -128)) if weights.type == "INT8" else 0
         if count:
-            message = f"{count} of its {codes.size} weights have the code -128"
+            message = f"the code -128 occurs in {count} of its {codes.size} weights"
             yield at_operator(subgraph, op, message, count=count, total=codes.size)
 
 
@@ -117,8 +120,8 @@ def _per_tensor(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
             continue
         worst = int(largest.argmin())
         message = (
-            f"its weights have one scale, and {weak.size} of {len(channels)} channels never exceed "
-            f"the code {int(largest[weak].max())}; channel {worst} never {int(largest[worst])}"
+            f"its weights have one scale: {weak.size} of {len(channels)} channels use codes up to "
+            f"{int(largest[weak].max())} only, channel {worst} up to {int(largest[worst])}"
         )
         yield at_operator(
             subgraph, op, message, channels=weak.tolist(), largest_codes=largest[weak].tolist()
@@ -142,21 +145,54 @@ def _clipped_bias(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
 
 
 def _doubled_bias(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
-    dense = [op for op in subgraph.operators if op.kind == "FULLY_CONNECTED"]
-    known = [(op, b) for op in dense if (b := _bias(subgraph, op)) is not None]
-    biases = [(op, constant(graph, b)) for op, b in known]
-    reach = {op.index: _sums(subgraph, op) for op in dense}
-    for number, (first, mine) in enumerate(biases):
-        for second, other in biases[number + 1 :]:
-            if mine is None or other is None or mine.shape != other.shape or not mine.any():
-                continue
-            same = np.array_equal(mine, other) and first.inputs[1] != second.inputs[1]
-            if same and reach[first.index] & reach[second.index]:
+    found: list[tuple[Operator, _Bias]] = []
+    for op in subgraph.operators:
+        bias = _real_bias(graph, subgraph, op) if op.kind == "FULLY_CONNECTED" else None
+        if bias is None:
+            continue
+        for first, other in found:
+            again = _same_bias(bias, other) and not _same_weights(graph, subgraph, first, op)
+            if again and _sums(subgraph, first) & _sums(subgraph, op):
                 message = (
                     f"its bias is that of operator {first.index}, and both results are added: "
-                    f"{mine.size} values counted twice"
+                    f"{bias.values.size} values counted twice"
                 )
-                yield at_operator(subgraph, second, message, other=first.index)
+                yield at_operator(subgraph, op, message, other=first.index)
+        found.append((op, bias))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Bias:
+    values: NDArray[np.float32]
+    """(channels,) real units."""
+    rounding: NDArray[np.float64]
+    """(channels,) or (1,) half a step, real units."""
+
+
+def _real_bias(graph: Graph, subgraph: Subgraph, op: Operator) -> _Bias | None:
+    """Return a bias that tells one layer from another; None for none, or one value throughout."""
+    bias = _bias(subgraph, op)
+    values = real_constant(graph, bias) if bias is not None else None
+    if bias is None or values is None or np.ptp(values) == 0:
+        return None
+    scale = bias.quant.scale if bias.quant is not None else np.zeros(1)
+    return _Bias(values.reshape(-1), 0.5 * np.asarray(scale, np.float64))
+
+
+def _same_bias(one: _Bias, other: _Bias) -> bool:
+    """Whether two biases were one before each was rounded to steps of its own."""
+    if one.values.size != other.values.size:
+        return False
+    rounding = one.rounding + other.rounding
+    told_apart = np.ptp(one.values) > 4 * rounding.max()
+    off = np.abs(one.values.astype(np.float64) - other.values)
+    return bool(told_apart and (off <= rounding + _EPSILON * np.abs(one.values)).all())
+
+
+def _same_weights(graph: Graph, subgraph: Subgraph, one: Operator, other: Operator) -> bool:
+    """Whether two operators are one layer that is called twice."""
+    mine, theirs = (constant(graph, subgraph.tensors[op.inputs[1]]) for op in (one, other))
+    return mine is not None and theirs is not None and np.array_equal(mine, theirs)
 
 
 _CARRY = frozenset({"SPLIT", "SPLIT_V", "RESHAPE", "SLICE", "STRIDED_SLICE", "QUANTIZE"})

@@ -8,7 +8,16 @@ from dataclasses import asdict
 from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Signal
-from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
+from tfldbg.diagnose.rules.model import (
+    Explanation,
+    FileRule,
+    Judged,
+    Sign,
+    TraceRule,
+    at,
+    listed,
+    plural,
+)
 from tfldbg.diagnose.words import number, op_name
 
 _LOCAL = Explanation(
@@ -174,10 +183,12 @@ def _observer(judged: Judged) -> Iterator[Sign]:
 
 def _unchecked(judged: Judged) -> Iterator[Sign]:
     covered = judged.evidence.covered
-    blind = sorted({o.op for o in judged.evidence.ops if o.activation and o.op not in covered})
+    known = covered | {d.op for d in judged.divergences}
+    blind = sorted({o.op for o in judged.evidence.ops if o.activation and o.op not in known})
     if blind and judged.evidence.run.reference_kind != "none":
         message = (
-            f"{len(blind)} operators could not be checked, and a fault in one of them is not seen"
+            f"{plural(len(blind), 'operator')} could not be checked "
+            f"({listed(blind)}), and a fault there is not seen"
         )
         yield Sign(None, None, message, {"ops": blind})
 
@@ -187,7 +198,7 @@ def _reference_nonfinite(judged: Judged) -> Iterator[Sign]:
         count = op.local.reference_nonfinite if op.local else 0
         if count:
             message = (
-                f"the reference has {count} values that are NaN or infinite, which were left out"
+                f"the reference has {plural(count, 'value')} that are NaN or infinite; left out"
             )
             yield at(op, message, reference_nonfinite=count)
 

@@ -18,11 +18,21 @@ _LARGE_LSB = 8.0
 """Three bits of eight."""
 _AMPLIFIED = 4.0
 _FIXED = frozenset({"LOGISTIC", "SOFTMAX", "TANH"})
+_SPREAD = frozenset({"SOFTMAX"})
+"""Those of them whose outputs add up to one, whatever the data: some of them must be large."""
 _ROUNDED_ONCE = 0.75
 _SLOPE = 0.005
 """Relative difference of a slope from 1 that rounding to 8 bits cannot make: half a step of 128."""
-_STRAIGHT = 0.5
-"""What is left around the line, LSB RMSE: rounding leaves 0.29 (a half by 1/sqrt(3))."""
+_REMOVED = 3.0
+"""How many times smaller a line that explains an error makes it: nine tenths of its energy.  What
+is left is rounding, and the values that were clipped."""
+_CORRELATED = 0.99
+"""Correlation from which values lie on a line: it leaves 2 % of their variance."""
+_POINTS = 32
+"""Values below which nothing is said about a line: a dozen lie near one by chance."""
+_RESIZE_OPTIONS = ("alignCorners", "halfPixelCenters")
+_VARIED_LSB = 1.0
+"""Standard deviation of a reference, in LSB, that is not constant itself."""
 
 _STEEP = Explanation(
     code="TFL012",
@@ -30,8 +40,8 @@ _STEEP = Explanation(
     severity="warning",
     meaning="Near its steep part a function such as rsqrt, exp or a division turns an error of one "
     "step at its input into many at its output. The operator itself computes correctly.",
-    evidence="A local error within the bound, an accumulated error of at most 2 LSB at the inputs, "
-    "and at least 8 LSB, and four times as much, at the output.",
+    evidence="A local error within the bound and no clipping, an accumulated error of at most 2 "
+    "LSB at the inputs, and at least 8 LSB, and four times as much, at the output.",
     suggestion="keep this part in float or 16 bits, or keep its input away from the steep part "
     "(a larger epsilon)",
     sources=("google-ai-edge/LiteRT#7441",),
@@ -42,7 +52,8 @@ _VANISH = Explanation(
     severity="warning",
     meaning="SOFTMAX and LOGISTIC have a fixed output scale of 1/256, TANH of 1/128. Scores below "
     "half a step become zero, all of them if there are many classes; the cosine stays high.",
-    evidence="The output takes two codes at most over all samples, while its input takes more.",
+    evidence="Every output is within a step of zero, while the input takes more codes. LOGISTIC "
+    "and TANH: over your data, since random data may well score nothing.",
     suggestion="compare the logits, and take the scores of the operator before this one",
     sources=("TFLite 8-bit quantization specification", "ultralytics/ultralytics#25524"),
 )
@@ -50,9 +61,9 @@ _MEAN = Explanation(
     code="TFL030",
     title="MEAN rounds its input's zero point",
     severity="info",
-    meaning="The builtin and reference kernels of MEAN round the input's zero point to whole steps "
-    "of the output before they subtract it: a constant shift of up to half a step, the same for "
-    "every channel.",
+    meaning="The builtin and reference kernels of a MEAN over height and width that keeps these "
+    "axes round the input's zero point to whole steps of the output before they subtract it: a "
+    "constant shift of up to half a step, the same for every channel.",
     evidence="A local error above 0.75 LSB at a MEAN, within what its zero points explain.",
     suggestion="give input and output of the MEAN one scale, or use the XNNPACK kernels",
     sources=("tensorflow/tensorflow#33588", "tensorflow/model-optimization#805"),
@@ -63,7 +74,7 @@ _HARD_SWISH = Explanation(
     severity="error",
     meaning="Integer kernels of HARD_SWISH multiply twice in 16 bits. With an unlucky ratio of "
     "scales single values are far off.",
-    evidence="A HARD_SWISH whose local error exceeds its bound.",
+    evidence="A HARD_SWISH whose local error exceeds its bound, and not under all kernels alike.",
     suggestion="replace it by RELU6 in this place, widen its input range, or compare --runtime "
     "xnnpack and reference",
     sources=("tensorflow/tensorflow#40781", "tensorflow/tensorflow#35847"),
@@ -74,8 +85,9 @@ _WRONG_LINE = Explanation(
     severity="error",
     meaning="The output follows the reference on a straight line that is not the diagonal: it was "
     "computed or dequantized with a wrong scale (slope), zero point or bias (offset).",
-    evidence="A line fitted to all values: its slope is not 1, or its offset not 0, and what is "
-    "left around it is rounding.",
+    evidence="A line fitted to all values: its slope is off by more than 0.5 %, or its offset by "
+    "more than a step; the correlation is at least 0.99, and the line explains nine tenths of "
+    "the error's energy.",
     suggestion="compare scale and zero point of this tensor, and of the constants, with the "
     "reference: tfldbg params",
     sources=("tensorflow/tensorflow#93917",),
@@ -86,19 +98,20 @@ _RESIZE = Explanation(
     severity="error",
     meaning="half_pixel_centers and align_corners decide which input pixels an output pixel is "
     "made of. With the wrong ones the image is shifted by a fraction of a pixel.",
-    evidence="A resize operator whose local error exceeds its bound; where its float arithmetic "
-    "with the other options agrees with the reference, they are named.",
+    evidence="The operator's float copy is run with the other values of both options, on the "
+    "inputs that it had: with those that are named it agrees with the reference.",
     suggestion="convert again with the options of the Keras layer (half_pixel_centers=True)",
     sources=("tensorflow/tensorflow#33691",),
 )
 _OPTION = Explanation(
     code="TFL049",
-    title="Another option explains the difference",
+    title="Another option, order or kind explains the difference",
     severity="error",
-    meaning="The operator's own float arithmetic, with one option changed (activation, padding), "
-    "is what the reference computes: the file has the wrong option.",
-    evidence="The operator's float copy is run with each other value of the option, on the inputs "
-    "that it had.",
+    meaning="The operator's own float arithmetic with one thing changed (activation, padding, the "
+    "order of its inputs) is what the reference computes, or the reference has an operator of "
+    "another, similar kind in its place: the file has the wrong one.",
+    evidence="The operator's float copy is run with each other option, on the inputs that it had; "
+    "the kind of its counterpart.",
     suggestion="convert again; if the option is right in Keras, report the converter",
     sources=("tfldbg, docs/verdict.md",),
 )
@@ -111,7 +124,7 @@ _CONSTANT = Explanation(
     meaning="The operator yields one value everywhere, though its reference does not: a kernel "
     "that does not know the operator's types or scales leaves its output as it was, or every "
     "value lies beyond one end of the range.",
-    evidence="One code over all samples, and a reference with more.",
+    evidence="One code over all samples, and a reference whose values vary by more than a step.",
     suggestion="check that the runtime supports the operator with these types (per-channel, "
     "16-bit, blockwise), and look at the output's range",
     sources=("tfldbg, docs/selftrace.md",),
@@ -120,10 +133,20 @@ _CONSTANT = Explanation(
 
 def _constant(judged: Judged) -> Iterator[Sign]:
     for op in judged.diverged("local"):
-        usage, local = op.usage, op.local
-        if usage is not None and usage.span == 1 and local is not None and local.line is not None:
+        usage = op.usage
+        if usage is not None and usage.span == 1 and _reference_varies(op.local):
             message = f"all {usage.total} values of its output have the code {usage.lowest}"
             yield at(op, message, code=usage.lowest, total=usage.total)
+
+
+def _reference_varies(local: TensorStats | None) -> bool:
+    """Whether the reference of a constant output is not constant.
+
+    The error then has the reference's own variance: mean square minus square of the mean.
+    """
+    if local is None or local.rmse_lsb is None or local.bias_lsb is None:
+        return False
+    return local.rmse_lsb**2 - local.bias_lsb**2 > _VARIED_LSB**2
 
 
 def _steep(judged: Judged) -> Iterator[Sign]:
@@ -131,7 +154,8 @@ def _steep(judged: Judged) -> Iterator[Sign]:
         drift = _lsb(op.accumulated)
         before = [_lsb(o.accumulated) for o in judged.writers(op)]
         known = [b for b in before if b is not None]
-        if op.kind not in _STEEP_KINDS or drift is None or not known:
+        unclipped = op.local is not None and not op.local.saturated
+        if op.kind not in _STEEP_KINDS or drift is None or not known or not unclipped:
             continue
         reached = max(known)
         if judged.behind_origin(op):
@@ -150,16 +174,20 @@ def _lsb(stats: TensorStats | None) -> float | None:
 
 def _vanish(judged: Judged) -> Iterator[Sign]:
     for op in judged.evidence.ops:
-        usage = op.usage
-        if op.kind not in _FIXED or usage is None or usage.distinct is None or usage.distinct > 2:
+        usage, zero = op.usage, op.zero_point
+        if op.kind not in _FIXED or usage is None or zero is None:
             continue
-        before = [o.usage.distinct or 0 for o in judged.writers(op) if o.usage]
-        if before and max(before) > usage.distinct and not judged.behind_origin(op):
+        telling = judged.real_data or op.kind in _SPREAD
+        if not telling or usage.lowest < zero - 1 or usage.highest > zero + 1:
+            continue
+        before = [o.usage.span for o in judged.writers(op) if o.usage]
+        if before and max(before) > usage.span and not judged.behind_origin(op):
             message = (
-                f"its output takes {usage.distinct} of {usage.codes} codes, its input "
-                f"{max(before)}: the scores are below the step of {number(op.scale)}"
+                f"all {usage.total} values of its output are within one step of zero "
+                f"({number(op.scale)}), while its input takes {max(before)} codes"
             )
-            yield at(op, message, distinct=usage.distinct, input_distinct=max(before))
+            low, high = usage.lowest, usage.highest
+            yield at(op, message, lowest=low, highest=high, input_codes=max(before))
 
 
 def _mean(judged: Judged) -> Iterator[Sign]:
@@ -176,42 +204,44 @@ def _mean(judged: Judged) -> Iterator[Sign]:
 
 def _hard_swish(judged: Judged) -> Iterator[Sign]:
     for op in judged.diverged("local"):
-        if op.kind == "HARD_SWISH" and op.local is not None:
-            share = op.local.differing / max(op.local.elements, 1)
-            message = f"{number(_lsb(op.local))} LSB; {share:.1%} of its values are off"
-            yield at(op, message, share=share)
+        if op.kind != "HARD_SWISH" or op.local is None or judged.same_under_all_kernels(op):
+            continue
+        share = op.local.differing / max(op.local.elements, 1)
+        message = f"{number(_lsb(op.local))} LSB; {share:.1%} of its values are off"
+        yield at(op, message, share=share)
 
 
 def _wrong_line(judged: Judged) -> Iterator[Sign]:
     for op in judged.diverged("local", "parameters", "weights"):
         line = op.local.line if op.local else None
-        if line is None or op.scale is None or line.rmse > _STRAIGHT * op.scale or not line.gain:
+        if line is None or op.local is None or op.scale is None or op.local.elements < _POINTS:
+            continue
+        if op.local.rmse < _REMOVED * line.rmse or abs(line.correlation) < _CORRELATED:
             continue
         if abs(line.gain - 1) > _SLOPE or abs(line.offset) > op.scale:
+            sign = "minus" if line.offset < 0 else "plus"
             message = (
-                f"its values are the reference's times {number(line.gain)} plus "
-                f"{number(line.offset)}, to within {number(line.rmse / op.scale)} LSB"
+                f"its values are the reference's times {number(line.gain)} {sign} "
+                f"{number(abs(line.offset))}, to within {number(line.rmse / op.scale)} LSB (RMSE)"
             )
             yield at(op, message, gain=line.gain, offset=line.offset)
 
 
 def _resize(judged: Judged) -> Iterator[Sign]:
     for op in judged.diverged("local"):
-        if not op.kind.startswith("RESIZE_"):
-            continue
-        flags = ("alignCorners", "halfPixelCenters")
-        own = " and ".join(f"{flag} {bool(op.options.get(flag))}" for flag in flags)
-        right = _explaining(judged, op)
-        message = f"it resizes with {own}"
+        right = _explaining(judged, op) if op.kind.startswith("RESIZE_") else []
         if right:
-            message += f"; with {' or '.join(right)} it agrees with the reference"
-        yield at(op, message, options={f: bool(op.options.get(f)) for f in flags})
+            own = {name: bool(op.options.get(name)) for name in _RESIZE_OPTIONS}
+            said = " and ".join(f"{name} {value}" for name, value in own.items())
+            message = f"it resizes with {said}; with {' or '.join(right)} it agrees"
+            yield at(op, message, options=own, right=right)
 
 
 def _option(judged: Judged) -> Iterator[Sign]:
     for op in judged.diverged("local", "shape"):
-        if op.match_rule == LOOKALIKE and op.operation is not None:
-            yield at(op, f"the reference has {op.operation} in its place", operation=op.operation)
+        if op.match_rule == LOOKALIKE:
+            other = op.operation or "another operator"
+            yield at(op, f"the reference has {other} in its place", operation=op.operation)
     for op in judged.diverged("local", "shape"):
         right = _explaining(judged, op)
         if right and not op.kind.startswith("RESIZE_"):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tfldbg.compare.usage import Usage
 from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule
 from tfldbg.diagnose.words import number, short
 
 _CLIPPED = 0.2
-"""Share of the given values outside the input's range from which the data is on another scale.
+"""Share of the given values, zeros left out, outside the input's range from which the data is on
+another scale.
 
 Outliers are a few per cent; data in 0..255 for an input of 0..1 is outside for all but black."""
 _FEW = 32
 """Real data that uses less than one part in so many of the input's codes is on another scale: 0..1
-for an input of 0..255 uses one code in 256, three bits of eight are more than any exposure "
-"loses."""
+for an input of 0..255 uses one code in 128, and no exposure loses five bits of eight."""
 
 _MISCAST = Explanation(
     code="TFL035",
@@ -37,7 +38,8 @@ _NORMALIZED = Explanation(
     meaning="The values that the model is given do not fit the range that its input was calibrated "
     "for: most are clipped, or they use a few codes. Usually a normalization (0..255, 0..1, -1..1, "
     "mean and deviation) is missing or done twice.",
-    evidence="The share of the given values beyond the input's range, and the codes they use.",
+    evidence="Of your data, given in real units: more than 20 % of what is not zero lie beyond the "
+    "input's range, or fewer than one in 32 codes are used.",
     suggestion="prepare the data as in training, and look at the input's range in tfldbg inspect",
     sources=("tensorflow/tensorflow#24966",),
 )
@@ -66,10 +68,10 @@ def _normalized(judged: Judged) -> Iterator[Sign]:
     for given in judged.evidence.inputs:
         usage = given.usage
         clipped = given.beyond is not None and given.beyond > _CLIPPED
-        few = usage is not None and _FEW * usage.span < usage.codes and given.beyond is not None
+        few = usage is not None and given.beyond is not None and _is_narrow(usage)
         if not (clipped or few) or usage is None:
             continue
-        said = f"{given.beyond:.0%} of the values given to it lie outside its range"
+        said = f"{given.beyond:.0%} of the values given to it, zeros left out, are beyond its range"
         if not clipped:
             said = f"the data uses {usage.span} of its {usage.codes} codes"
         message = f"input '{short(given.name)}' of scale {number(given.scale)}: {said}"
@@ -79,6 +81,11 @@ def _normalized(judged: Judged) -> Iterator[Sign]:
             message,
             {"beyond": given.beyond, "lowest": usage.lowest, "highest": usage.highest},
         )
+
+
+def _is_narrow(usage: Usage) -> bool:
+    """Whether few codes are used; one alone is a constant input, such as a state that is zero."""
+    return usage.span > 1 and _FEW * usage.span < usage.codes
 
 
 def _permuted(judged: Judged) -> Iterator[Sign]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tfldbg.compare.against_emulation import EMULATIONS
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, plural
 from tfldbg.diagnose.words import number
 
 _ONE_CODE = 1.0 + 1e-3
@@ -47,7 +47,7 @@ _HALF = Explanation(
     severity="error",
     meaning="A delegate computes a float model in 16 bits (fp16). Everything is off by about "
     "0.05 %, and more behind long sums; the same file is right without the delegate.",
-    evidence="Every recorded float value is a float16 number.",
+    evidence="Every recorded float value is a float16 number, and float operators differ.",
     suggestion="forbid the delegate to reduce precision (allow_fp16 = 0, precision loss not "
     "allowed), or compare with --float-tolerance 0.01",
     sources=("tensorflow/tflite-support#534",),
@@ -82,9 +82,9 @@ def _rounding(judged: Judged) -> Iterator[Sign]:
     if found:
         worst = max(found, key=_share)
         message = (
-            f"{len(found)} operators differ by one code on a few values, most on "
-            f"{_share(worst):.2%} of those of operator {worst.op} {worst.kind}: the kernels round "
-            "differently"
+            f"{plural(len(found), 'operator')} with a difference of one code on a few values, at "
+            f"most {_share(worst):.2%} of those of operator {worst.op} {worst.kind}: the kernels "
+            "round differently"
         )
         shares = {str(o.op): _share(o) for o in found}
         yield Sign(worst.op, worst.name, message, {"shares": shares})
@@ -119,12 +119,12 @@ def _half_precision(judged: Judged) -> Iterator[Sign]:
     recording = judged.evidence.recording
     if recording is None or not recording.half_precision:
         return
-    local = [o for o in judged.evidence.ops if o.local is not None and o.scale is None]
+    local = [o for o in judged.diverged("local") if o.local is not None and o.scale is None]
     if local:
         worst = max(o.local.relative_rmse if o.local else 0.0 for o in local)
         message = (
-            f"every recorded value is a float16 number; the operators are off by up to {worst:.2%} "
-            "of their signal"
+            f"every recorded value is a float16 number; {plural(len(local), 'operator')} "
+            f"{'is' if len(local) == 1 else 'are'} off by up to {worst:.2%} of the signal"
         )
         yield Sign(None, None, message, {"ops": [o.op for o in local], "worst": worst})
 
@@ -151,9 +151,9 @@ def _alike(judged: Judged) -> Iterator[Sign]:
     if judged.evidence.run.reference_kind in ("self", *EMULATIONS):
         return  # the file's own constants are on both sides
     for op in judged.diverged("local"):
-        trials = [t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime"]
-        if trials and all(t.as_traced for t in trials):
-            names = ", ".join(t.value for t in trials)
+        if judged.same_under_all_kernels(op):
+            trials = [t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime"]
+            names = " and ".join(t.value for t in trials)
             message = f"{names} yield the same as {judged.evidence.run.runtime}"
             yield at(op, message, runtimes=[t.value for t in trials])
 

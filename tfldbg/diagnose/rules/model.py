@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
 from tfldbg.diagnose.words import op_name
 from tfldbg.graph.model import Graph, Operator, Subgraph
+
+_ENOUGH = 256
+"""Values below which nothing is said about a range: as many as eight bits have codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,15 @@ class Judged:
         """Whether an operator diverged itself or runs after one that did."""
         return any(d.op <= op.op for d in self.divergences)
 
+    def same_under_all_kernels(self, op: OpEvidence) -> bool:
+        """Whether an operator was run by itself under other kernels, and all yield the same."""
+        trials = [t for t in self.evidence.trials if t.op == op.op and t.kind == "runtime"]
+        return bool(trials) and all(t.as_traced for t in trials)
+
+    def settles(self, op: OpEvidence) -> bool:
+        """Whether the user's data gave an operator's output enough values to fill a range."""
+        return self.real_data and op.usage is not None and op.usage.total >= _ENOUGH
+
     @property
     def real_data(self) -> bool:
         """Whether the samples are the user's: random ones say nothing about ranges."""
@@ -124,7 +136,23 @@ def to_finding(about: Explanation, sign: Sign, *, explains: bool = False) -> Fin
     )
 
 
+def together(signs: Sequence[Sign]) -> Iterator[Sign]:
+    """Yield one sign at the first of many operators, which lists the others."""
+    if len(signs) < 2:
+        yield from signs
+        return
+    first, ops = signs[0], [s.op for s in signs if s.op is not None]
+    others = listed(ops[1:])
+    message = f"{first.message}; likewise {plural(len(ops) - 1, 'operator')} behind it: {others}"
+    yield replace(first, message=message, evidence={**first.evidence, "ops": ops})
+
+
 def listed(numbers: Sequence[int], most: int = 8) -> str:
     """Say operator numbers, the first few of many."""
     shown = ", ".join(str(n) for n in numbers[:most])
     return shown + (", ..." if len(numbers) > most else "")
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 operator``, ``2 operators``."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")

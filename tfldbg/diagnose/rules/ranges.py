@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
+from tfldbg.diagnose.rules.model import (
+    Explanation,
+    FileRule,
+    Judged,
+    Sign,
+    TraceRule,
+    at,
+    listed,
+    together,
+)
 from tfldbg.diagnose.scales import same
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
@@ -23,10 +32,11 @@ _START = 6.0
 """Where tfmot's observers begin: -6 to 6 (``MovingAverageQuantizer``, default_8bit_quantizers)."""
 _BELOW = 0.05
 """Share of the range below zero, behind an operator that is never negative, that is left from the
-start: the start's share falls to 5 % after 2,500 steps with decay 0.999 for a range of 0 to 6."""
+start: the start's share falls to 5 % after 2,900 steps with decay 0.999 for a range of 0 to 6."""
 _USED = 8
-"""A tensor that uses less than one part in so many of its codes has lost three of its eight "
-"bits."""
+"""A tensor that uses less than one part in so many of its codes has lost three of eight bits."""
+_EIGHT_BITS = 256
+"""Codes; of sixteen bits three may go unused."""
 _NARROW = 16
 """A concatenated branch with fewer codes than that has four bits, or less, of eight."""
 _MANY = 3
@@ -74,8 +84,8 @@ _UNCONVERGED = Explanation(
     meaning="QAT learns ranges as moving averages that start at -6 to 6. After too few steps they "
     "still remember the start: too wide where values are small, and values are clipped where they "
     "are large.",
-    evidence="The trained range is the start itself, reaches below zero behind a RELU, or more "
-    "than 1 % of the values (of your data) lie beyond it.",
+    evidence="The trained range is the start itself; or 5 % of it lie below zero behind a RELU; or "
+    "more than 1 % of at least 256 values of your data lie beyond it.",
     suggestion="train longer, with a faster decay, or set the ranges from data: tfldbg convert "
     "QAT.h5 --calibrate all-values --data DATA",
     sources=("tensorflow/model-optimization#368",),
@@ -87,7 +97,8 @@ _UNUSED = Explanation(
     meaning="The values of an activation fill a small part of its codes only: it was calibrated on "
     "other data than this, or on outliers. The rounding error is as large as for a model of fewer "
     "bits.",
-    evidence="The lowest and highest code that occurred, over your data: fewer than an eighth.",
+    evidence="The lowest and highest code that occurred over your data: they span less than an "
+    "eighth. Not where another operator imposes the range, nor from fewer than 256 values.",
     suggestion="calibrate on representative data, scaled as at inference; leave outliers out",
     sources=("ultralytics/ultralytics#1695",),
 )
@@ -97,7 +108,8 @@ _MIXED = Explanation(
     severity="warning",
     meaning="A concatenation has one scale for all its inputs. A branch with small values next to "
     "one with large values is left with a few codes.",
-    evidence="The codes that occur in each input of the CONCATENATION.",
+    evidence="The codes that occur over your data: at most 16 in one input of the CONCATENATION, "
+    "more than half of all in its output.",
     suggestion="bring the branches to one range before they are joined (a batch norm, a clip), or "
     "concatenate in float",
     sources=("ultralytics/ultralytics#1683", "tensorflow/tensorflow#52357"),
@@ -164,48 +176,74 @@ def _without_zero(judged: Judged) -> Iterator[Sign]:
 
 
 def _unconverged(judged: Judged) -> Iterator[Sign]:
-    for op in judged.evidence.ops:
-        if op.trained is None or op.match_rule == "carried":
-            continue
-        low, high = op.trained
-        never_negative = {op.kind, op.options.get("fusedActivationFunction")} & _NEVER_NEGATIVE
-        share = -low / (high - low) if high > low else 0.0
-        local = op.local
-        clipped = local.saturated / local.elements if local and local.elements else 0.0
-        sound = not judged.behind_origin(op)
-        if same(-low, _START) and same(high, _START):
-            yield at(
-                op, "its range is still the -6 to 6 that training starts from", trained=[low, high]
-            )
-        elif never_negative and op.parameters == "equal" and share > _BELOW:
-            message = (
-                f"its range {number(low)} to {number(high)} reaches below zero, where no value is: "
-                "it has not forgotten the -6 to 6 that it started from"
-            )
-            yield at(op, message, trained=[low, high], share_below_zero=share)
-        elif judged.real_data and op.parameters == "equal" and clipped > _CLIPPED and sound:
-            message = (
-                f"{clipped:.1%} of its values lie beyond the trained range {number(low)} to "
-                f"{number(high)}"
-            )
-            yield at(op, message, trained=[low, high], clipped=clipped)
+    for rule in (_at_start, _below_zero, _beyond):
+        found = [(op, rule(judged, op)) for op in judged.evidence.ops if _is_trained(op)]
+        yield from together([at(op, said, trained=op.trained) for op, said in found if said])
+
+
+def _is_trained(op: OpEvidence) -> bool:
+    return op.trained is not None and op.match_rule != "carried"
+
+
+def _at_start(judged: Judged, op: OpEvidence) -> str | None:
+    del judged
+    low, high = op.trained or (0.0, 0.0)
+    if same(-low, _START) and same(high, _START):
+        return "its range is still the -6 to 6 that training starts from"
+    return None
+
+
+def _below_zero(judged: Judged, op: OpEvidence) -> str | None:
+    low, high = op.trained or (0.0, 0.0)
+    never_negative = {op.kind, op.options.get("fusedActivationFunction")} & _NEVER_NEGATIVE
+    share = -low / (high - low) if high > low else 0.0
+    begun = _at_start(judged, op) is None
+    if begun and never_negative and op.parameters == "equal" and share > _BELOW:
+        return (
+            f"its range {number(low)} to {number(high)} reaches below zero, where no value is: "
+            "it has not forgotten the -6 to 6 that it started from"
+        )
+    return None
+
+
+def _beyond(judged: Judged, op: OpEvidence) -> str | None:
+    low, high = op.trained or (0.0, 0.0)
+    clipped = op.local.saturated / op.local.elements if op.local and op.local.elements else 0.0
+    sound = op.parameters == "equal" and not judged.behind_origin(op)
+    if clipped > _CLIPPED and sound and judged.settles(op):
+        return f"{clipped:.1%} of its values lie beyond the range {number(low)} to {number(high)}"
+    return None
 
 
 def _unused(judged: Judged) -> Iterator[Sign]:
-    if not judged.real_data:
-        return
+    imposed = _imposed(judged.evidence.ops)
+    found = []
     for op in judged.evidence.ops:
         usage = op.usage
-        if usage is None or not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED:
+        if usage is None or not judged.settles(op) or usage.codes > _EIGHT_BITS:
             continue
+        if not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED or op.tensor in imposed:
+            continue  # others decide on the range
         if judged.behind_origin(op):
-            return  # what a broken operator yields says nothing about ranges
+            continue  # what a broken operator yields says nothing about ranges
         if _USED * usage.span < usage.codes and usage.span > 1:
+            low, high = usage.lowest, usage.highest
             message = (
-                f"its values use the codes {usage.lowest} to {usage.highest} only, "
-                f"{usage.span} of {usage.codes}"
+                f"its values use the codes {low} to {high} only, {usage.span} of {usage.codes}"
             )
-            yield at(op, message, lowest=usage.lowest, highest=usage.highest, codes=usage.codes)
+            found.append(at(op, message, lowest=low, highest=high, codes=usage.codes))
+    yield from together(found)
+
+
+def _imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
+    """Return the tensors whose range a reader decides on: it copies codes, or keeps the range."""
+    written = {o.tensor: (o.scale, o.zero_point) for o in ops}
+    found: set[int] = set()
+    for op in ops:
+        own = (op.scale, op.zero_point)
+        same_range = {i for i in op.reads if written.get(i) == own}
+        found |= set(op.reads) if op.kind in SAME_SCALE_KINDS else same_range
+    return frozenset(found)
 
 
 _FIXED = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})
@@ -216,7 +254,8 @@ def _mixed_ranges(judged: Judged) -> Iterator[Sign]:
     for op in judged.evidence.ops:
         if op.kind != "CONCATENATION" or op.usage is None or 2 * op.usage.span < op.usage.codes:
             continue
-        narrow = [o for o in judged.writers(op) if o.usage and 1 < o.usage.span <= _NARROW]
+        branches = [o for o in judged.writers(op) if judged.settles(o)]
+        narrow = [o for o in branches if o.usage and 1 < o.usage.span <= _NARROW]
         if narrow and not judged.behind_origin(op):
             worst = min(narrow, key=lambda o: o.usage.span if o.usage else 0)
             span = worst.usage.span if worst.usage else 0

@@ -10,9 +10,9 @@ from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, Tra
 from tfldbg.diagnose.words import number
 
 _FUSED = frozenset({"LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"})
-_LOOPS = frozenset({"While", "StatelessWhile"})
-_FIRST = 0.5
-"""Share of the largest error that the first sample may have where only later ones are wrong."""
+_LARGE = 8.0
+"""Steps by which later samples are off at least, while the first agrees to one: kernels that only
+round differently do not reach three bits."""
 
 _STATE = Explanation(
     code="TFL033",
@@ -20,8 +20,8 @@ _STATE = Explanation(
     severity="error",
     meaning="A model with variables (a streaming or stateful model) carries its state from one "
     "sample to the next. Only the first sample matches a run that resets them.",
-    evidence="A file with variables and a recording in which the first sample agrees and others do "
-    "not.",
+    evidence="A file with variables and a recording whose first sample agrees to a step, while "
+    "later ones are off by more than eight.",
     suggestion="call reset_all_variables() (or allocate again) before each independent sample",
     sources=("tensorflow/tensorflow#47813",),
 )
@@ -32,7 +32,7 @@ _UNROLLED = Explanation(
     meaning="The reference computes the recurrence step by step, the file with one fused operator "
     "that keeps its gates in 16 bits and its state in its own scale. The two are not equal to the "
     "last step, and the values inside the fused operator cannot be compared.",
-    evidence="The kind of the operator and of what the reference has in its place.",
+    evidence="The kind of the operator, in a trace against a Keras model, whose graph has none.",
     suggestion="look at the error along time: tfldbg trace --by-step; for equality, unroll the "
     "layer (unroll=True) before converting",
     sources=("tensorflow/tensorflow#57015",),
@@ -61,15 +61,21 @@ def _later_only(op: OpEvidence) -> bool:
         return False
     noise = op.scale or 1e-4 * max(stats.reference_max_abs, 1e-6)
     first = stats.first_sample_max_abs
-    return first <= noise and stats.max_abs > 2 * noise and first < _FIRST * stats.max_abs
+    return first <= noise and stats.max_abs > _LARGE * noise
 
 
 def _unrolled(judged: Judged) -> Iterator[Sign]:
+    if judged.evidence.run.reference_kind != "keras":
+        return  # other references have the fused operator, too
     for op in judged.evidence.ops:
-        if op.kind in _FUSED and op.operation is not None and op.operation not in _FUSED:
-            loop = op.operation in _LOOPS
-            place = "a loop" if loop else f"unrolled steps that end in {op.operation}"
-            yield at(op, f"the reference has {place} in its place", operation=op.operation)
+        if op.kind in _FUSED:
+            behind = [o.op for o in judged.evidence.ops if op.op in o.joint]
+            checked = op.local is not None or behind
+            place = f"together with operator {behind[-1]}" if behind else "by its output alone"
+            message = "the reference computes it step by step; it is " + (
+                f"checked {place}" if checked else "not checked"
+            )
+            yield at(op, message, checked_with=behind)
 
 
 _LOCAL: frozenset[Signal] = frozenset({"local"})

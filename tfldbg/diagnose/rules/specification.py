@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import (
@@ -15,7 +15,7 @@ from tfldbg.diagnose.rules.model import (
     said,
 )
 from tfldbg.graph.lint import lint
-from tfldbg.graph.model import Graph, Subgraph
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, consumers
 from tfldbg.graph.wires import Breach
 from tfldbg.quant import code_range
@@ -26,6 +26,10 @@ _WASTED = 0.25
 
 A calibration that saw the values puts zero at the lowest code; a quarter of the codes is worth
 0.4 bits."""
+
+_START = 12.0 / 255.0
+"""Scale of -6 to 6, where the observers of QAT begin (tfmot, default_8bit_quantizers)."""
+_SAME = 1e-5
 
 _BROKEN = Explanation(
     code="TFL010",
@@ -54,11 +58,13 @@ _BIAS_SCALE = Explanation(
     title="The bias scale is not input scale x weight scale",
     severity="error",
     meaning="Kernels add the codes of a bias in steps of input scale x weight scale, whatever "
-    "scale the bias itself states. If that is another, the bias means something else than it "
-    "says: each channel is off by a constant.",
+    "scale the bias itself states. If that is another, one of the three was changed after the "
+    "bias was quantized, and the bias means something else than it says: each channel is off by a "
+    "constant. The finding names the operator with the wrong bias or weights, or the one whose "
+    "output scale the biases behind it contradict.",
     evidence="The three scales, to 1e-6 relative. Where several operators contradict each other, "
     "what most of them say is believed.",
-    suggestion="convert the model again; a scale that was edited takes its bias along",
+    suggestion="convert the model again; do not edit a scale without the biases that follow it",
     sources=(_SPECIFICATION, "tensorflow/tensorflow#36705"),
 )
 _SAME_SCALE = Explanation(
@@ -67,7 +73,8 @@ _SAME_SCALE = Explanation(
     severity="error",
     meaning="Reshaping, slicing, pooling and concatenation copy codes and never rescale them, so "
     "input and output must have one scale and zero point. Where they do not, the values change by "
-    "the ratio of the scales.",
+    "the ratio of the scales. The finding names the operator that wrote the tensor whose "
+    "parameters the others contradict.",
     evidence="The parameters of what the operator reads and writes.",
     suggestion="convert the model again; if the parameters differ on purpose, put a QUANTIZE "
     "between",
@@ -80,7 +87,8 @@ _SIGN = Explanation(
     meaning="The output of RELU, ABS, SOFTMAX and their like is never negative, but its range "
     "reaches below zero: those codes are never used. If it does not reach above zero, the output "
     "is constant.",
-    evidence="The zero point of the output.",
+    evidence="The zero point of the output: a quarter of the codes or more lie below it, and no "
+    "operator behind imposes the range.",
     suggestion="calibrate again; with QAT, train the range longer: it starts at -6 to 6",
     sources=("tensorflow/tensorflow#52854",),
 )
@@ -128,9 +136,10 @@ def _wasted_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
         never_negative = op.kind in _NOT_NEGATIVE or fused in _FUSED
         if out is None or not never_negative or out.type not in ("INT8", "UINT8"):
             continue
-        behind = {reader.kind for reader in readers.get(out.index, ())}
-        if out.zero_point is None or not SAME_SCALE_KINDS.isdisjoint({op.kind, *behind}):
-            continue  # what copies its codes, a concatenation say, may impose another range
+        if out.zero_point is None or op.kind in SAME_SCALE_KINDS:
+            continue
+        if _imposed(subgraph, out, readers.get(out.index, ())):
+            continue
         low, high = code_range(out.type)
         share = (out.zero_point - low) / (high - low)
         if _WASTED < share < 1:
@@ -139,6 +148,20 @@ def _wasted_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
                 f"{op.kind if op.kind in _NOT_NEGATIVE else fused} no value is"
             )
             yield at_operator(subgraph, op, message, zero_point=out.zero_point, share=share)
+
+
+def _imposed(subgraph: Subgraph, tensor: Tensor, readers: Sequence[Operator]) -> bool:
+    """Whether a reader imposes the range: it copies codes, or has the same for another tensor.
+
+    The range that all tensors of a QAT model start from is imposed by nobody.
+    """
+    if tensor.lsb is None or abs(tensor.lsb - _START) <= _SAME * _START:
+        return False
+    if any(reader.kind in SAME_SCALE_KINDS for reader in readers):
+        return True
+    around = {i for reader in readers for i in (*reader.inputs, *reader.outputs) if i >= 0}
+    others = [subgraph.tensors[i] for i in around - {tensor.index}]
+    return any((o.lsb, o.zero_point) == (tensor.lsb, tensor.zero_point) for o in others)
 
 
 _PARAMETERS: frozenset[Signal] = frozenset({"parameters"})

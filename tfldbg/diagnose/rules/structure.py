@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tfldbg.diagnose.rules.model import Explanation, FileRule, Sign, TraceRule, at_operator, listed
+from tfldbg.diagnose.rules.model import (
+    Explanation,
+    FileRule,
+    Sign,
+    TraceRule,
+    at_operator,
+    listed,
+    plural,
+)
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, consumers, folded_constants, producers
 from tfldbg.graph.wires import WEIGHTED
@@ -66,9 +74,9 @@ def _unfolded_batch_norm(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     del graph
     readers = consumers(subgraph)
     for op in subgraph.operators:
-        if op.kind not in WEIGHTED:
+        channels = subgraph.tensors[op.outputs[0]].shape[-1:] if op.kind in WEIGHTED else ()
+        if not channels:
             continue
-        channels = subgraph.tensors[op.outputs[0]].shape[-1:]
         factor = _only_reader(readers, op, "MUL")
         offset = factor and _only_reader(readers, factor, "ADD")
         if factor is None or offset is None:
@@ -112,10 +120,11 @@ def _float_islands(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
         first = subgraph.operators[island.operators[0]]
         count = len(island.operators)
         kinds = sorted({subgraph.operators[i].kind for i in island.operators})
-        word = "operator computes" if count == 1 else "operators compute"
+        word = "computes" if count == 1 else "compute"
         message = (
-            f"{count} {word} in float ({listed(island.operators)}: {', '.join(kinds)}), "
-            f"behind DEQUANTIZE {listed(island.entries)} and before QUANTIZE {listed(island.exits)}"
+            f"{plural(count, 'operator')} {word} in float ({listed(island.operators)}: "
+            f"{', '.join(kinds)}), behind DEQUANTIZE {listed(island.entries)} and before "
+            f"QUANTIZE {listed(island.exits)}"
         )
         cost = sum(_elements(subgraph, i) for i in (*island.entries, *island.exits))
         yield at_operator(
@@ -174,8 +183,8 @@ def _hybrid_operators(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     if found:
         kinds = sorted({op.kind for op in found})
         message = (
-            f"{len(found)} operators ({', '.join(kinds)}) have integer weights and float "
-            f"activations: {listed([op.index for op in found])}"
+            f"integer weights and float activations in {plural(len(found), 'operator')} "
+            f"({', '.join(kinds)}): {listed([op.index for op in found])}"
         )
         yield Sign(None, None, message, {"ops": [op.index for op in found]})
 

@@ -89,6 +89,6 @@ _WEIGHTS: frozenset[Signal] = frozenset({"weights"})
 FILE_RULES: tuple[FileRule, ...] = ()
 TRACE_RULES = (
     TraceRule(_MISFOLDED, _misfolded, _WEIGHTS),
-    TraceRule(_ARRANGED, _arranged, _WEIGHTS),
     TraceRule(_STALE, _stale, _WEIGHTS),
+    TraceRule(_ARRANGED, _arranged, _WEIGHTS),
 )
