@@ -125,8 +125,8 @@ def tiny() -> Tiny:
 @pytest.mark.parametrize(
     ("name", "code", "explained"),
     [
-        ("cnn_zeroed_bias.tflite", "TFL003", None),
-        ("cnn_negated_channel.tflite", "TFL003", None),
+        ("cnn_zeroed_bias.tflite", "TFL003", "TFL052"),
+        ("cnn_negated_channel.tflite", "TFL003", "TFL052"),
         ("cnn_wrong_scale.tflite", "TFL002", "TFL022"),
         ("cnn_dropped_activation.tflite", "TFL001", "TFL049"),
         ("cnn_swapped_concat.tflite", "TFL001", "TFL049"),
@@ -436,7 +436,7 @@ def test_values_that_are_right_up_to_a_factor(
     bad = broken("dense4_nobias", {2: plant.scale_weights(1.2, one_channel=False)})
     good = samples / "dense4_nobias.tflite"
     result = tfldbg.trace(bad, against=good, data=0.5 * digits, samples=16)
-    assert (cause(result), named(result, "TFL038")) == ("TFL038", [2])
+    assert (cause(result), named(result, "TFL038")) == ("TFL052", [2])
     (found,) = [f for f in result.diagnosis.findings if f.code == "TFL038"]
     assert found.evidence["gain"] == pytest.approx(1.2, rel=0.01)
 

@@ -55,8 +55,8 @@ def _faults(file: plant.File) -> list[plant.Fault]:
 
 
 CAUSES: dict[str, tuple[str | None, ...]] = {
-    "zeroed bias": (None,),
-    "negated channel": (None,),
+    "zeroed bias": ("TFL052", "TFL044"),  # where a batch norm's beta was all that it held
+    "negated channel": ("TFL052",),
     "scale x 1.1": (None, "TFL022", "TFL027"),  # what in the file contradicts it, if anything does
     "zero point + 3": (None, "TFL027"),
     "negated constant": (None,),
