@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import tfldbg
-from tfldbg.compare import replaying
-from tfldbg.compare.shares import Compounding
+from tfldbg.compare.compounding import replaying
+from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.reference.keras import load_frozen
 
 ROOT = Path(__file__).resolve().parents[2]

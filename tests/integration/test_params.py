@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sample_models import plant
 from tfldbg import quant
-from tfldbg.compare.parameters import ParameterTable, expected_by_file, tensor_rows
+from tfldbg.compare.ranges.parameters import ParameterTable, expected_by_file, tensor_rows
 from tfldbg.report.params import Sources, draw_params, params_to_dict
 from tfldbg.run.job import load
 from tfldbg.session import compare_parameters

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tfldbg.compare.calibrate import FAKE_QUANT_PASS, FLOAT_PASS
-from tfldbg.compare.following import KERAS_PASS, TRAINED, Likeness
-from tfldbg.compare.parameters import ParameterTable
-from tfldbg.compare.ranges import RangeTable
+from tfldbg.compare.ranges.calibrate import FAKE_QUANT_PASS, FLOAT_PASS
+from tfldbg.compare.ranges.following import KERAS_PASS, TRAINED, Likeness
+from tfldbg.compare.ranges.parameters import ParameterTable
+from tfldbg.compare.ranges.table import RangeTable
 from tfldbg.report.params import Sources, draw_params, params_to_dict
 from tfldbg.run.job import Options
 from tfldbg.session import compare_parameters

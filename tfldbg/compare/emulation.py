@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from tfldbg.compare.against_file import TwinsRunner
+from tfldbg.compare.against.file import TwinsRunner
 from tfldbg.compare.stream import Batch, Computed, Reference
 from tfldbg.errors import RewriteError, RunError
 from tfldbg.match.steps import own_steps

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.against_file import FileReference, nothing_free, shadow
+from tfldbg.compare.against.file import FileReference, nothing_free, shadow
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.steps import Doubles, Figure, along, figures_of, largest_by_step
 from tfldbg.compare.stream import Batch, Computed, Measured, Plan, Statistics, in_real_units

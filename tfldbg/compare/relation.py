@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.match.model import Matching
 
 

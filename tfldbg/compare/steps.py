@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.against_file import FileReference, nothing_free, shadow
+from tfldbg.compare.against.file import FileReference, nothing_free, shadow
 from tfldbg.compare.stream import Batch, Computed
 from tfldbg.graph.steps import Recurrence, SequenceOutput
 from tfldbg.match.steps import own_steps

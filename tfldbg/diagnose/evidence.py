@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.accuracy import Accuracy
-from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.compounding.shares import Compounding
+from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.outputs import OutputStats
 from tfldbg.compare.relation import Port, Recording
-from tfldbg.compare.shares import Compounding
 from tfldbg.compare.steps import Step
 from tfldbg.compare.stream import Split
 from tfldbg.compare.trials import Trial

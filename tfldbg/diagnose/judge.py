@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.against_emulation import EMULATIONS
-from tfldbg.compare.checks import BiasCheck, WeightCheck
+from tfldbg.compare.against.emulation import EMULATIONS
+from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
 from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
 from tfldbg.diagnose.model import Confidence, Divergence, Signal, Thresholds
 from tfldbg.diagnose.scales import WrongScale, same

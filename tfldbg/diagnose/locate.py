@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfldbg.compare.against_emulation import EMULATIONS
+from tfldbg.compare.against.emulation import EMULATIONS
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input

@@ -7,8 +7,8 @@ from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.accuracy import Accuracy
+from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.histogram import EDGES_LSB
-from tfldbg.compare.shares import Compounding
 from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
 from tfldbg.diagnose.model import Diagnosis, Divergence, Finding, Status
 from tfldbg.diagnose.rules.differences import BY_SIGNAL

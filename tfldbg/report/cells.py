@@ -6,8 +6,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.compare.calibrate import Calibrated
-from tfldbg.compare.parameters import Affine
+from tfldbg.compare.ranges.calibrate import Calibrated
+from tfldbg.compare.ranges.parameters import Affine
 from tfldbg.diagnose.words import number
 from tfldbg.report.plain import printable
 

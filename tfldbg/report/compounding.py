@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tfldbg.compare.shares import Compounding, OpShare, Size
+from tfldbg.compare.compounding.shares import Compounding, OpShare, Size
 from tfldbg.diagnose.words import number, op_name, short
 from tfldbg.report.section import Column, Section
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.compare.parameters import Affine, Expected, ParameterTable, TensorRow, WeightRow
-from tfldbg.compare.weights import BiasCheck, WeightCheck
+from tfldbg.compare.constants.weights import BiasCheck, WeightCheck
+from tfldbg.compare.ranges.parameters import Affine, Expected, ParameterTable, TensorRow, WeightRow
 from tfldbg.diagnose.words import number, op_name, short
 from tfldbg.report import ranges
 from tfldbg.report.cells import NOTHING, ends_of, lines, new_table, pair, range_of

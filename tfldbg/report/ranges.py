@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.compare.calibrate import Calibrated
-from tfldbg.compare.following import as_share
-from tfldbg.compare.parameters import Affine, TensorRow
-from tfldbg.compare.ranges import RangeTable
+from tfldbg.compare.ranges.calibrate import Calibrated
+from tfldbg.compare.ranges.following import as_share
+from tfldbg.compare.ranges.parameters import Affine, TensorRow
+from tfldbg.compare.ranges.table import RangeTable
 from tfldbg.diagnose.scales import same
 from tfldbg.diagnose.words import short
 from tfldbg.report.cells import NOTHING, ends_of, lines, new_table, pair

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Protocol, runtime_checkable
 
-from tfldbg.compare.compounding import measure
-from tfldbg.compare.operators import Counterpart, Sides, own_copies
+from tfldbg.compare.compounding.measure import measure
+from tfldbg.compare.compounding.operators import Counterpart, Sides, own_copies
+from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.shares import Compounding
 from tfldbg.compare.stream import Reference
 from tfldbg.errors import RewriteError, RunError, UsageError
 from tfldbg.progress import Progress

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import get_args
 
 from tfldbg import __version__
-from tfldbg.compare.two_captures import Difference, Sides, compare_captures, sides
+from tfldbg.compare.against.two_captures import Difference, Sides, compare_captures, sides
 from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.locate import diagnose

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.emulation import with_emulation
 from tfldbg.compare.outputs import TOLERANCE, Wanted
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.shares import Compounding
 from tfldbg.compare.sides import REFERENCE, TFLITE
 from tfldbg.compare.stream import Plan, Reference
 from tfldbg.compare.worst import WorstSample

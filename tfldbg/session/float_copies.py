@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from tfldbg.compare.against_file import FileReference, Free, Shadow, shadow
+from tfldbg.compare.against.file import FileReference, Free, Shadow, shadow
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Batch
 from tfldbg.match.itself import match_itself

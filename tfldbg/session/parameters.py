@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tfldbg.compare.against_keras import keras_extents
-from tfldbg.compare.calibrate import Extent, share
-from tfldbg.compare.constants import Holder
-from tfldbg.compare.parameters import (
+from tfldbg.compare.against.keras import keras_extents
+from tfldbg.compare.against.relate_files import relate_files
+from tfldbg.compare.constants.files import Holder
+from tfldbg.compare.ranges.calibrate import Extent, share
+from tfldbg.compare.ranges.parameters import (
     ParameterTable,
     expected_by_file,
     parameter_table,
     tensor_rows,
     weight_rows,
 )
-from tfldbg.compare.passes import fake_quant_pass, float_extents, float_pass
-from tfldbg.compare.ranges import RangeTable, range_table
-from tfldbg.compare.relate_files import relate_files
+from tfldbg.compare.ranges.passes import fake_quant_pass, float_extents, float_pass
+from tfldbg.compare.ranges.table import RangeTable, range_table
 from tfldbg.errors import UsageError
 from tfldbg.match.files import pair_file_inputs
 from tfldbg.match.matcher import match

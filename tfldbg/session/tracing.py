@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tfldbg.compare.against_emulation import EMULATIONS
+from tfldbg.compare.against.emulation import EMULATIONS
 from tfldbg.compare.stream import NOTHING, Recorders, stream
 from tfldbg.compare.worst import examine
 from tfldbg.diagnose.collect import collect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tfldbg.compare.against_emulation import EMULATIONS
+from tfldbg.compare.against.emulation import EMULATIONS
 from tfldbg.compare.stream import Reference
 from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
 from tfldbg.diagnose.evidence import Evidence, OpEvidence

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.against_capture import CaptureReference, RecordedTensors, cut
-from tfldbg.compare.recording_signs import QUANTIZED, how_made, signs_of
+from tfldbg.compare.against.capture import CaptureReference, RecordedTensors, cut
+from tfldbg.compare.against.recording_signs import QUANTIZED, how_made, signs_of
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tfldbg.compare.against_emulation import (
+from tfldbg.compare.against.emulation import (
     EMULATED,
     EMULATIONS,
     FAKE_QUANT_RANGES,
@@ -17,10 +17,16 @@ from tfldbg.compare.against_emulation import (
     Emulation,
     RoundedRunner,
 )
-from tfldbg.compare.against_file import free_or_nothing
-from tfldbg.compare.calibrate import FAKE_QUANT_PASS, FLOAT_PASS, Sharing, as_parameters, share
-from tfldbg.compare.following import liken, proximity
-from tfldbg.compare.passes import Copy, Pass, fake_quant_pass, float_extents, float_pass
+from tfldbg.compare.against.file import free_or_nothing
+from tfldbg.compare.ranges.calibrate import (
+    FAKE_QUANT_PASS,
+    FLOAT_PASS,
+    Sharing,
+    as_parameters,
+    share,
+)
+from tfldbg.compare.ranges.following import liken, proximity
+from tfldbg.compare.ranges.passes import Copy, Pass, fake_quant_pass, float_extents, float_pass
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
@@ -44,7 +50,7 @@ class WithEmulation:
     """The float copies of the file's own operators, rounded to codes.
 
     Args:
-        kind: One of `tfldbg.compare.against_emulation.EMULATIONS`.
+        kind: One of `tfldbg.compare.against.emulation.EMULATIONS`.
         progress: Is told how far the passes over the data are.
 
     Raises:

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tfldbg.compare.against_file import FileReference, Free, FreeFile, nothing_free, shadow
-from tfldbg.compare.constants import Holder
-from tfldbg.compare.operators import Counterpart, FileCounterpart, Sides, float_copies, ranges_of
-from tfldbg.compare.relate_files import relate_files
+from tfldbg.compare.against.file import FileReference, Free, FreeFile, nothing_free, shadow
+from tfldbg.compare.against.relate_files import relate_files
+from tfldbg.compare.compounding.operators import (
+    Counterpart,
+    FileCounterpart,
+    Sides,
+    float_copies,
+    ranges_of,
+)
+from tfldbg.compare.constants.files import Holder
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run

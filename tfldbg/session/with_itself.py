@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from tfldbg.compare.against_file import TwinsRunner, free_or_nothing
-from tfldbg.compare.operators import Counterpart, FileCounterpart, Sides
+from tfldbg.compare.against.file import TwinsRunner, free_or_nothing
+from tfldbg.compare.compounding.operators import Counterpart, FileCounterpart, Sides
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run

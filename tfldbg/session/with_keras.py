@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tfldbg.compare.against_keras import KerasReference, relate_keras
-from tfldbg.compare.operators import Counterpart, KerasCounterpart, Sides
+from tfldbg.compare.against.keras import KerasReference, relate_keras
+from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, Sides
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run

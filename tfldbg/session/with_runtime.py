@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from tfldbg.compare.against_file import FileReference, FreeFile, shadow
+from tfldbg.compare.against.file import FileReference, FreeFile, shadow
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run

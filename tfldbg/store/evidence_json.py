@@ -8,11 +8,11 @@ from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
-from tfldbg.compare.checks import BiasCheck, WeightCheck
+from tfldbg.compare.compounding.shares import Compounding, FinalError, OpShare, Size
+from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
 from tfldbg.compare.metrics import Line
 from tfldbg.compare.outputs import OutputStats, PairStats
 from tfldbg.compare.relation import Port, Recording
-from tfldbg.compare.shares import Compounding, FinalError, OpShare, Size
 from tfldbg.compare.steps import Step
 from tfldbg.compare.stream import Split
 from tfldbg.compare.trials import Trial

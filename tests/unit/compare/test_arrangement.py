@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfldbg.compare.arrangement import bias_arrangement, weights_arrangement
+from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
 
 STEP = np.array(0.01)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfldbg import quant
-from tfldbg.compare.calibrate import (
+from tfldbg.compare.ranges.calibrate import (
     FAKE_QUANT_PASS,
     FLOAT_PASS,
     PASSES,

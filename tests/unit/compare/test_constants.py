@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sample_models import plant
-from tfldbg.compare.constants import Holder, compare_constants
+from tfldbg.compare.constants.files import Holder, compare_constants
 from tfldbg.graph.load import load_graph
 
 CONV, DEPTHWISE = 8, 1

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tfldbg.compare.calibrate import FAKE_QUANT_PASS, FLOAT_PASS
-from tfldbg.compare.following import (
+from tfldbg.compare.ranges.calibrate import FAKE_QUANT_PASS, FLOAT_PASS
+from tfldbg.compare.ranges.following import (
     KERAS_PASS,
     TRAINED,
     Likeness,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.diagnose.evidence import SCALE, evidence, operator, stats
 from tfldbg.compare.accumulate import Accumulator
-from tfldbg.compare.weights import WeightCheck
+from tfldbg.compare.constants.weights import WeightCheck
 from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.evidence import InputEvidence
 from tfldbg.diagnose.locate import diagnose

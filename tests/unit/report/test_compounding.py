@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tfldbg.compare.shares import Compounding, FinalError, OpShare, Size
+from tfldbg.compare.compounding.shares import Compounding, FinalError, OpShare, Size
 from tfldbg.report.compounding import compounding_section
 from tfldbg.report.section import Section
 

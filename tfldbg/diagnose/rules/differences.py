@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from tfldbg.compare.against_emulation import EMULATIONS
+from tfldbg.compare.against.emulation import EMULATIONS
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Signal
 from tfldbg.diagnose.rules.model import (

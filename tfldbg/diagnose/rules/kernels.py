@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tfldbg.compare.against_emulation import EMULATIONS
+from tfldbg.compare.against.emulation import EMULATIONS
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, plural

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.against_capture import RecordedTensors
+from tfldbg.compare.against.capture import RecordedTensors
 from tfldbg.compare.relation import Recording
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, producers

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.shares import Doubles, Item, Shares
+from tfldbg.compare.compounding.shares import Doubles, Item, Shares
 from tfldbg.rewrite.replay import Replay
 from tfldbg.run.derived import derived_program
 from tfldbg.run.litert import Runner

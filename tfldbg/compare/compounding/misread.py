@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfldbg import quant
-from tfldbg.compare.against_file import OPERATORS_NAME, shadow
+from tfldbg.compare.against.file import OPERATORS_NAME, shadow
 from tfldbg.compare.stream import Batch, in_real_units
 from tfldbg.graph.model import QuantParams, Tensor
 from tfldbg.match.model import Matching

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tfldbg.compare.checks import WeightCheck
+from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.errors import MatchError
 from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import non_activations

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from tfldbg import quant
-from tfldbg.compare.against_file import OPERATORS_NAME, shadow
-from tfldbg.compare.against_keras import KerasReference
+from tfldbg.compare.against.file import OPERATORS_NAME, shadow
+from tfldbg.compare.against.keras import KerasReference
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Batch, Computed, Reference
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tfldbg.compare.calibrate import FAKE_QUANT_PASS, FLOAT_PASS, Calibrated, Sharing
-from tfldbg.compare.following import (
+from tfldbg.compare.ranges.calibrate import FAKE_QUANT_PASS, FLOAT_PASS, Calibrated, Sharing
+from tfldbg.compare.ranges.following import (
     KERAS_PASS,
     TRAINED,
     Following,
@@ -14,7 +14,7 @@ from tfldbg.compare.following import (
     follow,
     liken,
 )
-from tfldbg.compare.passes import Pass
+from tfldbg.compare.ranges.passes import Pass
 from tfldbg.graph.model import Subgraph
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.calibrate import (
+from tfldbg.compare.ranges.calibrate import (
     FAKE_QUANT_PASS,
     FLOAT_PASS,
     Calibrated,

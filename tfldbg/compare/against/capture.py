@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.against_file import shadow
+from tfldbg.compare.against.file import shadow
 from tfldbg.compare.stream import Batch, Computed, in_real_units
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations, numpy_type

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from tfldbg import quant
-from tfldbg.compare.against_file import FileReference
-from tfldbg.compare.passes import Copy, copy_runner, real_inputs
+from tfldbg.compare.against.file import FileReference
+from tfldbg.compare.ranges.passes import Copy, copy_runner, real_inputs
 from tfldbg.compare.stream import Batch, Computed
 from tfldbg.graph.model import QuantParams, Subgraph
 from tfldbg.reference.evaluate import Floats

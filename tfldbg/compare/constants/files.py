@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.arrangement import bias_arrangement, weights_arrangement
-from tfldbg.compare.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
-from tfldbg.compare.folding import BIASED, bias_index, stored
-from tfldbg.compare.weights import SAME
+from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
+from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
+from tfldbg.compare.constants.folding import BIASED, bias_index, stored
+from tfldbg.compare.constants.weights import SAME
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import real_constant
 from tfldbg.rewrite.emit import is_real

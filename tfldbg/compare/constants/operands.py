@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tfldbg.compare.checks import Doubles, WeightCheck, difference
-from tfldbg.compare.folding import AFTER, FOLDING, stored
+from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference
+from tfldbg.compare.constants.folding import AFTER, FOLDING, stored
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_slots, real_constant
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.checks import HALF_STEP, Doubles
+from tfldbg.compare.constants.checks import HALF_STEP, Doubles
 
 _SHOWN = 4
 _ONE = 1e-3

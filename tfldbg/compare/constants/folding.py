@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfldbg.compare.checks import Doubles, Floats, along
+from tfldbg.compare.constants.checks import Doubles, Floats, along
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import folded_constants, producers
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tfldbg.compare.calibrate import FAKE_QUANT_PASS, FLOAT_PASS
+from tfldbg.compare.ranges.calibrate import FAKE_QUANT_PASS, FLOAT_PASS
 from tfldbg.graph.model import Tensor
 from tfldbg.match.settle import same_parameters
 
@@ -27,7 +27,7 @@ class Likeness:
     """How close a file's parameters are to those of one candidate."""
 
     source: str
-    """`TRAINED`, `KERAS_PASS` or one of `tfldbg.compare.calibrate.PASSES`."""
+    """`TRAINED`, `KERAS_PASS` or one of `tfldbg.compare.ranges.calibrate.PASSES`."""
     compared: int
     """Tensors, those that share their parameters counted once."""
     equal: int

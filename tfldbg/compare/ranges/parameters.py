@@ -8,10 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfldbg import quant
-from tfldbg.compare.folding import Folded, bias_index, fold, has_weights, product_scale, stored
-from tfldbg.compare.plan import cut
-from tfldbg.compare.ranges import RangeTable
-from tfldbg.compare.weights import WeightCheck, check_folded
+from tfldbg.compare.against.plan import cut
+from tfldbg.compare.constants.folding import (
+    Folded,
+    bias_index,
+    fold,
+    has_weights,
+    product_scale,
+    stored,
+)
+from tfldbg.compare.constants.weights import WeightCheck, check_folded
+from tfldbg.compare.ranges.table import RangeTable
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations
 from tfldbg.match.model import Match, Matching

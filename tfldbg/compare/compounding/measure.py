@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.misread import Readers
-from tfldbg.compare.operators import Counterpart, Sides, Values
-from tfldbg.compare.replaying import MOST_OPERATORS, Replaying, Sample
-from tfldbg.compare.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
+from tfldbg.compare.compounding.misread import Readers
+from tfldbg.compare.compounding.operators import Counterpart, Sides, Values
+from tfldbg.compare.compounding.replaying import MOST_OPERATORS, Replaying, Sample
+from tfldbg.compare.compounding.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
 from tfldbg.compare.stream import Batch, Plan, batch_size, run_batch
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Operator, Subgraph, Tensor

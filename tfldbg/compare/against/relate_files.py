@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tfldbg.compare.checks import WeightCheck
-from tfldbg.compare.constants import Holder, compare_constants
+from tfldbg.compare.constants.checks import WeightCheck
+from tfldbg.compare.constants.files import Holder, compare_constants
 from tfldbg.compare.relation import Relation
 from tfldbg.errors import MatchError
 from tfldbg.graph.model import Operator, Subgraph, Tensor

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfldbg.compare.arrangement import bias_arrangement, weights_arrangement
-from tfldbg.compare.checks import (
+from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
+from tfldbg.compare.constants.checks import (
     HALF_STEP,
     TINY,
     UNITS,
@@ -23,8 +23,14 @@ from tfldbg.compare.checks import (
     difference,
     steps_of,
 )
-from tfldbg.compare.folding import Folded, fold, in_reference_layout, measure, product_scale
-from tfldbg.compare.operands import check_operands
+from tfldbg.compare.constants.folding import (
+    Folded,
+    fold,
+    in_reference_layout,
+    measure,
+    product_scale,
+)
+from tfldbg.compare.constants.operands import check_operands
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import constant, real_constant
 from tfldbg.reference.evaluate import Frozen, Segment

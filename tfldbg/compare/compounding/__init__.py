@@ -1,0 +1,1 @@
+"""Which operators account for the error of the final outputs."""

@@ -1,0 +1,1 @@
+"""The constants of the file against those of the reference."""

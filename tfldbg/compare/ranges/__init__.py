@@ -1,0 +1,1 @@
+"""Quantization parameters, and the ranges that they were made from."""
