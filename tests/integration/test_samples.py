@@ -84,3 +84,19 @@ def test_saved_model_folder(samples: Path, tmp_path: Path) -> None:
     )
     assert result.origins[0] == FAULTS["cnn_negated_channel.tflite"]["op"]
     assert result.to_dict()["coverage"]["unmatched"] == 0
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_the_recurrent_sample_is_clean_step_by_step(samples: Path, suffix: str) -> None:
+    result = tfldbg.trace(
+        samples / "lmu_ptq.tflite",
+        keras=samples / f"lmu_ptq{suffix}",
+        data=samples / "digits.npz",
+        samples=16,
+        by_step=True,
+    )
+    plain = result.to_dict()
+    assert_sound(result, "lmu_ptq")
+    assert plain["coverage"]["unmatched"] == 0
+    assert [step["step"] for step in plain["steps"]] == list(range(14))
+    assert all(step["max_local_lsb"] < 0.75 for step in plain["steps"])

@@ -61,7 +61,8 @@ _DOUBLED = Explanation(
     meaning="A GRU adds one bias to the input's product and another to the state's. Converters "
     "have been seen to write the same bias into both, so that it counts twice.",
     evidence="Two FULLY_CONNECTED operators with different weights and, to half a step of each, "
-    "the same bias, which is not one value throughout, whose results are added.",
+    "the same bias, which is not one value throughout, whose results are taken to pieces and "
+    "added.",
     suggestion="compare both biases with the layer in Keras: its bias has two rows, and they "
     "differ",
     sources=("tensorflow/tensorflow#54507",),
@@ -152,7 +153,7 @@ def _doubled_bias(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
             continue
         for first, other in found:
             again = _same_bias(bias, other) and not _same_weights(graph, subgraph, first, op)
-            if again and _sums(subgraph, first) & _sums(subgraph, op):
+            if again and _sums_of_gates(subgraph, first) & _sums_of_gates(subgraph, op):
                 message = (
                     f"its bias is that of operator {first.index}, and both results are added: "
                     f"{bias.values.size} values counted twice"
@@ -195,20 +196,25 @@ def _same_weights(graph: Graph, subgraph: Subgraph, one: Operator, other: Operat
     return mine is not None and theirs is not None and np.array_equal(mine, theirs)
 
 
-_CARRY = frozenset({"SPLIT", "SPLIT_V", "RESHAPE", "SLICE", "STRIDED_SLICE", "QUANTIZE"})
+_PIECES = frozenset({"SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE"})
+_CARRY = _PIECES | {"RESHAPE", "QUANTIZE"}
 
 
-def _sums(subgraph: Subgraph, op: Operator) -> frozenset[int]:
-    """Return the ADD operators that a result reaches by way of layout operators alone."""
+def _sums_of_gates(subgraph: Subgraph, op: Operator) -> frozenset[int]:
+    """Return the ADD operators that pieces of a result reach by way of layout operators alone.
+
+    A GRU computes all its gates in one product and takes it to pieces.  Two whole products that are
+    added are two Dense layers, whose biases are equal because they are trained alike.
+    """
     found: set[int] = set()
-    tensors = list(op.outputs)
+    tensors = [(index, False) for index in op.outputs]
     while tensors:
-        index = tensors.pop()
+        index, piece = tensors.pop()
         for reader in (o for o in subgraph.operators if index in o.inputs):
-            if reader.kind == "ADD":
+            if reader.kind == "ADD" and piece:
                 found.add(reader.index)
             elif reader.kind in _CARRY:
-                tensors += reader.outputs
+                tensors += [(out, piece or reader.kind in _PIECES) for out in reader.outputs]
     return frozenset(found)
 
 

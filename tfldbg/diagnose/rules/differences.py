@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from tfldbg.compare.against.emulation import EMULATIONS
 from tfldbg.diagnose.evidence import OpEvidence
@@ -17,6 +17,7 @@ from tfldbg.diagnose.rules.model import (
     at,
     listed,
     plural,
+    together,
 )
 from tfldbg.diagnose.words import number, op_name
 
@@ -204,15 +205,22 @@ def _reference_nonfinite(judged: Judged) -> Iterator[Sign]:
 
 
 def _clipped(judged: Judged) -> Iterator[Sign]:
-    for op in judged.evidence.ops:
-        share = _clipped_share(op)
-        if share > judged.thresholds.saturation:
-            message = (
-                f"{share:.2%} of its values lie outside the range that scale {number(op.scale)} "
-                "can represent and are clipped"
-            )
-            saturated = op.local.saturated if op.local else 0
-            yield at(op, message, saturated=saturated, share=share)
+    shares = [(op, _clipped_share(op)) for op in judged.evidence.ops]
+    found = [(op, share) for op, share in shares if share > judged.thresholds.saturation]
+    if not found:
+        return
+    worst, most = max(found, key=lambda pair: pair[1])
+    for sign in together([_clips(op, share) for op, share in found]):
+        more = f"; most at operator {worst.op}: {most:.2%}" if len(found) > 1 else ""
+        yield replace(sign, message=sign.message + more)
+
+
+def _clips(op: OpEvidence, share: float) -> Sign:
+    message = (
+        f"{share:.2%} of its values lie outside the range that scale {number(op.scale)} "
+        "can represent and are clipped"
+    )
+    return at(op, message, saturated=op.local.saturated if op.local else 0, share=share)
 
 
 def _clipped_share(op: OpEvidence) -> float:
