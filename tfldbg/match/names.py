@@ -24,9 +24,12 @@ class NameIndex:
     def __init__(self, graph: RefGraph, tensor_names: Iterable[str]) -> None:
         self._graph = graph
         self._tensor_names = frozenset(tensor_names)
+        self._by_name: dict[str, str] = {}
         self._by_tail: dict[str, list[str]] = {}
-        for name in graph.computed:
-            self._by_tail.setdefault(_tail(name), []).append(name)
+        for name in sorted(graph.computed):
+            plain = _called(name)
+            self._by_name.setdefault(plain, name)
+            self._by_tail.setdefault(_tail(plain), []).append(name)
 
     def nodes(self, tensor_name: str) -> tuple[str, ...]:
         """Return the computed reference nodes that a tensor name mentions."""
@@ -47,13 +50,20 @@ class NameIndex:
         return name
 
     def _node(self, part: str) -> str | None:
-        name = part.strip().split(":")[0]
-        while name.startswith(_CALL):
-            name = name.removeprefix(_CALL)
+        name = _called(part.strip().split(":")[0])
         if name in self._graph.computed:
             return name
+        if name in self._by_name:
+            return self._by_name[name]
         same_tail = self._by_tail.get(_tail(name), []) if "/" in name else []
         return same_tail[0] if len(same_tail) == 1 else None
+
+
+def _called(name: str) -> str:
+    """Return a name without the calls that a SavedModel's signature wraps a model in."""
+    while name.startswith(_CALL):
+        name = name.removeprefix(_CALL)
+    return name
 
 
 def _tail(name: str) -> str:

@@ -298,7 +298,9 @@ def _freeze_saved_model(path: Path, signature: str | None) -> Frozen:
         order = {spec.name: name for name, spec in specs.items()}
         names = [order.get(node_of(t.name), node_of(t.name)) for t in _user_inputs(concrete)]
         outputs = list(concrete.structured_outputs)
-        return _freeze(concrete, names, outputs, None, f"SavedModel, TensorFlow {tf.__version__}")
+        sizes = {t.shape[0] for t in _user_inputs(concrete) if t.shape.rank}
+        batch = None if None in sizes else max(sizes, default=None)
+        return _freeze(concrete, names, outputs, batch, f"SavedModel, TensorFlow {tf.__version__}")
 
 
 def _user_inputs(concrete: Any) -> list[Any]:
