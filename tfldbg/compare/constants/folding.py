@@ -202,6 +202,9 @@ def _candidate(
         return None
     if shape is None or shape[-1] is None or _reads_shapes(core, before_activation, graph):
         return None
+    tail = _tail(core, before_activation, graph)
+    if any(node.op == "Reshape" and _is_fixed(node) for node in tail):
+        return None  # it takes as many values as the model's own batch has, and no probe
     if not _reads_input_as_it_is(core, segment, graph):
         return None
     terms = _terms(core, before_activation, graph)
@@ -242,6 +245,11 @@ def _reads_input_as_it_is(core: RefNode, segment: Segment, graph: RefGraph) -> b
 def _reads_shapes(core: RefNode, end: str, graph: RefGraph) -> bool:
     """Whether what follows the core reshapes to a shape that depends on the model's input."""
     return any(s in graph.shapes for node in _tail(core, end, graph) for s in node.sources)
+
+
+def _is_fixed(node: RefNode) -> bool:
+    """Whether a node's shape leaves no batch size open."""
+    return node.shape is not None and None not in node.shape
 
 
 def _tail(core: RefNode, end: str, graph: RefGraph) -> list[RefNode]:
