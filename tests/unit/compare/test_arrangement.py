@@ -50,6 +50,12 @@ def test_other_weights_are_no_arrangement(seed: int) -> None:
     assert _said(_weights(seed + 1), _weights(seed)) is None
 
 
+def test_the_inputs_of_a_dense_layer_in_another_order() -> None:
+    wanted = _weights(shape=(5, 12))
+    order = np.arange(12).reshape(3, 4).T.reshape(-1)
+    assert _said(wanted[:, order], wanted) == "the inputs are in another order"
+
+
 def test_the_channels_of_a_depthwise_convolution_are_last() -> None:
     wanted = _weights(shape=(1, 3, 3, 8))
     negated = wanted.copy()
@@ -64,7 +70,8 @@ def test_the_channels_of_a_depthwise_convolution_are_last() -> None:
         (lambda b: -b, "all channels are negated"),
         (lambda b: b[::-1], "the channels are in another order"),
         (lambda b: b, None),
-        (lambda b: b + 1.0, None),
+        (lambda b: b + 1.0, "all channels are shifted by 1"),
+        (lambda b: b + np.array([0, 0.5, 0.7, 0]), None),
     ],
 )
 def test_biases(made: object, said: str | None) -> None:

@@ -30,6 +30,8 @@ def weights_arrangement(found: Doubles, wanted: Doubles, step: Doubles, axis: in
     square = found.ndim == 4 and found.shape[1] == found.shape[2]
     if square and _near(found, np.swapaxes(wanted, 1, 2), limit):
         return "height and width are exchanged"
+    if found.ndim == 2 and _permuted(found.T, wanted.T, limit.T):
+        return "the inputs are in another order"
     rows = [np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (found, wanted, limit)]
     return _of_channels(*rows)
 
@@ -44,7 +46,17 @@ def bias_arrangement(found: Doubles, wanted: Doubles, limit: Doubles) -> str | N
     """
     if not found.any() and found.size > 1 and not _near(found, wanted, limit):
         return "it is missing"
-    return _of_channels(*(a.reshape(-1, 1) for a in (found, wanted, limit)))
+    arranged = _of_channels(*(a.reshape(-1, 1) for a in (found, wanted, limit)))
+    return arranged or _shifted(found, wanted, limit)
+
+
+def _shifted(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
+    """Say that several channels are off by the same."""
+    off = found - wanted
+    wrong: NDArray[np.bool_] = np.abs(off) > limit
+    if np.count_nonzero(wrong) < 2 or np.ptp(off[wrong]) > 2 * limit[wrong].max():
+        return None
+    return f"{_channels(wrong)} {_verb(wrong, f'shifted by {off[wrong].mean():.3g}')}"
 
 
 def _of_channels(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference
+from tfldbg.compare.constants.arrangement import weights_arrangement
+from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference, steps_of
 from tfldbg.compare.constants.folding import AFTER, FOLDING, stored
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_slots, real_constant
@@ -104,6 +106,11 @@ def _compare_operand(
         return None
     shape = tensor.shape or (1,)
     axis = tensor.quant.axis if tensor.quant and not tensor.quant.per_tensor else len(shape) - 1
-    wanted = wanted.reshape(shape)
+    wanted, found = wanted.reshape(shape), found.reshape(shape)
     rounding = FOLDING * np.abs(wanted)
-    return difference(op.outputs[0], tensor, wanted, rounding, found.reshape(shape), axis)
+    check = difference(op.outputs[0], tensor, wanted, rounding, found, axis)
+    step = steps_of(tensor, wanted, rounding, axis)
+    if check is None or step is None:
+        return check
+    arranged = weights_arrangement(found.astype(np.float64), wanted, step, axis)
+    return replace(check, arrangement=arranged)
