@@ -54,7 +54,7 @@ def _shifted(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
     """Say that several channels are off by the same."""
     off = found - wanted
     wrong: NDArray[np.bool_] = np.abs(off) > limit
-    # Both the bias and what was added to it were rounded, so that two channels may be two steps apart.
+    # Bias and shift were rounded each, so that two channels may be two steps apart.
     if np.count_nonzero(wrong) < 2 or np.ptp(off[wrong]) > 4 * limit[wrong].max():
         return None
     return f"{_channels(wrong)} {_verb(wrong, f'shifted by {off[wrong].mean():.3g}')}"
