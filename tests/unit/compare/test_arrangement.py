@@ -50,6 +50,21 @@ def test_other_weights_are_no_arrangement(seed: int) -> None:
     assert _said(_weights(seed + 1), _weights(seed)) is None
 
 
+def test_codes_that_were_moved_while_the_scales_stayed() -> None:
+    wanted = _weights()
+    steps = np.abs(wanted).max((1, 2, 3), keepdims=True) / 127
+    codes = np.round(wanted / steps)
+    moved = weights_arrangement(np.roll(codes, 1, 0) * steps, wanted, steps, 0)
+    assert moved == "in codes, the channels are in another order"
+    cut = weights_arrangement(np.clip(codes, -60, 60) * steps, wanted, steps, 0)
+    assert cut == "in codes, values beyond 60 are cut off"
+
+
+def test_a_square_matrix_that_was_transposed() -> None:
+    wanted = _weights(shape=(6, 6))
+    assert _said(wanted.T, wanted) == "it is transposed"
+
+
 def test_the_inputs_of_a_dense_layer_in_another_order() -> None:
     wanted = _weights(shape=(5, 12))
     order = np.arange(12).reshape(3, 4).T.reshape(-1)

@@ -27,13 +27,26 @@ def weights_arrangement(found: Doubles, wanted: Doubles, step: Doubles, axis: in
     limit = np.broadcast_to(HALF_STEP * step, wanted.shape)
     if not wanted.ndim or _near(found, wanted, limit):
         return None
-    square = found.ndim == 4 and found.shape[1] == found.shape[2]
-    if square and _near(found, np.swapaxes(wanted, 1, 2), limit):
-        return "height and width are exchanged"
+    said = _arranged(found, wanted, limit, axis)
+    if said is not None or np.size(step) == 1:
+        return said
+    # Codes may have been moved and each channel's scale left where it was.
+    steps = np.broadcast_to(step, wanted.shape)
+    codes = (found / steps, wanted / steps, np.full(wanted.shape, HALF_STEP))
+    said = _arranged(*codes, axis)
+    return None if said is None else f"in codes, {said}"
+
+
+def _arranged(found: Doubles, wanted: Doubles, limit: Doubles, axis: int) -> str | None:
+    one, other = (1, 2) if found.ndim == 4 else (0, found.ndim - 1)
+    square = one < other and found.shape[one] == found.shape[other]
+    if square and _near(found, np.swapaxes(wanted, one, other), limit):
+        return "height and width are exchanged" if found.ndim == 4 else "it is transposed"
     if found.ndim == 2 and _permuted(found.T, wanted.T, limit.T):
         return "the inputs are in another order"
-    rows = [np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (found, wanted, limit)]
-    return _of_channels(*rows)
+    return _of_channels(
+        *(np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (found, wanted, limit))
+    )
 
 
 def bias_arrangement(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
