@@ -22,7 +22,7 @@ def findings(
     first finding of a diverged model explains the first divergence.  What explains nothing follows,
     by severity.
     """
-    causes = _causes(Judged(evidence, divergences, thresholds), evidence)
+    causes = _causes(Judged(evidence, divergences, thresholds))
     by_tensor = {o.tensor: o for o in evidence.ops}
     by_op = {o.op: o for o in reversed(evidence.ops)}
     kind = evidence.run.reference_kind
@@ -38,7 +38,7 @@ def findings(
     return (*found, *rest)
 
 
-def _causes(judged: Judged, evidence: Evidence) -> list[tuple[Finding, frozenset[Signal]]]:
+def _causes(judged: Judged) -> list[tuple[Finding, frozenset[Signal]]]:
     """Return what the rules found, with the kinds of divergence that it explains."""
     explains = {rule.about.code: rule.explains for rule in FILE_RULES}
     found = [
@@ -46,7 +46,7 @@ def _causes(judged: Judged, evidence: Evidence) -> list[tuple[Finding, frozenset
         for rule in TRACE_RULES
         for sign in rule.find(judged)
     ]
-    return found + [(f, explains.get(f.code, frozenset())) for f in evidence.file]
+    return found + [(f, explains.get(f.code, frozenset())) for f in judged.evidence.file]
 
 
 def _explains(finding: Finding, signals: Iterable[Signal], divergence: Divergence) -> bool:

@@ -25,7 +25,7 @@ An integer kernel's result is at most the bound away from the exact one, and the
 step from its code; both results being codes, 0.75 LSB becomes one step: where the exact value lies
 near a tie, they may be neighbours.
 """
-_SIGMAS = 6.0
+SIGMAS = 6.0
 """Standard deviations of accidental rounding that nothing but a fault exceeds."""
 _CLEARLY = 2.0
 """Times the bound from which nothing but a fault explains an error."""
@@ -120,7 +120,7 @@ class Judge:
             stale = _each(bound.implied_lsb if misled else (0.0,), channels)
             limits = [op.scale * (limit + a + b) for a, b in zip(extra, stale, strict=True)]
         elif bound.rule == "noise":
-            limits = [_SIGMAS * n + tolerance for n in _each(bound.noise, channels)]
+            limits = [SIGMAS * n + tolerance for n in _each(bound.noise, channels)]
         elif bound.rule == "relative":
             return local.relative_rmse / max(thresholds.hybrid_relative, _TINY)
         else:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +16,7 @@ from tfldbg.errors import KerasError, RunError, TfldbgError
 from tfldbg.reference.conversion import Target
 from tfldbg.reference.observers import Range
 from tfldbg.reference.refusals import crash
+from tfldbg.run.child import ending, environment
 from tfldbg.run.converter import ANSWER, DATA, KERAS, LOOPS, MODEL, REQUEST
 from tfldbg.run.job import DataSource, Options
 
@@ -107,8 +106,6 @@ def _write(request: Request, folder: Path) -> None:
 
 def _run(request: Request, folder: Path) -> tuple[int, str]:
     """Return the child's exit code and what it wrote to stderr."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     quieter = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
     log = folder / "stderr"
     try:
@@ -118,7 +115,7 @@ def _run(request: Request, folder: Path) -> tuple[int, str]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                env={**quieter, **os.environ, "PYTHONPATH": path},
+                env={**quieter, **environment()},
                 timeout=_PATIENCE_S,
                 check=False,
             )
@@ -136,5 +133,4 @@ def _run(request: Request, folder: Path) -> tuple[int, str]:
 
 
 def _death(request: Request, code: int, said: str, *, loops: bool) -> KerasError:
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return crash(str(request.keras), request.target.type, how, said, loops=loops)
+    return crash(str(request.keras), request.target.type, ending(code), said, loops=loops)

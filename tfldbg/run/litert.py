@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +18,7 @@ from tfldbg.graph.model import Signature, Subgraph
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.run import wire
+from tfldbg.run.child import ending, environment
 
 RUNTIMES = ("xnnpack", "builtin", "reference")
 """The kernel sets: XNNPACK with fallbacks, optimized kernels, reference kernels."""
@@ -93,12 +92,7 @@ class Runner:
         Raises:
             RunError: The runtime refuses the sample or dies.
         """
-        if self._child is None:
-            raise RunError("the runner is not open", hint="use it in a 'with' block")
-        try:
-            return self._child.run(sample)
-        except DiedError as death:
-            raise _explain(self._program, death, sample) from death
+        return self._answer(lambda child: child.run(sample), sample)
 
     def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
         """Invoke the model on the sample of the last `run`, some inputs replaced for this once.
@@ -112,12 +106,20 @@ class Runner:
         Raises:
             RunError: The runtime refuses the values or dies.
         """
+        return self._answer(lambda child: child.rerun(changes), None)
+
+    def _answer(
+        self,
+        ask: Callable[[_Child], list[NDArray[Any]]],
+        sample: Sequence[NDArray[Any]] | None,
+    ) -> list[NDArray[Any]]:
+        """Ask the child; its death is explained with the sample, where one is known."""
         if self._child is None:
             raise RunError("the runner is not open", hint="use it in a 'with' block")
         try:
-            return self._child.rerun(changes)
+            return ask(self._child)
         except DiedError as death:
-            raise _explain(self._program, death, None) from death
+            raise _explain(self._program, death, sample) from death
 
     def restart(self) -> None:
         """Start over in a new child process: resources, which no reset clears, are as at first.
@@ -144,8 +146,6 @@ class _Child:
         folder = Path(self._folder.name)
         self._model = folder / "model.tflite"
         self._log = folder / "stderr"
-        package_root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         try:
             self._model.write_bytes(program.model_bytes)
             with self._log.open("wb") as log:
@@ -154,7 +154,7 @@ class _Child:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    env={**os.environ, "PYTHONPATH": path},
+                    env=environment(),
                 )
         except OSError as error:
             self._folder.cleanup()
@@ -220,15 +220,13 @@ class _Child:
 
 
 def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
-    how = f"exit code {death.code}"
-    if death.code < 0:
-        how = f"signal {signal.Signals(-death.code).name}"
     op = last_operator(program, sample)
     where = f" at operator {op}" if op else ""
     words = [line for line in death.stderr.splitlines() if line and not line.startswith("INFO")]
     said = f"; it said: {words[0][:200]}" if words and not words[0].startswith("Fatal") else ""
     return RunError(
-        f"the {program.runtime} runtime died ({how}) on '{program.name}'{where}{said}",
+        f"the {program.runtime} runtime died ({ending(death.code)}) on '{program.name}'"
+        f"{where}{said}",
         hint="try another --runtime (xnnpack, builtin, reference); if all of them die, the file "
         "itself makes the kernel fail",
     )

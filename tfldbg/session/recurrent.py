@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.loop_body import Loops
+from tfldbg.compare.loop_body import LoopMeasured, Loops
 from tfldbg.compare.steps import AlongTime, Step, by_step
 from tfldbg.compare.stream import Recorder
 from tfldbg.diagnose.evidence import Evidence
@@ -44,12 +45,11 @@ class Recurrent:
     def add_to(self, evidence: Evidence) -> Evidence:
         """Add what was seen."""
         loops = self._loops.measured() if self._loops is not None else ()
-        steps = self._steps(evidence) if self._by_step else None
+        steps = self._steps(evidence, loops) if self._by_step else None
         return replace(evidence, steps=steps, bodies=collect_loops(evidence.run, loops))
 
-    def _steps(self, evidence: Evidence) -> tuple[Step, ...]:
+    def _steps(self, evidence: Evidence, loops: Sequence[LoopMeasured]) -> tuple[Step, ...]:
         figures = self._along.figures() if self._along is not None else []
-        loops = self._loops.measured() if self._loops is not None else ()
         figures += [figure for loop in loops for figure in loop.figures]
         stats: dict[int, list[tuple[TensorStats | None, TensorStats | None, float | None]]] = {}
         for op in evidence.ops:

@@ -8,6 +8,7 @@ from tfldbg.compare.against.emulation import EMULATIONS
 from tfldbg.compare.stream import Reference
 from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.judge import SIGMAS
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.run.job import Job
@@ -17,7 +18,6 @@ from tfldbg.session.comparisons import first_samples
 _SAMPLES = 8
 _MOST_OPERATORS = 3
 """Operators to try: the first is the one that is named, the next may have causes of their own."""
-_SIGMAS = 6.0
 _FLOAT_AGREES = 1e-3
 """Share of the largest value up to which floats agree: ten times what sums in another order may
 differ by, a hundredth of what a wrong option makes."""
@@ -68,5 +68,5 @@ def _limit(op: OpEvidence, rounded: bool) -> float:
         return op.scale * (own + (0.5 if rounded else 0.0))
     largest = op.local.reference_max_abs if op.local else 0.0
     if bound.rule == "noise":
-        return _SIGMAS * max(bound.noise)
+        return SIGMAS * max(bound.noise)
     return largest * (thresholds.hybrid_relative if bound.rule == "relative" else _FLOAT_AGREES)
