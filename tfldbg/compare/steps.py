@@ -76,10 +76,12 @@ def by_step(
                 for op in ops
                 for local, accumulated, lsb in stats.get(op, ())
             ]
+    figures_in: dict[int, list[Figure]] = {}
     for figure in found:
         members.setdefault(figure.step, set()).add(figure.op)
+        figures_in.setdefault(figure.step, []).append(figure)
     return tuple(
-        _step(step, tuple(sorted(ops)), [f for f in found if f.step == step])
+        _step(step, tuple(sorted(ops)), figures_in.get(step, ()))
         for step, ops in sorted(members.items())
     )
 

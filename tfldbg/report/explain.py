@@ -24,7 +24,8 @@ def explanation_of(code: str) -> Explanation:
         wanted = f"TFL{int(wanted):03d}"
     if wanted not in CATALOG:
         raise UsageError(
-            f"there is no finding '{code}'", hint="tfldbg explain lists them, TFL001 to TFL050"
+            f"there is no finding '{code}'",
+            hint=f"tfldbg explain lists them, {min(CATALOG)} to {max(CATALOG)}",
         )
     return CATALOG[wanted]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ def is_real(tensor: Tensor) -> bool:
     params = tensor.quant
     known = params is not None and (params.scale.size > 0 or params.block_size is not None)
     return tensor.type in _CODES and known
+
+
+def as_float(tensor: Tensor) -> Tensor:
+    """Return a tensor as an input that takes its values in real units."""
+    return replace(tensor, type="FLOAT32", quant=None) if is_real(tensor) else tensor
 
 
 def runtime_dequantizes(tensor: Tensor) -> bool:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.model import Graph, Operator, Subgraph
 from tfldbg.graph.query import folded_constants, producers
-from tfldbg.rewrite.emit import Emitter, is_real
+from tfldbg.rewrite.emit import Emitter, as_float, is_real
 from tfldbg.rewrite.twin import ALIASES, clamped
 
 
@@ -146,8 +146,3 @@ class _Builder:
             operators=operators,
             taps=taps,
         )
-
-
-def as_float(tensor: Tensor) -> Tensor:
-    """Return a tensor as an input that takes its values in real units."""
-    return replace(tensor, type="FLOAT32", quant=None) if is_real(tensor) else tensor

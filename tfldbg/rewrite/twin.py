@@ -20,7 +20,7 @@ from tfldbg import quant
 from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
 from tfldbg.graph.query import folded_constants
 from tfldbg.rewrite.draft import Draft
-from tfldbg.rewrite.emit import Emitter, runtime_dequantizes
+from tfldbg.rewrite.emit import Emitter, as_float, runtime_dequantizes
 
 FLOAT, CLAMP, FAKE_QUANT = "float", "clamp", "fake_quant"
 MODES = (FLOAT, CLAMP, FAKE_QUANT)
@@ -234,7 +234,7 @@ def _emitted(
     for index in subgraph.inputs if parameters is not None else ():
         tensor = subgraph.tensors[index]
         if is_rounded(tensor):
-            settle(index, emitter.given(index, replace(tensor, type="FLOAT32", quant=None)))
+            settle(index, emitter.given(index, as_float(tensor)))
     for op in subgraph.operators:
         if op.index in refused or any(i in folded for i in op.outputs):
             continue

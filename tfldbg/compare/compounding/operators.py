@@ -21,7 +21,7 @@ from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import own_steps
 from tfldbg.reference.evaluate import Floats, Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS
-from tfldbg.rewrite.replay import as_float
+from tfldbg.rewrite.emit import as_float
 from tfldbg.rewrite.twin import MOST_DIMENSIONS, LocalModel, Step
 from tfldbg.run.derived import DerivedRunner, derived_program
 from tfldbg.run.job import Job
