@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tfldbg.quant import code_range, real_range
 from tfldbg.run.samples import Samples
 
+_BINS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -27,6 +29,9 @@ class Usage:
     total: int
     codes: int
     """How many codes the type has."""
+    bins: tuple[int, ...] = ()
+    """How many values fall in each of 64 equal shares of the type's codes, or in each code of a
+    type that has fewer; from the lowest codes to the highest."""
 
     @property
     def span(self) -> int:
@@ -43,9 +48,11 @@ class UsageCounter:
 
     def __init__(self, type_name: str) -> None:
         self._low, self._high = code_range(type_name)
+        self._codes = self._high - self._low + 1
         self._counts: NDArray[np.int64] | None = None
-        if self._high - self._low < 256:
-            self._counts = np.zeros(self._high - self._low + 1, np.int64)
+        if self._codes <= 256:
+            self._counts = np.zeros(self._codes, np.int64)
+        self._bins = np.zeros(min(_BINS, self._codes), np.int64)
         self._ends = (self._high, self._low)
         self._at_ends = np.zeros(2, np.int64)
         self._total = 0
@@ -59,6 +66,8 @@ class UsageCounter:
             shifted = codes.reshape(-1).astype(np.int16) - self._low
             self._counts += np.bincount(shifted, minlength=self._counts.size)
             return
+        share = (codes.reshape(-1).astype(np.int32) - self._low) // (self._codes // _BINS)
+        self._bins += np.bincount(share, minlength=_BINS)
         lowest, highest = int(codes.min()), int(codes.max())
         self._ends = (min(self._ends[0], lowest), max(self._ends[1], highest))
         ends = [np.count_nonzero(codes == self._low), np.count_nonzero(codes == self._high)]
@@ -69,11 +78,12 @@ class UsageCounter:
         if not self._total:
             return None
         lowest, highest = self._ends
-        distinct, at_ends = None, self._at_ends
+        distinct, at_ends, bins = None, self._at_ends, self._bins
         if self._counts is not None:
             seen = np.flatnonzero(self._counts)
             lowest, highest = int(seen[0]) + self._low, int(seen[-1]) + self._low
             distinct, at_ends = int(seen.size), self._counts[[0, -1]]
+            bins = self._counts.reshape(len(bins), -1).sum(1)
         return Usage(
             lowest=lowest,
             highest=highest,
@@ -81,7 +91,8 @@ class UsageCounter:
             at_lowest=int(at_ends[0]),
             at_highest=int(at_ends[1]),
             total=self._total,
-            codes=self._high - self._low + 1,
+            codes=self._codes,
+            bins=tuple(bins.tolist()),
         )
 
 

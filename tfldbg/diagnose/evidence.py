@@ -10,6 +10,7 @@ from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.outputs import OutputStats
+from tfldbg.compare.points import Points
 from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.steps import Step
 from tfldbg.compare.stream import Split
@@ -96,6 +97,10 @@ class OpEvidence:
     """The reference's operation that computes it, where the reference has a graph."""
     stateful: bool = False
     """Whether the operator keeps values from one run to the next."""
+    local_points: Points | None = None
+    """Pairs of values behind ``local``, where they were asked for."""
+    accumulated_points: Points | None = None
+    """Pairs of values behind ``accumulated``, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,12 +54,13 @@ class Document:
     """Whatever else was asked for."""
 
 
-def build(result: Result, *, everything: bool = False) -> Document:
+def build(result: Result, *, everything: bool = False, histograms: bool = True) -> Document:
     """Choose and word what a report shows.
 
     Args:
         result: The trace.
         everything: Show every operator, not only the origins, what surrounds them and the worst.
+        histograms: Show the histograms of the errors, where the trace holds them.
     """
     evidence = result.evidence
     quantized = any(o.scale is not None for o in evidence.ops)
@@ -70,6 +71,7 @@ def build(result: Result, *, everything: bool = False) -> Document:
     if not everything and len(rows) > _SHOW_ALL_BELOW:
         chosen = _chosen(evidence, result.diagnosis.statuses)
         rows = _with_gaps(rows, chosen)
+    shown = sorted(chosen) if chosen is not None else None
     return Document(
         verdict=result.verdict,
         sentence=result.diagnosis.sentence,
@@ -80,7 +82,7 @@ def build(result: Result, *, everything: bool = False) -> Document:
         unchecked=_unchecked(evidence),
         sections=(
             *output_sections(evidence),
-            *histogram_section(evidence, sorted(chosen) if chosen is not None else None),
+            *(histogram_section(evidence, shown) if histograms else ()),
             *worst_sections(evidence, everything=everything),
             *loop_section(result),
             *step_section(result),

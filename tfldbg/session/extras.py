@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.emulation import with_emulation
 from tfldbg.compare.outputs import TOLERANCE, Wanted
+from tfldbg.compare.points import PointRecorder
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.sides import REFERENCE, TFLITE
 from tfldbg.compare.stream import Plan, Reference
 from tfldbg.compare.worst import WorstSample
-from tfldbg.diagnose.evidence import Evidence
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.errors import UsageError
 from tfldbg.progress import Progress
 from tfldbg.run.job import DataSource, Job
@@ -39,6 +40,8 @@ class Extras:
     histograms: bool = False
     compounding: bool = False
     by_step: bool = False
+    pictures: bool = False
+    """Whether to measure what `tfldbg.report.html` draws: histograms and pairs of values."""
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
@@ -65,7 +68,13 @@ class Extras:
             labels = read_labels(self.labels, data, job.loaded, job.samples)
         tolerance = TOLERANCE if self.tolerance is None else self.tolerance
         wanted = Wanted(tolerance, labels, self.top_k, self.worst)
-        return Plan(job.subgraph, job.exposed.taps, OBSERVED, wanted, self.histograms)
+        return Plan(
+            job.subgraph, job.exposed.taps, OBSERVED, wanted, self.histograms or self.pictures
+        )
+
+    def points(self, job: Job) -> PointRecorder | None:
+        """Return who keeps pairs of values, where pictures are asked for."""
+        return PointRecorder(job.samples.count) if self.pictures else None
 
     def emulated(
         self, job: Job, runner: Runner, comparison: Comparison, reference: Reference
@@ -111,6 +120,7 @@ class Extras:
         worst: tuple[WorstSample, ...],
         notes: tuple[str, ...],
         shares: Compounding | None = None,
+        points: PointRecorder | None = None,
     ) -> Evidence:
         """Complete the evidence, and note what was asked for and is not there.
 
@@ -119,6 +129,7 @@ class Extras:
             worst: The samples that were looked at one by one.
             notes: What could not be done.
             shares: How errors compound.
+            points: Who kept pairs of values.
         """
         if self.worst and not worst:
             notes = (*notes, f"no worst samples: {_why_none(evidence)}")
@@ -126,7 +137,22 @@ class Extras:
         if self.histograms and not any(s.histogram for s in stats):
             notes = (*notes, "no histograms: no tensor that was compared is quantized")
         run = replace(evidence.run, notes=(*evidence.run.notes, *notes))
-        return replace(evidence, run=run, worst=worst, tolerance=self.tolerance, compounding=shares)
+        return replace(
+            evidence,
+            run=run,
+            ops=_with_points(evidence, points) if points else evidence.ops,
+            worst=worst,
+            tolerance=self.tolerance,
+            compounding=shares,
+        )
+
+
+def _with_points(evidence: Evidence, points: PointRecorder) -> tuple[OpEvidence, ...]:
+    local, accumulated = points.local(), points.accumulated()
+    return tuple(
+        replace(o, local_points=local.get(o.tensor), accumulated_points=accumulated.get(o.tensor))
+        for o in evidence.ops
+    )
 
 
 def _why_none(evidence: Evidence) -> str:

@@ -50,6 +50,12 @@ class Trace(Result):
 
         return to_html(self)
 
+    def to_html(self) -> str:
+        """Return the trace as a page of its own, which needs no other file and no network."""
+        from tfldbg.report.html import to_page
+
+        return to_page(self)
+
 
 def trace(
     model: ModelSource,
@@ -75,6 +81,7 @@ def trace(
     histograms: bool = False,
     compounding: bool = False,
     by_step: bool = False,
+    pictures: bool = False,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -108,11 +115,14 @@ def trace(
         histograms: Whether to count a histogram of every operator's errors.
         compounding: Measure which operators account for the error of the final outputs.
         by_step: Whether to tell the errors of each time step of a recurrent network.
+        pictures: Whether to keep what the pictures of `Trace.to_html` are drawn from, histograms
+            and pairs of values; a dump always holds them.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
-    extras = Extras(labels, top_k, tolerance, worst, histograms, compounding, by_step)
+    pictures = pictures or dump is not None
+    extras = Extras(labels, top_k, tolerance, worst, histograms, compounding, by_step, pictures)
     options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
     target = _as_path(dump)
     protect(target, "--dump", model, keras, against, data, labels)
@@ -180,7 +190,9 @@ def _trace(
             runner.restart()  # what ran so far has moved them on
         writer = stack.enter_context(RunWriter(dump, job.subgraph)) if dump else None
         recurrent = Recurrent(job, comparison, extras.by_step, stack)
-        recorders = Recorders((*filter(None, [writer]), *recurrent.recorders))
+        points = extras.points(job)
+        watching = [r for r in (writer, points) if r is not None]
+        recorders = Recorders((*watching, *recurrent.recorders))
         prepared = perf_counter()
         measured = stream(plan, job.samples, runner, reference, recorders, progress)
         numbers = measured.finals.worst_samples
@@ -196,7 +208,8 @@ def _trace(
             "total_s": perf_counter() - began,
         }
         run = comparison.describe(describe(job, identical, timing))
-        evidence = extras.add(collect(job.loaded, run, relation, measured), worst, notes, shares)
+        evidence = collect(job.loaded, run, relation, measured)
+        evidence = extras.add(evidence, worst, notes, shares, points)
         evidence = with_trials(evidence, job, runner, reference)
         evidence = recurrent.add_to(evidence)
         compared = any(op.local or op.expected_shape for op in evidence.ops)

@@ -12,6 +12,7 @@ from tfldbg.compare.compounding.shares import Compounding, FinalError, OpShare, 
 from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
 from tfldbg.compare.metrics import Line
 from tfldbg.compare.outputs import OutputStats, PairStats
+from tfldbg.compare.points import Extreme, Points
 from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.steps import Step
 from tfldbg.compare.stream import Split
@@ -78,7 +79,7 @@ def _recording(plain: dict[str, Any] | None) -> Recording | None:
 
 
 def _usage(plain: dict[str, Any] | None) -> Usage | None:
-    return Usage(**plain) if plain else None
+    return Usage(**_tuples(plain)) if plain else None
 
 
 def _output(plain: dict[str, Any]) -> OutputStats:
@@ -126,8 +127,17 @@ def _op(plain: dict[str, Any]) -> OpEvidence:
             "weights": _weights(plain["weights"]),
             "usage": _usage(plain["usage"]),
             "trained": _tuple(plain["trained"]),
+            "local_points": _points(plain.get("local_points")),
+            "accumulated_points": _points(plain.get("accumulated_points")),
         }
     )
+
+
+def _points(plain: dict[str, Any] | None) -> Points | None:
+    if plain is None:
+        return None
+    worst = Extreme(**_tuples(plain["worst"])) if plain["worst"] else None
+    return Points(**{**_tuples(plain), "worst": worst})
 
 
 def _weights(plain: dict[str, Any] | None) -> WeightCheck | None:

@@ -1,0 +1,143 @@
+"""Pairs of values of every tensor, for scatter plots: a few of each sample, and the worst one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.stream import Batch, Computed
+from tfldbg.reference.evaluate import Floats
+
+POINTS = 256
+"""Pairs kept of each tensor, about as many as a plot can tell apart."""
+
+_GOLDEN = (5**0.5 - 1) / 2
+_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme:
+    """The element that differs most."""
+
+    sample: int
+    index: tuple[int, ...]
+    """Where it is, in the tensor's own shape."""
+    tflite: float
+    """Real units, like all values here."""
+    reference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Values of one tensor, TFLite's and the reference's, real units."""
+
+    tflite: tuple[float, ...]
+    reference: tuple[float, ...]
+    """As many."""
+    worst: Extreme | None
+    """None where no two values that are finite differ."""
+
+
+class PointRecorder:
+    """Keeps a bounded number of pairs, which do not depend on how the samples are batched.
+
+    The elements follow a Kronecker sequence: the fractional parts of the multiples of the golden
+    ratio, which spread evenly over a tensor however many there are.
+
+    Args:
+        samples: How many samples there will be.
+        most: How many pairs to keep of a tensor.
+    """
+
+    def __init__(self, samples: int, most: int = POINTS) -> None:
+        self._stride = max(1, -(-samples // most))
+        """Every how many samples to take pairs from."""
+        self._each = max(1, most // max(1, -(-samples // self._stride)))
+        self._local: dict[int, _Collected] = {}
+        self._accumulated: dict[int, _Collected] = {}
+
+    def record(self, batch: Batch, computed: Computed) -> None:
+        """Take pairs from one batch."""
+        for index, values in computed.free.items():
+            self._add(self._accumulated, index, batch, batch.real[index], values)
+        for index, values in computed.local.items():
+            tested = computed.tested.get(index, batch.real[index])
+            self._add(self._local, index, batch, tested, values)
+
+    def local(self) -> dict[int, Points]:
+        """Return by tensor pairs of what its operator and the reference's make of one input."""
+        return {i: c.points() for i, c in self._local.items()}
+
+    def accumulated(self) -> dict[int, Points]:
+        """Return by tensor pairs of both models' values, running free."""
+        return {i: c.points() for i, c in self._accumulated.items()}
+
+    def _add(
+        self,
+        known: dict[int, _Collected],
+        index: int,
+        batch: Batch,
+        tflite: Floats,
+        reference: Floats,
+    ) -> None:
+        collected = known.setdefault(index, _Collected())
+        rows = range(-batch.start % self._stride, len(reference), self._stride)
+        if reference[:1].size and rows:
+            numbers = np.arange(batch.start + rows.start, batch.stop, self._stride)
+            places = self._places(numbers, reference[0].size)
+            chosen = (np.array(rows)[:, None], places)
+            flat = (len(reference), -1)
+            collected.add(tflite.reshape(flat)[chosen], reference.reshape(flat)[chosen])
+        collected.consider(batch.start, tflite, reference)
+
+    def _places(self, numbers: NDArray[np.int64], elements: int) -> NDArray[np.int64]:
+        """Return (samples, pairs of each) element numbers."""
+        each = min(self._each, elements)
+        turns = (numbers[:, None] // self._stride * each + np.arange(each)) * _GOLDEN
+        places: NDArray[np.int64] = (turns % 1 * elements).astype(np.int64)
+        return places
+
+
+class _Collected:
+    """What is known of one tensor."""
+
+    def __init__(self) -> None:
+        self._tflite: list[NDArray[Any]] = []
+        self._reference: list[NDArray[Any]] = []
+        self._largest = 0.0
+        self._worst: Extreme | None = None
+
+    def add(self, tflite: NDArray[Any], reference: NDArray[Any]) -> None:
+        """Keep pairs."""
+        self._tflite.append(tflite.ravel())
+        self._reference.append(reference.ravel())
+
+    def consider(self, start: int, tflite: Floats, reference: Floats) -> None:
+        """Keep the element that differs most, the earliest of equals."""
+        if not reference.size:
+            return
+        with np.errstate(invalid="ignore"):
+            size = np.abs(tflite.reshape(reference.shape) - reference)
+        size = np.where(np.isfinite(size), size, 0.0)
+        place = np.unravel_index(int(size.argmax()), size.shape)
+        if size[place] > self._largest:
+            self._largest = float(size[place])
+            sample, *index = (int(i) for i in place)
+            found = float(tflite.reshape(reference.shape)[place])
+            self._worst = Extreme(start + sample, tuple(index), found, float(reference[place]))
+
+    def points(self) -> Points:
+        """Return the pairs whose values are both finite."""
+        if not self._tflite:
+            return Points((), (), self._worst)
+        tflite, reference = np.concatenate(self._tflite), np.concatenate(self._reference)
+        finite = np.isfinite(tflite) & np.isfinite(reference)
+        return Points(_plain(tflite[finite]), _plain(reference[finite]), self._worst)
+
+
+def _plain(values: NDArray[Any]) -> tuple[float, ...]:
+    """Return values with the digits that float32 has and a reader of JSON needs."""
+    return tuple(float(f"{v:.{_DIGITS}g}") for v in values.tolist())

@@ -1,0 +1,137 @@
+"""A trace as one HTML file that needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tfldbg.diagnose.model import Finding
+from tfldbg.diagnose.result import Result
+from tfldbg.diagnose.rules import CATALOG
+from tfldbg.report.document import build
+from tfldbg.report.page_data import page_data
+from tfldbg.report.plain import printable
+
+_FOLDER = Path(__file__).with_name("page")
+_LIBRARIES = ("vendor/echarts.common.min.js", "vendor/dagre.min.js")
+_SCRIPTS = ("shared", "overview", "graph", "operator", "table", "page")
+"""In the order in which they need each other."""
+
+
+def to_page(result: Result) -> str:
+    """Draw a trace.
+
+    A content security policy in the page allows its own scripts alone, so that a tensor's name can
+    run nothing, and forbids every request.
+
+    Args:
+        result: The trace.  Histograms and scatter plots are drawn where it holds what they need.
+    """
+    document = build(result, everything=True, histograms=False)
+    scripts = _scripts()
+    page: str = _template().render(
+        document=document,
+        result=result,
+        run=result.evidence.run,
+        data=_embedded(page_data(result)),
+        rows=_rows(result),
+        findings=[_finding(number, f) for number, f in enumerate(document.findings)],
+        counts=_counts(result),
+        style=_text("page.css"),
+        scripts=scripts,
+        policy=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+    )
+    return page
+
+
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_printable,
+    )
+    return environment.get_template("page.html.j2")
+
+
+def _printable(value: Any) -> Any:
+    """Make foreign text safe to show; markup of our own passes."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+@cache
+def _text(name: str) -> str:
+    return (_FOLDER / name).read_text("utf-8")
+
+
+@cache
+def _scripts() -> tuple[str, ...]:
+    """Return the libraries and the page's own script, none of which may end its element early."""
+    own = "\n".join(_text(f"script/{name}.js") for name in _SCRIPTS)
+    texts = (*(_text(name) for name in _LIBRARIES), f'"use strict";\n(() => {{\n{own}}})();\n')
+    return tuple(_without_source_map(t).replace("</script", "<\\/script") for t in texts)
+
+
+def _without_source_map(script: str) -> str:
+    """Drop the comment that makes developer tools ask for another file."""
+    lines = script.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
+
+
+def _digest(script: str) -> str:
+    """Return a script's SHA-256 as a content security policy states it."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _embedded(data: dict[str, Any]) -> str:
+    """Return JSON that may stand inside a script element."""
+    plain = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return plain.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _rows(result: Result) -> list[dict[str, Any]]:
+    """Return what the table's rows are sorted, filtered and labelled by."""
+    return [
+        {
+            "name": op.name,
+            "group": group,
+            "local": _sortable(op.local),
+            "accumulated": _sortable(op.accumulated),
+            "sqnr": op.accumulated.sqnr_db if op.accumulated else None,
+        }
+        for op, group in zip(result.evidence.ops, _groups(result), strict=True)
+    ]
+
+
+def _groups(result: Result) -> list[str]:
+    """Return the status of each row; ``other`` for constants and shapes, which nobody checks."""
+    pairs = zip(result.evidence.ops, result.diagnosis.statuses, strict=True)
+    return [
+        "other" if status == "unchecked" and not op.activation else status for op, status in pairs
+    ]
+
+
+def _sortable(stats: Any) -> float | None:
+    if stats is None:
+        return None
+    return float(stats.max_abs if stats.max_lsb is None else stats.max_lsb)
+
+
+def _finding(number: int, finding: Finding) -> dict[str, Any]:
+    about = CATALOG.get(finding.code)
+    return {"number": number, "found": finding, "about": about}
+
+
+def _counts(result: Result) -> list[tuple[str, int]]:
+    """Return how many rows each group has, the gravest first."""
+    groups = _groups(result)
+    names = ("origin", "inherited", "unchecked", "ok", "other")
+    return [(name, groups.count(name)) for name in names if name in groups]

@@ -1,0 +1,200 @@
+"""What the script of the HTML page draws: plain data, made from a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.histogram import EDGES_LSB
+from tfldbg.compare.points import Extreme, Points
+from tfldbg.compare.usage import Usage
+from tfldbg.diagnose.evidence import Evidence, OpEvidence
+from tfldbg.diagnose.model import Finding, Status
+from tfldbg.diagnose.result import Result
+from tfldbg.diagnose.words import short
+from tfldbg.quant import code_range, real_range
+from tfldbg.report.plain import printable
+
+_DIGITS = 5
+_MOST_BARS = 256
+"""Channels drawn one by one; of more, each bar is the largest of several."""
+_MOST_POINTS = 24_000
+"""Pairs of values in a whole page."""
+
+
+def page_data(result: Result) -> dict[str, Any]:
+    """Return what the page draws, as JSON can hold it.
+
+    Rows are the operator outputs in execution order and refer to each other by position.  Errors
+    are in LSB where the tensor is quantized, and in real units.
+    """
+    evidence = result.evidence
+    writers = {o.tensor: row for row, o in enumerate(evidence.ops)}
+    thin = _every(evidence)
+    rows = [
+        _row(o, status, result.diagnosis.findings, writers, thin)
+        for o, status in zip(evidence.ops, result.diagnosis.statuses, strict=True)
+    ]
+    return {
+        "quantized": any(o.scale is not None for o in evidence.ops),
+        "edges_lsb": list(EDGES_LSB),
+        "first": _first_row(result),
+        "rows": rows,
+        "inputs": {str(i.tensor): printable(i.name) for i in evidence.inputs},
+    }
+
+
+def _first_row(result: Result) -> int:
+    """Return the row to begin with: the first divergence, else the largest accumulated error."""
+    ops, first = result.evidence.ops, result.first_divergence
+    if first is not None:
+        for row, op in enumerate(ops):
+            if op.op == first.op and op.tensor == first.tensor_index:
+                return row
+        return next((row for row, op in enumerate(ops) if op.op == first.op), 0)
+    errors = [o.accumulated.relative_rmse if o.accumulated else 0.0 for o in ops]
+    return max(range(len(errors)), key=errors.__getitem__, default=0)
+
+
+def _every(evidence: Evidence) -> int:
+    """Return every how many pairs of a tensor to draw."""
+    found = (p for o in evidence.ops for p in (o.local_points, o.accumulated_points) if p)
+    return max(1, -(-sum(len(p.tflite) for p in found) // _MOST_POINTS))
+
+
+def _row(
+    op: OpEvidence,
+    status: Status,
+    findings: Sequence[Finding],
+    writers: dict[int, int],
+    thin: int,
+) -> dict[str, Any]:
+    return {
+        "op": op.op,
+        "kind": printable(op.kind),
+        "tensor": printable(op.name),
+        "layer": printable(short(op.name)) or f"tensor {op.tensor}",
+        "tensor_index": op.tensor,
+        "type": op.type,
+        "shape": list(op.shape),
+        "status": status,
+        "activation": op.activation,
+        "reference": _text(op.reference),
+        "match_rule": op.match_rule,
+        "unmatched_reason": _text(op.unmatched_reason),
+        "unchecked_reason": _text(op.local_reason),
+        "reads": list(op.reads),
+        "from": sorted({writers[t] for t in op.reads if t in writers}),
+        "parameters": _parameters(op),
+        "local": _figures(op.local),
+        "accumulated": _figures(op.accumulated),
+        "histogram": _both(op, lambda stats: list(stats.histogram) or None),
+        "channels": _channels(op),
+        "points": {
+            "local": _points(op.local_points, thin),
+            "accumulated": _points(op.accumulated_points, thin),
+        },
+        "usage": _usage(op.usage, op.type),
+        "findings": [row for row, f in enumerate(findings) if f.op == op.op],
+    }
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else printable(text)
+
+
+def _parameters(op: OpEvidence) -> dict[str, Any]:
+    """Return scale, zero point and range of both sides; null where a side has none."""
+    return {
+        "tflite": _affine(op.type, op.scale, op.zero_point),
+        "reference": _affine(op.type, *op.expected) if op.expected is not None else None,
+        "trained": [_rounded(v) for v in op.trained] if op.trained else None,
+        "compared": op.parameters,
+    }
+
+
+def _affine(type_name: str, scale: float | None, zero_point: int | None) -> Any:
+    if scale is None or zero_point is None:
+        return None
+    low, high = real_range(type_name, scale, zero_point)
+    return {
+        "scale": _rounded(scale, 8),
+        "zero_point": zero_point,
+        "range": [_rounded(low), _rounded(high)],
+    }
+
+
+def _figures(stats: TensorStats | None) -> dict[str, Any] | None:
+    if stats is None:
+        return None
+    names = ("max_lsb", "mean_lsb", "rmse_lsb", "bias_lsb", "max_abs", "mean_abs", "rmse")
+    return {
+        **{name: _rounded(getattr(stats, name)) for name in (*names, "sqnr_db")},
+        "cosine": _rounded(stats.cosine, 8),
+        "relative_rmse": _rounded(stats.relative_rmse),
+        "worst_sample": stats.worst_sample,
+        "worst_channel": stats.worst_channel,
+        "elements": stats.elements,
+        "differing": stats.differing,
+        "saturated": stats.saturated,
+        "nonfinite": stats.nan + stats.infinite,
+    }
+
+
+def _both(op: OpEvidence, of: Callable[[TensorStats], Any]) -> dict[str, Any]:
+    sides = {"local": op.local, "accumulated": op.accumulated}
+    return {name: of(stats) if stats is not None else None for name, stats in sides.items()}
+
+
+def _channels(op: OpEvidence) -> dict[str, Any]:
+    """Return the largest error of each channel, in LSB where there is one."""
+    unit = op.scale or 1.0
+    sides = [s for s in (op.local, op.accumulated) if s is not None]
+    count = max((len(s.channel_max_abs) for s in sides), default=0)
+    group = max(1, -(-count // _MOST_BARS))
+
+    def bars(stats: TensorStats) -> list[float | None]:
+        values = stats.channel_max_abs
+        starts = range(0, len(values), group)
+        return [_rounded(max(values[start : start + group]) / unit) for start in starts]
+
+    return {**_both(op, bars), "group": group, "count": count}
+
+
+def _points(points: Points | None, thin: int) -> dict[str, Any] | None:
+    if points is None:
+        return None
+    return {
+        "tflite": [_rounded(v) for v in points.tflite[::thin]],
+        "reference": [_rounded(v) for v in points.reference[::thin]],
+        "worst": _extreme(points.worst),
+    }
+
+
+def _extreme(worst: Extreme | None) -> dict[str, Any] | None:
+    if worst is None:
+        return None
+    return {
+        "sample": worst.sample,
+        "index": list(worst.index),
+        "tflite": _rounded(worst.tflite),
+        "reference": _rounded(worst.reference),
+        "off": _rounded(abs(worst.tflite - worst.reference)),
+    }
+
+
+def _usage(usage: Usage | None, type_name: str) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    names = ("lowest", "highest", "distinct", "at_lowest", "at_highest", "total", "codes")
+    plain = {name: getattr(usage, name) for name in names}
+    return {**plain, "bins": list(usage.bins), "first_code": code_range(type_name)[0]}
+
+
+def _rounded(value: float | None, digits: int = _DIGITS) -> float | None:
+    """Return a figure with so many significant digits; None where it is no finite number."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")
