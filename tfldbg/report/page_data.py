@@ -79,6 +79,7 @@ def _row(
         "tensor_index": op.tensor,
         "type": op.type,
         "shape": list(op.shape),
+        "options": {name: str(value) for name, value in op.options.items()},
         "status": status,
         "activation": op.activation,
         "reference": _text(op.reference),

@@ -26,7 +26,7 @@ function worded(at) {
   const row = rows[at];
   const { max_lsb: lsb, max_abs: largest } = row.local ?? {};
   const error = lsb !== null && lsb !== undefined ? `${figure(lsb)} LSB` : figure(largest);
-  return [title(row), shortened(row.layer, 26), `local ${error}`];
+  return [title(row), shortened(row.layer, 26), `local ${error}`, row.shape.join("×")];
 }
 
 const ruler = document.createElement("canvas").getContext("2d");
@@ -84,14 +84,24 @@ function drawGraph() {
   const picture = drawing("svg", { width, height, role: "img", "aria-label": "operators and what they read" });
   picture.append(drawing("defs", {}, arrow));
   for (const edge of graph.edges()) {
-    const points = graph.edge(edge).points.map(({ x, y }) => `${x.toFixed(1)} ${y.toFixed(1)}`);
-    picture.append(drawing("path", { d: `M${points.join("L")}`, "marker-end": "url(#arrow)" }));
+    picture.append(drawing("path", { d: curve(graph.edge(edge).points), "marker-end": "url(#arrow)" }));
   }
   for (const name of graph.nodes()) picture.append(drawNode(graph.node(name)));
   target.replaceChildren(picture);
   byId("graph-center").textContent = title(rows[selected]);
   const center = graph.node(String(selected));
   target.scrollLeft = center.x - target.clientWidth / 2;
+}
+
+// A curve from the first point to the last that bends towards those between.
+function curve(points) {
+  const place = ({ x, y }) => `${x.toFixed(1)} ${y.toFixed(1)}`;
+  const middle = (a, b) => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });
+  const bends = points.slice(1, -1).map((point, at) => {
+    const last = at === points.length - 3;
+    return `Q${place(point)} ${place(last ? points.at(-1) : middle(point, points[at + 2]))}`;
+  });
+  return `M${place(points[0])}${bends.length ? bends.join("") : `L${place(points.at(-1))}`}`;
 }
 
 function drawNode({ x, y, width, height, lines, row, status }) {

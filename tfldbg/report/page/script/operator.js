@@ -121,7 +121,8 @@ function usageChart(row) {
   }
   const width = usage.codes / usage.bins.length;
   const ends = [["lowest", usage.at_lowest], ["highest", usage.at_highest]].filter(([, n]) => n);
-  const clipped = ends.map(([end, n]) => `${percent(n, usage.total)} at the ${end} code`);
+  const share = (n) => (n < usage.total / 1000 ? `${count(n)} value${n > 1 ? "s" : ""}` : percent(n, usage.total));
+  const clipped = ends.map(([end, n]) => `${share(n)} at the ${end} code`);
   const span = percent(usage.highest - usage.lowest + 1, usage.codes);
   const note = [`${usage.lowest} to ${usage.highest}: ${span} of the range`, ...clipped].join("; ");
   const { box, target } = chartBox(heading, `${note}.`);
@@ -147,6 +148,7 @@ function sideBySide(row) {
     ["tensor", row.tensor.replaceAll(";", ";\n"), row.reference?.replaceAll(";", ";\n") ?? `– (${row.unmatched_reason ?? "no counterpart"})`],
     ["matched by", "", row.match_rule ?? "–"],
     ["type, shape", `${row.type} [${row.shape.join(", ")}]`, ""],
+    ["options", Object.entries(row.options).map(([name, value]) => `${name} ${value}`).join(", "), ""],
     ["scale", exact(tflite, "scale"), exact(reference, "scale")],
     ["zero point", exact(tflite, "zero_point"), exact(reference, "zero_point")],
     ["range", ranges(tflite), reference ? ranges(reference) : trained ? `${figure(trained[0])} to ${figure(trained[1])} (trained)` : "–"],
