@@ -96,4 +96,4 @@ def index_page() -> str:
 
 def _anchor(about: Explanation) -> str:
     heading = f"{about.code}: {about.title}".lower()
-    return "".join(c for c in heading if c.isalnum() or c in " -").replace(" ", "-")
+    return "".join(c for c in heading if c.isalnum() or c in " -_").replace(" ", "-")
