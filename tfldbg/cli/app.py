@@ -17,6 +17,7 @@ from tfldbg.cli.commands.expose import expose
 from tfldbg.cli.commands.inspect import inspect
 from tfldbg.cli.commands.params import params
 from tfldbg.cli.commands.report import report
+from tfldbg.cli.commands.schema import schema
 from tfldbg.cli.commands.sweep import sweep
 from tfldbg.cli.commands.trace import trace
 from tfldbg.errors import TfldbgError, unexpected
@@ -41,6 +42,7 @@ for command in (
     dump,
     report,
     explain,
+    schema,
 ):
     app.command()(command)
 

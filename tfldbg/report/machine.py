@@ -26,12 +26,15 @@ _FORMULA = ("=", "+", "-", "@")
 def write_json(content: dict[str, Any], target: str) -> None:
     """Write JSON to a file, whole or not at all, or to stdout for ``-``.
 
-    Infinite and undefined figures, which JSON does not know, become null.
-
     Raises:
         TfldbgError: The file cannot be written.
     """
-    write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", target)
+    write_text(to_json(content), target)
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """Return JSON, with null for infinite and undefined figures."""
+    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
 
 
 def write_trace_json(result: Result, target: str) -> None:
