@@ -27,12 +27,13 @@ def gate_section(gate: Gate | None, *, everything: bool) -> tuple[Section, ...]:
         return (Section(f"gate: passed {len(gate.rules)} {count}: {rules}"),)
     shown = gate.broken if everything else gate.broken[:_MOST_ROWS]
     left = len(gate.broken) - len(shown)
+    places = "place" if len(gate.broken) == 1 else "places"
     lines = [f"operator {_number(b)}: {b.reason}" for b in shown if b.reason is not None]
     if left:
         lines.append(f"... and {left} more: --all shows them")
     return (
         Section(
-            f"gate: FAILED {len(gate.rules)} {count} ({rules}) in {len(gate.broken)} places",
+            f"gate: FAILED {len(gate.rules)} {count} in {len(gate.broken)} {places}: {rules}",
             _COLUMNS,
             tuple(_row(broken) for broken in shown),
             tuple(dict.fromkeys(lines)),

@@ -161,9 +161,9 @@ def _uri(path: str) -> str:
     given = Path(path)
     if given.is_absolute():
         if not given.is_relative_to(Path.cwd()):
-            return given.as_uri()
+            return "file:///" + quote(given.as_posix().lstrip("/"), safe="/:", errors="replace")
         given = given.relative_to(Path.cwd())
-    return quote(given.as_posix())
+    return quote(given.as_posix(), errors="replace")
 
 
 def _number_fingerprints(results: list[dict[str, Any]]) -> None:
