@@ -25,7 +25,8 @@ from tfldbg.errors import TfldbgError, unexpected
 app = typer.Typer(
     name="tfldbg",
     help="The debugger for quantized TFLite models. "
-    "Exit codes: 0 no divergence, 1 divergence, 2 wrong use or an error.",
+    "Exit codes: 0 no divergence, 1 divergence, 2 wrong use or an error; --fail-on gives rules of "
+    "your own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -220,7 +220,8 @@ def _figure(subject: _Subject, rule: Rule) -> float | str | None:
         steps = UNITS[rule.figure] == "lsb" and op.scale is None
         if steps or not op.activation or rule.side in subject.elsewhere:
             return None
-        reason = op.local_reason if rule.side == "local" else op.unmatched_reason
+        reasons = (op.local_reason, op.unmatched_reason)
+        reason = next(filter(None, reasons if rule.side == "local" else reasons[::-1]), None)
         return f"unchecked: {reason or 'it was not compared'}"
     if stats.nan or stats.infinite:
         return f"{stats.nan + stats.infinite} elements are NaN or infinite, not so in the reference"
