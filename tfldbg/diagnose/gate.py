@@ -124,7 +124,8 @@ def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Ga
         for subject, found, figure in zip(subjects, matching, figures, strict=True):
             if figure is not None:
                 rule = max(found, key=lambda r: (_rank(r, kinds), same.index(r)))
-                broken += _broken(subject, rule, figure)
+                if rule.limit is not None and (isinstance(figure, str) or not rule.allows(figure)):
+                    broken.append(_breaks(subject, rule, figure))
     broken.sort(key=lambda b: b.main_op)
     return Gate(tuple(rule.text for rule in rules), tuple(broken))
 
@@ -235,25 +236,20 @@ def _figure(subject: _Subject, rule: Rule) -> float | str | None:
     return value
 
 
-def _broken(subject: _Subject, rule: Rule, figure: float | str) -> list[Broken]:
-    known = isinstance(figure, float)
-    if rule.limit is None or (isinstance(figure, float) and rule.allows(figure)):
-        return []
+def _breaks(subject: _Subject, rule: Rule, figure: float | str) -> Broken:
     op = subject.op
-    return [
-        Broken(
-            op=op.op,
-            kind=op.kind,
-            tensor=op.name,
-            tensor_index=op.tensor,
-            loop=subject.loop,
-            metric=rule.metric,
-            found=figure if isinstance(figure, float) else None,
-            limit=rule.limit,
-            rule=rule.text,
-            reason=None if known else str(figure),
-        )
-    ]
+    return Broken(
+        op=op.op,
+        kind=op.kind,
+        tensor=op.name,
+        tensor_index=op.tensor,
+        loop=subject.loop,
+        metric=rule.metric,
+        found=None if isinstance(figure, str) else figure,
+        limit=rule.limit,
+        rule=rule.text,
+        reason=figure if isinstance(figure, str) else None,
+    )
 
 
 def _differs(found: Divergence) -> Broken:

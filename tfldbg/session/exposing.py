@@ -21,7 +21,7 @@ def protect(target: Path | None, option: str, *sources: object) -> None:
         read = Path(source)
         if target.exists() and read.exists() and _is_of(target, read):
             raise UsageError(
-                f"{option} {target} is a file that is read: it would be overwritten",
+                f"{option} {target} is read, or lies in a folder that is: it would be overwritten",
                 hint=f"name another file with {option}",
             )
 

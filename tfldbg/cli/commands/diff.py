@@ -38,7 +38,7 @@ def diff(
     from tfldbg.session.diff import diff as compare
 
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json, csv, junit, markdown, sarif)
+    reports = Reports(json=json, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
     reports.check(reference, tested, tolerances)
     thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
     with ProgressBar() as progress:

@@ -37,7 +37,7 @@ def report(
 
     thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json, csv, junit, markdown, sarif)
+    reports = Reports(json=json, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
     reports.check(run, tolerances)
     show(session.load_trace(Path(run), thresholds=thresholds), rules, reports, everything)
 

@@ -77,7 +77,7 @@ def trace(
     from tfldbg.diagnose.limits import read_rules
 
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json, csv, junit, markdown, sarif)
+    reports = Reports(json=json, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
     reports.check(model, keras, against, data, labels, tolerances, dump=dump)
     session.check_rules(rules, model)
     with ProgressBar() as progress:
