@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from tfldbg.reference.conversion import Target
-    from tfldbg.session import Trace, convert, load_trace, record, trace
+    from tfldbg.session import Trace, convert, gate, load_trace, record, trace
 
 __version__ = "0.1.0"
 
@@ -44,12 +44,13 @@ __all__ = [
     "Trace",
     "UsageError",
     "convert",
+    "gate",
     "load_trace",
     "record",
     "trace",
 ]
 
-_SESSION = frozenset({"Trace", "convert", "load_trace", "record", "trace"})
+_SESSION = frozenset({"Trace", "convert", "gate", "load_trace", "record", "trace"})
 _DIAGNOSE = frozenset({"Divergence", "Finding", "Thresholds"})
 
 

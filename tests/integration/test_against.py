@@ -11,6 +11,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 import tfldbg
 from sample_models import plant
+from tests.schema import assert_documented
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 FAULTS = {
@@ -50,6 +51,7 @@ def test_the_same_model_is_clean(change: object, samples: Path) -> None:
     good = (samples / "cnn.tflite").read_bytes()
     result = tfldbg.trace(change(good), against=good, samples=4)  # type: ignore[operator]
     assert result.verdict == "clean", result.diagnosis.sentence
+    assert_documented(result.to_dict())
     assert result.to_dict()["reference"]["kind"] == "tflite"
 
 
@@ -89,6 +91,7 @@ def test_another_model_is_refused(samples: Path) -> None:
 def test_two_kernel_sets_agree_within_a_step(other: str, samples: Path) -> None:
     result = tfldbg.trace(samples / "cnn.tflite", against_runtime=other, samples=4)
     assert result.verdict == "clean", result.diagnosis.sentence
+    assert_documented(result.to_dict())
     assert result.to_dict()["reference"]["kind"] == "runtime"
     assert max(o.local.max_lsb or 0 for o in result.evidence.ops if o.local) < 1.01
 

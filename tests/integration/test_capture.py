@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import tfldbg
+from tests.schema import assert_documented
 from tfldbg.reference.capture import open_capture
 from tfldbg.run.job import Options
 from tfldbg.session import expose_model
@@ -66,6 +67,7 @@ def _archive(recording: Path, path: Path, real: bool = False) -> Path:
 def test_other_kernels_are_clean(samples: Path, recording: Path) -> None:
     result = tfldbg.trace(samples / "cnn.tflite", against=recording)
     plain = result.to_dict()
+    assert_documented(plain)
     assert plain["verdict"] == "clean", result.diagnosis.sentence
     assert plain["reference"]["kind"] == "capture"
     assert plain["samples"] == COUNT and plain["data"] == str(recording)

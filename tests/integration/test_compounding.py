@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import tfldbg
+from tests.schema import assert_documented
 from tfldbg.compare.compounding import replaying
 from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.reference.keras import load_frozen
@@ -151,6 +152,7 @@ def test_it_survives_the_recording_and_the_json(samples: Path, tmp_path: Path) -
     traced = tfldbg.trace(model, samples=2, compounding=True, dump=target)
     again = tfldbg.load_trace(target)
     assert again.to_dict()["compounding"] == traced.to_dict()["compounding"]
+    assert_documented(traced.to_dict())
     largest = max(traced.to_dict()["compounding"]["ops"], key=lambda op: op["share"])
     assert tfldbg.trace(model, samples=2).to_dict()["compounding"] is None
     done = _tfldbg("report", target)

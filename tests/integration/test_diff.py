@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import tfldbg
+from tests.schema import assert_documented
 from tfldbg.reference.capture import open_capture
 from tfldbg.run.job import Options
 from tfldbg.session.diff import diff
@@ -220,6 +221,7 @@ def test_the_command(record: Callable[..., Path]) -> None:
     broken = run(record("cnn"), record("cnn_zeroed_bias"), "--json", "-")
     assert broken.returncode == 1
     plain = json.loads(broken.stdout)
+    assert_documented(plain)
     assert plain["first_divergence"]["op"] == 8
     assert (plain["reference"]["kind"], plain["reference"]["path"]) == (
         "capture",

@@ -12,6 +12,7 @@ import pytest
 import tfldbg
 from sample_models import plant
 from tests.integration.test_self_trace import _broken
+from tests.schema import assert_documented
 from tfldbg.compare.against.emulation import EMULATED, EMULATIONS
 from tfldbg.compare.ranges.calibrate import share
 from tfldbg.compare.ranges.passes import Copy, fake_quant_pass, float_extents
@@ -67,6 +68,7 @@ def test_a_sound_sample_is_clean(name: str, kind: str, runtime: str, samples: Pa
     )
     assert result.verdict == "clean", result.diagnosis.sentence
     plain = result.to_dict()
+    assert_documented(plain)
     assert plain["reference"]["kind"] == kind
     assert {op["status"] for op in plain["ops"]} == {"ok"}
     for op in plain["ops"]:

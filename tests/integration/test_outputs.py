@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tfldbg
+from tests.schema import assert_documented
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.report.document import build
 from tfldbg.store.schema import tensor_path
@@ -211,6 +212,7 @@ def test_worst_samples_against_any_reference(against: str, samples: Path, tmp_pa
 def test_histograms_count_every_element(recorded: tuple[Path, tfldbg.Trace]) -> None:
     path, result = recorded
     plain = result.to_dict()
+    assert_documented(plain)
     assert plain["histogram_edges_lsb"] == list(EDGES_LSB)
     for op, evidence in zip(plain["ops"], result.evidence.ops, strict=True):
         for kind in ("local", "accumulated"):
@@ -275,6 +277,7 @@ def test_labels_belong_to_the_first_output_with_classes_enough(
         histograms=True,
     )
     plain = result.to_dict()
+    assert_documented(plain)
     assert len(plain["outputs"]) == 2
     assert plain["accuracy"]["classes"] == 7
     sides = [side["side"] for side in plain["accuracy"]["sides"]]

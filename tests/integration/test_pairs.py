@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tfldbg
+from tests.schema import assert_documented
 from tests.sound import assert_sound
 
 PAIRS = Path(__file__).resolve().parents[3] / "shared" / "models" / "pairs"
@@ -21,6 +22,7 @@ def test_pair_is_matched_and_judged(name: str) -> None:
     keras = next(folder / n for n in ("model.h5", "saved_model") if (folder / n).exists())
     result = tfldbg.trace(PAIRS / name, keras=keras, samples=8)
     plain = result.to_dict()
+    assert_documented(plain)
     assert plain["coverage"]["unmatched"] == 0
     if DIFFERENT_WEIGHTS in name:
         assert plain["verdict"] == "diverged"

@@ -28,6 +28,7 @@ NAMES = (
     "sweep",
     "report",
     "explain",
+    "schema",
 )
 NUMBERS = re.compile(r"\d+(\.\d+)?")
 

@@ -14,6 +14,7 @@ from benchmarks import zoo
 from sample_models import plant
 from tests.integration.test_cli import tfldbg as command
 from tests.loop_file import LOOP, STEPS, loop_file
+from tests.schema import assert_documented
 from tfldbg.graph.load import load_graph
 from tfldbg.graph.steps import unrolled
 from tfldbg.reference.keras import load_live
@@ -29,6 +30,7 @@ def test_an_unrolled_network_is_clean_step_by_step(
     result = tfldbg.trace(made.tflite, keras=made.keras, data=made.data, by_step=True)
     assert result.verdict == "clean", result.diagnosis.sentence
     assert "unchecked" not in _statuses_of_activations(result)
+    assert_documented(result.to_dict())
     steps = result.to_dict()["steps"]
     assert [s["step"] for s in steps] == list(range(6))
     assert all(0 < s["max_local_lsb"] <= 0.75 for s in steps)
@@ -162,6 +164,7 @@ def test_a_broken_rule_inside_a_loop_names_loop_and_operator() -> None:
     assert found is not None
     assert (found.op, found.kind, found.signal) == (LOOP, "WHILE", "parameters")
     assert "operator 1 FULLY_CONNECTED" in found.message and "subgraph 2" in found.message
+    assert_documented(result.to_dict())
     assert result.to_dict()["bodies"][1]["ops"][1]["status"] == "origin"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tfldbg
+from tests.schema import assert_documented
 from tests.sound import assert_sound
 
 CLEAN = ["dense4", "dense4_nobias", "dense5_nobias", "cnn"]
@@ -24,6 +25,7 @@ def test_clean_sample_is_clean(samples: Path, name: str, suffix: str) -> None:
         samples / f"{name}.tflite", keras=samples / f"{name}{suffix}", data=samples / "digits.npz"
     )
     plain = result.to_dict()
+    assert_documented(plain)
     assert_sound(result, name)
     assert plain["first_divergence"] is None
     assert plain["coverage"]["unmatched"] == 0
@@ -45,6 +47,7 @@ def test_broken_sample_names_the_planted_operator(samples: Path, name: str, runt
 def test_without_data_the_verdict_is_the_same_and_says_random(samples: Path) -> None:
     result = tfldbg.trace(samples / "cnn_zeroed_bias.tflite", keras=samples / "cnn.h5", samples=8)
     plain = result.to_dict()
+    assert_documented(plain)
     assert plain["data"] == "random"
     assert plain["first_divergence"]["op"] == FAULTS["cnn_zeroed_bias.tflite"]["op"]
 

@@ -11,6 +11,7 @@ import pytest
 
 import tfldbg
 from sample_models import plant
+from tests.schema import assert_documented
 from tests.sound import assert_sound
 
 SOUND = ["cnn", "dense4", "dense4_nobias", "dense5_nobias", "dense5_nobias_ptq"]
@@ -33,6 +34,7 @@ def test_a_sound_sample_is_clean(name: str, runtime: str, samples: Path) -> None
     result = tfldbg.trace(samples / f"{name}.tflite", samples=4, runtime=runtime)
     assert_sound(result, name)
     plain = result.to_dict()
+    assert_documented(plain)
     assert plain["reference"]["kind"] == "self"
     assert plain["data"] == "random"
     assert {op["status"] for op in plain["ops"]} == {"ok"}

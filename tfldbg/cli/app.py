@@ -17,6 +17,7 @@ from tfldbg.cli.commands.expose import expose
 from tfldbg.cli.commands.inspect import inspect
 from tfldbg.cli.commands.params import params
 from tfldbg.cli.commands.report import report
+from tfldbg.cli.commands.schema import schema
 from tfldbg.cli.commands.sweep import sweep
 from tfldbg.cli.commands.trace import trace
 from tfldbg.errors import TfldbgError, unexpected
@@ -24,7 +25,8 @@ from tfldbg.errors import TfldbgError, unexpected
 app = typer.Typer(
     name="tfldbg",
     help="The debugger for quantized TFLite models. "
-    "Exit codes: 0 no divergence, 1 divergence, 2 wrong use or an error.",
+    "Exit codes: 0 no divergence, 1 divergence, 2 wrong use or an error; --fail-on gives rules of "
+    "your own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,6 +43,7 @@ for command in (
     dump,
     report,
     explain,
+    schema,
 ):
     app.command()(command)
 

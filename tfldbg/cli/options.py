@@ -51,6 +51,40 @@ Signature = Annotated[
 Json = Annotated[
     str | None, typer.Option("--json", metavar="F", help="Write JSON to F; - is stdout.")
 ]
+Csv = Annotated[
+    str | None,
+    typer.Option("--csv", metavar="F", help="Write a row an operator to F; - is stdout."),
+]
+Junit = Annotated[
+    str | None,
+    typer.Option(
+        "--junit", metavar="F.xml", help="Write JUnit XML, a test case an operator; - is stdout."
+    ),
+]
+Markdown = Annotated[
+    str | None,
+    typer.Option(
+        "--markdown", metavar="F.md", help="Write Markdown for a pull request; - is stdout."
+    ),
+]
+Sarif = Annotated[
+    str | None,
+    typer.Option(
+        "--sarif", metavar="F.sarif", help="Write the findings as SARIF 2.1.0; - is stdout."
+    ),
+]
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE",
+        help="A rule that decides the exit code, such as 'sqnr>=30db', 'CONV_2D:local<=1lsb' or "
+        "'diverged'. Repeatable.",
+        show_default="diverged",
+    ),
+]
+Tolerances = Annotated[
+    str | None, typer.Option(metavar="F.toml", help="A file of such rules; see docs/ci.md.")
+]
 Everything = Annotated[
     bool, typer.Option("--all", help="Every operator in the table, not only those that matter.")
 ]

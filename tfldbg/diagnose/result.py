@@ -10,6 +10,7 @@ from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
+from tfldbg.diagnose.gate import Gate
 from tfldbg.diagnose.model import Diagnosis, Divergence, Finding, Status
 from tfldbg.diagnose.rules.differences import BY_SIGNAL
 
@@ -22,11 +23,18 @@ class Result:
 
     evidence: Evidence
     diagnosis: Diagnosis
+    gate: Gate | None = None
+    """What came of the user's own rules, None where there are none."""
 
     @property
     def verdict(self) -> str:
         """``"clean"`` or ``"diverged"``."""
         return self.diagnosis.verdict
+
+    @property
+    def passed(self) -> bool:
+        """Whether a build may go on: what the rules say and, without rules, the verdict."""
+        return self.gate.passed if self.gate is not None else self.verdict == "clean"
 
     @property
     def first_divergence(self) -> Divergence | None:
@@ -69,6 +77,7 @@ class Result:
             "sentence": self.diagnosis.sentence,
             "first_divergence": _divergence(first, self.cause) if first else None,
             "origins": list(self.origins),
+            "gate": _gate(self.gate),
             "ops": [_op(evidence, status) for evidence, status in ops],
             "findings": [asdict(f) for f in self.diagnosis.findings],
             "coverage": {
@@ -135,6 +144,16 @@ def _divergence(found: Divergence, cause: Finding | None) -> dict[str, Any]:
         "message": found.message,
         "confidence": found.confidence,
         "cause": cause.code if cause else None,
+    }
+
+
+def _gate(gate: Gate | None) -> dict[str, Any] | None:
+    if gate is None:
+        return None
+    return {
+        "passed": gate.passed,
+        "rules": list(gate.rules),
+        "broken": [asdict(broken) for broken in gate.broken],
     }
 
 

@@ -11,6 +11,7 @@ from tfldbg.diagnose.model import Finding, Status
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import short
 from tfldbg.report.compounding import compounding_section
+from tfldbg.report.gate import gate_section
 from tfldbg.report.histograms import histogram_section
 from tfldbg.report.outputs import output_sections
 from tfldbg.report.section import Section
@@ -81,6 +82,7 @@ def build(result: Result, *, everything: bool = False, histograms: bool = True) 
         findings=result.diagnosis.findings,
         unchecked=_unchecked(evidence),
         sections=(
+            *gate_section(result.gate, everything=everything),
             *output_sections(evidence),
             *(histogram_section(evidence, shown) if histograms else ()),
             *worst_sections(evidence, everything=everything),

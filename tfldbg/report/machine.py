@@ -8,10 +8,13 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.files import write_bytes
 from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.result import Result
 
 Cell = str | int | float | None
 """Of a CSV file; None is an empty one."""
@@ -23,12 +26,24 @@ _FORMULA = ("=", "+", "-", "@")
 def write_json(content: dict[str, Any], target: str) -> None:
     """Write JSON to a file, whole or not at all, or to stdout for ``-``.
 
-    Infinite and undefined figures, which JSON does not know, become null.
+    Raises:
+        TfldbgError: The file cannot be written.
+    """
+    write_text(to_json(content), target)
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """Return JSON, with null for infinite and undefined figures."""
+    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+
+
+def write_trace_json(result: Result, target: str) -> None:
+    """Write the JSON of format ``tfldbg.trace``.
 
     Raises:
         TfldbgError: The file cannot be written.
     """
-    _write(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", target)
+    write_json(result.to_dict(), target)
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]], target: str) -> None:
@@ -44,7 +59,7 @@ def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]], target: st
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([_cell(cell) for cell in row] for row in rows)
-    _write(text.getvalue(), target)
+    write_text(text.getvalue(), target)
 
 
 def _cell(value: Cell) -> Cell:
@@ -54,7 +69,12 @@ def _cell(value: Cell) -> Cell:
     return f"'{plain}" if plain.startswith(_FORMULA) else plain
 
 
-def _write(text: str, target: str) -> None:
+def write_text(text: str, target: str) -> None:
+    """Write text to a file, whole or not at all, or to stdout for ``-``.
+
+    Raises:
+        TfldbgError: The file cannot be written.
+    """
     if target == "-":
         sys.stdout.write(text)
     else:

@@ -4,6 +4,7 @@ from tfldbg.session.cases import Request, parse_seeds, plan, requests
 from tfldbg.session.converting import convert
 from tfldbg.session.diff import diff
 from tfldbg.session.exposing import expose_model, protect
+from tfldbg.session.gating import check_rules, gate
 from tfldbg.session.parameters import compare_parameters
 from tfldbg.session.recording import record
 from tfldbg.session.sweeping import sweep
@@ -12,10 +13,12 @@ from tfldbg.session.tracing import Trace, load_trace, trace
 __all__ = [
     "Request",
     "Trace",
+    "check_rules",
     "compare_parameters",
     "convert",
     "diff",
     "expose_model",
+    "gate",
     "load_trace",
     "parse_seeds",
     "plan",

@@ -10,7 +10,7 @@ from tfldbg.run.job import Loaded, ModelSource, load
 
 
 def protect(target: Path | None, option: str, *sources: object) -> None:
-    """Refuse to write over one of the files that are read.
+    """Refuse to write over one of the files that are read, or over one in a folder that is read.
 
     Raises:
         UsageError: The target is one of the sources.
@@ -18,11 +18,17 @@ def protect(target: Path | None, option: str, *sources: object) -> None:
     for source in sources:
         if target is None or not isinstance(source, (str, Path)):
             continue
-        if target.exists() and Path(source).exists() and target.samefile(source):
+        read = Path(source)
+        if target.exists() and read.exists() and _is_of(target, read):
             raise UsageError(
-                f"{option} {target} is a file that is read: it would be overwritten",
+                f"{option} {target} is read, or lies in a folder that is: it would be overwritten",
                 hint=f"name another file with {option}",
             )
+
+
+def _is_of(target: Path, read: Path) -> bool:
+    inside = read.is_dir() and target.resolve().is_relative_to(read.resolve())
+    return inside or target.samefile(read)
 
 
 def expose_model(model: ModelSource, signature: str | None = None) -> tuple[Loaded, Exposed]:

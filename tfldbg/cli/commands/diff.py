@@ -9,6 +9,7 @@ import typer
 from tfldbg.cli import options as o
 from tfldbg.cli.commands.report import show
 from tfldbg.cli.console import ProgressBar
+from tfldbg.cli.reports import Reports
 
 
 def diff(
@@ -21,17 +22,27 @@ def diff(
         typer.Option(metavar="N", help="At most so many samples.", show_default="all"),
     ] = None,
     json: o.Json = None,
+    csv: o.Csv = None,
+    junit: o.Junit = None,
+    markdown: o.Markdown = None,
+    sarif: o.Sarif = None,
+    fail_on: o.FailOn = None,
+    tolerances: o.Tolerances = None,
     everything: o.Everything = False,
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
     hybrid_tolerance: o.HybridTolerance = 0.02,
 ) -> None:
     """Name the first operator whose output differs between two recordings of the same data."""
+    from tfldbg.diagnose.limits import read_rules
     from tfldbg.session.diff import diff as compare
 
+    rules = read_rules(fail_on or (), tolerances)
+    reports = Reports(json=json, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
+    reports.check(reference, tested, tolerances)
     thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
     with ProgressBar() as progress:
         result = compare(
             reference, tested, samples=samples, thresholds=thresholds, progress=progress
         )
-    show(result, json, everything)
+    show(result, rules, reports, everything)

@@ -9,6 +9,7 @@ import typer
 from tfldbg.cli import options as o
 from tfldbg.cli.commands.report import show
 from tfldbg.cli.console import ProgressBar
+from tfldbg.cli.reports import Reports
 
 
 def trace(
@@ -43,6 +44,12 @@ def trace(
         typer.Option(metavar="F.h5", help="Record every tensor of both sides, and the statistics."),
     ] = None,
     json: o.Json = None,
+    csv: o.Csv = None,
+    junit: o.Junit = None,
+    markdown: o.Markdown = None,
+    sarif: o.Sarif = None,
+    fail_on: o.FailOn = None,
+    tolerances: o.Tolerances = None,
     everything: o.Everything = False,
     unsafe: o.Unsafe = False,
     local_lsb: o.LocalLsb = 0.75,
@@ -67,7 +74,12 @@ def trace(
     Without a reference, every operator is checked against its own float arithmetic.
     """
     from tfldbg import session
+    from tfldbg.diagnose.limits import read_rules
 
+    rules = read_rules(fail_on or (), tolerances)
+    reports = Reports(json=json, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
+    reports.check(model, keras, against, data, labels, tolerances, dump=dump)
+    session.check_rules(rules, model)
     with ProgressBar() as progress:
         result = session.trace(
             model,
@@ -93,4 +105,4 @@ def trace(
             compounding=compounding,
             by_step=by_step,
         )
-    show(result, json, everything)
+    show(result, rules, reports, everything)

@@ -1,0 +1,72 @@
+"""Report files: refused before anything runs, and all of them written."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tests.unit.diagnose.evidence import evidence, operator
+from tfldbg.cli.reports import _WRITERS, Reports
+from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.diagnose.result import Result
+from tfldbg.errors import UsageError
+
+NAMES = [f.name for f in fields(Reports)]
+
+
+def _result() -> Result:
+    made = evidence(operator(0, local=0.5))
+    return Result(made, diagnose(made, Thresholds()))
+
+
+def test_every_field_has_a_writer() -> None:
+    assert set(_WRITERS) == set(NAMES)
+
+
+def test_all_that_were_asked_for_are_written(tmp_path: Path) -> None:
+    reports = Reports(**{name: str(tmp_path / name) for name in NAMES})
+    reports.check()
+    reports.write(_result())
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(NAMES)
+    assert all((tmp_path / name).read_text().strip() for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stdout_takes_one_and_nothing_else(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = Reports(**{name: "-"})
+    reports.check()
+    reports.write(_result())
+    assert reports.to_stdout and capsys.readouterr().out.strip()
+    if name == "json":
+        assert not Reports(csv="f").to_stdout
+    other = next(n for n in NAMES if n != name)
+    with pytest.raises(UsageError, match=f"--{other}.* both write to stdout|--{name}.*stdout"):
+        Reports(**{name: "-", other: "-"}).check()
+
+
+def test_what_cannot_be_written_is_refused_early(tmp_path: Path) -> None:
+    file, folder = tmp_path / "f", tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(UsageError, match="--json and --csv both write to"):
+        Reports(json=str(file), csv=str(folder / ".." / "f")).check()
+    with pytest.raises(UsageError, match="--dump and --junit both write to"):
+        Reports(junit=str(file)).check(dump=str(file))
+    with pytest.raises(UsageError, match=r"the folder '.*no' does not exist"):
+        Reports(sarif=str(tmp_path / "no" / "f")).check()
+    with pytest.raises(UsageError, match="is a folder"):
+        Reports(markdown=str(folder)).check()
+
+
+def test_nothing_that_is_read_is_overwritten(tmp_path: Path) -> None:
+    model, arrays = tmp_path / "m.tflite", tmp_path / "arrays"
+    arrays.mkdir()
+    for path in (model, arrays / "x.npy"):
+        path.write_text("read")
+    (tmp_path / "link").symlink_to(model)
+    for target in (model, arrays / "x.npy", tmp_path / "link"):
+        with pytest.raises(UsageError, match="would be overwritten"):
+            Reports(csv=str(target)).check(None, str(model), 3, str(arrays))
+    Reports(csv=str(arrays / "new.csv")).check(str(model), str(arrays))

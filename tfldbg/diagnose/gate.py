@@ -1,0 +1,267 @@
+"""The gate: whether every operator keeps to the rules that a user gave.  It decides the exit code.
+
+The verdict does not change: it says what tfldbg itself holds of the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
+from tfldbg.diagnose.limits import DIVERGED, UNITS, Rule
+from tfldbg.diagnose.model import Diagnosis, Divergence
+from tfldbg.diagnose.words import number, short
+from tfldbg.errors import UsageError
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.result import Result
+
+_MOST_NAMED = 12
+_ALL, _KIND, _TENSOR = range(3)
+"""How specific a rule is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An operator output that does not keep to a rule."""
+
+    op: int
+    kind: str
+    tensor: str
+    tensor_index: int
+    loop: int | None
+    """The operator of the main subgraph inside which it stands, a loop; ``op`` and
+    ``tensor_index`` then count in the loop's subgraph.  None in the main subgraph."""
+    metric: str
+    """``local.max_lsb`` and so on, or ``diverged``."""
+    found: float | None
+    """None where it is unknown; then ``reason`` says why."""
+    limit: float | None
+    """None for ``diverged``."""
+    rule: str
+    """As it was written."""
+    reason: str | None
+
+    @property
+    def main_op(self) -> int:
+        """The operator of the main subgraph that is at fault."""
+        return self.op if self.loop is None else self.loop
+
+    @property
+    def message(self) -> str:
+        """What is wrong, without the operator's name."""
+        if self.found is None:
+            return self.reason or "unknown"
+        side = "below" if self.metric.endswith(("sqnr_db", "cosine")) else "beyond"
+        at = "at" if self.found == self.limit else side
+        return f"{self.metric} is {number(self.found)}, {at} the limit of {number(self.limit)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What came of the rules."""
+
+    rules: tuple[str, ...]
+    """As they were written, those of a file first."""
+    broken: tuple[Broken, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every operator keeps to every rule."""
+        return not self.broken
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """An operator output to which rules may apply."""
+
+    op: OpEvidence
+    loop: int | None
+    elsewhere: frozenset[str]
+    """The sides whose error is measured behind a later operator, or inside the loop that it is."""
+
+
+def gated(result: Result, rules: Sequence[Rule]) -> Result:
+    """Return the result with its gate; without rules it has none and the verdict decides.
+
+    Raises:
+        UsageError: A rule matches no operator, or none that has its figure.
+    """
+    if not rules:
+        return result
+    return replace(result, gate=judge(result.evidence, result.diagnosis, rules))
+
+
+def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Gate:
+    """Hold every operator to the rules.
+
+    For one operator and metric the most specific rule counts: of a tensor before of a kind, before
+    of all; of equals the last.  An operator to which a rule applies and whose figure is unknown
+    breaks it: what nobody measured is no success.
+
+    Raises:
+        UsageError: A rule matches no operator, or none that has its figure.
+    """
+    subjects = _subjects(evidence)
+    limits = [rule for rule in rules if rule.metric != DIVERGED]
+    check_scopes(limits, ((s.op.kind, s.op.name) for s in subjects))
+    kinds = {s.op.kind for s in subjects}
+    broken = [_differs(d) for d in diagnosis.divergences if len(limits) < len(rules)]
+    for metric in dict.fromkeys(rule.metric for rule in limits):
+        same = [rule for rule in limits if rule.metric == metric]
+        matching = [[r for r in same if _matches(r, s.op.kind, s.op.name, kinds)] for s in subjects]
+        figures = [
+            _figure(subject, found[0]) if found else None
+            for subject, found in zip(subjects, matching, strict=True)
+        ]
+        _check_figures(same, matching, figures)
+        for subject, found, figure in zip(subjects, matching, figures, strict=True):
+            if figure is not None:
+                rule = max(found, key=lambda r: (_rank(r, kinds), same.index(r)))
+                if rule.limit is not None and (isinstance(figure, str) or not rule.allows(figure)):
+                    broken.append(_breaks(subject, rule, figure))
+    broken.sort(key=lambda b: b.main_op)
+    return Gate(tuple(rule.text for rule in rules), tuple(broken))
+
+
+def check_scopes(rules: Iterable[Rule], operators: Iterable[tuple[str, str]]) -> None:
+    """Refuse rules that match nothing, as misspelt ones do.
+
+    Args:
+        rules: The rules.
+        operators: Kind and tensor name of every operator output.
+
+    Raises:
+        UsageError: A rule matches no operator; the hint names what there is.
+    """
+    known = list(operators)
+    kinds = {kind for kind, _ in known}
+    for rule in rules:
+        if not any(_matches(rule, kind, name, kinds) for kind, name in known):
+            raise UsageError(
+                f"the rule '{rule.text}' matches no operator of the file",
+                hint=_what_there_is(rule.scope or "", kinds, {short(name) for _, name in known}),
+            )
+
+
+def _what_there_is(scope: str, kinds: set[str], tensors: set[str]) -> str:
+    similar = get_close_matches(scope, sorted(kinds | tensors), n=3)
+    said = f"did you mean {' or '.join(similar)}? " if similar else ""
+    listed = ", ".join(sorted(kinds)[:_MOST_NAMED])
+    more = ", ..." if len(kinds) > _MOST_NAMED else ""
+    return (
+        f"{said}its kinds are {listed}{more}; anything else is a pattern of tensor names, in which "
+        "* stands for any characters: tfldbg inspect lists them"
+    )
+
+
+def _matches(rule: Rule, kind: str, name: str, kinds: set[str]) -> bool:
+    if rule.scope is None:
+        return True
+    if rule.scope in kinds:
+        return rule.scope == kind
+    parts = name.split(";")
+    return any(fnmatchcase(n, rule.scope) for n in (name, short(name), *parts))
+
+
+def _rank(rule: Rule, kinds: set[str]) -> int:
+    if rule.scope is None:
+        return _ALL
+    return _KIND if rule.scope in kinds else _TENSOR
+
+
+def _subjects(evidence: Evidence) -> list[_Subject]:
+    """Return the operator outputs of the main subgraph and of those that its loops run."""
+    found = list(_of(evidence, None))
+    for body in evidence.bodies:
+        found += _inside(body)
+    return found
+
+
+def _of(evidence: Evidence, loop: int | None) -> Iterator[_Subject]:
+    covered = evidence.covered
+    free = frozenset[int]().union(*(o.joint for o in evidence.ops if o.accumulated is not None))
+    for op in evidence.ops:
+        sides = {side for side, ops in (("local", covered), ("accumulated", free)) if op.op in ops}
+        yield _Subject(op, loop, frozenset(sides))
+
+
+def _inside(body: Body) -> Iterator[_Subject]:
+    return _of(body.evidence, body.op) if body.evidence is not None else iter(())
+
+
+def _check_figures(
+    rules: Sequence[Rule], matching: Sequence[Sequence[Rule]], figures: Sequence[float | str | None]
+) -> None:
+    for rule in rules:
+        matched = [f for f, found in zip(figures, matching, strict=True) if rule in found]
+        if all(figure is None for figure in matched):
+            other = [name for name in UNITS if UNITS[name] != UNITS[rule.figure]]
+            raise UsageError(
+                f"the rule '{rule.text}' applies to nothing: none of the {len(matched)} operators "
+                f"that it matches has a {rule.metric} of its own",
+                hint="float tensors have no LSB, and operators that are measured together with a "
+                f"later one no error of their own; there are also {', '.join(other)}",
+            )
+
+
+def _figure(subject: _Subject, rule: Rule) -> float | str | None:
+    """Return an operator's figure, the reason why it is unknown, None where there can be none."""
+    op = subject.op
+    if subject.loop is not None and rule.side == "accumulated":
+        return None  # a loop's steps are run one by one, on what they really had
+    stats: TensorStats | None = op.local if rule.side == "local" else op.accumulated
+    if stats is None:
+        steps = UNITS[rule.figure] == "lsb" and op.scale is None
+        if steps or not op.activation or rule.side in subject.elsewhere:
+            return None
+        reasons = (op.local_reason, op.unmatched_reason)
+        reason = next(filter(None, reasons if rule.side == "local" else reasons[::-1]), None)
+        return f"unchecked: {reason or 'it was not compared'}"
+    if stats.nan or stats.infinite:
+        return f"{stats.nan + stats.infinite} elements are NaN or infinite, not so in the reference"
+    if not stats.elements and stats.reference_nonfinite:
+        return "unchecked: no element of the reference is finite"
+    value: float | None = getattr(stats, rule.figure)
+    if value is None and UNITS[rule.figure] != "lsb":
+        if stats.max_abs > 0:
+            return f"{rule.figure} is undefined: one side is all zero"
+        return 1.0 if rule.figure == "cosine" else math.inf
+    return value
+
+
+def _breaks(subject: _Subject, rule: Rule, figure: float | str) -> Broken:
+    op = subject.op
+    return Broken(
+        op=op.op,
+        kind=op.kind,
+        tensor=op.name,
+        tensor_index=op.tensor,
+        loop=subject.loop,
+        metric=rule.metric,
+        found=None if isinstance(figure, str) else figure,
+        limit=rule.limit,
+        rule=rule.text,
+        reason=figure if isinstance(figure, str) else None,
+    )
+
+
+def _differs(found: Divergence) -> Broken:
+    return Broken(
+        op=found.op,
+        kind=found.kind,
+        tensor=found.tensor,
+        tensor_index=found.tensor_index,
+        loop=None,
+        metric=DIVERGED,
+        found=None,
+        limit=None,
+        rule=DIVERGED,
+        reason=found.message,
+    )

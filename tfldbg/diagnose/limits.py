@@ -1,0 +1,216 @@
+"""Rules about operators that a user writes: how large or small a figure may be."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfldbg.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DIVERGED = "diverged"
+"""The rule that stands for tfldbg's own verdict."""
+
+UNITS: Mapping[str, str] = {
+    "max_lsb": "lsb",
+    "mean_lsb": "lsb",
+    "rmse_lsb": "lsb",
+    "max_abs": "",
+    "mean_abs": "",
+    "rmse": "",
+    "sqnr_db": "db",
+    "cosine": "",
+}
+"""The figures of a `TensorStats` that a rule may limit, and their units; none for real units."""
+SMALL_IS_WORSE = frozenset({"sqnr_db", "cosine"})
+_SIDES = ("local", "accumulated")
+_SHORT = {"local": "local.max_lsb", "accumulated": "accumulated.max_lsb"}
+_RULE = re.compile(r"(?:(?P<scope>.+):)?(?P<metric>[^:<>=]*)(?P<sign><=|>=|<|>)(?P<limit>[^:<>=]*)")
+_LIMIT = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>[a-z]*)", re.I)
+_ANY = "any"
+_EXAMPLE = "for example --fail-on 'sqnr>=30db' or --fail-on 'CONV_2D:local<=1lsb'"
+_FIGURES = ", ".join(name for name in UNITS)
+_METRICS = (
+    f"a metric is local or accumulated, a dot and one of {_FIGURES}; without local or accumulated "
+    "it is of the accumulated error; for short: local, accumulated (both max_lsb), sqnr"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A limit, or the verdict."""
+
+    text: str
+    """As it was written."""
+    metric: str
+    """``local.max_lsb`` and so on, or ``diverged``."""
+    scope: str | None = None
+    """An operator kind or a pattern of tensor names; None for every operator."""
+    limit: float | None = None
+    """None where anything goes."""
+    equal: bool = True
+    """Whether the limit itself is still allowed."""
+
+    @property
+    def side(self) -> str:
+        """``local`` or ``accumulated``."""
+        return self.metric.partition(".")[0]
+
+    @property
+    def figure(self) -> str:
+        """The field of `TensorStats`."""
+        return self.metric.partition(".")[2]
+
+    @property
+    def small_is_worse(self) -> bool:
+        """Whether the limit is the smallest value allowed, not the largest."""
+        return self.figure in SMALL_IS_WORSE
+
+    def allows(self, value: float) -> bool:
+        """Whether a figure keeps to the limit."""
+        if self.limit is None or value == self.limit:
+            return self.limit is None or self.equal
+        return value > self.limit if self.small_is_worse else value < self.limit
+
+
+def read_rules(rules: Sequence[str], tolerances: Path | str | None = None) -> tuple[Rule, ...]:
+    """Read rules: those of the file first, so that the others come later and count more.
+
+    Args:
+        rules: As for ``--fail-on``.
+        tolerances: A TOML file.
+
+    Raises:
+        UsageError: One of them is no rule, or the file cannot be read.
+    """
+    found = [] if tolerances is None else _read_file(Path(tolerances))
+    return (*found, *(parse_rule(text) for text in rules))
+
+
+def parse_rule(text: str) -> Rule:
+    """Read one rule: ``diverged``, or a metric and its limit with a scope in front or none.
+
+    Which side of a limit is the worse one is known, so ``local<=1lsb`` (must hold) and
+    ``local>1lsb`` (fails) are the same rule.
+
+    Raises:
+        UsageError: It is no rule.
+    """
+    plain = text.strip()
+    if plain == DIVERGED:
+        return Rule(text, DIVERGED)
+    parts = _RULE.fullmatch(plain)
+    if parts is None or not parts["metric"].strip() or not parts["limit"].strip():
+        raise UsageError(
+            f"the rule '{text}' has no {'metric' if parts and parts['limit'] else 'limit'}",
+            hint=f"{_EXAMPLE}; the quotes keep < and > from the shell",
+        )
+    metric = _metric(parts["metric"].strip(), text)
+    limit = _limit(parts["limit"].strip(), metric, text)
+    scope = None if parts["scope"] in (None, "*") else parts["scope"].strip()
+    return Rule(text, metric, scope, limit, parts["sign"] in _ALLOWING[_figure(metric)])
+
+
+_ALLOWING = {name: {">=", "<"} if name in SMALL_IS_WORSE else {"<=", ">"} for name in UNITS}
+"""Signs that leave the limit itself allowed: of what must hold, and of what fails."""
+
+
+def _figure(metric: str) -> str:
+    return metric.partition(".")[2]
+
+
+def _metric(name: str, text: str) -> str:
+    """Return a metric's full name."""
+    full = _SHORT.get(name, name)
+    side, dot, figure = full.rpartition(".")
+    figure = "sqnr_db" if figure == "sqnr" else figure
+    side = side if dot else "accumulated"
+    if side not in _SIDES or figure not in UNITS:
+        raise UsageError(f"the rule '{text}': there is no metric '{name}'", hint=_METRICS)
+    return f"{side}.{figure}"
+
+
+def _limit(limit: str, metric: str, text: str) -> float | None:
+    """Return a limit, None for ``any``."""
+    if limit == _ANY:
+        return None
+    parts = _LIMIT.fullmatch(limit)
+    unit = UNITS[_figure(metric)]
+    if parts is None or not math.isfinite(float(parts["number"])):
+        raise UsageError(
+            f"the rule '{text}': '{limit}' is no limit",
+            hint=f"give a number{f' of {unit}' if unit else ''}, or any to allow everything",
+        )
+    if parts["unit"].lower() not in ("", unit):
+        raise UsageError(
+            f"the rule '{text}': {metric} is not counted in '{parts['unit']}'",
+            hint=f"its unit is {unit}" if unit else "it has no unit: give the number alone",
+        )
+    return float(parts["number"])
+
+
+def _read_file(path: Path) -> list[Rule]:
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"the tolerances '{path}' do not exist", hint="name a TOML file with --tolerances"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"cannot read the tolerances '{path}': {error}", hint="docs/ci.md shows such a file"
+        ) from error
+    rules = list(_rules_of(plain, path))
+    if not rules:
+        raise UsageError(f"the tolerances '{path}' hold no rule", hint="docs/ci.md shows some")
+    return rules
+
+
+def _rules_of(plain: Mapping[str, Any], path: Path) -> Iterator[Rule]:
+    for scope, content in plain.items():
+        if scope == DIVERGED and isinstance(content, bool):
+            if content:
+                yield Rule(DIVERGED, DIVERGED)
+        elif isinstance(content, Mapping):
+            for name, value in _flat(content):
+                yield _rule_of(scope, name, value, path)
+        else:
+            raise UsageError(
+                f"the tolerances '{path}': '{scope} = {content}' is no rule",
+                hint='write limits below ["*"] for every operator, below [CONV_2D] for a kind or '
+                'below ["block2/*"] for tensors; diverged = true stands above them',
+            )
+
+
+def _rule_of(scope: str, name: str, value: Any, path: Path) -> Rule:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise UsageError(
+            f"the tolerances '{path}': '{name} = {value}' below [{scope}] is no limit",
+            hint='give a number, or "any" to allow everything',
+        )
+    sign = "<="
+    metric = _metric(name, f"{path}: {name}")
+    if _figure(metric) in SMALL_IS_WORSE:
+        sign = ">="
+    front = "" if scope == "*" else f"{scope}:"
+    text = f"{front}{metric}{sign}{value}"
+    limit = _limit(str(value), metric, f"{path}: {text}")
+    return Rule(text, metric, None if scope == "*" else scope, limit)
+
+
+def _flat(content: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested tables with their keys joined by dots."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{front}{key}.")
+        else:
+            yield front + key, value

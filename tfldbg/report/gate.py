@@ -1,0 +1,52 @@
+"""What came of the user's rules, as a section of the report."""
+
+from __future__ import annotations
+
+from tfldbg.diagnose.gate import Broken, Gate
+from tfldbg.diagnose.words import number, short
+from tfldbg.report.section import Column, Section
+
+_MOST_ROWS = 24
+_COLUMNS = (
+    Column("op", right=True),
+    Column("kind", fold=True),
+    Column("tensor", fold=True),
+    Column("metric"),
+    Column("found", right=True),
+    Column("rule", fold=True),
+)
+
+
+def gate_section(gate: Gate | None, *, everything: bool) -> tuple[Section, ...]:
+    """Return the section: a row for everything that broke a rule, and why where that is unknown."""
+    if gate is None:
+        return ()
+    count = "rule" if len(gate.rules) == 1 else "rules"
+    rules = ", ".join(gate.rules)
+    if gate.passed:
+        return (Section(f"gate: passed {len(gate.rules)} {count}: {rules}"),)
+    shown = gate.broken if everything else gate.broken[:_MOST_ROWS]
+    left = len(gate.broken) - len(shown)
+    places = "place" if len(gate.broken) == 1 else "places"
+    lines = [f"operator {_number(b)}: {b.reason}" for b in shown if b.reason is not None]
+    if left:
+        lines.append(f"... and {left} more: --all shows them")
+    return (
+        Section(
+            f"gate: FAILED {len(gate.rules)} {count} in {len(gate.broken)} {places}: {rules}",
+            _COLUMNS,
+            tuple(_row(broken) for broken in shown),
+            tuple(dict.fromkeys(lines)),
+        ),
+    )
+
+
+def _row(broken: Broken) -> tuple[str, ...]:
+    found = "-" if broken.found is None else number(broken.found)
+    tensor = short(broken.tensor) or f"tensor {broken.tensor_index}"
+    return (_number(broken), broken.kind, tensor, broken.metric, found, broken.rule)
+
+
+def _number(broken: Broken) -> str:
+    """``5``, or ``7/2`` for operator 2 inside the loop that is operator 7."""
+    return str(broken.op) if broken.loop is None else f"{broken.loop}/{broken.op}"
