@@ -19,6 +19,7 @@ from tfldbg.cli.commands.params import params
 from tfldbg.cli.commands.report import report
 from tfldbg.cli.commands.sweep import sweep
 from tfldbg.cli.commands.trace import trace
+from tfldbg.cli.commands.view import view
 from tfldbg.errors import TfldbgError, unexpected
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ for command in (
     expose,
     dump,
     report,
+    view,
     explain,
 ):
     app.command()(command)

@@ -51,6 +51,26 @@ Signature = Annotated[
 Json = Annotated[
     str | None, typer.Option("--json", metavar="F", help="Write JSON to F; - is stdout.")
 ]
+
+
+def _json_name(target: str | None) -> str | None:
+    if target is not None and not target.endswith(".json"):
+        raise UsageError(
+            f"--model-explorer {target}: it writes several files, and needs a name for them",
+            hint="name a file that ends in .json",
+        )
+    return target
+
+
+ModelExplorer = Annotated[
+    str | None,
+    typer.Option(
+        "--model-explorer",
+        metavar="F.json",
+        callback=_json_name,
+        help="Write node data for Model Explorer to F.json and beside it; tfldbg view shows it.",
+    ),
+]
 Everything = Annotated[
     bool, typer.Option("--all", help="Every operator in the table, not only those that matter.")
 ]

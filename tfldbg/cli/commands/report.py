@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN.h5", help="A trace recorded with --dump.")],
     json: o.Json = None,
+    model_explorer: o.ModelExplorer = None,
     everything: o.Everything = False,
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
@@ -26,7 +27,18 @@ def report(
     from tfldbg import session
 
     thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
-    show(session.load_trace(Path(run), thresholds=thresholds), json, everything)
+    result = session.load_trace(Path(run), thresholds=thresholds)
+    write_model_explorer(result, model_explorer)
+    show(result, json, everything)
+
+
+def write_model_explorer(result: Result, target: str | None) -> None:
+    """Write node data for Model Explorer, where it was asked for."""
+    if target is not None:
+        from tfldbg import session
+        from tfldbg.report.explorer import write_node_data
+
+        write_node_data(session.node_data(result), target)
 
 
 def show(result: Result, json: str | None, everything: bool) -> None:

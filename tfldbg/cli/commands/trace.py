@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tfldbg.cli import options as o
-from tfldbg.cli.commands.report import show
+from tfldbg.cli.commands.report import show, write_model_explorer
 from tfldbg.cli.console import ProgressBar
 
 
@@ -43,6 +43,7 @@ def trace(
         typer.Option(metavar="F.h5", help="Record every tensor of both sides, and the statistics."),
     ] = None,
     json: o.Json = None,
+    model_explorer: o.ModelExplorer = None,
     everything: o.Everything = False,
     unsafe: o.Unsafe = False,
     local_lsb: o.LocalLsb = 0.75,
@@ -93,4 +94,5 @@ def trace(
             compounding=compounding,
             by_step=by_step,
         )
+    write_model_explorer(result, model_explorer)
     show(result, json, everything)

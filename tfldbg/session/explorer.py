@@ -1,0 +1,33 @@
+"""A trace, with the file that it traced, as node data for Model Explorer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tfldbg.diagnose.result import Result
+from tfldbg.errors import ModelError
+from tfldbg.files import sha256
+from tfldbg.graph.load import load_graph, read_file
+from tfldbg.report import explorer
+
+
+def node_data(result: Result, model: Path | str | None = None) -> dict[str, dict[str, Any]]:
+    """Return Model Explorer's node data of a trace, by data set.
+
+    Args:
+        result: The trace.
+        model: The file that was traced, where it does not lie at the path that it was traced at.
+
+    Raises:
+        ModelError: The file is missing, or is not the one that was traced.
+    """
+    run = result.evidence.run
+    path = Path(model if model is not None else run.model_path)
+    content = read_file(path)
+    if sha256(memoryview(content)) != run.model_sha256:
+        raise ModelError(
+            f"'{path}' is not the file that was traced: its SHA-256 is another",
+            hint="give the file that was traced, or trace this one",
+        )
+    return explorer.node_data(result, load_graph(content, str(path)))
