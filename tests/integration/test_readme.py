@@ -27,6 +27,7 @@ NAMES = (
     "diff",
     "sweep",
     "report",
+    "view",
     "explain",
 )
 NUMBERS = re.compile(r"\d+(\.\d+)?")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ _ACCUMULATED_STEPS = (1.0, 4.0, 16.0, 64.0)
 _RELATIVE_STEPS = (1e-4, 1e-3, 1e-2, 1e-1)
 _NOISE_STEPS = (-30.0, -20.0, -10.0, 0.0)
 """Noise over signal, dB: the SQNR with its sign turned, so that more is worse everywhere."""
+_DISPLAY = {"hideInChildrenStatsTable": True, "hideAggregatedStats": ["sum", "avg"]}
+"""Neither sums of largest errors nor shares of such sums mean anything."""
+_STATUS_DISPLAY = {
+    "hideInChildrenStatsTable": True,
+    "hideInAggregatedStatsTable": True,
+    "showExpandedSummaryOnGroupNode": True,
+}
 _STATUSES: tuple[Status, ...] = ("ok", "unchecked", "inherited", "origin")
 _STATUS_STEPS = (0.0, 1.0, 2.0)
 _STATUS_COLOURS = ("#c8e6c9", "#e0e0e0", "#ffcc80", "#b71c1c")
@@ -61,7 +69,7 @@ class _DataSet:
     steps: tuple[float, ...]
     """Up to which badness each colour but the last goes."""
     colours: tuple[str, ...] = _SIZES
-    display: dict[str, Any] = field(default_factory=dict)
+    display: Mapping[str, Any] = field(default_factory=lambda: _DISPLAY)
     """Further fields of Model Explorer's ``GraphNodeData``."""
 
 
@@ -77,10 +85,11 @@ def node_data(result: Result, graph: Graph) -> dict[str, dict[str, Any]]:
         ``status``) the content of a JSON file: by graph a name and, by node, value and colour.
         Operators without a figure are left out.
     """
+    rows = list(_rows(result, graph))
     content = {}
-    for data_set in _data_sets(any(o.scale is not None for o in result.evidence.ops)):
+    for data_set in _data_sets(quantized=any(op.scale is not None for _, op, _ in rows)):
         marks: dict[int, dict[int, _Mark]] = {}
-        for subgraph, op, status in _rows(result, graph):
+        for subgraph, op, status in rows:
             mark = data_set.measure(op, status)
             if mark is not None:
                 known = marks.setdefault(subgraph, {})
@@ -109,7 +118,6 @@ def _data_sets(quantized: bool) -> tuple[_DataSet, ...]:
     error, unit = (_lsb, "LSB") if quantized else (_relative, "RMSE/RMS")
     local = _LOCAL_STEPS if quantized else _RELATIVE_STEPS
     accumulated = _ACCUMULATED_STEPS if quantized else _RELATIVE_STEPS
-    by_status = {"showExpandedSummaryOnGroupNode": True, "hideInAggregatedStatsTable": True}
     return (
         _DataSet("local-error", f"local error, {unit}", _local(error), local),
         _DataSet(
@@ -117,7 +125,7 @@ def _data_sets(quantized: bool) -> tuple[_DataSet, ...]:
         ),
         _DataSet("local-sqnr", "local SQNR, dB", _local(_sqnr), _NOISE_STEPS),
         _DataSet("accumulated-sqnr", "accumulated SQNR, dB", _accumulated(_sqnr), _NOISE_STEPS),
-        _DataSet("status", "status", _status, _STATUS_STEPS, _STATUS_COLOURS, by_status),
+        _DataSet("status", "status", _status, _STATUS_STEPS, _STATUS_COLOURS, _STATUS_DISPLAY),
     )
 
 
@@ -211,15 +219,12 @@ def _node_keys(subgraph: Subgraph) -> dict[int, str]:
     tensor first (``processNodeDataProviderDataForGraph``).  Where a tensor of the file is called
     like an index, a name of the operator's own outputs that no other tensor has serves instead.
     """
-    names: list[str] = [tensor.name for tensor in subgraph.tensors]
+    names = Counter(tensor.name for tensor in subgraph.tensors)
     keys = {}
     for op in subgraph.operators:
         own = [subgraph.tensors[i].name for i in op.outputs if i >= 0]
-        key = str(op.index) if str(op.index) not in names else _unique(own, names)
+        unique = (name for name in own if name and names[name] == 1)
+        key = str(op.index) if str(op.index) not in names else next(unique, None)
         if key is not None:
             keys[op.index] = key
     return keys
-
-
-def _unique(own: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((name for name in own if name and names.count(name) == 1), None)

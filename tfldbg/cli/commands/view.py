@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,29 +23,35 @@ _ANY_PORT = 8080
 def view(
     model: o.Model,
     data: Annotated[
-        list[Path] | None,
+        Path | None,
         typer.Argument(
-            metavar="[RUN.h5|F.json]...",
-            help="Traces recorded with --dump, or node data written with --model-explorer.",
+            metavar="[RUN.h5|F.json]",
+            help="A trace recorded with --dump, or node data written with --model-explorer.",
         ),
     ] = None,
-    host: Annotated[str, typer.Option(metavar="HOST", help="Where to listen.")] = "localhost",
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST",
+            help="Where to listen. Whoever reaches the page can read any file that you can.",
+        ),
+    ] = "localhost",
     port: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Where to listen.", show_default="8080 or the next free"),
+        typer.Option(metavar="N", help="The port.", show_default="8080 or the next free"),
     ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
     ] = True,
 ) -> None:
-    """Open a .tflite file in Google's Model Explorer, coloured by traces of it.
+    """Open a .tflite file in Google's Model Explorer, coloured by a trace of it.
 
     Runs until Ctrl-C.
     """
     from tfldbg.graph.load import load_graph, read_file
 
     load_graph(read_file(Path(model)), model)
-    sets = [data_set for path in data or () for data_set in _node_data(path, model)]
+    sets = _node_data(data, model) if data is not None else []
     explorer = _model_explorer()
     _check_address(host, port or 0)
     config = explorer.config().add_model_from_path(model, adapterId=_ADAPTER)
@@ -53,6 +61,9 @@ def view(
     explorer.visualize_from_config(
         config, host=host, port=port or _ANY_PORT, no_open_in_browser=not browser
     )
+    # It asks the package index for a newer version, in a thread that no Ctrl-C ends.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _model_explorer() -> Any:
