@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,12 @@ def test_a_recording_of_another_file_is_refused(traced: Path, samples: Path) -> 
     result = session.load_trace(traced.with_suffix(".h5"))
     with pytest.raises(tfldbg.TfldbgError, match="is not the file that was traced"):
         session.node_data(result, samples / "cnn.tflite")
+    run = replace(result.evidence.run, model_path="moved.tflite")
+    moved = replace(result, evidence=replace(result.evidence, run=run))
+    with pytest.raises(tfldbg.TfldbgError, match="is not there") as info:
+        session.node_data(moved)
+    assert info.value.hint is not None and "tfldbg view MODEL.tflite RUN.h5" in info.value.hint
+    assert session.node_data(moved, samples / "cnn_negated_channel.tflite")
 
 
 def test_another_suffix_is_refused_before_anything_runs(samples: Path) -> None:

@@ -24,6 +24,11 @@ def node_data(result: Result, model: Path | str | None = None) -> dict[str, dict
     """
     run = result.evidence.run
     path = Path(model if model is not None else run.model_path)
+    if model is None and not path.is_file():
+        raise ModelError(
+            f"'{path}', the file that was traced, is not there, and nodes are called as in it",
+            hint="tfldbg view MODEL.tflite RUN.h5 takes it from wherever it is",
+        )
     content = read_file(path)
     if sha256(memoryview(content)) != run.model_sha256:
         raise ModelError(
