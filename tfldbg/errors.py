@@ -55,6 +55,22 @@ class CaptureError(TfldbgError):
     """A recorded run that cannot be written or read."""
 
 
+class MissingExtraError(TfldbgError):
+    """A command that needs a package which is not installed with tfldbg itself.
+
+    Args:
+        command: The command or option, as the user types it.
+        package: The package that it needs.
+        extra: The extra of tfldbg that brings it.
+    """
+
+    def __init__(self, command: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{command} needs the package {package}, which is not installed",
+            hint=f"python3 -m pip install 'tfldbg[{extra}]'",
+        )
+
+
 def unexpected(error: Exception) -> TfldbgError:
     """Word an exception that nobody raised on purpose."""
     return TfldbgError(

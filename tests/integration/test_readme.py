@@ -27,6 +27,7 @@ NAMES = (
     "diff",
     "sweep",
     "report",
+    "view",
     "explain",
     "schema",
 )

@@ -20,6 +20,7 @@ from tfldbg.cli.commands.report import report
 from tfldbg.cli.commands.schema import schema
 from tfldbg.cli.commands.sweep import sweep
 from tfldbg.cli.commands.trace import trace
+from tfldbg.cli.commands.view import view
 from tfldbg.errors import TfldbgError, unexpected
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ for command in (
     expose,
     dump,
     report,
+    view,
     explain,
     schema,
 ):

@@ -41,9 +41,12 @@ class ProgressBar:
     """A progress bar on stderr, silent where stderr is no terminal.
 
     It writes to a copy of the file descriptor, because loading TensorFlow redirects the original.
+
+    Args:
+        quiet: Whether to be silent anyway.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         self._stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
         console = Console(file=self._stream, highlight=False)
         self._bar = RichProgress(
@@ -52,7 +55,7 @@ class ProgressBar:
             _Count(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
         )
         self._task: TaskID | None = None
 

@@ -51,6 +51,12 @@ Signature = Annotated[
 Json = Annotated[
     str | None, typer.Option("--json", metavar="F", help="Write JSON to F; - is stdout.")
 ]
+Html = Annotated[
+    str | None,
+    typer.Option(
+        "--html", metavar="F.html", help="Write a page of its own that needs no network to F.html."
+    ),
+]
 Csv = Annotated[
     str | None,
     typer.Option("--csv", metavar="F", help="Write a row an operator to F; - is stdout."),
@@ -84,6 +90,35 @@ FailOn = Annotated[
 ]
 Tolerances = Annotated[
     str | None, typer.Option(metavar="F.toml", help="A file of such rules; see docs/ci.md.")
+]
+
+
+def _json_name(target: str | None) -> str | None:
+    if target is not None and not target.endswith(".json"):
+        raise UsageError(
+            f"--model-explorer {target}: it writes several files, and needs a name for them",
+            hint="name a file that ends in .json",
+        )
+    return target
+
+
+ModelExplorer = Annotated[
+    str | None,
+    typer.Option(
+        "--model-explorer",
+        metavar="F.json",
+        callback=_json_name,
+        help="Write node data for Model Explorer to F.json and beside it; tfldbg view shows it.",
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the verdict alone, and no progress.")
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Print too what was matched with what, versions and times."
+    ),
 ]
 Everything = Annotated[
     bool, typer.Option("--all", help="Every operator in the table, not only those that matter.")

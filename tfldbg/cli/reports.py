@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 _STDOUT = "-"
 _WRITERS = {
     "json": "tfldbg.report.machine:write_trace_json",
+    "html": "tfldbg.report.html:write_page",
     "csv": "tfldbg.report.tabular:write_trace_csv",
     "junit": "tfldbg.report.junit:write_junit",
     "markdown": "tfldbg.report.markdown:write_markdown",
     "sarif": "tfldbg.report.sarif:write_sarif",
+    "model_explorer": "tfldbg.session.explorer:write_node_data",
 }
 """By field of `Reports` the function that writes it, from a result to a path or ``-``; loaded when
 it is needed."""
@@ -29,10 +31,12 @@ class Reports:
     """Where to write which report; ``-`` is stdout, None is nowhere."""
 
     json: str | None = None
+    html: str | None = None
     csv: str | None = None
     junit: str | None = None
     markdown: str | None = None
     sarif: str | None = None
+    model_explorer: str | None = None
 
     @property
     def to_stdout(self) -> bool:
@@ -72,14 +76,30 @@ class Reports:
         Raises:
             TfldbgError: One of them cannot be written.
         """
-        for option, target in self._targets().items():
-            module, _, function = _WRITERS[option.removeprefix("--")].partition(":")
+        for name, target in self._asked().items():
+            module, _, function = _WRITERS[name].partition(":")
             getattr(import_module(module), function)(result, target)
+
+    def _asked(self) -> dict[str, str]:
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: target for name, target in given.items() if target is not None}
 
     def _targets(self) -> dict[str, str]:
         """Return what was asked for, by option."""
-        given = {f"--{f.name}": getattr(self, f.name) for f in fields(self)}
-        return {option: target for option, target in given.items() if target is not None}
+        return {f"--{n.replace('_', '-')}": target for n, target in self._asked().items()}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How much to print."""
+
+    everything: bool = False
+    """Every operator."""
+    histograms: bool = False
+    quiet: bool = False
+    """The verdict alone."""
+    verbose: bool = False
+    """What was matched with what, versions and times too."""
 
 
 def _check_place(option: str, target: Path) -> None:

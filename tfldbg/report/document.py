@@ -13,6 +13,7 @@ from tfldbg.diagnose.words import short
 from tfldbg.report.compounding import compounding_section
 from tfldbg.report.gate import gate_section
 from tfldbg.report.histograms import histogram_section
+from tfldbg.report.matching import about_run, matching_section
 from tfldbg.report.outputs import output_sections
 from tfldbg.report.section import Section
 from tfldbg.report.steps import loop_section, step_section
@@ -55,13 +56,16 @@ class Document:
     """Whatever else was asked for."""
 
 
-def build(result: Result, *, everything: bool = False, histograms: bool = True) -> Document:
+def build(
+    result: Result, *, everything: bool = False, histograms: bool = True, verbose: bool = False
+) -> Document:
     """Choose and word what a report shows.
 
     Args:
         result: The trace.
         everything: Show every operator, not only the origins, what surrounds them and the worst.
         histograms: Show the histograms of the errors, where the trace holds them.
+        verbose: Show what was matched with what, the versions and where the time went.
     """
     evidence = result.evidence
     quantized = any(o.scale is not None for o in evidence.ops)
@@ -76,7 +80,7 @@ def build(result: Result, *, everything: bool = False, histograms: bool = True) 
     return Document(
         verdict=result.verdict,
         sentence=result.diagnosis.sentence,
-        facts=_facts(result),
+        facts=(*_facts(result), *(about_run(evidence.run) if verbose else ())),
         unit="LSB" if quantized else "max abs",
         rows=tuple(rows),
         findings=result.diagnosis.findings,
@@ -89,6 +93,7 @@ def build(result: Result, *, everything: bool = False, histograms: bool = True) 
             *loop_section(result),
             *step_section(result),
             *compounding_section(evidence.compounding, everything=everything),
+            *(matching_section(evidence) if verbose else ()),
         ),
     )
 

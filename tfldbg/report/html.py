@@ -13,6 +13,7 @@ from tfldbg.diagnose.model import Finding
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.rules import CATALOG
 from tfldbg.report.document import build
+from tfldbg.report.machine import write_text
 from tfldbg.report.page_data import page_data
 from tfldbg.report.plain import printable
 
@@ -20,6 +21,15 @@ _FOLDER = Path(__file__).with_name("page")
 _LIBRARIES = ("vendor/echarts.common.min.js", "vendor/dagre.min.js")
 _SCRIPTS = ("shared", "overview", "graph", "operator", "table", "page")
 """In the order in which they need each other."""
+
+
+def write_page(result: Result, target: str) -> None:
+    """Write the page.
+
+    Raises:
+        TfldbgError: The file cannot be written.
+    """
+    write_text(to_page(result), target)
 
 
 def to_page(result: Result) -> str:

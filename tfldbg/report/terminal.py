@@ -18,11 +18,7 @@ _MOST_LINES = 8
 
 def draw(document: Document, console: Console) -> None:
     """Print the verdict, the table and the findings."""
-    style = "bold green" if document.verdict == "clean" else "bold red"
-    console.print(
-        Text.assemble((document.verdict.upper(), style), ": ", printable(document.sentence)),
-        soft_wrap=not console.is_terminal,
-    )
+    draw_verdict(document, console)
     console.print()
     for label, text in document.facts:
         console.print(
@@ -34,6 +30,15 @@ def draw(document: Document, console: Console) -> None:
     _draw_lines("unchecked:", document.unchecked, console)
     for section in document.sections:
         _draw_section(section, console)
+
+
+def draw_verdict(document: Document, console: Console) -> None:
+    """Print the verdict in a sentence."""
+    style = "bold green" if document.verdict == "clean" else "bold red"
+    console.print(
+        Text.assemble((document.verdict.upper(), style), ": ", printable(document.sentence)),
+        soft_wrap=not console.is_terminal,
+    )
 
 
 def _draw_section(section: Section, console: Console) -> None:

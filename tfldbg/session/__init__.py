@@ -3,6 +3,7 @@
 from tfldbg.session.cases import Request, parse_seeds, plan, requests
 from tfldbg.session.converting import convert
 from tfldbg.session.diff import diff
+from tfldbg.session.explorer import node_data
 from tfldbg.session.exposing import expose_model, protect
 from tfldbg.session.gating import check_rules, gate
 from tfldbg.session.parameters import compare_parameters
@@ -20,6 +21,7 @@ __all__ = [
     "expose_model",
     "gate",
     "load_trace",
+    "node_data",
     "parse_seeds",
     "plan",
     "protect",

@@ -9,7 +9,7 @@ import typer
 from tfldbg.cli import options as o
 from tfldbg.cli.commands.report import show
 from tfldbg.cli.console import ProgressBar
-from tfldbg.cli.reports import Reports
+from tfldbg.cli.reports import Reports, View
 
 
 def diff(
@@ -22,6 +22,7 @@ def diff(
         typer.Option(metavar="N", help="At most so many samples.", show_default="all"),
     ] = None,
     json: o.Json = None,
+    html: o.Html = None,
     csv: o.Csv = None,
     junit: o.Junit = None,
     markdown: o.Markdown = None,
@@ -29,6 +30,8 @@ def diff(
     fail_on: o.FailOn = None,
     tolerances: o.Tolerances = None,
     everything: o.Everything = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
     hybrid_tolerance: o.HybridTolerance = 0.02,
@@ -38,11 +41,11 @@ def diff(
     from tfldbg.session.diff import diff as compare
 
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json=json, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
+    reports = Reports(json, html, csv, junit, markdown, sarif)
     reports.check(reference, tested, tolerances)
     thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
-    with ProgressBar() as progress:
+    with ProgressBar(quiet) as progress:
         result = compare(
             reference, tested, samples=samples, thresholds=thresholds, progress=progress
         )
-    show(result, rules, reports, everything)
+    show(result, rules, reports, View(everything, quiet=quiet, verbose=verbose))

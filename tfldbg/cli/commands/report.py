@@ -10,7 +10,7 @@ import typer
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
-from tfldbg.cli.reports import Reports
+from tfldbg.cli.reports import Reports, View
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.limits import Rule
@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN.h5", help="A trace recorded with --dump.")],
     json: o.Json = None,
+    html: o.Html = None,
     csv: o.Csv = None,
     junit: o.Junit = None,
     markdown: o.Markdown = None,
     sarif: o.Sarif = None,
+    model_explorer: o.ModelExplorer = None,
     fail_on: o.FailOn = None,
     tolerances: o.Tolerances = None,
     everything: o.Everything = False,
+    histograms: o.Histograms = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
     hybrid_tolerance: o.HybridTolerance = 0.02,
@@ -37,20 +42,31 @@ def report(
 
     thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json=json, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
+    reports = Reports(json, html, csv, junit, markdown, sarif, model_explorer)
     reports.check(run, tolerances)
-    show(session.load_trace(Path(run), thresholds=thresholds), rules, reports, everything)
+    result = session.load_trace(Path(run), thresholds=thresholds)
+    show(result, rules, reports, View(everything, histograms, quiet, verbose))
 
 
-def show(result: Result, rules: Sequence[Rule], reports: Reports, everything: bool) -> None:
+def show(result: Result, rules: Sequence[Rule], reports: Reports, view: View) -> None:
     """Write the reports that were asked for and leave with the exit code that the rules decide."""
     from tfldbg.diagnose.gate import gated
 
     result = gated(result, rules)
     reports.write(result)
     if not reports.to_stdout:
-        from tfldbg.report.document import build
-        from tfldbg.report.terminal import draw
-
-        draw(build(result, everything=everything), report_console())
+        _draw(result, view)
     raise typer.Exit(0 if result.passed else 1)
+
+
+def _draw(result: Result, view: View) -> None:
+    from tfldbg.report.document import build
+    from tfldbg.report.terminal import draw, draw_verdict
+
+    document = build(
+        result,
+        everything=view.everything,
+        histograms=view.histograms,
+        verbose=view.verbose,
+    )
+    (draw_verdict if view.quiet else draw)(document, report_console())

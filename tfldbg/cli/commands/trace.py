@@ -9,7 +9,7 @@ import typer
 from tfldbg.cli import options as o
 from tfldbg.cli.commands.report import show
 from tfldbg.cli.console import ProgressBar
-from tfldbg.cli.reports import Reports
+from tfldbg.cli.reports import Reports, View
 
 
 def trace(
@@ -44,13 +44,17 @@ def trace(
         typer.Option(metavar="F.h5", help="Record every tensor of both sides, and the statistics."),
     ] = None,
     json: o.Json = None,
+    html: o.Html = None,
     csv: o.Csv = None,
     junit: o.Junit = None,
     markdown: o.Markdown = None,
     sarif: o.Sarif = None,
+    model_explorer: o.ModelExplorer = None,
     fail_on: o.FailOn = None,
     tolerances: o.Tolerances = None,
     everything: o.Everything = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     unsafe: o.Unsafe = False,
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
@@ -77,10 +81,10 @@ def trace(
     from tfldbg.diagnose.limits import read_rules
 
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json=json, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
+    reports = Reports(json, html, csv, junit, markdown, sarif, model_explorer)
     reports.check(model, keras, against, data, labels, tolerances, dump=dump)
     session.check_rules(rules, model)
-    with ProgressBar() as progress:
+    with ProgressBar(quiet) as progress:
         result = session.trace(
             model,
             keras=keras,
@@ -104,5 +108,6 @@ def trace(
             histograms=histograms,
             compounding=compounding,
             by_step=by_step,
+            pictures=html is not None,
         )
-    show(result, rules, reports, everything)
+    show(result, rules, reports, View(everything, histograms, quiet, verbose))
