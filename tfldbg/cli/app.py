@@ -29,9 +29,8 @@ app = typer.Typer(
     "Exit codes: 0 no divergence, 1 divergence, 2 wrong use or an error; --fail-on gives rules of "
     "your own.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 for command in (
     trace,

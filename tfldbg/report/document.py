@@ -11,7 +11,7 @@ from tfldbg.diagnose.model import Finding, Status
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import short
 from tfldbg.report.compounding import compounding_section
-from tfldbg.report.gate import gate_section
+from tfldbg.report.gate import gate_line, gate_section
 from tfldbg.report.histograms import histogram_section
 from tfldbg.report.matching import about_run, matching_section
 from tfldbg.report.outputs import output_sections
@@ -52,6 +52,8 @@ class Document:
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
     """One line an activation that could not be checked, with the reason."""
+    gate: str | None = None
+    """What came of the user's rules, in a line."""
     sections: tuple[Section, ...] = ()
     """Whatever else was asked for."""
 
@@ -85,6 +87,7 @@ def build(
         rows=tuple(rows),
         findings=result.diagnosis.findings,
         unchecked=_unchecked(evidence),
+        gate=gate_line(result.gate) if result.gate is not None else None,
         sections=(
             *gate_section(result.gate, everything=everything),
             *output_sections(evidence),

@@ -17,28 +17,29 @@ _COLUMNS = (
 )
 
 
+def gate_line(gate: Gate) -> str:
+    """Say in a line what came of the rules."""
+    rules = f"{len(gate.rules)} {'rule' if len(gate.rules) == 1 else 'rules'}"
+    listed = ", ".join(gate.rules)
+    if gate.passed:
+        return f"gate: passed {rules}: {listed}"
+    places = f"{len(gate.broken)} {'place' if len(gate.broken) == 1 else 'places'}"
+    return f"gate: FAILED {rules} in {places}: {listed}"
+
+
 def gate_section(gate: Gate | None, *, everything: bool) -> tuple[Section, ...]:
     """Return the section: a row for everything that broke a rule, and why where that is unknown."""
     if gate is None:
         return ()
-    count = "rule" if len(gate.rules) == 1 else "rules"
-    rules = ", ".join(gate.rules)
     if gate.passed:
-        return (Section(f"gate: passed {len(gate.rules)} {count}: {rules}"),)
+        return (Section(gate_line(gate)),)
     shown = gate.broken if everything else gate.broken[:_MOST_ROWS]
     left = len(gate.broken) - len(shown)
-    places = "place" if len(gate.broken) == 1 else "places"
     lines = [f"operator {_number(b)}: {b.reason}" for b in shown if b.reason is not None]
     if left:
         lines.append(f"... and {left} more: --all shows them")
-    return (
-        Section(
-            f"gate: FAILED {len(gate.rules)} {count} in {len(gate.broken)} {places}: {rules}",
-            _COLUMNS,
-            tuple(_row(broken) for broken in shown),
-            tuple(dict.fromkeys(lines)),
-        ),
-    )
+    rows = tuple(_row(broken) for broken in shown)
+    return (Section(gate_line(gate), _COLUMNS, rows, tuple(dict.fromkeys(lines))),)
 
 
 def _row(broken: Broken) -> tuple[str, ...]:

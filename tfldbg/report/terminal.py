@@ -18,7 +18,7 @@ _MOST_LINES = 8
 
 def draw(document: Document, console: Console) -> None:
     """Print the verdict, the table and the findings."""
-    draw_verdict(document, console)
+    _draw_verdict(document, console)
     console.print()
     for label, text in document.facts:
         console.print(
@@ -32,8 +32,14 @@ def draw(document: Document, console: Console) -> None:
         _draw_section(section, console)
 
 
-def draw_verdict(document: Document, console: Console) -> None:
-    """Print the verdict in a sentence."""
+def draw_brief(document: Document, console: Console) -> None:
+    """Print the verdict, and what came of the user's rules, in a line each."""
+    _draw_verdict(document, console)
+    if document.gate is not None:
+        console.print(Text(printable(document.gate)), soft_wrap=not console.is_terminal)
+
+
+def _draw_verdict(document: Document, console: Console) -> None:
     style = "bold green" if document.verdict == "clean" else "bold red"
     console.print(
         Text.assemble((document.verdict.upper(), style), ": ", printable(document.sentence)),

@@ -61,7 +61,7 @@ def show(result: Result, rules: Sequence[Rule], reports: Reports, view: View) ->
 
 def _draw(result: Result, view: View) -> None:
     from tfldbg.report.document import build
-    from tfldbg.report.terminal import draw, draw_verdict
+    from tfldbg.report.terminal import draw, draw_brief
 
     document = build(
         result,
@@ -69,4 +69,4 @@ def _draw(result: Result, view: View) -> None:
         histograms=view.histograms,
         verbose=view.verbose,
     )
-    (draw_verdict if view.quiet else draw)(document, report_console())
+    (draw_brief if view.quiet else draw)(document, report_console())
