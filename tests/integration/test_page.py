@@ -20,6 +20,7 @@ from tfldbg.report.html import to_page
 WIDE = {"width": 1360, "height": 900}
 PHONE = {"width": 390, "height": 844}
 BROKEN = 5
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +37,17 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def recorded(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("page") / "run.h5"
-    tfldbg.trace(
-        samples / "cnn_negated_channel.tflite",
-        keras=samples / "cnn.h5",
-        data=samples / "digits.npz",
-        samples=16,
-        dump=run,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # the page shows the paths as they were given
+        tfldbg.trace(
+            "sample_models/cnn_negated_channel.tflite",
+            keras="sample_models/cnn.h5",
+            data="sample_models/digits.npz",
+            samples=16,
+            dump=run,
+        )
     return run
 
 
@@ -99,6 +102,14 @@ def test_the_origin_is_shown_first_with_all_its_pictures(recorded: Path, show: A
     assert f"{BROKEN} CONV_2D" in page.text_content("#graph .node.selected")
     assert page.locator("#overview canvas").count() == 1
     assert page.get_attribute("tr.origin", "aria-selected") == "true"
+
+
+def test_the_picture_in_the_docs(recorded: Path, show: Any, request: pytest.FixtureRequest) -> None:
+    picture = ROOT / "docs" / "pictures" / "page.png"
+    page, _ = show(tfldbg.load_trace(recorded), size={"width": 1360, "height": 1240})
+    if request.config.getoption("--renew"):
+        page.screenshot(path=picture)
+    assert picture.is_file()
 
 
 def test_the_table_sorts_by_figures_and_by_text(recorded: Path, show: Any) -> None:
