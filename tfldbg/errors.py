@@ -55,6 +55,10 @@ class CaptureError(TfldbgError):
     """A recorded run that cannot be written or read."""
 
 
+class MissingExtraError(TfldbgError):
+    """A package that only some features need, and that is not installed."""
+
+
 def unexpected(error: Exception) -> TfldbgError:
     """Word an exception that nobody raised on purpose."""
     return TfldbgError(

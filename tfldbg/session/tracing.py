@@ -15,7 +15,6 @@ from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
-from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import op_name
 from tfldbg.errors import MatchError, RunError, UsageError
 from tfldbg.graph.query import has_resources
@@ -29,6 +28,7 @@ from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
 from tfldbg.session.extras import Extras
 from tfldbg.session.recurrent import Recurrent
+from tfldbg.session.result import Trace
 from tfldbg.session.trying import with_trials
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_emulation import WithEmulation
@@ -38,17 +38,6 @@ from tfldbg.session.with_keras import WithKeras
 from tfldbg.session.with_runtime import WithRuntime
 from tfldbg.store.reader import read_evidence
 from tfldbg.store.writer import RunWriter
-
-
-class Trace(Result):
-    """A trace that shows itself as a table in a notebook."""
-
-    __slots__ = ()
-
-    def _repr_html_(self) -> str:
-        from tfldbg.report.notebook import to_html
-
-        return to_html(self)
 
 
 def trace(
@@ -119,7 +108,7 @@ def trace(
     progress = progress or Silent()
     comparison = _comparison(keras, against, against_runtime, reference, options, progress)
     evidence = _trace(model, comparison, data, options, extras, target, progress)
-    return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
+    return Trace(evidence, diagnose(evidence, thresholds or Thresholds()), _absolute(target))
 
 
 def _comparison(
@@ -235,8 +224,14 @@ def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Tra
         CaptureError: The file is no recorded run, or of another version.
     """
     evidence = read_evidence(Path(path))
-    return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
+    found = diagnose(evidence, thresholds or Thresholds())
+    return Trace(evidence, found, _absolute(Path(path)))
 
 
 def _as_path(path: Path | str | None) -> Path | None:
     return Path(path) if path is not None else None
+
+
+def _absolute(path: Path | None) -> Path | None:
+    """Return a path that stays right when the working directory changes."""
+    return path.absolute() if path is not None else None

@@ -1,0 +1,96 @@
+"""A trace as a flat table: one row an operator output, one column a figure of the JSON's ``ops``.
+
+A column is called like the path to its figure in the JSON, joined by underscores:
+``local_max_lsb``, ``accumulated_line_gain``.  Lists have no column, but for
+``expected_parameters``, which are ``expected_scale`` and ``expected_zero_point``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.constants.checks import WeightCheck
+from tfldbg.compare.stream import Split
+from tfldbg.diagnose.result import Result
+
+ColumnType = Literal["int", "float", "text", "bool"]
+Value = str | int | float | bool | None
+"""Of a cell; None where the figure is undefined or was not measured."""
+
+_TYPES: Mapping[type, ColumnType] = {int: "int", float: "float", str: "text", bool: "bool"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the table."""
+
+    name: str
+    type: ColumnType
+
+
+_OP = (
+    Column("op", "int"),
+    Column("kind", "text"),
+    Column("tensor", "text"),
+    Column("tensor_index", "int"),
+    Column("scale", "float"),
+    Column("zero_point", "int"),
+    Column("status", "text"),
+    Column("reference", "text"),
+    Column("match_rule", "text"),
+    Column("unmatched_reason", "text"),
+    Column("unchecked_reason", "text"),
+    Column("parameters", "text"),
+    Column("expected_scale", "float"),
+    Column("expected_zero_point", "int"),
+)
+
+
+def columns(result: Result) -> tuple[Column, ...]:
+    """Return the columns of a trace's table; they are the same for every trace."""
+    del result
+    return (
+        *_OP,
+        *_figures("local", TensorStats),
+        *_figures("accumulated", TensorStats),
+        *_figures("split", Split),
+        *_figures("weights", WeightCheck),
+    )
+
+
+def rows(result: Result) -> list[tuple[Value, ...]]:
+    """Return one row an operator output, in the order of `columns`."""
+    names = [column.name for column in columns(result)]
+    found = []
+    for op in result.to_dict()["ops"]:
+        scale, zero_point = op["expected_parameters"] or (None, None)
+        cells = {
+            **dict(_flat("", op)),
+            "expected_scale": scale,
+            "expected_zero_point": zero_point,
+        }
+        found.append(tuple(cells.get(name) for name in names))
+    return found
+
+
+def _figures(prefix: str, kind: type) -> Iterator[Column]:
+    """Yield a column for every number, text and flag of a dataclass, those within it included."""
+    for name, hint in get_type_hints(kind).items():
+        held = [h for h in get_args(hint) or (hint,) if h is not type(None)]
+        path = f"{prefix}_{name}"
+        if len(held) == 1 and held[0] in _TYPES:
+            yield Column(path, _TYPES[held[0]])
+        elif len(held) == 1 and isinstance(held[0], type) and is_dataclass(held[0]):
+            yield from _figures(path, held[0])
+
+
+def _flat(prefix: str, plain: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in plain.items():
+        path = f"{prefix}_{name}" if prefix else name
+        if isinstance(value, Mapping):
+            yield from _flat(path, value)
+        else:
+            yield path, value
