@@ -59,6 +59,10 @@ class MissingExtraError(TfldbgError):
     """A package that only some features need, and that is not installed."""
 
 
+class PluginError(TfldbgError):
+    """A metric or a reference of the user's own that cannot be loaded or fails."""
+
+
 def unexpected(error: Exception) -> TfldbgError:
     """Word an exception that nobody raised on purpose."""
     return TfldbgError(

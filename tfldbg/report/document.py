@@ -12,6 +12,7 @@ from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import short
 from tfldbg.report.compounding import compounding_section
 from tfldbg.report.histograms import histogram_section
+from tfldbg.report.metrics import metric_section
 from tfldbg.report.outputs import output_sections
 from tfldbg.report.section import Section
 from tfldbg.report.steps import loop_section, step_section
@@ -70,6 +71,7 @@ def build(result: Result, *, everything: bool = False) -> Document:
     if not everything and len(rows) > _SHOW_ALL_BELOW:
         chosen = _chosen(evidence, result.diagnosis.statuses)
         rows = _with_gaps(rows, chosen)
+    shown = sorted(chosen) if chosen is not None else None
     return Document(
         verdict=result.verdict,
         sentence=result.diagnosis.sentence,
@@ -80,7 +82,8 @@ def build(result: Result, *, everything: bool = False) -> Document:
         unchecked=_unchecked(evidence),
         sections=(
             *output_sections(evidence),
-            *histogram_section(evidence, sorted(chosen) if chosen is not None else None),
+            *histogram_section(evidence, shown),
+            *metric_section(evidence, shown),
             *worst_sections(evidence, everything=everything),
             *loop_section(result),
             *step_section(result),

@@ -7,12 +7,13 @@ A column is called like the path to its figure in the JSON, joined by underscore
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.constants.checks import WeightCheck
+from tfldbg.compare.custom import MetricStats
 from tfldbg.compare.stream import Split
 from tfldbg.diagnose.result import Result
 
@@ -50,12 +51,14 @@ _OP = (
 
 
 def columns(result: Result) -> tuple[Column, ...]:
-    """Return the columns of a trace's table; they are the same for every trace."""
-    del result
+    """Return the columns of a trace's table: the same for every trace, but for its own metrics."""
+    ops = result.evidence.ops
     return (
         *_OP,
         *_figures("local", TensorStats),
+        *_metrics("local", [op.local for op in ops]),
         *_figures("accumulated", TensorStats),
+        *_metrics("accumulated", [op.accumulated for op in ops]),
         *_figures("split", Split),
         *_figures("weights", WeightCheck),
     )
@@ -85,6 +88,11 @@ def _figures(prefix: str, kind: type) -> Iterator[Column]:
             yield Column(path, _TYPES[held[0]])
         elif len(held) == 1 and isinstance(held[0], type) and is_dataclass(held[0]):
             yield from _figures(path, held[0])
+
+
+def _metrics(prefix: str, stats: Iterable[TensorStats | None]) -> Iterator[Column]:
+    for name in dict.fromkeys(name for s in stats if s is not None for name in s.metrics):
+        yield from _figures(f"{prefix}_metrics_{name}", MetricStats)
 
 
 def _flat(prefix: str, plain: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

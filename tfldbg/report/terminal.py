@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tfldbg.diagnose.model import Finding
-from tfldbg.report.document import Document, Row
+from tfldbg.diagnose.result import Result
+from tfldbg.report.document import Document, Row, build
 from tfldbg.report.plain import printable
 from tfldbg.report.section import ASCII_BLOCKS, Section
 
@@ -34,6 +37,13 @@ def draw(document: Document, console: Console) -> None:
     _draw_lines("unchecked:", document.unchecked, console)
     for section in document.sections:
         _draw_section(section, console)
+
+
+def plain_text(result: Result, width: int = 100) -> str:
+    """Return the report of a trace as text without colours, so many columns wide."""
+    text = io.StringIO()
+    draw(build(result), Console(file=text, width=width, force_terminal=True, color_system=None))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _draw_section(section: Section, console: Console) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from tfldbg.compare.compounding.shares import Compounding
+from tfldbg.compare.custom import Metric
 from tfldbg.compare.emulation import with_emulation
 from tfldbg.compare.outputs import TOLERANCE, Wanted
 from tfldbg.compare.relation import Relation
@@ -39,6 +41,7 @@ class Extras:
     histograms: bool = False
     compounding: bool = False
     by_step: bool = False
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
@@ -65,7 +68,7 @@ class Extras:
             labels = read_labels(self.labels, data, job.loaded, job.samples)
         tolerance = TOLERANCE if self.tolerance is None else self.tolerance
         wanted = Wanted(tolerance, labels, self.top_k, self.worst)
-        return Plan(job.subgraph, job.exposed.taps, OBSERVED, wanted, self.histograms)
+        return Plan(job.subgraph, job.exposed.taps, OBSERVED, wanted, self.histograms, self.metrics)
 
     def emulated(
         self, job: Job, runner: Runner, comparison: Comparison, reference: Reference

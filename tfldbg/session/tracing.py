@@ -27,6 +27,7 @@ from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
 from tfldbg.session.extras import Extras
+from tfldbg.session.metrics import Metrics, find_metrics
 from tfldbg.session.recurrent import Recurrent
 from tfldbg.session.result import Trace
 from tfldbg.session.trying import with_trials
@@ -64,6 +65,7 @@ def trace(
     histograms: bool = False,
     compounding: bool = False,
     by_step: bool = False,
+    metrics: Metrics = None,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -97,11 +99,16 @@ def trace(
         histograms: Whether to count a histogram of every operator's errors.
         compounding: Measure which operators account for the error of the final outputs.
         by_step: Whether to tell the errors of each time step of a recurrent network.
+        metrics: Metrics of your own, measured for every operator: functions by name, or names of
+            entry points of the group ``tfldbg.metrics`` or of functions, ``"module:function"``.  A
+            function is called with the reference's and TFLite's values of one sample of a tensor,
+            float32 in real units, and returns a number.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
-    extras = Extras(labels, top_k, tolerance, worst, histograms, compounding, by_step)
+    own = find_metrics(metrics)
+    extras = Extras(labels, top_k, tolerance, worst, histograms, compounding, by_step, own)
     options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
     target = _as_path(dump)
     protect(target, "--dump", model, keras, against, data, labels)

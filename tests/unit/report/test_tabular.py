@@ -13,6 +13,7 @@ import pytest
 
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
+from tfldbg.compare.custom import MetricStats
 from tfldbg.compare.stream import Split
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.locate import diagnose
@@ -102,3 +103,17 @@ def test_without_pandas_the_error_says_what_to_install(monkeypatch: pytest.Monke
     with pytest.raises(MissingExtraError, match="needs pandas") as caught:
         to_dataframe(_result(operator(0, local=0.5)))
     assert caught.value.hint == "python3 -m pip install 'tfldbg[pandas]'"
+
+
+def test_metrics_of_the_user_have_columns_of_their_own() -> None:
+    psnr = MetricStats(41.5, 40.0, 43.0, 1, 0, samples=2, infinite=1, left_out=0)
+    op = _full()
+    assert op.local is not None
+    metered = replace(op, local=replace(op.local, metrics={"psnr": psnr}))
+    first, second = _table(_result(metered, operator(5, local=None)))
+    assert first["local_metrics_psnr_mean"] == 41.5 and first["local_metrics_psnr_infinite"] == 1
+    assert second["local_metrics_psnr_mean"] is None
+    assert "accumulated_metrics_psnr_mean" not in first
+    names = {c.name: c.type for c in columns(_result(metered))}
+    assert names["local_metrics_psnr_max_sample"] == "int"
+    assert names["local_metrics_psnr_max"] == "float"

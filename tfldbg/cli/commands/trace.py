@@ -61,6 +61,7 @@ def trace(
         bool,
         typer.Option("--by-step", help="Tell the errors of each time step of a recurrent network."),
     ] = False,
+    metric: o.Metric = None,
 ) -> None:
     """Name the first operator of a .tflite file that differs from its reference.
 
@@ -92,5 +93,6 @@ def trace(
             histograms=histograms,
             compounding=compounding,
             by_step=by_step,
+            metrics=metric,
         )
     show(result, json, everything)
