@@ -12,7 +12,8 @@ from typing import Any
 from tfldbg.errors import PluginError, UsageError
 
 METRICS = "tfldbg.metrics"
-"""The entry point group of metrics."""
+REFERENCES = "tfldbg.references"
+"""The entry point groups."""
 
 
 def load_plugin(group: str, name: str) -> Callable[..., Any]:

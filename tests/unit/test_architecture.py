@@ -15,6 +15,7 @@ HEAVY = {
     "tensorflow_model_optimization",
     "ai_edge_litert",
     "h5py",
+    "pandas",
 }
 
 

@@ -19,6 +19,11 @@ def test_no_public_name_is_also_a_folder() -> None:
     assert folders.isdisjoint(tfldbg.__all__)
 
 
+def test_modules_for_tests_and_training_are_found_without_another_import() -> None:
+    assert callable(tfldbg.testing.assert_matches)
+    assert tfldbg.callbacks.FIGURES
+
+
 def test_other_names_are_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tfldbg.nothing  # type: ignore[attr-defined]

@@ -18,8 +18,10 @@ from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.words import op_name
 from tfldbg.errors import MatchError, RunError, UsageError
 from tfldbg.graph.query import has_resources
+from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import is_recording
+from tfldbg.reference.function import ReferenceFunction
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.labels import LabelSource
 from tfldbg.run.litert import Runner
@@ -34,6 +36,7 @@ from tfldbg.session.trying import with_trials
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_emulation import WithEmulation
 from tfldbg.session.with_file import WithFile
+from tfldbg.session.with_function import WithFunction
 from tfldbg.session.with_itself import WithItself
 from tfldbg.session.with_keras import WithKeras
 from tfldbg.session.with_runtime import WithRuntime
@@ -47,7 +50,7 @@ def trace(
     keras: Any = None,
     against: ModelSource | None = None,
     against_runtime: str | None = None,
-    reference: str | None = None,
+    reference: str | ReferenceFunction | None = None,
     data: DataSource = None,
     samples: int | None = None,
     seed: int = 0,
@@ -77,7 +80,10 @@ def trace(
         against: Path or bytes of a sound .tflite file made from the same model.
         against_runtime: Other kernels to compare with on the same file.
         reference: An emulation to compare with, made from the file itself: ``"emulated"``,
-            ``"float-ranges"`` or ``"fake-quant-ranges"``.
+            ``"float-ranges"`` or ``"fake-quant-ranges"``.  Or a function of your own that maps
+            inputs by name, (n, ...) float32 in real units, to tensors by name, first axis samples;
+            or its name: an entry point of the group ``tfldbg.references``, or
+            ``"module:function"``.
         data: Path of the input data, an array for a single input, or arrays by input name; float
             arrays in real units, integer arrays in the input's own type as codes; first axis
             samples.  None draws random samples.
@@ -122,7 +128,7 @@ def _comparison(
     keras: Any,
     against: ModelSource | None,
     against_runtime: str | None,
-    reference: str | None,
+    reference: str | ReferenceFunction | None,
     options: Options,
     progress: Progress,
 ) -> Comparison:
@@ -145,8 +151,19 @@ def _comparison(
     if against is not None:
         return WithFile(against, options)
     if reference is not None:
-        return WithEmulation(reference, progress)
+        return _named_reference(reference, options, progress)
     return WithRuntime(against_runtime) if against_runtime is not None else WithItself()
+
+
+def _named_reference(
+    reference: str | ReferenceFunction, options: Options, progress: Progress
+) -> Comparison:
+    if not isinstance(reference, str):
+        name = getattr(reference, "__qualname__", type(reference).__qualname__)
+        return WithFunction(name, reference, options)
+    if reference not in EMULATIONS and (":" in reference or reference in plugin_names(REFERENCES)):
+        return WithFunction(reference, load_plugin(REFERENCES, reference), options)
+    return WithEmulation(reference, progress)
 
 
 def _trace(

@@ -28,8 +28,9 @@ def trace(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Compare with an emulation of TFLite in float arithmetic: emulated, "
-            "float-ranges or fake-quant-ranges.",
+            help="Compare with an emulation of TFLite in float arithmetic (emulated, "
+            "float-ranges or fake-quant-ranges), or with a function of your own: "
+            "package.module:function, or an entry point of the group tfldbg.references.",
         ),
     ] = None,
     data: o.Data = None,
