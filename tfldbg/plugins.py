@@ -56,13 +56,14 @@ def plugin_names(group: str) -> list[str]:
 
 
 def _imported(module: str, attribute: str) -> Any:
-    """Import a function; modules of the working directory are found after all others."""
+    """Import a function; modules of the working directory are found after all others.
+
+    They stay so: the function may import its neighbours only when it is called.
+    """
     here = str(Path.cwd())
-    sys.path.append(here)
-    try:
-        found: Any = import_module(module)
-    finally:
-        sys.path.remove(here)
+    if here not in sys.path:
+        sys.path.append(here)
+    found: Any = import_module(module)
     for part in attribute.split("."):
         found = getattr(found, part)
     return found

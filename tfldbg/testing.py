@@ -48,18 +48,30 @@ def assert_matches(
     __tracebackhide__ = True
     result = trace(model, **options)
     limits = _beyond(result, max_local_lsb, max_accumulated_lsb, max_output_error)
-    reasons = [*_doubts(result), *limits]
+    limited = max_accumulated_lsb is not None or max_output_error is not None
+    reasons = [*_doubts(result, limited), *limits]
     if reasons or result.verdict != "clean":
         raise AssertionError(_message(result, reasons))
     return result
 
 
-def _doubts(result: Trace) -> Iterator[str]:
-    """Yield why a clean verdict would mean nothing."""
+def _doubts(result: Trace, limited: bool) -> Iterator[str]:
+    """Yield why a clean verdict would mean nothing.
+
+    Args:
+        result: The trace.
+        limited: Whether there is a limit to the difference from the reference's own values.
+    """
     evidence = result.evidence
-    if not any(op.local is not None and op.activation for op in evidence.ops):
+    checked = [op for op in evidence.ops if op.local is not None and op.activation]
+    if not checked:
         why = next((o.local_reason for o in evidence.ops if o.local_reason), "it has no operators")
         yield f"nothing of '{evidence.run.model_path}' could be compared: {why}"
+    elif all(op.own for op in checked) and not limited:
+        yield (
+            f"'{evidence.run.reference_path}' cannot judge a single operator, so that only a limit "
+            "compares with it: give max_accumulated_lsb or max_output_error"
+        )
     if not evidence.run.observer_identical:
         yield "the outputs are not those of the untouched file, so the trace is of another program"
 

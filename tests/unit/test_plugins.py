@@ -46,14 +46,16 @@ def test_a_function_is_found_by_module_and_name(package: Path) -> None:
     assert find_metrics("my_metrics_of_a_test:psnr")["psnr"](None, None) == 40.0  # type: ignore[arg-type]
 
 
-def test_modules_of_the_working_directory_are_found_and_leave_no_trace(
+def test_modules_of_the_working_directory_are_found_after_all_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "local_metrics_of_a_test.py").write_text("def one(reference, tflite): return 1\n")
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
-    assert load_plugin(METRICS, "local_metrics_of_a_test:one")(0, 0) == 1
-    assert sys.path == before
+    monkeypatch.setattr(sys, "path", [*before])
+    for _ in range(2):
+        assert load_plugin(METRICS, "local_metrics_of_a_test:one")(0, 0) == 1
+    assert sys.path == [*before, str(tmp_path)]
 
 
 def test_an_unknown_name_lists_those_that_there_are(package: Path) -> None:

@@ -79,6 +79,15 @@ def test_nothing_passes_for_want_of_figures(asserted: Any) -> None:
         asserted(evidence())
 
 
+def test_a_reference_that_judges_nothing_needs_a_limit(asserted: Any) -> None:
+    made = _clean()
+    own = replace(made, ops=tuple(replace(op, own=True) for op in made.ops))
+    with pytest.raises(AssertionError, match=r"'net.h5' cannot judge a single operator"):
+        asserted(own, max_local_lsb=1)
+    assert asserted(own, max_output_error=1) and asserted(own, max_accumulated_lsb=9)
+    assert asserted(replace(own, ops=(own.ops[0], made.ops[1])))
+
+
 def test_a_limit_that_nothing_can_be_held_against_fails(asserted: Any) -> None:
     exact = operator(0, local=0.0)
     floats = replace(exact.local, max_lsb=None)

@@ -96,6 +96,9 @@ class OpEvidence:
     """The reference's operation that computes it, where the reference has a graph."""
     stateful: bool = False
     """Whether the operator keeps values from one run to the next."""
+    own: bool = False
+    """Whether ``local`` is against the file's own float arithmetic although there is another
+    reference, which cannot judge the operator."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,13 +64,15 @@ class WithFunction:
                 "called with any",
                 hint="record it instead, and compare with --against RUN.h5",
             )
-        self._folder = tempfile.TemporaryDirectory(prefix="tfldbg-")
-        path = Path(self._folder.name) / "reference.h5"
         recorder = FunctionRecorder(self._name, self._function, job.subgraph)
-        recorder.record(_batches(job), path)
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfldbg-"))
+            path = Path(folder) / "reference.h5"
+            recorder.record(_batches(job), path)
+            self._capture = WithCapture(path, self._options, label=self._name)
+            self._capture.load(job)
+            self._stack = stack.pop_all()
         self._floats = recorder.floats
-        self._capture = WithCapture(path, self._options, label=self._name)
-        self._capture.load(job)
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Match what it computes as a recording is matched; build float copies for the rest."""
@@ -78,15 +80,13 @@ class WithFunction:
         if runner is None or recorded is None:
             return relation, recorded
         copies = float_copies(job, runner)
-        left = self._left_to(copies, relation)
+        left, refused = self._left_to(copies, relation), copies.relation.reasons
         self._own = tuple(dict.fromkeys(producers(job.subgraph)[i].index for i in left))
-        if not left:
-            return relation, recorded
-        reasons = {i: copies.relation.reasons[i] for i in left if i in copies.relation.reasons}
-        own = copies.reference(nothing_free, ExitStack())
-        return replace(relation, reasons={**relation.reasons, **reasons}), _Both(
-            recorded, own, frozenset(left)
-        )
+        reasons = {**relation.reasons, **{i: refused[i] for i in left if i in refused}}
+        own = copies.reference(nothing_free, self._stack)
+        self._stack.callback(recorded.close)
+        related = replace(relation, reasons=reasons, own=frozenset(left))
+        return related, _Both(recorded, own, related.own, self._stack)
 
     def _left_to(self, copies: FloatCopies, relation: Relation) -> tuple[int, ...]:
         """Return the tensors that only float copies can check."""
@@ -123,8 +123,10 @@ class _Both:
 
     batch: int | None = None
 
-    def __init__(self, recorded: Reference, own: Reference, left: frozenset[int]) -> None:
-        self._recorded, self._own, self._left = recorded, own, left
+    def __init__(
+        self, recorded: Reference, own: Reference, left: frozenset[int], stack: ExitStack
+    ) -> None:
+        self._recorded, self._own, self._left, self._stack = recorded, own, left, stack
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch."""
@@ -135,9 +137,8 @@ class _Both:
         return replace(recorded, local=local, tested=tested)
 
     def close(self) -> None:
-        """Close both."""
-        self._recorded.close()
-        self._own.close()
+        """Close both, and delete the recording."""
+        self._stack.close()
 
 
 def _float_alone(subgraph: Subgraph, op: Operator) -> bool:
