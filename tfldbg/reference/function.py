@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.errors import PluginError
+from tfldbg.errors import CaptureError, PluginError
 from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import producers
 from tfldbg.reference.recorded import INPUT
@@ -70,14 +70,21 @@ class FunctionRecorder:
         Raises:
             PluginError: The function raises, or returns something else than arrays of numbers by
                 tensor name whose first axis counts the samples.
+            CaptureError: The disk is full.
         """
         import h5py
 
-        with h5py.File(path, "w") as file:
-            for given in batches:
-                returned = self._call(given)
-                arrays = {n: self._checked(n, a, given) for n, a in returned.items()}
-                self._append(file, given, arrays)
+        try:
+            with h5py.File(path, "w") as file:
+                for given in batches:
+                    returned = self._call(given)
+                    arrays = {n: self._checked(n, a, given) for n, a in returned.items()}
+                    self._append(file, given, arrays)
+        except OSError as error:
+            raise CaptureError(
+                f"cannot keep what the reference '{self._name}' computes in '{path}': {error}",
+                hint="free some space, set TMPDIR to another folder, or give fewer --samples",
+            ) from error
 
     def _call(self, given: Given) -> Mapping[Any, Any]:
         try:
@@ -95,7 +102,8 @@ class FunctionRecorder:
                 "expected arrays by tensor name",
                 hint="return a dict: {tensor name: array}; tfldbg inspect MODEL.tflite shows names",
             )
-        return returned
+        own = {self._subgraph.tensors[i].name for i in self._subgraph.inputs}
+        return {name: values for name, values in returned.items() if name not in own}
 
     def _checked(self, name: Any, values: Any, given: Given) -> NDArray[Any]:
         """Return what stands for one tensor as an array."""
@@ -106,7 +114,8 @@ class FunctionRecorder:
             raise PluginError(
                 f"{where}: {_kind(values)} becomes no array: {error}", hint="return NumPy arrays"
             ) from error
-        if array.dtype.kind not in "biuf" or array.shape[:1] != (given.count,):
+        counted = array.shape[:1] == (given.count,) and array.size
+        if array.dtype.kind not in "biuf" or not counted:
             raise PluginError(
                 f"{where}: {array.dtype} of shape {array.shape}, expected numbers of shape "
                 f"({given.count}, ...)",

@@ -159,6 +159,12 @@ def _named_reference(
     reference: str | ReferenceFunction, options: Options, progress: Progress
 ) -> Comparison:
     if not isinstance(reference, str):
+        if not callable(reference):
+            raise UsageError(
+                f"the reference is of type {type(reference).__name__}, expected a function or "
+                "a name",
+                hint="a model or a file is given with keras= or against=",
+            )
         name = getattr(reference, "__qualname__", type(reference).__qualname__)
         return WithFunction(name, reference, options)
     if reference not in EMULATIONS and (":" in reference or reference in plugin_names(REFERENCES)):

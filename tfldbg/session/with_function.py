@@ -169,5 +169,6 @@ def _batches(job: Job) -> Iterator[Given]:
             one = tensor.shape[:1] == (1,)  # the tensor's own batch
             shaped = array.reshape(len(array), *array.shape[2:]) if one else array
             quantized = tensor.lsb is not None
-            arrays[spec.label] = in_real_units(tensor, shaped) if quantized else shaped
+            # The function may write to its arrays; the codes are recorded.
+            arrays[spec.label] = in_real_units(tensor, shaped) if quantized else shaped.copy()
         yield Given(start, arrays, dict(zip(job.subgraph.inputs, codes, strict=True)))

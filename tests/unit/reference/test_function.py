@@ -36,7 +36,11 @@ def _batches(subgraph: Subgraph) -> Iterator[Given]:
 def test_the_batches_become_one_recording(subgraph: Subgraph, tmp_path: Path) -> None:
     def function(inputs: Mapping[str, Any]) -> dict[str, Any]:
         x = inputs["x"].reshape(len(inputs["x"]), -1)
-        return {NAME: x[:, :10].astype(np.float64) / 2, "codes": x[:, :3].astype(np.int8)}
+        return {
+            NAME: x[:, :10].astype(np.float64) / 2,
+            "codes": x[:, :3].astype(np.int8),
+            subgraph.tensors[subgraph.inputs[0]].name: x + 1,  # the file's own counts
+        }
 
     recorder = FunctionRecorder("mine", function, subgraph)
     recorder.record(_batches(subgraph), tmp_path / "reference.h5")
@@ -76,6 +80,7 @@ WHERE = f"operator 1 FULLY_CONNECTED '{NAME}'"
         (lambda x: {NAME: np.ones(10)}, f"{WHERE}, samples 0 to 2: float64 of shape (10,)"),
         (lambda x: {NAME: "no"}, f"{WHERE}, samples 0 to 2: <U2 of shape (), expected numbers"),
         (lambda x: {NAME: [[1, 2], [3]]}, f"{WHERE}, samples 0 to 2: a value of type list becomes"),
+        (lambda x: {NAME: np.ones((3, 0))}, "float64 of shape (3, 0), expected numbers"),
         (lambda x: {"new": np.ones(2)}, "'new', samples 0 to 2: float64 of shape (2,)"),
         (
             lambda x: _late(x, ONE, {NAME: MISSING}),
