@@ -20,7 +20,7 @@ from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.outputs import OutputStats
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.words import number
-from tfldbg.errors import TfldbgError, UsageError, unexpected
+from tfldbg.errors import RunError, TfldbgError, UsageError, unexpected
 from tfldbg.reference.conversion import Target
 from tfldbg.run.job import DataSource
 from tfldbg.session import Trace, convert, trace
@@ -73,6 +73,9 @@ class _Plan:
             return Gap(epoch, self._traced(model), None)
         except TfldbgError as error:
             return Gap(epoch, None, error)
+        except OSError as error:
+            hint = "free some space in the temporary folder, or set TMPDIR to another one"
+            return Gap(epoch, None, RunError(f"{type(error).__name__}: {error}", hint=hint))
         except Exception as error:
             return Gap(epoch, None, unexpected(error))
 

@@ -94,6 +94,7 @@ def test_a_keras_3_model_is_watched_too(capsys: pytest.CaptureFixture[str]) -> N
     [
         (tfldbg.KerasError("the converter refuses it"), "the converter refuses it"),
         (OSError("no space left"), "OSError: no space left"),
+        (ZeroDivisionError("0"), "a bug in tfldbg: ZeroDivisionError: 0"),
     ],
 )
 def test_a_failure_is_told_and_the_training_goes_on(
