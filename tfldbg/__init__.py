@@ -19,7 +19,9 @@ if TYPE_CHECKING:
         DataError,
         KerasError,
         MatchError,
+        MissingExtraError,
         ModelError,
+        PluginError,
         RunError,
         TfldbgError,
         UsageError,
@@ -36,7 +38,9 @@ __all__ = [
     "Finding",
     "KerasError",
     "MatchError",
+    "MissingExtraError",
     "ModelError",
+    "PluginError",
     "RunError",
     "Target",
     "TfldbgError",
@@ -52,9 +56,13 @@ __all__ = [
 
 _SESSION = frozenset({"Trace", "convert", "gate", "load_trace", "record", "trace"})
 _DIAGNOSE = frozenset({"Divergence", "Finding", "Thresholds"})
+_MODULES = frozenset({"callbacks", "testing"})
+"""What ``import tfldbg`` finds besides, without another import."""
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"tfldbg.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'tfldbg' has no attribute '{name}'")
     if name in _SESSION:

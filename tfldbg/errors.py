@@ -59,7 +59,7 @@ class MissingExtraError(TfldbgError):
     """A command that needs a package which is not installed with tfldbg itself.
 
     Args:
-        command: The command or option, as the user types it.
+        command: The command, option or function, as the user types it.
         package: The package that it needs.
         extra: The extra of tfldbg that brings it.
     """
@@ -69,6 +69,10 @@ class MissingExtraError(TfldbgError):
             f"{command} needs the package {package}, which is not installed",
             hint=f"python3 -m pip install 'tfldbg[{extra}]'",
         )
+
+
+class PluginError(TfldbgError):
+    """A metric or a reference of the user's own that cannot be loaded or fails."""
 
 
 def unexpected(error: Exception) -> TfldbgError:

@@ -123,3 +123,18 @@ def test_files_that_are_no_recordings_are_refused(tmp_path: Path, samples: Path)
         file.attrs["format"], file.attrs["format_version"] = FORMAT, 99
     with pytest.raises(tfldbg.CaptureError, match="has format version 99"):
         tfldbg.load_trace(tmp_path / "future.h5")
+
+
+def test_an_operator_of_the_result_reads_the_values_of_its_tensor(
+    run: tuple[Path, tfldbg.Trace],
+) -> None:
+    path, result = run
+    for trace in (result, tfldbg.load_trace(path)):
+        op = trace.op(5)
+        assert op.local is not None and op.accumulated is not None and op.scale is not None
+        assert op.codes.dtype == np.int8 and op.codes.shape == op.tflite.shape
+        local = np.abs(op.tflite - op.local_reference)
+        assert local.max() / op.scale == pytest.approx(op.local.max_lsb, rel=1e-5)
+        assert int(local.reshape(40, -1).max(1).argmax()) == op.local.worst_sample
+        free = np.abs(op.tflite - op.reference)
+        assert free.max() / op.scale == pytest.approx(op.accumulated.max_lsb, rel=1e-5)

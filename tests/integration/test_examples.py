@@ -2,7 +2,9 @@
 
 An example is a fenced block of language ``console``: lines that begin with ``$ `` are commands, the
 rest is what they print.  They run one after the other, a page in a folder of its own, in which
-``sample_models`` stands for the repository's.
+``sample_models`` stands for the repository's.  A block of language ``python`` that begins with a
+comment ``# name.py`` is a file of that folder.  The other ``python`` blocks of `PYTHON_PAGES` are
+run as one program.
 """
 
 from __future__ import annotations
@@ -19,11 +21,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
+NAMED = re.compile(r"# (\w+\.py)\n")
 NUMBERS = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 BARS = re.compile(r"[▁▂▃▄▅▆▇█#]+( +[▁▂▃▄▅▆▇█#]+)*")
 ALIKE = 0.9
 """Which of several equally bad operators is shown may differ between processors, little else."""
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if "```console" in p.read_text())
+
+PYTHON_PAGES = ("python", "extending")
+
+
+def write_files(text: str, folder: Path) -> None:
+    """Write the files that a page shows."""
+    (folder / "sample_models").symlink_to(ROOT / "sample_models")
+    for block in PYTHON.findall(text):
+        if named := NAMED.match(block):
+            (folder / named[1]).write_text(block)
 
 
 def commands(block: str) -> Iterator[str]:
@@ -98,8 +112,8 @@ def _again(block: str, folder: Path) -> str:
 def test_the_examples_print_what_the_page_says(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    (tmp_path / "sample_models").symlink_to(ROOT / "sample_models")
     text = page.read_text()
+    write_files(text, tmp_path)
     renewed = BLOCK.sub(lambda m: f"```console\n{_again(m[1], tmp_path)}```", text)
     if request.config.getoption("--renew"):
         page.write_text(renewed)
@@ -107,3 +121,19 @@ def test_the_examples_print_what_the_page_says(
         for old, new in zip(BLOCK.findall(text), BLOCK.findall(renewed), strict=True):
             assert verdicts(old) == verdicts(new)
             assert alike(shape(old), shape(new)) > ALIKE, new
+
+
+@pytest.mark.parametrize("page", PYTHON_PAGES)
+def test_the_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    write_files(text, tmp_path)
+    program = "\n".join(block for block in PYTHON.findall(text) if not NAMED.match(block))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

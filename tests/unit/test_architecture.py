@@ -16,6 +16,7 @@ HEAVY = {
     "ai_edge_litert",
     "h5py",
     "model_explorer",
+    "pandas",
 }
 
 

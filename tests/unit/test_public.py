@@ -19,6 +19,19 @@ def test_no_public_name_is_also_a_folder() -> None:
     assert folders.isdisjoint(tfldbg.__all__)
 
 
+def test_a_reference_is_a_function_or_a_name() -> None:
+    with pytest.raises(tfldbg.UsageError, match="the reference is of type int"):
+        tfldbg.trace("model.tflite", reference=3)  # type: ignore[arg-type]
+    with pytest.raises(tfldbg.UsageError, match="there is no reference 'emulate'") as caught:
+        tfldbg.trace("model.tflite", reference="emulate")
+    assert caught.value.hint is not None and "module:function" in caught.value.hint
+
+
+def test_modules_for_tests_and_training_are_found_without_another_import() -> None:
+    assert callable(tfldbg.testing.assert_matches)
+    assert tfldbg.callbacks.FIGURES
+
+
 def test_other_names_are_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tfldbg.nothing  # type: ignore[attr-defined]

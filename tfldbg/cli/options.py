@@ -163,6 +163,15 @@ Histograms = Annotated[
     bool, typer.Option("--histograms", help="Histograms of every operator's errors, in LSB.")
 ]
 
+Metric = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Measure a metric of your own for every operator: an entry point of the group "
+        "tfldbg.metrics, or package.module:function. Repeatable.",
+    ),
+]
+
 
 def parse_inputs(pairs: Sequence[str] | None) -> Mapping[str, str]:
     """Split ``NAME=KEY`` pairs.

@@ -6,12 +6,14 @@ maxima exactly, sums up to float64 rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.custom import MetricCounter, MetricStats
 from tfldbg.compare.histogram import BINS, count_errors
 from tfldbg.compare.metrics import Line, cosine, fit_line, root_mean_square, sqnr_db
 
@@ -61,6 +63,8 @@ class TensorStats:
     histogram: tuple[int, ...] = ()
     """Counts of the signed difference in the bins of `tfldbg.compare.histogram.EDGES_LSB`; empty
     for float tensors, and where nobody asked for it."""
+    metrics: Mapping[str, MetricStats] = field(default_factory=dict)
+    """Metrics of the user's own, by name."""
 
     @property
     def relative_rmse(self) -> float:
@@ -94,9 +98,16 @@ class Accumulator:
         channels: Size of the last axis, 1 for scalars.
         lsb: The tensor's scale, None for float tensors.
         histogram: Whether to count a histogram as well; float tensors have none.
+        metrics: Counters of the user's own metrics, by name.
     """
 
-    def __init__(self, channels: int, lsb: float | None, histogram: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        lsb: float | None,
+        histogram: bool = False,
+        metrics: Mapping[str, MetricCounter] | None = None,
+    ) -> None:
         self._channels = max(channels, 1)
         self._lsb = lsb
         # Counts: NaN, infinite, reference not finite, saturated, differing.
@@ -110,6 +121,7 @@ class Accumulator:
         self._first_sample_max = 0.0
         self._worst = (-1.0, -1)
         self._histogram = np.zeros(BINS, np.int64) if histogram and lsb else None
+        self._metrics = metrics or {}
 
     def update(
         self,
@@ -128,6 +140,8 @@ class Accumulator:
         """
         if not reference.size:
             return
+        for counter in self._metrics.values():
+            counter.update(reference, test, first_sample)
         shape = (len(reference), -1, self._channels)
         wanted = np.asarray(reference, np.float64).reshape(shape)
         found = np.asarray(test, np.float64).reshape(shape)
@@ -173,6 +187,8 @@ class Accumulator:
         self._reference_max = max(self._reference_max, other._reference_max)
         self._first_sample_max = max(self._first_sample_max, other._first_sample_max)
         self._consider(*other._worst)
+        for name, counter in self._metrics.items():
+            counter.merge(other._metrics[name])
 
     def _consider(self, size: float, sample: int) -> None:
         """Keep the sample with the largest difference, the earliest of equals."""
@@ -214,6 +230,7 @@ class Accumulator:
                 count, sums[_SUM], sums[_SUM] + sums[_ERROR], *sums[_REFERENCE : _DOT + 1]
             ),
             histogram=() if self._histogram is None else tuple(self._histogram.tolist()),
+            metrics={name: counter.result() for name, counter in self._metrics.items()},
         )
 
     def channels(self) -> Doubles:

@@ -51,5 +51,8 @@ class Relation:
     """The outputs of the file that are outputs of the reference."""
     recording: Recording | None = None
     """What a recording gives away about how it was made; None for other references."""
+    own: frozenset[int] = frozenset()
+    """Tensors that are checked against the file's own float arithmetic although there is another
+    reference, which cannot judge them."""
     miscast: Mapping[int, str] = field(default_factory=dict)
     """By input, how recorded codes were made of the data, where rounding did not make them."""

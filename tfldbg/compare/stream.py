@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.compare.accumulate import Accumulator, Doubles, TensorStats
+from tfldbg.compare.custom import Metric, MetricCounter
 from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted
 from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
 from tfldbg.compare.usage import Usage, UsageCounter, beyond_range
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Subgraph, Tensor
+from tfldbg.graph.query import non_activations, producers
 from tfldbg.progress import Progress
 from tfldbg.reference.evaluate import Floats
 from tfldbg.run.litert import Runner
@@ -153,6 +155,8 @@ class Plan:
     """What to find out about the final outputs."""
     histograms: bool = False
     """Whether to count histograms of the errors."""
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    """Metrics of the user's own, by name."""
 
 
 def stream(
@@ -282,6 +286,8 @@ class Statistics:
     def __init__(self, plan: Plan) -> None:
         self._tensors = plan.subgraph.tensors
         self._histograms = plan.histograms
+        self._metrics = plan.metrics
+        self._names = _activations(plan.subgraph) if plan.metrics else {}
         self._accumulated: dict[int, Accumulator] = {}
         self._local: dict[int, Accumulator] = {}
         self._split: dict[int, tuple[Accumulator, Accumulator, Accumulator]] = {}
@@ -334,8 +340,15 @@ class Statistics:
         if index not in known:
             channels = values.shape[-1] if values.ndim > 1 else 1
             lsb = self._tensors[index].lsb
-            known[index] = Accumulator(channels, lsb, self._histograms)
+            known[index] = Accumulator(channels, lsb, self._histograms, self._counters(index))
         return known[index]
+
+    def _counters(self, index: int) -> dict[str, MetricCounter]:
+        """Return what counts the user's metrics: nothing for shapes, and for the model's inputs."""
+        where = self._names.get(index)
+        if where is None:
+            return {}
+        return {name: MetricCounter(name, m, where) for name, m in self._metrics.items()}
 
     def _divide(
         self, index: int, free: Floats, clamped: Floats, rounded: Floats, real: Floats
@@ -370,6 +383,16 @@ class Statistics:
             usage={i: u for i, c in self._usage.items() if (u := c.result()) is not None},
             beyond={},
         )
+
+
+def _activations(subgraph: Subgraph) -> dict[int, str]:
+    """Return how messages call the operator of every tensor that holds values of the network."""
+    others, tensors = non_activations(subgraph), subgraph.tensors
+    return {
+        i: f"operator {op.index} {op.kind} '{tensors[i].name}'"
+        for i, op in producers(subgraph).items()
+        if i not in others
+    }
 
 
 def clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:

@@ -130,6 +130,7 @@ def _op_evidence(
         usage=measured.usage.get(index),
         trained=relation.trained.get(index),
         operation=relation.operations.get(index),
+        own=index in relation.own,
         stateful=op.kind in _STATEFUL or any(subgraph.tensors[i].is_variable for i in given),
     )
 

@@ -101,6 +101,9 @@ class OpEvidence:
     """Pairs of values behind ``local``, where they were asked for."""
     accumulated_points: Points | None = None
     """Pairs of values behind ``accumulated``, where they were asked for."""
+    own: bool = False
+    """Whether ``local`` is against the file's own float arithmetic although there is another
+    reference, which cannot judge the operator."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,4 +223,6 @@ def _stats(stats: TensorStats | None) -> dict[str, Any] | None:
     plain = asdict(stats)
     plain["channel_max_abs"] = list(stats.channel_max_abs)
     del plain["histogram"]  # stands with the operator
+    if not stats.metrics:
+        del plain["metrics"]
     return plain

@@ -14,6 +14,7 @@ from tfldbg.report.compounding import compounding_section
 from tfldbg.report.gate import gate_line, gate_section
 from tfldbg.report.histograms import histogram_section
 from tfldbg.report.matching import about_run, matching_section
+from tfldbg.report.metrics import metric_section
 from tfldbg.report.outputs import output_sections
 from tfldbg.report.section import Section
 from tfldbg.report.steps import loop_section, step_section
@@ -92,6 +93,7 @@ def build(
             *gate_section(result.gate, everything=everything),
             *output_sections(evidence),
             *(histogram_section(evidence, shown) if histograms else ()),
+            *metric_section(evidence, shown),
             *worst_sections(evidence, everything=everything),
             *loop_section(result),
             *step_section(result),

@@ -32,7 +32,7 @@ def write_markdown(result: Result, target: str) -> None:
 
 def to_markdown(result: Result) -> str:
     """Return the report: what matters first, every operator and the rest folded away."""
-    document = build(result)
+    document = build(result, histograms=False)
     lines = [f"### tfldbg: {_headline(result)}", "", escape(document.sentence), ""]
     why = dict(document.facts).get("why")
     if why is not None:

@@ -1,68 +1,114 @@
-"""The operators of a trace as a table for spreadsheets and data frames."""
+"""A trace as a flat table: one row an operator output, one column a figure of the JSON's ``ops``.
+
+A column is called like the path to its figure in the JSON, joined by underscores:
+``local_max_lsb``, ``accumulated_line_gain``.  Lists have no column, but for
+``expected_parameters``, which are ``expected_scale`` and ``expected_zero_point``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Literal, get_args, get_type_hints
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
-from tfldbg.compare.metrics import Line
+from tfldbg.compare.constants.checks import WeightCheck
+from tfldbg.compare.custom import MetricStats
 from tfldbg.compare.stream import Split
 from tfldbg.diagnose.result import Result
-from tfldbg.report.machine import Cell, write_csv
+from tfldbg.report.machine import write_csv
 
-_PLAIN = (
-    "op",
-    "kind",
-    "tensor",
-    "tensor_index",
-    "status",
-    "scale",
-    "zero_point",
-    "reference",
-    "match_rule",
-    "unmatched_reason",
-    "unchecked_reason",
-    "parameters",
-    "expected_parameters",
-)
-_STATS = tuple(
-    name
-    for f in fields(TensorStats)
-    if f.name not in ("channel_max_abs", "histogram")
-    for name in ([f"line_{part.name}" for part in fields(Line)] if f.name == "line" else [f.name])
-)
-_WEIGHTS = tuple(f.name for f in fields(WeightCheck) if f.name not in ("tensor", "bias"))
-_BIAS = tuple(f.name for f in fields(BiasCheck) if f.name not in ("tensor",))
+ColumnType = Literal["int", "float", "text", "bool"]
+Value = str | int | float | bool | None
+"""Of a cell; None where the figure is undefined or was not measured."""
 
-COLUMNS = (
-    *_PLAIN,
-    *(f"local_{name}" for name in _STATS),
-    *(f"accumulated_{name}" for name in _STATS),
-    *(f"split_{f.name}" for f in fields(Split)),
-    *(f"weights_{name}" for name in _WEIGHTS),
-    *(f"weights_bias_{name}" for name in _BIAS),
+_TYPES: Mapping[type, ColumnType] = {int: "int", float: "float", str: "text", bool: "bool"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the table."""
+
+    name: str
+    type: ColumnType
+
+
+_OP = (
+    Column("op", "int"),
+    Column("kind", "text"),
+    Column("tensor", "text"),
+    Column("tensor_index", "int"),
+    Column("scale", "float"),
+    Column("zero_point", "int"),
+    Column("status", "text"),
+    Column("reference", "text"),
+    Column("match_rule", "text"),
+    Column("unmatched_reason", "text"),
+    Column("unchecked_reason", "text"),
+    Column("parameters", "text"),
+    Column("expected_scale", "float"),
+    Column("expected_zero_point", "int"),
 )
-"""The keys of the JSON's ``ops``, nested ones joined by ``_``; lists of figures are left out."""
+
+
+def columns(result: Result) -> tuple[Column, ...]:
+    """Return the columns of a trace's table: the same for every trace, but for its own metrics."""
+    ops = result.evidence.ops
+    return (
+        *_OP,
+        *_figures("local", TensorStats),
+        *_metrics("local", [op.local for op in ops]),
+        *_figures("accumulated", TensorStats),
+        *_metrics("accumulated", [op.accumulated for op in ops]),
+        *_figures("split", Split),
+        *_figures("weights", WeightCheck),
+    )
+
+
+def rows(result: Result) -> list[tuple[Value, ...]]:
+    """Return one row an operator output, in the order of `columns`."""
+    names = [column.name for column in columns(result)]
+    found = []
+    for op in result.to_dict()["ops"]:
+        scale, zero_point = op["expected_parameters"] or (None, None)
+        cells = {
+            **dict(_flat("", op)),
+            "expected_scale": scale,
+            "expected_zero_point": zero_point,
+        }
+        found.append(tuple(cells.get(name) for name in names))
+    return found
 
 
 def write_trace_csv(result: Result, target: str) -> None:
-    """Write one row an operator output.
+    """Write the table as CSV.
 
     Raises:
         TfldbgError: The file cannot be written.
     """
-    rows = (dict(_flat(op)) for op in result.to_dict()["ops"])
-    write_csv(COLUMNS, ([row.get(name) for name in COLUMNS] for row in rows), target)
+    write_csv([column.name for column in columns(result)], rows(result), target)
 
 
-def _flat(plain: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, Cell]]:
-    for key, value in plain.items():
+def _figures(prefix: str, kind: type) -> Iterator[Column]:
+    """Yield a column for every number, text and flag of a dataclass, those within it included."""
+    for name, hint in get_type_hints(kind).items():
+        held = [h for h in get_args(hint) or (hint,) if h is not type(None)]
+        path = f"{prefix}_{name}"
+        if len(held) == 1 and held[0] in _TYPES:
+            yield Column(path, _TYPES[held[0]])
+        elif len(held) == 1 and isinstance(held[0], type) and is_dataclass(held[0]):
+            yield from _figures(path, held[0])
+
+
+def _metrics(prefix: str, stats: Iterable[TensorStats | None]) -> Iterator[Column]:
+    for name in dict.fromkeys(name for s in stats if s is not None for name in s.metrics):
+        yield from _figures(f"{prefix}_metrics_{name}", MetricStats)
+
+
+def _flat(prefix: str, plain: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in plain.items():
+        path = f"{prefix}_{name}" if prefix else name
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{front}{key}_")
-        elif isinstance(value, (list, tuple)):
-            yield front + key, " ".join(str(part) for part in value)
+            yield from _flat(path, value)
         else:
-            yield front + key, value
+            yield path, value

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tfldbg.diagnose.model import Finding
-from tfldbg.report.document import Document, Row
+from tfldbg.diagnose.result import Result
+from tfldbg.report.document import Document, Row, build
 from tfldbg.report.plain import printable
 from tfldbg.report.section import ASCII_BLOCKS, Section
 
@@ -45,6 +48,14 @@ def _draw_verdict(document: Document, console: Console) -> None:
         Text.assemble((document.verdict.upper(), style), ": ", printable(document.sentence)),
         soft_wrap=not console.is_terminal,
     )
+
+
+def plain_text(result: Result, width: int = 100) -> str:
+    """Return the report of a trace as text without colours, so many columns wide."""
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=True, color_system=None)
+    draw(build(result, histograms=False), console)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _draw_section(section: Section, console: Console) -> None:

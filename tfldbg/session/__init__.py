@@ -8,8 +8,9 @@ from tfldbg.session.exposing import expose_model, protect
 from tfldbg.session.gating import check_rules, gate
 from tfldbg.session.parameters import compare_parameters
 from tfldbg.session.recording import record
+from tfldbg.session.result import Trace
 from tfldbg.session.sweeping import sweep
-from tfldbg.session.tracing import Trace, load_trace, trace
+from tfldbg.session.tracing import load_trace, trace
 
 __all__ = [
     "Request",

@@ -22,7 +22,7 @@ from tfldbg.files import sha256_of_path
 from tfldbg.match.two_captures import Node, SideBySide, put_side_by_side
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import Capture, open_capture
-from tfldbg.session.tracing import Trace
+from tfldbg.session.result import Trace
 
 
 def diff(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from tfldbg.compare.compounding.shares import Compounding
+from tfldbg.compare.custom import Metric
 from tfldbg.compare.emulation import with_emulation
 from tfldbg.compare.outputs import TOLERANCE, Wanted
 from tfldbg.compare.points import PointRecorder
@@ -42,6 +44,7 @@ class Extras:
     by_step: bool = False
     pictures: bool = False
     """Whether to measure what `tfldbg.report.html` draws: histograms and pairs of values."""
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
@@ -68,9 +71,8 @@ class Extras:
             labels = read_labels(self.labels, data, job.loaded, job.samples)
         tolerance = TOLERANCE if self.tolerance is None else self.tolerance
         wanted = Wanted(tolerance, labels, self.top_k, self.worst)
-        return Plan(
-            job.subgraph, job.exposed.taps, OBSERVED, wanted, self.histograms or self.pictures
-        )
+        histograms = self.histograms or self.pictures
+        return Plan(job.subgraph, job.exposed.taps, OBSERVED, wanted, histograms, self.metrics)
 
     def points(self, job: Job) -> PointRecorder | None:
         """Return who keeps pairs of values, where pictures are asked for."""

@@ -16,6 +16,7 @@ from tfldbg.graph.steps import sequences, unrolled
 from tfldbg.run.job import Job
 from tfldbg.session.comparisons import Comparison
 from tfldbg.session.with_capture import WithCapture
+from tfldbg.session.with_function import WithFunction
 from tfldbg.session.with_runtime import WithRuntime
 
 
@@ -32,7 +33,7 @@ class Recurrent:
 
     def __init__(self, job: Job, comparison: Comparison, by_step: bool, stack: ExitStack) -> None:
         self._job, self._by_step = job, by_step
-        inside = not isinstance(comparison, (WithCapture, WithRuntime))
+        inside = not isinstance(comparison, (WithCapture, WithFunction, WithRuntime))
         self._loops = Loops(job, stack) if inside else None
         fused = sequences(job.subgraph) if by_step else ()
         self._along = AlongTime(job, fused, stack) if fused else None

@@ -15,12 +15,13 @@ from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
-from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import op_name
 from tfldbg.errors import MatchError, RunError, UsageError
 from tfldbg.graph.query import has_resources
+from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import is_recording
+from tfldbg.reference.function import ReferenceFunction
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.labels import LabelSource
 from tfldbg.run.litert import Runner
@@ -28,33 +29,19 @@ from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
 from tfldbg.session.extras import Extras
+from tfldbg.session.metrics import Metrics, find_metrics
 from tfldbg.session.recurrent import Recurrent
+from tfldbg.session.result import Trace
 from tfldbg.session.trying import with_trials
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_emulation import WithEmulation
 from tfldbg.session.with_file import WithFile
+from tfldbg.session.with_function import WithFunction
 from tfldbg.session.with_itself import WithItself
 from tfldbg.session.with_keras import WithKeras
 from tfldbg.session.with_runtime import WithRuntime
 from tfldbg.store.reader import read_evidence
 from tfldbg.store.writer import RunWriter
-
-
-class Trace(Result):
-    """A trace that shows itself as a table in a notebook."""
-
-    __slots__ = ()
-
-    def _repr_html_(self) -> str:
-        from tfldbg.report.notebook import to_html
-
-        return to_html(self)
-
-    def to_html(self) -> str:
-        """Return the trace as a page of its own, which needs no other file and no network."""
-        from tfldbg.report.html import to_page
-
-        return to_page(self)
 
 
 def trace(
@@ -63,7 +50,7 @@ def trace(
     keras: Any = None,
     against: ModelSource | None = None,
     against_runtime: str | None = None,
-    reference: str | None = None,
+    reference: str | ReferenceFunction | None = None,
     data: DataSource = None,
     samples: int | None = None,
     seed: int = 0,
@@ -82,6 +69,7 @@ def trace(
     compounding: bool = False,
     by_step: bool = False,
     pictures: bool = False,
+    metrics: Metrics = None,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -93,7 +81,10 @@ def trace(
         against: Path or bytes of a sound .tflite file made from the same model.
         against_runtime: Other kernels to compare with on the same file.
         reference: An emulation to compare with, made from the file itself: ``"emulated"``,
-            ``"float-ranges"`` or ``"fake-quant-ranges"``.
+            ``"float-ranges"`` or ``"fake-quant-ranges"``.  Or a function of your own that maps
+            inputs by name, (n, ...) float32 in real units, to tensors by name, first axis samples;
+            or its name: an entry point of the group ``tfldbg.references``, or
+            ``"module:function"``.
         data: Path of the input data, an array for a single input, or arrays by input name; float
             arrays in real units, integer arrays in the input's own type as codes; first axis
             samples.  None draws random samples.
@@ -117,26 +108,41 @@ def trace(
         by_step: Whether to tell the errors of each time step of a recurrent network.
         pictures: Whether to keep what the pictures of `Trace.to_html` are drawn from, histograms
             and pairs of values; a dump always holds them.
+        metrics: Metrics of your own, measured for every operator: functions by name, or names of
+            entry points of the group ``tfldbg.metrics`` or of functions, ``"module:function"``.  A
+            function is called with the reference's and TFLite's values of one sample of a tensor,
+            float32 in real units, and returns a number.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
-    pictures = pictures or dump is not None
-    extras = Extras(labels, top_k, tolerance, worst, histograms, compounding, by_step, pictures)
+    extras = Extras(
+        labels,
+        top_k,
+        tolerance,
+        worst,
+        histograms,
+        compounding,
+        by_step,
+        pictures=pictures or dump is not None,
+        metrics=find_metrics(metrics),
+    )
     options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
     target = _as_path(dump)
     protect(target, "--dump", model, keras, against, data, labels)
     progress = progress or Silent()
     comparison = _comparison(keras, against, against_runtime, reference, options, progress)
     evidence = _trace(model, comparison, data, options, extras, target, progress)
-    return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
+    return Trace(
+        evidence, diagnose(evidence, thresholds or Thresholds()), recording=_absolute(target)
+    )
 
 
 def _comparison(
     keras: Any,
     against: ModelSource | None,
     against_runtime: str | None,
-    reference: str | None,
+    reference: str | ReferenceFunction | None,
     options: Options,
     progress: Progress,
 ) -> Comparison:
@@ -159,8 +165,25 @@ def _comparison(
     if against is not None:
         return WithFile(against, options)
     if reference is not None:
-        return WithEmulation(reference, progress)
+        return _named_reference(reference, options, progress)
     return WithRuntime(against_runtime) if against_runtime is not None else WithItself()
+
+
+def _named_reference(
+    reference: str | ReferenceFunction, options: Options, progress: Progress
+) -> Comparison:
+    if not isinstance(reference, str):
+        if not callable(reference):
+            raise UsageError(
+                f"the reference is of type {type(reference).__name__}, expected a function or "
+                "a name",
+                hint="a model or a file is given with keras= or against=",
+            )
+        name = getattr(reference, "__qualname__", type(reference).__qualname__)
+        return WithFunction(name, reference, options)
+    if reference not in EMULATIONS and (":" in reference or reference in plugin_names(REFERENCES)):
+        return WithFunction(reference, load_plugin(REFERENCES, reference), options)
+    return WithEmulation(reference, progress)
 
 
 def _trace(
@@ -248,8 +271,14 @@ def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Tra
         CaptureError: The file is no recorded run, or of another version.
     """
     evidence = read_evidence(Path(path))
-    return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
+    found = diagnose(evidence, thresholds or Thresholds())
+    return Trace(evidence, found, recording=_absolute(Path(path)))
 
 
 def _as_path(path: Path | str | None) -> Path | None:
     return Path(path) if path is not None else None
+
+
+def _absolute(path: Path | None) -> Path | None:
+    """Return a path that stays right when the working directory changes."""
+    return path.absolute() if path is not None else None

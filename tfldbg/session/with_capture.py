@@ -40,13 +40,15 @@ class WithCapture:
     Args:
         source: Path of the HDF5 file or ``.npz``.
         options: Of the run.
+        label: How messages and reports call it, by default its path.
 
     Raises:
         CaptureError: The file is missing, damaged or no recording.
     """
 
-    def __init__(self, source: Path | str, options: Options) -> None:
+    def __init__(self, source: Path | str, options: Options, *, label: str | None = None) -> None:
         self._path = Path(source)
+        self._label = label or str(self._path)
         self._options = options
         self._capture: Capture = open_capture(self._path)
         self._supplies = False
@@ -64,13 +66,13 @@ class WithCapture:
             return given
         loaded = load(model, self._options.signature)
         matched = self._matched(loaded, {})
-        check_same_model(str(self._path), self._capture.tensors, matched, loaded.subgraph)
+        check_same_model(self._label, self._capture.tensors, matched, loaded.subgraph)
         values = self._values(loaded, matched)
         missing = [s.label for s in loaded.specs if s.tensor.index not in values.recorded]
         if missing:
             self._capture.close()
             raise CaptureError(
-                f"'{self._path}' does not hold the model's input '{missing[0]}', so nobody knows "
+                f"'{self._label}' does not hold the model's input '{missing[0]}', so nobody knows "
                 "what the recorded run was given",
                 hint="give the same data with --data, or record the inputs as well",
             )
@@ -87,16 +89,16 @@ class WithCapture:
             MatchError: It is of another model.
         """
         matched = self._matched(job.loaded, {})
-        check_same_model(str(self._path), self._capture.tensors, matched, job.subgraph)
+        check_same_model(self._label, self._capture.tensors, matched, job.subgraph)
         if job.samples.count > self._capture.samples:
             raise CaptureError(
-                f"'{self._path}' holds {self._capture.samples} samples, the data "
+                f"'{self._label}' holds {self._capture.samples} samples, the data "
                 f"{job.samples.count}",
                 hint=f"trace the first of them alone: --samples {self._capture.samples}",
             )
         if not self._supplies:
             values = self._values(job.loaded, matched)
-            self._miscast = _check_inputs(str(self._path), job, values)
+            self._miscast = _check_inputs(self._label, job, values)
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Match the recorded tensors and cut the file into operators that can be run on them."""
@@ -127,9 +129,9 @@ class WithCapture:
         return replace(
             run,
             reference_kind="capture",
-            reference_path=str(self._path),
+            reference_path=self._label,
             reference_sha256=sha256_of_path(self._path),
-            data=str(self._path) if self._supplies else run.data,
+            data=self._label if self._supplies else run.data,
             notes=(*run.notes, *made, *self._notes),
         )
 

@@ -61,8 +61,9 @@ class WithEmulation:
         if kind not in EMULATIONS:
             raise UsageError(
                 f"there is no reference '{kind}'",
-                hint=f"choose one of {', '.join(EMULATIONS)}; leave --reference out to trace the "
-                "file against its own float arithmetic",
+                hint=f"choose one of {', '.join(EMULATIONS)}, or a function as "
+                "package.module:function; leave --reference out to trace the file against its own "
+                "float arithmetic",
             )
         self._kind, self._progress = kind, progress
         self._notes: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
 from tfldbg.compare.compounding.shares import Compounding, FinalError, OpShare, Size
 from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
+from tfldbg.compare.custom import metrics_from_json
 from tfldbg.compare.metrics import Line
 from tfldbg.compare.outputs import OutputStats, PairStats
 from tfldbg.compare.points import Extreme, Points
@@ -173,4 +174,5 @@ def _stats(plain: dict[str, Any] | None) -> TensorStats | None:
     if plain is None:
         return None
     line = Line(**plain["line"]) if plain["line"] else None
-    return TensorStats(**{**_tuples(plain), "line": line})
+    metrics = metrics_from_json(plain.get("metrics", {}))
+    return TensorStats(**{**_tuples(plain), "line": line, "metrics": metrics})

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tfldbg.diagnose.evidence import Evidence
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.diagnose.evidence import Evidence, Run
 from tfldbg.errors import CaptureError
 from tfldbg.store import schema
 from tfldbg.store.evidence_json import from_json
@@ -19,12 +26,46 @@ def read_evidence(path: Path) -> Evidence:
     Raises:
         CaptureError: The file is missing, damaged, of another format or of another version.
     """
+    with _opened(path) as file:
+        return from_json(file[schema.EVIDENCE].asstr()[()])
+
+
+def read_values(path: Path, run: Run, tensor: int, name: str) -> NDArray[Any] | None:
+    """Return the recorded values of one tensor: (N, ...), None where there are none.
+
+    Args:
+        path: The recording.
+        run: The run that it must hold.
+        tensor: The tensor's index in the traced file.
+        name: A dataset of `tfldbg.store.schema`.
+
+    Raises:
+        CaptureError: The file is missing or damaged, or holds another run.
+    """
+    with _opened(path) as file:
+        if json.loads(file[schema.EVIDENCE].asstr()[()])["run"] != _plain(run):
+            raise CaptureError(
+                f"'{path}' holds another run than the one that this result is of: it has been "
+                "written again since",
+                hint=f"tfldbg.load_trace({str(path)!r}) reads what it holds now; or trace again",
+            )
+        place = f"{schema.tensor_path(tensor)}/{name}"
+        return np.asarray(file[place]) if place in file else None
+
+
+def _plain(run: Run) -> Any:
+    """Return a run as it comes back from JSON; its timing tells it from every other."""
+    return json.loads(json.dumps(asdict(run)))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
             _check_format(file, path)
-            return from_json(file[schema.EVIDENCE].asstr()[()])
+            yield file
     except FileNotFoundError as error:
         raise CaptureError(f"the recording '{path}' does not exist", hint=_HINT) from error
     except (OSError, KeyError, ValueError, TypeError) as error:

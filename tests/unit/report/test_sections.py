@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
+from tfldbg.compare.custom import MetricStats
 from tfldbg.compare.histogram import BINS
 from tfldbg.compare.outputs import OutputStats, PairStats
 from tfldbg.compare.worst import Parting, WorstSample
@@ -19,6 +20,7 @@ from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.report.document import build
 from tfldbg.report.histograms import bars
+from tfldbg.report.metrics import metric_section
 from tfldbg.report.notebook import to_html
 from tfldbg.report.outputs import percent
 from tfldbg.report.terminal import draw
@@ -158,3 +160,21 @@ def test_notebooks_show_the_sections() -> None:
     page = to_html(_result(_full()))
     assert "accuracy on 64 samples" in page and "sample 1234" in page
     assert "<b>/" not in page and "&lt;b&gt;" in page
+
+
+def test_metrics_of_the_user_are_shown_beside_each_operator() -> None:
+    some = MetricStats(41.5, 40.0, 43.0, 1, 0, samples=2, infinite=3, left_out=0)
+    never = MetricStats(None, None, None, None, None, samples=0, infinite=5, left_out=0)
+    ops = []
+    for op in (operator(0, local=0.5), operator(1, local=0.5, accumulated=2.0)):
+        assert op.local is not None and op.accumulated is not None
+        local = replace(op.local, metrics={"psnr": never})
+        ops.append(
+            replace(op, local=local, accumulated=replace(op.accumulated, metrics={"psnr": some}))
+        )
+    ops.append(operator(2, local=None))
+    (section,) = metric_section(evidence(*ops), [1, 2])
+    assert [c.title for c in section.columns] == ["op", "kind", "local psnr", "accumulated psnr"]
+    assert section.rows[0] == ("1", "CONV_2D", "5 inf", "41.5 (40 to 43, 3 inf)")
+    assert section.rows[1][2:] == ("-", "-")
+    assert metric_section(evidence(operator(0, local=0.5)), None) == ()

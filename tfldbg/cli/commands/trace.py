@@ -29,8 +29,9 @@ def trace(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Compare with an emulation of TFLite in float arithmetic: emulated, "
-            "float-ranges or fake-quant-ranges.",
+            help="Compare with an emulation of TFLite in float arithmetic (emulated, "
+            "float-ranges or fake-quant-ranges), or with a function of your own: "
+            "package.module:function, or an entry point of the group tfldbg.references.",
         ),
     ] = None,
     data: o.Data = None,
@@ -72,6 +73,7 @@ def trace(
         bool,
         typer.Option("--by-step", help="Tell the errors of each time step of a recurrent network."),
     ] = False,
+    metric: o.Metric = None,
 ) -> None:
     """Name the first operator of a .tflite file that differs from its reference.
 
@@ -109,5 +111,6 @@ def trace(
             compounding=compounding,
             by_step=by_step,
             pictures=html is not None,
+            metrics=metric,
         )
     show(result, rules, reports, View(everything, histograms, quiet, verbose))

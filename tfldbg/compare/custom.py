@@ -1,0 +1,150 @@
+"""Metrics of the user's own: a function of one sample of both sides that returns one number.
+
+The function sees each sample by itself, so how the samples are split into batches cannot change
+what it returns; the sum of its values is kept exactly, so it cannot change their mean either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.errors import PluginError
+
+Metric = Callable[[NDArray[np.float32], NDArray[np.float32]], float]
+"""Called with the reference's and TFLite's values of one sample of one tensor: float32, real
+units, both in the shape of the tensor.  Returns a number; infinities are allowed, NaN is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricStats:
+    """A metric of one tensor over all samples."""
+
+    mean: float | None
+    """Over the samples where it is finite; so are the next four.  None where there is none."""
+    min: float | None
+    max: float | None
+    min_sample: int | None
+    """The first sample of that value."""
+    max_sample: int | None
+    samples: int
+    """Samples where it is finite."""
+    infinite: int
+    """Samples where it is infinite."""
+    left_out: int
+    """Samples in which one side holds NaN or infinities, and for which it was not called."""
+
+
+class MetricCounter:
+    """Collects a metric of one tensor.
+
+    Args:
+        name: Of the metric.
+        metric: The function.
+        where: The operator, for messages.
+    """
+
+    def __init__(self, name: str, metric: Metric, where: str) -> None:
+        self._name, self._metric, self._where = name, metric, where
+        self._sum = Fraction(0)
+        self._counts = [0, 0, 0]  # finite, infinite, left out
+        self._lowest: tuple[float, int] | None = None
+        self._highest: tuple[float, int] | None = None
+
+    def update(
+        self, reference: NDArray[np.float32], test: NDArray[np.float32], first_sample: int
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            reference: (n, ...) real units.
+            test: (n, ...) real units, in the same shape.
+            first_sample: Number of the batch's first sample.
+
+        Raises:
+            PluginError: The function raises, or returns something else than a number.
+        """
+        sides = zip(_frozen(reference), _frozen(test), strict=True)
+        for number, (wanted, found) in enumerate(sides, first_sample):
+            if not (np.isfinite(wanted).all() and np.isfinite(found).all()):
+                self._counts[2] += 1
+                continue
+            value = self._call(wanted, found, number)
+            if np.isinf(value):
+                self._counts[1] += 1
+                continue
+            self._counts[0] += 1
+            self._sum += Fraction(value)
+            self._consider((value, number), (value, number))
+
+    def merge(self, other: MetricCounter) -> None:
+        """Add everything that another counter of the same tensor and metric has seen."""
+        self._sum += other._sum
+        self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
+        if other._lowest is not None and other._highest is not None:
+            self._consider(other._lowest, other._highest)
+
+    def _consider(self, low: tuple[float, int], high: tuple[float, int]) -> None:
+        """Keep the smallest and the largest value, of equal ones the earliest sample."""
+        self._lowest = low if self._lowest is None else min(self._lowest, low)
+        if self._highest is None or (high[0], -high[1]) > (self._highest[0], -self._highest[1]):
+            self._highest = high
+
+    def _call(self, reference: NDArray[Any], test: NDArray[Any], sample: int) -> float:
+        where = f"{self._where}, sample {sample}"
+        try:
+            returned = self._metric(reference, test)
+            value = np.asarray(returned)
+        except Exception as error:  # a function of the user's raises whatever it raises
+            raise PluginError(
+                f"the metric '{self._name}' fails at {where}: {type(error).__name__}: {error}",
+                hint=f"it is called with two float32 arrays of shape {reference.shape}: reference "
+                "and TFLite, one sample",
+            ) from error
+        if value.size != 1 or value.dtype.kind not in "biuf":
+            shape = f"an array of shape {value.shape}"
+            said = shape if value.ndim else f"a value of type {type(returned).__name__}"
+            raise PluginError(
+                f"the metric '{self._name}' returns {said} at {where}, expected one number",
+                hint="reduce it, for example with .mean()",
+            )
+        number = float(value.reshape(()))
+        if np.isnan(number):
+            raise PluginError(
+                f"the metric '{self._name}' returns NaN at {where}, although all values are finite",
+                hint="return a number where it is not defined, for example for values that are "
+                "all 0; infinities are allowed",
+            )
+        return number
+
+    def result(self) -> MetricStats:
+        """Return what has been seen so far."""
+        finite, infinite, left_out = self._counts
+        low, high = self._lowest, self._highest
+        return MetricStats(
+            mean=float(self._sum / finite) if finite else None,
+            min=low[0] if low else None,
+            max=high[0] if high else None,
+            min_sample=low[1] if low else None,
+            max_sample=high[1] if high else None,
+            samples=finite,
+            infinite=infinite,
+            left_out=left_out,
+        )
+
+
+def metrics_from_json(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricStats]:
+    """Rebuild what ``dataclasses.asdict`` made of metrics."""
+    return {name: MetricStats(**figures) for name, figures in plain.items()}
+
+
+def _frozen(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a view that nobody can write through: the values are everybody's."""
+    view = values.view()
+    view.setflags(write=False)
+    return view

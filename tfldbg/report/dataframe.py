@@ -1,0 +1,34 @@
+"""A trace as a pandas DataFrame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfldbg.diagnose.result import Result
+from tfldbg.errors import MissingExtraError
+from tfldbg.report.tabular import columns, rows
+
+_DTYPES = {"int": "Int64", "float": "float64", "text": "string", "bool": "boolean"}
+
+
+def to_dataframe(result: Result) -> Any:
+    """Return the table of `tfldbg.report.tabular` as a DataFrame.
+
+    Integers are ``Int64``, texts ``string`` and flags ``boolean``, whose missing values are
+    ``pandas.NA``; figures are ``float64`` and NaN where they are missing.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError("to_dataframe()", "pandas", extra="pandas") from error
+    wanted = columns(result)
+    cells = list(zip(*rows(result), strict=True)) or [()] * len(wanted)
+    return pandas.DataFrame(
+        {
+            column.name: pandas.Series(list(values), dtype=_DTYPES[column.type])
+            for column, values in zip(wanted, cells, strict=True)
+        }
+    )

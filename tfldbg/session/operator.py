@@ -1,0 +1,152 @@
+"""One operator output of a trace, with the values that the recording holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import quant
+from tfldbg.compare.accumulate import TensorStats
+from tfldbg.diagnose.evidence import OpEvidence, Run
+from tfldbg.diagnose.model import Finding, Status
+from tfldbg.diagnose.words import number, op_name
+from tfldbg.errors import CaptureError
+from tfldbg.store import schema
+from tfldbg.store.reader import read_values
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class TracedOperator:
+    """One output of an operator.
+
+    `codes`, `tflite`, `reference` and `local_reference` are read from the recording each time they
+    are asked for, and have the samples in their first axis.  Each of them raises:
+
+        CaptureError: The trace was not recorded, the recording is gone or holds another run, or
+            there are no such values of this operator; the message says why.
+    """
+
+    evidence: OpEvidence
+    """Everything that was measured about it."""
+    output: int
+    """Which of the operator's outputs it is."""
+    status: Status
+    findings: tuple[Finding, ...]
+    """Those that speak of the operator."""
+    run: Run
+    recording: Path | None
+
+    @property
+    def op(self) -> int:
+        """The operator's number in the file."""
+        return self.evidence.op
+
+    @property
+    def kind(self) -> str:
+        """For example ``CONV_2D``."""
+        return self.evidence.kind
+
+    @property
+    def tensor(self) -> str:
+        """Name of the tensor that it writes."""
+        return self.evidence.name
+
+    @property
+    def tensor_index(self) -> int:
+        """Index of that tensor in the file."""
+        return self.evidence.tensor
+
+    @property
+    def scale(self) -> float | None:
+        """Real units of one code, None where the tensor is not quantized."""
+        return self.evidence.scale
+
+    @property
+    def zero_point(self) -> int | None:
+        """The code that means 0, None where the tensor is not quantized."""
+        return self.evidence.zero_point
+
+    @property
+    def local(self) -> TensorStats | None:
+        """The operator's own error, None where it could not be checked."""
+        return self.evidence.local
+
+    @property
+    def accumulated(self) -> TensorStats | None:
+        """Its error with what it inherited, None where the reference does not compute it."""
+        return self.evidence.accumulated
+
+    @property
+    def codes(self) -> NDArray[Any]:
+        """What TFLite computed, in the tensor's own type: codes where it is quantized."""
+        return self._read(schema.VALUES, self._why_no_values())
+
+    @property
+    def tflite(self) -> Floats:
+        """The same in real units: (N, ...) float32, to be compared with `reference`."""
+        codes = self.codes
+        if self.scale is None or self.zero_point is None:
+            return codes.astype(np.float32)
+        return quant.dequantize(codes, self.scale, self.zero_point)
+
+    @property
+    def reference(self) -> Floats:
+        """What the reference computed, running free: (N, ...) float32, real units."""
+        return self._read(schema.REFERENCE, self._why_no_reference())
+
+    @property
+    def local_reference(self) -> Floats:
+        """What the reference's operator makes of TFLite's own inputs: (N, ...) float32, real units.
+
+        Clamped to what the tensor can represent.
+        """
+        return self._read(schema.LOCAL_REFERENCE, self.evidence.local_reason or "it is unchecked")
+
+    def _read(self, dataset: str, reason: str) -> NDArray[Any]:
+        if self.recording is None:
+            raise CaptureError(
+                f"the values of {self._name} are not there: this result has no recording",
+                hint="record one: tfldbg.trace(..., dump='run.h5')",
+            )
+        values = read_values(self.recording, self.run, self.tensor_index, dataset)
+        if values is None:
+            raise CaptureError(
+                f"the recording has no {dataset} of {self._name}: {reason}",
+                hint=f"what it has lies in the group {schema.tensor_path(self.tensor_index)} of "
+                f"'{self.recording}'",
+            )
+        return values
+
+    def _why_no_values(self) -> str:
+        return self.evidence.local_reason or "its output holds no values"
+
+    def _why_no_reference(self) -> str:
+        if self.run.reference_kind == "none":
+            return "it was recorded without a reference"
+        return self.evidence.unmatched_reason or "the reference did not compute it"
+
+    @property
+    def _name(self) -> str:
+        return op_name(self.op, self.kind, self.tensor)
+
+    def __repr__(self) -> str:
+        errors = [("local", self.local), ("accumulated", self.accumulated)]
+        said = ", ".join(f"{name} {_size(stats)}" for name, stats in errors if stats is not None)
+        return f"<{self._name} {self.status}: {said or 'no figures'}>"
+
+    def _repr_html_(self) -> str:
+        from tfldbg.report.notebook import operator_html
+
+        return operator_html(self.evidence, self.status, self.findings)
+
+
+def _size(stats: TensorStats) -> str:
+    if stats.max_lsb is None:
+        return f"{number(stats.max_abs)} max abs"
+    return f"{number(stats.max_lsb)} LSB"

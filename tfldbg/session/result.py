@@ -1,0 +1,76 @@
+"""What a trace returns: the result, its operators with their values, and how it shows itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfldbg.diagnose.result import Result
+from tfldbg.errors import UsageError
+from tfldbg.session.operator import TracedOperator
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Trace(Result):
+    """A trace that shows itself as a table in a notebook."""
+
+    recording: Path | None = field(default=None, compare=False)
+    """Where its values lie, None where they were not recorded."""
+
+    def op(self, number: int, output: int = 0) -> TracedOperator:
+        """Return one operator output: its figures and, from the recording, its values.
+
+        Args:
+            number: The operator, as in the table.
+            output: Which of its outputs, counted from 0.
+
+        Raises:
+            UsageError: There is no such operator or output.
+        """
+        ops = self.evidence.ops
+        found = [i for i, op in enumerate(ops) if op.op == number]
+        if not found:
+            raise UsageError(
+                f"there is no operator {number} in '{self.evidence.run.model_path}'",
+                hint=f"its operators are {ops[0].op} to {ops[-1].op}" if ops else "it has none",
+            )
+        if not 0 <= output < len(found):
+            last = len(found) - 1
+            held = "its only output is 0" if last == 0 else f"its outputs are 0 to {last}"
+            raise UsageError(f"operator {number} has no output {output}", hint=held)
+        place = found[output]
+        return TracedOperator(
+            evidence=ops[place],
+            output=output,
+            status=self.diagnosis.statuses[place],
+            findings=tuple(f for f in self.diagnosis.findings if f.op == number),
+            run=self.evidence.run,
+            recording=self.recording,
+        )
+
+    def to_dataframe(self) -> Any:
+        """Return a pandas DataFrame with one row an operator output.
+
+        Columns are called like the figures of ``ops`` in the JSON, flattened: ``local_max_lsb``.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from tfldbg.report.dataframe import to_dataframe
+
+        return to_dataframe(self)
+
+    def to_html(self) -> str:
+        """Return the trace as a page of its own, which needs no other file and no network."""
+        from tfldbg.report.html import to_page
+
+        return to_page(self)
+
+    def __repr__(self) -> str:
+        return f"<Trace {self.verdict}: {self.diagnosis.sentence}>"
+
+    def _repr_html_(self) -> str:
+        from tfldbg.report.notebook import to_html
+
+        return to_html(self)

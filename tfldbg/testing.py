@@ -1,0 +1,125 @@
+"""Assertions for test suites.
+
+>>> from tfldbg.testing import assert_matches
+>>> def test_the_conversion():
+...     assert_matches("model.tflite", keras="qat.h5", data="data.npz")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tfldbg.compare.sides import REFERENCE, TFLITE
+from tfldbg.diagnose.evidence import OpEvidence
+from tfldbg.diagnose.words import number, op_name, short
+from tfldbg.session import Trace, trace
+
+
+def assert_matches(
+    model: Any,
+    *,
+    max_local_lsb: float | None = None,
+    max_accumulated_lsb: float | None = None,
+    max_output_error: float | None = None,
+    **options: Any,
+) -> Trace:
+    """Assert that a .tflite file matches its reference.
+
+    Besides a divergence it fails where nothing could be compared, where looking at the tensors
+    changed the file's outputs, and where a limit has nothing to be held against: it never passes
+    for want of figures.
+
+    Args:
+        model: Path or bytes of the .tflite file.
+        max_local_lsb: How large any operator's own error may be at most, LSB.
+        max_accumulated_lsb: How large any operator's accumulated error may be at most, LSB.
+        max_output_error: How far any element of a final output may be off, real units.
+        **options: Whatever `tfldbg.trace` takes: ``keras`` (a path or a live model), ``against``,
+            ``data``, ``samples``, ``thresholds``, ``dump``, ...
+
+    Returns:
+        The trace, to assert more.
+
+    Raises:
+        AssertionError: It does not match; the message is the report.
+        TfldbgError: Something is wrong with a file, the data or the options.
+    """
+    __tracebackhide__ = True
+    result = trace(model, **options)
+    limits = _beyond(result, max_local_lsb, max_accumulated_lsb, max_output_error)
+    limited = max_accumulated_lsb is not None or max_output_error is not None
+    reasons = [*_doubts(result, limited), *limits]
+    if reasons or result.verdict != "clean":
+        raise AssertionError(_message(result, reasons))
+    return result
+
+
+def _doubts(result: Trace, limited: bool) -> Iterator[str]:
+    """Yield why a clean verdict would mean nothing.
+
+    Args:
+        result: The trace.
+        limited: Whether there is a limit to the difference from the reference's own values.
+    """
+    evidence = result.evidence
+    checked = [op for op in evidence.ops if op.local is not None and op.activation]
+    if not checked:
+        why = next((o.local_reason for o in evidence.ops if o.local_reason), "it has no operators")
+        yield f"nothing of '{evidence.run.model_path}' could be compared: {why}"
+    elif all(op.own for op in checked) and not limited:
+        yield (
+            f"'{evidence.run.reference_path}' cannot judge a single operator, so that only a limit "
+            "compares with it: give max_accumulated_lsb or max_output_error"
+        )
+    if not evidence.run.observer_identical:
+        yield "the outputs are not those of the untouched file, so the trace is of another program"
+
+
+def _beyond(
+    result: Trace, local: float | None, accumulated: float | None, output: float | None
+) -> Iterator[str]:
+    """Yield what is beyond a limit, and which limits have nothing to be held against."""
+    ops = result.evidence.ops
+    found = {
+        "local": [(op, op.local.max_lsb) for op in ops if op.local],
+        "accumulated": [(op, op.accumulated.max_lsb) for op in ops if op.accumulated],
+    }
+    for name, limit in (("local", local), ("accumulated", accumulated)):
+        if limit is not None:
+            yield from _operators_beyond(name, limit, found[name])
+    if output is not None:
+        yield from _outputs_beyond(result, output)
+
+
+def _operators_beyond(
+    name: str, limit: float, found: list[tuple[OpEvidence, float | None]]
+) -> Iterator[str]:
+    known = [(op, size) for op, size in found if size is not None]
+    if not known:
+        yield f"no {name} error in LSB is known, so none can be held against max_{name}_lsb"
+        return
+    op, worst = max(known, key=lambda pair: pair[1])
+    if worst > limit:
+        where = op_name(op.op, op.kind, op.name)
+        yield f"{where}: {name} error {number(worst)} LSB, more than {number(limit)}"
+
+
+def _outputs_beyond(result: Trace, limit: float) -> Iterator[str]:
+    for output in result.evidence.outputs:
+        name = short(output.name) or f"tensor {output.tensor}"
+        pairs = [p for p in output.pairs if (p.test, p.against) == (TFLITE, REFERENCE)]
+        if not pairs:
+            yield f"the output '{name}' has no counterpart to be held against"
+        for pair in pairs:
+            if pair.max_abs > limit:
+                size = f"{number(pair.max_abs)}, more than {number(limit)}"
+                yield f"the output '{name}' is off by up to {size}"
+    if not result.evidence.outputs:
+        yield "the file has no output that could be compared"
+
+
+def _message(result: Trace, reasons: list[str]) -> str:
+    from tfldbg.report.terminal import plain_text
+
+    return "\n".join([*reasons, *([""] if reasons else []), plain_text(result)])
