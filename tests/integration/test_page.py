@@ -176,11 +176,11 @@ def test_it_follows_the_theme_and_the_button_changes_it(recorded: Path, show: An
     page, _ = show(tfldbg.load_trace(recorded), scheme="dark")
     back = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(back)
-    page.click("#theme")
-    assert page.evaluate(back) != dark
     page.emulate_media(color_scheme="light")
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"{back} === '{dark}'")
+    page.wait_for_selector("html[data-theme=light]")
+    assert page.evaluate(back) != dark
+    page.click("#theme")
+    assert page.evaluate(back) == dark
 
 
 def test_nothing_sticks_out_on_a_phone(recorded: Path, show: Any) -> None:
