@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ from tfldbg.cli.commands.schema import schema
 from tfldbg.cli.commands.sweep import sweep
 from tfldbg.cli.commands.trace import trace
 from tfldbg.cli.commands.view import view
+from tfldbg.cli.examples import epilog
 from tfldbg.errors import TfldbgError, unexpected
 
 app = typer.Typer(
@@ -32,21 +34,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (
-    trace,
-    inspect,
-    params,
-    convert,
-    diff,
-    sweep,
-    expose,
-    dump,
-    report,
-    view,
-    explain,
-    schema,
-):
-    app.command()(command)
+_PANELS: Mapping[str, Sequence[Callable[..., None]]] = {
+    "Find what is wrong": (trace, diff, sweep),
+    "Look at a file": (inspect, params, view),
+    "Record, and show again": (dump, expose, report),
+    "Make, and explain": (convert, explain, schema),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        name = command.__name__
+        app.command(name, rich_help_panel=panel, epilog=epilog(name))(command)
 
 
 def _version(wanted: bool) -> None:

@@ -12,15 +12,31 @@ from tfldbg.errors import UsageError
 if TYPE_CHECKING:
     from tfldbg.diagnose.model import Thresholds
 
+REFERENCE = "What to compare with"
+RUN = "What to run on, and how"
+REPORTS = "Reports to write"
+PRINTED = "What is printed"
+MEASURED = "What to measure besides"
+JUDGING = "How it is judged"
+"""The panels of ``--help``."""
+RUNTIMES = ("xnnpack", "builtin", "reference")
+
 Model = Annotated[str, typer.Argument(metavar="MODEL.tflite", help="The .tflite file.")]
 Keras = Annotated[
     str | None,
     typer.Option(
-        metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
+        metavar="PATH",
+        help="The QAT or float Keras model: .h5, .keras or SavedModel folder.",
+        rich_help_panel=REFERENCE,
     ),
 ]
 Unsafe = Annotated[
-    bool, typer.Option("--unsafe", help="Allow Keras files that carry code (Lambda layers).")
+    bool,
+    typer.Option(
+        "--unsafe",
+        help="Allow Keras files that carry code (Lambda layers).",
+        rich_help_panel=REFERENCE,
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -28,6 +44,7 @@ Data = Annotated[
         metavar="PATH",
         help=".npz, .npy, .h5 or a folder of .npy; first axis samples. Float data is in real "
         "units, integer data in the input's own type is taken as codes.",
+        rich_help_panel=RUN,
     ),
 ]
 Input = Annotated[
@@ -36,47 +53,85 @@ Input = Annotated[
         "--input",
         metavar="NAME=KEY",
         help="Which array, or which Keras input, belongs to which input of the model. Repeatable.",
+        rich_help_panel=RUN,
     ),
 ]
 Samples = Annotated[
-    int | None, typer.Option(metavar="N", help="At most so many samples.", show_default="64")
+    int | None,
+    typer.Option(
+        metavar="N", help="At most so many samples.", show_default="64", rich_help_panel=RUN
+    ),
 ]
-Seed = Annotated[int, typer.Option(metavar="S", help="Of the random samples used without --data.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        metavar="S", help="Of the random samples used without --data.", rich_help_panel=RUN
+    ),
+]
 Runtime = Annotated[
-    str, typer.Option(metavar="xnnpack|builtin|reference", help="The kernels to run.")
+    str,
+    typer.Option(
+        metavar="xnnpack|builtin|reference",
+        help="The kernels to run.",
+        rich_help_panel=RUN,
+        autocompletion=lambda: list(RUNTIMES),
+    ),
 ]
 Signature = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Which signature, where there are several.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Which signature, where there are several.", rich_help_panel=RUN
+    ),
 ]
 Json = Annotated[
-    str | None, typer.Option("--json", metavar="F", help="Write JSON to F; - is stdout.")
+    str | None,
+    typer.Option(
+        "--json", metavar="F", help="Write JSON to F; - is stdout.", rich_help_panel=REPORTS
+    ),
 ]
 Html = Annotated[
     str | None,
     typer.Option(
-        "--html", metavar="F.html", help="Write a page of its own that needs no network to F.html."
+        "--html",
+        metavar="F.html",
+        help="Write a page of its own that needs no network to F.html.",
+        rich_help_panel=REPORTS,
     ),
 ]
 Csv = Annotated[
     str | None,
-    typer.Option("--csv", metavar="F", help="Write a row an operator to F; - is stdout."),
+    typer.Option(
+        "--csv",
+        metavar="F",
+        help="Write a row an operator to F; - is stdout.",
+        rich_help_panel=REPORTS,
+    ),
 ]
 Junit = Annotated[
     str | None,
     typer.Option(
-        "--junit", metavar="F.xml", help="Write JUnit XML, a test case an operator; - is stdout."
+        "--junit",
+        metavar="F.xml",
+        help="Write JUnit XML, a test case an operator; - is stdout.",
+        rich_help_panel=REPORTS,
     ),
 ]
 Markdown = Annotated[
     str | None,
     typer.Option(
-        "--markdown", metavar="F.md", help="Write Markdown for a pull request; - is stdout."
+        "--markdown",
+        metavar="F.md",
+        help="Write Markdown for a pull request; - is stdout.",
+        rich_help_panel=REPORTS,
     ),
 ]
 Sarif = Annotated[
     str | None,
     typer.Option(
-        "--sarif", metavar="F.sarif", help="Write the findings as SARIF 2.1.0; - is stdout."
+        "--sarif",
+        metavar="F.sarif",
+        help="Write the findings as SARIF 2.1.0; - is stdout.",
+        rich_help_panel=REPORTS,
     ),
 ]
 FailOn = Annotated[
@@ -86,10 +141,14 @@ FailOn = Annotated[
         help="A rule that decides the exit code, such as 'sqnr>=30db', 'CONV_2D:local<=1lsb' or "
         "'diverged'. Repeatable.",
         show_default="diverged",
+        rich_help_panel=JUDGING,
     ),
 ]
 Tolerances = Annotated[
-    str | None, typer.Option(metavar="F.toml", help="A file of such rules; see docs/ci.md.")
+    str | None,
+    typer.Option(
+        metavar="F.toml", help="A file of such rules; see docs/ci.md.", rich_help_panel=JUDGING
+    ),
 ]
 
 
@@ -109,31 +168,55 @@ ModelExplorer = Annotated[
         metavar="F.json",
         callback=_json_name,
         help="Write node data for Model Explorer to F.json and beside it; tfldbg view shows it.",
+        rich_help_panel=REPORTS,
     ),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print the verdict alone, and no progress.")
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Print the verdict alone, and no progress.", rich_help_panel=PRINTED
+    ),
 ]
 Verbose = Annotated[
     bool,
     typer.Option(
-        "--verbose", "-v", help="Print too what was matched with what, versions and times."
+        "--verbose",
+        "-v",
+        help="Print too what was matched with what, versions and times.",
+        rich_help_panel=PRINTED,
     ),
 ]
 Everything = Annotated[
-    bool, typer.Option("--all", help="Every operator in the table, not only those that matter.")
+    bool,
+    typer.Option(
+        "--all",
+        help="Every operator in the table, not only those that matter.",
+        rich_help_panel=PRINTED,
+    ),
 ]
 LocalLsb = Annotated[
     float,
-    typer.Option(metavar="LSB", help="How far a quantized operator may be off by itself."),
+    typer.Option(
+        metavar="LSB",
+        help="How far a quantized operator may be off by itself.",
+        rich_help_panel=JUDGING,
+    ),
 ]
 FloatTolerance = Annotated[
     float,
-    typer.Option(metavar="R", help="The same for float operators, as a share of their range."),
+    typer.Option(
+        metavar="R",
+        help="The same for float operators, as a share of their range.",
+        rich_help_panel=JUDGING,
+    ),
 ]
 HybridTolerance = Annotated[
     float,
-    typer.Option(metavar="R", help="The same for float operators with integer weights (RMSE/RMS)."),
+    typer.Option(
+        metavar="R",
+        help="The same for float operators with integer weights (RMSE/RMS).",
+        rich_help_panel=JUDGING,
+    ),
 ]
 Labels = Annotated[
     str | None,
@@ -141,9 +224,12 @@ Labels = Annotated[
         metavar="LABELS",
         help="Show the accuracy of every side: an array of the --data, a .npy, a .npz with one "
         "array or FILE.npz:KEY; class numbers or one-hot. OUTPUT=LABELS for another output.",
+        rich_help_panel=MEASURED,
     ),
 ]
-TopK = Annotated[int, typer.Option(metavar="K", help="For top-k accuracy.")]
+TopK = Annotated[
+    int, typer.Option(metavar="K", help="For top-k accuracy.", rich_help_panel=MEASURED)
+]
 Tolerance = Annotated[
     float | None,
     typer.Option(
@@ -151,16 +237,24 @@ Tolerance = Annotated[
         help="Show the final outputs of every side and how many are off by more than T (real "
         "units). Never decides the verdict.",
         show_default="0.01",
+        rich_help_panel=MEASURED,
     ),
 ]
 Worst = Annotated[
     int,
     typer.Option(
-        metavar="K", help="Compare the K samples with the largest error operator by operator."
+        metavar="K",
+        help="Compare the K samples with the largest error operator by operator.",
+        rich_help_panel=MEASURED,
     ),
 ]
 Histograms = Annotated[
-    bool, typer.Option("--histograms", help="Histograms of every operator's errors, in LSB.")
+    bool,
+    typer.Option(
+        "--histograms",
+        help="Histograms of every operator's errors, in LSB.",
+        rich_help_panel=MEASURED,
+    ),
 ]
 
 Metric = Annotated[
@@ -169,6 +263,7 @@ Metric = Annotated[
         metavar="NAME",
         help="Measure a metric of your own for every operator: an entry point of the group "
         "tfldbg.metrics, or package.module:function. Repeatable.",
+        rich_help_panel=MEASURED,
     ),
 ]
 

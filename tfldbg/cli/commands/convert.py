@@ -33,6 +33,7 @@ def convert(
             "--type",
             metavar="int8|uint8|int16x8|dynamic|float16|float32",
             help="What to convert to.",
+            autocompletion=lambda: ["int8", "uint8", "int16x8", "dynamic", "float16", "float32"],
         ),
     ] = "int8",
     given: o.Input = None,

@@ -9,9 +9,20 @@ import typer
 from tfldbg.cli.console import report_console
 
 
+def _codes() -> list[str]:
+    from tfldbg.diagnose.rules import CATALOG
+
+    return sorted(CATALOG)
+
+
 def explain(
     code: Annotated[
-        str | None, typer.Argument(metavar="[TFL0xx]", help="The finding; all of them without it.")
+        str | None,
+        typer.Argument(
+            metavar="[TFL0xx]",
+            help="The finding; all of them without it.",
+            autocompletion=_codes,
+        ),
     ] = None,
 ) -> None:
     """Explain a finding: what it means, how it is told, what to do."""

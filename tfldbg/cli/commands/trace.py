@@ -18,12 +18,19 @@ def trace(
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="A sound .tflite of the same model, or a recording: .h5 or .npz."
+            metavar="PATH",
+            help="A sound .tflite of the same model, or a recording: .h5 or .npz.",
+            rich_help_panel=o.REFERENCE,
         ),
     ] = None,
     against_runtime: Annotated[
         str | None,
-        typer.Option(metavar="RUNTIME", help="Compare with the same file under other kernels."),
+        typer.Option(
+            metavar="RUNTIME",
+            help="Compare with the same file under other kernels.",
+            rich_help_panel=o.REFERENCE,
+            autocompletion=lambda: list(o.RUNTIMES),
+        ),
     ] = None,
     reference: Annotated[
         str | None,
@@ -32,6 +39,8 @@ def trace(
             help="Compare with an emulation of TFLite in float arithmetic (emulated, "
             "float-ranges or fake-quant-ranges), or with a function of your own: "
             "package.module:function, or an entry point of the group tfldbg.references.",
+            rich_help_panel=o.REFERENCE,
+            autocompletion=lambda: ["emulated", "float-ranges", "fake-quant-ranges"],
         ),
     ] = None,
     data: o.Data = None,
@@ -42,7 +51,11 @@ def trace(
     signature: o.Signature = None,
     dump: Annotated[
         str | None,
-        typer.Option(metavar="F.h5", help="Record every tensor of both sides, and the statistics."),
+        typer.Option(
+            metavar="F.h5",
+            help="Record every tensor of both sides, and the statistics.",
+            rich_help_panel=o.REPORTS,
+        ),
     ] = None,
     json: o.Json = None,
     html: o.Html = None,
@@ -67,11 +80,19 @@ def trace(
     histograms: o.Histograms = False,
     compounding: Annotated[
         bool,
-        typer.Option("--compounding", help="Measure which operators cause the final error."),
+        typer.Option(
+            "--compounding",
+            help="Measure which operators cause the final error.",
+            rich_help_panel=o.MEASURED,
+        ),
     ] = False,
     by_step: Annotated[
         bool,
-        typer.Option("--by-step", help="Tell the errors of each time step of a recurrent network."),
+        typer.Option(
+            "--by-step",
+            help="Tell the errors of each time step of a recurrent network.",
+            rich_help_panel=o.MEASURED,
+        ),
     ] = False,
     metric: o.Metric = None,
 ) -> None:
