@@ -14,7 +14,9 @@ from tfldbg.cli.commands.diff import diff
 from tfldbg.cli.commands.dump import dump
 from tfldbg.cli.commands.explain import explain
 from tfldbg.cli.commands.expose import expose
+from tfldbg.cli.commands.import_ import import_
 from tfldbg.cli.commands.inspect import inspect
+from tfldbg.cli.commands.kit import kit
 from tfldbg.cli.commands.params import params
 from tfldbg.cli.commands.report import report
 from tfldbg.cli.commands.sweep import sweep
@@ -38,11 +40,13 @@ for command in (
     diff,
     sweep,
     expose,
+    kit,
     dump,
     report,
     explain,
 ):
     app.command()(command)
+app.command("import")(import_)
 
 
 def _version(wanted: bool) -> None:

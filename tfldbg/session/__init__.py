@@ -2,6 +2,7 @@
 
 from tfldbg.session.cases import Request, parse_seeds, plan, requests
 from tfldbg.session.converting import convert
+from tfldbg.session.devices import Imported, import_run, write_kit
 from tfldbg.session.diff import diff
 from tfldbg.session.exposing import expose_model, protect
 from tfldbg.session.parameters import compare_parameters
@@ -10,12 +11,14 @@ from tfldbg.session.sweeping import sweep
 from tfldbg.session.tracing import Trace, load_trace, trace
 
 __all__ = [
+    "Imported",
     "Request",
     "Trace",
     "compare_parameters",
     "convert",
     "diff",
     "expose_model",
+    "import_run",
     "load_trace",
     "parse_seeds",
     "plan",
@@ -24,4 +27,5 @@ __all__ = [
     "requests",
     "sweep",
     "trace",
+    "write_kit",
 ]
