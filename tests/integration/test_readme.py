@@ -23,6 +23,8 @@ NAMES = (
     "inspect",
     "convert",
     "expose",
+    "kit",
+    "import",
     "dump",
     "diff",
     "sweep",

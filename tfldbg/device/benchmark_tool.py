@@ -23,10 +23,13 @@ _SCRIPT = """\
 #     sh run.sh /data/local/tmp/benchmark_model [ITS OPTIONS, such as --use_gpu=true]
 # outputs/ and untouched/ then hold one file of raw outputs for each sample.
 if [ ! -x "$1" ]; then
-  echo "usage: sh run.sh /absolute/path/of/benchmark_model [its options]; '$1' cannot be run" >&2
+  echo "usage: sh run.sh /path/of/benchmark_model [its options]; '$1' cannot be run" >&2
   exit 2
 fi
-tool=$1
+case $1 in
+  /*) tool=$1 ;;
+  *) tool=$PWD/$1 ;;
+esac
 shift
 cd "$(dirname "$0")" || exit 2
 rm -rf outputs untouched

@@ -14,6 +14,7 @@ one on this machine; 2 nothing written.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import math
 import shutil
@@ -225,6 +226,27 @@ def load_module(wanted: str | None) -> tuple[str, Any]:
         raise DeviceError(f"cannot import {name}: {error}\nhint: install it again") from error
 
 
+def interpreter_options(options: argparse.Namespace, module: Any) -> dict[str, Any]:
+    """Return what an interpreter is made with besides the model."""
+    extra: dict[str, Any] = {}
+    if options.threads:
+        extra["num_threads"] = options.threads
+    if options.runtime in KERNELS:
+        resolver = getattr(module.OpResolverType, KERNELS[options.runtime])
+        extra["experimental_op_resolver_type"] = resolver
+    if options.delegate:
+        pairs = dict(pair.split("=", 1) for pair in options.delegate_option)
+        try:
+            ctypes.CDLL(options.delegate)  # load_delegate prints a traceback if this fails
+            extra["experimental_delegates"] = [module.load_delegate(options.delegate, pairs)]
+        except (OSError, ValueError, AttributeError) as error:
+            raise DeviceError(
+                f"cannot load the delegate '{options.delegate}': {error}\n"
+                "hint: give the path of an external delegate for this machine, with a / in it"
+            ) from error
+    return extra
+
+
 class Device:
     """One loaded model under the interpreter, kernels and delegate that the options ask for."""
 
@@ -232,16 +254,8 @@ class Device:
         if not Path(path).is_file():
             raise DeviceError(f"the model '{path}' does not exist\nhint: check the path")
         self._path = path
-        extra: dict[str, Any] = {}
-        if options.threads:
-            extra["num_threads"] = options.threads
-        if options.runtime in KERNELS:
-            resolver = getattr(module.OpResolverType, KERNELS[options.runtime])
-            extra["experimental_op_resolver_type"] = resolver
+        extra = interpreter_options(options, module)
         with self._explained():
-            if options.delegate:
-                pairs = dict(pair.split("=", 1) for pair in options.delegate_option)
-                extra["experimental_delegates"] = [module.load_delegate(options.delegate, pairs)]
             self._interpreter = module.Interpreter(model_path=path, **extra)
             self._interpreter.allocate_tensors()
         self.inputs: list[Mapping[str, Any]] = self._interpreter.get_input_details()

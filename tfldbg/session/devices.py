@@ -39,6 +39,10 @@ class Kit:
     samples: int
     data: str
     """The path given, or ``"random"``."""
+    exposed: int
+    """Operator outputs that the exposed model hands out."""
+    skipped: int
+    """Those that cannot be read; `expose_model` tells why."""
     files: tuple[str, ...]
 
 
@@ -57,15 +61,15 @@ def write_kit(
         folder: Where the files go; made where it does not exist.
         target: ``"board"``, ``"android"`` or ``"micro"``.
         data: As for `trace`.
-        options: As for `trace`, but for 8 samples by default.
+        options: As for `trace`, but for 8 samples by default; the main subgraph is what runs.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options.
     """
     options = options or Options()
-    options = replace(options, samples=options.samples or DEFAULT_KIT_SAMPLES)
+    if options.samples is None:
+        options = replace(options, samples=DEFAULT_KIT_SAMPLES)
     job = prepare(model, data, options)
-    _refuse_other_subgraphs(job.loaded)
     rows = [job.samples.codes(number) for number in range(job.samples.count)]
     inputs = [spec.tensor for spec in job.loaded.specs]
     untouched = bytes(job.loaded.graph.data)
@@ -76,16 +80,18 @@ def write_kit(
         path = Path(folder) / name
         _make_folder(path.parent)
         write_bytes(path, value)
-    return Kit(job.samples.count, job.samples.source, tuple(content))
+    exposed, skipped = len(job.exposed.taps), len(job.exposed.skipped)
+    return Kit(job.samples.count, job.samples.source, exposed, skipped, tuple(content))
 
 
-def _refuse_other_subgraphs(loaded: Loaded) -> None:
-    if loaded.subgraph.index:
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise UsageError(
-            f"the signature runs subgraph {loaded.subgraph.index} of '{loaded.path}'; on devices "
-            "only the main subgraph is recorded",
-            hint="convert the model with this signature alone",
-        )
+            f"cannot make the folder '{folder}': {error.strerror or error}",
+            hint="name another folder with --output",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +222,3 @@ def _write(
             for index in keys:
                 spool.append(index, arrays[index])
         spool.finish(keys)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot make the folder '{folder}': {error.strerror or error}",
-            hint="name another folder with --output",
-        ) from error

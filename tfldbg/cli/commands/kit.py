@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,10 +21,10 @@ _NEXT = {
     ),
     "android": (
         "push the folder and type, with LiteRT's benchmark_model on the device:",
-        "  adb push {folder} /data/local/tmp/kit",
-        "  adb shell sh /data/local/tmp/kit/run.sh /data/local/tmp/benchmark_model",
-        "  adb pull /data/local/tmp/kit/outputs {folder}",
-        "  adb pull /data/local/tmp/kit/untouched {folder}",
+        "  adb push {folder} /data/local/tmp",
+        "  adb shell sh /data/local/tmp/{name}/run.sh /data/local/tmp/benchmark_model",
+        "  adb pull /data/local/tmp/{name}/outputs {folder}",
+        "  adb pull /data/local/tmp/{name}/untouched {folder}",
         "  tfldbg import {folder}/outputs --model {folder}/exposed.tflite "
         "--data {folder}/inputs.npz --untouched {folder}/untouched -o device.npz",
     ),
@@ -64,9 +65,14 @@ def kit(
     options = Options(samples=samples, seed=seed, inputs=o.parse_inputs(given))
     made = session.write_kit(model, output, target, data=data, options=options)
     console = report_console()
-    lines = [f"{output}: {', '.join(n for n in made.files if '/' not in n)}; "
-             f"{made.samples} samples of {made.data} data"]  # fmt: skip
-    lines += [line.format(folder=shlex.quote(output)) for line in _NEXT[target]]
+    held = ", ".join(name for name in made.files if "/" not in name)
+    lines = [
+        f"{output}: {held}",
+        f"{made.exposed} of {made.exposed + made.skipped} operator outputs, {made.samples} samples "
+        f"of {made.data} data",
+    ]
+    places = {"folder": shlex.quote(output), "name": shlex.quote(Path(output).resolve().name)}
+    lines += [line.format_map(places) for line in _NEXT[target]]
     lines.append(f"  tfldbg trace {shlex.quote(model)} --against device.npz")
     for line in lines:
         console.print(Text(printable(line)), soft_wrap=True)
