@@ -48,16 +48,16 @@ def array_keys(names: Mapping[int, str]) -> dict[int, str]:
     """Return the key that each tensor has in the .npz: its name, or ``tensor N``.
 
     Args:
-        names: By tensor index its name.  What has no name, one that others have too, or one that
-            no archive can hold, goes by its index.
+        names: By tensor index its name.  What has no name, one that others have too, one that
+            reads like an index, or one that no archive can hold, goes by its index.
     """
     counts = Counter(names.values())
-    return {
-        index: name
-        if name and counts[name] == 1 and "\0" not in name and len(name.encode()) < _LONGEST_KEY
-        else f"tensor {index}"
-        for index, name in names.items()
-    }
+
+    def usable(name: str) -> bool:
+        fit = "\0" not in name and len(name.encode()) < _LONGEST_KEY
+        return fit and name != "" and counts[name] == 1 and not name.startswith("tensor ")
+
+    return {i: name if usable(name) else f"tensor {i}" for i, name in names.items()}
 
 
 class Spool:

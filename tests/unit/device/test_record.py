@@ -82,10 +82,19 @@ def test_data_that_does_not_fit_is_refused(details: dict, arrays: dict, words: l
 
 
 def test_names_that_are_missing_shared_or_unfit_go_by_their_index(tmp_path: Path) -> None:
-    names = {0: "file", 1: "", 2: "twice", 3: "twice", 4: "a/b:0", 5: "nul\0l", 6: "x" * 70000}
+    names = {
+        0: "file",
+        1: "",
+        2: "twice",
+        3: "twice",
+        4: "a/b:0",
+        5: "nul\0l",
+        6: "x" * 70000,
+        7: "tensor 4",
+    }
     keys = record.array_keys(names)
-    assert [keys[i] for i in (0, 1, 2, 3, 4, 5, 6)] == [
-        "file", "tensor 1", "tensor 2", "tensor 3", "a/b:0", "tensor 5", "tensor 6",
+    assert [keys[i] for i in names] == [
+        "file", "tensor 1", "tensor 2", "tensor 3", "a/b:0", "tensor 5", "tensor 6", "tensor 7",
     ]  # fmt: skip
     path = tmp_path / "device.npz"
     with record.Spool(str(path)) as spool:
