@@ -29,6 +29,8 @@ NAMES = (
     "inspect",
     "convert",
     "expose",
+    "kit",
+    "import",
     "dump",
     "diff",
     "sweep",

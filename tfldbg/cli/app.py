@@ -15,7 +15,9 @@ from tfldbg.cli.commands.diff import diff
 from tfldbg.cli.commands.dump import dump
 from tfldbg.cli.commands.explain import explain
 from tfldbg.cli.commands.expose import expose
+from tfldbg.cli.commands.import_ import import_
 from tfldbg.cli.commands.inspect import inspect
+from tfldbg.cli.commands.kit import kit
 from tfldbg.cli.commands.params import params
 from tfldbg.cli.commands.report import report
 from tfldbg.cli.commands.schema import schema
@@ -37,12 +39,13 @@ app = typer.Typer(
 _PANELS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Find what is wrong": (trace, diff, sweep),
     "Look at a file": (inspect, params, view),
-    "Record, and show again": (dump, expose, report),
+    "Record, and show again": (dump, report),
+    "Run on a device": (kit, import_, expose),
     "Make, and explain": (convert, explain, schema),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
-        name = command.__name__
+        name = command.__name__.rstrip("_")
         app.command(name, rich_help_panel=panel, epilog=epilog(name))(command)
 
 

@@ -22,6 +22,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "tfldbg report run.h5 --html trace.html",
         "tfldbg report run.h5 --quiet --fail-on 'sqnr>=30db'",
     ),
+    "kit": (
+        "tfldbg kit model.tflite -o kit --data data.npz",
+        "tfldbg kit model.tflite -o kit --for micro --data data.npz",
+    ),
+    "import": ("tfldbg import serial.log --model kit/exposed.tflite -o device.npz",),
     "view": ("tfldbg view model.tflite run.h5",),
     "explain": ("tfldbg explain TFL022",),
     "schema": ("tfldbg schema > trace.schema.json",),

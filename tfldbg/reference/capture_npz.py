@@ -1,8 +1,12 @@
-"""Read a recording from an ``.npz`` archive: one array a tensor, keyed by the tensor's name."""
+"""Read a recording from an ``.npz`` archive: one array a tensor, keyed by the tensor's name.
+
+A tensor without a name of its own has the key ``tensor N``, N being its index in the file.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +22,7 @@ from tfldbg.errors import CaptureError
 from tfldbg.reference.recorded import Contents, Recorded, count_samples, stored_type
 
 _NPZ_HINT = "save it with numpy.savez(path, **{tensor_name: array}), first axis samples"
+_INDEX_KEY = re.compile(r"tensor ([0-9]{1,9})")
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -104,11 +109,12 @@ class _Npz:
             self._members.append(member)
             name = info.filename.removesuffix(".npy")
             lengths[name] = member.shape[0]
+            nameless = _INDEX_KEY.fullmatch(name)
             tensors.append(
                 Recorded(
                     number=len(tensors),
-                    index=None,
-                    name=name,
+                    index=int(nameless[1]) if nameless else None,
+                    name="" if nameless else name,
                     type=stored_type(member.dtype, ""),
                     shape=member.shape[1:],
                     scale=None,

@@ -2,6 +2,7 @@
 
 from tfldbg.session.cases import Request, parse_seeds, plan, requests
 from tfldbg.session.converting import convert
+from tfldbg.session.devices import Imported, import_run, write_kit
 from tfldbg.session.diff import diff
 from tfldbg.session.explorer import node_data
 from tfldbg.session.exposing import expose_model, protect
@@ -13,6 +14,7 @@ from tfldbg.session.sweeping import sweep
 from tfldbg.session.tracing import load_trace, trace
 
 __all__ = [
+    "Imported",
     "Request",
     "Trace",
     "check_rules",
@@ -21,6 +23,7 @@ __all__ = [
     "diff",
     "expose_model",
     "gate",
+    "import_run",
     "load_trace",
     "node_data",
     "parse_seeds",
@@ -30,4 +33,5 @@ __all__ = [
     "requests",
     "sweep",
     "trace",
+    "write_kit",
 ]

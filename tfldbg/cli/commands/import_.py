@@ -1,0 +1,72 @@
+"""``tfldbg import``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from tfldbg.cli import options as o
+from tfldbg.cli.console import report_console
+from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.session import Imported
+
+
+def import_(
+    result: Annotated[
+        str,
+        typer.Argument(
+            metavar="RESULT", help="The folder that benchmark_model wrote, or a serial log."
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="DEVICE.npz", help="The file to write.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", metavar="EXPOSED.tflite", help="The exposed model that ran.")
+    ],
+    data: o.Data = None,
+    given: o.Input = None,
+    untouched: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RESULT",
+            help="What the untouched model handed out: are its outputs the exposed model's?",
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Only the first N samples.", show_default="all"),
+    ] = None,
+) -> None:
+    """Turn what a device handed out into a recording for trace --against and diff."""
+    from tfldbg import session
+    from tfldbg.run.job import Options
+
+    options = Options(samples=samples, inputs=o.parse_inputs(given))
+    made = session.import_run(
+        result, output, model=model, data=data, untouched=untouched, options=options
+    )
+    lines = [f"{output}: {made.tensors} tensors, {made.samples} samples"]
+    if not made.has_inputs:
+        lines.append("the inputs are not in it: give the same data to trace, or --data here")
+    if made.differing is not None:
+        lines.append(_compared(made, untouched or ""))
+    for line in lines:
+        report_console().print(Text(printable(line)), soft_wrap=True)
+    if made.differing:
+        raise typer.Exit(1)
+
+
+def _compared(made: Imported, untouched: str) -> str:
+    if not made.differing:
+        return f"final outputs identical to those of '{untouched}'"
+    return (
+        f"WARNING: the final outputs differ from those of '{untouched}' in {len(made.differing)} "
+        f"of {made.samples} samples, the first being sample {made.differing[0]}: the device runs "
+        "the exposed model in another way (other fusions, another part on the delegate), and the "
+        "recording shows that way"
+    )

@@ -1,0 +1,224 @@
+"""Runs on a device: write what is copied there, and read what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tfldbg.device.benchmark_tool import leading_outputs, read_dumps
+from tfldbg.device.kit import kit_files
+from tfldbg.device.record import Spool, array_keys
+from tfldbg.device.serial_log import logged_outputs, read_log
+from tfldbg.device.tensors import as_array, output_tensors
+from tfldbg.errors import CaptureError, DataError, UsageError
+from tfldbg.files import replacing, write_bytes
+from tfldbg.graph.model import Tensor
+from tfldbg.graph.query import producers
+from tfldbg.run.job import (
+    DataSource,
+    Loaded,
+    ModelSource,
+    Options,
+    check_mapping,
+    check_options,
+    load,
+    prepare,
+    prepare_samples,
+)
+from tfldbg.run.samples import Samples
+from tfldbg.session.exposing import protect
+
+DEFAULT_KIT_SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What was written."""
+
+    samples: int
+    data: str
+    """The path given, or ``"random"``."""
+    exposed: int
+    """Operator outputs that the exposed model hands out."""
+    skipped: int
+    """Those that cannot be read; `expose_model` tells why."""
+    files: tuple[str, ...]
+
+
+def write_kit(
+    model: ModelSource,
+    folder: Path | str,
+    target: str,
+    *,
+    data: DataSource = None,
+    options: Options | None = None,
+) -> Kit:
+    """Write a folder to copy to a device: the exposed model, samples, and what runs them.
+
+    Args:
+        model: Path or bytes of the .tflite file.
+        folder: Where the files go; made where it does not exist.
+        target: ``"board"``, ``"android"`` or ``"micro"``.
+        data: As for `trace`.
+        options: As for `trace`, but for 8 samples by default; the main subgraph is what runs.
+
+    Raises:
+        TfldbgError: Something is wrong with a file, the data or the options.
+    """
+    options = options or Options()
+    if options.samples is None:
+        options = replace(options, samples=DEFAULT_KIT_SAMPLES)
+    job = prepare(model, data, options)
+    rows = [job.samples.codes(number) for number in range(job.samples.count)]
+    inputs = [spec.tensor for spec in job.loaded.specs]
+    untouched = bytes(job.loaded.graph.data)
+    content = kit_files(target, job.exposed.model_bytes, untouched, inputs, rows)
+    for name in content:
+        protect(Path(folder) / name, "--output", model, data)
+    for name, value in content.items():
+        path = Path(folder) / name
+        _make_folder(path.parent)
+        write_bytes(path, value)
+    exposed, skipped = len(job.exposed.taps), len(job.exposed.skipped)
+    return Kit(job.samples.count, job.samples.source, exposed, skipped, tuple(content))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the folder '{folder}': {error.strerror or error}",
+            hint="name another folder with --output",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was read."""
+
+    samples: int
+    tensors: int
+    has_inputs: bool
+    differing: tuple[int, ...] | None
+    """Samples in which the untouched model's outputs are others; None where nobody compared."""
+
+
+def import_run(
+    result: Path | str,
+    output: Path | str,
+    *,
+    model: ModelSource,
+    data: DataSource = None,
+    untouched: Path | str | None = None,
+    options: Options | None = None,
+) -> Imported:
+    """Turn what a device handed out into a recording.
+
+    Args:
+        result: A folder of raw outputs, one file a sample, or a serial log.
+        output: The .npz to write.
+        model: The exposed model that ran.
+        data: What it ran on, as for `trace`; None leaves the inputs out of the recording.
+        untouched: What the untouched model handed out on the same samples, to compare with.
+        options: ``samples`` at most so many; ``inputs`` as for `trace`.
+
+    Raises:
+        TfldbgError: Something is wrong with a file, the data or the options.
+    """
+    options = options or Options()
+    check_options(options)
+    protect(Path(output), "--output", result, model, data, untouched)
+    loaded = load(model)
+    tensors = output_tensors(loaded.subgraph, loaded.path)
+    rows = _read(Path(result), tensors, options.samples)
+    samples = _inputs(loaded, data, options, len(rows), str(result))
+    differing = None
+    if untouched is not None:
+        differing = _differing(rows, tensors, Path(result), Path(untouched), options.samples)
+    _write(Path(output), loaded, tensors, rows, samples)
+    count = len({t.index for t in tensors} | set(loaded.subgraph.inputs if samples else ()))
+    return Imported(len(rows), count, samples is not None, differing)
+
+
+def _read(path: Path, tensors: Sequence[Tensor], limit: int | None) -> Sequence[list[bytes]]:
+    """Return the bytes of every output, sample by sample."""
+    if path.is_dir():
+        return list(read_dumps(path, tensors, limit))
+    if path.is_file():
+        return read_log(path, tensors, limit)
+    raise CaptureError(
+        f"'{path}' does not exist",
+        hint="give a serial log, or the folder that benchmark_model wrote",
+    )
+
+
+def _inputs(
+    loaded: Loaded, data: DataSource, options: Options, count: int, result: str
+) -> Samples | None:
+    """Return the samples that the device ran on, None where nobody gives them."""
+    if data is None:
+        return None
+    check_mapping(loaded, options)
+    samples = prepare_samples(loaded, data, replace(options, samples=options.samples or count))
+    held = samples.count if options.samples else samples.held
+    if held != count:
+        raise DataError(
+            f"'{result}' holds {count} samples, the data {held}",
+            hint="give what the device was given (the kit's inputs.npz), or take the first samples "
+            f"of both: --samples {min(count, held)}",
+        )
+    return samples
+
+
+def _differing(
+    rows: Sequence[list[bytes]],
+    tensors: Sequence[Tensor],
+    result: Path,
+    untouched: Path,
+    limit: int | None,
+) -> tuple[int, ...]:
+    """Return the samples in which the untouched model's outputs are others, byte for byte.
+
+    An exposed file has the outputs of the untouched one first.
+    """
+    if untouched.exists() and untouched.samefile(result):
+        raise UsageError(
+            f"--untouched {untouched} is what is to be imported",
+            hint="give what the untouched model handed out",
+        )
+    reader = leading_outputs if untouched.is_dir() else logged_outputs
+    finals = tensors[: reader(untouched, tensors)] if untouched.exists() else tensors
+    others = _read(untouched, finals, limit)
+    if len(others) != len(rows):
+        raise CaptureError(
+            f"'{untouched}' holds {len(others)} samples, '{result}' {len(rows)}",
+            hint="run both models on the same samples",
+        )
+    pairs = enumerate(zip(rows, others, strict=True))
+    return tuple(n for n, (row, other) in pairs if row[: len(finals)] != other)
+
+
+def _write(
+    output: Path,
+    loaded: Loaded,
+    tensors: Sequence[Tensor],
+    rows: Sequence[list[bytes]],
+    samples: Samples | None,
+) -> None:
+    """Write the recording: inputs first, then what operators write, in their order."""
+    writers = producers(loaded.subgraph)
+    place = {index: op.index for index, op in writers.items()}
+    given = [spec.tensor for spec in loaded.specs] if samples else []
+    written = sorted(tensors, key=lambda tensor: place.get(tensor.index, -1))
+    keys = array_keys({tensor.index: tensor.name for tensor in (*given, *written)})
+    with replacing(output) as temporary, Spool(str(temporary)) as spool:
+        for number, row in enumerate(rows):
+            arrays = {t.index: as_array(b, t) for t, b in zip(tensors, row, strict=True)}
+            if samples:
+                codes = samples.codes(number)
+                arrays |= {t.index: a for t, a in zip(given, codes, strict=True)}
+            for index in keys:
+                spool.append(index, arrays[index])
+        spool.finish(keys)
