@@ -18,7 +18,7 @@ import pytest
 import tfldbg
 from tests.schema import assert_documented
 from tfldbg.reference.capture import open_capture
-from tfldbg.run.job import Options
+from tfldbg.run.job import Options, load
 from tfldbg.session import expose_model
 from tfldbg.store.schema import tensor_path
 
@@ -268,3 +268,52 @@ def test_the_command_takes_a_recording(samples: Path, recording: Path) -> None:
     broken = run("cnn_zeroed_bias.tflite")
     assert broken.returncode == 1
     assert broken.stdout.startswith("DIVERGED: operator 8 CONV_2D 'quant_head_relu'")
+
+
+@pytest.fixture(scope="module")
+def recorded_floats(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    """An int8 file whose weights lose much by rounding, and what its float model computes.
+
+    One large weight in each channel makes the step of all 2048 a large one.
+    """
+    import tf_keras
+
+    generator = np.random.default_rng(0)
+    weights = generator.normal(0, 0.01, (2048, 16)).astype(np.float32)
+    weights[5] = 1
+    model = tf_keras.Sequential(
+        [tf_keras.Input((2048,)), tf_keras.layers.Dense(16), tf_keras.layers.Dense(10)]
+    )
+    model.layers[0].set_weights([weights, np.zeros(16, np.float32)])
+    x = (generator.integers(0, 256, (32, 2048)) / 255).astype(np.float32)  # on the input's codes
+    file = tmp_path_factory.mktemp("floats") / "wide.tflite"
+    tfldbg.convert(model, file, data=x)
+    subgraph = load(file).subgraph
+    hidden, out = (subgraph.tensors[op.outputs[0]].name for op in subgraph.operators[:2])
+    values = {hidden: model.layers[0](x).numpy(), out: model(x).numpy()}
+    return file, {subgraph.tensors[subgraph.inputs[0]].name: x, **values}
+
+
+def test_a_recording_of_the_float_model_is_no_alarm(
+    recorded_floats: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    file, values = recorded_floats
+    np.savez(tmp_path / "floats.npz", **values)
+    result = tfldbg.trace(file, against=tmp_path / "floats.npz")
+    first = result.evidence.ops[0]
+    assert first.local is not None and (first.local.max_lsb or 0) > 4
+    assert result.verdict == "clean"
+
+
+def test_a_wrong_channel_of_it_is(
+    recorded_floats: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    file, values = recorded_floats
+    wrong = {name: array.copy() for name, array in values.items()}
+    list(wrong.values())[1][:, 3] *= -1
+    np.savez(tmp_path / "wrong.npz", **wrong)
+    result = tfldbg.trace(file, against=tmp_path / "wrong.npz")
+    assert result.first_divergence is not None
+    assert result.first_divergence.op == 0
+    assert result.evidence.ops[0].local is not None
+    assert result.evidence.ops[0].local.worst_channel == 3

@@ -51,6 +51,9 @@ class Relation:
     """The outputs of the file that are outputs of the reference."""
     recording: Recording | None = None
     """What a recording gives away about how it was made; None for other references."""
+    unrounded: frozenset[int] = frozenset()
+    """Tensors with codes whose recorded values lie between them: float arithmetic made these, from
+    constants that may never have been rounded."""
     own: frozenset[int] = frozenset()
     """Tensors that are checked against the file's own float arithmetic although there is another
     reference, which cannot judge them."""

@@ -34,8 +34,11 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
     gathered = []
     limits: dict[int, Bound] = {}
     for op in subgraph.operators:
+        between = any(i in relation.unrounded for i in op.outputs)
         unknown = rounded and not quantized and not any(i in relation.checks for i in op.outputs)
-        limit = bound(loaded, op, run.runtime, measured.ranges, rounded, unknown)
+        limit = bound(
+            loaded, op, run.runtime, measured.ranges, rounded or between, unknown or between
+        )
         limits[op.index] = limit
         others = relation.joint.get(op.outputs[0], ())[:-1] if op.outputs else ()
         if others:

@@ -16,7 +16,7 @@
                          (channels, figures) float64, the statistics along the last axis; the
                          attribute columns names the figures
         local_histogram, accumulated_histogram
-                         (bins,) int64, where asked for and the tensor is quantized: counts of the
+                         (bins,) int64, where measured and the tensor is quantized: counts of the
                          signed errors; the attribute edges_lsb holds the edges between the bins
 
 ``(values - zero_point) * scale`` is what the tensor means.
