@@ -109,15 +109,18 @@ def _embedded(data: dict[str, Any]) -> str:
 
 def _rows(result: Result) -> list[dict[str, Any]]:
     """Return what the table's rows are sorted, filtered and labelled by."""
+    ops = result.evidence.ops
+    # Float tensors of a quantized file have no LSB to be sorted by, and stand below.
+    figure = "max_lsb" if any(op.scale is not None for op in ops) else "max_abs"
     return [
         {
             "name": op.name,
             "group": group,
-            "local": _sortable(op.local),
-            "accumulated": _sortable(op.accumulated),
-            "sqnr": op.accumulated.sqnr_db if op.accumulated else None,
+            "local": getattr(op.local, figure, None),
+            "accumulated": getattr(op.accumulated, figure, None),
+            "sqnr": getattr(op.accumulated, "sqnr_db", None),
         }
-        for op, group in zip(result.evidence.ops, _groups(result), strict=True)
+        for op, group in zip(ops, _groups(result), strict=True)
     ]
 
 
@@ -127,12 +130,6 @@ def _groups(result: Result) -> list[str]:
     return [
         "other" if status == "unchecked" and not op.activation else status for op, status in pairs
     ]
-
-
-def _sortable(stats: Any) -> float | None:
-    if stats is None:
-        return None
-    return float(stats.max_abs if stats.max_lsb is None else stats.max_lsb)
 
 
 def _finding(number: int, finding: Finding) -> dict[str, Any]:

@@ -40,7 +40,7 @@ _STYLE = """
 _FACTS = ("model", "reference", "data")
 
 
-def to_html(result: Result) -> str:
+def trace_html(result: Result) -> str:
     """Return the verdict, why, the table of operators and the sections as an HTML fragment."""
     document = build(result)
     facts = dict(document.facts)

@@ -71,6 +71,6 @@ class Trace(Result):
         return f"<Trace {self.verdict}: {self.diagnosis.sentence}>"
 
     def _repr_html_(self) -> str:
-        from tfldbg.report.notebook import to_html
+        from tfldbg.report.notebook import trace_html
 
-        return to_html(self)
+        return trace_html(self)

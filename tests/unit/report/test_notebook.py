@@ -9,7 +9,7 @@ from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
-from tfldbg.report.notebook import operator_html, to_html
+from tfldbg.report.notebook import operator_html, trace_html
 
 
 def _result() -> Result:
@@ -27,7 +27,7 @@ def _style(page: str) -> str:
 
 
 def test_the_origin_is_marked_and_numbers_are_to_the_right() -> None:
-    page = to_html(_result())
+    page = trace_html(_result())
     rows = re.findall(r'<tr class="(\w+)">(.*?)</tr>', page)
     assert [status for status, _ in rows] == ["ok", "origin", "inherited"]
     assert '<td class="right">1</td>' in rows[1][1] and '<td class="right">40</td>' in rows[1][1]
@@ -36,7 +36,7 @@ def test_the_origin_is_marked_and_numbers_are_to_the_right() -> None:
 
 
 def test_text_and_page_keep_the_colours_of_the_theme() -> None:
-    style = _style(to_html(_result()))
+    style = _style(trace_html(_result()))
     assert "background: #" not in style and "white;" not in style and "black" not in style
     assert all(line.startswith((".tfldbg", "  ")) for line in style.strip().splitlines())
 

@@ -17,7 +17,7 @@ from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.report.document import build
 from tfldbg.report.machine import write_json
-from tfldbg.report.notebook import to_html
+from tfldbg.report.notebook import trace_html
 from tfldbg.report.terminal import draw
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -63,7 +63,7 @@ def test_names_cannot_drive_the_terminal_or_the_page() -> None:
     result = Result(made, diagnose(made, Thresholds()))
     assert "\x1b" not in _drawn(result)
     assert "[bold]" in _drawn(replace_name(result, "[bold]y"), width=300)
-    assert "<script>" not in to_html(result)
+    assert "<script>" not in trace_html(result)
 
 
 def replace_name(result: Result, name: str) -> Result:

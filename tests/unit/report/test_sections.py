@@ -21,7 +21,7 @@ from tfldbg.diagnose.result import Result
 from tfldbg.report.document import build
 from tfldbg.report.histograms import bars
 from tfldbg.report.metrics import metric_section
-from tfldbg.report.notebook import to_html
+from tfldbg.report.notebook import trace_html
 from tfldbg.report.outputs import percent
 from tfldbg.report.terminal import draw
 
@@ -157,7 +157,7 @@ def test_what_is_not_empty_has_a_bar() -> None:
 
 
 def test_notebooks_show_the_sections() -> None:
-    page = to_html(_result(_full()))
+    page = trace_html(_result(_full()))
     assert "accuracy on 64 samples" in page and "sample 1234" in page
     assert "<b>/" not in page and "&lt;b&gt;" in page
 

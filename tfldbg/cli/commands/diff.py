@@ -41,11 +41,11 @@ def diff(
     from tfldbg.session.diff import diff as compare
 
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json, html, csv, junit, markdown, sarif)
+    reports = Reports(json=json, html=html, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
     reports.check(reference, tested, tolerances)
     thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
     with ProgressBar(quiet) as progress:
         result = compare(
             reference, tested, samples=samples, thresholds=thresholds, progress=progress
         )
-    show(result, rules, reports, View(everything, quiet=quiet, verbose=verbose))
+    show(result, rules, reports, View(everything=everything, quiet=quiet, verbose=verbose))

@@ -42,10 +42,23 @@ def report(
 
     thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json, html, csv, junit, markdown, sarif, model_explorer)
+    reports = Reports(
+        json=json,
+        html=html,
+        csv=csv,
+        junit=junit,
+        markdown=markdown,
+        sarif=sarif,
+        model_explorer=model_explorer,
+    )
     reports.check(run, tolerances)
     result = session.load_trace(Path(run), thresholds=thresholds)
-    show(result, rules, reports, View(everything, histograms, quiet, verbose))
+    show(
+        result,
+        rules,
+        reports,
+        View(everything=everything, histograms=histograms, quiet=quiet, verbose=verbose),
+    )
 
 
 def show(result: Result, rules: Sequence[Rule], reports: Reports, view: View) -> None:

@@ -104,7 +104,15 @@ def trace(
     from tfldbg.diagnose.limits import read_rules
 
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json, html, csv, junit, markdown, sarif, model_explorer)
+    reports = Reports(
+        json=json,
+        html=html,
+        csv=csv,
+        junit=junit,
+        markdown=markdown,
+        sarif=sarif,
+        model_explorer=model_explorer,
+    )
     reports.check(model, keras, against, data, labels, tolerances, dump=dump)
     session.check_rules(rules, model)
     with ProgressBar(quiet) as progress:
@@ -134,4 +142,9 @@ def trace(
             pictures=html is not None,
             metrics=metric,
         )
-    show(result, rules, reports, View(everything, histograms, quiet, verbose))
+    show(
+        result,
+        rules,
+        reports,
+        View(everything=everything, histograms=histograms, quiet=quiet, verbose=verbose),
+    )
