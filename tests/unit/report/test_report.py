@@ -12,13 +12,16 @@ import pytest
 from rich.console import Console
 
 from tests.unit.diagnose.evidence import evidence, operator
+from tfldbg.diagnose.evidence import OpEvidence
+from tfldbg.diagnose.gate import gated
+from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.report.document import build
 from tfldbg.report.machine import write_json
 from tfldbg.report.notebook import trace_html
-from tfldbg.report.terminal import draw
+from tfldbg.report.terminal import draw, draw_brief
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 
@@ -74,3 +77,41 @@ def replace_name(result: Result, name: str) -> Result:
 def test_json_holds_no_infinity(tmp_path: Path) -> None:
     write_json({"a": math.inf, "b": [math.nan, 1.5]}, str(tmp_path / "f.json"))
     assert json.loads((tmp_path / "f.json").read_text()) == {"a": None, "b": [None, 1.5]}
+
+
+def _of(*ops: OpEvidence) -> Result:
+    made = evidence(*ops)
+    return Result(made, diagnose(made, Thresholds()))
+
+
+def test_verbose_tells_what_was_matched_the_versions_and_the_time() -> None:
+    lost = replace(
+        operator(1, local=None), reference=None, match_rule=None, unmatched_reason="no such layer"
+    )
+    document = build(_of(operator(0, local=0.4), lost), verbose=True)
+    facts = dict(document.facts)
+    assert (facts["versions"], facts["time"]) == ("tfldbg 0", "total 1.0 s")
+    (matching,) = (s for s in document.sections if s.title == "matching")
+    assert [row[3:] for row in matching.rows] == [
+        ("net/layer_0/FakeQuant", "name"),
+        ("- (no such layer)", "-"),
+    ]
+    assert "versions" not in dict(build(_of(operator(0, local=0.4))).facts)
+
+
+def test_quiet_prints_the_verdict_and_the_gate_alone() -> None:
+    result = gated(_of(operator(0, local=0.4)), read_rules(["local<=0.3lsb"]))
+    console = Console(file=io.StringIO(), width=200)
+    draw_brief(build(result), console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.partition(":")[0] for line in lines] == ["CLEAN", "gate"]
+
+
+def test_histograms_are_shown_where_they_are_asked_for() -> None:
+    op = operator(0, local=0.4)
+    assert op.local is not None
+    counted = replace(op, local=replace(op.local, histogram=(1,) * 19))
+    titles = [
+        [s.title for s in build(_of(counted), histograms=asked).sections] for asked in (True, False)
+    ]
+    assert titles == [["histograms of the error in LSB"], []]
