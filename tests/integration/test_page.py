@@ -12,6 +12,8 @@ import pytest
 import tfldbg
 from tests.unit.diagnose.evidence import evidence, operator, replace
 from tfldbg.compare.points import Points
+from tfldbg.diagnose.gate import gated
+from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
@@ -101,7 +103,7 @@ def test_the_origin_is_shown_first_with_all_its_pictures(recorded: Path, show: A
     assert page.locator("#operator .chart canvas").count() == 4
     assert f"{BROKEN} CONV_2D" in page.text_content("#graph .node.selected")
     assert page.locator("#overview canvas").count() == 1
-    assert page.get_attribute("tr.origin", "aria-selected") == "true"
+    assert page.get_attribute("tr.origin", "aria-current") == "true"
 
 
 def test_the_picture_in_the_docs(recorded: Path, show: Any, request: pytest.FixtureRequest) -> None:
@@ -146,11 +148,23 @@ def test_a_click_on_a_row_the_graph_or_the_chart_shows_an_operator(
     assert "Operator 8 " in _heading(page)
     page.click("#graph .node:has-text('6 CONCATENATION')")
     assert "Operator 6 " in _heading(page)
+    page.locator("#overview").scroll_into_view_if_needed()
     box = page.locator("#overview").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.97, box["y"] + box["height"] / 2)
     assert "Operator 11 " in _heading(page)
     page.goto(page.url.partition("#")[0] + "#op-3")
     assert "Operator 3 " in _heading(page)
+    assert heard == []
+
+
+def test_the_link_of_a_finding_works_again_and_again(recorded: Path, show: Any) -> None:
+    page, heard = show(tfldbg.load_trace(recorded))
+    for row in (2, 3):
+        page.click(f"#operators tbody tr:nth-child({row})")
+        assert f"Operator {row - 1} " in _heading(page)
+        page.click(f"#findings a >> text=operator {BROKEN} >> nth=0")
+        assert f"Operator {BROKEN} " in _heading(page)
+    assert page.url.endswith(f"#op-{BROKEN}")
     assert heard == []
 
 
@@ -221,6 +235,44 @@ def test_five_hundred_operators_are_sorted_filtered_and_shown(show: Any) -> None
     assert _visible(page) == ["123"]
     page.click("#operators tbody tr:not([hidden])")
     assert "Operator 123 " in _heading(page)
+    assert heard == []
+
+
+def test_values_that_are_not_finite_stand_above_all_others(show: Any) -> None:
+    fine = [operator(i, local=0.4) for i in range(3)]
+    assert fine[1].local is not None and fine[1].accumulated is not None
+    broken = replace(
+        fine[1],
+        local=replace(fine[1].local, nan=4, max_abs=0.0, max_lsb=0.0),
+        accumulated=replace(fine[1].accumulated, infinite=1),
+    )
+    page, heard = show(_made(fine[0], broken, fine[2]))
+    cells = page.locator("#operators tbody tr:nth-child(2) td").all_inner_texts()
+    assert cells[3:5] == ["NaN", "inf"]
+    page.click("#operators th:nth-child(4) button")
+    assert _visible(page)[0] == "1"
+    script = (
+        "echarts.getInstanceByDom(document.querySelector('#overview')).getOption().series[0].data"
+    )
+    heights = [point["value"][1] for point in page.evaluate(script)]
+    assert heights[1] > 5 * max(heights[0], heights[2])
+    assert heard == []
+
+
+def test_a_failed_gate_is_not_green(show: Any) -> None:
+    result = gated(_made(operator(0, local=0.4)), read_rules(["local<=0.3lsb"]))
+    page, _ = show(result)
+    assert page.inner_text(".verdict h1").lower() == "clean, gate failed"
+    assert "diverged" in page.get_attribute(".verdict", "class")
+
+
+def test_several_outputs_of_an_operator_are_one_node(show: Any) -> None:
+    halves = [replace(operator(1, local=0.4), tensor=201 + i, reads=(100,)) for i in range(2)]
+    reader = replace(operator(2, local=0.4), reads=(201, 202))
+    page, heard = show(_made(operator(0, local=0.4), *halves, reader))
+    assert page.locator("#graph .node").count() == 3
+    page.click("#operators tbody tr:nth-child(3)")
+    assert "Operator 1 " in _heading(page)
     assert heard == []
 
 

@@ -143,16 +143,23 @@ def _row(op: OpEvidence, status: Status, quantized: bool) -> Row:
         tensor=short(op.name) or f"tensor {op.tensor}",
         local=_error(op.local, quantized),
         accumulated=_error(op.accumulated, quantized),
-        sqnr="same" if stats and stats.max_abs == 0 else f"{sqnr:.0f}" if sqnr is not None else "-",
+        sqnr=_equal(stats) or (f"{sqnr:.0f}" if sqnr is not None else "-"),
         status=status,
     )
+
+
+def _equal(stats: TensorStats | None) -> str:
+    return "same" if stats and stats.max_abs == 0 and not stats.nan + stats.infinite else ""
 
 
 def _error(stats: TensorStats | None, quantized: bool) -> str:
     if stats is None:
         return "-"
+    if stats.nan or stats.infinite:
+        return "NaN" if stats.nan else "inf"
     if stats.max_lsb is not None:
-        return f"{stats.max_lsb:.2f}" if stats.max_lsb < 10 else f"{stats.max_lsb:.0f}"
+        form = ".2f" if stats.max_lsb < 10 else ".0f" if stats.max_lsb < 1e6 else ".1e"
+        return f"{stats.max_lsb:{form}}"
     return f"{stats.max_abs:.1e}" if not quantized else f"({stats.max_abs:.0e})"
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tfldbg.compare.accumulate import TensorStats
 from tfldbg.diagnose.model import Finding
 from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.rules import CATALOG
@@ -45,7 +46,7 @@ def to_page(result: Result) -> str:
     scripts = _scripts()
     page: str = _template().render(
         document=document,
-        result=result,
+        outcome=_outcome(result),
         run=result.evidence.run,
         data=_embedded(page_data(result)),
         rows=_rows(result),
@@ -56,6 +57,16 @@ def to_page(result: Result) -> str:
         policy=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
     )
     return page
+
+
+def _outcome(result: Result) -> dict[str, str]:
+    """Return the verdict in a word and its colour: green only where a build may go on."""
+    if result.evidence.run.reference_kind == "none":
+        return {"word": "recorded", "colour": "nothing"}
+    word = result.verdict
+    if result.gate is not None:
+        word += f", gate {'passed' if result.passed else 'failed'}"
+    return {"word": word, "colour": "clean" if result.passed else "diverged"}
 
 
 def _template() -> Any:
@@ -103,8 +114,7 @@ def _digest(script: str) -> str:
 
 def _embedded(data: dict[str, Any]) -> str:
     """Return JSON that may stand inside a script element."""
-    plain = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return plain.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _rows(result: Result) -> list[dict[str, Any]]:
@@ -116,12 +126,19 @@ def _rows(result: Result) -> list[dict[str, Any]]:
         {
             "name": op.name,
             "group": group,
-            "local": getattr(op.local, figure, None),
-            "accumulated": getattr(op.accumulated, figure, None),
+            "local": _size(op.local, figure),
+            "accumulated": _size(op.accumulated, figure),
             "sqnr": getattr(op.accumulated, "sqnr_db", None),
         }
         for op, group in zip(ops, _groups(result), strict=True)
     ]
+
+
+def _size(stats: TensorStats | None, figure: str) -> float | str | None:
+    """Return what an error is sorted by; JavaScript's name for what is not finite."""
+    if stats is None:
+        return None
+    return "Infinity" if stats.nan or stats.infinite else getattr(stats, figure)
 
 
 def _groups(result: Result) -> list[str]:

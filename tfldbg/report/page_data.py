@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
@@ -32,9 +33,9 @@ def page_data(result: Result) -> dict[str, Any]:
     """
     evidence = result.evidence
     writers = {o.tensor: row for row, o in enumerate(evidence.ops)}
-    thin = _every(evidence)
+    most = _most_points(evidence)
     rows = [
-        _row(o, status, result.diagnosis.findings, writers, thin)
+        _row(o, status, result.diagnosis.findings, writers, most)
         for o, status in zip(evidence.ops, result.diagnosis.statuses, strict=True)
     ]
     return {
@@ -49,19 +50,20 @@ def page_data(result: Result) -> dict[str, Any]:
 def _first_row(result: Result) -> int:
     """Return the row to begin with: the first divergence, else the largest accumulated error."""
     ops, first = result.evidence.ops, result.first_divergence
+    chosen = list(range(len(ops)))
     if first is not None:
-        for row, op in enumerate(ops):
-            if op.op == first.op and op.tensor == first.tensor_index:
-                return row
-        return next((row for row, op in enumerate(ops) if op.op == first.op), 0)
-    errors = [o.accumulated.relative_rmse if o.accumulated else 0.0 for o in ops]
-    return max(range(len(errors)), key=errors.__getitem__, default=0)
+        chosen = [r for r in chosen if ops[r].op == first.op] or chosen
+        exact = [r for r in chosen if ops[r].tensor == first.tensor_index]
+        if exact and (ops[exact[0]].local or ops[exact[0]].accumulated):
+            return exact[0]
+    errors = [o.accumulated.relative_rmse if o.accumulated else -1.0 for o in ops]
+    return max(chosen, key=errors.__getitem__, default=0)
 
 
-def _every(evidence: Evidence) -> int:
-    """Return every how many pairs of a tensor to draw."""
-    found = (p for o in evidence.ops for p in (o.local_points, o.accumulated_points) if p)
-    return max(1, -(-sum(len(p.tflite) for p in found) // _MOST_POINTS))
+def _most_points(evidence: Evidence) -> int:
+    """Return how many pairs of a tensor to draw."""
+    sides = [p for o in evidence.ops for p in (o.local_points, o.accumulated_points) if p]
+    return max(8, _MOST_POINTS // max(len(sides), 1))
 
 
 def _row(
@@ -69,7 +71,7 @@ def _row(
     status: Status,
     findings: Sequence[Finding],
     writers: dict[int, int],
-    thin: int,
+    most: int,
 ) -> dict[str, Any]:
     return {
         "op": op.op,
@@ -91,11 +93,12 @@ def _row(
         "parameters": _parameters(op),
         "local": _figures(op.local),
         "accumulated": _figures(op.accumulated),
+        "split": {k: _rounded(v) for k, v in asdict(op.split).items()} if op.split else None,
         "histogram": _both(op, lambda stats: list(stats.histogram) or None),
         "channels": _channels(op),
         "points": {
-            "local": _points(op.local_points, thin),
-            "accumulated": _points(op.accumulated_points, thin),
+            "local": _points(op.local_points, most),
+            "accumulated": _points(op.accumulated_points, most),
         },
         "usage": _usage(op.usage, op.type),
         "findings": [row for row, f in enumerate(findings) if f.op == op.op],
@@ -117,7 +120,7 @@ def _parameters(op: OpEvidence) -> dict[str, Any]:
 
 
 def _affine(type_name: str, scale: float | None, zero_point: int | None) -> Any:
-    if scale is None or zero_point is None:
+    if scale is None or zero_point is None or "INT" not in type_name:
         return None
     low, high = real_range(type_name, scale, zero_point)
     return {
@@ -164,12 +167,13 @@ def _channels(op: OpEvidence) -> dict[str, Any]:
     return {**_both(op, bars), "group": group, "count": count}
 
 
-def _points(points: Points | None, thin: int) -> dict[str, Any] | None:
+def _points(points: Points | None, most: int) -> dict[str, Any] | None:
     if points is None:
         return None
+    every = max(1, -(-len(points.tflite) // most))
     return {
-        "tflite": [_rounded(v) for v in points.tflite[::thin]],
-        "reference": [_rounded(v) for v in points.reference[::thin]],
+        "tflite": [_rounded(v) for v in points.tflite[::every]],
+        "reference": [_rounded(v) for v in points.reference[::every]],
         "worst": _extreme(points.worst),
     }
 
@@ -180,8 +184,8 @@ def _extreme(worst: Extreme | None) -> dict[str, Any] | None:
     return {
         "sample": worst.sample,
         "index": list(worst.index),
-        "tflite": _rounded(worst.tflite),
-        "reference": _rounded(worst.reference),
+        "tflite": _rounded(worst.tflite, 8),
+        "reference": _rounded(worst.reference, 8),
         "off": _rounded(abs(worst.tflite - worst.reference)),
     }
 

@@ -3,8 +3,19 @@
 const HOPS = { before: 3, after: 2 };
 const MOST_NODES = 26;
 
-const readers = rows.map(() => []);
-rows.forEach((row, at) => row.from.forEach((source) => readers[source].push(at)));
+// An operator is one node, however many outputs it has: that of its first row.
+const firstRow = new Map();
+rows.forEach((row, at) => firstRow.has(row.op) || firstRow.set(row.op, at));
+const node = (at) => firstRow.get(rows[at].op);
+
+const sources = rows.map(() => new Set());
+const readers = rows.map(() => new Set());
+rows.forEach((row, at) =>
+  row.from.forEach((source) => {
+    sources[node(at)].add(node(source));
+    readers[node(source)].add(node(at));
+  }),
+);
 
 function around(center) {
   const found = new Set([center]);
@@ -15,15 +26,15 @@ function around(center) {
       edge.slice(0, MOST_NODES - found.size).forEach((at) => found.add(at));
     }
   };
-  walk((at) => rows[at].from, HOPS.before);
-  walk((at) => readers[at], HOPS.after);
+  walk((at) => [...sources[at]], HOPS.before);
+  walk((at) => [...readers[at]], HOPS.after);
   return [...found].sort((a, b) => a - b);
 }
 
 const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 function worded(at) {
-  const row = rows[at];
+  const row = rows[node(selected) === at ? selected : at];
   const { max_lsb: lsb, max_abs: largest } = row.local ?? {};
   const error = lsb !== null && lsb !== undefined ? `${figure(lsb)} LSB` : figure(largest);
   return [title(row), shortened(row.layer, 26), `local ${error}`, row.shape.join("×")];
@@ -49,8 +60,8 @@ function layout(chosen) {
   const within = new Set(chosen);
   for (const at of chosen) add(String(at), worded(at), { row: at, status: rows[at].status });
   for (const at of chosen) {
-    const hidden = rows[at].from.filter((source) => !within.has(source));
-    for (const source of rows[at].from) {
+    const hidden = [...sources[at]].filter((source) => !within.has(source));
+    for (const source of sources[at]) {
       if (within.has(source)) graph.setEdge(String(source), String(at));
     }
     for (const tensor of rows[at].reads.filter((index) => trace.inputs[index] !== undefined)) {
@@ -59,7 +70,7 @@ function layout(chosen) {
       graph.setEdge(name, String(at));
     }
     if (hidden.length) rest(graph, `before ${at}`, String(at), true);
-    if (readers[at].some((reader) => !within.has(reader))) rest(graph, `after ${at}`, String(at), false);
+    if ([...readers[at]].some((reader) => !within.has(reader))) rest(graph, `after ${at}`, String(at), false);
   }
   dagre.layout(graph);
   return graph;
@@ -74,14 +85,14 @@ function rest(graph, name, node, before) {
 
 function drawGraph() {
   const target = byId("graph");
-  const graph = layout(around(selected));
+  const graph = layout(around(node(selected)));
   const { width, height } = graph.graph();
   const arrow = drawing(
     "marker",
     { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
     drawing("path", { d: "M0 0L8 4L0 8z" }),
   );
-  const picture = drawing("svg", { width, height, role: "img", "aria-label": "operators and what they read" });
+  const picture = drawing("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "operators and what they read" });
   picture.append(drawing("defs", {}, arrow));
   for (const edge of graph.edges()) {
     picture.append(drawing("path", { d: curve(graph.edge(edge).points), "marker-end": "url(#arrow)" }));
@@ -89,7 +100,7 @@ function drawGraph() {
   for (const name of graph.nodes()) picture.append(drawNode(graph.node(name)));
   target.replaceChildren(picture);
   byId("graph-center").textContent = title(rows[selected]);
-  const center = graph.node(String(selected));
+  const center = graph.node(String(node(selected)));
   target.scrollLeft = center.x - target.clientWidth / 2;
 }
 
@@ -105,23 +116,26 @@ function curve(points) {
 }
 
 function drawNode({ x, y, width, height, lines, row, status }) {
-  const node = drawing("g", { transform: `translate(${x - width / 2} ${y - height / 2})` });
+  const group = drawing("g", { transform: `translate(${x - width / 2} ${y - height / 2})` });
   if (status !== null) {
-    node.append(drawing("rect", { class: "frame", width, height, rx: 6 }));
-    node.append(drawing("rect", { class: status, width: 6, height: height - 8, x: 4, y: 4, rx: 2 }));
+    group.append(drawing("rect", { class: "frame", width, height, rx: 6 }));
+    group.append(drawing("rect", { class: status, width: 6, height: height - 8, x: 4, y: 4, rx: 2 }));
   }
   lines.forEach((line, number) => {
     const place = status === null ? { x: 6, y: 15 } : { x: 17, y: 19 + 16 * number };
     const text = drawing("text", { ...place, class: number === 0 ? "kind" : "minor" });
     text.textContent = line;
-    node.append(text);
+    group.append(text);
   });
   if (row !== undefined) {
-    node.setAttribute("class", row === selected ? "node selected" : "node");
-    node.append(Object.assign(drawing("title"), { textContent: rows[row].tensor }));
-    node.addEventListener("click", () => select(row, { reveal: true }));
+    group.setAttribute("class", row === node(selected) ? "node selected" : "node");
+    group.setAttribute("tabindex", 0);
+    group.append(Object.assign(drawing("title"), { textContent: rows[row].tensor }));
+    const open = () => select(row, { reveal: true });
+    group.addEventListener("click", open);
+    group.addEventListener("keydown", ({ key }) => key === "Enter" && open());
   }
-  return node;
+  return group;
 }
 
 listeners.push(drawGraph);

@@ -12,7 +12,14 @@ const missing = (heading, why) =>
 
 const compact = new Intl.NumberFormat("en", { notation: "compact" }).format;
 
-const HOW = "Not recorded: trace with --html or --dump to have it.";
+// Why something that needs codes, or values of both sides, is not there.
+function why(row, codes) {
+  if (codes && !row.parameters.tflite) {
+    return row.type.startsWith("FLOAT") ? "A float tensor has no codes." : `${row.type} has no scale.`;
+  }
+  if (!row.local && !row.accumulated) return "Nothing to compare with.";
+  return "Not measured: trace with --html or --dump has it, and a diff of two recordings has not.";
+}
 
 function binNames() {
   const edges = trace.edges_lsb.map(figure);
@@ -23,7 +30,7 @@ function binNames() {
 function histogramChart(row) {
   const heading = "Distribution of the error, LSB";
   const sides = SIDES.filter((side) => row.histogram[side]);
-  if (!sides.length) return missing(heading, row.parameters.tflite ? HOW : "A float tensor has no LSB.");
+  if (!sides.length) return missing(heading, why(row, true));
   const { box, target } = chartBox(heading);
   const names = binNames();
   const total = (side) => row.histogram[side].reduce((sum, n) => sum + n, 0);
@@ -33,8 +40,8 @@ function histogramChart(row) {
       const n = row.histogram[bar.seriesName][bar.dataIndex];
       return `${bar.seriesName}: ${count(n)} (${percent(n, total(bar.seriesName))})`;
     })), { trigger: "axis" }),
-    xAxis: axis({ type: "category", data: names, axisLabel: { formatter: (_, at) => edgeLabel(at) } }),
-    yAxis: axis({ type: "log", min: 0.5, axisLabel: { formatter: (n) => (n < 1 ? "" : compact(n)) } }),
+    xAxis: axis({ type: "category", data: names, axisLabel: { interval: 0, formatter: (_, at) => edgeLabel(at) } }),
+    yAxis: axis({ type: "log", min: 0.5, startValue: 0.5, axisLabel: { formatter: (n) => (n < 1 ? "" : compact(n)) } }),
     series: sides.map((side) => ({
       name: side,
       type: "bar",
@@ -46,19 +53,18 @@ function histogramChart(row) {
   }))];
 }
 
-// The axis names the middle and some of the edges; a tooltip names each bin.
+// The axis names the middle and the ends; a tooltip names each bin.
 function edgeLabel(at) {
-  const middle = (trace.edges_lsb.length - 1) / 2 + 0.5;
-  if (at === middle) return "0";
+  const last = trace.edges_lsb.length;
   if (at === 0) return `< ${figure(trace.edges_lsb[0])}`;
-  if (at === trace.edges_lsb.length) return `> ${figure(trace.edges_lsb.at(-1))}`;
-  return at % 3 === 0 ? figure(trace.edges_lsb[at < middle ? at - 1 : at]) : "";
+  if (at === last) return `> ${figure(trace.edges_lsb.at(-1))}`;
+  return at === last / 2 ? "0" : "";
 }
 
 function scatterChart(row) {
   const heading = "TFLite (upwards) against the reference, real units";
   const sides = SIDES.filter((side) => row.points[side]?.tflite.length);
-  if (!sides.length) return missing(heading, row.local || row.accumulated ? HOW : "Nothing to compare with.");
+  if (!sides.length) return missing(heading, why(row, false));
   const { box, target } = chartBox(heading);
   const pairs = (side) => {
     const { reference, tflite, worst } = row.points[side];
@@ -66,13 +72,16 @@ function scatterChart(row) {
     return worst ? [...found, [worst.reference, worst.tflite]] : found;
   };
   const all = sides.flatMap((side) => pairs(side).flat());
-  const ends = [Math.min(...all), Math.max(...all)];
+  const room = 0.04 * (Math.max(...all) - Math.min(...all)) || 0.5;
+  const ends = [Math.min(...all) - room, Math.max(...all) + room];
+  // Both axes span the same, so that the line of equal values is where it is looked for.
+  const span = () => axis({ type: "value", min: ends[0], max: ends[1], axisLabel: { formatter: figure, showMinLabel: false, showMaxLabel: false } });
   return [box, () => draw(target, () => ({
     legend: legend(),
     tooltip: tooltip(({ seriesName, value }) =>
       tip(seriesName, `reference ${figure(value[0])}`, `TFLite ${figure(value[1])}`), { trigger: "item" }),
-    xAxis: axis({ type: "value", scale: true, axisLabel: { formatter: figure } }),
-    yAxis: axis({ type: "value", scale: true, axisLabel: { formatter: figure } }),
+    xAxis: span(),
+    yAxis: span(),
     // The local pairs are drawn last: they are the fewer that leave the diagonal.
     series: [...sides].reverse().map((side, number) => ({
       name: side,
@@ -106,7 +115,8 @@ function channelChart(row) {
     tooltip: tooltip((bars) => tip(names[bars[0].dataIndex],
       ...bars.map((bar) => `${bar.seriesName}: ${figure(bar.value)}`)), { trigger: "axis" }),
     xAxis: axis({ type: "category", data: names, axisLabel: { formatter: (_, at) => String(at * group) } }),
-    yAxis: axis({ type: "value", axisLabel: { formatter: figure } }),
+    // Less than an LSB is drawn as little, and not blown up to the full height.
+    yAxis: axis({ type: "value", max: ({ max }) => (unit === "LSB" && max < 1 ? 1 : null), axisLabel: { formatter: figure } }),
     series: sides.map((side) => ({
       name: side, type: "bar", color: colour(side), barGap: 0, large: true, data: row.channels[side],
     })),
@@ -116,9 +126,7 @@ function channelChart(row) {
 function usageChart(row) {
   const heading = "Codes that TFLite yielded";
   const usage = row.usage;
-  if (!usage?.bins.length) {
-    return row.parameters.tflite ? missing(heading, HOW) : missing(heading, "A float tensor has no codes.");
-  }
+  if (!usage?.bins.length) return missing(heading, why(row, true));
   const width = usage.codes / usage.bins.length;
   const ends = [["lowest", usage.at_lowest], ["highest", usage.at_highest]].filter(([, n]) => n);
   const share = (n) => (n < usage.total / 1000 ? `${count(n)} value${n > 1 ? "s" : ""}` : percent(n, usage.total));
@@ -135,7 +143,7 @@ function usageChart(row) {
     tooltip: tooltip(([bar]) => tip(name(bar.dataIndex),
       `${count(usage.bins[bar.dataIndex])} values (${percent(usage.bins[bar.dataIndex], usage.total)})`), { trigger: "axis" }),
     xAxis: axis({ type: "category", data: usage.bins.map((_, at) => usage.first_code + at * width) }),
-    yAxis: axis({ type: "log", min: 0.5, axisLabel: { formatter: (n) => (n < 1 ? "" : compact(n)) } }),
+    yAxis: axis({ type: "log", min: 0.5, startValue: 0.5, axisLabel: { formatter: (n) => (n < 1 ? "" : compact(n)) } }),
     series: [{ type: "bar", color: colour("muted"), barCategoryGap: "5%", data: usage.bins.map((n) => n || null) }],
   }))];
 }
@@ -144,11 +152,12 @@ function sideBySide(row) {
   const { tflite, reference, trained, compared } = row.parameters;
   const ranges = (side) => (side ? `${figure(side.range[0])} to ${figure(side.range[1])}` : "–");
   const exact = (side, key) => (side ? String(side[key]) : "–");
+  const options = Object.entries(row.options).map(([name, value]) => `${name} ${value}`).join(", ");
   const lines = [
-    ["tensor", row.tensor.replaceAll(";", ";\n"), row.reference?.replaceAll(";", ";\n") ?? `– (${row.unmatched_reason ?? "no counterpart"})`],
+    ["tensor", (row.tensor || row.layer).replaceAll(";", ";\n"), row.reference?.replaceAll(";", ";\n") ?? `– (${row.unmatched_reason ?? "no counterpart"})`],
     ["matched by", "", row.match_rule ?? "–"],
     ["type, shape", `${row.type} [${row.shape.join(", ")}]`, ""],
-    ["options", Object.entries(row.options).map(([name, value]) => `${name} ${value}`).join(", "), ""],
+    ...(options ? [["options", options, ""]] : []),
     ["scale", exact(tflite, "scale"), exact(reference, "scale")],
     ["zero point", exact(tflite, "zero_point"), exact(reference, "zero_point")],
     ["range", ranges(tflite), reference ? ranges(reference) : trained ? `${figure(trained[0])} to ${figure(trained[1])} (trained)` : "–"],
@@ -174,9 +183,12 @@ function figuresTable(row) {
     [name, ...SIDES.map((side) => (key === "cosine" ? row[side]?.[key]?.toFixed(6) ?? "–" : figure(row[side]?.[key])))]);
   const share = (side) => (row[side] ? percent(row[side].differing, row[side].elements) : "–");
   lines.push([unit ? "off by more than half a step" : "differing", ...SIDES.map(share)]);
-  for (const [name, key] of [["beyond the range", "saturated"], ["not finite", "nonfinite"]]) {
-    if (SIDES.some((side) => row[side]?.[key])) lines.push([name, ...SIDES.map((side) => figure(row[side]?.[key]))]);
+  const broken = (side) => figure(row[side]?.nonfinite);
+  if (SIDES.some((side) => row[side]?.nonfinite)) lines.push(["not finite", ...SIDES.map(broken)]);
+  if (row.local?.saturated) {
+    lines.push(["reference beyond the range", percent(row.local.saturated, row.local.elements), "–"]);
   }
+  for (const [name, size] of Object.entries(row.split ?? {})) lines.push([`of it ${name}, LSB RMSE`, "–", figure(size)]);
   return listed(["error", ...SIDES], lines, "plain figures");
 }
 
@@ -186,7 +198,7 @@ function worstElement(row) {
     if (!worst) return [];
     const step = row.parameters.tflite?.scale;
     const off = step ? `${figure(worst.off / step)} LSB` : figure(worst.off);
-    return [[side, `${worst.sample} [${worst.index.join(", ")}]`, figure(worst.tflite), figure(worst.reference), off]];
+    return [[side, `${worst.sample} [${worst.index.join(", ")}]`, exact(worst.tflite), exact(worst.reference), off]];
   });
   if (!lines.length) return [];
   return [listed(["furthest off", "sample [index]", "TFLite", "reference", "by"], lines)];

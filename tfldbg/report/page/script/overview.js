@@ -9,11 +9,26 @@ const METRICS = {
 };
 const MOST_AT_ONCE = 120;
 
-function values(side, metric) {
+// Whether an operator's error has no finite figure: NaN or infinite values, or a reference of zeros.
+function endless(row, side, metric) {
+  const figures = row[side];
+  if (!figures || metric === "sqnr_db") return false;
+  return figures.nonfinite > 0 || (metric === "relative_rmse" && figures.relative_rmse === null);
+}
+
+// The points of a line.  Constants and shapes have none, and operators that could not be checked
+// interrupt it; what is not finite stands above everything else.
+function points(side, metric) {
   const { log, least } = METRICS[metric];
-  return rows.map((row) => {
+  const known = rows.flatMap((row) => SIDES.map((name) => row[name]?.[metric] ?? 0));
+  const top = 10 * Math.max(...known, least);
+  return rows.flatMap((row, at) => {
+    if (!row.activation && !row[side]) return [];
+    if (endless(row, side, metric)) {
+      return [{ value: [at, top], symbol: "triangle", symbolSize: 12, itemStyle: { color: colour("origin") } }];
+    }
     const value = row[side]?.[metric] ?? null;
-    return value === null || !log ? value : Math.max(value, least);
+    return [{ value: [at, value === null || !log ? value : Math.max(value, least)] }];
   });
 }
 
@@ -28,8 +43,7 @@ function overviewOptions(metric) {
   const series = SIDES.map((side) => ({
     name: side,
     type: "line",
-    data: values(side, metric),
-    connectNulls: true,
+    data: points(side, metric),
     symbol: "circle",
     symbolSize: rows.length > MOST_AT_ONCE ? 3 : 6,
     showAllSymbol: true,
@@ -64,19 +78,28 @@ function overviewOptions(metric) {
     yAxis: axis({
       type: about.log ? "log" : "value",
       min: about.log ? about.least : undefined,
+      max: ({ max }) => (about.log && max <= about.least ? 1e3 * about.least : null),
       axisLabel: { formatter: (value) => (about.log && value <= about.least ? `≤ ${figure(value)}` : figure(value)) },
     }),
-    series: series.map((line) => ({ ...line, data: line.data.map((value, at) => [at, value]) })),
+    series,
   };
 }
 
+// Which rows of a large network are in view.
+let view = [0, rows.length - 1];
+
+function lookAt(row) {
+  const [start, end] = view;
+  if (row >= start && row <= end && end - start < rows.length - 1) return;
+  const first = Math.max(0, Math.min(row - MOST_AT_ONCE / 2, rows.length - 1 - MOST_AT_ONCE));
+  view = [first, first + MOST_AT_ONCE];
+}
+
 function zoom() {
-  const around = MOST_AT_ONCE / 2;
-  const start = Math.max(0, Math.min(trace.first - around, rows.length - 2 * around));
   return {
     type: "slider",
-    startValue: start,
-    endValue: start + 2 * around,
+    startValue: view[0],
+    endValue: view[1],
     height: 22,
     bottom: 10,
     borderColor: colour("line"),
@@ -89,6 +112,7 @@ function overviewTip(at, metric) {
   const row = rows[at];
   const about = METRICS[metric];
   const lines = SIDES.map((side) => {
+    if (endless(row, side, metric)) return `${side}: not finite`;
     const value = row[side]?.[metric];
     return `${side}: ${figure(value)} ${value === undefined || value === null ? "" : about.unit}`;
   });
@@ -105,7 +129,8 @@ function overview() {
     choice.append(element("option", { value: metric }, unit ? `${name}, ${unit}` : name));
   }
   if (!usable.length) {
-    byId("overview").replaceWith(element("p", { class: "hint" }, "Nothing could be compared."));
+    choice.parentElement.remove();
+    byId("overview").replaceWith(element("p", { class: "hint" }, "Nothing was compared."));
     return;
   }
   choice.value = trace.quantized ? usable[0] : usable.includes("relative_rmse") ? "relative_rmse" : usable[0];
@@ -115,11 +140,14 @@ function overview() {
       if (made.containPixel("grid", [event.offsetX, event.offsetY])) select(at, { reveal: true });
     });
   });
-  const redraw = () => charts.get(chart.getDom()).redraw();
+  chart.on("datazoom", () => {
+    const [{ startValue, endValue }] = chart.getOption().dataZoom;
+    view = [Math.round(startValue), Math.round(endValue)];
+  });
+  const { redraw } = charts.get(chart.getDom());
   choice.addEventListener("change", redraw);
-  listeners.push(() => {
-    const kept = chart.getOption().dataZoom?.[0];
+  listeners.push((row) => {
+    if (rows.length > MOST_AT_ONCE) lookAt(row);
     redraw();
-    if (kept) chart.dispatchAction({ type: "dataZoom", startValue: kept.startValue, endValue: kept.endValue });
   });
 }

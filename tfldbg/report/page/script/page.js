@@ -5,8 +5,9 @@ function setTheme(theme) {
   for (const { redraw } of charts.values()) redraw();
 }
 
-function fromAddress() {
-  const found = /^#op-(\d+)$/.exec(location.hash);
+// Show the operator that an address ends with.
+function open(hash) {
+  const found = /^#op-(\d+)$/.exec(hash);
   if (!found) return false;
   const row = rows.findIndex(({ op }) => op === Number(found[1]));
   if (row >= 0) select(row, { reveal: true });
@@ -23,10 +24,17 @@ if (rows.length) {
   overview();
   table();
   listeners.push((row, reveal) => {
-    if (reveal && matchMedia("(max-width: 1050px)").matches) {
+    const { top } = byId("operator").getBoundingClientRect();
+    if (reveal && (top < 0 || top > 0.6 * innerHeight)) {
       byId("operator").scrollIntoView({ behavior: "instant", block: "start" });
     }
   });
-  addEventListener("hashchange", fromAddress);
-  if (!fromAddress()) select(selected);
+  addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href^='#op-']");
+    if (!link) return;
+    event.preventDefault();
+    open(link.hash);
+  });
+  addEventListener("hashchange", () => open(location.hash));
+  if (!open(location.hash)) select(selected);
 }

@@ -7,19 +7,17 @@ const SIDES = ["local", "accumulated"];
 const byId = (id) => document.getElementById(id);
 
 // Text is only ever set as text: names come from files that nobody vouches for.
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+function filled(made, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
   return made;
 }
 
-function drawing(tag, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
+const element = (tag, attributes = {}, ...children) =>
+  filled(document.createElement(tag), attributes, children);
+
+const drawing = (tag, attributes = {}, ...children) =>
+  filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
 // Three significant digits, without an exponent where that is readable.
 function figure(value) {
@@ -29,6 +27,9 @@ function figure(value) {
   if (size >= 100 || Number.isInteger(value)) return Math.round(value).toString();
   return String(Number(value.toPrecision(3)));
 }
+
+// As many digits as float32 has, to tell close values apart.
+const exact = (value) => (value === null ? "–" : String(Number(value.toPrecision(7))));
 
 const count = (value) => value.toLocaleString("en-US");
 
@@ -121,5 +122,7 @@ let selected = trace.first;
 function select(row, { reveal = false } = {}) {
   if (!rows[row]) return;
   selected = row;
+  // The address of a page that was just opened stays as it is, so that it opens at the verdict.
+  if (row !== trace.first || location.hash) history.replaceState(null, "", `#op-${rows[row].op}`);
   for (const listener of listeners) listener(row, reveal);
 }

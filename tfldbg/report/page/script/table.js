@@ -5,8 +5,9 @@ const body = document.querySelector("#operators tbody");
 function sortBy(head) {
   const column = head.cellIndex;
   const numeric = head.dataset.sort === "number";
-  const descending = head.getAttribute("aria-sort") === "ascending" ||
-    (numeric && column > 0 && !head.hasAttribute("aria-sort"));
+  // The first click brings the worst to the top.
+  const before = head.getAttribute("aria-sort");
+  const descending = before ? before === "ascending" : head.dataset.worst === "high";
   for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", descending ? "descending" : "ascending");
   const text = (line) => line.cells[column].textContent;
@@ -26,7 +27,8 @@ function filterRows() {
   let visible = 0;
   for (const line of body.rows) {
     const row = rows[line.dataset.row];
-    const matches = String(row.op) === wanted || `${row.kind} ${row.tensor} ${row.layer}`.toLowerCase().includes(wanted);
+    const matches = String(row.op) === wanted || `${row.kind} ${row.layer}`.toLowerCase().includes(wanted) ||
+      (wanted.includes("/") && row.tensor.toLowerCase().includes(wanted));
     line.hidden = !(matches && shown.has(line.dataset.status));
     visible += line.hidden ? 0 : 1;
   }
@@ -65,9 +67,14 @@ function table() {
     else step(line, event.key === "ArrowDown");
   });
   listeners.push((row) => {
-    for (const line of body.rows) line.setAttribute("aria-selected", Number(line.dataset.row) === row);
+    for (const line of body.rows) {
+      const current = Number(line.dataset.row) === row;
+      line.setAttribute("aria-current", current);
+      line.setAttribute("tabindex", current ? 0 : -1);
+    }
     const box = body.closest(".tall");
     const line = [...body.rows].find((candidate) => Number(candidate.dataset.row) === row);
+    if (line.hidden) return;
     const [top, bottom] = [line.offsetTop - body.offsetTop, line.offsetTop + line.offsetHeight];
     if (top < box.scrollTop || bottom > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2;
   });
