@@ -100,8 +100,8 @@ def _sentence(
         return _diverged_sentence(evidence, divergences)
     if evidence.run.reference_kind == "none":
         return "nothing was compared: this recording has no reference"
-    activations = sum(o.activation for o in evidence.ops)
-    checked = sum(s != "unchecked" for s in statuses)
+    judged = [s for o, s in zip(evidence.ops, statuses, strict=True) if o.activation]
+    activations, checked = len(judged), sum(s != "unchecked" for s in judged)
     if not checked:
         return "no operator could be checked"
     sentence = f"no operator differs: {checked} of {activations} operators checked, all within "
