@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -75,7 +76,9 @@ def _unwritable(target: Path, error: OSError) -> TfldbgError:
     reason = error.strerror or str(error)
     return TfldbgError(
         f"cannot write '{target}': {reason}; nothing was left behind",
-        hint="name another file with the option that names this one, or free some space",
+        hint="free some space, or name a file elsewhere"
+        if error.errno == errno.ENOSPC
+        else "name a file in a folder that takes files",
     )
 
 

@@ -37,7 +37,7 @@ def load_plugin(group: str, name: str) -> Callable[..., Any]:
         )
     try:
         plugin = found.load() if found is not None else _imported(*name.split(":", 1))
-    except Exception as error:  # a module of the user's raises whatever it raises
+    except (Exception, SystemExit) as error:  # a module of the user's raises whatever it raises
         raise PluginError(
             f"cannot load '{name}': {type(error).__name__}: {error}",
             hint="import it in Python to see where that happens",

@@ -89,3 +89,12 @@ def test_what_is_no_function_is_refused() -> None:
     assert find_metrics(None) == {}
     with pytest.raises(UsageError, match="the metric 'psnr' is of type float, expected a function"):
         find_metrics({"psnr": 40.0})  # type: ignore[dict-item]
+
+
+def test_a_module_that_exits_does_not_end_the_trace_as_if_all_were_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exiting_metrics_of_a_test.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError, match="SystemExit: 0"):
+        load_plugin(METRICS, "exiting_metrics_of_a_test:one")

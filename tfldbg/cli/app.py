@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+_INTERRUPTED = 130
 _PANELS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Find what is wrong": (trace, diff, sweep),
     "Look at a file": (inspect, params, view),
@@ -65,26 +67,66 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; every error becomes a message and exit code 2."""
+    """Run the command line; every error becomes a message and exit code 2, Ctrl-C 130."""
+    _open_streams()
     try:
         app()
     except TfldbgError as error:
         _fail(error)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; a second error at exit must not follow.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(2)
+    except SystemExit as leaving:
+        _leave(leaving)
+    except OSError as error:
+        if os.environ.get("TFLDBG_DEBUG"):
+            raise
+        _fail(_unprintable(error) if error.filename is None else unexpected(error))
     except Exception as error:
         if os.environ.get("TFLDBG_DEBUG"):
             raise
         _fail(unexpected(error))
 
 
+def _open_streams() -> None:
+    """Let what a closed stream would take go nowhere.
+
+    Without this, Python has no stream there, and the next file that is opened gets its number.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            reading = name == "stdin"
+            number = os.open(os.devnull, os.O_RDONLY if reading else os.O_WRONLY)
+            setattr(sys, name, os.fdopen(number, "r" if reading else "w"))
+
+
+def _leave(leaving: SystemExit) -> None:
+    """Leave with the exit code that the docs give, where Typer has one of its own."""
+    if isinstance(leaving.__context__, BrokenPipeError):
+        _mute()  # whoever read the output has seen enough
+        sys.exit(2)
+    if leaving.code == _INTERRUPTED:
+        sys.stderr.write("interrupted\n")
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _fail(_unprintable(error))
+    raise leaving
+
+
+def _mute() -> None:
+    """Let what stdout could not take go nowhere, so that it does not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _unprintable(error: OSError) -> TfldbgError:
+    return TfldbgError(
+        f"cannot write the output: {error.strerror or error}",
+        hint="let stdout lead to a terminal, or to a disk with room",
+    )
+
+
 def _fail(error: TfldbgError) -> None:
     from tfldbg.cli.console import show_error
 
-    show_error(error)
+    with suppress(OSError):  # where stderr takes nothing, the exit code still tells
+        show_error(error)
+    _mute()
     sys.exit(error.exit_code)

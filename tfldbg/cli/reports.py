@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfldbg.errors import UsageError
+from tfldbg.errors import TfldbgError, UsageError
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.result import Result
@@ -41,7 +43,7 @@ class Reports:
     @property
     def to_stdout(self) -> bool:
         """Whether one of them takes stdout, where nothing else may be printed then."""
-        return _STDOUT in self._targets().values()
+        return _STDOUT in self._asked().values()
 
     def check(self, *read: object, dump: str | None = None) -> None:
         """Refuse targets that cannot be written, before anything runs.
@@ -57,36 +59,49 @@ class Reports:
         from tfldbg.session import protect
 
         taken = {} if dump is None else {Path(dump).resolve(): "--dump"}
-        for option, target in self._targets().items():
-            place = Path(target) if target == _STDOUT else Path(target).resolve()
+        for option, target in self._places():
+            to_stdout = target == _STDOUT
+            place = Path(target) if to_stdout else Path(target).resolve()
             if place in taken:
-                where = "stdout" if target == _STDOUT else f"'{target}'"
+                where = "stdout" if to_stdout else f"'{target}'"
                 raise UsageError(
                     f"{taken[place]} and {option} both write to {where}",
                     hint=f"name another file with {option}, or leave it out",
                 )
             taken[place] = option
-            if target != _STDOUT:
+            if not to_stdout:
                 _check_place(option, Path(target))
                 protect(Path(target), option, *read)
 
     def write(self, result: Result) -> None:
-        """Write them all.
+        """Write them all, the others too where one cannot be written.
 
         Raises:
             TfldbgError: One of them cannot be written.
         """
+        failed: list[TfldbgError] = []
         for name, target in self._asked().items():
             module, _, function = _WRITERS[name].partition(":")
-            getattr(import_module(module), function)(result, target)
+            try:
+                getattr(import_module(module), function)(result, target)
+            except TfldbgError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def _asked(self) -> dict[str, str]:
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: target for name, target in given.items() if target is not None}
 
-    def _targets(self) -> dict[str, str]:
-        """Return what was asked for, by option."""
-        return {f"--{n.replace('_', '-')}": target for n, target in self._asked().items()}
+    def _places(self) -> Iterator[tuple[str, str]]:
+        """Yield every file that is written, with the option that asks for it."""
+        from tfldbg.report.explorer import family
+
+        for name, target in self._asked().items():
+            files = [target]
+            if name == "model_explorer":
+                files = [str(path) for path in family(Path(target))]
+            yield from ((f"--{name.replace('_', '-')}", file) for file in files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +118,20 @@ class View:
 
 
 def _check_place(option: str, target: Path) -> None:
-    if target.is_dir():
-        raise UsageError(f"{option} {target} is a folder", hint=f"name a file in it with {option}")
+    if target.exists() and not target.is_file():
+        raise UsageError(
+            f"{option} {target} is a folder or a device", hint=f"name a file with {option}"
+        )
     if not target.parent.is_dir():
         raise UsageError(
             f"{option} {target}: the folder '{target.parent}' does not exist",
             hint=f"make it, or name another file with {option}",
         )
+    try:
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise UsageError(
+            f"{option} {target}: nothing can be written to the folder '{target.parent}': "
+            f"{error.strerror}",
+            hint=f"name a file in another folder with {option}",
+        ) from error

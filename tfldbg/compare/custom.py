@@ -100,7 +100,10 @@ class MetricCounter:
         try:
             returned = self._metric(reference, test)
             value = np.asarray(returned)
-        except Exception as error:  # a function of the user's raises whatever it raises
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a function of the user's raises whatever it raises
             raise PluginError(
                 f"the metric '{self._name}' fails at {where}: {type(error).__name__}: {error}",
                 hint=f"it is called with two float32 arrays of shape {reference.shape}: reference "

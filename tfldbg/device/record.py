@@ -390,6 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    _protect(options)
     name, module = load_module(options.interpreter)
     exposed = Device(options.model, options, module)
     untouched = Device(options.untouched, options, module) if options.untouched else None
@@ -407,6 +408,16 @@ def _run(options: argparse.Namespace) -> int:
     for tensor, why in left_out.items():
         _print(f"  left out '{tensor}': {why}")
     return _tell_difference(options, differing, len(arrays[0])) if untouched else 0
+
+
+def _protect(options: argparse.Namespace) -> None:
+    """Refuse to write over what is read, or over what is no file."""
+    output = Path(options.output)
+    if output.exists() and not output.is_file():
+        raise DeviceError(f"'{output}' is a folder or a device\nhint: name a file with -o")
+    for read in filter(None, (options.model, options.untouched, options.inputs)):
+        if output.exists() and Path(read).exists() and output.samefile(read):
+            raise DeviceError(f"'{output}' is read, and would be lost\nhint: name another with -o")
 
 
 def _tell_difference(options: argparse.Namespace, differing: Sequence[int], count: int) -> int:

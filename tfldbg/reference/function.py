@@ -89,7 +89,10 @@ class FunctionRecorder:
     def _call(self, given: Given) -> Mapping[Any, Any]:
         try:
             returned = self._function(given.arrays)
-        except Exception as error:  # a function of the user's raises whatever it raises
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a function of the user's raises whatever it raises
             shapes = ", ".join(f"'{n}' {a.shape} {a.dtype}" for n, a in given.arrays.items())
             raise PluginError(
                 f"the reference '{self._name}' fails on {given.label}: "

@@ -76,7 +76,8 @@ def write_text(text: str, target: str) -> None:
         TfldbgError: The file cannot be written.
     """
     if target == "-":
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())  # whatever the locale's encoding is
     else:
         write_bytes(Path(target), text.encode())
 

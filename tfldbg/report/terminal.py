@@ -17,6 +17,8 @@ from tfldbg.report.section import ASCII_BLOCKS, Section
 
 _STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "unchecked": "dim"}
 _MOST_LINES = 8
+_NARROW = 79
+"""Columns below which the status would find no room beside whole kinds."""
 
 
 def draw(document: Document, console: Console) -> None:
@@ -28,7 +30,7 @@ def draw(document: Document, console: Console) -> None:
             Text.assemble((f"{label:<10}", "dim"), printable(text)),
             soft_wrap=not console.is_terminal,
         )
-    console.print(table(document))
+    console.print(_table(document, narrow=console.width < _NARROW))
     _draw_findings(document, console)
     _draw_lines("unchecked:", document.unchecked, console)
     for section in document.sections:
@@ -82,16 +84,17 @@ def _draw_section(section: Section, console: Console) -> None:
         console.print(plain(line), soft_wrap=not console.is_terminal)
 
 
-def table(document: Document) -> Table:
-    """Return the table of operators."""
+def _table(document: Document, narrow: bool) -> Table:
+    """Return the table of operators; where it is narrow, kinds are folded like tensors."""
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     drawn.add_column("op", justify="right", no_wrap=True)
-    drawn.add_column("kind", min_width=17, overflow="fold")
+    drawn.add_column("kind", min_width=7 if narrow else 17, overflow="fold")
     drawn.add_column("tensor", overflow="fold")
     drawn.add_column(f"local\n{document.unit}", justify="right", no_wrap=True)
     drawn.add_column(f"accumulated\n{document.unit}", justify="right", no_wrap=True)
     drawn.add_column("SQNR\ndB", justify="right", no_wrap=True)
-    drawn.add_column("status", no_wrap=True)
+    longest = max((len(row.status or "") for row in document.rows), default=0)
+    drawn.add_column("status", no_wrap=True, min_width=max(longest, len("status")))
     for row in document.rows:
         drawn.add_row(*_cells(row), style="bold" if row.status == "origin" else None)
     return drawn

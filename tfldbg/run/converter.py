@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -66,6 +67,7 @@ def _recalibrated(source: Source, samples: Samples) -> Any:
 def main() -> None:
     """Serve the one request that the folder holds."""
     faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the session's, which ends this process
     os.dup2(2, 1)  # Keras and the converter print; nobody reads it unless the process dies
     folder = Path(sys.argv[1])
     try:

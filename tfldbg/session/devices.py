@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,6 +74,7 @@ def write_kit(
     inputs = [spec.tensor for spec in job.loaded.specs]
     untouched = bytes(job.loaded.graph.data)
     content = kit_files(target, job.exposed.model_bytes, untouched, inputs, rows)
+    _check_folder(Path(folder), content)
     for name in content:
         protect(Path(folder) / name, "--output", model, data)
     for name, value in content.items():
@@ -82,6 +83,18 @@ def write_kit(
         write_bytes(path, value)
     exposed, skipped = len(job.exposed.taps), len(job.exposed.skipped)
     return Kit(job.samples.count, job.samples.source, exposed, skipped, tuple(content))
+
+
+def _check_folder(folder: Path, content: Iterable[str]) -> None:
+    """Refuse to write over files that are no kit's."""
+    if not str(folder).strip() or folder == Path():
+        raise UsageError("no folder is named", hint="name one with --output, such as kit")
+    there = [name for name in content if (folder / name).exists()]
+    if there and not (folder / "exposed.tflite").exists():
+        raise UsageError(
+            f"'{folder}' holds '{there[0]}' and no kit, so that it would be overwritten",
+            hint="name another folder with --output",
+        )
 
 
 def _make_folder(folder: Path) -> None:

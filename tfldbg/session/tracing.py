@@ -129,6 +129,8 @@ def trace(
     )
     options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
     target = _as_path(dump)
+    if dump == "-":
+        raise UsageError("a recording cannot go to stdout", hint="name a file: --dump run.h5")
     protect(target, "--dump", model, keras, against, data, labels)
     progress = progress or Silent()
     comparison = _comparison(keras, against, against_runtime, reference, options, progress)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import io
+import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from tfldbg.cli.reports import _WRITERS, Reports
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
-from tfldbg.errors import UsageError
+from tfldbg.errors import TfldbgError, UsageError
 
 FIELDS = [f.name for f in fields(Reports)]
 NAMES = [name for name in FIELDS if name != "model_explorer"]
@@ -72,3 +74,31 @@ def test_nothing_that_is_read_is_overwritten(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="would be overwritten"):
             Reports(csv=str(target)).check(None, str(model), 3, str(arrays))
     Reports(csv=str(arrays / "new.csv")).check(str(model), str(arrays))
+
+
+def test_the_files_beside_node_data_are_targets_too(tmp_path: Path) -> None:
+    node_data, beside = tmp_path / "me.json", tmp_path / "me.status.json"
+    with pytest.raises(UsageError, match="both write to"):
+        Reports(json=str(beside), model_explorer=str(node_data)).check()
+    beside.write_text("rules")
+    with pytest.raises(UsageError, match="is read"):
+        Reports(model_explorer=str(node_data)).check(str(beside))
+
+
+def test_one_that_cannot_be_written_does_not_keep_the_others(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    with pytest.raises(TfldbgError, match="cannot write"):
+        Reports(json=str(gone / "x.json"), csv=str(tmp_path / "x.csv")).write(_result())
+    assert (tmp_path / "x.csv").is_file()
+
+
+def test_stdout_takes_utf_8_whatever_the_locale_says(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    made = evidence(replace(operator(0, local=0.5), name="net/Größe"))
+    plain = io.TextIOWrapper(sys.stdout.buffer, encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", plain)
+    Reports(csv="-").write(Result(made, diagnose(made, Thresholds())))
+    plain.flush()
+    assert "net/Größe".encode() in capfdbinary.readouterr().out
+    plain.detach()

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,34 @@ def test_colours_are_for_terminals_alone_and_can_be_switched_off() -> None:
     plain = _run("-c", DRAW, FORCE_COLOR="1", NO_COLOR="1").stdout
     assert "\x1b[1mDIVERGED" in plain
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", plain)
+
+
+@pytest.mark.parametrize("width", [55, 60, 70])
+def test_a_narrow_terminal_keeps_the_status(width: int) -> None:
+    drawn = _run("-c", DRAW, FORCE_COLOR="1", NO_COLOR="1", COLUMNS=str(width)).stdout
+    assert "origin" in drawn.split("findings")[0]
+
+
+def test_a_reader_that_has_seen_enough_is_an_error_and_no_verdict() -> None:
+    command = f"{sys.executable} -m tfldbg explain | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (2, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_behind_stdout_is_said() -> None:
+    command = f"{sys.executable} -m tfldbg explain > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot write the output: No space left")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-"])
+def test_closed_streams_leave_the_exit_code(closed: str) -> None:
+    run = ["bash", "-c", f"{sys.executable} -m tfldbg explain TFL022 {closed}"]
+    assert subprocess.run(run, capture_output=True, check=False).returncode == 0
+    run = ["bash", "-c", f"{sys.executable} -m tfldbg explain nothing {closed}"]
+    assert subprocess.run(run, capture_output=True, check=False).returncode == 2
 
 
 def test_a_narrow_terminal_wraps_and_a_pipe_does_not() -> None:

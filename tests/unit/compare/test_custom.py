@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -83,6 +84,7 @@ def _writes(reference: np.ndarray, test: np.ndarray) -> float:
     [
         (_raises, "fails at operator 3 ADD 'sum', sample 8: KeyError: 'no such thing'"),
         (_writes, "fails at operator 3 ADD 'sum', sample 8: ValueError: assignment destination"),
+        (lambda r, t: sys.exit(0), "fails at operator 3 ADD 'sum', sample 8: SystemExit: 0"),
         (lambda r, t: np.abs(t - r), "returns an array of shape (2,) at operator 3 ADD 'sum'"),
         (lambda r, t: None, "returns a value of type NoneType at"),
         (lambda r, t: "far", "returns a value of type str at"),

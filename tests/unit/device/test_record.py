@@ -117,3 +117,15 @@ def test_nothing_is_left_behind_by_a_run_that_fails(tmp_path: Path) -> None:
         spool.append(1, np.zeros(2, np.int8))
         raise ValueError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_read_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, inputs = tmp_path / "m.tflite", tmp_path / "x.npz"
+    model.write_bytes(b"model")
+    inputs.write_bytes(b"inputs")
+    for output in (model, inputs, tmp_path):
+        assert record.main([str(model), str(inputs), "-o", str(output)]) == 2
+        assert "hint: name a" in capsys.readouterr().err
+    assert (model.read_bytes(), inputs.read_bytes()) == (b"model", b"inputs")

@@ -66,9 +66,11 @@ def show(result: Result, rules: Sequence[Rule], reports: Reports, view: View) ->
     from tfldbg.diagnose.gate import gated
 
     result = gated(result, rules)
-    reports.write(result)
-    if not reports.to_stdout:
-        _draw(result, view)
+    try:
+        reports.write(result)
+    finally:  # a report that cannot be written costs nobody the verdict
+        if not reports.to_stdout:
+            _draw(result, view)
     raise typer.Exit(0 if result.passed else 1)
 
 
