@@ -26,24 +26,40 @@ def sweep(
         typer.Argument(metavar="MODEL.tflite", help="Paths or quoted patterns; {seed} in them."),
     ] = None,
     keras: Annotated[
-        str | None, typer.Option(metavar="TEMPLATE", help=f"The Keras models. {_TEMPLATE}")
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE", help=f"The Keras models. {_TEMPLATE}", rich_help_panel=o.REFERENCE
+        ),
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(metavar="TEMPLATE", help="Sound .tflite files, or recordings, likewise."),
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Sound .tflite files, or recordings, likewise.",
+            rich_help_panel=o.REFERENCE,
+        ),
     ] = None,
     against_runtime: Annotated[
         str | None,
-        typer.Option(metavar="RUNTIME", help="Compare with the same files under other kernels."),
+        typer.Option(
+            metavar="RUNTIME",
+            help="Compare with the same files under other kernels.",
+            rich_help_panel=o.REFERENCE,
+        ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="TEMPLATE", help="The data, as for trace; likewise.")
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE", help="The data, as for trace; likewise.", rich_help_panel=o.RUN
+        ),
     ] = None,
     given: o.Input = None,
     samples: o.Samples = None,
     seeds: Annotated[
         str,
-        typer.Option(metavar="RANGE", help="One row a model and seed: 0-11 or 0,3,5."),
+        typer.Option(
+            metavar="RANGE", help="One row a model and seed: 0-11 or 0,3,5.", rich_help_panel=o.RUN
+        ),
     ] = "0",
     runtime: Annotated[
         list[str] | None,
@@ -51,15 +67,26 @@ def sweep(
             metavar="xnnpack|builtin|reference",
             help="The kernels to run. Repeatable: one row a model and runtime.",
             show_default="xnnpack",
+            rich_help_panel=o.RUN,
         ),
     ] = None,
     signature: o.Signature = None,
     manifest: Annotated[
         str | None,
-        typer.Option(metavar="F.csv", help="A table of models, each with options of its own."),
+        typer.Option(
+            metavar="F.csv",
+            help="A table of models, each with options of its own.",
+            rich_help_panel=o.RUN,
+        ),
     ] = None,
     csv: Annotated[
-        str | None, typer.Option("--csv", metavar="F", help="Write the rows to F; - is stdout.")
+        str | None,
+        typer.Option(
+            "--csv",
+            metavar="F",
+            help="Write the rows to F; - is stdout.",
+            rich_help_panel=o.REPORTS,
+        ),
     ] = None,
     json: o.Json = None,
     unsafe: o.Unsafe = False,
