@@ -101,7 +101,9 @@ def _nothing() -> dict[str, float]:
 def _figures(result: Trace) -> dict[str, float]:
     found = _nothing()
     found["gap_diverged"] = float(result.verdict == "diverged")
-    own = [op.local.max_lsb for op in result.evidence.ops if op.local is not None]
+    inside = [body.evidence for body in result.evidence.bodies if body.evidence is not None]
+    ops = [op for evidence in (result.evidence, *inside) for op in evidence.ops]
+    own = [op.local.max_lsb for op in ops if op.local is not None]
     found["gap_local_max_lsb"] = max((size for size in own if size is not None), default=math.nan)
     output = _worst_output(result)
     if output is not None:

@@ -18,6 +18,7 @@ from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import UsageError
+from tfldbg.report.gate import gate_line
 
 
 def _result(*ops: OpEvidence) -> Result:
@@ -181,6 +182,55 @@ def test_operators_inside_a_loop_are_held_to_the_rules() -> None:
     assert _broken(_of(made), "CONV_2D:local<=3lsb", "accumulated<=1lsb") == []
     unseen = replace(made, bodies=(replace(body, evidence=None, reason="it has two outputs"),))
     assert [b.op for b in _gate(_of(unseen), "local<=1lsb").broken] == [4]
+
+
+def _looped(body: Evidence | None, reason: str | None = None) -> Result:
+    """Operator 4 is a loop, operator 5 a convolution behind it."""
+    found = Body(4, "WHILE", "body", 1, 1, 3, True, reason, body)
+    loop = replace(operator(4, local=None, accumulated=0.5), kind="WHILE")
+    made = replace(evidence(loop, operator(5, local=0.5)), bodies=(found,))
+    return _of(replace(made, run=replace(made.run, reference_kind="self")))
+
+
+def test_what_nobody_saw_inside_a_loop_breaks_the_rules_that_match_nothing_else() -> None:
+    unseen = _looped(None, "it runs another subgraph itself")
+    (broken,) = _gate(unseen, "FULLY_CONNECTED:local<=1").broken
+    assert (broken.op, broken.kind, broken.found, broken.unchecked) == (4, "WHILE", None, True)
+    assert "inside this one is unknown: it runs another subgraph itself" in broken.message
+    assert _broken(unseen, "FULLY_CONNECTED:local<=any") == []
+    assert _broken(unseen, "CONV_2D:local<=1") == []
+    with pytest.raises(UsageError, match="matches no operator"):
+        _gate(unseen, "FULLY_CONNECTED:sqnr>=30")
+    with pytest.raises(UsageError, match="matches no operator"):
+        _gate(_looped(evidence(operator(0, local=0.5))), "FULLY_CONNECTED:local<=1")
+
+
+def test_each_cause_of_no_figure_has_its_own_words() -> None:
+    inside = replace(operator(0, local=0.5), kind="FULLY_CONNECTED")
+    seen = _looped(evidence(inside))
+    mixed = _result(operator(0, local=0.5), _float(1, 0.5))
+    for result, rule, said, hint in (
+        (seen, "FULLY_CONNECTED:sqnr>=30", "has no accumulated.sqnr_db", "limit local.sqnr_db"),
+        (seen, "WHILE:local<=1", "has no local.max_lsb", "operators inside it have"),
+        (mixed, "layer_1:accumulated<=1", "has no accumulated.max_lsb", "no LSB: limit max_abs"),
+    ):
+        with pytest.raises(UsageError, match=said) as caught:
+            _gate(result, rule)
+        told = str(caught.value.hint)
+        assert hint in told and told.count(";") == 0
+    two = _looped(evidence(inside, replace(inside, op=1)))
+    with pytest.raises(UsageError, match=r"none of the 2 .* has an accumulated\.cosine of"):
+        _gate(two, "FULLY_CONNECTED:cosine>=0.5")
+
+
+def test_the_line_names_the_rules_that_are_broken() -> None:
+    for rules, said in (
+        (("local<=1lsb", "accumulated<=2"), "FAILED 1 of 2 rules in 2 places: accumulated<=2"),
+        (("accumulated<=2",), "FAILED 1 rule in 2 places: accumulated<=2"),
+        (("local<=0.6", "accumulated<=4"), "FAILED 2 rules in 2 places: local<=0.6, accumul"),
+        (("local<=1lsb", "accumulated<=9"), "passed 2 rules: local<=1lsb, accumulated<=9"),
+    ):
+        assert gate_line(_gate(DRIFTING, *rules)).startswith(f"gate: {said}")
 
 
 def test_float_tensors_have_no_lsb() -> None:
