@@ -66,11 +66,18 @@ def assert_matches(
 
 
 def _check_limit(name: str, limit: object) -> None:
-    if limit is None:
-        return
-    plain = isinstance(limit, Real) and not isinstance(limit, bool)
-    if not plain or not 0 <= float(limit) < math.inf:  # type: ignore[arg-type]
+    if limit is not None and not 0 <= _as_float(limit) < math.inf:
         raise UsageError(f"{name} is {limit!r}", hint="give a finite number that is 0 or more")
+
+
+def _as_float(value: object) -> float:
+    """Return a number of whatever type, NaN for what is none."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _doubts(result: Trace, limited: bool) -> Iterator[str]:

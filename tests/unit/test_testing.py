@@ -119,7 +119,7 @@ def _looped() -> Evidence:
 
 def test_operators_inside_loops_are_held_to_the_limits(asserted: Any) -> None:
     assert asserted(_looped(), max_local_lsb=0.6)
-    with pytest.raises(AssertionError, match="^inside operator 1, operator 0 CONV_2D 'layer_0': l"):
+    with pytest.raises(AssertionError, match=r"^inside operator 1, operator 0 CONV_2D 'layer_0'"):
         asserted(_looped(), max_local_lsb=0.1)
     figures = _figures(tfldbg.Trace(_looped(), diagnose(_looped(), Thresholds())))
     assert figures["gap_local_max_lsb"] == pytest.approx(0.5)
@@ -137,7 +137,7 @@ def test_operators_that_could_not_be_checked_do_not_fail_beside_others(asserted:
     assert asserted(made, max_local_lsb=0.6, max_accumulated_lsb=0.6)
 
 
-@pytest.mark.parametrize("limit", [math.nan, math.inf, -0.1, "1", True, [1]])
+@pytest.mark.parametrize("limit", [math.nan, math.inf, -0.1, "1", True, [1], 10**400])
 @pytest.mark.parametrize("name", ["max_local_lsb", "max_accumulated_lsb", "max_output_error"])
 def test_what_is_no_limit_is_refused_before_the_trace(name: str, limit: Any) -> None:
     with pytest.raises(tfldbg.UsageError, match=f"{name} is "):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _MOST_NAMED = 12
 _UNCHECKED = "unchecked: "
 _LOOP = "WHILE"
+_NO_LSB = "tensors without a scale, as float ones, have no LSB: limit " + ", ".join(
+    name for name in UNITS if UNITS[name] != "lsb"
+)
 _ALL, _KIND, _TENSOR = range(3)
 """How specific a rule is."""
 
@@ -163,6 +166,25 @@ def check_scopes(rules: Iterable[Rule], operators: Iterable[tuple[str, str]]) ->
             )
 
 
+def check_steps(rules: Iterable[Rule], operators: Sequence[tuple[str, str, bool]]) -> None:
+    """Refuse rules in LSB for tensors that have none.
+
+    Args:
+        rules: The rules, each of which matches an operator.
+        operators: Kind, tensor name, and whether it has one scale, of every operator output.
+
+    Raises:
+        UsageError: A rule counts LSB, and nothing that it matches has a scale.
+    """
+    kinds = {kind for kind, _, _ in operators}
+    for rule in (r for r in rules if UNITS[r.figure] == "lsb"):
+        if not any(_matches(rule, kind, name, kinds) for kind, name, scale in operators if scale):
+            raise UsageError(
+                f"the rule '{rule.text}' applies to nothing: no tensor that it matches has a scale",
+                hint=_NO_LSB,
+            )
+
+
 def _what_there_is(scope: str, kinds: set[str], tensors: set[str]) -> str:
     similar = get_close_matches(scope, sorted(kinds | tensors), n=3)
     said = f"did you mean {' or '.join(similar)}? " if similar else ""
@@ -242,8 +264,7 @@ def _why_none(subject: _Subject, rule: Rule) -> str:
     if subject.loop is not None and rule.side == "accumulated":
         return f"operators inside a loop have no accumulated error: limit local.{rule.figure}"
     if UNITS[rule.figure] == "lsb" and op.scale is None:
-        other = [name for name in UNITS if UNITS[name] != "lsb"]
-        return f"tensors without a scale, as float ones, have no LSB: limit {', '.join(other)}"
+        return _NO_LSB
     if not op.activation:
         return f"the output of {op.kind} holds no values of the network"
     if rule.side == "local" and op.kind == _LOOP:
