@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def _read_file(given: Path | str) -> list[Rule]:
 def _regular(given: Path | str) -> Path:
     """Return the path of a regular file: a device, for example, need not have an end."""
     hint = "name a TOML file with --tolerances"
-    if not isinstance(given, (str, Path)) or not str(given).strip():
+    if not isinstance(given, (str, PathLike)) or not str(given).strip():
         raise UsageError(f"the path of the tolerances is {given!r}", hint=hint)
     path = Path(given)
     try:
