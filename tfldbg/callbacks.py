@@ -22,8 +22,9 @@ from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.words import number
 from tfldbg.errors import RunError, TfldbgError, UsageError, unexpected
 from tfldbg.reference.conversion import Target
-from tfldbg.run.job import DataSource
+from tfldbg.run.job import DataSource, Options, check_options
 from tfldbg.session import Trace, convert, trace
+from tfldbg.session.tracing import check_whole
 
 _FRAMEWORKS = {"ConversionGap": "tf_keras", "Keras3ConversionGap": "keras"}
 FIGURES = ("gap_diverged", "gap_local_max_lsb", "gap_output_rmse", "gap_output_rmse_lsb")
@@ -59,6 +60,10 @@ class _Plan:
     thresholds: Thresholds | None
 
     def __post_init__(self) -> None:
+        check_whole("every", self.every)
+        if self.samples is not None:
+            check_whole("samples", self.samples)
+        check_options(Options(samples=self.samples, runtime=self.runtime))
         if self.every < 1:
             raise UsageError(
                 f"every {self.every} epochs is not possible", hint="measure every=1 or more"
@@ -101,7 +106,9 @@ def _nothing() -> dict[str, float]:
 def _figures(result: Trace) -> dict[str, float]:
     found = _nothing()
     found["gap_diverged"] = float(result.verdict == "diverged")
-    own = [op.local.max_lsb for op in result.evidence.ops if op.local is not None]
+    inside = [body.evidence for body in result.evidence.bodies if body.evidence is not None]
+    ops = [op for evidence in (result.evidence, *inside) for op in evidence.ops]
+    own = [op.local.max_lsb for op in ops if op.local is not None]
     found["gap_local_max_lsb"] = max((size for size in own if size is not None), default=math.nan)
     output = _worst_output(result)
     if output is not None:
@@ -161,7 +168,8 @@ def _callback(name: str, base: Any) -> Any:
             history: One `Gap` a measurement.
 
         Raises:
-            UsageError: There is no such target, or ``every`` is less than 1.
+            UsageError: There is no such target or runtime, or ``every`` or ``samples`` is no whole
+                number or less than 1.
         """
 
         def __init__(

@@ -7,12 +7,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 from tfldbg.compare.sides import REFERENCE, TFLITE
-from tfldbg.diagnose.evidence import OpEvidence
+from tfldbg.diagnose.evidence import Evidence
+from tfldbg.diagnose.gate import Broken, judge
+from tfldbg.diagnose.limits import Rule
 from tfldbg.diagnose.words import number, op_name, short
+from tfldbg.errors import UsageError
 from tfldbg.session import Trace, trace
 
 
@@ -32,7 +37,8 @@ def assert_matches(
 
     Args:
         model: Path or bytes of the .tflite file.
-        max_local_lsb: How large any operator's own error may be at most, LSB.
+        max_local_lsb: How large any operator's own error may be at most, LSB; operators inside
+            loops are held to it as well.
         max_accumulated_lsb: How large any operator's accumulated error may be at most, LSB.
         max_output_error: How far any element of a final output may be off, real units.
         **options: Whatever `tfldbg.trace` takes: ``keras`` (a path or a live model), ``against``,
@@ -43,9 +49,13 @@ def assert_matches(
 
     Raises:
         AssertionError: It does not match; the message is the report.
-        TfldbgError: Something is wrong with a file, the data or the options.
+        TfldbgError: Something is wrong with a file, the data or the options; a limit is no finite
+            number that is 0 or more.
     """
     __tracebackhide__ = True
+    _check_limit("max_local_lsb", max_local_lsb)
+    _check_limit("max_accumulated_lsb", max_accumulated_lsb)
+    _check_limit("max_output_error", max_output_error)
     result = trace(model, **options)
     limits = _beyond(result, max_local_lsb, max_accumulated_lsb, max_output_error)
     limited = max_accumulated_lsb is not None or max_output_error is not None
@@ -53,6 +63,21 @@ def assert_matches(
     if reasons or result.verdict != "clean":
         raise AssertionError(_message(result, reasons))
     return result
+
+
+def _check_limit(name: str, limit: object) -> None:
+    if limit is not None and not 0 <= _as_float(limit) < math.inf:
+        raise UsageError(f"{name} is {limit!r}", hint="give a finite number that is 0 or more")
+
+
+def _as_float(value: object) -> float:
+    """Return a number of whatever type, NaN for what is none."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _doubts(result: Trace, limited: bool) -> Iterator[str]:
@@ -80,29 +105,44 @@ def _beyond(
     result: Trace, local: float | None, accumulated: float | None, output: float | None
 ) -> Iterator[str]:
     """Yield what is beyond a limit, and which limits have nothing to be held against."""
-    ops = result.evidence.ops
-    found = {
-        "local": [(op, op.local.max_lsb) for op in ops if op.local],
-        "accumulated": [(op, op.accumulated.max_lsb) for op in ops if op.accumulated],
-    }
-    for name, limit in (("local", local), ("accumulated", accumulated)):
+    for side, limit in (("local", local), ("accumulated", accumulated)):
         if limit is not None:
-            yield from _operators_beyond(name, limit, found[name])
+            yield from _operators_beyond(result, side, limit)
     if output is not None:
         yield from _outputs_beyond(result, output)
 
 
-def _operators_beyond(
-    name: str, limit: float, found: list[tuple[OpEvidence, float | None]]
-) -> Iterator[str]:
-    known = [(op, size) for op, size in found if size is not None]
-    if not known:
-        yield f"no {name} error in LSB is known, so none can be held against max_{name}_lsb"
+def _operators_beyond(result: Trace, side: str, limit: float) -> Iterator[str]:
+    """Yield the worst operator that breaks a limit; those that were not checked are left out."""
+    if not _has_lsb(result.evidence, side):
+        yield f"no {side} error in LSB is known, so none can be held against max_{side}_lsb"
         return
-    op, worst = max(known, key=lambda pair: pair[1])
-    if worst > limit:
-        where = op_name(op.op, op.kind, op.name)
-        yield f"{where}: {name} error {number(worst)} LSB, more than {number(limit)}"
+    rule = Rule(f"max_{side}_lsb", f"{side}.max_lsb", limit=float(limit))
+    gate = judge(result.evidence, result.diagnosis, (rule,))
+    broken = [b for b in gate.broken if not b.unchecked]
+    if broken:
+        worst = max(broken, key=lambda b: math.inf if b.found is None else b.found)
+        yield f"{_place(worst)}: {_excess(worst, side, limit)}"
+
+
+def _has_lsb(evidence: Evidence, side: str) -> bool:
+    """Whether any operator has an error in LSB; inside loops there are only local ones."""
+    stats = [op.local if side == "local" else op.accumulated for op in evidence.ops]
+    if any(s is not None and s.max_lsb is not None for s in stats):
+        return True
+    inside = [b.evidence for b in evidence.bodies if b.evidence is not None]
+    return side == "local" and any(_has_lsb(body, side) for body in inside)
+
+
+def _place(broken: Broken) -> str:
+    name = op_name(broken.op, broken.kind, broken.tensor)
+    return name if broken.loop is None else f"inside operator {broken.loop}, {name}"
+
+
+def _excess(broken: Broken, side: str, limit: float) -> str:
+    if broken.found is None:
+        return broken.message
+    return f"{side} error {number(broken.found)} LSB, more than {number(limit)}"
 
 
 def _outputs_beyond(result: Trace, limit: float) -> Iterator[str]:

@@ -118,6 +118,15 @@ def test_wrong_use_is_told_before_the_training() -> None:
         callbacks.ConversionGap(X, every=0)
     with pytest.raises(tfldbg.UsageError, match="no type 'int7'"):
         callbacks.ConversionGap(X, target="int7")
+    for wrong, said in (
+        ({"every": "x"}, "every is 'x'"),
+        ({"every": 1.5}, "every is 1.5"),
+        ({"samples": 0}, "0 samples are too few"),
+        ({"samples": "8"}, "samples is '8'"),
+        ({"runtime": "nope"}, "no runtime 'nope'"),
+    ):
+        with pytest.raises(tfldbg.UsageError, match=said):
+            callbacks.ConversionGap(X, **wrong)
     with pytest.raises(AttributeError, match="no attribute 'Gaps'"):
         _ = callbacks.Gaps
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tfldbg
 import tfldbg.testing
 from tests.unit.diagnose.evidence import evidence, operator
+from tfldbg.callbacks import _figures
 from tfldbg.compare.outputs import OutputStats, PairStats
-from tfldbg.diagnose.evidence import Evidence
+from tfldbg.diagnose.evidence import Body, Evidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.testing import assert_matches
@@ -103,6 +106,46 @@ def test_a_limit_that_nothing_can_be_held_against_fails(asserted: Any) -> None:
     without = replace(_clean(), outputs=(replace(_clean().outputs[0], pairs=()),))
     with pytest.raises(AssertionError, match="the output 'layer_1' has no counterpart"):
         asserted(without, max_output_error=9.0)
+
+
+def _looped() -> Evidence:
+    """Operator 1 is a loop that holds the largest local error."""
+    inside = evidence(operator(0, local=0.5))
+    body = Body(1, "WHILE", "body", 2, 1, 3, True, None, inside)
+    loop = replace(operator(1, local=None, accumulated=0.5), kind="WHILE")
+    made = replace(evidence(operator(0, local=0.0), loop), bodies=(body,))
+    return replace(made, run=replace(made.run, reference_kind="self"))
+
+
+def test_operators_inside_loops_are_held_to_the_limits(asserted: Any) -> None:
+    assert asserted(_looped(), max_local_lsb=0.6)
+    with pytest.raises(AssertionError, match=r"^inside operator 1, operator 0 CONV_2D 'layer_0'"):
+        asserted(_looped(), max_local_lsb=0.1)
+    figures = _figures(tfldbg.Trace(_looped(), diagnose(_looped(), Thresholds())))
+    assert figures["gap_local_max_lsb"] == pytest.approx(0.5)
+
+
+def test_values_that_are_not_finite_are_beyond_every_limit(asserted: Any) -> None:
+    one = operator(0, local=0.5)
+    bad = replace(one, accumulated=replace(one.accumulated, nan=3))
+    with pytest.raises(AssertionError, match="'layer_0': 3 elements are NaN or infinite"):
+        asserted(evidence(bad), max_accumulated_lsb=9)
+
+
+def test_operators_that_could_not_be_checked_do_not_fail_beside_others(asserted: Any) -> None:
+    made = evidence(operator(0, local=0.5), operator(1, local=None))
+    assert asserted(made, max_local_lsb=0.6, max_accumulated_lsb=0.6)
+
+
+@pytest.mark.parametrize("limit", [math.nan, math.inf, -0.1, "1", True, [1], 10**400])
+@pytest.mark.parametrize("name", ["max_local_lsb", "max_accumulated_lsb", "max_output_error"])
+def test_what_is_no_limit_is_refused_before_the_trace(name: str, limit: Any) -> None:
+    with pytest.raises(tfldbg.UsageError, match=f"{name} is "):
+        assert_matches("nothing.tflite", **{name: limit})
+
+
+def test_numpy_numbers_are_limits(asserted: Any) -> None:
+    assert asserted(_clean(), max_local_lsb=np.float32(0.6), max_output_error=np.int64(1))
 
 
 def test_a_trace_of_another_program_fails(asserted: Any) -> None:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.result import Result
 
 _MOST_NAMED = 12
+_UNCHECKED = "unchecked: "
+_LOOP = "WHILE"
+_NO_LSB = "tensors without a scale, as float ones, have no LSB: limit " + ", ".join(
+    name for name in UNITS if UNITS[name] != "lsb"
+)
 _ALL, _KIND, _TENSOR = range(3)
 """How specific a rule is."""
 
@@ -52,6 +57,11 @@ class Broken:
     def main_op(self) -> int:
         """The operator of the main subgraph that is at fault."""
         return self.op if self.loop is None else self.loop
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether nobody measured it, so that it may be right."""
+        return self.reason is not None and self.reason.startswith(_UNCHECKED)
 
     @property
     def message(self) -> str:
@@ -103,16 +113,22 @@ def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Ga
 
     For one operator and metric the most specific rule counts: of a tensor before of a kind, before
     of all; of equals the last.  An operator to which a rule applies and whose figure is unknown
-    breaks it: what nobody measured is no success.
+    breaks it: what nobody measured is no success.  For the same reason a loop that could not be
+    looked into breaks the rules about local errors that match nothing else.
 
     Raises:
         UsageError: A rule matches no operator, or none that has its figure.
     """
     subjects = _subjects(evidence)
     limits = [rule for rule in rules if rule.metric != DIVERGED]
-    check_scopes(limits, ((s.op.kind, s.op.name) for s in subjects))
     kinds = {s.op.kind for s in subjects}
-    broken = [_differs(d) for d in diagnosis.divergences if len(limits) < len(rules)]
+    broken = [_differs(d, r) for r in _verdicts(rules) for d in diagnosis.divergences]
+    unseen = {body.op: body for body in evidence.bodies if body.evidence is None}
+    blind = [rule for rule in limits if unseen and _may_be_inside(rule, subjects, kinds)]
+    for rule in (r for r in blind if r.limit is not None):
+        broken += [_unseen(body, rule, evidence) for body in unseen.values()]
+    limits = [rule for rule in limits if rule not in blind]
+    check_scopes(limits, ((s.op.kind, s.op.name) for s in subjects))
     for metric in dict.fromkeys(rule.metric for rule in limits):
         same = [rule for rule in limits if rule.metric == metric]
         matching = [[r for r in same if _matches(r, s.op.kind, s.op.name, kinds)] for s in subjects]
@@ -120,7 +136,7 @@ def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Ga
             _figure(subject, found[0]) if found else None
             for subject, found in zip(subjects, matching, strict=True)
         ]
-        _check_figures(same, matching, figures)
+        _check_figures(same, matching, subjects, figures)
         for subject, found, figure in zip(subjects, matching, figures, strict=True):
             if figure is not None:
                 rule = max(found, key=lambda r: (_rank(r, kinds), same.index(r)))
@@ -147,6 +163,25 @@ def check_scopes(rules: Iterable[Rule], operators: Iterable[tuple[str, str]]) ->
             raise UsageError(
                 f"the rule '{rule.text}' matches no operator of the file",
                 hint=_what_there_is(rule.scope or "", kinds, {short(name) for _, name in known}),
+            )
+
+
+def check_steps(rules: Iterable[Rule], operators: Sequence[tuple[str, str, bool]]) -> None:
+    """Refuse rules in LSB for tensors that have none.
+
+    Args:
+        rules: The rules, each of which matches an operator.
+        operators: Kind, tensor name, and whether it has one scale, of every operator output.
+
+    Raises:
+        UsageError: A rule counts LSB, and nothing that it matches has a scale.
+    """
+    kinds = {kind for kind, _, _ in operators}
+    for rule in (r for r in rules if UNITS[r.figure] == "lsb"):
+        if not any(_matches(rule, kind, name, kinds) for kind, name, scale in operators if scale):
+            raise UsageError(
+                f"the rule '{rule.text}' applies to nothing: no tensor that it matches has a scale",
+                hint=_NO_LSB,
             )
 
 
@@ -196,19 +231,45 @@ def _inside(body: Body) -> Iterator[_Subject]:
     return _of(body.evidence, body.op) if body.evidence is not None else iter(())
 
 
+def _may_be_inside(rule: Rule, subjects: Sequence[_Subject], kinds: set[str]) -> bool:
+    """Whether what a rule is about can only stand inside a loop that was not looked into."""
+    matched = [s for s in subjects if _matches(rule, s.op.kind, s.op.name, kinds)]
+    return rule.side == "local" and all(_figure(s, rule) is None for s in matched)
+
+
 def _check_figures(
-    rules: Sequence[Rule], matching: Sequence[Sequence[Rule]], figures: Sequence[float | str | None]
+    rules: Sequence[Rule],
+    matching: Sequence[Sequence[Rule]],
+    subjects: Sequence[_Subject],
+    figures: Sequence[float | str | None],
 ) -> None:
     for rule in rules:
-        matched = [f for f, found in zip(figures, matching, strict=True) if rule in found]
-        if all(figure is None for figure in matched):
-            other = [name for name in UNITS if UNITS[name] != UNITS[rule.figure]]
+        matched = [i for i, found in enumerate(matching) if rule in found]
+        if all(figures[i] is None for i in matched):
+            causes = dict.fromkeys(_why_none(subjects[i], rule) for i in matched)
+            count = len(matched)
+            article = "an" if rule.side == "accumulated" else "a"
+            none = f"none of the {count} operators that it matches has {article} {rule.metric}"
+            if count == 1:
+                none = f"the operator that it matches has no {rule.metric}"
             raise UsageError(
-                f"the rule '{rule.text}' applies to nothing: none of the {len(matched)} operators "
-                f"that it matches has a {rule.metric} of its own",
-                hint="float tensors have no LSB, and operators that are measured together with a "
-                f"later one no error of their own; there are also {', '.join(other)}",
+                f"the rule '{rule.text}' applies to nothing: {none} of its own",
+                hint="; ".join(causes),
             )
+
+
+def _why_none(subject: _Subject, rule: Rule) -> str:
+    """Say why an operator cannot have a figure, and what to limit instead."""
+    op = subject.op
+    if subject.loop is not None and rule.side == "accumulated":
+        return f"operators inside a loop have no accumulated error: limit local.{rule.figure}"
+    if UNITS[rule.figure] == "lsb" and op.scale is None:
+        return _NO_LSB
+    if not op.activation:
+        return f"the output of {op.kind} holds no values of the network"
+    if rule.side == "local" and op.kind == _LOOP:
+        return f"a {op.kind} has no error of its own, the operators inside it have: name their kind"
+    return "it is measured together with a later operator, which the rules can name instead"
 
 
 def _figure(subject: _Subject, rule: Rule) -> float | str | None:
@@ -223,11 +284,11 @@ def _figure(subject: _Subject, rule: Rule) -> float | str | None:
             return None
         reasons = (op.local_reason, op.unmatched_reason)
         reason = next(filter(None, reasons if rule.side == "local" else reasons[::-1]), None)
-        return f"unchecked: {reason or 'it was not compared'}"
+        return f"{_UNCHECKED}{reason or 'it was not compared'}"
     if stats.nan or stats.infinite:
         return f"{stats.nan + stats.infinite} elements are NaN or infinite, not so in the reference"
     if not stats.elements and stats.reference_nonfinite:
-        return "unchecked: no element of the reference is finite"
+        return f"{_UNCHECKED}no element of the reference is finite"
     value: float | None = getattr(stats, rule.figure)
     if value is None and UNITS[rule.figure] != "lsb":
         if stats.max_abs > 0:
@@ -252,7 +313,30 @@ def _breaks(subject: _Subject, rule: Rule, figure: float | str) -> Broken:
     )
 
 
-def _differs(found: Divergence) -> Broken:
+def _unseen(body: Body, rule: Rule, evidence: Evidence) -> Broken:
+    """Say that a loop which could not be looked into may hold what a rule is about."""
+    loop = next((o for o in evidence.ops if o.op == body.op), None)
+    return Broken(
+        op=body.op,
+        kind=body.kind,
+        tensor=loop.name if loop is not None else "",
+        tensor_index=loop.tensor if loop is not None else -1,
+        loop=None,
+        metric=rule.metric,
+        found=None,
+        limit=rule.limit,
+        rule=rule.text,
+        reason=f"{_UNCHECKED}no other operator is held to it, and what stands inside this one is "
+        f"unknown: {body.reason}",
+    )
+
+
+def _verdicts(rules: Sequence[Rule]) -> list[Rule]:
+    """Return the rule that the verdict counts, once however often it was given."""
+    return [rule for rule in rules if rule.metric == DIVERGED][:1]
+
+
+def _differs(found: Divergence, rule: Rule) -> Broken:
     return Broken(
         op=found.op,
         kind=found.kind,
@@ -262,6 +346,6 @@ def _differs(found: Divergence) -> Broken:
         metric=DIVERGED,
         found=None,
         limit=None,
-        rule=DIVERGED,
+        rule=rule.text,
         reason=found.message,
     )

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,15 @@ _SIDES = ("local", "accumulated")
 _SHORT = {"local": "local.max_lsb", "accumulated": "accumulated.max_lsb"}
 _RULE = re.compile(r"(?:(?P<scope>.+):)?(?P<metric>[^:<>=]*)(?P<sign><=|>=|<|>)(?P<limit>[^:<>=]*)")
 _LIMIT = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>[a-z]*)", re.I)
+_SIGN = re.compile(r"[<>=!≤≥]+")
+_SIGNS = ("<=", ">=", "<", ">")
 _ANY = "any"
 _EXAMPLE = "for example --fail-on 'sqnr>=30db' or --fail-on 'CONV_2D:local<=1lsb'"
 _FIGURES = ", ".join(name for name in UNITS)
 _METRICS = (
     f"a metric is local or accumulated, a dot and one of {_FIGURES}; without local or accumulated "
-    "it is of the accumulated error; for short: local, accumulated (both max_lsb), sqnr"
+    "it is of the accumulated error; for short: local, accumulated (both max_lsb), sqnr; metrics "
+    "of your own have no limits, rules are about tfldbg's own figures alone"
 )
 
 
@@ -82,18 +86,21 @@ class Rule:
         return value > self.limit if self.small_is_worse else value < self.limit
 
 
-def read_rules(rules: Sequence[str], tolerances: Path | str | None = None) -> tuple[Rule, ...]:
+def read_rules(
+    rules: Sequence[str] | str, tolerances: Path | str | None = None
+) -> tuple[Rule, ...]:
     """Read rules: those of the file first, so that the others come later and count more.
 
     Args:
-        rules: As for ``--fail-on``.
+        rules: As for ``--fail-on``, or one of them.
         tolerances: A TOML file.
 
     Raises:
         UsageError: One of them is no rule, or the file cannot be read.
     """
-    found = [] if tolerances is None else _read_file(Path(tolerances))
-    return (*found, *(parse_rule(text) for text in rules))
+    found = [] if tolerances is None else _read_file(tolerances)
+    given = (rules,) if isinstance(rules, str) else rules
+    return (*found, *(parse_rule(text) for text in given))
 
 
 def parse_rule(text: str) -> Rule:
@@ -105,19 +112,39 @@ def parse_rule(text: str) -> Rule:
     Raises:
         UsageError: It is no rule.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"the rule {text!r} is no text", hint=_EXAMPLE)
     plain = text.strip()
-    if plain == DIVERGED:
+    if plain.lower() == DIVERGED:
         return Rule(text, DIVERGED)
     parts = _RULE.fullmatch(plain)
     if parts is None or not parts["metric"].strip() or not parts["limit"].strip():
-        raise UsageError(
-            f"the rule '{text}' has no {'metric' if parts and parts['limit'] else 'limit'}",
-            hint=f"{_EXAMPLE}; the quotes keep < and > from the shell",
-        )
-    metric = _metric(parts["metric"].strip(), text)
-    limit = _limit(parts["limit"].strip(), metric, text)
+        said, hint = _what_is_wrong(plain)
+        raise UsageError(f"the rule '{text}' {said}", hint=hint)
+    where = f"the rule '{text}'"
+    metric = _metric(parts["metric"].strip(), where)
+    limit = _limit(parts["limit"].strip(), metric, where)
     scope = None if parts["scope"] in (None, "*") else parts["scope"].strip()
     return Rule(text, metric, scope, limit, parts["sign"] in _ALLOWING[_figure(metric)])
+
+
+def _what_is_wrong(plain: str) -> tuple[str, str]:
+    """Say what keeps a text from being a rule, and what to write instead."""
+    tail = plain.rpartition(":")[2].strip()
+    signs = _SIGN.findall(tail)
+    if len(signs) > 1 and "," in tail:
+        return "holds several rules", "give one rule an option: --fail-on RULE --fail-on RULE"
+    if len(signs) > 1:
+        return "has more than one limit", f"give one limit a rule, {_EXAMPLE}"
+    if signs and signs[0] not in _SIGNS:
+        return f"has the sign '{signs[0]}'", f"the signs are {', '.join(_SIGNS)}; {_EXAMPLE}"
+    if tail.lower() == DIVERGED:
+        return "gives the verdict a scope", f"{DIVERGED} stands alone: --fail-on {DIVERGED}"
+    if signs and tail.startswith(signs[0]) and not tail.endswith(signs[0]):
+        return "has no metric", f"{_EXAMPLE}; the quotes keep < and > from the shell"
+    if signs and not tail.endswith(signs[0]) and plain.startswith(":"):
+        return "has an empty scope", "leave the colon out: then it is for every operator"
+    return "has no limit", f"{_EXAMPLE}; the quotes keep < and > from the shell"
 
 
 _ALLOWING = {name: {">=", "<"} if name in SMALL_IS_WORSE else {"<=", ">"} for name in UNITS}
@@ -128,44 +155,48 @@ def _figure(metric: str) -> str:
     return metric.partition(".")[2]
 
 
-def _metric(name: str, text: str) -> str:
-    """Return a metric's full name."""
-    full = _SHORT.get(name, name)
+def _metric(name: str, where: str) -> str:
+    """Return a metric's full name; ``where`` begins the message if there is none."""
+    plain = name.lower()
+    full = _SHORT.get(plain, plain)
     side, dot, figure = full.rpartition(".")
     figure = "sqnr_db" if figure == "sqnr" else figure
     side = side if dot else "accumulated"
     if side not in _SIDES or figure not in UNITS:
-        raise UsageError(f"the rule '{text}': there is no metric '{name}'", hint=_METRICS)
+        raise UsageError(f"{where}: there is no metric '{name}'", hint=_METRICS)
     return f"{side}.{figure}"
 
 
-def _limit(limit: str, metric: str, text: str) -> float | None:
-    """Return a limit, None for ``any``."""
-    if limit == _ANY:
+def _limit(limit: str, metric: str, where: str) -> float | None:
+    """Return a limit, None for ``any``; ``where`` begins the message if it is none."""
+    if limit.lower() == _ANY:
         return None
     parts = _LIMIT.fullmatch(limit)
     unit = UNITS[_figure(metric)]
     if parts is None or not math.isfinite(float(parts["number"])):
         raise UsageError(
-            f"the rule '{text}': '{limit}' is no limit",
+            f"{where}: '{limit}' is no limit",
             hint=f"give a number{f' of {unit}' if unit else ''}, or any to allow everything",
         )
     if parts["unit"].lower() not in ("", unit):
         raise UsageError(
-            f"the rule '{text}': {metric} is not counted in '{parts['unit']}'",
+            f"{where}: {metric} is not counted in '{parts['unit']}'",
             hint=f"its unit is {unit}" if unit else "it has no unit: give the number alone",
         )
-    return float(parts["number"])
+    number = float(parts["number"])
+    if number < 0 and _figure(metric) not in SMALL_IS_WORSE:
+        raise UsageError(
+            f"{where}: {metric} is never negative, and its limit is {limit}",
+            hint="give a number that is 0 or more",
+        )
+    return number
 
 
-def _read_file(path: Path) -> list[Rule]:
+def _read_file(given: Path | str) -> list[Rule]:
+    path = _regular(given)
     try:
         plain = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"the tolerances '{path}' do not exist", hint="name a TOML file with --tolerances"
-        ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"cannot read the tolerances '{path}': {error}", hint="docs/ci.md shows such a file"
         ) from error
@@ -175,9 +206,26 @@ def _read_file(path: Path) -> list[Rule]:
     return rules
 
 
+def _regular(given: Path | str) -> Path:
+    """Return the path of a regular file: a device, for example, need not have an end."""
+    hint = "name a TOML file with --tolerances"
+    if not isinstance(given, (str, PathLike)) or not str(given).strip():
+        raise UsageError(f"the path of the tolerances is {given!r}", hint=hint)
+    path = Path(given)
+    try:
+        regular, there = path.is_file(), path.exists()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the tolerances '{path}': {error}", hint=hint) from error
+    if not there:
+        raise UsageError(f"the tolerances '{path}' do not exist", hint=hint)
+    if not regular:
+        raise UsageError(f"the tolerances '{path}' are no regular file", hint=hint)
+    return path
+
+
 def _rules_of(plain: Mapping[str, Any], path: Path) -> Iterator[Rule]:
     for scope, content in plain.items():
-        if scope == DIVERGED and isinstance(content, bool):
+        if scope.lower() == DIVERGED and isinstance(content, bool):
             if content:
                 yield Rule(DIVERGED, DIVERGED)
         elif isinstance(content, Mapping):
@@ -198,12 +246,13 @@ def _rule_of(scope: str, name: str, value: Any, path: Path) -> Rule:
             hint='give a number, or "any" to allow everything',
         )
     sign = "<="
-    metric = _metric(name, f"{path}: {name}")
+    where = f"the tolerances '{path}': '{name}' below [{scope}]"
+    metric = _metric(name, where)
     if _figure(metric) in SMALL_IS_WORSE:
         sign = ">="
     front = "" if scope == "*" else f"{scope}:"
     text = f"{front}{metric}{sign}{value}"
-    limit = _limit(str(value), metric, f"{path}: {text}")
+    limit = _limit(str(value).strip(), metric, where)
     return Rule(text, metric, None if scope == "*" else scope, limit)
 
 

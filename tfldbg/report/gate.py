@@ -19,12 +19,15 @@ _COLUMNS = (
 
 def gate_line(gate: Gate) -> str:
     """Say in a line what came of the rules."""
-    rules = f"{len(gate.rules)} {'rule' if len(gate.rules) == 1 else 'rules'}"
-    listed = ", ".join(gate.rules)
+    count = len(gate.rules)
+    rules = f"{count} {'rule' if count == 1 else 'rules'}"
     if gate.passed:
-        return f"gate: passed {rules}: {listed}"
+        return f"gate: passed {rules}: {', '.join(gate.rules)}"
+    said = {broken.rule for broken in gate.broken}
+    failed = [rule for rule in gate.rules if rule in said]
+    of = f"{len(failed)} of {rules}" if len(failed) < count else rules
     places = f"{len(gate.broken)} {'place' if len(gate.broken) == 1 else 'places'}"
-    return f"gate: FAILED {rules} in {places}: {listed}"
+    return f"gate: FAILED {of} in {places}: {', '.join(failed)}"
 
 
 def gate_section(gate: Gate | None, *, everything: bool) -> tuple[Section, ...]:

@@ -74,7 +74,7 @@ def _facts(result: Result) -> dict[str, str]:
 
 def _cases(result: Result) -> list[ET.Element]:
     ops = result.evidence.ops
-    names = [f"{op.op} {op.kind} {short(op.name)}" for op in ops]
+    names = [f"{op.op} {op.kind} {short(op.name) or f'tensor {op.tensor}'}" for op in ops]
     seen = Counter(names)
     broken = _by_op(result)
     cases = []
@@ -95,15 +95,16 @@ def _fill(
 ) -> None:
     """Add what became of one operator output."""
     failures = _failures(result, op, broken)
+    skipped = status == "unchecked" or _unseen(result, op)
     if failures:
         said = printable(failures[0][1]) + (" ..." if len(failures) > 1 else "")
         failure = ET.SubElement(case, "failure", type=failures[0][0], message=said)
         failure.text = "\n".join(printable(text) for _, text in (*failures, *_about(op)))
-    elif status == "unchecked":
+    elif skipped:
         reason = op.local_reason or op.unmatched_reason or _NO_REASON
         ET.SubElement(case, "skipped", message=printable(reason))
     lines = [text for _, text in _about(op)] if not failures else []
-    if status in ("origin", "inherited") and not failures:
+    if status in ("origin", "inherited") and not failures and not skipped:
         lines.insert(0, _NOTES[status])
     if lines:
         ET.SubElement(case, "system-out").text = "\n".join(printable(line) for line in lines)
@@ -115,18 +116,27 @@ _NOTES = {
 }
 
 
+def _unseen(result: Result, op: OpEvidence) -> bool:
+    """Whether nobody knows what the operator does by itself, even if its inputs are known wrong."""
+    return op.activation and op.local is None and op.op not in result.evidence.covered
+
+
 def _failures(
     result: Result, op: OpEvidence, broken: dict[int, list[Broken]]
 ) -> list[tuple[str, str]]:
     """Return type and message of whatever fails an operator output."""
+    outputs = {o.tensor for o in result.evidence.ops if o.op == op.op}
+
+    def concerns(tensor: int) -> bool:
+        """Whether it is said of this output, or of no output: then it belongs to each of them."""
+        return tensor == op.tensor or tensor not in outputs
+
     if result.gate is None:
         found = [d for d in result.diagnosis.divergences if d.op == op.op]
-        return [(d.signal, d.message) for d in found]
-    outputs = {o.tensor for o in result.evidence.ops if o.op == op.op}
+        return [(d.signal, d.message) for d in found if concerns(d.tensor_index)]
     failures = []
     for b in broken.get(op.op, ()):
-        # What is said of a loop's inside or of a model's input belongs to each of its outputs.
-        if b.loop is not None or b.tensor_index == op.tensor or b.tensor_index not in outputs:
+        if b.loop is not None or concerns(b.tensor_index):
             inside = f"operator {b.op} {b.kind} in it: " if b.loop is not None else ""
             failures.append((b.metric, f"{inside}{b.message} (rule {b.rule})"))
     return failures

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfldbg.diagnose.gate import Gate, check_scopes, judge
+from tfldbg.diagnose.gate import Gate, check_scopes, check_steps, judge
 from tfldbg.diagnose.limits import DIVERGED, Rule, parse_rule, read_rules
 from tfldbg.diagnose.result import Result
 from tfldbg.run.job import ModelSource, load
 
 
 def gate(
-    result: Result, rules: Sequence[str] = (), *, tolerances: Path | str | None = None
+    result: Result, rules: Sequence[str] | str = (), *, tolerances: Path | str | None = None
 ) -> Gate:
     """Hold a result to rules; the verdict stays what it is.
 
     Args:
         result: Of a trace, recorded or not.
-        rules: As for ``--fail-on``: ``"sqnr>=30db"``, ``"CONV_2D:local<=1lsb"``, ``"diverged"``.
-            Without any, and without a file, ``"diverged"`` is the rule.
+        rules: One or several, as for ``--fail-on``: ``"sqnr>=30db"``, ``"CONV_2D:local<=1lsb"``,
+            ``"diverged"``.  Without any, and without a file, ``"diverged"`` is the rule.
         tolerances: A TOML file of rules, which come before the others.
 
     Raises:
@@ -30,17 +30,20 @@ def gate(
 
 
 def check_rules(rules: Sequence[Rule], model: ModelSource) -> None:
-    """Refuse rules that match no operator of a file, before minutes are spent on running it.
+    """Refuse rules that no operator of a file can keep or break, before minutes are spent on it.
 
     Raises:
         ModelError: The file is no .tflite file.
-        UsageError: A rule matches nothing.
+        UsageError: A rule matches nothing, or counts LSB and matches only tensors without a scale.
     """
     limits = [rule for rule in rules if rule.metric != DIVERGED]
     if not limits:
         return
-    subgraphs = load(model).graph.subgraphs
-    check_scopes(
-        limits,
-        ((op.kind, s.tensors[o].name) for s in subgraphs for op in s.operators for o in op.outputs),
-    )
+    outputs = [
+        (op.kind, subgraph.tensors[output])
+        for subgraph in load(model).graph.subgraphs
+        for op in subgraph.operators
+        for output in op.outputs
+    ]
+    check_scopes(limits, ((kind, tensor.name) for kind, tensor in outputs))
+    check_steps(limits, [(kind, t.name, t.lsb is not None) for kind, t in outputs])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tfldbg.compare.custom import Metric
 from tfldbg.errors import UsageError
@@ -19,19 +19,20 @@ def find_metrics(given: Metrics) -> dict[str, Metric]:
             metric is called like the function.
 
     Raises:
-        UsageError: There is none of that name, or two are called the same.
+        UsageError: There is none of that name, two are called the same, or one has no name.
         PluginError: One cannot be loaded.
     """
     if isinstance(given, Mapping):
-        for name, metric in given.items():
-            if not callable(metric):
-                raise UsageError(
-                    f"the metric '{name}' is of type {type(metric).__name__}, expected a function",
-                    hint="for example metrics={'psnr': my_function}",
-                )
-        return dict(given)
+        return dict(_checked(name, metric) for name, metric in given.items())
+    names = (given,) if isinstance(given, str) else given or ()
+    if callable(names) or not isinstance(names, Iterable):
+        raise _without_name(names)
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str):
+            raise _without_name(name)
     found: dict[str, Metric] = {}
-    for name in dict.fromkeys([given] if isinstance(given, str) else given or ()):
+    for name in dict.fromkeys(names):
         short = name.rpartition(":")[2].rpartition(".")[2] if ":" in name else name
         if short in found:
             raise UsageError(
@@ -40,3 +41,26 @@ def find_metrics(given: Metrics) -> dict[str, Metric]:
             )
         found[short] = load_plugin(METRICS, name)
     return found
+
+
+def _checked(name: object, metric: object) -> tuple[str, Metric]:
+    if not isinstance(name, str) or not name.strip():
+        raise UsageError(
+            f"a metric is called {name!r}, expected a name",
+            hint="for example metrics={'psnr': my_function}",
+        )
+    if not callable(metric):
+        raise UsageError(
+            f"the metric '{name}' is of type {type(metric).__name__}, expected a function",
+            hint="for example metrics={'psnr': my_function}",
+        )
+    return name, metric
+
+
+def _without_name(given: object) -> UsageError:
+    name = getattr(given, "__name__", "my_function")
+    shown = name if str(name).isidentifier() else "my_function"
+    return UsageError(
+        f"metrics are given by name, and an object of type {type(given).__name__} has none",
+        hint=f"for example metrics={{'{shown}': {shown}}}",
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -116,6 +118,10 @@ def trace(
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
+    _check_files(model, against, dump)
+    for name, value in (("samples", samples), ("seed", seed), ("top_k", top_k), ("worst", worst)):
+        if value is not None or name != "samples":
+            check_whole(name, value)
     extras = Extras(
         labels,
         top_k,
@@ -138,6 +144,27 @@ def trace(
     return Trace(
         evidence, diagnose(evidence, thresholds or Thresholds()), recording=_absolute(target)
     )
+
+
+def _check_files(model: object, against: object, dump: object) -> None:
+    """Refuse what is no file, before anything is opened."""
+    hint = "give a path, or the bytes of a .tflite file"
+    if not isinstance(model, (str, PathLike, bytes)):
+        raise UsageError(f"the model is of type {type(model).__name__}", hint=hint)
+    if against is not None and not isinstance(against, (str, PathLike, bytes)):
+        raise UsageError(f"against is of type {type(against).__name__}", hint=hint)
+    if dump is not None and not isinstance(dump, (str, PathLike)):
+        raise UsageError(f"dump is of type {type(dump).__name__}", hint="give a path: 'run.h5'")
+
+
+def check_whole(name: str, value: object) -> None:
+    """Refuse an option that is no whole number.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise UsageError(f"{name} is {value!r}", hint=f"give a whole number: {name}=1")
 
 
 def _comparison(

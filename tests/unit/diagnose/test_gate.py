@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tfldbg
+from tests.loop_file import loop_file
 from tests.unit.diagnose.evidence import evidence, operator, stats
 from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
 from tfldbg.diagnose.gate import Gate, gated, judge
@@ -18,6 +19,8 @@ from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import UsageError
+from tfldbg.report.gate import gate_line
+from tfldbg.session import check_rules
 
 
 def _result(*ops: OpEvidence) -> Result:
@@ -91,6 +94,7 @@ def test_a_limit_is_between_the_good_side_and_the_bad_one(
     figure: str, limit: float, value: float, strict: bool
 ) -> None:
     good = ">" if figure in SMALL_IS_WORSE else "<"
+    limit = limit if figure in SMALL_IS_WORSE else abs(limit)
     bad = "<" if good == ">" else ">"
     holds = parse_rule(f"local.{figure}{good}{'' if strict else '='}{limit}{UNITS[figure]}")
     fails = parse_rule(f"local.{figure}{bad}{'=' if strict else ''}{limit}")
@@ -183,6 +187,55 @@ def test_operators_inside_a_loop_are_held_to_the_rules() -> None:
     assert [b.op for b in _gate(_of(unseen), "local<=1lsb").broken] == [4]
 
 
+def _looped(body: Evidence | None, reason: str | None = None) -> Result:
+    """Operator 4 is a loop, operator 5 a convolution behind it."""
+    found = Body(4, "WHILE", "body", 1, 1, 3, True, reason, body)
+    loop = replace(operator(4, local=None, accumulated=0.5), kind="WHILE")
+    made = replace(evidence(loop, operator(5, local=0.5)), bodies=(found,))
+    return _of(replace(made, run=replace(made.run, reference_kind="self")))
+
+
+def test_what_nobody_saw_inside_a_loop_breaks_the_rules_that_match_nothing_else() -> None:
+    unseen = _looped(None, "it runs another subgraph itself")
+    (broken,) = _gate(unseen, "FULLY_CONNECTED:local<=1").broken
+    assert (broken.op, broken.kind, broken.found, broken.unchecked) == (4, "WHILE", None, True)
+    assert "inside this one is unknown: it runs another subgraph itself" in broken.message
+    assert _broken(unseen, "FULLY_CONNECTED:local<=any") == []
+    assert _broken(unseen, "CONV_2D:local<=1") == []
+    with pytest.raises(UsageError, match="matches no operator"):
+        _gate(unseen, "FULLY_CONNECTED:sqnr>=30")
+    with pytest.raises(UsageError, match="matches no operator"):
+        _gate(_looped(evidence(operator(0, local=0.5))), "FULLY_CONNECTED:local<=1")
+
+
+def test_each_cause_of_no_figure_has_its_own_words() -> None:
+    inside = replace(operator(0, local=0.5), kind="FULLY_CONNECTED")
+    seen = _looped(evidence(inside))
+    mixed = _result(operator(0, local=0.5), _float(1, 0.5))
+    for result, rule, said, hint in (
+        (seen, "FULLY_CONNECTED:sqnr>=30", "has no accumulated.sqnr_db", "limit local.sqnr_db"),
+        (seen, "WHILE:local<=1", "has no local.max_lsb", "operators inside it have"),
+        (mixed, "layer_1:accumulated<=1", "has no accumulated.max_lsb", "no LSB: limit max_abs"),
+    ):
+        with pytest.raises(UsageError, match=said) as caught:
+            _gate(result, rule)
+        told = str(caught.value.hint)
+        assert hint in told and told.count(";") == 0
+    two = _looped(evidence(inside, replace(inside, op=1)))
+    with pytest.raises(UsageError, match=r"none of the 2 .* has an accumulated\.cosine of"):
+        _gate(two, "FULLY_CONNECTED:cosine>=0.5")
+
+
+def test_the_line_names_the_rules_that_are_broken() -> None:
+    for rules, said in (
+        (("local<=1lsb", "accumulated<=2"), "FAILED 1 of 2 rules in 2 places: accumulated<=2"),
+        (("accumulated<=2",), "FAILED 1 rule in 2 places: accumulated<=2"),
+        (("local<=0.6", "accumulated<=4"), "FAILED 2 rules in 2 places: local<=0.6, accumul"),
+        (("local<=1lsb", "accumulated<=9"), "passed 2 rules: local<=1lsb, accumulated<=9"),
+    ):
+        assert gate_line(_gate(DRIFTING, *rules)).startswith(f"gate: {said}")
+
+
 def test_float_tensors_have_no_lsb() -> None:
     mixed = _result(operator(0, local=0.5), _float(1, 0.5))
     assert _broken(mixed, "local<=1lsb") == []
@@ -224,13 +277,34 @@ def test_equal_tensors_have_every_sqnr_and_silent_ones_none() -> None:
         ("cosine>=1db", "not counted in 'db'", "no unit"),
         ("local<=nan", "'nan' is no limit", "any"),
         ("local<=1e999", "'1e999' is no limit", "number of lsb"),
-        ("local==1", "has no limit", "quotes"),
+        ("local==1", "has the sign '=='", "the signs are <=, >=, <, >"),
+        ("sqnr=30", "has the sign '='", "the signs are"),
+        ("sqnr=>30", "has the sign '=>'", "the signs are"),
+        ("sqnr≥30", "has the sign '≥'", "the signs are"),
+        ("local<1<2", "has more than one limit", "one limit a rule"),
+        (":local<=1", "has an empty scope", "leave the colon out"),
+        ("local<=1,sqnr>=30", "holds several rules", "one rule an option"),
+        ("CONV_2D:diverged", "gives the verdict a scope", "stands alone"),
+        ("CONV_2D:local<=-1", "local.max_lsb is never negative, and its limit is -1", "0 or more"),
+        ("psnr>=30", "no metric 'psnr'", "metrics of your own have no limits"),
     ],
 )
 def test_what_is_no_rule_is_refused_with_what_is_one(rule: str, said: str, hint: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         parse_rule(rule)
     assert hint in str(caught.value.hint)
+
+
+def test_upper_and_lower_case_are_one_but_in_scopes() -> None:
+    for written, meant in (
+        ("Diverged", "diverged"),
+        ("LOCAL<=1 LSB", "local<=1"),
+        ("Local.Max_Abs<=ANY", "local.max_abs<=any"),
+        ("SQNR>=-3", "sqnr>=-3db"),
+    ):
+        assert replace(parse_rule(written), text="") == replace(parse_rule(meant), text="")
+    broken = _result(operator(0, local=40.0))
+    assert "FAILED 1 rule in 1 place: Diverged" in gate_line(_gate(broken, "Diverged"))
 
 
 def test_a_rule_that_matches_nothing_is_refused() -> None:
@@ -282,7 +356,8 @@ def test_a_file_holds_the_same_rules(tmp_path: Path) -> None:
         ("sqnr = 30", "is no rule"),
         ("['*']\nlocal = true", "is no limit"),
         ("['*']\nlocal = inf", "'inf' is no limit"),
-        ("['*']\nsnr = 3", "no metric 'snr'"),
+        ("['*']\nsnr = 3", r"t.toml': 'snr' below \[\*\]: there is no metric 'snr'"),
+        ("[ADD]\nlocal = -3", r"t.toml': 'local' below \[ADD\]: local.max_lsb is never negative"),
         ("['*'\n", "cannot read"),
         ("\x00", "cannot read"),
     ],
@@ -296,7 +371,27 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, said: str) ->
         read_rules((), tmp_path / "no.toml")
 
 
+@pytest.mark.parametrize("path", ["/dev/full", ".", "", " ", "\0", 5])
+def test_only_regular_files_are_read(path: str) -> None:
+    with pytest.raises(UsageError, match="tolerances"):
+        read_rules((), path)
+
+
+def test_lsb_without_a_scale_is_refused_before_the_run() -> None:
+    floating, mixed = loop_file(quantized=False), loop_file()
+    with pytest.raises(UsageError, match="no tensor that it matches has a scale") as caught:
+        check_rules(read_rules("local<=1lsb"), floating)
+    assert "max_abs" in str(caught.value.hint)
+    check_rules(read_rules(["local.max_abs<=1", "diverged"]), floating)
+    check_rules(read_rules(["local<=1lsb", "FULLY_CONNECTED:local<=1"]), mixed)
+    with pytest.raises(UsageError, match="'ADD:local<=1' applies to nothing"):
+        check_rules(read_rules("ADD:local<=1"), mixed)
+
+
 def test_the_python_function() -> None:
     assert tfldbg.gate(DRIFTING).passed
     assert not tfldbg.gate(DRIFTING, ["accumulated<=4lsb"]).passed
+    assert tfldbg.gate(DRIFTING, "accumulated<=4lsb").rules == ("accumulated<=4lsb",)
+    with pytest.raises(UsageError, match="the rule 4 is no text"):
+        tfldbg.gate(DRIFTING, [4])  # type: ignore[list-item]
     assert not tfldbg.gate(_result(operator(0, local=9.0))).passed

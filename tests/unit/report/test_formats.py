@@ -22,7 +22,7 @@ from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.gate import gated
 from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
+from tfldbg.diagnose.model import Divergence, Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.report.junit import to_junit
 from tfldbg.report.markdown import escape, to_markdown
@@ -140,6 +140,34 @@ def test_junit_names_are_unique_and_survive_hostile_tensors() -> None:
     assert _kinds(cases) == [None, Failure, None, Skipped]
     assert printable(EVIL) in cases[1].result[0].text
     assert cases[3].result[0].message == printable(f"see {EVIL}")
+
+
+def test_junit_skips_what_inherited_an_error_and_was_not_checked_itself() -> None:
+    made = evidence(operator(0, local=40.0), operator(1, local=None, accumulated=40.0))
+    result = _result(made)
+    # As `diff` says it of operators whose inputs always differ.
+    found = replace(result.diagnosis, statuses=("origin", "inherited"))
+    result = replace(result, diagnosis=found)
+    cases = _cases(result)
+    assert _kinds(cases) == [Failure, Skipped]
+    assert cases[1].result[0].message == "its input has no counterpart"
+    assert "arithmetic is right" not in (cases[1].system_out or "")
+    behind = replace(operator(2, local=0.5, accumulated=40.0), joint=(1, 2))
+    assert _kinds(_cases(_result(evidence(*made.ops, behind)))) == [Failure, None, None]
+
+
+def test_junit_fails_the_output_that_differs_and_not_its_neighbours() -> None:
+    first, second = operator(0, local=0.5), replace(operator(0, local=40.0), tensor=8)
+    assert _kinds(_cases(_result(evidence(first, second)))) == [None, Failure]
+    result = _result(evidence(first, replace(second, local=first.local)))
+    shared = Divergence(0, "CONV_2D", "input", 99, "input", "its zero point is 1, not 2")
+    found = replace(result.diagnosis, divergences=(shared,))
+    assert _kinds(_cases(replace(result, diagnosis=found))) == [Failure, Failure]
+
+
+def test_junit_calls_tensors_without_a_name_as_the_terminal_does() -> None:
+    (case,) = _cases(_result(evidence(replace(operator(7, local=0.5), name=""))))
+    assert case.name == "7 CONV_2D tensor 107"
 
 
 # Markdown
