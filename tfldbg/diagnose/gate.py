@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
@@ -18,9 +17,6 @@ from tfldbg.diagnose.limits import DIVERGED, UNITS, Rule
 from tfldbg.diagnose.model import Diagnosis, Divergence
 from tfldbg.diagnose.words import number, short
 from tfldbg.errors import UsageError
-
-if TYPE_CHECKING:
-    from tfldbg.diagnose.result import Result
 
 _MOST_NAMED = 12
 _UNCHECKED = "unchecked: "
@@ -95,17 +91,6 @@ class _Subject:
     loop: int | None
     elsewhere: frozenset[str]
     """The sides whose error is measured behind a later operator, or inside the loop that it is."""
-
-
-def gated(result: Result, rules: Sequence[Rule]) -> Result:
-    """Return the result with its gate; without rules it has none and the verdict decides.
-
-    Raises:
-        UsageError: A rule matches no operator, or none that has its figure.
-    """
-    if not rules:
-        return result
-    return replace(result, gate=judge(result.evidence, result.diagnosis, rules))
 
 
 def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Gate:

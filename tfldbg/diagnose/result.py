@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
@@ -10,7 +11,8 @@ from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
-from tfldbg.diagnose.gate import Gate
+from tfldbg.diagnose.gate import Gate, judge
+from tfldbg.diagnose.limits import Rule
 from tfldbg.diagnose.model import Diagnosis, Divergence, Finding, Status
 from tfldbg.diagnose.rules.differences import BY_SIGNAL
 
@@ -103,6 +105,17 @@ class Result:
             "histogram_edges_lsb": list(EDGES_LSB) if _histograms(self.evidence) else None,
             "compounding": _compounding(self.evidence.compounding),
         }
+
+
+def gated(result: Result, rules: Sequence[Rule]) -> Result:
+    """Return the result with its gate; without rules it has none and the verdict decides.
+
+    Raises:
+        UsageError: A rule matches no operator, or none that has its figure.
+    """
+    if not rules:
+        return result
+    return replace(result, gate=judge(result.evidence, result.diagnosis, rules))
 
 
 def _accuracy(accuracy: Accuracy | None) -> dict[str, Any] | None:

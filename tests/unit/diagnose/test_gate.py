@@ -13,11 +13,11 @@ import tfldbg
 from tests.loop_file import loop_file
 from tests.unit.diagnose.evidence import evidence, operator, stats
 from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
-from tfldbg.diagnose.gate import Gate, gated, judge
+from tfldbg.diagnose.gate import Gate, judge
 from tfldbg.diagnose.limits import SMALL_IS_WORSE, UNITS, parse_rule, read_rules
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
-from tfldbg.diagnose.result import Result
+from tfldbg.diagnose.result import Result, gated
 from tfldbg.errors import UsageError
 from tfldbg.report.gate import gate_line
 from tfldbg.session import check_rules

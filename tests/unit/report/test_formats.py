@@ -19,11 +19,10 @@ from markdown_it import MarkdownIt
 from tests.schema import assert_documented, validator
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
-from tfldbg.diagnose.gate import gated
 from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Divergence, Thresholds
-from tfldbg.diagnose.result import Result
+from tfldbg.diagnose.result import Result, gated
 from tfldbg.report.junit import to_junit
 from tfldbg.report.markdown import escape, to_markdown
 from tfldbg.report.plain import printable

@@ -63,7 +63,7 @@ def report(
 
 def show(result: Result, rules: Sequence[Rule], reports: Reports, view: View) -> None:
     """Write the reports that were asked for and leave with the exit code that the rules decide."""
-    from tfldbg.diagnose.gate import gated
+    from tfldbg.diagnose.result import gated
 
     result = gated(result, rules)
     try:
