@@ -14,6 +14,8 @@ from tfldbg.errors import PluginError, UsageError
 METRICS = "tfldbg.metrics"
 REFERENCES = "tfldbg.references"
 """The entry point groups."""
+RAISED = (Exception, SystemExit)
+"""What code of the user's may raise; one that exits must not end a trace as if all were well."""
 
 
 def load_plugin(group: str, name: str) -> Callable[..., Any]:
@@ -37,7 +39,7 @@ def load_plugin(group: str, name: str) -> Callable[..., Any]:
         )
     try:
         plugin = found.load() if found is not None else _imported(*name.split(":", 1))
-    except (Exception, SystemExit) as error:  # a module of the user's raises whatever it raises
+    except RAISED as error:
         raise PluginError(
             f"cannot load '{name}': {type(error).__name__}: {error}",
             hint="import it in Python to see where that happens",

@@ -75,14 +75,11 @@ def main() -> None:
         _fail(error)
     except SystemExit as leaving:
         _leave(leaving)
-    except OSError as error:
-        if os.environ.get("TFLDBG_DEBUG"):
-            raise
-        _fail(_unprintable(error) if error.filename is None else unexpected(error))
     except Exception as error:
         if os.environ.get("TFLDBG_DEBUG"):
             raise
-        _fail(unexpected(error))
+        nameless = isinstance(error, OSError) and error.filename is None  # as stdout is
+        _fail(_unprintable(error) if nameless else unexpected(error))
 
 
 def _open_streams() -> None:
@@ -116,9 +113,9 @@ def _mute() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _unprintable(error: OSError) -> TfldbgError:
+def _unprintable(error: Exception) -> TfldbgError:
     return TfldbgError(
-        f"cannot write the output: {error.strerror or error}",
+        f"cannot write the output: {getattr(error, 'strerror', None) or error}",
         hint="let stdout lead to a terminal, or to a disk with room",
     )
 

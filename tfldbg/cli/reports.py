@@ -95,11 +95,11 @@ class Reports:
 
     def _places(self) -> Iterator[tuple[str, str]]:
         """Yield every file that is written, with the option that asks for it."""
-        from tfldbg.report.explorer import family
-
         for name, target in self._asked().items():
             files = [target]
             if name == "model_explorer":
+                from tfldbg.report.explorer import family
+
                 files = [str(path) for path in family(Path(target))]
             yield from ((f"--{name.replace('_', '-')}", file) for file in files)
 

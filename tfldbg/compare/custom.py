@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import PluginError
+from tfldbg.plugins import RAISED
 
 Metric = Callable[[NDArray[np.float32], NDArray[np.float32]], float]
 """Called with the reference's and TFLite's values of one sample of one tensor: float32, real
@@ -100,10 +101,7 @@ class MetricCounter:
         try:
             returned = self._metric(reference, test)
             value = np.asarray(returned)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a function of the user's raises whatever it raises
+        except RAISED as error:
             raise PluginError(
                 f"the metric '{self._name}' fails at {where}: {type(error).__name__}: {error}",
                 hint=f"it is called with two float32 arrays of shape {reference.shape}: reference "

@@ -85,3 +85,8 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     middle = (share + square / 2) / (1 + square)
     reach = math.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
     return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def significant(value: float, digits: int) -> float:
+    """Return a figure with so many significant digits, as a reader of a file needs them."""
+    return float(f"{value:.{digits}g}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.metrics import significant
 from tfldbg.compare.stream import Batch, Computed
 from tfldbg.reference.evaluate import Floats
 
@@ -140,4 +141,4 @@ class _Collected:
 
 def _plain(values: NDArray[Any]) -> tuple[float, ...]:
     """Return values with the digits that float32 has and a reader of JSON needs."""
-    return tuple(float(f"{v:.{_DIGITS}g}") for v in values.tolist())
+    return tuple(significant(v, _DIGITS) for v in values.tolist())

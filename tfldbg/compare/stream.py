@@ -308,7 +308,9 @@ class Statistics:
         for index, codes in batch.codes.items():
             tensor = self._tensors[index]
             if tensor.lsb is not None and tensor.type in _COUNTED:
-                self._usage.setdefault(index, UsageCounter(tensor.type)).update(codes)
+                self._usage.setdefault(index, UsageCounter(tensor.type, self._histograms)).update(
+                    codes
+                )
 
     def compare(self, batch: Batch, computed: Computed) -> Computed:
         """Add one batch; return it with ``local`` clamped to what each tensor can represent.

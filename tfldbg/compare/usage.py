@@ -31,7 +31,7 @@ class Usage:
     """How many codes the type has."""
     bins: tuple[int, ...] = ()
     """How many values fall in each of 64 equal shares of the type's codes, or in each code of a
-    type that has fewer; from the lowest codes to the highest."""
+    type that has fewer; from the lowest codes to the highest.  Empty where nobody counted."""
 
     @property
     def span(self) -> int:
@@ -44,15 +44,17 @@ class UsageCounter:
 
     Args:
         type_name: TFLite type of the tensor, 16 bits at most.
+        shares: Whether to count `Usage.bins` for 16 bits too, which takes a pass of its own.
     """
 
-    def __init__(self, type_name: str) -> None:
+    def __init__(self, type_name: str, shares: bool = True) -> None:
         self._low, self._high = code_range(type_name)
         self._codes = self._high - self._low + 1
         self._counts: NDArray[np.int64] | None = None
         if self._codes <= 256:
             self._counts = np.zeros(self._codes, np.int64)
         self._bins = np.zeros(min(_BINS, self._codes), np.int64)
+        self._shares = shares
         self._ends = (self._high, self._low)
         self._at_ends = np.zeros(2, np.int64)
         self._total = 0
@@ -66,8 +68,9 @@ class UsageCounter:
             shifted = codes.reshape(-1).astype(np.int16) - self._low
             self._counts += np.bincount(shifted, minlength=self._counts.size)
             return
-        share = (codes.reshape(-1).astype(np.int32) - self._low) // (self._codes // _BINS)
-        self._bins += np.bincount(share, minlength=_BINS)
+        if self._shares:
+            share = (codes.reshape(-1).astype(np.int32) - self._low) // (self._codes // _BINS)
+            self._bins += np.bincount(share, minlength=_BINS)
         lowest, highest = int(codes.min()), int(codes.max())
         self._ends = (min(self._ends[0], lowest), max(self._ends[1], highest))
         ends = [np.count_nonzero(codes == self._low), np.count_nonzero(codes == self._high)]
@@ -92,7 +95,7 @@ class UsageCounter:
             at_highest=int(at_ends[1]),
             total=self._total,
             codes=self._codes,
-            bins=tuple(bins.tolist()),
+            bins=tuple(bins.tolist()) if self._shares or self._counts is not None else (),
         )
 
 

@@ -158,6 +158,11 @@ class Evidence:
     """What stands inside the loops of the main subgraph."""
 
     @property
+    def quantized(self) -> bool:
+        """Whether any operator writes codes, so that errors are told in LSB."""
+        return any(o.scale is not None for o in self.ops)
+
+    @property
     def covered(self) -> frozenset[int]:
         """The operators that are checked, alone or together with the ones behind them."""
         checked = [o for o in self.ops if o.local is not None]

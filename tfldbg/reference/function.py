@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tfldbg.errors import CaptureError, PluginError
 from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import producers
+from tfldbg.plugins import RAISED
 from tfldbg.reference.recorded import INPUT
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -89,10 +90,7 @@ class FunctionRecorder:
     def _call(self, given: Given) -> Mapping[Any, Any]:
         try:
             returned = self._function(given.arrays)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a function of the user's raises whatever it raises
+        except RAISED as error:
             shapes = ", ".join(f"'{n}' {a.shape} {a.dtype}" for n, a in given.arrays.items())
             raise PluginError(
                 f"the reference '{self._name}' fails on {given.label}: "

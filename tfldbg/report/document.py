@@ -71,7 +71,7 @@ def build(
         verbose: Show what was matched with what, the versions and where the time went.
     """
     evidence = result.evidence
-    quantized = any(o.scale is not None for o in evidence.ops)
+    quantized = evidence.quantized
     rows = [
         _row(o, s, quantized) for o, s in zip(evidence.ops, result.diagnosis.statuses, strict=True)
     ]

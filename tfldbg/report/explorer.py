@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
+from tfldbg.compare.metrics import significant
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Status
 from tfldbg.diagnose.result import Result
@@ -168,7 +169,7 @@ def _status(_: OpEvidence, status: Status) -> _Mark:
 
 def _rounded(value: float) -> float:
     """Four significant digits: Model Explorer shows every digit there is."""
-    return float(f"{value:.4g}")
+    return significant(value, 4)
 
 
 def _rows(result: Result, graph: Graph) -> Iterator[tuple[int, OpEvidence, Status]]:

@@ -121,7 +121,7 @@ def _rows(result: Result) -> list[dict[str, Any]]:
     """Return what the table's rows are sorted, filtered and labelled by."""
     ops = result.evidence.ops
     # Float tensors of a quantized file have no LSB to be sorted by, and stand below.
-    figure = "max_lsb" if any(op.scale is not None for op in ops) else "max_abs"
+    figure = "max_lsb" if result.evidence.quantized else "max_abs"
     return [
         {
             "name": op.name,

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.histogram import EDGES_LSB
+from tfldbg.compare.metrics import significant
 from tfldbg.compare.points import Extreme, Points
 from tfldbg.compare.usage import Usage
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
@@ -39,7 +40,7 @@ def page_data(result: Result) -> dict[str, Any]:
         for o, status in zip(evidence.ops, result.diagnosis.statuses, strict=True)
     ]
     return {
-        "quantized": any(o.scale is not None for o in evidence.ops),
+        "quantized": evidence.quantized,
         "edges_lsb": list(EDGES_LSB),
         "first": _first_row(result),
         "rows": rows,
@@ -202,4 +203,4 @@ def _rounded(value: float | None, digits: int = _DIGITS) -> float | None:
     """Return a figure with so many significant digits; None where it is no finite number."""
     if value is None or not math.isfinite(value):
         return None
-    return float(f"{value:.{digits}g}")
+    return significant(value, digits)

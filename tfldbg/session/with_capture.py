@@ -118,7 +118,7 @@ class WithCapture:
             matched.matching,
             {**job.skipped, **unmatched, **operators.reasons},
             recording=signs_of(values),
-            unrounded=_between_codes(values, job.samples.count),
+            unrounded=operators.between,
             miscast=self._miscast,
         )
         return relation, made
@@ -150,11 +150,6 @@ class WithCapture:
 
     def _values(self, loaded: Loaded, matched: MatchedCapture) -> RecordedTensors:
         return RecordedTensors(self._capture, matched.recorded, loaded.subgraph)
-
-
-def _between_codes(values: RecordedTensors, count: int) -> frozenset[int]:
-    """Return the tensors whose recorded values the file's own codes cannot hold."""
-    return frozenset(i for i in values.recorded if values.misfit(i, count) is not None)
 
 
 def _with_wanted(spec: InputSpec, mapping: Mapping[str, str]) -> InputSpec:

@@ -124,6 +124,8 @@ class Cut:
     """Tensors whose recorded values they take."""
     reasons: Mapping[int, str]
     """By tensor, why its operator cannot be run on the recorded inputs."""
+    between: frozenset[int]
+    """Results whose recorded values the file's own codes cannot hold."""
 
 
 def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: Batch) -> Cut:
@@ -153,7 +155,9 @@ def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: 
     for step in steps:
         if step.op.index in built.refused:
             reasons.update((i, built.refused[step.op.index]) for i in step.results)
-    return Cut(built.model, wanted, reasons)
+    results = {i for step in steps for i in step.results}
+    between = frozenset(i for i in results if plan.misfit(i) is not None)
+    return Cut(built.model, wanted, reasons, between)
 
 
 class _Plan:
@@ -186,6 +190,10 @@ class _Plan:
                 return None  # a shape, which is the same on both sides
             why = self._unmatched.get(index, "it is not in the recording")
             return f"its input '{tensor.name}' was not recorded: {why}"
+        return self.misfit(index)
+
+    def misfit(self, index: int) -> str | None:
+        """Say why no operator can read a recorded tensor, None where one can; looked for once."""
         if index not in self._misfits:
             self._misfits[index] = self._values.misfit(index, self._count)
         return self._misfits[index]
