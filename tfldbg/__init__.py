@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from tfldbg.reference.conversion import Target
-    from tfldbg.session import Trace, convert, gate, load_trace, record, trace
+    from tfldbg.session import Trace, convert, gate, limited, load_trace, record, trace
 
 __version__ = "0.1.0"
 
@@ -49,12 +49,13 @@ __all__ = [
     "UsageError",
     "convert",
     "gate",
+    "limited",
     "load_trace",
     "record",
     "trace",
 ]
 
-_SESSION = frozenset({"Trace", "convert", "gate", "load_trace", "record", "trace"})
+_SESSION = frozenset({"Trace", "convert", "gate", "limited", "load_trace", "record", "trace"})
 _DIAGNOSE = frozenset({"Divergence", "Finding", "Thresholds"})
 _MODULES = frozenset({"callbacks", "testing"})
 """What ``import tfldbg`` finds besides, without another import."""

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
@@ -21,6 +19,7 @@ from tfldbg.compare.outputs import OutputStats
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.words import number
 from tfldbg.errors import RunError, TfldbgError, UsageError, unexpected
+from tfldbg.files import scratch_folder
 from tfldbg.reference.conversion import Target
 from tfldbg.run.job import DataSource, Options, check_options
 from tfldbg.session import Trace, convert, trace
@@ -85,8 +84,8 @@ class _Plan:
             return Gap(epoch, None, unexpected(error))
 
     def _traced(self, model: Any) -> Trace:
-        with tempfile.TemporaryDirectory(prefix="tfldbg-") as folder:
-            path = Path(folder) / "model.tflite"
+        with scratch_folder() as folder:
+            path = folder / "model.tflite"
             convert(model, path, data=self.data, target=self.target)
             content = path.read_bytes()
         return trace(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
+import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tfldbg.errors import TfldbgError
@@ -15,33 +17,155 @@ from tfldbg.errors import TfldbgError
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; rename it into place when the block succeeds.
+    """Yield a path to write to; what it holds becomes ``target`` when the block succeeds.
+
+    Where the system can do so, the new file has no name until it is whole, so that not even a
+    process that is killed leaves it behind.
 
     Args:
         target: Where the whole file shall stand in the end.
 
     Raises:
-        TfldbgError: The folder cannot be written to, the disk is full, or the target is no file.
+        TfldbgError: The folder cannot be written to, the disk is full, or the target is no file or
+            must not be written to.
+    """
+    check_target(target)
+    with worded(target):
+        handle = _nameless(target.parent)
+        if handle is None:
+            with _named(target) as temporary:
+                yield temporary
+                _sync(temporary)
+                temporary.replace(target)
+            return
+        try:
+            yield Path(f"/proc/self/fd/{handle}")
+            os.fchmod(handle, 0o666 & ~_umask())
+            os.fsync(handle)
+            _give_name(handle, target)
+        finally:
+            os.close(handle)
+
+
+def check_target(target: Path) -> None:
+    """Refuse to replace what is no file, or a file that is protected.
+
+    Raises:
+        TfldbgError: It is one of them.
     """
     if target.exists() and not target.is_file():
         raise TfldbgError(
             f"cannot write '{target}': it is a folder or a device", hint="name a file"
         )
+    if target.exists() and not os.access(target, os.W_OK):
+        raise TfldbgError(
+            f"cannot write '{target}': it is read-only; it was left as it was",
+            hint=f"name another file, or allow it: chmod u+w '{target}'",
+        )
+
+
+@contextmanager
+def worded(target: Path) -> Iterator[None]:
+    """Turn what the system says while ``target`` is written into an error that names it.
+
+    Raises:
+        TfldbgError: The folder cannot be written to, or the disk is full.
+    """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(handle)
+        yield
     except OSError as error:
         raise _unwritable(target, error) from error
+
+
+@contextmanager
+def scratch_folder(beside: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary folder that is removed whatever ends this process.
+
+    A shell waits for the end of this process beside it, and removes the folder if nobody has.
+
+    Args:
+        beside: In which folder to make it; None for the system's own for temporary files.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    with tempfile.TemporaryDirectory(prefix="tfldbg-", dir=beside) as name, ExitStack() as stack:
+        with suppress(FileNotFoundError):  # a system without a shell
+            reaper = subprocess.Popen(  # noqa: S603
+                ["/bin/sh", "-c", _REAPER, "sh", str(Path(name).absolute())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            stack.callback(reaper.communicate)
+        yield Path(name)
+
+
+_REAPER = 'read -r _; rm -rf -- "$1"'
+"""Waits for the end of its input, which comes with the end of whoever holds the other end."""
+
+
+def _nameless(folder: Path) -> int | None:
+    """Open a new file without a name, None where the system or the file system has none."""
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None or not Path("/proc/self/fd").is_dir():
+        return None
+    try:
+        return os.open(folder, flag | os.O_RDWR, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return None
+        raise
+
+
+def _give_name(handle: int, target: Path) -> None:
+    """Name a file without a name ``target``, in the place of the old one."""
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    with _folder(target.parent) as folder:
+        # With a folder's descriptor, linkat(2) is called, which can follow the symbolic link.
+        os.link(f"/proc/self/fd/{handle}", temporary, src_dir_fd=folder, follow_symlinks=True)
+        try:
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        os.fsync(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can tell."""
+    if os.name == "posix":
+        with _folder(folder) as handle:
+            os.fsync(handle)
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[Path]:
+    """Yield a temporary file beside ``target``, which is removed unless it was renamed."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
+        yield temporary
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content is on the disk, and not only on its way."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def write_bytes(target: Path, content: bytes) -> None:

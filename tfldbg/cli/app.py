@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -37,7 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_INTERRUPTED = 130
+_ENDED = {129: "ended by SIGHUP", 130: "interrupted", 143: "ended by SIGTERM"}
+"""By exit code what is said of it."""
 _PANELS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Find what is wrong": (trace, diff, sweep),
     "Look at a file": (inspect, params, view),
@@ -67,8 +70,12 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; every error becomes a message and exit code 2, Ctrl-C 130."""
+    """Run the command line; every error becomes a message and exit code 2, Ctrl-C 130.
+
+    Other signals that ask the process to end leave with 128 and their number, as shells expect.
+    """
     _open_streams()
+    _end_in_order()
     try:
         app()
     except TfldbgError as error:
@@ -80,6 +87,22 @@ def main() -> None:
             raise
         nameless = isinstance(error, OSError) and error.filename is None  # as stdout is
         _fail(_unprintable(error) if nameless else unexpected(error))
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM and SIGHUP end the process as an exception, which cleans up behind it."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        del frame
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)  # it ends already
+        raise SystemExit(128 + number)
+
+    names = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+    # nohup has SIGHUP ignored, and means it.
+    numbers = [n for n in names if n is not None and signal.getsignal(n) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, leave)
 
 
 def _open_streams() -> None:
@@ -99,8 +122,8 @@ def _leave(leaving: SystemExit) -> None:
     if isinstance(leaving.__context__, BrokenPipeError):
         _mute()  # whoever read the output has seen enough
         sys.exit(2)
-    if leaving.code == _INTERRUPTED:
-        sys.stderr.write("interrupted\n")
+    if leaving.code in _ENDED:
+        sys.stderr.write(f"{_ENDED[leaving.code]}\n")
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -12,6 +12,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from tfldbg.errors import TfldbgError
+from tfldbg.report.plain import printable
 
 _PIPED_WIDTH = 400
 
@@ -30,11 +31,26 @@ def show_error(error: TfldbgError) -> None:
         console.print(Text.assemble(("hint: ", "bold"), error.hint))
 
 
+def show_note(text: str) -> None:
+    """Print to stderr what the user should know and need not act on."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("note: ", "bold"), printable(text)))
+
+
 class _Count(ProgressColumn):
     """How many of how many, where the number is known."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
+class _Steady(Console):
+    """A console that never hides the cursor: a process that is killed could not show it again."""
+
+    def show_cursor(self, show: bool = True) -> bool:
+        """Do nothing."""
+        del show
+        return False
 
 
 class ProgressBar:
@@ -48,7 +64,7 @@ class ProgressBar:
 
     def __init__(self, quiet: bool = False) -> None:
         self._stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
-        console = Console(file=self._stream, highlight=False)
+        console = _Steady(file=self._stream, highlight=False)
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

@@ -77,6 +77,32 @@ Runtime = Annotated[
         autocompletion=lambda: list(RUNTIMES),
     ),
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on after the samples that a run of the same command, which did not finish, has "
+        "kept.",
+        rich_help_panel=RUN,
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        help="How long loading the model, or one sample, may take.",
+        rich_help_panel=RUN,
+    ),
+]
+MemoryLimit = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GIB",
+        help="How much memory each process that runs a model may take.",
+        show_default="3/4 of the machine's",
+        rich_help_panel=RUN,
+    ),
+]
 Signature = Annotated[
     str | None,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -127,6 +128,8 @@ def _check_place(option: str, target: Path) -> None:
             f"{option} {target}: the folder '{target.parent}' does not exist",
             hint=f"make it, or name another file with {option}",
         )
+    if target.exists() and not os.access(target, os.W_OK):
+        raise UsageError(f"{option} {target} is read-only", hint=f"name another file with {option}")
     try:
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:

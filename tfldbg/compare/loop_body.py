@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from tfldbg.compare.against.file import FileReference, nothing_free, shadow
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.steps import Doubles, Figure, along, figures_of, largest_by_step
-from tfldbg.compare.stream import Batch, Computed, Measured, Plan, Statistics, in_real_units
+from tfldbg.compare.stream import (
+    Batch,
+    Computed,
+    Measured,
+    Plan,
+    Statistics,
+    in_real_units,
+    settled,
+)
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Operator
 from tfldbg.graph.query import constant
@@ -274,7 +282,8 @@ class _Part:
         self._statistics.see(batch)
         computed = self._reference.compute(batch)
         local = {i: v for i, v in computed.local.items() if self._comparable(i, v)}
-        computed = self._statistics.compare(batch, replace(computed, local=local))
+        computed = settled(tensors, batch, replace(computed, local=local))
+        self._statistics.compare(batch, computed)
         for index, values in computed.local.items():
             largest = largest_by_step(values, batch.real[index])
             known = self._maxima.get(index, np.zeros(0))

@@ -5,7 +5,7 @@ Memory holds one batch of every tensor, however many samples there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Protocol
@@ -61,6 +61,8 @@ class Computed:
     """The same, rounded to codes too."""
     emulated: Mapping[int, Floats] = field(default_factory=dict)
     """The same for the final outputs alone, where the reference is not the file's float copy."""
+    saturated: Mapping[int, int] = field(default_factory=dict)
+    """How many elements of ``local`` lay beyond the range of their tensor, once `settled`."""
 
 
 class Reference(Protocol):
@@ -84,7 +86,7 @@ class Recorder(Protocol):
     """Whoever keeps the batches."""
 
     def record(self, batch: Batch, computed: Computed) -> None:
-        """Keep one batch; ``computed.local`` clamped to what each tensor can represent."""
+        """Keep one batch, `settled`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,8 +168,12 @@ def stream(
     reference: Reference | None,
     recorder: Recorder | None,
     progress: Progress,
+    kept: Iterable[tuple[Batch, Computed]] = (),
 ) -> Measured:
     """Measure every tensor over every sample.
+
+    What an earlier run kept is counted as if it had been computed now: the same arrays go the same
+    way in the same batches, so that the outcome is the same to the last bit.
 
     Args:
         plan: What to read.
@@ -176,6 +182,7 @@ def stream(
         reference: What to compare with, None to record TFLite alone.
         recorder: Who keeps the values, None for nobody.
         progress: Is told of every sample.
+        kept: The first batches, `settled`, where they need not be computed again.
 
     Raises:
         RunError: The runtime dies.
@@ -186,23 +193,73 @@ def stream(
     outputs: list[tuple[bytes, ...]] = []
     fixed = reference.batch if reference is not None else None
     size = fixed or batch_size(plan, samples.count)
-    spent = 0.0
+    spent, done = 0.0, 0
+
+    def take(batch: Batch, computed: Computed) -> None:
+        statistics.see(batch)
+        if reference is not None:
+            statistics.compare(batch, computed)
+            finals.update(batch.start, _sides(batch, computed))
+        if recorder is not None:
+            recorder.record(batch, computed)
+
     progress.stage("tracing", samples.count)
-    for start in range(0, samples.count, size):
+    for batch, computed in kept:
+        outputs += _observed(plan, batch)
+        take(batch, computed)
+        done = batch.stop
+        progress.advance(batch.stop - batch.start)
+    for start in range(done, samples.count, size):
         stop = min(start + size, samples.count)
         batch = run_batch(plan, samples, runner, range(start, stop), outputs, progress)
-        statistics.see(batch)
         computed = Computed({}, {})
         if reference is not None:
             began = perf_counter()
             computed = reference.compute(batch)
             spent += perf_counter() - began
-            computed = statistics.compare(batch, computed)
-            finals.update(start, _sides(batch, computed))
-        if recorder is not None:
-            recorder.record(batch, computed)
+            computed = settled(plan.subgraph.tensors, batch, computed)
+        take(batch, computed)
     measured = statistics.measured(tuple(outputs), spent)
     return replace(measured, beyond=beyond_range(samples), finals=finals.result())
+
+
+def _observed(plan: Plan, batch: Batch) -> list[tuple[bytes, ...]]:
+    """Return for the observed samples of a batch the bytes of the model's own outputs."""
+    read = [i for i in plan.subgraph.outputs if i in set(plan.read)]
+    rows = range(min(batch.stop, plan.observed) - batch.start)
+    return [
+        tuple(batch.codes[i][row].tobytes() if i in batch.codes else b"" for i in read)
+        for row in rows
+    ]
+
+
+def settled(tensors: Sequence[Tensor], batch: Batch, computed: Computed) -> Computed:
+    """Return what can be compared: in TFLite's shape, ``local`` clamped to each tensor's range.
+
+    Values of another size than TFLite's are left out: the shapes themselves differ, and that is
+    judged by itself.  The arrays are laid out as they are when they come back from a file, because
+    the order in which NumPy adds up depends on it.
+    """
+    local, saturated = {}, {}
+    for index, values in computed.local.items():
+        tested = computed.tested.get(index, batch.real[index])
+        if values.size == tested.size:
+            shaped = np.ascontiguousarray(values.reshape(tested.shape))
+            local[index], saturated[index] = clamped(tensors[index], shaped)
+    return replace(
+        computed,
+        free=_in_order(fitting(computed.free, batch.real)),
+        local=local,
+        tested=_in_order(computed.tested),
+        clamped=_in_order(computed.clamped),
+        rounded=_in_order(computed.rounded),
+        emulated=_in_order(computed.emulated),
+        saturated=saturated,
+    )
+
+
+def _in_order(values: Mapping[int, Floats]) -> dict[int, Floats]:
+    return {i: np.ascontiguousarray(v) for i, v in values.items()}
 
 
 def _sides(batch: Batch, computed: Computed) -> dict[str, Mapping[int, Floats]]:
@@ -277,7 +334,7 @@ def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> 
             f"sample: {sizes}",
             hint="look at one sample at a time: --samples 1",
         )
-    return np.stack(arrays)
+    return np.ascontiguousarray(np.stack(arrays))
 
 
 class Statistics:
@@ -312,31 +369,20 @@ class Statistics:
                     codes
                 )
 
-    def compare(self, batch: Batch, computed: Computed) -> Computed:
-        """Add one batch; return it with ``local`` clamped to what each tensor can represent.
-
-        Values of another size than TFLite's are left out: the shapes themselves differ, and that is
-        judged by itself.
-        """
+    def compare(self, batch: Batch, computed: Computed) -> None:
+        """Add one batch, `settled`."""
         real = batch.real
-        free = fitting(computed.free, real)
-        for index, values in free.items():
+        for index, values in computed.free.items():
             accumulated = self._of(self._accumulated, index, values)
             accumulated.update(values, real[index], batch.start)
-        within = {}
         for index, values in computed.local.items():
             tested = computed.tested.get(index, real[index])
-            if values.size != tested.size:
-                continue
-            shaped = values.reshape(tested.shape)
-            within[index], saturated = clamped(self._tensors[index], shaped)
-            local = self._of(self._local, index, shaped)
-            local.update(within[index], tested, batch.start, saturated)
+            local = self._of(self._local, index, values)
+            local.update(values, tested, batch.start, computed.saturated[index])
         for index, rounded in computed.rounded.items():
-            if index not in free:
+            if index not in computed.free:
                 continue
-            self._divide(index, free[index], computed.clamped[index], rounded, real[index])
-        return replace(computed, free=free, local=within)
+            self._divide(index, computed.free[index], computed.clamped[index], rounded, real[index])
 
     def _of(self, known: dict[int, Accumulator], index: int, values: Floats) -> Accumulator:
         if index not in known:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfldbg.errors import KerasError
+from tfldbg.files import scratch_folder
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import node_of, view
 from tfldbg.reference.quiet import quiet
@@ -164,10 +165,8 @@ def _load_quantized_archive(path: Path, tf_keras: Any, unsafe: bool) -> Any:
     the stored variables start with entries that the wrapper no longer has; without the one, and
     reading only the last of the other, the outputs equal those of the ``.h5``.
     """
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="tfldbg-") as folder:
-        repaired = Path(folder) / path.name
+    with scratch_folder() as folder:
+        repaired = folder / path.name
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(repaired, "w") as new:
             for entry in old.namelist():
                 content = old.read(entry)

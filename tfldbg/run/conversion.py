@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,12 +17,9 @@ from tfldbg.errors import KerasError, RunError, TfldbgError
 from tfldbg.reference.conversion import Target
 from tfldbg.reference.observers import Range
 from tfldbg.reference.refusals import crash
-from tfldbg.run.child import ending, environment
+from tfldbg.run.child import KILLED, ending, environment, killed
 from tfldbg.run.converter import ANSWER, DATA, KERAS, LOOPS, MODEL, REQUEST
 from tfldbg.run.job import DataSource, Options
-
-_PATIENCE_S = 2 * 3600
-"""Longer than any conversion seen (minutes): only a converter that hangs reaches it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +36,8 @@ class Request:
     save_keras: bool
     """Return the recalibrated Keras model, too."""
     options: Options
+    timeout_s: float
+    """How long it may take."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +65,14 @@ def convert_apart(request: Request, folder: Path) -> Answer:
     Raises:
         TfldbgError: What the child found wrong, or the story of its death.
     """
-    _write(request, folder)
-    code, said = _run(request, folder)
+    try:
+        _write(request, folder)
+        code, said = _run(request, folder)
+    except OSError as error:
+        raise RunError(
+            f"cannot start the converter for '{request.keras}': {error}",
+            hint="free some space in the temporary folder, or set TMPDIR to another one",
+        ) from error
     if not (folder / ANSWER).exists():
         raise _death(request, code, said, loops=(folder / LOOPS).exists())
     reply = json.loads((folder / ANSWER).read_text())
@@ -111,26 +117,23 @@ def _run(request: Request, folder: Path) -> tuple[int, str]:
     try:
         with log.open("wb") as stderr:
             done = subprocess.run(  # noqa: S603  (this interpreter, this package)
-                [sys.executable, "-m", "tfldbg.run.converter", str(folder)],
+                [sys.executable, "-m", "tfldbg.run.converter", str(folder), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 env={**quieter, **environment()},
-                timeout=_PATIENCE_S,
+                timeout=request.timeout_s,
                 check=False,
             )
     except subprocess.TimeoutExpired as error:
         raise RunError(
-            f"the converter did not finish '{request.keras}' within {_PATIENCE_S // 3600} hours",
-            hint="give fewer samples with --samples N",
-        ) from error
-    except OSError as error:
-        raise RunError(
-            f"cannot start the converter for '{request.keras}': {error}",
-            hint="free some space in the temporary folder, or set TMPDIR to another one",
+            f"the converter did not finish '{request.keras}' within {request.timeout_s:g} s, and "
+            "was ended",
+            hint="give fewer samples with --samples N, or more time with --timeout SECONDS",
         ) from error
     return done.returncode, log.read_text(errors="replace")
 
 
 def _death(request: Request, code: int, said: str, *, loops: bool) -> KerasError:
-    return crash(str(request.keras), request.target.type, ending(code), said, loops=loops)
+    how = KILLED if killed(code) else ending(code)
+    return crash(str(request.keras), request.target.type, how, said, loops=loops)

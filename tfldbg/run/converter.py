@@ -1,7 +1,7 @@
 """The child process that converts: the converter may crash, and takes only this process with it.
 
-Started as ``python -m tfldbg.run.converter FOLDER``.  The folder holds ``request.json`` and, where
-arrays were given instead of a path, ``data.npz``; what comes of it is written beside them.
+Started as ``python -m tfldbg.run.converter FOLDER PARENT``.  The folder holds ``request.json`` and,
+where arrays were given instead of a path, ``data.npz``; what comes of it is written beside them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from tfldbg.errors import TfldbgError, UsageError
 from tfldbg.reference.conversion import Source, Target, convert, open_source, save_whole
 from tfldbg.reference.observers import recalibrate
+from tfldbg.run.child import prepare
 from tfldbg.run.job import Options
 from tfldbg.run.keras_data import batches, keras_samples, single
 from tfldbg.run.samples import Samples
@@ -67,7 +67,7 @@ def _recalibrated(source: Source, samples: Samples) -> Any:
 def main() -> None:
     """Serve the one request that the folder holds."""
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the session's, which ends this process
+    prepare(int(sys.argv[2]))
     os.dup2(2, 1)  # Keras and the converter print; nobody reads it unless the process dies
     folder = Path(sys.argv[1])
     try:

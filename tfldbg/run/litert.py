@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from numpy.typing import NDArray
 
@@ -17,11 +19,13 @@ from tfldbg.errors import RunError
 from tfldbg.graph.model import Signature, Subgraph
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
-from tfldbg.run import wire
-from tfldbg.run.child import ending, environment
+from tfldbg.run import memory, wire
+from tfldbg.run.child import KILLED, Watchdog, ending, environment, killed, limits
 
 RUNTIMES = ("xnnpack", "builtin", "reference")
 """The kernel sets: XNNPACK with fallbacks, optimized kernels, reference kernels."""
+_MOST_SAID = 1 << 16
+"""Bytes to read of what a dead process wrote to stderr."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Runner:
         except DiedError as death:
             self.close()
             raise _explain(self._program, death, None) from death
-        except RunError:
+        except BaseException:  # Ctrl-C, too
             self.close()
             raise
         return self
@@ -138,30 +142,35 @@ class Runner:
 
 
 class _Child:
-    """The process, its pipes, and the temporary folder with the model and the error log."""
+    """The process, its pipes, and two files without a name: the model and the error log."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._folder = tempfile.TemporaryDirectory(prefix="tfldbg-")
-        folder = Path(self._folder.name)
-        self._model = folder / "model.tflite"
-        self._log = folder / "stderr"
+        self.limits = limits()
+        self._stack = ExitStack()
         try:
-            self._model.write_bytes(program.model_bytes)
-            with self._log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "tfldbg.run.worker"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env=environment(),
-                )
-        except OSError as error:
-            self._folder.cleanup()
+            self._path, descriptors = _placed(self._stack, program)
+            self._log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            self._process = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
+                [
+                    *(sys.executable, "-m", "tfldbg.run.worker"),
+                    *(str(os.getpid()), str(self.limits.memory_bytes or 0)),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=environment(),
+                pass_fds=descriptors,
+            )
+        except BaseException as error:
+            self._stack.close()
+            if not isinstance(error, OSError):
+                raise
             raise RunError(
                 f"cannot start the runtime for '{program.name}': {error}",
                 hint="free some space in the temporary folder, or set TMPDIR to another one",
             ) from error
+        self._watchdog = Watchdog(self._process, self.limits.timeout_s)
 
     def open(self) -> None:
         program = self._program
@@ -170,7 +179,7 @@ class _Child:
         self._ask(
             {
                 "command": "open",
-                "path": str(self._model),
+                "path": self._path,
                 "runtime": program.runtime,
                 "taps": list(program.taps),
                 "inputs": list(program.subgraph.inputs),
@@ -193,21 +202,28 @@ class _Child:
         if stdin is None or stdout is None:
             raise RunError("the child process has no pipes")
         try:
-            wire.send(stdin, request, arrays)  # type: ignore[arg-type]
-            reply, answer = wire.receive(stdout)  # type: ignore[arg-type]
+            with self._watchdog:
+                wire.send(stdin, request, arrays)  # type: ignore[arg-type]
+                reply, answer = wire.receive(stdout)  # type: ignore[arg-type]
         except (EOFError, BrokenPipeError) as error:
             code = self._process.wait()
-            raise DiedError(code, self._log.read_text(errors="replace")) from error
-        if not reply["ok"]:
-            raise RunError(
-                f"the {self._program.runtime} runtime refused '{self._program.name}': "
-                f"{' '.join(reply['error'].split())}",
-                hint="try another --runtime (xnnpack, builtin, reference); custom and Flex "
-                "operators need a runtime that has them",
-            )
+            if self._watchdog.barked:
+                loading = request["command"] == "open"
+                raise _late(self._program, self.limits.timeout_s, loading=loading) from error
+            raise DiedError(code, self._said()) from error
+        except wire.GarbledError as error:
+            raise _garbled(self._program) from error
+        if reply.get("ok") is not True:
+            raise _refused(self._program, str(reply.get("error")), self.limits.memory_bytes)
         return answer
 
+    def _said(self) -> str:
+        """Return the beginning of what the process wrote to stderr."""
+        self._log.seek(0)
+        return self._log.read(_MOST_SAID).decode(errors="replace")
+
     def close(self) -> None:
+        self._watchdog.close()
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -216,12 +232,81 @@ class _Child:
                     pipe.close()
                 except BrokenPipeError:
                     continue  # the child died with a request half read
-        self._folder.cleanup()
+        self._stack.close()
+
+
+def _placed(stack: ExitStack, program: Program) -> tuple[str, tuple[int, ...]]:
+    """Put the model into a file; return its path and the descriptors that the child must inherit.
+
+    Where the system lets a process open its own descriptors, the file has no name, and is gone with
+    the last process that holds it, however that ends.
+    """
+    if Path("/dev/fd").is_dir():
+        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        _write_model(program, file)
+        return f"/dev/fd/{file.fileno()}", (file.fileno(),)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfldbg-")))
+    with (folder / "model.tflite").open("wb") as named:
+        _write_model(program, named)
+    return named.name, ()
+
+
+def _write_model(program: Program, file: IO[bytes]) -> None:
+    file.write(program.model_bytes)
+    file.flush()
+    file.seek(0)  # on macOS whoever opens /dev/fd/N goes on reading here
+
+
+def _refused(program: Program, said: str, limit: int | None) -> RunError:
+    text = " ".join(said.partition(": ")[2].split()) if ": " in said else ""
+    if memory.too_little(program.subgraph, said if text else "", limit):
+        return _too_large(program, limit, "")
+    return RunError(
+        f"the {program.runtime} runtime refused '{program.name}': {' '.join(said.split())}",
+        hint="try another --runtime (xnnpack, builtin, reference); custom and Flex "
+        "operators need a runtime that has them",
+    )
+
+
+def _too_large(program: Program, limit: int | None, where: str) -> RunError:
+    allowed = f"the limit of {memory.worded(limit)}" if limit is not None else "there is"
+    return RunError(
+        f"'{program.name}' needs more memory than {allowed} under the {program.runtime} "
+        f"runtime{where}; {memory.largest(program.subgraph)}",
+        hint="allow more with --memory-limit GIB, where the machine has it",
+    )
+
+
+def _late(program: Program, timeout_s: float, *, loading: bool) -> RunError:
+    doing = "loading" if loading else "one sample of"
+    return RunError(
+        f"the {program.runtime} runtime did not finish {doing} '{program.name}' within "
+        f"{timeout_s:g} s, and was ended",
+        hint="if it is slow and not stuck, give it longer with --timeout SECONDS",
+    )
+
+
+def _garbled(program: Program) -> RunError:
+    return RunError(
+        f"the process that runs '{program.name}' under the {program.runtime} runtime answered with "
+        "bytes that are no answer: a kernel has overwritten what is not its own",
+        hint="try another --runtime (xnnpack, builtin, reference)",
+    )
 
 
 def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
+    if killed(death.code):  # another run could make the machine run short again
+        return RunError(
+            f"the {program.runtime} runtime died on '{program.name}': {KILLED}; "
+            f"{memory.largest(program.subgraph)}",
+            hint="give the machine or the container more memory, or end other programs; "
+            "--memory-limit GIB makes the runtime stop before the system has to",
+        )
+    limit = limits().memory_bytes
     op = last_operator(program, sample)
     where = f" at operator {op}" if op else ""
+    if memory.too_little(program.subgraph, death.stderr, limit):
+        return _too_large(program, limit, where)
     words = [line for line in death.stderr.splitlines() if line and not line.startswith("INFO")]
     said = f"; it said: {words[0][:200]}" if words and not words[0].startswith("Fatal") else ""
     return RunError(

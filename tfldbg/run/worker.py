@@ -1,14 +1,13 @@
 """The child process: one interpreter, one sample at a time.
 
-Started as ``python -m tfldbg.run.worker``.  A file that aborts or crashes the runtime takes this
-process down and not the session.
+Started as ``python -m tfldbg.run.worker PARENT MEMORY``.  A file that aborts or crashes the runtime
+takes this process down and not the session.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.run import wire
+from tfldbg.run.child import prepare
 
 
 class _Model:
@@ -108,14 +108,18 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
                 wire.send(replies, {"ok": True}, model.rerun(request["inputs"], arrays))
             elif model is not None:
                 wire.send(replies, {"ok": True}, model.run(arrays))
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        except (RuntimeError, ValueError, TypeError, KeyError, MemoryError) as error:
             wire.send(replies, {"ok": False, "error": f"{type(error).__name__}: {error}"})
 
 
 def main() -> None:
-    """Serve on the process's own pipes, with stray prints sent to stderr."""
+    """Serve on the process's own pipes, with stray prints sent to stderr.
+
+    The arguments are the parent's process id, and the limit on memory in bytes (0 for none).
+    """
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the session's, which ends this process
+    parent, memory = map(int, sys.argv[1:3])
+    prepare(parent, memory or None)
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(sys.stdin.buffer, replies)

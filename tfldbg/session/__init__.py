@@ -1,5 +1,6 @@
 """Compose the stages: read, rewrite, run, match, compare, diagnose, store.  Prints nothing."""
 
+from tfldbg.run.child import limited
 from tfldbg.session.cases import Request, parse_seeds, plan, requests
 from tfldbg.session.converting import convert
 from tfldbg.session.devices import Imported, import_run, write_kit
@@ -12,6 +13,7 @@ from tfldbg.session.recording import record
 from tfldbg.session.result import Trace
 from tfldbg.session.sweeping import sweep
 from tfldbg.session.tracing import load_trace, trace
+from tfldbg.store.journal import unfinished
 
 __all__ = [
     "Imported",
@@ -24,6 +26,7 @@ __all__ = [
     "expose_model",
     "gate",
     "import_run",
+    "limited",
     "load_trace",
     "node_data",
     "parse_seeds",
@@ -33,5 +36,6 @@ __all__ = [
     "requests",
     "sweep",
     "trace",
+    "unfinished",
     "write_kit",
 ]

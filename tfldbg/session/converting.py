@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfldbg.errors import UsageError
-from tfldbg.files import replacing
+from tfldbg.files import replacing, scratch_folder
 from tfldbg.graph.load import load_graph
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.conversion import Target, save_live
@@ -23,6 +22,9 @@ RANDOM = "random"
 """As data: seeded random samples, unless a file of that name exists."""
 
 ALL_VALUES = "all-values"
+PATIENCE_S = 2 * 3600.0
+"""Longer than any conversion seen (minutes): only a converter that hangs reaches it."""
+
 CALIBRATIONS = (ALL_VALUES,)
 """How the ranges of a quantization-aware model can be replaced."""
 
@@ -56,6 +58,7 @@ def convert(
     calibrate: str | None = None,
     save_keras: Path | str | None = None,
     options: Options | None = None,
+    timeout: float = PATIENCE_S,
     progress: Progress | None = None,
 ) -> Converted:
     """Convert a Keras model to a .tflite file, which is written whole or not at all.
@@ -69,6 +72,7 @@ def convert(
             values that the data gives.
         save_keras: Where to write the recalibrated Keras model (.h5).
         options: Samples (all by default), seed, inputs, signature and unsafe, as for `trace`.
+        timeout: Seconds that the converter may take.
         progress: Is told how far the work is.
 
     Raises:
@@ -77,6 +81,8 @@ def convert(
     """
     target, options, progress = target or Target(), options or Options(), progress or Silent()
     check_options(options)
+    if not 0 < timeout < float("inf"):
+        raise UsageError(f"the timeout is {timeout}", hint="give seconds above 0")
     saved = Path(save_keras) if save_keras is not None else None
     _check(data, calibrate, saved)
     _protect(Path(output), saved, keras, data)
@@ -86,10 +92,10 @@ def convert(
     with ExitStack() as stack:
         written = stack.enter_context(replacing(Path(output)))
         kept = stack.enter_context(replacing(saved)) if saved is not None else None
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfldbg-")))
+        folder = stack.enter_context(scratch_folder())
         path, options = _saved(keras, folder, options)
         again = calibrate is not None
-        request = Request(path, target, given, random, again, saved is not None, options)
+        request = Request(path, target, given, random, again, saved is not None, options, timeout)
         answer = convert_apart(request, folder)
         written.write_bytes(answer.model)
         if kept is not None and answer.keras is not None:

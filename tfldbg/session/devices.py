@@ -12,7 +12,7 @@ from tfldbg.device.record import Spool, array_keys
 from tfldbg.device.serial_log import logged_outputs, read_log
 from tfldbg.device.tensors import as_array, output_tensors
 from tfldbg.errors import CaptureError, DataError, UsageError
-from tfldbg.files import replacing, write_bytes
+from tfldbg.files import check_target, scratch_folder, worded, write_bytes
 from tfldbg.graph.model import Tensor
 from tfldbg.graph.query import producers
 from tfldbg.run.job import (
@@ -226,7 +226,12 @@ def _write(
     given = [spec.tensor for spec in loaded.specs] if samples else []
     written = sorted(tensors, key=lambda tensor: place.get(tensor.index, -1))
     keys = array_keys({tensor.index: tensor.name for tensor in (*given, *written)})
-    with replacing(output) as temporary, Spool(str(temporary)) as spool:
+    check_target(output)
+    with (
+        worded(output),
+        scratch_folder(output.parent) as folder,
+        Spool(str(folder / output.name)) as spool,
+    ):
         for number, row in enumerate(rows):
             arrays = {t.index: as_array(b, t) for t, b in zip(tensors, row, strict=True)}
             if samples:
@@ -235,3 +240,4 @@ def _write(
             for index in keys:
                 spool.append(index, arrays[index])
         spool.finish(keys)
+        (folder / output.name).replace(output)

@@ -78,6 +78,11 @@ class Extras:
         """Return who keeps pairs of values, where pictures are asked for."""
         return PointRecorder(job.samples.count) if self.pictures else None
 
+    @property
+    def emulates(self) -> bool:
+        """Whether the fake-quant emulation is asked for."""
+        return self.labels is not None or self.tolerance is not None
+
     def emulated(
         self, job: Job, runner: Runner, comparison: Comparison, reference: Reference
     ) -> tuple[Reference, tuple[str, ...]]:
@@ -86,8 +91,7 @@ class Extras:
         Returns:
             What to compare with, and notes on what could not be done.
         """
-        asked = self.labels is not None or self.tolerance is not None
-        if not asked or isinstance(comparison, WithItself):  # which runs it already
+        if not self.emulates or isinstance(comparison, WithItself):  # which runs it already
             return reference, ()
         both, reason = with_emulation(job, reference, first_sample(job, runner))
         return both, () if reason is None else (reason,)

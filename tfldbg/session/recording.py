@@ -15,7 +15,7 @@ from tfldbg.run.job import DataSource, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.describe import OBSERVED, describe, observe
 from tfldbg.session.exposing import protect
-from tfldbg.store.writer import RunWriter
+from tfldbg.session.resuming import recorder
 
 
 def record(
@@ -24,6 +24,7 @@ def record(
     *,
     data: DataSource = None,
     options: Options | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Record every tensor of a .tflite file and compare nothing.
@@ -33,6 +34,7 @@ def record(
         path: The HDF5 file to write.
         data: As for `trace`.
         options: As for `trace`.
+        resume: Go on after the samples that an earlier run, which did not finish, has kept.
         progress: Is told how far the work is.
 
     Raises:
@@ -44,9 +46,11 @@ def record(
     plan = Plan(job.subgraph, job.exposed.taps, OBSERVED)
     with (
         Runner(job.instrumented) as runner,
-        RunWriter(Path(path), job.subgraph) as writer,
+        recorder(job, Path(path), describe(job, True, {}), resume=resume) as writer,
     ):
-        measured = stream(plan, job.samples, runner, None, writer, progress or Silent())
+        measured = stream(
+            plan, job.samples, runner, None, writer, progress or Silent(), writer.kept()
+        )
         run = describe(job, observe(job, measured), {"total_s": perf_counter() - began})
         alone = Relation(Matching({}, {}, ()), job.skipped)
         writer.finish(collect(job.loaded, run, alone, measured), measured)

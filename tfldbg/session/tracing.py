@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -34,6 +35,7 @@ from tfldbg.session.extras import Extras
 from tfldbg.session.metrics import Metrics, find_metrics
 from tfldbg.session.recurrent import Recurrent
 from tfldbg.session.result import Trace
+from tfldbg.session.resuming import recorder
 from tfldbg.session.trying import with_trials
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_emulation import WithEmulation
@@ -72,6 +74,7 @@ def trace(
     by_step: bool = False,
     pictures: bool = False,
     metrics: Metrics = None,
+    resume: bool = False,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -114,6 +117,8 @@ def trace(
             entry points of the group ``tfldbg.metrics`` or of functions, ``"module:function"``.  A
             function is called with the reference's and TFLite's values of one sample of a tensor,
             float32 in real units, and returns a number.
+        resume: Go on after the samples that an earlier run with this ``dump``, which did not
+            finish, has kept.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
@@ -135,12 +140,19 @@ def trace(
     )
     options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
     target = _as_path(dump)
+    if resume and target is None:
+        raise UsageError(
+            "--resume goes on with a recording, and none is written",
+            hint="name the one that was not finished: --dump RUN.h5",
+        )
     if dump == "-":
         raise UsageError("a recording cannot go to stdout", hint="name a file: --dump run.h5")
     protect(target, "--dump", model, keras, against, data, labels)
     progress = progress or Silent()
     comparison = _comparison(keras, against, against_runtime, reference, options, progress)
-    evidence = _trace(model, comparison, data, options, extras, target, progress)
+    evidence = _trace(
+        model, comparison, data, options, extras, _Recording(target, resume), progress
+    )
     return Trace(
         evidence, diagnose(evidence, thresholds or Thresholds()), recording=_absolute(target)
     )
@@ -221,7 +233,7 @@ def _trace(
     data: DataSource,
     options: Options,
     extras: Extras,
-    dump: Path | None,
+    dump: _Recording,
     progress: Progress,
 ) -> Evidence:
     began = perf_counter()
@@ -240,13 +252,14 @@ def _trace(
             stack.callback(reference.close)
         if has_resources(job.subgraph):
             runner.restart()  # what ran so far has moved them on
-        writer = stack.enter_context(RunWriter(dump, job.subgraph)) if dump else None
+        writer = dump.writer(job, comparison, extras, stack)
         recurrent = Recurrent(job, comparison, extras.by_step, stack)
         points = extras.points(job)
         watching = [r for r in (writer, points) if r is not None]
         recorders = Recorders((*watching, *recurrent.recorders))
         prepared = perf_counter()
-        measured = stream(plan, job.samples, runner, reference, recorders, progress)
+        kept = writer.kept() if writer is not None else ()
+        measured = stream(plan, job.samples, runner, reference, recorders, progress, kept)
         numbers = measured.finals.worst_samples
         worst = examine(plan, job.samples, runner, reference, numbers, progress)
         streamed = perf_counter()
@@ -273,6 +286,24 @@ def _trace(
         if writer is not None:
             writer.finish(evidence, measured)
     return evidence
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """Where to record, and whether to go on with what an earlier run kept."""
+
+    target: Path | None
+    resume: bool
+
+    def writer(
+        self, job: Job, comparison: Comparison, extras: Extras, stack: ExitStack
+    ) -> RunWriter | None:
+        """Begin to record, if asked."""
+        if self.target is None:
+            return None
+        run = comparison.describe(describe(job, True, {}))
+        made = recorder(job, self.target, run, resume=self.resume, emulated=extras.emulates)
+        return stack.enter_context(made)
 
 
 def _start(stack: ExitStack, job: Job, comparison: Comparison) -> Runner:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Batch, Computed, Reference, in_real_units
 from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import UsageError
+from tfldbg.files import scratch_folder
 from tfldbg.graph.model import Operator, Subgraph
 from tfldbg.graph.query import non_activations, producers
 from tfldbg.reference.function import FunctionRecorder, Given, ReferenceFunction
@@ -66,8 +65,7 @@ class WithFunction:
             )
         recorder = FunctionRecorder(self._name, self._function, job.subgraph)
         with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfldbg-"))
-            path = Path(folder) / "reference.h5"
+            path = stack.enter_context(scratch_folder()) / "reference.h5"
             recorder.record(_batches(job), path)
             self._capture = WithCapture(path, self._options, label=self._name)
             self._capture.load(job)

@@ -8,8 +8,46 @@ error, so that the writer can close the library in order and then raise it.
 from __future__ import annotations
 
 import io
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold back Ctrl-C, and whatever else asks this process to end, until the block is left.
+
+    While HDF5 is at work it calls `TolerantFile`, and an exception there would be a failed write.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal is handled here
+        return
+    held: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: held.append(number))
+        for name in _ENDING
+        if (number := getattr(signal, name, None)) is not None
+        and callable(signal.getsignal(number))
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in held:
+        signal.raise_signal(number)
+
+
+def h5py_file(disk: TolerantFile) -> Any:
+    """Open an HDF5 file to be written to ``disk``."""
+    import h5py
+
+    return h5py.File(disk, "w")
 
 
 class TolerantFile(io.RawIOBase):

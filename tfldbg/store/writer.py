@@ -1,10 +1,9 @@
-"""Record a run to HDF5, batch by batch, and rename it into place when it is whole."""
+"""Record a run batch by batch, and make an HDF5 file of it when it is whole."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,46 +17,53 @@ from tfldbg.compare.accumulate import CHANNEL_COLUMNS, TensorStats
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.compare.stream import Batch, Computed, Measured
 from tfldbg.diagnose.evidence import Evidence
-from tfldbg.errors import CaptureError
-from tfldbg.files import replacing
+from tfldbg.files import check_target, replacing
 from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import producers
 from tfldbg.store import schema
-from tfldbg.store.disk import TolerantFile
+from tfldbg.store.disk import TolerantFile, h5py_file, undisturbed
 from tfldbg.store.evidence_json import to_json
+from tfldbg.store.journal import CODES, Journal
 
 _CHUNK_BYTES = 1 << 20
+_DATASETS = {CODES: schema.VALUES, "free": schema.REFERENCE, "local": schema.LOCAL_REFERENCE}
+"""By field of the journal the dataset that holds it."""
 
 
 class RunWriter:
     """Writes one recorded run.  Use as a context manager; call `finish` last.
 
-    Memory holds one batch.  Until `finish` has been called and the block left without an error, the
-    target stays as it was.
+    Memory holds one batch.  Every batch is kept on the disk in a `Journal`; `finish` makes the HDF5
+    file of them.  Until then the target stays as it was, and whatever ends the run, a later one can
+    go on after the last batch.
 
     Args:
         target: The HDF5 file to write.
         subgraph: Whose tensors are recorded.
+        identity: What tells this run from another, see `Journal`.
+        resume: Whether to go on with an earlier run that was not finished.
 
     Raises:
-        CaptureError: The file cannot be written.
+        CaptureError: Another run records to the target, or the earlier run was another.
+        TfldbgError: The file cannot be written.
     """
 
-    def __init__(self, target: Path, subgraph: Subgraph) -> None:
+    def __init__(
+        self,
+        target: Path,
+        subgraph: Subgraph,
+        identity: Mapping[str, str] | None = None,
+        *,
+        resume: bool = False,
+    ) -> None:
         self._target = target
         self._subgraph = subgraph
         self._producers = producers(subgraph)
-        self._stack = ExitStack()
+        self._journal = Journal(target, subgraph, identity or {}, resume=resume)
 
     def __enter__(self) -> RunWriter:
-        import h5py
-
-        temporary = self._stack.enter_context(replacing(self._target))
-        self._disk = self._stack.enter_context(TolerantFile(temporary))
-        self._file: Any = h5py.File(self._disk, "w")
-        self._file.attrs["format"] = schema.FORMAT
-        self._file.attrs["format_version"] = schema.FORMAT_VERSION
-        self._file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        check_target(self._target)
+        self._journal.__enter__()
         return self
 
     def __exit__(
@@ -66,33 +72,75 @@ class RunWriter:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._stack:
-            self._file.close()
-            if value is not None:
-                raise value
-            self._check_disk()
+        self._journal.__exit__(kind, value, trace)
+
+    def kept(self) -> Iterator[tuple[Batch, Computed]]:
+        """Return the batches of the earlier run, one at a time."""
+        return self._journal.kept()
 
     def record(self, batch: Batch, computed: Computed) -> None:
-        """Append one batch.
+        """Keep one batch, unless it is one of `kept`.
 
         Raises:
-            CaptureError: The disk is full or fails.
+            TfldbgError: The disk is full or fails.
         """
-        self._append(schema.VALUES, batch.codes)
-        self._append(schema.REFERENCE, computed.free)
-        self._append(schema.LOCAL_REFERENCE, computed.local)
-        self._check_disk()
+        if batch.start >= self._journal.done:
+            self._journal.append(batch, computed)
 
     def finish(self, evidence: Evidence, measured: Measured) -> None:
-        """Write the statistics and what describes the run.
+        """Write the HDF5 file: all values, the statistics, and what describes the run.
 
         Args:
             evidence: What the trace found out.
             measured: The statistics by channel.
 
         Raises:
-            CaptureError: The disk is full or fails.
+            TfldbgError: The disk is full or fails; the batches are still kept.
         """
+        with replacing(self._target) as temporary, TolerantFile(temporary) as self._disk:
+            with undisturbed():
+                self._file = h5py_file(self._disk)
+            try:
+                self._write_values()
+                with undisturbed():
+                    self._write_results(evidence, measured)
+            finally:
+                with undisturbed():
+                    self._file.close()
+            self._check_disk()
+        self._journal.remove()
+
+    def _write_values(self) -> None:
+        for field, name in _DATASETS.items():
+            for index in self._journal.tensors(field):
+                done, arrays = 0, self._journal.values(field, index)
+                dataset: Any = None
+                for array in arrays:
+                    with undisturbed():
+                        if dataset is None:
+                            count = self._journal.count(field, index)
+                            dataset = self._dataset(index, name, array, count)
+                        dataset[done : done + len(array)] = array
+                    done += len(array)
+                    self._check_disk()
+
+    def _dataset(self, index: int, name: str, first: NDArray[Any], count: int) -> Any:
+        per_sample = max(first[:1].nbytes, 1)
+        return self._group(index).create_dataset(
+            name,
+            shape=(count, *first.shape[1:]),
+            dtype=first.dtype,
+            maxshape=(None, *first.shape[1:]),
+            chunks=(max(1, _CHUNK_BYTES // per_sample), *first.shape[1:]),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+
+    def _write_results(self, evidence: Evidence, measured: Measured) -> None:
+        self._file.attrs["format"] = schema.FORMAT
+        self._file.attrs["format_version"] = schema.FORMAT_VERSION
+        self._file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._file[schema.EVIDENCE] = to_json(evidence)
         for op in evidence.ops:
             path = schema.tensor_path(op.tensor)
@@ -108,7 +156,6 @@ class RunWriter:
                     self._write_histogram(op.tensor, schema.HISTOGRAM.format(name), stats.histogram)
         self._write_channels(schema.LOCAL_CHANNELS, measured.local_channels)
         self._write_channels(schema.ACCUMULATED_CHANNELS, measured.accumulated_channels)
-        self._check_disk()
 
     def _write_histogram(self, index: int, name: str, counts: tuple[int, ...]) -> None:
         if counts:
@@ -119,25 +166,6 @@ class RunWriter:
         for index, table in tables.items():
             dataset = self._group(index).create_dataset(name, data=table)
             dataset.attrs["columns"] = list(CHANNEL_COLUMNS)
-
-    def _append(self, name: str, arrays: Mapping[int, NDArray[Any]]) -> None:
-        for index, array in arrays.items():
-            group = self._group(index)
-            if name not in group:
-                per_sample = max(array[:1].nbytes, 1)
-                group.create_dataset(
-                    name,
-                    data=array,
-                    maxshape=(None, *array.shape[1:]),
-                    chunks=(max(1, _CHUNK_BYTES // per_sample), *array.shape[1:]),
-                    compression="gzip",
-                    compression_opts=1,
-                    shuffle=True,
-                )
-            else:
-                dataset = group[name]
-                dataset.resize(len(dataset) + len(array), axis=0)
-                dataset[-len(array) :] = array
 
     def _group(self, index: int) -> Any:
         path = schema.tensor_path(index)
@@ -156,14 +184,8 @@ class RunWriter:
 
     def _check_disk(self) -> None:
         """Raise what the disk said, if anything."""
-        if self._file:
-            self._file.flush()
         if self._disk.failure is not None:
-            reason = self._disk.failure.strerror
-            raise CaptureError(
-                f"cannot write '{self._target}': {reason}; nothing was left behind",
-                hint="free some space, record fewer samples, or name another file",
-            ) from self._disk.failure
+            raise self._disk.failure
 
 
 def _scalars(stats: TensorStats) -> dict[str, Any]:

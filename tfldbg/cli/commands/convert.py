@@ -59,6 +59,9 @@ def convert(
         typer.Option(metavar="OUT.h5", help="Write the recalibrated Keras model, to trace with."),
     ] = None,
     signature: o.Signature = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long the converter may take.")
+    ] = 7200,
     unsafe: o.Unsafe = False,
 ) -> None:
     """Convert a Keras model to .tflite."""
@@ -78,6 +81,7 @@ def convert(
             calibrate=calibrate,
             save_keras=save_keras,
             options=options,
+            timeout=timeout,
             progress=progress,
         )
     words = ["tfldbg", "trace", output, "--keras", save_keras or keras]

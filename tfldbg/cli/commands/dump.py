@@ -9,6 +9,7 @@ from rich.text import Text
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import ProgressBar, report_console
+from tfldbg.cli.recording import recording
 from tfldbg.report.plain import printable
 
 
@@ -23,13 +24,22 @@ def dump(
     seed: o.Seed = 0,
     runtime: o.Runtime = "xnnpack",
     signature: o.Signature = None,
+    timeout: o.Timeout = 600,
+    memory_limit: o.MemoryLimit = None,
+    resume: o.Resume = False,
 ) -> None:
     """Record every tensor of a model to HDF5; compare nothing."""
     from tfldbg import session
     from tfldbg.run.job import Options
 
     options = Options(samples, seed, runtime, signature, o.parse_inputs(given))
-    with ProgressBar() as progress:
-        run = session.record(model, output, data=data, options=options, progress=progress)
+    with (
+        recording(output, resume=resume),
+        session.limited(timeout=timeout, memory=memory_limit),
+        ProgressBar() as progress,
+    ):
+        run = session.record(
+            model, output, data=data, options=options, resume=resume, progress=progress
+        )
     line = f"{output}: {run.samples} samples of {run.data} data, {run.runtime} runtime"
     report_console().print(Text(printable(line)))

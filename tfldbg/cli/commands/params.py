@@ -24,6 +24,8 @@ def params(
         typer.Option(metavar="N", help="At most so many samples.", show_default="all"),
     ] = None,
     signature: o.Signature = None,
+    timeout: o.Timeout = 600,
+    memory_limit: o.MemoryLimit = None,
     json: o.Json = None,
     everything: Annotated[
         bool, typer.Option("--all", help="The weights channel by channel.")
@@ -40,7 +42,7 @@ def params(
     from tfldbg.run.job import Options
 
     options = Options(samples, signature=signature, inputs=o.parse_inputs(given), unsafe=unsafe)
-    with ProgressBar() as progress:
+    with session.limited(timeout=timeout, memory=memory_limit), ProgressBar() as progress:
         table = session.compare_parameters(
             model, keras=keras, against=against, data=data, options=options, progress=progress
         )

@@ -71,6 +71,8 @@ def sweep(
         ),
     ] = None,
     signature: o.Signature = None,
+    timeout: o.Timeout = 600,
+    memory_limit: o.MemoryLimit = None,
     manifest: Annotated[
         str | None,
         typer.Option(
@@ -116,7 +118,7 @@ def sweep(
     inputs = o.parse_inputs(given)
     targets = {"--csv": (csv, write_sweep_csv), "--json": (json, write_sweep_json)}
     files = _files(targets, manifest, cases)
-    with ProgressBar() as progress:
+    with session.limited(timeout=timeout, memory=memory_limit), ProgressBar() as progress:
         outcomes = session.sweep(
             cases, inputs=inputs, unsafe=unsafe, thresholds=thresholds, progress=progress
         )

@@ -9,6 +9,7 @@ import typer
 from tfldbg.cli import options as o
 from tfldbg.cli.commands.report import show
 from tfldbg.cli.console import ProgressBar
+from tfldbg.cli.recording import recording
 from tfldbg.cli.reports import Reports, View
 
 
@@ -49,6 +50,9 @@ def trace(
     seed: o.Seed = 0,
     runtime: o.Runtime = "xnnpack",
     signature: o.Signature = None,
+    timeout: o.Timeout = 600,
+    memory_limit: o.MemoryLimit = None,
+    resume: o.Resume = False,
     dump: Annotated[
         str | None,
         typer.Option(
@@ -115,7 +119,11 @@ def trace(
     )
     reports.check(model, keras, against, data, labels, tolerances, dump=dump)
     session.check_rules(rules, model)
-    with ProgressBar(quiet) as progress:
+    with (
+        recording(dump, resume=resume),
+        session.limited(timeout=timeout, memory=memory_limit),
+        ProgressBar(quiet) as progress,
+    ):
         result = session.trace(
             model,
             keras=keras,
@@ -141,6 +149,7 @@ def trace(
             by_step=by_step,
             pictures=html is not None,
             metrics=metric,
+            resume=resume,
         )
     show(
         result,

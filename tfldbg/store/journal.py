@@ -1,0 +1,371 @@
+"""Whole batches of a recording that is not finished, in a file that survives whatever ends the run.
+
+The file stands beside the target, ``.RUN.h5.partial`` for ``RUN.h5``, and only ever grows::
+
+    preamble    ``tfldbg unfinished 1`` and the process that writes it, as a line of text
+    record      mark, CRC-32, length of the header, length of the values; header (JSON); values
+    ...
+
+The first record says which run this is, each of the others holds one batch.  A record counts if it
+is whole and its CRC is right; with the first that is not, the file ends, whatever follows.  A batch
+is on the disk (fsync) before the next one runs.  So a run that is killed, or loses its power, keeps
+every batch but the one at work, and nothing that was half written is ever read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.stream import Batch, Computed, in_real_units
+from tfldbg.errors import CaptureError
+from tfldbg.files import sync_folder, worded
+from tfldbg.graph.model import Subgraph
+
+CODES = "codes"
+"""The field of TFLite's own values; the others are those of `Computed`."""
+_START = struct.Struct("<4sIQQ")
+_MARK = b"tfdb"
+_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+"""A symbolic link of that name could lead to a file of somebody else's."""
+_PREAMBLE = "tfldbg unfinished 1, process {:>10}\n"
+_LONGEST_HEADER = 64 << 20
+_VALUES = tuple(f.name for f in fields(Computed) if f.name != "saturated")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the values of one tensor in one batch lie in the file."""
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Record:
+    """What the header of a batch says."""
+
+    start: int
+    stop: int
+    saturated: Mapping[int, int]
+    places: Mapping[tuple[str, int], _Place]
+    """By field and tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What an unfinished recording holds."""
+
+    path: Path
+    done: int
+    """Samples that it holds."""
+    samples: int
+    """Samples that the run was to record."""
+
+
+def journal_path(target: Path) -> Path:
+    """Return where the batches of an unfinished recording are kept."""
+    return target.with_name(f".{target.name}.partial")
+
+
+def unfinished(target: Path) -> Unfinished | None:
+    """Look for a recording that was not finished.
+
+    Returns:
+        What it holds; None where there is none, where it holds no batch, or where a run is at work
+        on it.
+    """
+    path = journal_path(target)
+    try:
+        with path.open("rb") as file:
+            if not _lock(file):
+                return None
+            identity, records, _ = _scan(file)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if identity is None or not records:
+        return None
+    return Unfinished(path, records[-1].stop, int(identity["samples"]))
+
+
+class Journal:
+    """Keeps batches, and hands out those of an earlier run.  Use as a context manager.
+
+    Args:
+        target: The recording that shall come of it.
+        subgraph: Whose tensors are recorded.
+        identity: What must be the same for an earlier run to be gone on with, by what messages call
+            it; ``samples`` is how many samples there will be.
+        resume: Whether to go on with it; else what it kept is thrown away.
+
+    Raises:
+        CaptureError: Another process records to the same target, or the earlier run was another.
+        TfldbgError: The folder cannot be written to.
+    """
+
+    def __init__(
+        self, target: Path, subgraph: Subgraph, identity: Mapping[str, str], *, resume: bool
+    ) -> None:
+        self._target, self._subgraph, self._identity = target, subgraph, dict(identity)
+        self._resume = resume
+        self._path = journal_path(target)
+        self._records: list[_Record] = []
+
+    def __enter__(self) -> Journal:
+        with worded(self._target):
+            self._file = _opened(self._path, self._target)
+            try:
+                self._begin()
+            except BaseException:
+                self._file.close()
+                raise
+        self._kept = self.done
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._records:
+            self.remove()  # nothing to go on with
+        self._file.close()
+
+    @property
+    def done(self) -> int:
+        """How many samples are kept."""
+        return self._records[-1].stop if self._records else 0
+
+    def kept(self) -> Iterator[tuple[Batch, Computed]]:
+        """Return the batches of the earlier run, one at a time."""
+        for record in [r for r in self._records if r.stop <= self._kept]:
+            found: dict[str, dict[int, NDArray[Any]]] = {CODES: {}, **{n: {} for n in _VALUES}}
+            for (field, index), place in record.places.items():
+                found[field][index] = self._read(place)
+            codes = found.pop(CODES)
+            real = {i: in_real_units(self._subgraph.tensors[i], c) for i, c in codes.items()}
+            computed = Computed(**found, saturated=record.saturated)
+            yield Batch(record.start, record.stop, codes, real), computed
+
+    def append(self, batch: Batch, computed: Computed) -> None:
+        """Keep one batch, on the disk.
+
+        Raises:
+            TfldbgError: The disk is full or fails.
+        """
+        arrays = {
+            (name, i): np.ascontiguousarray(array)
+            for name in (CODES, *_VALUES)
+            for i, array in (batch.codes if name == CODES else getattr(computed, name)).items()
+        }
+        header = {
+            "start": batch.start,
+            "stop": batch.stop,
+            "saturated": {str(i): n for i, n in computed.saturated.items()},
+            "arrays": [[*key, a.dtype.str, list(a.shape)] for key, a in arrays.items()],
+        }
+        self._write(header, list(arrays.values()))
+
+    def tensors(self, field: str) -> list[int]:
+        """Return the tensors of which a field is kept."""
+        return list(dict.fromkeys(i for r in self._records for f, i in r.places if f == field))
+
+    def values(self, field: str, index: int) -> Iterator[NDArray[Any]]:
+        """Return one field of one tensor, batch by batch."""
+        for record in self._records:
+            if (field, index) in record.places:
+                yield self._read(record.places[field, index])
+
+    def count(self, field: str, index: int) -> int:
+        """Return of how many samples a field of a tensor is kept."""
+        places = (r.places.get((field, index)) for r in self._records)
+        return sum(p.shape[0] for p in places if p is not None)
+
+    def remove(self) -> None:
+        """Remove the file: the recording is whole, or there is nothing in it."""
+        self._path.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        """Read what an earlier run kept, or begin anew."""
+        try:
+            identity, records, end = _scan(self._file) if self._resume else (None, [], 0)
+        except (ValueError, TypeError, KeyError) as error:
+            raise CaptureError(
+                f"'{self._path}' is no unfinished recording of this tfldbg: {error}",
+                hint="leave --resume out to start over",
+            ) from error
+        if identity is not None and records:
+            self._check(identity)
+            self._records = records
+            self._file.truncate(end)
+        else:
+            self._file.truncate(0)
+        self._file.seek(0)
+        _pour(self._file, _PREAMBLE.format(os.getpid()).encode())
+        self._file.seek(0, os.SEEK_END)
+        if not records:
+            self._write(self._identity, [])
+            sync_folder(self._path.parent)
+
+    def _check(self, identity: Mapping[str, str]) -> None:
+        names = dict.fromkeys((*identity, *self._identity))
+        differing = [n for n in names if identity.get(n) != self._identity.get(n)]
+        if differing:
+            first = differing[0]
+            rest = f"; so do {', '.join(differing[1:])}" if differing[1:] else ""
+            raise CaptureError(
+                f"the unfinished recording of '{self._target}' is of another run: its {first} was "
+                f"{identity.get(first)}, now it is {self._identity.get(first)}{rest}",
+                hint="repeat the same command with --resume, or leave --resume out to start over",
+            )
+
+    def _write(self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> None:
+        text = json.dumps(header).encode()
+        views = [a.reshape(-1).view(np.uint8).data for a in arrays]
+        lengths = (len(text), sum(len(v) for v in views))
+        checksum = _checksum(lengths, [text, *views])
+        start = self._file.tell()
+        with worded(self._target):
+            try:
+                for piece in (_START.pack(_MARK, checksum, *lengths), text, *views):
+                    _pour(self._file, piece)
+                os.fsync(self._file.fileno())
+            except BaseException:
+                self._file.truncate(start)  # half a record is of no use and takes space
+                raise
+        if "start" in header:
+            values = start + _START.size + len(text)
+            self._records.append(_record(header, values, values + lengths[1]))
+
+    def _read(self, place: _Place) -> NDArray[Any]:
+        # Into an array of its own: how NumPy adds up depends on where an array begins in memory.
+        array = np.empty(place.shape, place.dtype)
+        rest = array.reshape(-1).view(np.uint8).data
+        self._file.seek(place.offset)
+        while rest and (count := self._file.readinto(rest)):
+            rest = rest[count:]
+        self._file.seek(0, os.SEEK_END)
+        return array
+
+
+def _pour(file: FileIO, content: Any) -> None:
+    """Write all of it: a plain file may take a part, and tells with the next that it is full."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _opened(path: Path, target: Path) -> FileIO:
+    """Open and lock the file.
+
+    Raises:
+        CaptureError: Another process has it.
+    """
+    while True:
+        file = FileIO(os.open(path, _OPEN, 0o666), "r+b")
+        if not _lock(file):
+            holder = file.read(len(_PREAMBLE.format(0))).decode("ascii", "replace").split()
+            file.close()
+            raise CaptureError(
+                f"another run (process {holder[-1] if holder else 'unknown'}) is recording to "
+                f"'{target}'",
+                hint="wait for it to end, or name another file",
+            )
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()  # whoever had it has just removed it
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file until it is closed; return False if another process has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True
+
+
+def _scan(file: BinaryIO) -> tuple[dict[str, str] | None, list[_Record], int]:
+    """Read the whole records of a file.
+
+    Returns:
+        Which run it is of, None if it does not tell; its batches; where the last of them ends.
+    """
+    file.seek(0)
+    identity: dict[str, str] | None = None
+    records: list[_Record] = []
+    end = len(_PREAMBLE.format(0))
+    if not file.read(end).startswith(_PREAMBLE.partition(",")[0].encode()):
+        return None, [], 0
+    size = os.fstat(file.fileno()).st_size
+    while (found := _whole(file, end, size)) is not None:
+        header, values, following = found
+        if identity is None:
+            identity = header
+        else:
+            records.append(_record(header, values, following))
+        end = following
+    return identity, records, end
+
+
+def _whole(file: BinaryIO, offset: int, size: int) -> tuple[dict[str, Any], int, int] | None:
+    """Read one record; return its header, and where its values begin and end, if it is whole."""
+    file.seek(offset)
+    start = file.read(_START.size)
+    if len(start) < _START.size:
+        return None
+    mark, checksum, header_length, values_length = _START.unpack(start)
+    values = offset + _START.size + header_length
+    if mark != _MARK or header_length > _LONGEST_HEADER or values + values_length > size:
+        return None
+    text = file.read(header_length)
+    found = zlib.crc32(text, zlib.crc32(struct.pack("<QQ", header_length, values_length)))
+    left = values_length
+    while left and (piece := file.read(min(left, 1 << 20))):
+        found = zlib.crc32(piece, found)
+        left -= len(piece)
+    if left or found != checksum:
+        return None
+    return json.loads(text), values, values + values_length
+
+
+def _checksum(lengths: tuple[int, int], pieces: Sequence[Any]) -> int:
+    checksum = zlib.crc32(struct.pack("<QQ", *lengths))
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
+def _record(header: Mapping[str, Any], offset: int, end: int) -> _Record:
+    """Read the header of a batch.
+
+    Raises:
+        ValueError: It does not describe the values behind it.
+    """
+    places = {}
+    for field, index, dtype, shape in header["arrays"]:
+        places[field, index] = _Place(offset, dtype, tuple(shape))
+        offset += int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if offset != end:
+        raise ValueError("the arrays of a batch are of another size than its values")
+    saturated = {int(i): n for i, n in header["saturated"].items()}
+    return _Record(header["start"], header["stop"], saturated, places)
