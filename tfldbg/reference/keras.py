@@ -17,6 +17,7 @@ from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import node_of, view
 from tfldbg.reference.quiet import quiet
 from tfldbg.reference.trust import offences
+from tfldbg.reference.trust_graph import check_saved_model
 
 _HINT = "give the .h5, .keras or SavedModel folder that the .tflite was converted from"
 _WEIGHTS = "model.weights.h5"
@@ -31,18 +32,18 @@ def load_frozen(
     Args:
         source: A ``.h5``, ``.keras`` or SavedModel path, a live tf_keras or Keras 3 model, or what
             this function returned before, to trace many files against one model.
-        unsafe: Allow files that carry Python code (Lambda layers).
+        unsafe: Allow files that can run code or reach other files (see ``SECURITY.md``).
         signature: Which signature of a SavedModel.
 
     Raises:
-        KerasError: The file is missing, is of another format, carries code, or does not load.
+        KerasError: The file is missing, is of another format, is refused, or does not load.
     """
     if isinstance(source, Frozen):
         return source
     if not isinstance(source, Path):
         return _freeze_model(source)
     if source.is_dir() and (source / "saved_model.pb").exists():
-        return _freeze_saved_model(source, signature)
+        return _freeze_saved_model(source, signature, unsafe)
     return _freeze_model(load_live(source, unsafe=unsafe))
 
 
@@ -50,7 +51,7 @@ def load_live(path: Path, *, unsafe: bool = False) -> Any:
     """Load a ``.h5`` or ``.keras`` file, QAT models included, as a tf_keras or Keras 3 model.
 
     Raises:
-        KerasError: The file is missing, is of another format, carries code, or does not load.
+        KerasError: The file is missing, is of another format, is refused, or does not load.
     """
     if path.suffix in (".h5", ".hdf5"):
         return _load(path, _h5_config(path, unsafe), unsafe)
@@ -311,12 +312,16 @@ def _framework(model: Any) -> str:
     return f"keras {keras.__version__}"
 
 
-def _freeze_saved_model(path: Path, signature: str | None) -> Frozen:
+def _freeze_saved_model(path: Path, signature: str | None, unsafe: bool) -> Frozen:
     with quiet():
         import tensorflow as tf
 
         try:
+            if not unsafe:
+                check_saved_model(path)
             loaded = tf.saved_model.load(str(path))
+        except guard.RefusedError as error:
+            raise _refused(path, str(error)) from error
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise KerasError(f"'{path}' is no SavedModel: {error}", hint=_HINT) from error
         signatures = loaded.signatures
