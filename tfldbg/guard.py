@@ -234,7 +234,9 @@ def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
                 if isinstance(link, h5py.HardLink):
                     stack.append((below, item[key]))
                 elif not isinstance(link, h5py.SoftLink):
-                    raise RefusedError(f"'{below}' is a link to another file")
+                    raise RefusedError(
+                        f"'{below}' is a link; only what the file itself holds is read"
+                    )
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -10,6 +10,7 @@ quantization of tfmot, and what the caller's own Python has registered with Kera
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -72,24 +73,21 @@ _BASES = (
     "random.SeedGenerator",
 )
 
-_SYMBOL_SPACES = frozenset(
-    "math nn linalg image bitwise signal quantization strings random sparse ragged dtypes "
-    "__operators__".split()
-)
-_SYMBOLS = frozenset(
-    "abs acos acosh add add_n argmax argmin argsort asin asinh atan atan2 atanh batch_to_space "
-    "bitcast boolean_mask broadcast_to cast clip_by_norm clip_by_value complex concat constant "
-    "convert_to_tensor cos cosh cumsum debugging.check_numerics divide einsum ensure_shape equal "
-    "exp expand_dims eye fill floor gather gather_nd greater greater_equal identity identity_n "
-    "less less_equal linspace logical_and logical_not logical_or matmul maximum meshgrid minimum "
-    "multiply negative norm not_equal one_hot ones ones_like pad pow range rank realdiv "
-    "reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod "
-    "reduce_sum repeat reshape reverse reverse_sequence roll round saturate_cast scalar_mul "
-    "scatter_nd searchsorted sequence_mask shape shape_n sigmoid sign sin sinh size slice sort "
-    "space_to_batch space_to_batch_nd split sqrt square squeeze stack stop_gradient "
-    "strided_slice subtract tan tanh tensor_scatter_nd_add tensor_scatter_nd_max "
-    "tensor_scatter_nd_min tensor_scatter_nd_sub tensor_scatter_nd_update tensordot tile "
-    "transpose truediv truncatediv truncatemod unique unstack where zeros zeros_like".split()
+_COMPUTING = re.compile(
+    r"(compat\.v1\.)?("
+    r"(math|nn|linalg|image|bitwise|signal|quantization|strings|random|sparse|ragged|dtypes)\.\w+|"
+    r"__operators__\.\w+|keras\.(activations|backend)\.\w+|"
+    r"a?(sin|cos|tan)h?|atan2|abs|add|add_n|arg(max|min|sort)|batch_to_space|bitcast|boolean_mask|"
+    r"broadcast_to|cast|clip_by_(norm|value)|complex|concat|constant|convert_to_tensor|cumsum|"
+    r"debugging\.check_numerics|divide|einsum|ensure_shape|(not_)?equal|exp|expand_dims|eye|fill|"
+    r"floor|gather(_nd)?|(greater|less)(_equal)?|identity(_n)?|linspace|logical_(and|not|or)|"
+    r"matmul|maximum|meshgrid|minimum|multiply|negative|norm|one_hot|(ones|zeros)(_like)?|pad|pow|"
+    r"range|rank|(real|true|truncate)div|truncatemod|"
+    r"reduce_(all|any|logsumexp|max|mean|min|prod|sum)|repeat|reshape|reverse(_sequence)?|roll|"
+    r"round|saturate_cast|scalar_mul|scatter_nd|searchsorted|sequence_mask|shape(_n)?|sigmoid|sign|"
+    r"size|slice|sort|space_to_batch(_nd)?|split|sqrt|square|squeeze|stack|stop_gradient|"
+    r"strided_slice|subtract|tensor_scatter_nd_(add|max|min|sub|update)|tensordot|tile|transpose|"
+    r"unique|unstack|where)"
 )
 """Functions of TensorFlow that compute tensors of tensors, in a TFOpLambda layer."""
 
@@ -238,7 +236,7 @@ class _Rules:
             return None
         if not isinstance(name, str):
             return "has a function that is no name"
-        root, _, rest = (module or "").partition(".")
+        root = (module or "").partition(".")[0]
         own = [_attribute(self._framework, f"{space}.{name}") for space in _FUNCTIONS]
         if root == "builtins" and any(callable(f) for f in own):
             return None
@@ -260,11 +258,9 @@ class _Rules:
         if name not in ("TFOpLambda", "SlicingOpLambda"):
             return None
         symbol = str(config.get("function")) if isinstance(config, dict) else ""
-        plain = symbol.removeprefix("compat.v1.")
-        space, _, rest = plain.partition(".")
-        computes = plain in _SYMBOLS or (space in _SYMBOL_SPACES and rest.isidentifier())
-        keras = plain.startswith(("keras.activations.", "keras.backend."))
-        return None if computes or keras else f"calls tf.{symbol}, which is no arithmetic"
+        if _COMPUTING.fullmatch(symbol):
+            return None
+        return f"calls tf.{symbol}, which is no arithmetic"
 
 
 def _derived(found: Any) -> str | None:
