@@ -33,19 +33,20 @@ class RefusedError(ValueError):
     """A file claims or asks for what no honest file does; the text says what."""
 
 
-def memory_limit() -> int:
-    """Return how many bytes one file may take when it is read whole: half of the memory."""
-    return _memory() // 2
-
-
-def _memory() -> int:
+def machine_memory() -> int | None:
+    """Return the bytes of memory that this machine, or the container, has; None if unknown."""
     sizes = []
     with suppress(AttributeError, ValueError, OSError):
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for path in _CGROUP_LIMITS:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):  # "max" is no number
             sizes.append(int(Path(path).read_text()))
-    return min((size for size in sizes if size > 0), default=_UNKNOWN_MEMORY)
+    return min((size for size in sizes if size > 0), default=None)
+
+
+def memory_limit() -> int:
+    """Return how many bytes one file may take when it is read whole: half of the memory."""
+    return (machine_memory() or _UNKNOWN_MEMORY) // 2
 
 
 def check_size(what: str, size: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from tfldbg.graph.model import Signature, Subgraph
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.run import wire
-from tfldbg.run.child import ending, environment
+from tfldbg.run.child import command, ending
 
 RUNTIMES = ("xnnpack", "builtin", "reference")
 """The kernel sets: XNNPACK with fallbacks, optimized kernels, reference kernels."""
@@ -149,12 +148,11 @@ class _Child:
         try:
             self._model.write_bytes(program.model_bytes)
             with self._log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "tfldbg.run.worker"],
+                self._process = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
+                    command("tfldbg.run.worker"),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    env=environment(),
                 )
         except OSError as error:
             self._folder.cleanup()

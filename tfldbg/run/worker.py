@@ -1,6 +1,6 @@
 """The child process: one interpreter, one sample at a time.
 
-Started as ``python -m tfldbg.run.worker``.  A file that aborts or crashes the runtime takes this
+Started by `tfldbg.run.child.command`.  A file that aborts or crashes the runtime takes this
 process down and not the session.
 """
 
@@ -119,7 +119,3 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(sys.stdin.buffer, replies)
-
-
-if __name__ == "__main__":
-    main()
