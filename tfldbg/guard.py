@@ -64,26 +64,31 @@ def check_size(what: str, size: int) -> None:
 
 
 def check_zip(archive: zipfile.ZipFile) -> None:
-    """Refuse an archive that expands without bound, or whose members name places outside it.
+    """Refuse an archive that unpacks to more than fits into the memory.
 
     `zipfile` gives no more bytes of a member than its entry declares, so what is declared counts.
 
     Raises:
-        RefusedError: It is a bomb, or holds such a name.
+        RefusedError: It is a bomb.
     """
-    members = archive.infolist()
-    for member in members:
-        if leaves_folder(member.filename):
-            raise RefusedError(f"its member {member.filename!r} names a place outside the archive")
-    check_size("what it unpacks to", sum(member.file_size for member in members))
+    check_size("what it unpacks to", sum(member.file_size for member in archive.infolist()))
+
+
+def check_member_names(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that will be unpacked into a folder, and would write outside it.
+
+    Raises:
+        RefusedError: A member has such a name.
+    """
+    for name in archive.namelist():
+        if leaves_folder(name):
+            raise RefusedError(f"its member {name!r} names a place outside the archive")
 
 
 def leaves_folder(name: str) -> bool:
-    """Whether a relative path leads out of the folder that it is put into."""
-    return any(
-        path.is_absolute() or path.drive or path.root or ".." in path.parts
-        for path in (PurePosixPath(name), PureWindowsPath(name))
-    )
+    """Whether a relative path leads out of the folder that it is put into, on any system."""
+    windows = PureWindowsPath(name)
+    return bool(windows.anchor) or ".." in windows.parts or PurePosixPath(name).is_absolute()
 
 
 def npy_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

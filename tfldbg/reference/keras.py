@@ -105,6 +105,7 @@ def _zip_config(path: Path, unsafe: bool) -> _Config:
         with zipfile.ZipFile(path) as archive:
             if not unsafe:
                 guard.check_zip(archive)
+                guard.check_member_names(archive)
                 _check_weights(archive)
             metadata = guard.parse_json(archive.read("metadata.json"))
             return _Config(archive.read("config.json").decode(), str(metadata["keras_version"]))
