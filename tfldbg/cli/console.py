@@ -26,9 +26,14 @@ def report_console() -> Console:
 def show_error(error: TfldbgError) -> None:
     """Print an error and what to do about it to stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), error.message))
+    console.print(Text.assemble(("error: ", "bold red"), _one_line(error.message)))
     if error.hint:
-        console.print(Text.assemble(("hint: ", "bold"), error.hint))
+        console.print(Text.assemble(("hint: ", "bold"), _one_line(error.hint)))
+
+
+def _one_line(text: str) -> str:
+    """Return text that neither drives the terminal nor looks like a line of its own."""
+    return printable(" ".join(text.splitlines()))
 
 
 def show_note(text: str) -> None:
@@ -66,7 +71,7 @@ class ProgressBar:
         self._stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
         console = _Steady(file=self._stream, highlight=False)
         self._bar = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             _Count(),
             console=console,
@@ -92,7 +97,7 @@ class ProgressBar:
         """Begin a stage."""
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(name, total=total)
+        self._task = self._bar.add_task(printable(name), total=total)
 
     def advance(self, steps: int = 1) -> None:
         """Move the bar on."""

@@ -17,6 +17,7 @@ import argparse
 import ctypes
 import importlib.util
 import math
+import re
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,7 @@ INTERPRETERS = {
 }
 KERNELS = {"builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 _LONGEST_KEY = 60000  # bytes; a zip archive holds names of up to 65535
+_LEADS_OUT = re.compile(r"(.*[/\\])?\.\.([/\\]|$)", re.DOTALL).match
 
 Array = Any
 
@@ -49,12 +51,13 @@ def array_keys(names: Mapping[int, str]) -> dict[int, str]:
 
     Args:
         names: By tensor index its name.  What has no name, one that others have too, one that
-            reads like an index, or one that no archive can hold, goes by its index.
+            reads like an index, or one that no archive can hold or that leads out of the folder
+            that an archive is unpacked into, goes by its index.
     """
     counts = Counter(names.values())
 
     def usable(name: str) -> bool:
-        fit = "\0" not in name and len(name.encode()) < _LONGEST_KEY
+        fit = "\0" not in name and len(name.encode()) < _LONGEST_KEY and not _LEADS_OUT(name)
         return fit and name != "" and counts[name] == 1 and not name.startswith("tensor ")
 
     return {i: name if usable(name) else f"tensor {i}" for i, name in names.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import guard
 from tfldbg.errors import CaptureError
 from tfldbg.reference.recorded import (
     LAYOUT_HINT,
@@ -31,7 +31,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn what h5py raises on damaged or foreign files into our own error."""
     try:
         yield
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise CaptureError(
             f"cannot read the recording '{path}': {reason}", hint=LAYOUT_HINT
@@ -50,6 +50,7 @@ def open_hdf5(path: Path) -> Contents:
         file = h5py.File(path, "r")
     try:
         with _readable(path):
+            guard.check_hdf5(file, whole=False)
             return _Hdf5(path, file).contents()
     except CaptureError:
         file.close()
@@ -134,12 +135,6 @@ class _Hdf5:
         return found if isinstance(found, getattr(h5py, kind)) else None
 
     def _check_values(self, key: str, values: Any) -> None:
-        if values.is_virtual or values.external:
-            raise CaptureError(
-                f"the values of '/tensors/{key}' in '{self._path}' lie in other files; only what "
-                "the file itself holds is read",
-                hint="store the values in the file",
-            )
         if values.dtype.kind not in "biuf" or not values.ndim:
             raise CaptureError(
                 f"the values of '/tensors/{key}' in '{self._path}' are {values.dtype} of shape "
@@ -182,7 +177,7 @@ class _Hdf5:
     def _evidence(self) -> Mapping[str, Any]:
         """Return the parsed ``/evidence``, empty where there is none."""
         dataset = self._member(self._file, "evidence", "Dataset")
-        plain = {} if dataset is None else json.loads(dataset.asstr()[()])
+        plain = {} if dataset is None else guard.parse_json(dataset.asstr()[()])
         return plain if isinstance(plain, dict) else {}
 
 

@@ -18,15 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import guard
 from tfldbg.errors import CaptureError
 from tfldbg.reference.recorded import Contents, Recorded, count_samples, stored_type
 
 _NPZ_HINT = "save it with numpy.savez(path, **{tensor_name: array}), first axis samples"
 _INDEX_KEY = re.compile(r"tensor ([0-9]{1,9})")
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 def open_npz(path: Path) -> Contents:
@@ -53,8 +50,8 @@ def _readable_npz(path: Path) -> Iterator[None]:
         OSError,
         ValueError,
         EOFError,
-        NotImplementedError,
         RuntimeError,
+        MemoryError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
@@ -129,10 +126,7 @@ class _Npz:
     def _member(self, info: zipfile.ZipInfo) -> _Member:
         name = info.filename.removesuffix(".npy")
         with self._archive.open(info) as stream:
-            version = np.lib.format.read_magic(stream)
-            if version not in _HEADERS:
-                raise ValueError(f"'{name}' has .npy version {version}")
-            shape, fortran, dtype = _HEADERS[version](stream)
+            shape, fortran, dtype = guard.npy_header(stream, name)
             begins = stream.tell()
         if dtype.kind not in "biuf" or not shape:
             raise CaptureError(
@@ -152,4 +146,6 @@ class _Npz:
                 f"for {dtype} of shape {shape}",
                 hint="save it again",
             )
+        sample = math.prod(shape[1:]) * dtype.itemsize
+        guard.check_size(f"one sample of '{name}'", sample)
         return _Member(info.filename, dtype, tuple(shape), begins)

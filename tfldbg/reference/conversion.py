@@ -81,7 +81,7 @@ def open_source(path: Path, *, unsafe: bool = False, signature: str | None = Non
     """
     if path.is_dir():
         key = signature or "serving_default"
-        return Source(str(path), None, key, load_frozen(path, signature=key))
+        return Source(str(path), None, key, load_frozen(path, unsafe=unsafe, signature=key))
     model = load_live(path, unsafe=unsafe)
     return Source(str(path), model, None, load_frozen(model))
 

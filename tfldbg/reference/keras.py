@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tfldbg import guard
 from tfldbg.errors import KerasError
 from tfldbg.files import scratch_folder
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import node_of, view
 from tfldbg.reference.quiet import quiet
+from tfldbg.reference.trust import offences
+from tfldbg.reference.trust_graph import check_saved_model
 
 _HINT = "give the .h5, .keras or SavedModel folder that the .tflite was converted from"
+_WEIGHTS = "model.weights.h5"
+_MOST_OFFENCES = 5
 
 
 def load_frozen(
@@ -26,18 +33,18 @@ def load_frozen(
     Args:
         source: A ``.h5``, ``.keras`` or SavedModel path, a live tf_keras or Keras 3 model, or what
             this function returned before, to trace many files against one model.
-        unsafe: Allow files that carry Python code (Lambda layers).
+        unsafe: Allow files that can run code or reach other files (see ``SECURITY.md``).
         signature: Which signature of a SavedModel.
 
     Raises:
-        KerasError: The file is missing, is of another format, carries code, or does not load.
+        KerasError: The file is missing, is of another format, is refused, or does not load.
     """
     if isinstance(source, Frozen):
         return source
     if not isinstance(source, Path):
         return _freeze_model(source)
     if source.is_dir() and (source / "saved_model.pb").exists():
-        return _freeze_saved_model(source, signature)
+        return _freeze_saved_model(source, signature, unsafe)
     return _freeze_model(load_live(source, unsafe=unsafe))
 
 
@@ -45,12 +52,12 @@ def load_live(path: Path, *, unsafe: bool = False) -> Any:
     """Load a ``.h5`` or ``.keras`` file, QAT models included, as a tf_keras or Keras 3 model.
 
     Raises:
-        KerasError: The file is missing, is of another format, carries code, or does not load.
+        KerasError: The file is missing, is of another format, is refused, or does not load.
     """
     if path.suffix in (".h5", ".hdf5"):
-        return _load(path, _h5_config(path), unsafe)
+        return _load(path, _h5_config(path, unsafe), unsafe)
     if path.suffix == ".keras":
-        return _load(path, _zip_config(path), unsafe)
+        return _load(path, _zip_config(path, unsafe), unsafe)
     if not path.exists():
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT)
     raise KerasError(
@@ -62,7 +69,7 @@ class _Config:
     """What a Keras file says about itself before any of it is executed."""
 
     def __init__(self, text: str, version: str) -> None:
-        self.text = text
+        self.plain = guard.parse_json(text)
         self.version = version
         self.quantized = "QuantizeWrapper" in text or "QuantizeLayer" in text
 
@@ -70,49 +77,67 @@ class _Config:
     def keras3(self) -> bool:
         return self.version.startswith("3")
 
-    def lambda_layers(self) -> list[str]:
-        """Names of the layers that hold serialized Python code."""
-        found: list[str] = []
-        stack = [json.loads(self.text)]
-        while stack:
-            item = stack.pop()
-            if isinstance(item, dict):
-                if item.get("class_name") == "Lambda":
-                    found.append(str(item.get("config", {}).get("name", "?")))
-                stack += item.values()
-            elif isinstance(item, list):
-                stack += item
-        return sorted(found)
 
-
-def _h5_config(path: Path) -> _Config:
+def _h5_config(path: Path, unsafe: bool) -> _Config:
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
+            if not unsafe:
+                guard.check_hdf5(file)
             config = file.attrs.get("model_config")
             version = file.attrs.get("keras_version", "2")
+        if config is not None:
+            return _Config(_text(config), _text(version))
     except FileNotFoundError as error:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
-    except OSError as error:
+    except guard.RefusedError as error:
+        raise _refused(path, str(error)) from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise KerasError(f"'{path}' is no HDF5 file: {error}", hint=_HINT) from error
-    if config is None:
-        raise KerasError(
-            f"'{path}' holds no model, only weights or other data",
-            hint="save the whole model with model.save(...), not save_weights(...)",
-        )
-    return _Config(_text(config), _text(version))
+    raise KerasError(
+        f"'{path}' holds no model, only weights or other data",
+        hint="save the whole model with model.save(...), not save_weights(...)",
+    )
 
 
-def _zip_config(path: Path) -> _Config:
+def _zip_config(path: Path, unsafe: bool) -> _Config:
     try:
         with zipfile.ZipFile(path) as archive:
-            metadata = json.loads(archive.read("metadata.json"))
+            if not unsafe:
+                guard.check_zip(archive)
+                guard.check_member_names(archive)
+                _check_weights(archive)
+            metadata = guard.parse_json(archive.read("metadata.json"))
             return _Config(archive.read("config.json").decode(), str(metadata["keras_version"]))
     except FileNotFoundError as error:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except guard.RefusedError as error:
+        raise _refused(path, str(error)) from error
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+    ) as error:
         raise KerasError(f"'{path}' is no .keras archive: {error}", hint=_HINT) from error
+
+
+def _check_weights(archive: zipfile.ZipFile) -> None:
+    """Refuse weights that lead out of the archive, as those of an ``.h5`` are refused."""
+    import h5py
+
+    stored = io.BytesIO(archive.read(_WEIGHTS))
+    with h5py.File(stored, "r") as file:
+        guard.check_hdf5(file)
+
+
+def _refused(path: Path, reason: str) -> KerasError:
+    return KerasError(f"'{path}' is refused: {reason}", hint="add --unsafe if you trust the file")
 
 
 def _text(value: str | bytes) -> str:
@@ -120,13 +145,6 @@ def _text(value: str | bytes) -> str:
 
 
 def _load(path: Path, config: _Config, unsafe: bool) -> Any:
-    layers = config.lambda_layers()
-    if layers and not unsafe:
-        raise KerasError(
-            f"'{path}' carries Python code in its Lambda layers ({', '.join(layers)}), "
-            "and loading it would run that code",
-            hint="add --unsafe if you trust the file",
-        )
     loader = _load_keras3 if config.keras3 else _load_tf_keras
     try:
         with quiet():
@@ -142,20 +160,38 @@ def _load(path: Path, config: _Config, unsafe: bool) -> Any:
 def _load_keras3(path: Path, config: _Config, unsafe: bool) -> Any:
     import keras
 
+    if not unsafe:
+        _check_objects(path, config, keras)
     return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
 
 
 def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
     import tf_keras
 
-    if not config.quantized:
-        return tf_keras.models.load_model(path, compile=False, safe_mode=not unsafe)
-    import tensorflow_model_optimization as tfmot
+    with ExitStack() as scope:
+        if config.quantized:
+            import tensorflow_model_optimization as tfmot
 
-    with tfmot.quantization.keras.quantize_scope():
-        if path.suffix == ".keras":
+            scope.enter_context(tfmot.quantization.keras.quantize_scope())
+        if not unsafe:
+            _check_objects(path, config, tf_keras)
+        if config.quantized and path.suffix == ".keras":
             return _load_quantized_archive(path, tf_keras, unsafe)
         return tf_keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+
+
+def _check_objects(path: Path, config: _Config, framework: Any) -> None:
+    """Refuse a file that asks for more than what Keras itself computes with."""
+    found = offences(config.plain, framework)
+    if not found:
+        return
+    said = "; ".join(str(offence) for offence in found[:_MOST_OFFENCES])
+    more = f"; and {len(found) - _MOST_OFFENCES} more" if len(found) > _MOST_OFFENCES else ""
+    raise KerasError(
+        f"'{path}' is refused, because loading it could run code: {said}{more}",
+        hint="add --unsafe if you trust the file; classes of your own are known once Python has "
+        "registered them: tfldbg.trace(model, keras=live_model)",
+    )
 
 
 def _load_quantized_archive(path: Path, tf_keras: Any, unsafe: bool) -> Any:
@@ -276,12 +312,16 @@ def _framework(model: Any) -> str:
     return f"keras {keras.__version__}"
 
 
-def _freeze_saved_model(path: Path, signature: str | None) -> Frozen:
+def _freeze_saved_model(path: Path, signature: str | None, unsafe: bool) -> Frozen:
     with quiet():
         import tensorflow as tf
 
         try:
+            if not unsafe:
+                check_saved_model(path)
             loaded = tf.saved_model.load(str(path))
+        except guard.RefusedError as error:
+            raise _refused(path, str(error)) from error
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise KerasError(f"'{path}' is no SavedModel: {error}", hint=_HINT) from error
         signatures = loaded.signatures

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Cell = str | int | float | None
 """Of a CSV file; None is an empty one."""
 
-_FORMULA = ("=", "+", "-", "@")
-"""What a spreadsheet takes for the beginning of a formula."""
+_FORMULA = tuple("=+-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}")
+"""What a spreadsheet takes for the beginning of a formula, some of them in wide letters, too."""
 
 
 def write_json(content: dict[str, Any], target: str) -> None:
@@ -66,7 +66,7 @@ def _cell(value: Cell) -> Cell:
     if not isinstance(value, str):
         return _finite(value)  # type: ignore[no-any-return]
     plain = printable(value)
-    return f"'{plain}" if plain.startswith(_FORMULA) else plain
+    return f"'{plain}" if plain.lstrip().startswith(_FORMULA) else plain
 
 
 def write_text(text: str, target: str) -> None:

@@ -95,11 +95,19 @@ def machine_memory() -> int | None:
     return total if total > 0 else None
 
 
-def environment() -> dict[str, str]:
-    """Return this process's environment, in which a child finds this very package first."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path}
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs the ``main`` of a module of this package in a new interpreter.
+
+    ``python -m`` would put the working directory in front of everything, so that a ``numpy.py``
+    that lies beside a downloaded model would be run.  So the child is told where to look before it
+    imports anything: where this process looks, the working directory left out.
+    """
+    root = str(Path(__file__).resolve().parents[2])
+    places = [place for place in sys.path if place]
+    if root not in places:
+        places.insert(0, root)
+    start = f"import sys; sys.path[:] = {places!r}; from {module} import main; main()"
+    return [sys.executable, "-c", start, *arguments]
 
 
 def ending(code: int) -> str:

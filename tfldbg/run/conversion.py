@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from tfldbg.errors import KerasError, RunError, TfldbgError
 from tfldbg.reference.conversion import Target
 from tfldbg.reference.observers import Range
 from tfldbg.reference.refusals import crash
-from tfldbg.run.child import KILLED, ending, environment, killed
+from tfldbg.run.child import KILLED, command, ending, killed
 from tfldbg.run.converter import ANSWER, DATA, KERAS, LOOPS, MODEL, REQUEST
 from tfldbg.run.job import DataSource, Options
 
@@ -117,11 +116,11 @@ def _run(request: Request, folder: Path) -> tuple[int, str]:
     try:
         with log.open("wb") as stderr:
             done = subprocess.run(  # noqa: S603  (this interpreter, this package)
-                [sys.executable, "-m", "tfldbg.run.converter", str(folder), str(os.getpid())],
+                command("tfldbg.run.converter", str(folder), str(os.getpid())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                env={**quieter, **environment()},
+                env={**quieter, **os.environ},
                 timeout=request.timeout_s,
                 check=False,
             )

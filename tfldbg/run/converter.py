@@ -1,7 +1,8 @@
 """The child process that converts: the converter may crash, and takes only this process with it.
 
-Started as ``python -m tfldbg.run.converter FOLDER PARENT``.  The folder holds ``request.json`` and,
-where arrays were given instead of a path, ``data.npz``; what comes of it is written beside them.
+Started by `tfldbg.run.child.command` with a folder and the process that started it.  The folder
+holds ``request.json`` and, where arrays were given instead of a path, ``data.npz``; what comes of it
+is written beside them.
 """
 
 from __future__ import annotations
@@ -75,7 +76,3 @@ def main() -> None:
     except TfldbgError as error:
         reply = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     (folder / ANSWER).write_text(json.dumps(reply))
-
-
-if __name__ == "__main__":
-    main()

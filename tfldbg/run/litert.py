@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from tfldbg.graph.model import Signature, Subgraph
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.run import memory, wire
-from tfldbg.run.child import KILLED, Watchdog, ending, environment, killed, limits
+from tfldbg.run.child import KILLED, Watchdog, command, ending, killed, limits
 
 RUNTIMES = ("xnnpack", "builtin", "reference")
 """The kernel sets: XNNPACK with fallbacks, optimized kernels, reference kernels."""
@@ -151,15 +150,12 @@ class _Child:
         try:
             self._path, descriptors = _placed(self._stack, program)
             self._log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            limit = str(self.limits.memory_bytes or 0)
             self._process = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
-                [
-                    *(sys.executable, "-m", "tfldbg.run.worker"),
-                    *(str(os.getpid()), str(self.limits.memory_bytes or 0)),
-                ],
+                command("tfldbg.run.worker", str(os.getpid()), limit),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=environment(),
                 pass_fds=descriptors,
             )
         except BaseException as error:

@@ -12,12 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
+from tfldbg import guard, quant
 from tfldbg.errors import DataError
 from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
 from tfldbg.graph.query import consumers, numpy_type
 
 Arrays = Mapping[str, NDArray[Any]]
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,  # NotImplementedError and RecursionError are such
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the libraries raise on files that are damaged, or made to harm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +114,8 @@ def read_arrays(path: Path, only: str | None = None) -> Arrays:
         if path.suffix == ".npy":
             return {path.stem: _load_npy(path)}
         if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as checked:
+                guard.check_npz(checked)
             with np.load(path, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files if only in (None, key)}
         if path.suffix in (".h5", ".hdf5"):
@@ -110,7 +124,7 @@ def read_arrays(path: Path, only: str | None = None) -> Arrays:
         raise DataError(
             f"the data '{path}' does not exist", hint="check the path given with --data"
         ) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise DataError(
             f"cannot read the data '{path}': {error}",
             hint="save it with numpy.savez(path, **{input_name: array})",
@@ -122,6 +136,7 @@ def read_arrays(path: Path, only: str | None = None) -> Arrays:
 
 
 def _load_npy(path: Path) -> NDArray[Any]:
+    guard.check_npy(path)
     array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
 
@@ -130,6 +145,7 @@ def _load_hdf5(path: Path, only: str | None) -> Arrays:
     import h5py
 
     with h5py.File(path, "r") as file:
+        guard.check_hdf5(file)
         return {
             key: np.asarray(value)
             for key, value in file.items()

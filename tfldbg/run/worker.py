@@ -1,7 +1,7 @@
 """The child process: one interpreter, one sample at a time.
 
-Started as ``python -m tfldbg.run.worker PARENT MEMORY``.  A file that aborts or crashes the runtime
-takes this process down and not the session.
+Started by `tfldbg.run.child.command` with the process that started it and a limit in bytes.  A file
+that aborts or crashes the runtime takes this process down and not the session.
 """
 
 from __future__ import annotations
@@ -123,7 +123,3 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(sys.stdin.buffer, replies)
-
-
-if __name__ == "__main__":
-    main()

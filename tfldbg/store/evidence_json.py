@@ -24,6 +24,7 @@ from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Body, Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.model import Finding
 from tfldbg.graph.lint import Breach
+from tfldbg.guard import parse_json
 
 
 def to_json(evidence: Evidence) -> str:
@@ -37,7 +38,7 @@ def from_json(text: str) -> Evidence:
     Raises:
         ValueError, TypeError, KeyError: The text is not what `to_json` writes.
     """
-    return _evidence(json.loads(text))
+    return _evidence(parse_json(text))
 
 
 def _evidence(plain: dict[str, Any]) -> Evidence:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import guard
 from tfldbg.diagnose.evidence import Evidence, Run
 from tfldbg.errors import CaptureError
 from tfldbg.store import schema
@@ -43,7 +44,7 @@ def read_values(path: Path, run: Run, tensor: int, name: str) -> NDArray[Any] | 
         CaptureError: The file is missing or damaged, or holds another run.
     """
     with _opened(path) as file:
-        if json.loads(file[schema.EVIDENCE].asstr()[()])["run"] != _plain(run):
+        if guard.parse_json(file[schema.EVIDENCE].asstr()[()])["run"] != _plain(run):
             raise CaptureError(
                 f"'{path}' holds another run than the one that this result is of: it has been "
                 "written again since",
@@ -64,11 +65,12 @@ def _opened(path: Path) -> Iterator[Any]:
 
     try:
         with h5py.File(path, "r") as file:
+            guard.check_hdf5(file, whole=False)
             _check_format(file, path)
             yield file
     except FileNotFoundError as error:
         raise CaptureError(f"the recording '{path}' does not exist", hint=_HINT) from error
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise CaptureError(f"'{path}' is no recorded run: {error}", hint=_HINT) from error
 
 

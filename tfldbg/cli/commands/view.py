@@ -13,6 +13,7 @@ import typer
 
 from tfldbg.cli import options as o
 from tfldbg.errors import DataError, MissingExtraError, UsageError
+from tfldbg.guard import parse_json
 
 _ADAPTER = "builtin_tflite_flatbuffer"
 """The one of Model Explorer's TFLite adapters whose nodes are called by the operators' indices."""
@@ -89,7 +90,7 @@ def _node_data(path: Path, model: str) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
     except (OSError, ValueError) as error:
         raise DataError(
             f"cannot read the node data '{path}': {error}",

@@ -1,0 +1,257 @@
+"""What a file from elsewhere may claim: checked before anything is unpacked, allocated or followed.
+
+Nothing here decides by a file's looks.  What is read whole has to fit into half of the machine's
+memory, and only what lies in the file itself is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any
+
+import numpy as np
+
+_OWN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
+"""HDF5's own filters and h5py's LZF; any other is a library that HDF5 would load."""
+_UNKNOWN_MEMORY = 8 << 30
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_MOST_EXPANSION = 1100
+"""Bytes that come of one stored byte: DEFLATE reaches 1,032."""
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class RefusedError(ValueError):
+    """A file claims or asks for what no honest file does; the text says what."""
+
+
+def machine_memory() -> int | None:
+    """Return the bytes of memory that this machine, or the container, has; None if unknown."""
+    sizes = []
+    with suppress(AttributeError, ValueError, OSError):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in _CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # "max" is no number
+            sizes.append(int(Path(path).read_text()))
+    return min((size for size in sizes if size > 0), default=None)
+
+
+def memory_limit() -> int:
+    """Return how many bytes one file may take when it is read whole: half of the memory."""
+    return (machine_memory() or _UNKNOWN_MEMORY) // 2
+
+
+def check_size(what: str, size: int) -> None:
+    """Refuse what does not fit into the memory.
+
+    Raises:
+        RefusedError: ``size`` bytes are more than `memory_limit`.
+    """
+    limit = memory_limit()
+    if size > limit:
+        raise RefusedError(
+            f"{what} would take {size:,} bytes, more than half of this machine's memory "
+            f"({limit:,} bytes)"
+        )
+
+
+def check_zip(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that unpacks to more than fits into the memory.
+
+    `zipfile` gives no more bytes of a member than its entry declares, so what is declared counts.
+
+    Raises:
+        RefusedError: It is a bomb.
+    """
+    check_size("what it unpacks to", sum(member.file_size for member in archive.infolist()))
+
+
+def check_member_names(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that will be unpacked into a folder, and would write outside it.
+
+    Raises:
+        RefusedError: A member has such a name.
+    """
+    for name in archive.namelist():
+        if leaves_folder(name):
+            raise RefusedError(f"its member {name!r} names a place outside the archive")
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a relative path leads out of the folder that it is put into, on any system."""
+    windows = PureWindowsPath(name)
+    return bool(windows.anchor) or ".." in windows.parts or PurePosixPath(name).is_absolute()
+
+
+def npy_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of a ``.npy`` stream: shape, whether in Fortran order, and type.
+
+    Raises:
+        RefusedError: There is none, or it is none that NumPy writes.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in _HEADERS:
+            raise RefusedError(f"'{name}' has .npy version {version}")
+        shape, fortran, dtype = _HEADERS[version](stream)
+    except (SyntaxError, RecursionError, MemoryError, OverflowError, TypeError) as error:
+        raise RefusedError(f"'{name}' has a .npy header that cannot be read") from error
+    if any(size < 0 for size in shape):
+        raise RefusedError(f"'{name}' has the shape {shape}")
+    return shape, fortran, dtype
+
+
+def check_npz(archive: zipfile.ZipFile) -> None:
+    """Refuse an ``.npz`` that is a bomb, or whose arrays are larger than their members.
+
+    Raises:
+        RefusedError: As said.
+    """
+    check_zip(archive)
+    for member in archive.infolist():
+        if not member.filename.endswith(".npy"):
+            continue
+        name = member.filename.removesuffix(".npy")
+        with archive.open(member) as stream:
+            shape, _, dtype = npy_header(stream, name)
+            begins = stream.tell()
+        if dtype.hasobject:
+            raise RefusedError(f"'{name}' holds Python objects (a pickle), which could run code")
+        size = begins + math.prod(shape) * dtype.itemsize
+        if size != member.file_size:
+            raise RefusedError(
+                f"'{name}' is damaged: {member.file_size} bytes, expected {size} for {dtype} of "
+                f"shape {shape}"
+            )
+
+
+def check_npy(path: Path) -> None:
+    """Refuse a ``.npy`` file that holds objects, or less than its header says.
+
+    Raises:
+        RefusedError: As said.
+    """
+    with path.open("rb") as stream:
+        shape, _, dtype = npy_header(stream, path.name)
+        begins = stream.tell()
+    if dtype.hasobject:
+        raise RefusedError("it holds Python objects (a pickle), which could run code")
+    size, held = begins + math.prod(shape) * dtype.itemsize, path.stat().st_size
+    if size > held:
+        raise RefusedError(f"{held} bytes, expected {size} for {dtype} of shape {shape}")
+
+
+def check_hdf5(file: Any, *, whole: bool = True) -> None:
+    """Refuse an HDF5 file that leads out of itself or expands without bound.
+
+    Args:
+        file: An open ``h5py.File``.
+        whole: Whether all that it holds may be read at once; without it, single samples.
+
+    Raises:
+        RefusedError: It links to other files, stores values in other files, needs a filter that is
+            no part of HDF5, or claims more than it stores.
+    """
+    total = 0
+    for name, dataset in _datasets(file):
+        check_dataset(name, dataset)
+        rows = 1 if whole or not dataset.shape else max(dataset.shape[0], 1)
+        total += _claimed(dataset) // rows
+    check_size("its datasets", total)
+
+
+def check_dataset(name: str, dataset: Any) -> None:
+    """Refuse one HDF5 dataset for the reasons of `check_hdf5`.
+
+    Raises:
+        RefusedError: As said there.
+    """
+    if dataset.is_virtual or dataset.external:
+        raise RefusedError(
+            f"the values of '{name}' lie in other files; only what the file itself holds is read"
+        )
+    creation = dataset.id.get_create_plist()
+    for number in range(creation.get_nfilters()):
+        code = int(creation.get_filter(number)[0])
+        if code not in _OWN_FILTERS:
+            raise RefusedError(
+                f"'{name}' is compressed with filter {code}, which is a library that HDF5 would "
+                "load; save it with compression='gzip', or with none"
+            )
+    claimed, stored = _claimed(dataset), int(dataset.id.get_storage_size())
+    if claimed > _MOST_EXPANSION * max(stored, 1 << 16):
+        raise RefusedError(
+            f"'{name}' claims {claimed:,} bytes and stores {stored:,}: no compression does that"
+        )
+    check_size(f"one piece of '{name}'", math.prod(dataset.chunks or ()) * dataset.dtype.itemsize)
+
+
+def check_attributes(name: str, attributes: Any, size: int) -> None:
+    """Refuse an HDF5 attribute that claims more bytes than the file has.
+
+    Args:
+        name: Of the object that has them.
+        attributes: ``h5py.AttributeManager``.
+        size: Of the file, bytes.
+
+    Raises:
+        RefusedError: There is such an attribute.
+    """
+    for key in attributes:
+        attribute = attributes.get_id(key)
+        elements = int(attribute.get_space().get_simple_extent_npoints())
+        claimed = elements * int(attribute.get_type().get_size())
+        if claimed > size:
+            raise RefusedError(f"the attribute '{key}' of '{name}' claims {claimed:,} bytes")
+
+
+def _claimed(dataset: Any) -> int:
+    return math.prod(dataset.shape or ()) * int(dataset.dtype.itemsize)
+
+
+def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every dataset, each object once: a group can hold itself."""
+    import h5py
+
+    size = int(file.id.get_filesize())
+    seen = set()
+    stack = [("/", file["/"])]
+    while stack:
+        name, item = stack.pop()
+        place = h5py.h5o.get_info(item.id).addr
+        if place in seen:
+            continue
+        seen.add(place)
+        check_attributes(name, item.attrs, size)
+        if isinstance(item, h5py.Dataset):
+            yield name, item
+        elif isinstance(item, h5py.Group):
+            for key in item:
+                below = f"{name.rstrip('/')}/{key}"
+                link = item.get(key, getlink=True)
+                if isinstance(link, h5py.HardLink):
+                    stack.append((below, item[key]))
+                elif not isinstance(link, h5py.SoftLink):
+                    raise RefusedError(
+                        f"'{below}' is a link; only what the file itself holds is read"
+                    )
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON of a file.
+
+    Raises:
+        ValueError: It is no JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise RefusedError("its JSON is nested too deeply") from error

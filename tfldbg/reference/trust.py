@@ -1,0 +1,279 @@
+"""Which objects a Keras file may ask for: classes of Keras's own that compute, and no others.
+
+Loading a Keras file means building the objects that its configuration names.  Some of them run
+code from the file (``Lambda``), some read other files, and a name with a module can be any
+callable of any installed package.  Keras's ``safe_mode`` refuses the first kind, and not in ``.h5``
+files, so what is allowed is listed here: layers and their parts from Keras and from the
+quantization of tfmot, and what the caller's own Python has registered with Keras.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_REASONS: Mapping[str, str] = {
+    "Lambda": "carries Python code",
+    "__lambda__": "carries Python code",
+    "TorchModuleWrapper": "carries a pickle, which can run code",
+    "JaxLayer": "carries Python code",
+    "FlaxLayer": "carries Python code",
+    "TFSMLayer": "loads another model from a path",
+    "TensorFlowOpLayer": "carries any operator of TensorFlow, those that write files included",
+    "ClassMethod": "calls any class method of TensorFlow",
+    "InstanceMethod": "calls any method of a tensor",
+    "InstanceProperty": "reads any attribute of a tensor",
+    "BaseFeaturesLayer": "may read files",
+}
+"""Classes of Keras that are refused, those derived from them included."""
+
+_DATA = frozenset(
+    {"__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__keras_tensor__"}
+    | {"__tuple__", "TensorShape", "TypeSpec", "CompositeTensor"}
+)
+"""What stands for plain data where a class could stand."""
+
+_NAMESPACES = (
+    "layers",
+    "models",
+    "activations",
+    "initializers",
+    "regularizers",
+    "constraints",
+    "losses",
+    "metrics",
+    "optimizers",
+    "optimizers.legacy",
+    "optimizers.schedules",
+    "dtype_policies",
+    "mixed_precision",
+    "quantizers",
+    "random",
+)
+_FUNCTIONS = ("activations", "losses", "metrics", "ops")
+"""Where functions may come from."""
+_BASES = (
+    "layers.Layer",
+    "Operation",
+    "initializers.Initializer",
+    "regularizers.Regularizer",
+    "constraints.Constraint",
+    "losses.Loss",
+    "metrics.Metric",
+    "optimizers.Optimizer",
+    "optimizers.legacy.Optimizer",
+    "optimizers.schedules.LearningRateSchedule",
+    "dtype_policies.DTypePolicy",
+    "mixed_precision.Policy",
+    "quantizers.Quantizer",
+    "random.SeedGenerator",
+)
+
+_COMPUTING = re.compile(
+    r"(compat\.v1\.)?("
+    r"(math|nn|linalg|image|bitwise|signal|quantization|strings|random|sparse|ragged|dtypes)\.\w+|"
+    r"__operators__\.\w+|keras\.(activations|backend)\.\w+|"
+    r"a?(sin|cos|tan)h?|atan2|abs|add|add_n|arg(max|min|sort)|batch_to_space|bitcast|boolean_mask|"
+    r"broadcast_to|cast|clip_by_(norm|value)|complex|concat|constant|convert_to_tensor|cumsum|"
+    r"debugging\.check_numerics|divide|einsum|ensure_shape|(not_)?equal|exp|expand_dims|eye|fill|"
+    r"floor|gather(_nd)?|(greater|less)(_equal)?|identity(_n)?|linspace|logical_(and|not|or)|"
+    r"matmul|maximum|meshgrid|minimum|multiply|negative|norm|one_hot|(ones|zeros)(_like)?|pad|pow|"
+    r"range|rank|(real|true|truncate)div|truncatemod|"
+    r"reduce_(all|any|logsumexp|max|mean|min|prod|sum)|repeat|reshape|reverse(_sequence)?|roll|"
+    r"round|saturate_cast|scalar_mul|scatter_nd|searchsorted|sequence_mask|shape(_n)?|sigmoid|sign|"
+    r"size|slice|sort|space_to_batch(_nd)?|split|sqrt|square|squeeze|stack|stop_gradient|"
+    r"strided_slice|subtract|tensor_scatter_nd_(add|max|min|sub|update)|tensordot|tile|transpose|"
+    r"unique|unstack|where)"
+)
+"""Functions of TensorFlow that compute tensors of tensors, in a TFOpLambda layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """One object that a file may not ask for."""
+
+    layer: str
+    """The layer that it belongs to, empty where none has a name."""
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"layer '{self.layer}' ({self.kind})" if self.layer else f"'{self.kind}'"
+        return f"{where} {self.reason}"
+
+
+def offences(config: Any, framework: Any) -> list[Offence]:
+    """Return every object in the configuration of a model that is not allowed.
+
+    Nothing is imported and nothing is built for it.
+
+    Args:
+        config: Of the model, as parsed from its JSON.  What it says about its training at the
+            very top is left out: models are loaded without it.
+        framework: The module that will load it: ``keras`` or ``tf_keras``.
+    """
+    rules = _Rules(framework)
+    found: dict[Offence, None] = {}
+    if isinstance(config, dict):
+        config = {key: value for key, value in config.items() if key != "compile_config"}
+    stack: list[tuple[Any, str]] = [(config, "")]
+    while stack:
+        item, layer = stack.pop()
+        if isinstance(item, dict):
+            layer = _name(item) or layer
+            found.update((offence, None) for offence in rules.check(item, layer))
+            stack += ((value, layer) for value in reversed(item.values()))
+        elif isinstance(item, list):
+            stack += ((value, layer) for value in reversed(item))
+    return list(found)
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    config = item.get("config")
+    name = config.get("name") if isinstance(config, dict) and "class_name" in item else None
+    return name if isinstance(name, str) else ""
+
+
+class _Rules:
+    """What one framework may be asked for."""
+
+    def __init__(self, framework: Any) -> None:
+        self._framework = framework
+        found = (_attribute(framework, path) for path in _BASES)
+        self._bases = tuple(base for base in found if inspect.isclass(base))
+
+    def check(self, item: Mapping[str, Any], layer: str) -> Iterator[Offence]:
+        if isinstance(item.get("vocabulary"), str):
+            yield Offence(layer, "vocabulary", f"reads the file '{item['vocabulary']}'")
+        if "class_name" not in item:
+            return
+        name = item["class_name"]
+        if not isinstance(name, str):
+            yield Offence(layer, str(name), "is no name of a class")
+            return
+        reason = self._refusal(name, item)
+        if reason:
+            yield Offence(layer, name, reason)
+
+    def _refusal(self, name: str, item: Mapping[str, Any]) -> str | None:
+        """Say why an object is refused, None where it is allowed."""
+        if name in _DATA or ("config" not in item and name not in _REASONS):
+            return None
+        if name in _REASONS:
+            return _REASONS[name]
+        if name == "__typespec__":
+            return self._foreign_spec(item)
+        module = item.get("module")
+        if module is not None and not isinstance(module, str):
+            return "has a module that is no name"
+        if name == "function":
+            return self._foreign_function(item["config"], module)
+        candidates = [c for c in self._candidates(name, module, item) if c is not None]
+        if not candidates or not all(self._allowed(*c) for c in candidates):
+            return next(filter(None, (_derived(c[0]) for c in candidates)), _foreign(module))
+        return self._foreign_symbol(name, item["config"])
+
+    def _candidates(
+        self, name: str, module: str | None, item: Mapping[str, Any]
+    ) -> Iterator[tuple[Any, bool] | None]:
+        """Yield what each way of Keras to find a class finds, and whether it was registered."""
+        for key in dict.fromkeys((item.get("registered_name"), name)):
+            found = self._registered(key)
+            if found is not None:
+                yield found, True
+        if module:
+            found = self._by_module(name, module)
+            yield None if found is None else (found, False)
+        known = (_attribute(self._framework, f"{space}.{name}") for space in _NAMESPACES)
+        own = [*known, self._internal(name)]
+        yield from ((found, False) for found in own if inspect.isclass(found))
+
+    def _registered(self, name: object) -> Any:
+        if not isinstance(name, str):
+            return None
+        return self._framework.saving.get_registered_object(name)
+
+    def _internal(self, name: str) -> Any:
+        """Return a class that Keras loads by name alone although its API does not show it."""
+        if self._framework.__name__ != "tf_keras":
+            return None
+        from tf_keras.src.layers import serialization
+
+        serialization.populate_deserializable_objects()
+        return serialization.LOCAL.ALL_OBJECTS.get(name)
+
+    def _by_module(self, name: str, module: str) -> Any:
+        root, _, rest = module.partition(".")
+        if root in ("keras", "tf_keras"):
+            found = _attribute(self._framework, f"{rest}.{name}".lstrip("."))
+            if found is not None:
+                return found
+            module = ".".join(filter(None, (self._framework.__name__, rest)))
+        elif root != "tensorflow_model_optimization":
+            return None
+        return getattr(sys.modules.get(module), name, None)
+
+    def _allowed(self, found: Any, registered: bool) -> bool:
+        if not inspect.isclass(found):
+            return registered
+        if _derived(found):
+            return False
+        root = found.__module__.partition(".")[0]
+        return registered or root == "tensorflow_model_optimization" or self._own(found)
+
+    def _own(self, found: Any) -> bool:
+        return issubclass(found, self._bases) and found.__module__.partition(".")[0] in (
+            "keras",
+            "tf_keras",
+        )
+
+    def _foreign_function(self, name: object, module: str | None) -> str | None:
+        if self._registered(name) is not None:
+            return None
+        if not isinstance(name, str):
+            return "has a function that is no name"
+        root = (module or "").partition(".")[0]
+        own = [_attribute(self._framework, f"{space}.{name}") for space in _FUNCTIONS]
+        if root == "builtins" and any(callable(f) for f in own):
+            return None
+        if root in ("keras", "tf_keras"):
+            found = self._by_module(name, str(module))
+            if found is not None and any(found is f for f in own):
+                return None
+        return f"asks for the function '{name}' of '{module}', which is none of Keras's own"
+
+    def _foreign_spec(self, item: Mapping[str, Any]) -> str | None:
+        known = ("TensorSpec", "SparseTensorSpec", "RaggedTensorSpec")
+        module = str(item.get("module"))
+        if item.get("spec_name") in known and module.startswith("tensorflow.python."):
+            return None
+        return f"asks for '{item.get('spec_name')}' of '{module}'"
+
+    def _foreign_symbol(self, name: str, config: Any) -> str | None:
+        """Say why the function of a layer that calls TensorFlow is refused."""
+        if name not in ("TFOpLambda", "SlicingOpLambda"):
+            return None
+        symbol = str(config.get("function")) if isinstance(config, dict) else ""
+        if _COMPUTING.fullmatch(symbol):
+            return None
+        return f"calls tf.{symbol}, which is no arithmetic"
+
+
+def _derived(found: Any) -> str | None:
+    """Say why a class is refused for one that it is derived from."""
+    mro = found.__mro__ if inspect.isclass(found) else ()
+    return next((_REASONS[c.__name__] for c in mro if c.__name__ in _REASONS), None)
+
+
+def _foreign(module: str | None) -> str:
+    return f"is of '{module}', which is none of Keras's own" if module else "is no class of Keras"
+
+
+def _attribute(root: Any, path: str) -> Any:
+    for part in filter(None, path.split(".")):
+        root = getattr(root, part, None)
+    return root
