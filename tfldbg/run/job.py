@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import UsageError
+from tfldbg.graph.limits import check_runnable
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature
@@ -124,6 +125,7 @@ def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
     check_options(options)
     loaded = load(model, options.signature)
     check_runs(loaded.subgraph, loaded.path)
+    check_runnable(loaded.graph, loaded.subgraph, loaded.path)
     check_mapping(loaded, options)
     samples = prepare_samples(loaded, data, options)
     return Job(loaded, samples, expose(loaded.graph, loaded.subgraph), options)
