@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_MODELS = ROOT / "sample_models"
 SHARED = ROOT.parent / "shared" / "models" / "tflite"
 _LARGEST = 100_000
+"""Bytes of a file to damage."""
+_MOST_ELEMENTS = 10_000_000
+"""A sound file whose tensors are larger than that is slow, and no use here."""
 _MODEL = SAMPLE_MODELS / "dense4.tflite"
 _TOLERANCES = 'diverged = true\n["*"]\nsqnr = 10\nlocal = 2\n[FULLY_CONNECTED]\nlocal = "1lsb"\n'
 
@@ -35,10 +39,22 @@ class Source:
     """Whether these commands start the runtime."""
 
 
+@cache
 def models() -> tuple[Path, ...]:
     """Return the .tflite files to damage: the repository's own and, where they are, real ones."""
     found = sorted(SAMPLE_MODELS.glob("*.tflite")) + sorted(SHARED.glob("*.tflite"))
-    return tuple(p for p in found if p.stat().st_size <= _LARGEST)
+    return tuple(p for p in found if p.stat().st_size <= _LARGEST and _is_quick(p))
+
+
+def _is_quick(path: Path) -> bool:
+    from tfldbg.errors import ModelError
+    from tfldbg.graph.load import load_graph
+
+    try:
+        subgraphs = load_graph(path.read_bytes()).subgraphs
+    except ModelError:
+        return True
+    return all(t.elements <= _MOST_ELEMENTS for s in subgraphs for t in s.tensors)
 
 
 def prepare(held: Path) -> None:

@@ -11,13 +11,24 @@ from collections.abc import Iterator, Mapping
 
 from tfldbg.errors import ModelError
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
-from tfldbg.graph.query import numpy_type
+from tfldbg.graph.query import FOLDED_KINDS, SAME_SCALE_KINDS, numpy_type
+from tfldbg.graph.wires import WEIGHTED
 
 _DAMAGED = "convert or download the file again"
 _ADDRESSES = 2**64
 """The runtime counts elements and bytes in a 64-bit ``size_t`` and refuses what does not fit."""
 _USUAL_MEMORY = 2**35
 """What is taken for this machine's memory where the system does not say."""
+_ONE_TO_ONE = SAME_SCALE_KINDS | FOLDED_KINDS | {"CAST", "LOGISTIC", "QUANTIZE", "RELU", "TANH"}
+_NEEDED: Mapping[str, tuple[int, int]] = {
+    **dict.fromkeys(_ONE_TO_ONE, (1, 1)),
+    **dict.fromkeys(WEIGHTED, (2, 1)),
+    "EMBEDDING_LOOKUP": (2, 1),
+    "GATHER": (2, 1),
+    "TRANSPOSE_CONV": (3, 1),
+}
+"""By operator how many of its first inputs and outputs are never left out, where the rest of
+tfldbg relies on it."""
 _CALLED: Mapping[str, tuple[str, ...]] = {
     "CALL": ("subgraph",),
     "CALL_ONCE": ("initSubgraphIndex",),
@@ -42,7 +53,7 @@ def check_indices(graph: Graph, name: str) -> None:
         name: How messages call it.
 
     Raises:
-        ModelError: An operator, a subgraph, a tensor or a signature names what is not there.
+        ModelError: An operator, a subgraph, or a tensor names what is not there.
     """
     for subgraph in graph.subgraphs:
         count, here = len(subgraph.tensors), f"subgraph {subgraph.index}"
@@ -51,14 +62,7 @@ def check_indices(graph: Graph, name: str) -> None:
             owner = f"operator {op.index} {op.kind}"
             _refuse_outside(name, owner, op.inputs + op.outputs, count, here)
         for tensor in subgraph.tensors:
-            _check_tensor(graph, tensor, name, count, here)
-    for signature in graph.signatures:
-        if signature.subgraph >= len(graph.subgraphs):
-            raise ModelError(
-                f"'{name}' is damaged: signature '{signature.key}' names subgraph "
-                f"{signature.subgraph} of {len(graph.subgraphs)}",
-                hint=_DAMAGED,
-            )
+            _check_tensor(graph, subgraph, tensor, name)
 
 
 def _refuse_outside(
@@ -72,7 +76,8 @@ def _refuse_outside(
         )
 
 
-def _check_tensor(graph: Graph, tensor: Tensor, name: str, count: int, where: str) -> None:
+def _check_tensor(graph: Graph, subgraph: Subgraph, tensor: Tensor, name: str) -> None:
+    where, count = f"subgraph {subgraph.index}", len(subgraph.tensors)
     if tensor.buffer >= max(len(graph.buffers), 1):
         raise ModelError(
             f"'{name}' is damaged: tensor {tensor.index} of {where} names buffer {tensor.buffer}, "
@@ -86,6 +91,50 @@ def _check_tensor(graph: Graph, tensor: Tensor, name: str, count: int, where: st
             f"{where} has {count} tensors",
             hint=_DAMAGED,
         )
+    blocks = subgraph.tensors[scales].quant if scales is not None else None
+    if blocks is not None and blocks.scale_tensor is not None:
+        raise ModelError(
+            f"'{name}' is damaged: tensor {scales} of {where} holds scales, and has its own in "
+            f"tensor {blocks.scale_tensor}",
+            hint=_DAMAGED,
+        )
+
+
+def check_operands(subgraph: Subgraph, name: str) -> None:
+    """Refuse operators without the inputs and outputs that every kernel of theirs demands.
+
+    Args:
+        subgraph: The subgraph.
+        name: How messages call the file.
+
+    Raises:
+        ModelError: One of them lacks something, or an input of the subgraph is left out.
+    """
+    for op in subgraph.operators:
+        lack = missing_operand(op)
+        if lack is not None:
+            raise ModelError(
+                f"'{name}' is damaged: operator {op.index} {op.kind} of subgraph {subgraph.index} "
+                f"{lack}",
+                hint="tfldbg inspect shows the file; " + _DAMAGED,
+            )
+    if -1 in subgraph.inputs:
+        raise ModelError(
+            f"'{name}' is damaged: input {subgraph.inputs.index(-1)} of subgraph {subgraph.index} "
+            "is no tensor",
+            hint="tfldbg inspect shows the file; " + _DAMAGED,
+        )
+
+
+def missing_operand(op: Operator) -> str | None:
+    """Say what an operator lacks, None where it has all that its kernels demand."""
+    given, written = _NEEDED.get(op.kind, (0, 0))
+    for number in range(given):
+        if number >= len(op.inputs) or op.inputs[number] < 0:
+            return f"has no input {number}, which its kernels demand"
+    if written and (not op.outputs or op.outputs[0] < 0):
+        return "has no output, which its kernels demand"
+    return None
 
 
 def check_runnable(graph: Graph, subgraph: Subgraph, name: str) -> None:

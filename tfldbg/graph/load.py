@@ -144,7 +144,8 @@ def _subgraph(
         tensors=tensors,
         operators=operators,
         inputs=_integers(source.InputsAsNumpy),
-        outputs=_integers(source.OutputsAsNumpy),
+        # The runtime skips outputs that are left out; nobody can read them.
+        outputs=tuple(i for i in _integers(source.OutputsAsNumpy) if i != -1),
     )
 
 
@@ -238,8 +239,13 @@ def _options(create: Callable[[int, Any], Any], kind: int, table: Any) -> dict[s
     options = {}
     for name, value in vars(unpacked).items():
         enum = _OPTION_ENUMS.get(name)
-        options[name] = _enum_names(enum).get(value, value) if enum else value
+        options[name] = _enum_names(enum).get(value, value) if enum else _plain(value)
     return options
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as something that compares like a number: vectors as tuples."""
+    return tuple(value.tolist()) if isinstance(value, np.ndarray) else value
 
 
 def _signature(source: Any) -> Signature:
