@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BITS = {"INT2": 2, "INT4": 4, "UINT4": 4, "INT8": 8, "UINT8": 8, "INT16": 16, "INT32": 32}
+_BITS |= {"UINT16": 16, "UINT32": 32, "INT64": 64, "UINT64": 64}
 
 
 class Nudged(NamedTuple):

@@ -82,6 +82,8 @@ def main() -> None:
         _fail(error)
     except SystemExit as leaving:
         _leave(leaving)
+    except MemoryError:
+        _fail(_too_large())
     except Exception as error:
         if os.environ.get("TFLDBG_DEBUG"):
             raise
@@ -134,6 +136,13 @@ def _leave(leaving: SystemExit) -> None:
 def _mute() -> None:
     """Let what stdout could not take go nowhere, so that it does not fail again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _too_large() -> TfldbgError:
+    return TfldbgError(
+        "there is not enough memory for what the files and options ask for",
+        hint="fewer samples (--samples), or a machine with more memory",
+    )
 
 
 def _unprintable(error: Exception) -> TfldbgError:

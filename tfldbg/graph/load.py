@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import ModelError
+from tfldbg.graph.limits import check_indices
 from tfldbg.graph.model import (
     BufferSpan,
     Graph,
@@ -22,6 +23,7 @@ from tfldbg.graph.model import (
     Subgraph,
     Tensor,
 )
+from tfldbg.graph.verify import verify
 
 _IDENTIFIER = b"TFL3"
 _NOT_TFLITE = "give the .tflite file that the converter wrote"
@@ -61,13 +63,15 @@ def load_graph(data: bytes | memoryview, name: str = "the model") -> Graph:
             hint=_NOT_TFLITE,
         )
     try:
+        verify(view)
         graph = _parse(view)
-    except (struct.error, IndexError, ValueError, TypeError, UnicodeDecodeError, KeyError) as error:
+    except (struct.error, IndexError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise ModelError(
-            f"'{name}' is damaged: {type(error).__name__} while reading its tables ({error})",
-            hint="convert or download the file again",
+            f"'{name}' is damaged: {error}", hint="convert or download the file again"
         ) from error
-    _check(graph, name)
+    if not graph.subgraphs:
+        raise ModelError(f"'{name}' holds no subgraph", hint=_NOT_TFLITE)
+    check_indices(graph, name)
     return graph
 
 
@@ -75,17 +79,10 @@ def _parse(view: memoryview) -> Graph:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(view, 0)
-    limit = len(view) // 4
-    buffers = tuple(
-        _buffer(model.Buffers(i), len(view)) for i in range(_count(model.BuffersLength(), limit))
-    )
-    codes = [
-        _operator_code(model.OperatorCodes(i))
-        for i in range(_count(model.OperatorCodesLength(), limit))
-    ]
+    buffers = tuple(_buffer(model.Buffers(i), len(view)) for i in range(model.BuffersLength()))
+    codes = [_operator_code(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
     subgraphs = tuple(
-        _subgraph(model.Subgraphs(i), i, codes, buffers, limit)
-        for i in range(_count(model.SubgraphsLength(), limit))
+        _subgraph(model.Subgraphs(i), i, codes, buffers) for i in range(model.SubgraphsLength())
     )
     return Graph(
         data=view,
@@ -93,20 +90,11 @@ def _parse(view: memoryview) -> Graph:
         description=_text(model.Description()),
         subgraphs=subgraphs,
         signatures=tuple(
-            _signature(model.SignatureDefs(i))
-            for i in range(_count(model.SignatureDefsLength(), limit))
+            _signature(model.SignatureDefs(i)) for i in range(model.SignatureDefsLength())
         ),
         buffers=buffers,
-        metadata=tuple(
-            _text(model.Metadata(i).Name()) for i in range(_count(model.MetadataLength(), limit))
-        ),
+        metadata=tuple(_text(model.Metadata(i).Name()) for i in range(model.MetadataLength())),
     )
-
-
-def _count(claimed: int, limit: int) -> int:
-    if claimed > limit:
-        raise ValueError(f"a vector claims {claimed} entries, more than the file can hold")
-    return claimed
 
 
 def _text(value: bytes | None) -> str:
@@ -122,7 +110,7 @@ def _buffer(buffer: Any, file_size: int) -> BufferSpan:
     else:
         field = buffer._tab.Offset(4)
         start, size, external = int(buffer._tab.Vector(field)), int(buffer.DataLength()), False
-    if start + size > file_size:
+    if start < 0 or start + size > file_size:
         raise ValueError(f"a buffer ends at byte {start + size} of a file of {file_size} bytes")
     return BufferSpan(start, size, external)
 
@@ -144,14 +132,11 @@ def _operator_code(code: Any) -> str:
 
 
 def _subgraph(
-    source: Any, index: int, codes: list[str], buffers: tuple[BufferSpan, ...], limit: int
+    source: Any, index: int, codes: list[str], buffers: tuple[BufferSpan, ...]
 ) -> Subgraph:
-    tensors = tuple(
-        _tensor(source.Tensors(i), i, buffers) for i in range(_count(source.TensorsLength(), limit))
-    )
+    tensors = tuple(_tensor(source.Tensors(i), i, buffers) for i in range(source.TensorsLength()))
     operators = tuple(
-        _operator(source.Operators(i), i, codes)
-        for i in range(_count(source.OperatorsLength(), limit))
+        _operator(source.Operators(i), i, codes) for i in range(source.OperatorsLength())
     )
     return Subgraph(
         index=index,
@@ -159,7 +144,8 @@ def _subgraph(
         tensors=tensors,
         operators=operators,
         inputs=_integers(source.InputsAsNumpy),
-        outputs=_integers(source.OutputsAsNumpy),
+        # The runtime skips outputs that are left out; nobody can read them.
+        outputs=tuple(i for i in _integers(source.OutputsAsNumpy) if i != -1),
     )
 
 
@@ -253,8 +239,13 @@ def _options(create: Callable[[int, Any], Any], kind: int, table: Any) -> dict[s
     options = {}
     for name, value in vars(unpacked).items():
         enum = _OPTION_ENUMS.get(name)
-        options[name] = _enum_names(enum).get(value, value) if enum else value
+        options[name] = _enum_names(enum).get(value, value) if enum else _plain(value)
     return options
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as something that compares like a number: vectors as tuples."""
+    return tuple(value.tolist()) if isinstance(value, np.ndarray) else value
 
 
 def _signature(source: Any) -> Signature:
@@ -270,29 +261,3 @@ def _signature(source: Any) -> Signature:
             for i in range(source.OutputsLength())
         },
     )
-
-
-def _check(graph: Graph, name: str) -> None:
-    """Refuse indices that point nowhere, before anything relies on them."""
-    if not graph.subgraphs:
-        raise ModelError(f"'{name}' holds no subgraph", hint=_NOT_TFLITE)
-    for subgraph in graph.subgraphs:
-        count = len(subgraph.tensors)
-        used = [("the subgraph", subgraph.inputs + subgraph.outputs)]
-        used += [
-            (f"operator {op.index} {op.kind}", op.inputs + op.outputs) for op in subgraph.operators
-        ]
-        for owner, indices in used:
-            wrong = [i for i in indices if not -1 <= i < count]
-            if wrong:
-                raise ModelError(
-                    f"'{name}' is damaged: {owner} names tensor {wrong[0]}, "
-                    f"but subgraph {subgraph.index} has {count} tensors",
-                    hint="convert or download the file again",
-                )
-    for signature in graph.signatures:
-        if signature.subgraph >= len(graph.subgraphs):
-            raise ModelError(
-                f"'{name}' is damaged: signature '{signature.key}' names subgraph "
-                f"{signature.subgraph} of {len(graph.subgraphs)}"
-            )

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.errors import UsageError
-from tfldbg.graph.model import Graph, Operator, Signature, Subgraph, Tensor
+from tfldbg.errors import ModelError, UsageError
+from tfldbg.graph.model import Graph, Operator, QuantParams, Signature, Subgraph, Tensor
 
 _NUMPY: dict[str, str] = {
     "FLOAT32": "float32",
@@ -114,7 +114,7 @@ def folded_constants(subgraph: Subgraph) -> frozenset[int]:
         given = [i for i in op.inputs if i >= 0]
         constant_inputs = all(subgraph.tensors[i].has_data or i in found for i in given)
         if op.kind in FOLDED_KINDS and constant_inputs:
-            found.update(op.outputs)
+            found.update(i for i in op.outputs if i >= 0 and not subgraph.tensors[i].has_data)
     return frozenset(found)
 
 
@@ -180,7 +180,18 @@ def real_constant(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | None:
     params = tensor.quant
     if params.block_size is not None:
         return _real_blocks(graph, tensor, codes)
+    if not _fits(params, tensor):
+        return None
     return quant.dequantize(codes, params.scale, params.zero_point, params.axis)
+
+
+def _fits(params: QuantParams, tensor: Tensor) -> bool:
+    """Whether there is a scale and a zero point for every slice of the quantized dimension."""
+    counts = {params.scale.size, params.zero_point.size} - {1}
+    if not counts:
+        return True
+    rank = len(tensor.shape)
+    return 0 <= params.axis < rank and counts == {tensor.shape[params.axis]}
 
 
 def _real_blocks(graph: Graph, tensor: Tensor, codes: NDArray[Any]) -> NDArray[np.float32] | None:
@@ -190,11 +201,30 @@ def _real_blocks(graph: Graph, tensor: Tensor, codes: NDArray[Any]) -> NDArray[n
     if params is None or params.block_size is None or params.scale_tensor is None or owner is None:
         return None
     scales = constant(graph, owner.tensors[params.scale_tensor])
-    if scales is None or scales.size * params.block_size != codes.size:
+    if scales is None or params.block_size < 1 or scales.size * params.block_size != codes.size:
         return None
     blocks = codes.reshape(-1, params.block_size).astype(np.float32)
     blocks *= scales.reshape(-1, 1).astype(np.float32)
     return blocks.reshape(tensor.shape)
+
+
+def _check_signature(graph: Graph, signature: Signature) -> None:
+    """Refuse a signature that names what is not there; the others of its file still run."""
+    count = len(graph.subgraphs)
+    if signature.subgraph >= count:
+        raise ModelError(
+            f"signature '{signature.key}' names subgraph {signature.subgraph}, but the file has "
+            f"{count}",
+            hint="choose another with --signature NAME",
+        )
+    tensors = len(graph.subgraphs[signature.subgraph].tensors)
+    for name, index in (*signature.inputs.items(), *signature.outputs.items()):
+        if index >= tensors:
+            raise ModelError(
+                f"signature '{signature.key}' calls tensor {index} '{name}', but subgraph "
+                f"{signature.subgraph} has {tensors} tensors",
+                hint="choose another with --signature NAME",
+            )
 
 
 def choose_signature(graph: Graph, key: str | None) -> tuple[Subgraph, Signature | None]:
@@ -206,12 +236,14 @@ def choose_signature(graph: Graph, key: str | None) -> tuple[Subgraph, Signature
 
     Raises:
         UsageError: There is no signature of that name.
+        ModelError: It names what the file does not hold.
     """
     if key is None:
         main = [s for s in graph.signatures if s.subgraph == 0]
         return graph.main, main[0] if len(main) == 1 else None
     for signature in graph.signatures:
         if signature.key == key:
+            _check_signature(graph, signature)
             return graph.subgraphs[signature.subgraph], signature
     names = ", ".join(repr(s.key) for s in graph.signatures) or "none"
     raise UsageError(

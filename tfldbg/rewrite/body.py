@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tfldbg.graph.limits import missing_operand
 from tfldbg.graph.load import load_graph
 from tfldbg.graph.model import Graph, Operator
 from tfldbg.rewrite.expose import Exposed, expose
@@ -45,6 +46,9 @@ def loop_parts(graph: Graph, op: Operator, name: str) -> tuple[Part, Part] | str
                 f"operator {inner.index} {inner.kind} of its {what} (subgraph {number}) runs "
                 "another subgraph itself"
             )
+        lack = next(((o, why) for o in subgraph.operators if (why := missing_operand(o))), None)
+        if lack is not None:
+            return f"operator {lack[0].index} {lack[0].kind} of its {what} {lack[1]}"
         if len(subgraph.inputs) != len(op.inputs):
             return f"its {what} takes {len(subgraph.inputs)} values of {len(op.inputs)}"
         alone = load_graph(keep_subgraph(graph.data, number), name)

@@ -108,7 +108,7 @@ class Emitter:
         sparsity = self._operators.Tensors(tensor.index).Sparsity()
         if sparsity is not None:
             sparsity = self._schema.SparsityParametersT.InitFromObj(sparsity)
-            if self._real and tensor.type == "FLOAT16":
+            if self._real and tensor.type == "FLOAT16" and raw.size % 2 == 0:
                 wide = raw.view(np.float16).astype(np.float32)
                 return self.draft.tensor("FLOAT32", tensor.shape, values=wide, sparsity=sparsity)
         blocks = tensor.quant.scale_tensor if tensor.quant is not None else None
@@ -163,7 +163,11 @@ class Emitter:
         """Copy the tensors that hold the parameters of integer kernels' internal values."""
         if self._real or packed.IntermediatesIsNone():
             return None
-        tensors = (self._subgraph.tensors[i] for i in packed.IntermediatesAsNumpy())
+        known = self._subgraph.tensors
+        indices = packed.IntermediatesAsNumpy().tolist()
+        if not all(0 <= i < len(known) for i in indices):
+            return None
+        tensors = (known[i] for i in indices)
         return [self.draft.tensor(t.type, t.shape, quant=t.quant) for t in tensors]
 
     def _activation(self, tensor: Tensor, *, variable: bool = False) -> int:

@@ -41,7 +41,8 @@ def replace_outputs(
         The bytes of the changed file.
 
     Raises:
-        RewriteError: The subgraph's table holds no list of outputs to replace.
+        RewriteError: The subgraph's table holds no list of outputs to replace, or what should lie
+            behind the tables does not.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -57,10 +58,16 @@ def replace_outputs(
     end = min((value for _, value in absolute), default=len(data))
     vector = struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs)
     start = -(-end // _ALIGNMENT) * _ALIGNMENT if not absolute else end
+    position = table.Pos + outputs_field
+    last = max(position, *(field for field, _ in absolute)) if absolute else position
+    if not last < end <= len(data):
+        raise RewriteError(
+            f"bytes that should lie behind the tables begin at byte {end} of {len(data)}, among "
+            "the tables",
+            hint="convert or download the file again",
+        )
     head = bytearray(data[:end]) + bytes(start - end)
     inserted = vector + bytes(-len(vector) % _ALIGNMENT)
-
-    position = table.Pos + outputs_field
     struct.pack_into("<I", head, position, start - position)
     if operator_count is not None:
         operators = table.Pos + table.Offset(_OPERATORS_FIELD)

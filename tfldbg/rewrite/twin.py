@@ -60,6 +60,8 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
         return f"{op.kind} takes the codes of a quantized tensor for its values"
     if any(t.type in ("STRING", "RESOURCE", "VARIANT") for t in tensors):
         return "it reads or writes a tensor that holds no numbers"
+    if any(t.type.startswith("UNKNOWN") for t in tensors):
+        return "it reads or writes a tensor of an unknown type"
     return None
 
 

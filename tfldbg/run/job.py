@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import UsageError
+from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature
@@ -68,6 +69,7 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
     content = model if isinstance(model, bytes) else read_file(Path(model))
     graph = load_graph(content, path)
     subgraph, chosen = choose_signature(graph, signature)
+    check_operands(subgraph, path)
     return Loaded(path, graph, subgraph, chosen, input_specs(subgraph, chosen))
 
 
@@ -124,6 +126,7 @@ def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
     check_options(options)
     loaded = load(model, options.signature)
     check_runs(loaded.subgraph, loaded.path)
+    check_runnable(loaded.graph, loaded.subgraph, loaded.path)
     check_mapping(loaded, options)
     samples = prepare_samples(loaded, data, options)
     return Job(loaded, samples, expose(loaded.graph, loaded.subgraph), options)
@@ -140,8 +143,10 @@ def check_mapping(loaded: Loaded, options: Options) -> None:
     if unknown:
         held = ", ".join(f"'{spec.label}'" for spec in loaded.specs)
         raise UsageError(
-            f"the model has no input '{unknown[0]}'; it has {held}",
-            hint=f"for example --input '{loaded.specs[0].label}=KEY'",
+            f"the model has no input '{unknown[0]}'; it has {held or 'none'}",
+            hint=f"for example --input '{loaded.specs[0].label}=KEY'"
+            if loaded.specs
+            else "leave --input out",
         )
 
 

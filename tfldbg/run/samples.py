@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from tfldbg import guard, quant
 from tfldbg.errors import DataError
+from tfldbg.graph.limits import memory_bytes
 from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
 from tfldbg.graph.query import consumers, numpy_type
 
@@ -317,6 +319,7 @@ def _random(
     if dtype is None:
         raise DataError(f"input '{tensor.name}' is {tensor.type}: no random numbers fit it")
     shape = (count, *(tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape))
+    _check_room(tensor, shape)
     if dtype.kind == "f":
         low, high = _float_range(subgraph, tensor)
         drawn = generator.normal(size=shape) if low == high else generator.uniform(low, high, shape)
@@ -326,7 +329,27 @@ def _random(
     low_code, high_code = (0, _table_rows(graph, subgraph, tensor) - 1)
     if tensor.has_codes:
         low_code, high_code = quant.code_range(tensor.type)
-    return generator.integers(low_code, high_code + 1, shape).astype(dtype)
+    if low_code > high_code:
+        raise DataError(
+            f"input '{tensor.name}' indexes a table without rows: no number fits it",
+            hint="give the data with --data",
+        )
+    drawn = generator.integers(low_code, high_code, shape, _widest(dtype), endpoint=True)
+    return drawn.astype(dtype)
+
+
+def _widest(dtype: np.dtype[Any]) -> type[np.integer[Any]]:
+    return np.uint64 if dtype == np.uint64 else np.int64
+
+
+def _check_room(tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse to draw what this machine cannot hold."""
+    if min(shape) < 0 or math.prod(shape) * np.dtype(np.float64).itemsize > memory_bytes():
+        raise DataError(
+            f"input '{tensor.name}' has shape {list(tensor.shape)}: no {shape[0]} random samples "
+            "of that fit into memory",
+            hint="draw fewer with --samples, or give the data with --data",
+        )
 
 
 def _float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
@@ -342,7 +365,12 @@ def _float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
 def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
     for op in consumers(subgraph).get(tensor.index, ()):
         if op.kind == "GATHER" and op.inputs[1] == tensor.index:
-            return subgraph.tensors[op.inputs[0]].shape[int(op.options.get("axis", 0))]
+            return _size(subgraph.tensors[op.inputs[0]], int(op.options.get("axis", 0)))
         if op.kind == "EMBEDDING_LOOKUP" and op.inputs[0] == tensor.index:
-            return subgraph.tensors[op.inputs[1]].shape[0]
+            return _size(subgraph.tensors[op.inputs[1]], 0)
     return 2
+
+
+def _size(table: Tensor, axis: int) -> int:
+    """Return how many entries a table has along an axis, 0 where there is no such axis."""
+    return table.shape[axis] if -len(table.shape) <= axis < len(table.shape) else 0

@@ -54,7 +54,7 @@ class RoundedRunner:
         found = {
             index: value.astype(np.float32, copy=False).reshape(real[index].shape)
             for (_, index), value in zip(self._twins.results, values, strict=True)
-            if index in real
+            if index in real and value.size == real[index].size
         }
         return Computed(found, {})
 

@@ -205,7 +205,7 @@ class TwinsRunner:
         values = map(_floats, self._runner.run(batch.codes, batch.real, batch.stop - batch.start))
         found: dict[str, dict[int, Floats]] = {FLOAT: {}, CLAMP: {}, FAKE_QUANT: {}}
         for (mode, index), value in zip(self._twins.results, values, strict=True):
-            if index in batch.real:
+            if index in batch.real and value.size == batch.real[index].size:
                 found[mode][index] = value.reshape(batch.real[index].shape)
         return Computed(found[FLOAT], {}, {}, found[CLAMP], found[FAKE_QUANT])
 

@@ -1,0 +1,215 @@
+"""What a .tflite file may claim: checked when it is read, and again before a runtime gets it.
+
+Reading refuses what points nowhere, so that whatever is read can be shown.  Running refuses what
+would end the runtime, or never end.  A file that a runtime runs passes both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from tfldbg.errors import ModelError
+from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.query import FOLDED_KINDS, SAME_SCALE_KINDS, numpy_type
+from tfldbg.graph.wires import WEIGHTED
+
+_DAMAGED = "convert or download the file again"
+_ADDRESSES = 2**64
+"""The runtime counts elements and bytes in a 64-bit ``size_t`` and refuses what does not fit."""
+_USUAL_MEMORY = 2**35
+"""What is taken for this machine's memory where the system does not say."""
+_ONE_TO_ONE = SAME_SCALE_KINDS | FOLDED_KINDS | {"CAST", "LOGISTIC", "QUANTIZE", "RELU", "TANH"}
+_NEEDED: Mapping[str, tuple[int, int]] = {
+    **dict.fromkeys(_ONE_TO_ONE, (1, 1)),
+    **dict.fromkeys(WEIGHTED, (2, 1)),
+    "EMBEDDING_LOOKUP": (2, 1),
+    "GATHER": (2, 1),
+    "TRANSPOSE_CONV": (3, 1),
+}
+"""By operator how many of its first inputs and outputs are never left out, where the rest of
+tfldbg relies on it."""
+_CALLED: Mapping[str, tuple[str, ...]] = {
+    "CALL": ("subgraph",),
+    "CALL_ONCE": ("initSubgraphIndex",),
+    "IF": ("thenSubgraphIndex", "elseSubgraphIndex"),
+    "STABLEHLO_CASE": ("branchSubgraphIndices",),
+    "STABLEHLO_COMPOSITE": ("decompositionSubgraphIndex",),
+    "STABLEHLO_REDUCE": ("bodySubgraphIndex",),
+    "STABLEHLO_REDUCE_WINDOW": ("bodySubgraphIndex",),
+    "STABLEHLO_SCATTER": ("updateComputationSubgraphIndex",),
+    "STABLEHLO_SORT": ("comparatorSubgraphIndex",),
+    "STABLEHLO_WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
+    "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
+}
+"""By operator the options that name subgraphs which it runs."""
+
+
+def check_indices(graph: Graph, name: str) -> None:
+    """Refuse indices that point nowhere, before anything relies on them.
+
+    Args:
+        graph: The file.
+        name: How messages call it.
+
+    Raises:
+        ModelError: An operator, a subgraph, or a tensor names what is not there.
+    """
+    for subgraph in graph.subgraphs:
+        count, here = len(subgraph.tensors), f"subgraph {subgraph.index}"
+        _refuse_outside(name, "the subgraph", subgraph.inputs + subgraph.outputs, count, here)
+        for op in subgraph.operators:
+            owner = f"operator {op.index} {op.kind}"
+            _refuse_outside(name, owner, op.inputs + op.outputs, count, here)
+        for tensor in subgraph.tensors:
+            _check_tensor(graph, subgraph, tensor, name)
+
+
+def _refuse_outside(
+    name: str, owner: str, indices: tuple[int, ...], count: int, where: str
+) -> None:
+    wrong = next((i for i in indices if not -1 <= i < count), None)
+    if wrong is not None:
+        raise ModelError(
+            f"'{name}' is damaged: {owner} names tensor {wrong}, but {where} has {count} tensors",
+            hint=_DAMAGED,
+        )
+
+
+def _check_tensor(graph: Graph, subgraph: Subgraph, tensor: Tensor, name: str) -> None:
+    where, count = f"subgraph {subgraph.index}", len(subgraph.tensors)
+    if tensor.buffer >= max(len(graph.buffers), 1):
+        raise ModelError(
+            f"'{name}' is damaged: tensor {tensor.index} of {where} names buffer {tensor.buffer}, "
+            f"but the file has {len(graph.buffers)} buffers",
+            hint=_DAMAGED,
+        )
+    scales = tensor.quant.scale_tensor if tensor.quant is not None else None
+    if scales is not None and not 0 <= scales < count:
+        raise ModelError(
+            f"'{name}' is damaged: tensor {tensor.index} has its scales in tensor {scales}, but "
+            f"{where} has {count} tensors",
+            hint=_DAMAGED,
+        )
+    blocks = subgraph.tensors[scales].quant if scales is not None else None
+    if blocks is not None and blocks.scale_tensor is not None:
+        raise ModelError(
+            f"'{name}' is damaged: tensor {scales} of {where} holds scales, and has its own in "
+            f"tensor {blocks.scale_tensor}",
+            hint=_DAMAGED,
+        )
+
+
+def check_operands(subgraph: Subgraph, name: str) -> None:
+    """Refuse operators without the inputs and outputs that every kernel of theirs demands.
+
+    Args:
+        subgraph: The subgraph.
+        name: How messages call the file.
+
+    Raises:
+        ModelError: One of them lacks something, or an input of the subgraph is left out.
+    """
+    for op in subgraph.operators:
+        lack = missing_operand(op)
+        if lack is not None:
+            raise ModelError(
+                f"'{name}' is damaged: operator {op.index} {op.kind} of subgraph {subgraph.index} "
+                f"{lack}",
+                hint="tfldbg inspect shows the file; " + _DAMAGED,
+            )
+    if -1 in subgraph.inputs:
+        raise ModelError(
+            f"'{name}' is damaged: input {subgraph.inputs.index(-1)} of subgraph {subgraph.index} "
+            "is no tensor",
+            hint="tfldbg inspect shows the file; " + _DAMAGED,
+        )
+
+
+def missing_operand(op: Operator) -> str | None:
+    """Say what an operator lacks, None where it has all that its kernels demand."""
+    given, written = _NEEDED.get(op.kind, (0, 0))
+    for number in range(given):
+        if number >= len(op.inputs) or op.inputs[number] < 0:
+            return f"has no input {number}, which its kernels demand"
+    if written and (not op.outputs or op.outputs[0] < 0):
+        return "has no output, which its kernels demand"
+    return None
+
+
+def check_runnable(graph: Graph, subgraph: Subgraph, name: str) -> None:
+    """Refuse what no runtime can run, before one tries.
+
+    Args:
+        graph: The file.
+        subgraph: The subgraph to run.
+        name: How messages call the file.
+
+    Raises:
+        ModelError: A tensor is larger than addresses go, a constant has other bytes than its shape
+            needs, or subgraphs run each other without end.
+    """
+    for other in graph.subgraphs:
+        for tensor in other.tensors:
+            _check_size(graph, other, tensor, name)
+    _refuse_endless(graph, subgraph, name)
+
+
+def _check_size(graph: Graph, subgraph: Subgraph, tensor: Tensor, name: str) -> None:
+    dtype = numpy_type(tensor)
+    if dtype is None:
+        return
+    where = f"tensor {tensor.index} of subgraph {subgraph.index}, '{tensor.name[:80]}',"
+    claimed = 1
+    for size in tensor.shape:
+        claimed *= size % _ADDRESSES  # as the runtime sees a negative one
+        if claimed * dtype.itemsize >= _ADDRESSES:
+            raise ModelError(
+                f"'{name}' cannot run: {where} has shape {list(tensor.shape)}, more bytes than "
+                "there are addresses",
+                hint="tfldbg inspect shows the file; " + _DAMAGED,
+            )
+
+
+def called_subgraphs(op: Operator) -> tuple[int, ...]:
+    """Return the subgraphs that an operator runs, as its options name them."""
+    found: list[int] = []
+    for option in _CALLED.get(op.kind, ()):
+        numbers = op.options.get(option, ())
+        found += [numbers] if isinstance(numbers, int) else [int(n) for n in numbers or ()]
+    return tuple(found)
+
+
+def _refuse_endless(graph: Graph, subgraph: Subgraph, name: str) -> None:
+    """Refuse a subgraph that runs itself, by way of others or not."""
+    path, finished = [subgraph.index], set()
+    waiting = [_calls(graph, subgraph)]
+    while waiting:
+        op, number = next(waiting[-1], (None, -1))
+        if op is None:
+            waiting.pop()
+            finished.add(path.pop())
+        elif number in path:
+            shown = " -> ".join(str(n) for n in (*path[path.index(number) :], number))
+            raise ModelError(
+                f"'{name}' cannot run: operator {op.index} {op.kind} of subgraph {path[-1]} runs "
+                f"subgraph {number}, which runs it again without end: {shown}",
+                hint="tfldbg inspect shows the file; " + _DAMAGED,
+            )
+        elif number not in finished:
+            path.append(number)
+            waiting.append(_calls(graph, graph.subgraphs[number]))
+
+
+def _calls(graph: Graph, subgraph: Subgraph) -> Iterator[tuple[Operator, int]]:
+    for op in subgraph.operators:
+        for number in called_subgraphs(op):
+            if 0 <= number < len(graph.subgraphs):  # else the kernel refuses it, with its words
+                yield op, number
+
+
+def memory_bytes() -> int:
+    """Return how much memory this machine has, bytes."""
+    if not hasattr(os, "sysconf"):
+        return _USUAL_MEMORY
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
