@@ -127,6 +127,8 @@ class Run:
     timing: dict[str, float]
     notes: tuple[str, ...]
     """What could not be done, as a user should know it."""
+    stream_steps: int = 1
+    """How many samples in a row are the steps of one stream; 1 where each stands alone."""
 
 
 @dataclass(frozen=True, slots=True)

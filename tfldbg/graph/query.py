@@ -132,9 +132,15 @@ def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
     return frozenset(found)
 
 
-def has_resources(subgraph: Subgraph) -> bool:
-    """Whether a subgraph keeps values in resources, which no reset of variables clears."""
-    return any(t.type == "RESOURCE" for t in subgraph.tensors)
+def keeps_resources(graph: Graph) -> bool:
+    """Whether a file writes to resources while it runs, so that one run finds what another left."""
+    return any(op.kind == "ASSIGN_VARIABLE" for s in graph.subgraphs for op in s.operators)
+
+
+def states(subgraph: Subgraph) -> tuple[int, ...]:
+    """Return the variables that operators keep for themselves from run to run, as SVDF does."""
+    read = dict.fromkeys(i for op in subgraph.operators for i in op.inputs if i >= 0)
+    return tuple(i for i in read if subgraph.tensors[i].is_variable)
 
 
 _NIBBLES: dict[str, int] = {"INT4": 4, "UINT4": 4, "INT2": 2}

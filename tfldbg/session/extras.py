@@ -22,7 +22,7 @@ from tfldbg.run.labels import LabelSource, read_labels
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import Comparison, first_sample
 from tfldbg.session.compounding import compounding, divisible
-from tfldbg.session.describe import OBSERVED
+from tfldbg.session.describe import observed
 from tfldbg.session.with_itself import WithItself
 
 
@@ -72,7 +72,8 @@ class Extras:
         tolerance = TOLERANCE if self.tolerance is None else self.tolerance
         wanted = Wanted(tolerance, labels, self.top_k, self.worst)
         histograms = self.histograms or self.pictures
-        return Plan(job.subgraph, job.exposed.taps, OBSERVED, wanted, histograms, self.metrics)
+        kept = observed(job.samples)
+        return Plan(job.subgraph, job.exposed.taps, kept, wanted, histograms, self.metrics)
 
     def points(self, job: Job) -> PointRecorder | None:
         """Return who keeps pairs of values, where pictures are asked for."""

@@ -28,6 +28,7 @@ from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, load, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import first_sample, readable
+from tfldbg.session.float_copies import variables_of
 
 
 class WithFile:
@@ -67,7 +68,8 @@ class WithFile:
         good = self._good
         traced = Holder(job.loaded.graph, job.subgraph)
         reference = Holder(good.loaded.graph, good.subgraph)
-        related = relate_files(traced, reference, self._numbers, readable(job), readable(good))
+        known = (readable(job), readable(good), job.states)
+        related = relate_files(traced, reference, self._numbers, *known)
         self._notes, self._related = related.notes, related
         relation = replace(related.relation, reasons={**job.skipped, **related.relation.reasons})
         if runner is None:
@@ -82,7 +84,8 @@ class WithFile:
             free = FreeFile(good, related.values, stack)
         except RunError as error:
             self._notes = (*self._notes, f"no accumulated error: {error.message}")
-        made = FileReference(name, built.model, related.aliases, free, stack)
+        variables = variables_of(job)
+        made = FileReference(name, built.model, related.aliases, free, stack, variables=variables)
         return replace(relation, reasons=reasons), made
 
     def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
@@ -107,5 +110,5 @@ class WithFile:
             reference_kind="tflite",
             reference_path=self._good.loaded.path,
             reference_sha256=sha256(self._good.loaded.graph.data),
-            notes=self._notes,
+            notes=(*run.notes, *self._notes),
         )

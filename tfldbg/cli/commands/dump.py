@@ -20,6 +20,7 @@ def dump(
     data: o.Data = None,
     given: o.Input = None,
     samples: o.Samples = None,
+    steps: o.Steps = 1,
     seed: o.Seed = 0,
     runtime: o.Runtime = "xnnpack",
     signature: o.Signature = None,
@@ -28,7 +29,7 @@ def dump(
     from tfldbg import session
     from tfldbg.run.job import Options
 
-    options = Options(samples, seed, runtime, signature, o.parse_inputs(given))
+    options = Options(samples, seed, runtime, signature, o.parse_inputs(given), stream_steps=steps)
     with ProgressBar() as progress:
         run = session.record(model, output, data=data, options=options, progress=progress)
     line = f"{output}: {run.samples} samples of {run.data} data, {run.runtime} runtime"
