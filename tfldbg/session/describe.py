@@ -9,7 +9,7 @@ from tfldbg import __version__
 from tfldbg.compare.stream import Measured
 from tfldbg.diagnose.evidence import Run
 from tfldbg.files import sha256
-from tfldbg.graph.query import keeps_resources, states
+from tfldbg.graph.query import keeps_state
 from tfldbg.run.job import Job
 from tfldbg.run.litert import observer_identical
 from tfldbg.run.samples import Samples
@@ -63,8 +63,6 @@ def describe(job: Job, identical: bool, timing: dict[str, float]) -> Run:
 
 def notes_on_streams(job: Job) -> tuple[str, ...]:
     """Say where steps make no difference."""
-    graph = job.loaded.graph
-    kept = keeps_resources(graph) or any(states(s) for s in graph.subgraphs)
-    if job.samples.stream_steps == 1 or kept:
+    if job.samples.stream_steps == 1 or keeps_state(job.loaded.graph):
         return ()
     return ("the file keeps no state from step to step: --steps changes nothing",)

@@ -93,15 +93,22 @@ class Extras:
         both, reason = with_emulation(job, reference, first_sample(job, runner))
         return both, () if reason is None else (reason,)
 
-    def check(self, comparison: Comparison) -> None:
-        """Refuse what a reference does not allow.
+    def check(self, comparison: Comparison, stream_steps: int) -> None:
+        """Refuse what a reference, or streams, do not allow.
 
         Raises:
             UsageError: Compounding is asked for, and the reference's operators cannot be computed
-                on other values.
+                on other values; or errors compound through the state.
         """
-        if self.compounding:
-            divisible(comparison)
+        if not self.compounding:
+            return
+        divisible(comparison)
+        if stream_steps > 1:
+            raise UsageError(
+                "--compounding follows errors through one run of the model, and not from step to "
+                "step of a stream",
+                hint="leave out --steps or --compounding",
+            )
 
     def shares(
         self,

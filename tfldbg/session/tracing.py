@@ -228,7 +228,7 @@ def _trace(
     progress: Progress,
 ) -> Evidence:
     began = perf_counter()
-    extras.check(comparison)
+    extras.check(comparison, options.stream_steps)
     job = prepare(model, comparison.data(model, data), options)
     plan = extras.plan(job, data)
     progress.stage("loading the reference")

@@ -33,4 +33,7 @@ def dump(
     with ProgressBar() as progress:
         run = session.record(model, output, data=data, options=options, progress=progress)
     line = f"{output}: {run.samples} samples of {run.data} data, {run.runtime} runtime"
+    if run.stream_steps > 1:
+        line += f", {run.streams}"
+    line += "".join(f"\n  {note}" for note in run.notes)
     report_console().print(Text(printable(line)))
