@@ -62,6 +62,15 @@ Samples = Annotated[
         metavar="N", help="At most so many samples.", show_default="64", rich_help_panel=RUN
     ),
 ]
+Steps = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="For models that keep a state: N samples in a row are the steps of one stream. The "
+        "state is reset before each stream and kept from step to step.",
+        rich_help_panel=RUN,
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

@@ -59,7 +59,15 @@ def with_emulation(job: Job, reference: Reference, first: Batch) -> tuple[Refere
     wanted = frozenset(subgraph.outputs)
     stack = ExitStack()
     try:
-        emulation = TwinsRunner(job.loaded.path, job.loaded.graph, subgraph, refused, stack, wanted)
+        emulation = TwinsRunner(
+            job.loaded.path,
+            job.loaded.graph,
+            subgraph,
+            refused,
+            stack,
+            wanted,
+            job.samples.stream_steps > 1,
+        )
         emulation(first)
     except (RewriteError, RunError) as error:
         stack.close()

@@ -168,7 +168,7 @@ class AlongTime:
         if self._own is None:
             known = frozenset((*job.exposed.taps, *job.subgraph.inputs))
             wanted = {s.op for s in missing}
-            planned = own_steps(job.subgraph, known).steps
+            planned = own_steps(job.subgraph, known, states=job.states).steps
             steps = [s for s in planned if s.op.index in wanted]
             name = job.loaded.path
             built = shadow(name, job.loaded.graph, job.subgraph, steps, batch)

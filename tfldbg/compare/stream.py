@@ -43,6 +43,22 @@ class Batch:
     """TFLite's own values, codes where the tensor is quantized; inputs included."""
     real: Mapping[int, Floats]
     """The same in real units."""
+    stream_steps: int = 1
+    """How many samples in a row are the steps of one stream."""
+    states: Mapping[int, NDArray[Any]] = field(default_factory=dict)
+    """What the variables held before each step, in their own type; empty where all are reset."""
+    real_states: Mapping[int, Floats] = field(default_factory=dict)
+    """The same in real units."""
+
+    @property
+    def fresh(self) -> list[bool]:
+        """By sample whether a stream begins with it."""
+        return [number % self.stream_steps == 0 for number in range(self.start, self.stop)]
+
+    @property
+    def given(self) -> tuple[dict[int, NDArray[Any]], dict[int, Floats]]:
+        """All that operators read, states included: as stored, and in real units."""
+        return {**self.codes, **self.states}, {**self.real, **self.real_states}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -294,7 +310,7 @@ def run_batch(
     outputs: list[tuple[bytes, ...]],
     progress: Progress,
 ) -> Batch:
-    """Invoke the model on each sample.
+    """Invoke the model on each sample, in order; the first goes on from where the runner is.
 
     Args:
         plan: What to read.
@@ -309,12 +325,16 @@ def run_batch(
     """
     readable = set(plan.read)
     collected: dict[int, list[NDArray[Any]]] = {i: [] for i in plan.read}
+    states: dict[int, list[NDArray[Any]]] = {}
     for number in numbers:
         given = samples.codes(number)
         for index, array in zip(plan.subgraph.inputs, given, strict=True):
             collected.setdefault(index, []).append(array)
-        for index, array in zip(plan.read, runner.run(given), strict=True):
+        made = runner.run(given, fresh=samples.begins_stream(number))
+        for index, array in zip(plan.read, made, strict=True):
             collected[index].append(array)
+        for index, array in runner.states.items():
+            states.setdefault(index, []).append(array)
         if number < plan.observed:
             outputs.append(
                 tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in readable)
@@ -322,7 +342,10 @@ def run_batch(
         progress.advance()
     codes = {i: _stacked(plan.subgraph, i, a) for i, a in collected.items() if a[0].size}
     real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items()}
-    return Batch(numbers.start, numbers.stop, codes, real)
+    held = {i: np.stack(a) for i, a in states.items()}
+    real_states = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in held.items()}
+    steps = samples.stream_steps
+    return Batch(numbers.start, numbers.stop, codes, real, steps, held, real_states)
 
 
 def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

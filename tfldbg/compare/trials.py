@@ -79,7 +79,8 @@ def suspects(
     for op in subgraph.operators:
         for index in (i for i in op.outputs if i in limits and i in wanted):
             feeds = {t.index: _as_it_ran(t, batch) for t in given(subgraph, op)}
-            known = all(i in batch.codes for i in feeds)
+            feeds |= {i: subgraph.tensors[i] for i in op.inputs if i in batch.states}
+            known = all(i in batch.codes or i in batch.states for i in feeds)
             if untwinned(subgraph, op) is None and known and index in batch.codes:
                 step = Step(op, feeds, {index: index})
                 tensor = subgraph.tensors[index]
@@ -144,7 +145,7 @@ def _run(model: LocalModel, batch: Batch, runtime: str) -> list[NDArray[Any]]:
     except RunError:
         return []  # that these kernels do not take it says nothing about the values
     try:
-        return runner.run(batch.codes, batch.real, batch.stop - batch.start)
+        return runner.run(*batch.given, batch.stop - batch.start)
     except RunError:
         return []
     finally:

@@ -116,10 +116,13 @@ def examine(
 def _examined(
     plan: Plan, samples: Samples, runner: Runner, reference: Reference, number: int
 ) -> WorstSample:
-    # A reference of a fixed batch size gets the batch that the sample was in.
+    # A reference of a fixed batch size gets the batch that the sample was in; a step of a stream
+    # follows from all the steps before it.
     size = reference.batch or 1
-    start = number - number % size
-    numbers = range(start, min(start + size, samples.count))
+    start, stop = number - number % size, number - number % size + size
+    if samples.stream_steps > 1:
+        start, stop = samples.stream_start(number), number + 1
+    numbers = range(start, min(stop, samples.count))
     batch = run_batch(plan, samples, runner, numbers, [], Silent())
     free = fitting(reference.compute(batch).free, batch.real)
     row = slice(number - start, number - start + 1)

@@ -25,6 +25,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -257,12 +258,18 @@ class Device:
         if not Path(path).is_file():
             raise DeviceError(f"the model '{path}' does not exist\nhint: check the path")
         self._path = path
-        extra = interpreter_options(options, module)
-        with self._explained():
-            self._interpreter = module.Interpreter(model_path=path, **extra)
-            self._interpreter.allocate_tensors()
+        self._new = partial(
+            module.Interpreter, model_path=path, **interpreter_options(options, module)
+        )
+        self._ran = False
+        self._load()
         self.inputs: list[Mapping[str, Any]] = self._interpreter.get_input_details()
         self.outputs: list[Mapping[str, Any]] = self._interpreter.get_output_details()
+
+    def _load(self) -> None:
+        with self._explained():
+            self._interpreter: Any = self._new()
+            self._interpreter.allocate_tensors()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -278,8 +285,7 @@ class Device:
 
     def tensors(self) -> list[Mapping[str, Any]]:
         """Return what can be read: inputs, then outputs in the order of their operators."""
-        # The list of operators is no public interface; without it the file's own order stands.
-        listed: list[Any] = getattr(self._interpreter, "_get_ops_details", list)()
+        listed = self._operators()  # without it the file's own order stands
         place: dict[int, int] = {}
         for number, op in enumerate(listed):
             for index in op["outputs"]:
@@ -289,11 +295,31 @@ class Device:
             found.setdefault(details["index"], details)
         return list(found.values())
 
-    def run(self, sample: Sequence[Array]) -> None:
-        """Invoke once on one array per input, variables reset; dynamic sizes follow the sample."""
+    def _operators(self) -> list[Any]:
+        """Return the operators; without the method, which is not public, there are none to see."""
+        return list(getattr(self._interpreter, "_get_ops_details", list)())
+
+    def _reset(self) -> None:
+        """Reset variables, and resources, which only a new interpreter does."""
+        if self._ran and any(op["op_name"] == "ASSIGN_VARIABLE" for op in self._operators()):
+            self._load()
+            self.inputs = self._interpreter.get_input_details()
+        else:
+            with self._explained():
+                self._interpreter.reset_all_variables()
+
+    def run(self, sample: Sequence[Array], fresh: bool = True) -> None:
+        """Invoke once on one array per input; dynamic sizes follow the sample.
+
+        Args:
+            sample: The arrays.
+            fresh: Whether state is reset before it, or goes on from the last run.
+        """
+        if fresh:
+            self._reset()
+        self._ran = True
         with self._explained():
             arrays = [self._shaped(place, array) for place, array in enumerate(sample)]
-            self._interpreter.reset_all_variables()
             for place, array in enumerate(arrays):
                 self._interpreter.set_tensor(self.inputs[place]["index"], array)
             self._interpreter.invoke()
@@ -318,9 +344,13 @@ class Device:
 
 
 def record(
-    exposed: Device, untouched: Device | None, arrays: Sequence[Array], spool: Spool
+    exposed: Device,
+    untouched: Device | None,
+    arrays: Sequence[Array],
+    spool: Spool,
+    steps: int = 1,
 ) -> tuple[dict[int, str], dict[str, str], list[int]]:
-    """Run every sample.
+    """Run every sample, ``steps`` of them in a row as one stream.
 
     Returns:
         By tensor index its key; by tensor that is left out, why; and the samples in which the
@@ -331,7 +361,8 @@ def record(
     differing = []
     for number in range(len(arrays[0])):
         sample = [array[number] for array in arrays]
-        exposed.run(sample)
+        fresh = number % steps == 0
+        exposed.run(sample, fresh)
         for index, details in tensors.items():
             values = exposed.read(details)
             if isinstance(values, str):
@@ -339,7 +370,7 @@ def record(
             elif not spool.append(index, values):
                 left_out.setdefault(index, "its shape changes from sample to sample")
         if untouched is not None:
-            untouched.run(sample)
+            untouched.run(sample, fresh)
             if not all(_same(exposed.read(d), untouched.read(d)) for d in untouched.outputs):
                 differing.append(number)
     kept = {index: d["name"] for index, d in tensors.items() if index not in left_out}
@@ -365,6 +396,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("-o", "--output", default="device.npz", help="the .npz to write (device.npz)")
     add("--untouched", metavar="MODEL.tflite", help="compare the final outputs with this file's")
     add("--samples", type=int, metavar="N", help="only the first N samples")
+    add("--steps", type=int, default=1, metavar="N", help="keep state over N samples in a row")
     add("--threads", type=int, metavar="T", help="of the interpreter")
     kernels = ["xnnpack", *KERNELS]
     add("--runtime", choices=kernels, default="xnnpack", help="xnnpack: the default kernels")
@@ -377,6 +409,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--delegate-option '{pair}' is not of the form KEY=VALUE")
     if options.samples is not None and options.samples < 1:
         parser.error(f"--samples {options.samples} is less than one")
+    if options.steps < 1:
+        parser.error(f"--steps {options.steps} is less than one")
     return options
 
 
@@ -402,7 +436,7 @@ def _run(options: argparse.Namespace) -> int:
         raise DeviceError(f"'{options.model}' has no inputs, so there are no samples to run")
     arrays = [array[: options.samples] for array in arrays]
     with Spool(options.output) as spool:
-        keys, left_out, differing = record(exposed, untouched, arrays, spool)
+        keys, left_out, differing = record(exposed, untouched, arrays, spool, options.steps)
         if not keys:
             raise DeviceError(f"no tensor of '{options.model}' holds numbers: {left_out}")
         spool.finish(keys)

@@ -127,6 +127,33 @@ class Run:
     timing: dict[str, float]
     notes: tuple[str, ...]
     """What could not be done, as a user should know it."""
+    stream_steps: int = 1
+    """How many samples in a row are the steps of one stream; 1 where each stands alone."""
+
+    @property
+    def extent(self) -> str:
+        """``64 samples``, or ``25 samples: 2 streams of 10 steps and one of 5``."""
+        said = f"{self.samples} samples"
+        return said if self.stream_steps == 1 else f"{said}: {self.streams}"
+
+    @property
+    def streams(self) -> str:
+        """``2 streams of 10 steps and one of 5``."""
+        whole, rest = divmod(self.samples, self.stream_steps)
+        parts = [f"{whole} stream{'' if whole == 1 else 's'} of {self.stream_steps} steps"]
+        if rest:
+            parts = [
+                *(parts if whole else []),
+                f"one of {rest}" if whole else f"a stream of {rest}",
+            ]
+        return " and ".join(parts)
+
+    def place(self, sample: int) -> str:
+        """``13``, or ``13 (stream 1, step 3)``; all are counted from 0."""
+        if self.stream_steps == 1:
+            return str(sample)
+        stream, step = divmod(sample, self.stream_steps)
+        return f"{sample} (stream {stream}, step {step})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class Result:
             "runtime": run.runtime,
             "signature": run.signature,
             "samples": run.samples,
+            "stream_steps": run.stream_steps,
             "data": run.data,
             "seed": run.seed,
             "verdict": self.verdict,

@@ -90,10 +90,15 @@ def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
     )
 
 
+HANDLE_TYPES = frozenset({"RESOURCE", "VARIANT"})
+"""Types of tensors that name where values are, and hold none."""
+
+
 @lru_cache(maxsize=8)
 def non_activations(subgraph: Subgraph) -> frozenset[int]:
-    """Return the computed tensors that hold no activations: shapes and unpacked constants."""
-    return shape_tensors(subgraph) | folded_constants(subgraph)
+    """Return the computed tensors that hold no activations: shapes, unpacked constants, handles."""
+    handles = frozenset(t.index for t in subgraph.tensors if t.type in HANDLE_TYPES)
+    return shape_tensors(subgraph) | folded_constants(subgraph) | handles
 
 
 def activation_slots(subgraph: Subgraph, op: Operator) -> int:
@@ -132,9 +137,20 @@ def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
     return frozenset(found)
 
 
-def has_resources(subgraph: Subgraph) -> bool:
-    """Whether a subgraph keeps values in resources, which no reset of variables clears."""
-    return any(t.type == "RESOURCE" for t in subgraph.tensors)
+def keeps_resources(graph: Graph) -> bool:
+    """Whether a file writes to resources while it runs, so that one run finds what another left."""
+    return any(op.kind == "ASSIGN_VARIABLE" for s in graph.subgraphs for op in s.operators)
+
+
+def keeps_state(graph: Graph) -> bool:
+    """Whether one run of a file finds what another left, in variables or resources."""
+    return keeps_resources(graph) or any(states(s) for s in graph.subgraphs)
+
+
+def states(subgraph: Subgraph) -> tuple[int, ...]:
+    """Return the variables that operators keep for themselves from run to run, as SVDF does."""
+    read = dict.fromkeys(i for op in subgraph.operators for i in op.inputs if i >= 0)
+    return tuple(i for i in read if subgraph.tensors[i].is_variable)
 
 
 _NIBBLES: dict[str, int] = {"INT4": 4, "UINT4": 4, "INT2": 2}

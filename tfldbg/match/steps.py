@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tfldbg.graph.model import Operator, Subgraph, Tensor
@@ -43,12 +43,19 @@ def given(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
     )
 
 
-def own_steps(subgraph: Subgraph, readable: frozenset[int], *, stored: bool = False) -> Steps:
+def own_steps(
+    subgraph: Subgraph,
+    readable: frozenset[int],
+    *,
+    states: Sequence[int] = (),
+    stored: bool = False,
+) -> Steps:
     """Plan the computation of every operator of a file from its own inputs.
 
     Args:
         subgraph: The file's subgraph.
         readable: Tensors whose values are known.
+        states: Variables whose values before each step are known; others are reset before it.
         stored: Whether the values are computed as they are stored, so that QUANTIZE and DEQUANTIZE
             are operators like any other.
     """
@@ -67,6 +74,7 @@ def own_steps(subgraph: Subgraph, readable: frozenset[int], *, stored: bool = Fa
             reasons.update((i, reason) for i in op.outputs if i not in same)
         elif outputs:
             feeds = {t.index: t for t in given(subgraph, op)}
+            feeds |= {i: subgraph.tensors[i] for i in op.inputs if i in states}
             steps.append(Step(op, feeds, {i: i for i in outputs}))
     return Steps(tuple(steps), same, reasons, refused)
 

@@ -58,6 +58,12 @@ class Capture:
         found = self._run.get(key)
         return found if isinstance(found, str) else ""
 
+    @property
+    def stream_steps(self) -> int | None:
+        """How many samples in a row were the steps of one stream, None if the recording is mute."""
+        found = self._run.get("stream_steps", 1 if self._run else None)
+        return found if isinstance(found, int) else None
+
     def stored(self, tensor: Recorded, start: int, stop: int) -> NDArray[Any]:
         """Return samples ``start`` to ``stop`` of one tensor as they are stored: (n, ...).
 

@@ -124,7 +124,7 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     if run.reference_kind != "none":
         facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
         facts.append(("matched", f"{matched} of {len(activations)} activations"))
-    facts += [("runtime", run.runtime), ("data", f"{data}, {run.samples} samples")]
+    facts += [("runtime", run.runtime), ("data", f"{data}, {run.extent}")]
     if run.observer_samples:
         facts.append(("outputs", observer))
     split = next((o.split for o in reversed(result.evidence.ops) if o.split is not None), None)

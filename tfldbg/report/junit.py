@@ -64,7 +64,7 @@ def _facts(result: Result) -> dict[str, str]:
         "sentence": result.diagnosis.sentence,
         "reference": f"{run.reference_path} ({run.reference_kind})",
         "runtime": run.runtime,
-        "data": f"{run.data}, {run.samples} samples",
+        "data": f"{run.data}, {run.extent}",
         "model_sha256": run.model_sha256,
     }
     if result.gate is not None:

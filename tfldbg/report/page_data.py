@@ -41,6 +41,7 @@ def page_data(result: Result) -> dict[str, Any]:
     ]
     return {
         "quantized": evidence.quantized,
+        "stream_steps": evidence.run.stream_steps,
         "edges_lsb": list(EDGES_LSB),
         "first": _first_row(result),
         "rows": rows,

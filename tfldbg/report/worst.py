@@ -24,10 +24,10 @@ _COLUMNS = (
 
 def worst_sections(evidence: Evidence, *, everything: bool) -> tuple[Section, ...]:
     """Return one section a sample, and for each an excerpt of where both sides part."""
-    return tuple(_section(sample, everything) for sample in evidence.worst)
+    return tuple(_section(s, evidence.run.place(s.sample), everything) for s in evidence.worst)
 
 
-def _section(sample: WorstSample, everything: bool) -> Section:
+def _section(sample: WorstSample, place: str, everything: bool) -> Section:
     chosen = range(len(sample.ops)) if everything else _chosen(sample)
     rows: list[tuple[str, ...]] = []
     last = -1
@@ -36,14 +36,14 @@ def _section(sample: WorstSample, everything: bool) -> Section:
             rows.append(_gap(sample.ops[last + 1 : i]))
         rows.append(_row(sample.ops[i], sample))
         last = i
-    return Section(_title(sample), _COLUMNS, tuple(rows), _lines(sample))
+    return Section(_title(sample, place), _COLUMNS, tuple(rows), _lines(sample))
 
 
-def _title(sample: WorstSample) -> str:
+def _title(sample: WorstSample, place: str) -> str:
     size = f"{number(sample.error)} at the outputs"
     if sample.error_lsb is not None:
         size = f"{number(sample.error_lsb)} LSB ({number(sample.error)}) at the outputs"
-    return f"sample {sample.sample}: {size}, {number(sample.relative)} relative"
+    return f"sample {place}: {size}, {number(sample.relative)} relative"
 
 
 def _chosen(sample: WorstSample) -> list[int]:

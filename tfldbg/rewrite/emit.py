@@ -65,7 +65,8 @@ class Emitter:
 
         Args:
             index: Tensor of the reference file.
-            feed: The tensor of the traced file whose values replace it; None for its own.
+            feed: The tensor of the traced file whose values replace it; None for its own.  A
+                variable without one keeps what is written to it from step to step.
         """
         tensor = self._subgraph.tensors[index]
         if tensor.has_data or index in self._folded:
@@ -73,7 +74,7 @@ class Emitter:
                 self._constants[index] = self._constant(tensor)
             return self._constants[index]
         if tensor.is_variable:
-            return self._activation(tensor, variable=True)
+            return self._variable(tensor, feed)
         if index not in self._live:
             return self.draft.tensor(tensor.type, tensor.shape, quant=tensor.quant)
         feed = tensor if feed is None else feed
@@ -96,6 +97,13 @@ class Emitter:
         real = self.draft.tensor("FLOAT32", shape)
         self.draft.operator("DEQUANTIZE", [self.inputs[key]], [real])
         return real
+
+    def _variable(self, tensor: Tensor, feed: Tensor | None) -> int:
+        """Add a variable of one operator; with a ``feed`` it is an input, set before each step."""
+        made = self._activation(tensor, variable=True)
+        if feed is not None:
+            self.inputs[feed.index, tensor.index] = made
+        return made
 
     def _constant(self, tensor: Tensor) -> int:
         if tensor.index in self._folded:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
-from tfldbg.graph.query import folded_constants
+from tfldbg.graph.query import HANDLE_TYPES, folded_constants
 from tfldbg.rewrite.flatbuffer import replace_outputs
-
-_HANDLES = frozenset({"RESOURCE", "VARIANT"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
 
 def unreadable(subgraph: Subgraph, op: Operator, tensor: Tensor) -> str | None:
     """Say why an operator's output cannot be read, or None when it can."""
-    if tensor.type in _HANDLES:
+    if tensor.type in HANDLE_TYPES:
         return f"{tensor.type} tensors are handles without values"
     if tensor.type == "STRING":
         return "STRING tensors hold no numbers"

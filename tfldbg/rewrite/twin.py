@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
 from tfldbg.graph.query import folded_constants
+from tfldbg.graph.variables import Source
 from tfldbg.rewrite.draft import Draft
-from tfldbg.rewrite.emit import Emitter, as_float, runtime_dequantizes
+from tfldbg.rewrite.emit import Emitter, as_float, is_real, runtime_dequantizes
 
 FLOAT, CLAMP, FAKE_QUANT = "float", "clamp", "fake_quant"
 MODES = (FLOAT, CLAMP, FAKE_QUANT)
@@ -106,6 +107,9 @@ class Twins:
     """Mode and tensor of each value that is computed."""
     taps: tuple[int, ...]
     """For each of ``results`` the tensor of this model that holds it, one of its outputs."""
+    carried: Mapping[int, int] = field(default_factory=dict)
+    """By number of an input the tensor of this model, one of its outputs, that holds what the input
+    takes in the next step of a stream; in the first it takes the actual value."""
 
 
 def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
@@ -154,6 +158,7 @@ def twins(
     refused: Mapping[int, str],
     wanted: frozenset[int] | None = None,
     parameters: Mapping[int, QuantParams] | None = None,
+    sources: Mapping[int, Source] | None = None,
 ) -> Twins:
     """Build the free-running copies.
 
@@ -165,17 +170,20 @@ def twins(
         wanted: The tensors whose values are asked for; None for all.
         parameters: By tensor other parameters than the file's; the model's inputs are then given in
             real units, and rounded with theirs.
+        sources: By what a resource variable yields where it was written, if the copies are to keep
+            variables of their own; None to give them the actual values.
 
     Raises:
         RewriteError: The dequantized constants are too large for one file.
     """
     emitter = Emitter(graph, subgraph, real=True)
     outputs: dict[tuple[str, int], int] = {}
+    kept = _Kept(emitter, subgraph, sources or {})
     for mode in modes:
-        for index, _, settled in _emitted(emitter, subgraph, mode, refused, parameters):
+        for index, _, settled in _emitted(emitter, subgraph, mode, refused, parameters, kept):
             if wanted is None or index in wanted:
                 outputs[mode, index] = settled
-    return _as_twins(emitter, outputs)
+    return _as_twins(emitter, outputs, kept)
 
 
 def measuring_twin(
@@ -183,6 +191,7 @@ def measuring_twin(
     subgraph: Subgraph,
     refused: Mapping[int, str],
     parameters: Mapping[int, QuantParams] | None,
+    sources: Mapping[int, Source] | None = None,
 ) -> Twins:
     """Build the free-running copy that yields every value before it is rounded.
 
@@ -192,22 +201,60 @@ def measuring_twin(
         refused: As for `twins`.
         parameters: What the values are rounded with on their way, None for float arithmetic.  The
             model's inputs are given in real units.
+        sources: As for `twins`.
 
     Raises:
         RewriteError: The dequantized constants are too large for one file.
     """
     emitter = Emitter(graph, subgraph, real=True)
     mode = FLOAT if parameters is None else FAKE_QUANT
-    emitted = _emitted(emitter, subgraph, mode, refused, parameters or {})
-    return _as_twins(emitter, {(mode, index): made for index, made, _ in emitted})
+    kept = _Kept(emitter, subgraph, sources or {})
+    emitted = _emitted(emitter, subgraph, mode, refused, parameters or {}, kept)
+    return _as_twins(emitter, {(mode, index): made for index, made, _ in emitted}, kept)
 
 
-def _as_twins(emitter: Emitter, outputs: Mapping[tuple[str, int], int]) -> Twins:
+class _Kept:
+    """The variables of the copies: inputs that take what an output held in the step before."""
+
+    def __init__(self, emitter: Emitter, subgraph: Subgraph, sources: Mapping[int, Source]) -> None:
+        tensors = subgraph.tensors
+        self._emitter, self._tensors = emitter, tensors
+        self.sources = {
+            index: source
+            for index, source in sources.items()
+            if is_real(tensors[index]) and is_real(tensors[source.tensor])
+        }
+        self._inputs: list[tuple[int, int]] = []
+        self._written: list[int] = []
+
+    def add(self, index: int) -> int:
+        """Add an input for what a variable yields in the copy that is emitted."""
+        made = self._emitter.draft.tensor("FLOAT32", self._tensors[index].shape)
+        key = (index, -1 - len(self._inputs))
+        self._emitter.inputs[key] = made
+        self._inputs.append(key)
+        return made
+
+    def close(self, read: Callable[[int], int]) -> None:
+        """Note what the inputs of a copy that is complete take in the next step."""
+        for index, _ in self._inputs[len(self._written) :]:
+            self._written.append(read(self.sources[index].tensor))
+
+    @property
+    def carried(self) -> dict[int, int]:
+        """By number of an input the tensor that holds what it takes next."""
+        numbers = {key: number for number, key in enumerate(self._emitter.inputs)}
+        pairs = zip(self._inputs, self._written, strict=True)
+        return {numbers[key]: written for key, written in pairs}
+
+
+def _as_twins(emitter: Emitter, outputs: Mapping[tuple[str, int], int], kept: _Kept) -> Twins:
     return Twins(
-        model_bytes=emitter.finish(outputs.values()),
+        model_bytes=emitter.finish((*outputs.values(), *kept.carried.values())),
         feeds=tuple(key for key, _ in emitter.inputs),
         results=tuple(outputs),
         taps=tuple(outputs.values()),
+        carried=kept.carried,
     )
 
 
@@ -217,6 +264,7 @@ def _emitted(
     mode: str,
     refused: Mapping[int, str],
     parameters: Mapping[int, QuantParams] | None,
+    kept: _Kept,
 ) -> Iterator[tuple[int, int, int]]:
     """Emit one twin; yield every tensor, and its value before and after it is settled."""
     folded = folded_constants(subgraph)
@@ -238,11 +286,16 @@ def _emitted(
         if is_rounded(tensor):
             settle(index, emitter.given(index, as_float(tensor)))
     for op in subgraph.operators:
-        if op.index in refused or any(i in folded for i in op.outputs):
+        source = kept.sources.get(op.outputs[0]) if op.outputs else None
+        if source is not None:
+            written = [read(source.tensor) if source.same_step else kept.add(op.outputs[0])]
+        elif op.index in refused or any(i in folded for i in op.outputs):
             continue
-        written = [read(op.inputs[0])] if op.kind in ALIASES else emitter.emit(op, read)
+        else:
+            written = [read(op.inputs[0])] if op.kind in ALIASES else emitter.emit(op, read)
         for index, made in zip(op.outputs, written, strict=True):
             yield index, made, settle(index, made)
+    kept.close(read)
 
 
 def is_rounded(tensor: Tensor) -> bool:

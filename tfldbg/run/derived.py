@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,18 +61,34 @@ class DerivedRunner:
     Args:
         program: The derived model.
         feeds: For each of its inputs the tensor whose values it takes.
+        carried: By number of an input the tensor that holds, after one step of a stream, what the
+            input takes in the next.
 
     Raises:
         RunError: The runtime refuses the model or dies while loading it.
     """
 
-    def __init__(self, program: Program, feeds: Sequence[int]) -> None:
+    def __init__(
+        self, program: Program, feeds: Sequence[int], carried: Mapping[int, int] | None = None
+    ) -> None:
+        self._results = len(program.taps)
+        written = tuple(dict.fromkeys((carried or {}).values()))
+        program = replace(program, taps=(*program.taps, *written))
+        self._carried = {
+            given: self._results + written.index(tensor)
+            for given, tensor in (carried or {}).items()
+        }
+        self._last: list[NDArray[Any]] = []
         self._program, self._feeds = program, tuple(feeds)
         self._runner = Runner(program)
         self._runner.__enter__()
 
     def run(
-        self, codes: Mapping[int, NDArray[Any]], real: Mapping[int, NDArray[Any]], count: int
+        self,
+        codes: Mapping[int, NDArray[Any]],
+        real: Mapping[int, NDArray[Any]],
+        count: int,
+        fresh: Sequence[bool] = (),
     ) -> list[NDArray[Any]]:
         """Run it on ``count`` samples; return (count, ...) for every tap.
 
@@ -79,14 +96,20 @@ class DerivedRunner:
             codes: As for `sample_of`.
             real: As for `sample_of`.
             count: How many samples they hold.
+            fresh: By sample whether its state is reset before it; empty for all of them.
 
         Raises:
             RunError: The runtime refuses a sample or dies.
         """
-        frames = [
-            self._runner.run(sample_of(self._program, self._feeds, codes, real, i))
-            for i in range(count)
-        ]
+        frames = []
+        for number in range(count):
+            sample = sample_of(self._program, self._feeds, codes, real, number)
+            begins = not fresh or fresh[number]
+            if not begins:
+                for given, written in self._carried.items():
+                    sample[given] = self._last[written].reshape(sample[given].shape)
+            self._last = self._runner.run(sample, fresh=begins)
+            frames.append(self._last[: self._results])
         return [np.stack(column) for column in zip(*frames, strict=True)]
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tfldbg.errors import UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
-from tfldbg.graph.query import choose_signature
+from tfldbg.graph.query import choose_signature, keeps_resources, states
 from tfldbg.rewrite.expose import Exposed, expose
 from tfldbg.run.litert import RUNTIMES, Program, check_runs
 from tfldbg.run.samples import (
@@ -38,13 +38,15 @@ class Options:
     """What every run can be told."""
 
     samples: int | None = None
-    """At most so many; None means 64."""
+    """At most so many; None means 64, rounded up to whole streams."""
     seed: int = 0
     runtime: str = "xnnpack"
     signature: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Input name to array name, or to the reference's input name."""
     unsafe: bool = False
+    stream_steps: int = 1
+    """How many samples in a row are the steps of one stream, between which state is kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +92,13 @@ class Job:
     @property
     def instrumented(self) -> Program:
         """The rewritten model, read at every tensor that can be read."""
-        return self._program(self.exposed.model_bytes, self.exposed.taps)
+        program = self._program(self.exposed.model_bytes, self.exposed.taps)
+        return replace(program, states=self.states)
+
+    @property
+    def states(self) -> tuple[int, ...]:
+        """The variables to read: none where every sample finds them reset."""
+        return states(self.subgraph) if self.samples.stream_steps > 1 else ()
 
     @property
     def original(self) -> Program:
@@ -106,6 +114,7 @@ class Job:
             subgraph=self.subgraph,
             taps=taps,
             signature=self.loaded.signature,
+            resources=keeps_resources(self.loaded.graph),
         )
 
     @property
@@ -156,14 +165,16 @@ def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Sampl
     Raises:
         DataError: The data does not fit the inputs.
     """
+    steps = options.stream_steps
+    limit = options.samples or -(-DEFAULT_SAMPLES // steps) * steps  # whole streams
     if data is None:
-        count = options.samples or DEFAULT_SAMPLES
-        return random_samples(
-            loaded.graph, loaded.subgraph, loaded.specs, count=count, seed=options.seed
+        found = random_samples(
+            loaded.graph, loaded.subgraph, loaded.specs, count=limit, seed=options.seed
         )
-    arrays, source = _named_arrays(data, loaded.specs)
-    limit = options.samples or DEFAULT_SAMPLES
-    return choose(loaded.specs, arrays, source, limit=limit, mapping=options.inputs)
+    else:
+        arrays, source = _named_arrays(data, loaded.specs)
+        found = choose(loaded.specs, arrays, source, limit=limit, mapping=options.inputs)
+    return replace(found, stream_steps=steps)
 
 
 def _named_arrays(data: DataSource, specs: Sequence[InputSpec]) -> tuple[Arrays, str]:
@@ -189,4 +200,9 @@ def check_options(options: Options) -> None:
     if options.samples is not None and options.samples < 1:
         raise UsageError(
             f"{options.samples} samples are too few", hint="ask for at least one: --samples 1"
+        )
+    if options.stream_steps < 1:
+        raise UsageError(
+            f"a stream of {options.stream_steps} steps is too short",
+            hint="say how many samples in a row make one stream: --steps 10",
         )

@@ -41,6 +41,10 @@ class Program:
     """Tensors to read after each invoke; all must be outputs of the subgraph."""
     signature: Signature | None = None
     """How to call a subgraph that is not the main one."""
+    states: tuple[int, ...] = ()
+    """Variables to read before each invoke, after they are reset if they are."""
+    resources: bool = False
+    """Whether it keeps values in resources, which only a new interpreter resets."""
 
 
 class DiedError(Exception):
@@ -62,6 +66,8 @@ class Runner:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._child: _Child | None = None
+        self.states: dict[int, NDArray[Any]] = {}
+        """What the program's ``states`` held before the last run, by tensor."""
 
     def __enter__(self) -> Runner:
         self._child = _Child(self._program)
@@ -83,11 +89,13 @@ class Runner:
     ) -> None:
         self.close()
 
-    def run(self, sample: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Invoke the model once, variables reset before it.
+    def run(self, sample: Sequence[NDArray[Any]], *, fresh: bool = True) -> list[NDArray[Any]]:
+        """Invoke the model once.
 
         Args:
             sample: One array per input of the subgraph, in the input's own type and shape.
+            fresh: Whether variables and resources are reset before it; else they go on from the
+                last run.
 
         Returns:
             One array per tap, in the tensor's own type and shape.
@@ -95,10 +103,15 @@ class Runner:
         Raises:
             RunError: The runtime refuses the sample or dies.
         """
-        return self._answer(lambda child: child.run(sample), sample)
+        states = self._program.states
+        found = self._answer(lambda child: child.run(sample, fresh), sample)
+        self.states = dict(zip(states, found[: len(states)], strict=True))
+        return found[len(states) :]
 
     def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
         """Invoke the model on the sample of the last `run`, some inputs replaced for this once.
+
+        Variables and resources are reset before it.
 
         Args:
             changes: By number of the input what it takes instead, in its own type and shape.
@@ -123,15 +136,6 @@ class Runner:
             return ask(self._child)
         except DiedError as death:
             raise _explain(self._program, death, sample) from death
-
-    def restart(self) -> None:
-        """Start over in a new child process: resources, which no reset clears, are as at first.
-
-        Raises:
-            RunError: The runtime refuses the model or dies while loading it.
-        """
-        self.close()
-        self.__enter__()
 
     def close(self) -> None:
         """End the child process."""
@@ -178,6 +182,8 @@ class _Child:
                 "path": self._path,
                 "runtime": program.runtime,
                 "taps": list(program.taps),
+                "states": list(program.states),
+                "resources": program.resources,
                 "inputs": list(program.subgraph.inputs),
                 "input_names": names,
                 "subgraph": program.subgraph.index,
@@ -186,8 +192,8 @@ class _Child:
             (),
         )
 
-    def run(self, sample: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        return self._ask({"command": "run"}, sample)
+    def run(self, sample: Sequence[NDArray[Any]], fresh: bool = True) -> list[NDArray[Any]]:
+        return self._ask({"command": "run", "fresh": fresh}, sample)
 
     def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
         request = {"command": "rerun", "inputs": list(changes)}
@@ -347,7 +353,7 @@ def _dies(program: Program, count: int, sample: Sequence[NDArray[Any]] | None) -
     if not outputs:
         return False
     short = replace_outputs(program.model_bytes, program.subgraph.index, outputs, count)
-    child = _Child(replace(program, model_bytes=short, taps=()))
+    child = _Child(replace(program, model_bytes=short, taps=(), states=()))
     try:
         child.open()
         if sample is not None:
@@ -377,7 +383,10 @@ def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
 
 
 def observer_identical(
-    original: Program, instrumented_outputs: Sequence[Sequence[bytes]], samples: Sequence[Any]
+    original: Program,
+    instrumented_outputs: Sequence[Sequence[bytes]],
+    samples: Sequence[Any],
+    fresh: Sequence[bool],
 ) -> bool:
     """Run the untouched model and compare its final outputs byte for byte.
 
@@ -385,10 +394,11 @@ def observer_identical(
         original: The user's own bytes, its taps being the subgraph's outputs.
         instrumented_outputs: Per sample, the bytes of the same outputs in the rewritten model.
         samples: The same samples as inputs.
+        fresh: By sample whether variables and resources are reset before it.
     """
     with Runner(original) as runner:
-        for sample, expected in zip(samples, instrumented_outputs, strict=True):
-            found = [a.tobytes() for a in runner.run(sample)]
+        for sample, expected, reset in zip(samples, instrumented_outputs, fresh, strict=True):
+            found = [a.tobytes() for a in runner.run(sample, fresh=reset)]
             if found != list(expected):
                 return False
     return True

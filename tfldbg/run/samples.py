@@ -66,11 +66,21 @@ class Samples:
     """The path given, ``"arrays"``, or ``"random"``."""
     held: int = 0
     """How many samples the source holds, those beyond the limit included; 0 for random ones."""
+    stream_steps: int = 1
+    """How many samples in a row are the steps of one stream; 1 where each stands alone."""
 
     @property
     def count(self) -> int:
         """Number of samples."""
         return len(self.arrays[0]) if self.arrays else 1
+
+    def begins_stream(self, index: int) -> bool:
+        """Whether the state is reset before a sample."""
+        return index % self.stream_steps == 0
+
+    def stream_start(self, index: int) -> int:
+        """Return the first sample of the stream that a sample is a step of."""
+        return index - index % self.stream_steps
 
     def codes(self, index: int) -> list[NDArray[Any]]:
         """Return what the TFLite inputs take for one sample: own type, own shape."""

@@ -23,7 +23,20 @@ class _Model:
     """A loaded interpreter and the tensors that are read after each invoke."""
 
     def __init__(self, request: dict[str, Any]) -> None:
+        self._request = request
+        self._taps: list[int] = request["taps"]
+        self._states: list[int] = request["states"]
+        self._inputs: list[int] = request["inputs"]
+        self._subgraph: int = request["subgraph"]
+        self._names: dict[int, str] = {int(k): v for k, v in request["input_names"].items()}
+        self._given: list[NDArray[Any]] = []
+        self._load()
+
+    def _load(self) -> None:
+        """Make the interpreter: only a new one has its resources as they are at first."""
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        request = self._request
 
         resolver = {
             "xnnpack": OpResolverType.AUTO,
@@ -35,35 +48,50 @@ class _Model:
             num_threads=1,
             experimental_op_resolver_type=resolver,
         )
-        self._taps: list[int] = request["taps"]
-        self._inputs: list[int] = request["inputs"]
-        self._subgraph: int = request["subgraph"]
         signature = request["signature"]
-        self._names: dict[int, str] = {int(k): v for k, v in request["input_names"].items()}
         self._runner = self._interpreter.get_signature_runner(signature) if signature else None
         if self._runner is None:
             self._interpreter.allocate_tensors()
         self._views: list[Callable[[], NDArray[Any]]] = []
-        self._given: list[NDArray[Any]] = []
+        self._moved = False
 
-    def run(self, samples: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Invoke once on one array per input; return one array per tap."""
+    def run(self, samples: list[NDArray[Any]], *, fresh: bool) -> list[NDArray[Any]]:
+        """Invoke once on one array per input.
+
+        Args:
+            samples: The arrays.
+            fresh: Whether to reset variables and resources first.
+
+        Returns:
+            What the state tensors held before it, then one array per tap.
+        """
         self._given = samples
-        return self._invoke(samples)
+        if fresh:
+            self._reset()
+        states = [np.array(self._interpreter.get_tensor(i, self._subgraph)) for i in self._states]
+        return [*states, *self._invoke(samples)]
 
     def rerun(self, numbers: list[int], arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Invoke on the samples of the last `run`, some inputs replaced for this once."""
         samples = list(self._given)
         for number, array in zip(numbers, arrays, strict=True):
             samples[number] = array
+        self._reset()
         return self._invoke(samples)
 
+    def _reset(self) -> None:
+        if self._moved and self._request["resources"]:
+            self._load()
+        elif self._moved:
+            self._interpreter.reset_all_variables()
+        self._moved = False
+
     def _invoke(self, samples: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        self._moved = True
         if self._runner is not None:
             self._runner(**{self._names[i]: a for i, a in zip(self._inputs, samples, strict=True)})
             return [self._interpreter.get_tensor(i, self._subgraph) for i in self._taps]
         self._resize(samples)
-        self._interpreter.reset_all_variables()
         for index, array in zip(self._inputs, samples, strict=True):
             self._interpreter.set_tensor(index, array)
         self._interpreter.invoke()
@@ -107,7 +135,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             elif request["command"] == "rerun" and model is not None:
                 wire.send(replies, {"ok": True}, model.rerun(request["inputs"], arrays))
             elif model is not None:
-                wire.send(replies, {"ok": True}, model.run(arrays))
+                wire.send(replies, {"ok": True}, model.run(arrays, fresh=request["fresh"]))
         except (RuntimeError, ValueError, TypeError, KeyError, MemoryError) as error:
             wire.send(replies, {"ok": False, "error": f"{type(error).__name__}: {error}"})
 

@@ -48,11 +48,16 @@ def first_samples(job: Job, runner: Runner, count: int) -> Batch:
     """Run the first samples, as many as there are of ``count``."""
     count = min(count, job.samples.count)
     indices = (*job.subgraph.inputs, *job.exposed.taps)
-    frames = []
+    frames, held = [], []
     for number in range(count):
         given = job.samples.codes(number)
-        frames.append((*given, *runner.run(given)))
+        made = runner.run(given, fresh=job.samples.begins_stream(number))
+        frames.append((*given, *made))
+        held.append(runner.states)
     columns = zip(indices, zip(*frames, strict=True), strict=True)
     codes = {i: np.stack(column) for i, column in columns}
     tensors = job.subgraph.tensors
-    return Batch(0, count, codes, {i: in_real_units(tensors[i], a) for i, a in codes.items()})
+    real = {i: in_real_units(tensors[i], a) for i, a in codes.items()}
+    states = {i: np.stack([step[i] for step in held]) for i in job.states}
+    real_states = {i: in_real_units(tensors[i], a) for i, a in states.items()}
+    return Batch(0, count, codes, real, job.samples.stream_steps, states, real_states)

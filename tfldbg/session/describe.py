@@ -9,17 +9,29 @@ from tfldbg import __version__
 from tfldbg.compare.stream import Measured
 from tfldbg.diagnose.evidence import Run
 from tfldbg.files import sha256
+from tfldbg.graph.query import keeps_state
 from tfldbg.run.job import Job
 from tfldbg.run.litert import observer_identical
+from tfldbg.run.samples import Samples
 
-OBSERVED = 4
-"""Samples whose final outputs are compared with the untouched model's."""
+_OBSERVED = 4
+
+
+def observed(samples: Samples) -> int:
+    """Return of how many samples the final outputs are compared with the untouched model's.
+
+    Of streams it is a whole one, and the first step of the next.
+    """
+    steps = samples.stream_steps
+    return min(samples.count, max(_OBSERVED, steps + 1 if steps > 1 else 0))
 
 
 def observe(job: Job, measured: Measured) -> bool:
     """Check that exposing the tensors left the model's own outputs as they were."""
-    given = [job.samples.codes(i) for i in range(len(measured.outputs))]
-    return observer_identical(job.original, measured.outputs, given)
+    numbers = range(len(measured.outputs))
+    given = [job.samples.codes(i) for i in numbers]
+    fresh = [job.samples.begins_stream(i) for i in numbers]
+    return observer_identical(job.original, measured.outputs, given, fresh)
 
 
 def describe(job: Job, identical: bool, timing: dict[str, float]) -> Run:
@@ -37,12 +49,20 @@ def describe(job: Job, identical: bool, timing: dict[str, float]) -> Run:
         data=samples.source,
         seed=options.seed if samples.source == "random" else None,
         observer_identical=identical,
-        observer_samples=min(OBSERVED, samples.count),
+        observer_samples=observed(samples),
         versions={
             "tfldbg": __version__,
             **{name: metadata.version(name) for name in ("ai-edge-litert", "numpy")},
             "python": platform.python_version(),
         },
         timing=timing,
-        notes=(),
+        notes=notes_on_streams(job),
+        stream_steps=samples.stream_steps,
     )
+
+
+def notes_on_streams(job: Job) -> tuple[str, ...]:
+    """Say where steps make no difference."""
+    if job.samples.stream_steps == 1 or keeps_state(job.loaded.graph):
+        return ()
+    return ("the file keeps no state from step to step: --steps changes nothing",)

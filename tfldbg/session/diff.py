@@ -57,7 +57,12 @@ def diff(
         beside = put_side_by_side(one, other)
         count = min(one.samples, other.samples, samples or one.samples)
         found = compare_captures(one, other, beside, count, progress)
-        notes = (*_sample_notes(one, other), *beside.notes, *_model_needed(one, beside, found))
+        notes = (
+            *_sample_notes(one, other),
+            *_stream_notes(one, other),
+            *beside.notes,
+            *_model_needed(one, beside, found),
+        )
         run = replace(
             _describe(one, other, count, notes), timing={"total_s": perf_counter() - began}
         )
@@ -72,6 +77,16 @@ def _sample_notes(one: Capture, other: Capture) -> tuple[str, ...]:
     return (
         f"'{one.path}' holds {one.samples} samples, '{other.path}' {other.samples}: the first "
         f"{min(one.samples, other.samples)} are compared",
+    )
+
+
+def _stream_notes(one: Capture, other: Capture) -> tuple[str, ...]:
+    steps = (one.stream_steps, other.stream_steps)
+    if None in steps or steps[0] == steps[1]:
+        return ()
+    return (
+        f"'{one.path}' was recorded with --steps {steps[0]}, '{other.path}' with --steps "
+        f"{steps[1]}: a state that is reset at other places makes them differ",
     )
 
 
@@ -106,6 +121,7 @@ def _describe(one: Capture, other: Capture, count: int, notes: tuple[str, ...]) 
         versions={"tfldbg": __version__, "python": platform.python_version()},
         timing={},
         notes=(*made, *notes),
+        stream_steps=other.stream_steps or one.stream_steps or 1,
     )
 
 

@@ -22,7 +22,7 @@ from tfldbg.run.labels import LabelSource, read_labels
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import Comparison, first_sample
 from tfldbg.session.compounding import compounding, divisible
-from tfldbg.session.describe import OBSERVED
+from tfldbg.session.describe import observed
 from tfldbg.session.with_itself import WithItself
 
 
@@ -72,7 +72,8 @@ class Extras:
         tolerance = TOLERANCE if self.tolerance is None else self.tolerance
         wanted = Wanted(tolerance, labels, self.top_k, self.worst)
         histograms = self.histograms or self.pictures
-        return Plan(job.subgraph, job.exposed.taps, OBSERVED, wanted, histograms, self.metrics)
+        kept = observed(job.samples)
+        return Plan(job.subgraph, job.exposed.taps, kept, wanted, histograms, self.metrics)
 
     def points(self, job: Job) -> PointRecorder | None:
         """Return who keeps pairs of values, where pictures are asked for."""
@@ -96,15 +97,22 @@ class Extras:
         both, reason = with_emulation(job, reference, first_sample(job, runner))
         return both, () if reason is None else (reason,)
 
-    def check(self, comparison: Comparison) -> None:
-        """Refuse what a reference does not allow.
+    def check(self, comparison: Comparison, stream_steps: int) -> None:
+        """Refuse what a reference, or streams, do not allow.
 
         Raises:
             UsageError: Compounding is asked for, and the reference's operators cannot be computed
-                on other values.
+                on other values; or errors compound through the state.
         """
-        if self.compounding:
-            divisible(comparison)
+        if not self.compounding:
+            return
+        divisible(comparison)
+        if stream_steps > 1:
+            raise UsageError(
+                "--compounding follows errors through one run of the model, and not from step to "
+                "step of a stream",
+                hint="leave out --steps or --compounding",
+            )
 
     def shares(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tfldbg.compare.against.file import FileReference, Free, Shadow, shadow
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Batch
+from tfldbg.graph.variables import Source, sources
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import Steps, own_steps
 from tfldbg.run.job import Job
@@ -43,7 +44,8 @@ class FloatCopies:
             RunError: The runtime refuses the copies.
         """
         name = self.job.loaded.path
-        return FileReference(name, self.built.model, self.plan.aliases, free, stack)
+        model, variables = self.built.model, variables_of(self.job)
+        return FileReference(name, model, self.plan.aliases, free, stack, variables=variables)
 
 
 def float_copies(job: Job, runner: Runner) -> FloatCopies:
@@ -57,9 +59,16 @@ def float_copies(job: Job, runner: Runner) -> FloatCopies:
         RunError: The runtime dies of the first sample.
         RewriteError: The copies do not fit one file.
     """
-    plan, first = own_steps(job.subgraph, readable(job)), first_sample(job, runner)
+    plan = own_steps(job.subgraph, readable(job), states=job.states)
+    first = first_sample(job, runner)
     built = shadow(job.loaded.path, job.loaded.graph, job.subgraph, plan.steps, first)
     return FloatCopies(job, plan, built, first)
+
+
+def variables_of(job: Job) -> dict[int, Source]:
+    """Return where what variables yield was written: nowhere if every sample stands alone."""
+    steps = job.samples.stream_steps
+    return sources(job.loaded.graph, job.subgraph) if steps > 1 else {}
 
 
 def related_at_rest(job: Job) -> Relation:

@@ -13,7 +13,7 @@ from tfldbg.match.model import Matching
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.job import DataSource, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
-from tfldbg.session.describe import OBSERVED, describe, observe
+from tfldbg.session.describe import describe, observe, observed
 from tfldbg.session.exposing import protect
 from tfldbg.session.resuming import recorder
 
@@ -43,7 +43,7 @@ def record(
     began = perf_counter()
     protect(Path(path), "--output", model, data)
     job = prepare(model, data, options or Options())
-    plan = Plan(job.subgraph, job.exposed.taps, OBSERVED)
+    plan = Plan(job.subgraph, job.exposed.taps, observed(job.samples))
     with (
         Runner(job.instrumented) as runner,
         recorder(job, Path(path), describe(job, True, {}), resume=resume) as writer,

@@ -20,7 +20,6 @@ from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.words import op_name
 from tfldbg.errors import MatchError, RunError, UsageError
-from tfldbg.graph.query import has_resources
 from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import is_recording
@@ -57,6 +56,7 @@ def trace(
     reference: str | ReferenceFunction | None = None,
     data: DataSource = None,
     samples: int | None = None,
+    steps: int = 1,
     seed: int = 0,
     runtime: str = "xnnpack",
     signature: str | None = None,
@@ -93,7 +93,9 @@ def trace(
         data: Path of the input data, an array for a single input, or arrays by input name; float
             arrays in real units, integer arrays in the input's own type as codes; first axis
             samples.  None draws random samples.
-        samples: At most so many samples, 64 by default.
+        samples: At most so many samples, 64 by default, or as many more as make streams whole.
+        steps: How many samples in a row are the steps of one stream: a model's state is reset
+            before each stream and kept from step to step.  1 resets it before every sample.
         seed: Of the random samples.
         runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels.
         signature: Which signature, where there are several.
@@ -124,7 +126,8 @@ def trace(
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
     _check_files(model, against, dump)
-    for name, value in (("samples", samples), ("seed", seed), ("top_k", top_k), ("worst", worst)):
+    whole = {"samples": samples, "steps": steps, "seed": seed, "top_k": top_k, "worst": worst}
+    for name, value in whole.items():
         if value is not None or name != "samples":
             check_whole(name, value)
     extras = Extras(
@@ -138,7 +141,7 @@ def trace(
         pictures=pictures or dump is not None,
         metrics=find_metrics(metrics),
     )
-    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
+    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe, steps)
     target = _as_path(dump)
     if resume and target is None:
         raise UsageError(
@@ -237,7 +240,7 @@ def _trace(
     progress: Progress,
 ) -> Evidence:
     began = perf_counter()
-    extras.check(comparison)
+    extras.check(comparison, options.stream_steps)
     job = prepare(model, comparison.data(model, data), options)
     plan = extras.plan(job, data)
     progress.stage("loading the reference")
@@ -250,8 +253,6 @@ def _trace(
         if reference is not None:
             reference, notes = extras.emulated(job, runner, comparison, reference)
             stack.callback(reference.close)
-        if has_resources(job.subgraph):
-            runner.restart()  # what ran so far has moved them on
         writer = dump.writer(job, comparison, extras, stack)
         recurrent = Recurrent(job, comparison, extras.by_step, stack)
         points = extras.points(job)

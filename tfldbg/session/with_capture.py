@@ -18,6 +18,7 @@ from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import CaptureError, DataError
 from tfldbg.files import sha256, sha256_of_path
+from tfldbg.graph.query import keeps_state
 from tfldbg.match.capture import MatchedCapture, check_same_model, match_capture
 from tfldbg.reference.capture import Capture, open_capture
 from tfldbg.run.job import (
@@ -90,6 +91,7 @@ class WithCapture:
         """
         matched = self._matched(job.loaded, {})
         check_same_model(self._label, self._capture.tensors, matched, job.subgraph)
+        self._check_streams(job)
         if job.samples.count > self._capture.samples:
             raise CaptureError(
                 f"'{self._label}' holds {self._capture.samples} samples, the data "
@@ -99,6 +101,17 @@ class WithCapture:
         if not self._supplies:
             values = self._values(job.loaded, matched)
             self._miscast = _check_inputs(self._label, job, values)
+
+    def _check_streams(self, job: Job) -> None:
+        """Refuse to compare runs that reset a state at other places."""
+        made, steps = self._capture.stream_steps, job.samples.stream_steps
+        if made in (None, steps) or not keeps_state(job.loaded.graph):
+            return
+        raise CaptureError(
+            f"'{job.loaded.path}' keeps a state, and '{self._label}' was recorded with --steps "
+            f"{made}, this run with --steps {steps}",
+            hint=f"trace it in the same way: --steps {made}",
+        )
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Match the recorded tensors and cut the file into operators that can be run on them."""

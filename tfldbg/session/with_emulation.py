@@ -115,7 +115,10 @@ class WithEmulation:
     def describe(self, run: Run) -> Run:
         """Say what is emulated."""
         return replace(
-            run, reference_kind=self._kind, reference_path=_PATHS[self._kind], notes=self._notes
+            run,
+            reference_kind=self._kind,
+            reference_path=_PATHS[self._kind],
+            notes=(*run.notes, *self._notes),
         )
 
 
@@ -124,7 +127,9 @@ def copy_of(copies: FloatCopies, runner: Runner) -> Copy:
     job = copies.job
 
     def actual(number: int) -> Mapping[int, NDArray[Any]]:
-        return dict(zip(job.exposed.taps, runner.run(job.samples.codes(number)), strict=True))
+        fresh = job.samples.begins_stream(number)
+        made = runner.run(job.samples.codes(number), fresh=fresh)
+        return dict(zip(job.exposed.taps, made, strict=True))
 
     loaded = job.loaded
     return Copy(loaded.path, loaded.graph, loaded.subgraph, copies.refused, job.samples, actual)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +24,13 @@ from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import RunError
 from tfldbg.files import sha256
+from tfldbg.graph.variables import Source
 from tfldbg.match.files import pair_file_inputs
 from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, load, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import first_sample, readable
+from tfldbg.session.float_copies import variables_of
 
 
 class WithFile:
@@ -67,7 +70,8 @@ class WithFile:
         good = self._good
         traced = Holder(job.loaded.graph, job.subgraph)
         reference = Holder(good.loaded.graph, good.subgraph)
-        related = relate_files(traced, reference, self._numbers, readable(job), readable(good))
+        known = (readable(job), readable(good), job.states)
+        related = relate_files(traced, reference, self._numbers, *known)
         self._notes, self._related = related.notes, related
         relation = replace(related.relation, reasons={**job.skipped, **related.relation.reasons})
         if runner is None:
@@ -82,7 +86,8 @@ class WithFile:
             free = FreeFile(good, related.values, stack)
         except RunError as error:
             self._notes = (*self._notes, f"no accumulated error: {error.message}")
-        made = FileReference(name, built.model, related.aliases, free, stack)
+        variables = _variables(good, related.values)
+        made = FileReference(name, built.model, related.aliases, free, stack, variables=variables)
         return replace(relation, reasons=reasons), made
 
     def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
@@ -107,5 +112,20 @@ class WithFile:
             reference_kind="tflite",
             reference_path=self._good.loaded.path,
             reference_sha256=sha256(self._good.loaded.graph.data),
-            notes=self._notes,
+            notes=(*run.notes, *self._notes),
         )
+
+
+def _variables(good: Job, values: Mapping[int, int]) -> dict[int, Source]:
+    """Return where the other file wrote what its variables yield, as tensors of the traced file.
+
+    Args:
+        good: The other file.
+        values: By tensor of the traced file its counterpart.
+    """
+    mine = {other: index for index, other in values.items()}
+    return {
+        mine[index]: replace(source, tensor=mine[source.tensor])
+        for index, source in variables_of(good).items()
+        if index in mine and source.tensor in mine
+    }

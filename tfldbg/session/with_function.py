@@ -156,10 +156,15 @@ def _float_alone(subgraph: Subgraph, op: Operator) -> bool:
 
 
 def _batches(job: Job) -> Iterator[Given]:
-    """Yield the samples as both sides take them: the function sees what the file was given."""
+    """Yield the samples as both sides take them: the function sees what the file was given.
+
+    Of streams it sees a whole one at a time.
+    """
+    steps = job.samples.stream_steps
+    size = steps if steps > 1 else _AT_ONCE
     tensors = [job.subgraph.tensors[i] for i in job.subgraph.inputs]
-    for start in range(0, job.samples.count, _AT_ONCE):
-        stop = min(start + _AT_ONCE, job.samples.count)
+    for start in range(0, job.samples.count, size):
+        stop = min(start + size, job.samples.count)
         rows = [job.samples.codes(number) for number in range(start, stop)]
         codes = [np.stack(column) for column in zip(*rows, strict=True)]
         arrays = {}

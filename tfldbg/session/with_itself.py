@@ -37,7 +37,10 @@ class WithItself:
         name, graph, subgraph = job.loaded.path, job.loaded.graph, job.subgraph
         stack = ExitStack()
         free, self._notes = free_or_nothing(
-            lambda: TwinsRunner(name, graph, subgraph, copies.refused, stack), copies.first
+            lambda: TwinsRunner(
+                name, graph, subgraph, copies.refused, stack, streams=job.samples.stream_steps > 1
+            ),
+            copies.first,
         )
         return copies.relation, copies.reference(free, stack)
 
@@ -52,5 +55,8 @@ class WithItself:
     def describe(self, run: Run) -> Run:
         """Say that there is no other file."""
         return replace(
-            run, reference_kind="self", reference_path="its own float arithmetic", notes=self._notes
+            run,
+            reference_kind="self",
+            reference_path="its own float arithmetic",
+            notes=(*run.notes, *self._notes),
         )

@@ -12,7 +12,9 @@ from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, 
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
+from tfldbg.errors import UsageError
 from tfldbg.files import sha256_of_path
+from tfldbg.graph.query import keeps_state
 from tfldbg.match.ports import pair_inputs
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.job import DataSource, Job, ModelSource, Options
@@ -37,8 +39,19 @@ class WithKeras:
         return given
 
     def load(self, job: Job) -> None:
-        """Load and freeze the model."""
+        """Load and freeze the model.
+
+        Raises:
+            UsageError: State is to be kept from step to step, which the frozen model does not.
+        """
         options = self._options
+        if job.samples.stream_steps > 1 and keeps_state(job.loaded.graph):
+            raise UsageError(
+                f"'{job.loaded.path}' keeps a state, and a Keras model is computed sample by "
+                f"sample: it cannot follow streams of {job.samples.stream_steps} steps",
+                hint="leave --steps out to compare single steps; for streams give "
+                "--against RUN.h5, or a function of your own with --reference module:function",
+            )
         self._frozen = load_frozen(self._source, unsafe=options.unsafe, signature=options.signature)
         self._inputs = pair_inputs(job.loaded.specs, self._frozen, options.inputs)
 

@@ -16,6 +16,7 @@ from tfldbg.rewrite.cut import cut_model
 from tfldbg.run.job import DataSource, Job, ModelSource
 from tfldbg.run.litert import RUNTIMES, Runner
 from tfldbg.session.comparisons import first_sample, readable
+from tfldbg.session.float_copies import variables_of
 
 
 class WithRuntime:
@@ -49,7 +50,7 @@ class WithRuntime:
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Let the other kernels compute every operator from the values that these had."""
         subgraph, graph = job.subgraph, job.loaded.graph
-        plan = own_steps(subgraph, readable(job), stored=True)
+        plan = own_steps(subgraph, readable(job), states=job.states, stored=True)
         reasons = {**job.skipped, **plan.reasons}
         matching = match_itself(subgraph)
         if runner is None:
@@ -61,7 +62,14 @@ class WithRuntime:
         other = replace(job, options=replace(job.options, runtime=self._runtime))
         free = FreeFile(other, {i: i for i in readable(job)}, stack)
         made = FileReference(
-            name, built.model, plan.aliases, free, stack, subgraph.tensors, self._runtime
+            name,
+            built.model,
+            plan.aliases,
+            free,
+            stack,
+            subgraph.tensors,
+            self._runtime,
+            variables_of(job),
         )
         return Relation(matching, reasons), made
 

@@ -21,6 +21,7 @@ def dump(
     data: o.Data = None,
     given: o.Input = None,
     samples: o.Samples = None,
+    steps: o.Steps = 1,
     seed: o.Seed = 0,
     runtime: o.Runtime = "xnnpack",
     signature: o.Signature = None,
@@ -32,7 +33,7 @@ def dump(
     from tfldbg import session
     from tfldbg.run.job import Options
 
-    options = Options(samples, seed, runtime, signature, o.parse_inputs(given))
+    options = Options(samples, seed, runtime, signature, o.parse_inputs(given), stream_steps=steps)
     with (
         recording(output, resume=resume),
         session.limited(timeout=timeout, memory=memory_limit),
@@ -42,4 +43,7 @@ def dump(
             model, output, data=data, options=options, resume=resume, progress=progress
         )
     line = f"{output}: {run.samples} samples of {run.data} data, {run.runtime} runtime"
+    if run.stream_steps > 1:
+        line += f", {run.streams}"
+    line += "".join(f"\n  {note}" for note in run.notes)
     report_console().print(Text(printable(line)))

@@ -251,7 +251,9 @@ class CaptureReference:
         if self._runner is None or model is None:
             return Computed(free, {})
         given_values = _given(values, self._operators.feeds, batch)
-        made = self._runner.run(given_values.codes, given_values.real, batch.stop - batch.start)
+        count = batch.stop - batch.start
+        # An operator that read the recorded inputs of the steps before has the state that it needs.
+        made = self._runner.run(given_values.codes, given_values.real, count, batch.fresh)
         tested = {
             i: in_real_units(self._tensors[i], codes)
             for i, codes in zip(model.results, made, strict=True)

@@ -39,7 +39,12 @@ class RoundedRunner:
     ) -> None:
         self._copy, self._own = copy, parameters is None
         self._twins = twins(
-            copy.graph, copy.subgraph, (FAKE_QUANT,), copy.refused, parameters=parameters
+            copy.graph,
+            copy.subgraph,
+            (FAKE_QUANT,),
+            copy.refused,
+            parameters=parameters,
+            sources=copy.sources,
         )
         self._runner = copy_runner(copy.name, self._twins, stack)
 
@@ -50,7 +55,7 @@ class RoundedRunner:
             inputs = copy.subgraph.inputs
             given = real_inputs(copy.samples, inputs, batch.codes, batch.start, batch.stop)
             real = {**real, **given}
-        values = self._runner.run(batch.codes, real, batch.stop - batch.start)
+        values = self._runner.run(batch.codes, real, batch.stop - batch.start, batch.fresh)
         found = {
             index: value.astype(np.float32, copy=False).reshape(real[index].shape)
             for (_, index), value in zip(self._twins.results, values, strict=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tfldbg.compare.stream import Batch, Computed, in_real_units
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Graph, Subgraph, Tensor
+from tfldbg.graph.variables import Source, sources
 from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.twin import (
     CLAMP,
@@ -78,7 +79,7 @@ def shadow(
     steps = [_as_it_ran(step, first) for step in steps]
     model = build(graph, subgraph, steps)
     program = derived_program(OPERATORS_NAME.format(name), model.model_bytes, model.taps, runtime)
-    reason = refusal(program, sample_of(program, model.feeds, first.codes, first.real, 0))
+    reason = refusal(program, sample_of(program, model.feeds, *first.given, 0))
     if reason is None:
         return Shadow(model, {})
     if len(steps) == 1:
@@ -113,6 +114,7 @@ class FileReference:
         stack: What to close in the end.
         stored: Tensors of the traced file, if ``model`` computes codes and not real values.
         runtime: The kernels of ``model``.
+        variables: By what a resource variable of the traced file yields where it was written.
 
     Raises:
         RunError: The runtime refuses the operators.
@@ -129,8 +131,10 @@ class FileReference:
         stack: ExitStack,
         stored: Sequence[Tensor] = (),
         runtime: str = FLOAT_RUNTIME,
+        variables: Mapping[int, Source] | None = None,
     ) -> None:
         self._free, self._stack, self._aliases = free, stack, aliases
+        self._variables = _Variables(variables or {})
         self._stored = stored
         self._results = model.results if model else ()
         self._local: DerivedRunner | None = None
@@ -148,8 +152,9 @@ class FileReference:
             RunError: The runtime dies.
         """
         local = {out: batch.real[given] for out, given in self._aliases.items()}
+        local.update(self._variables.yielded(batch))
         if self._local is not None:
-            values = self._local.run(batch.codes, batch.real, batch.stop - batch.start)
+            values = self._local.run(*batch.given, batch.stop - batch.start)
             for index, value in zip(self._results, values, strict=True):
                 stored = self._stored[index] if self._stored else None
                 local[index] = _floats(value) if stored is None else in_real_units(stored, value)
@@ -159,6 +164,34 @@ class FileReference:
     def close(self) -> None:
         """End the child processes."""
         self._stack.close()
+
+
+class _Variables:
+    """What resource variables should yield: what the file itself wrote to them."""
+
+    def __init__(self, sources: Mapping[int, Source]) -> None:
+        self._sources = sources
+        self._last: dict[int, Floats] = {}
+
+    def yielded(self, batch: Batch) -> dict[int, Floats]:
+        """Return what they should yield in a batch: their own first value in a stream's first step.
+
+        Batches come in order, or begin with a stream.
+        """
+        found, fresh = {}, batch.fresh
+        for index, source in self._sources.items():
+            written = batch.real.get(source.tensor)
+            if index not in batch.real or written is None:
+                continue
+            if source.same_step:
+                found[index] = written
+                continue
+            rows = written.reshape(batch.real[index].shape)
+            before = np.concatenate([self._last.get(index, rows[:1]), rows[:-1]])
+            before[fresh] = batch.real[index][fresh]
+            self._last[index] = rows[-1:]
+            found[index] = before
+        return found
 
 
 def _floats(values: NDArray[Any]) -> Floats:
@@ -176,6 +209,7 @@ class TwinsRunner:
         stack: What to close in the end.
         emulated: The tensors whose fake-quant copies are wanted and nothing else; None for all
             copies of all tensors.
+        streams: Whether variables are kept from step to step.
 
     Raises:
         RunError: The runtime refuses the copies.
@@ -189,20 +223,24 @@ class TwinsRunner:
         refused: Mapping[int, str],
         stack: ExitStack,
         emulated: frozenset[int] | None = None,
+        streams: bool = False,
     ) -> None:
         quantized = any(t.lsb is not None for t in subgraph.tensors)
         modes = MODES if quantized else (FLOAT,)
         modes = modes if emulated is None else (FAKE_QUANT,)
-        self._twins: Twins = twins(graph, subgraph, modes, refused, emulated)
+        kept = sources(graph, subgraph) if streams else None
+        self._twins: Twins = twins(graph, subgraph, modes, refused, emulated, sources=kept)
         program = derived_program(
             f"the float copy of '{name}'", self._twins.model_bytes, self._twins.taps
         )
-        self._runner = DerivedRunner(program, self._twins.feeds)
+        self._runner = DerivedRunner(program, self._twins.feeds, self._twins.carried)
         stack.callback(self._runner.close)
 
     def __call__(self, batch: Batch) -> Computed:
         """Run the copies on the model's own inputs."""
-        values = map(_floats, self._runner.run(batch.codes, batch.real, batch.stop - batch.start))
+        count = batch.stop - batch.start
+        made = self._runner.run(batch.codes, batch.real, count, batch.fresh)
+        values = map(_floats, made)
         found: dict[str, dict[int, Floats]] = {FLOAT: {}, CLAMP: {}, FAKE_QUANT: {}}
         for (mode, index), value in zip(self._twins.results, values, strict=True):
             if index in batch.real and value.size == batch.real[index].size:
@@ -233,7 +271,8 @@ class FreeFile:
         frames = []
         for number in range(batch.start, batch.stop):
             given = job.samples.codes(number)
-            frames.append((*given, *self._runner.run(given)))
+            made = self._runner.run(given, fresh=job.samples.begins_stream(number))
+            frames.append((*given, *made))
         columns = zip(*frames, strict=True)
         real = {
             i: in_real_units(tensors[i], np.stack(c)) for i, c in zip(indices, columns, strict=True)

@@ -39,6 +39,7 @@ def relate_files(
     numbers: Sequence[int],
     readable: frozenset[int],
     readable_reference: frozenset[int],
+    states: Sequence[int] = (),
 ) -> RelatedFiles:
     """Associate operators and tensors.
 
@@ -48,6 +49,7 @@ def relate_files(
         numbers: For each input of the traced file the number of the other's.
         readable: Tensors of the traced file whose values are known.
         readable_reference: The same of the reference.
+        states: Variables of the traced file whose values before each step are known.
 
     Raises:
         MatchError: Fewer than a third of the operators have a counterpart.
@@ -69,7 +71,7 @@ def relate_files(
     matches = _matches(traced, reference, ours, values, pairs)
     matches, notes = _with_parameters(traced, reference, matches, values, ours, theirs)
     steps, checks, reasons, shapes = _steps(
-        traced, reference, ours, theirs, pairs, values, readable
+        traced, reference, ours, theirs, pairs, values, readable, states
     )
     unmatched = {
         i: Unmatched(i, f"no operator of the reference computes what operator {op.index} does")
@@ -200,6 +202,7 @@ def _steps(
     pairs: Sequence[Pair],
     values: Mapping[int, int],
     readable: frozenset[int],
+    states: Sequence[int],
 ) -> tuple[tuple[Step, ...], dict[int, WeightCheck], dict[int, str], dict[int, tuple[int, ...]]]:
     holders: dict[int, list[int]] = {}
     for index in sorted(readable):
@@ -217,6 +220,8 @@ def _steps(
         if check is not None:
             checks[op.outputs[0]] = check
         feeds = _feeds(traced, reference, theirs, op, other, holders)
+        if isinstance(feeds, dict):
+            feeds |= _states(traced.subgraph, reference.subgraph, op, other, states)
         reason = untwinned(reference.subgraph, other)
         if reason is None and isinstance(feeds, str):
             reason = feeds
@@ -254,3 +259,17 @@ def _feeds(
             return f"the reference's input '{tensor.name}' has another shape"
         feeds[tensor.index] = traced.subgraph.tensors[index]
     return feeds
+
+
+def _states(
+    traced: Subgraph, reference: Subgraph, op: Operator, other: Operator, known: Sequence[int]
+) -> dict[int, Tensor]:
+    """Find what the reference operator's variables take: what stands in the same place."""
+    return {
+        theirs: traced.tensors[mine]
+        for mine, theirs in zip(op.inputs, other.inputs, strict=False)
+        if mine in known
+        and theirs >= 0
+        and reference.tensors[theirs].is_variable
+        and reference.tensors[theirs].elements == traced.tensors[mine].elements
+    }

@@ -21,6 +21,7 @@ from tfldbg.compare.ranges.calibrate import (
 )
 from tfldbg.compare.stream import in_real_units
 from tfldbg.graph.model import Graph, QuantParams, Subgraph
+from tfldbg.graph.variables import Source, sources
 from tfldbg.progress import Progress
 from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.twin import Twins, measuring_twin
@@ -47,6 +48,11 @@ class Copy:
     """By operator why it has no float copy; its actual output is used."""
     samples: Samples
     actual: Actual
+
+    @property
+    def sources(self) -> Mapping[int, Source]:
+        """By what a resource variable yields where it was written, over streams."""
+        return sources(self.graph, self.subgraph) if self.samples.stream_steps > 1 else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +123,14 @@ def _extents(
     seen = {i: Extent() for i in sharing.sources}
     if not sharing.free:
         return seen
-    made = measuring_twin(copy.graph, copy.subgraph, copy.refused, parameters)
+    made = measuring_twin(copy.graph, copy.subgraph, copy.refused, parameters, copy.sources)
     with ExitStack() as stack:
         runner = copy_runner(copy.name, made, stack)
         for number in range(copy.samples.count):
             real, codes = _inputs(copy, made, number)
             for index in seen.keys() & real.keys():
                 seen[index].see(real[index])
-            values = runner.run(codes, real, 1)
+            values = runner.run(codes, real, 1, [copy.samples.begins_stream(number)])
             for (_, index), value in zip(made.results, values, strict=True):
                 if index in seen:
                     seen[index].see(value)
@@ -172,6 +178,6 @@ def copy_runner(name: str, made: Twins, stack: ExitStack) -> DerivedRunner:
         RunError: The runtime refuses it.
     """
     program = derived_program(f"the float copy of '{name}'", made.model_bytes, made.taps)
-    runner = DerivedRunner(program, made.feeds)
+    runner = DerivedRunner(program, made.feeds, made.carried)
     stack.callback(runner.close)
     return runner

@@ -177,10 +177,10 @@ function figuresTable(row) {
     ["SQNR, dB", "sqnr_db"],
     ["cosine", "cosine"],
     ["worst channel", "worst_channel"],
-    ["worst sample", "worst_sample"],
   ];
   const lines = wanted.map(([name, key]) =>
     [name, ...SIDES.map((side) => (key === "cosine" ? row[side]?.[key]?.toFixed(6) ?? "–" : figure(row[side]?.[key])))]);
+  lines.push(["worst sample", ...SIDES.map((side) => place(row[side]?.worst_sample))]);
   const share = (side) => (row[side] ? percent(row[side].differing, row[side].elements) : "–");
   lines.push([unit ? "off by more than half a step" : "differing", ...SIDES.map(share)]);
   const broken = (side) => figure(row[side]?.nonfinite);
@@ -198,7 +198,7 @@ function worstElement(row) {
     if (!worst) return [];
     const step = row.parameters.tflite?.scale;
     const off = step ? `${figure(worst.off / step)} LSB` : figure(worst.off);
-    return [[side, `${worst.sample} [${worst.index.join(", ")}]`, exact(worst.tflite), exact(worst.reference), off]];
+    return [[side, `${place(worst.sample)} [${worst.index.join(", ")}]`, exact(worst.tflite), exact(worst.reference), off]];
   });
   if (!lines.length) return [];
   return [listed(["furthest off", "sample [index]", "TFLite", "reference", "by"], lines)];

@@ -28,6 +28,13 @@ function figure(value) {
   return String(Number(value.toPrecision(3)));
 }
 
+// A sample's number, and where it stands in its stream.
+function place(sample) {
+  if (sample === null || sample === undefined) return "–";
+  const steps = trace.stream_steps;
+  return steps > 1 ? `${sample} (stream ${Math.floor(sample / steps)}, step ${sample % steps})` : String(sample);
+}
+
 // As many digits as float32 has, to tell close values apart.
 const exact = (value) => (value === null ? "–" : String(Number(value.toPrecision(7))));
 
