@@ -311,9 +311,10 @@ def run_batch(
     collected: dict[int, list[NDArray[Any]]] = {i: [] for i in plan.read}
     for number in numbers:
         given = samples.codes(number)
+        made = run_sample(runner, given, number)
         for index, array in zip(plan.subgraph.inputs, given, strict=True):
             collected.setdefault(index, []).append(array)
-        for index, array in zip(plan.read, runner.run(given), strict=True):
+        for index, array in zip(plan.read, made, strict=True):
             collected[index].append(array)
         if number < plan.observed:
             outputs.append(
@@ -323,6 +324,20 @@ def run_batch(
     codes = {i: _stacked(plan.subgraph, i, a) for i, a in collected.items() if a[0].size}
     real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items()}
     return Batch(numbers.start, numbers.stop, codes, real)
+
+
+def run_sample(
+    runner: Runner, given: Sequence[NDArray[Any]], number: int
+) -> list[NDArray[Any]]:
+    """Invoke the model on one sample.
+
+    Raises:
+        RunError: The runtime refuses it, dies of it or does not finish; the message says which.
+    """
+    try:
+        return runner.run(given)
+    except RunError as error:
+        raise RunError(f"sample {number}: {error.message}", hint=error.hint) from error
 
 
 def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch, Reference, in_real_units
+from tfldbg.compare.stream import Batch, Reference, in_real_units, run_sample
 from tfldbg.diagnose.evidence import Run
 from tfldbg.run.job import DataSource, Job, ModelSource
 from tfldbg.run.litert import Runner
@@ -51,7 +51,7 @@ def first_samples(job: Job, runner: Runner, count: int) -> Batch:
     frames = []
     for number in range(count):
         given = job.samples.codes(number)
-        frames.append((*given, *runner.run(given)))
+        frames.append((*given, *run_sample(runner, given, number)))
     columns = zip(indices, zip(*frames, strict=True), strict=True)
     codes = {i: np.stack(column) for i, column in columns}
     tensors = job.subgraph.tensors
