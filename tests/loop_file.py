@@ -94,7 +94,12 @@ class File:
 
 
 def loop_file(
-    *, quantized: bool = True, bias_factor: float = 1.0, weight: float = 0.0, nested: bool = False
+    *,
+    quantized: bool = True,
+    bias_factor: float = 1.0,
+    weight: float = 0.0,
+    nested: bool = False,
+    steps: int = STEPS,
 ) -> bytes:
     """``for i in range(5): x = W x + b``, behind a RELU that reads the input.
 
@@ -102,6 +107,7 @@ def loop_file(
         quantized: Whether the values of the loop are int8.
         bias_factor: On the scale of the bias, which breaks a rule where it is not 1.
         weight: Added to one float weight, NaN for example.
+        steps: How many times the loop runs.
         nested: Whether the body holds a WHILE of its own.
     """
     file = File()
@@ -120,7 +126,7 @@ def loop_file(
     loop.condSubgraphIndex, loop.bodySubgraphIndex = 1, 2
     main.operator("WHILE", [start, positive], [count, out], loop)
     main.ends([x], [out])
-    _condition(condition, value)
+    _condition(condition, value, steps)
     _body(body, value, quantized, bias_factor, weight)
     if nested:
         inner = schema.WhileOptionsT()
@@ -132,13 +138,13 @@ def loop_file(
         )
         body.ends(list(made.inputs), [int(made.outputs[0]), again])
         _body(file.subgraph(), value, quantized, 1.0, 0.0)
-        _condition(file.subgraph(), value)
+        _condition(file.subgraph(), value, STEPS)
     return file.save()
 
 
-def _condition(condition: Subgraph, value: Any) -> None:
+def _condition(condition: Subgraph, value: Any, steps: int) -> None:
     i, x = condition.tensor("INT32", []), value(condition)
-    limit = condition.tensor("INT32", [], np.array(STEPS, np.int32))
+    limit = condition.tensor("INT32", [], np.array(steps, np.int32))
     going = condition.tensor("BOOL", [])
     condition.operator("LESS", [i, limit], [going], schema.LessOptionsT())
     condition.ends([i, x], [going])

@@ -328,9 +328,9 @@ def run_batch(
     states: dict[int, list[NDArray[Any]]] = {}
     for number in numbers:
         given = samples.codes(number)
+        made = run_sample(runner, samples, number)
         for index, array in zip(plan.subgraph.inputs, given, strict=True):
             collected.setdefault(index, []).append(array)
-        made = runner.run(given, fresh=samples.begins_stream(number))
         for index, array in zip(plan.read, made, strict=True):
             collected[index].append(array)
         for index, array in runner.states.items():
@@ -346,6 +346,18 @@ def run_batch(
     real_states = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in held.items()}
     steps = samples.stream_steps
     return Batch(numbers.start, numbers.stop, codes, real, steps, held, real_states)
+
+
+def run_sample(runner: Runner, samples: Samples, number: int) -> list[NDArray[Any]]:
+    """Invoke the model on one sample, what it remembers being reset where a stream begins.
+
+    Raises:
+        RunError: The runtime refuses it, dies of it or does not finish; the message says which.
+    """
+    try:
+        return runner.run(samples.codes(number), fresh=samples.begins_stream(number))
+    except RunError as error:
+        raise RunError(f"sample {number}: {error.message}", hint=error.hint) from error
 
 
 def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch, Reference, in_real_units
+from tfldbg.compare.stream import Batch, Reference, in_real_units, run_sample
 from tfldbg.diagnose.evidence import Run
 from tfldbg.run.job import DataSource, Job, ModelSource
 from tfldbg.run.litert import Runner
@@ -51,7 +51,7 @@ def first_samples(job: Job, runner: Runner, count: int) -> Batch:
     frames, held = [], []
     for number in range(count):
         given = job.samples.codes(number)
-        made = runner.run(given, fresh=job.samples.begins_stream(number))
+        made = run_sample(runner, job.samples, number)
         frames.append((*given, *made))
         held.append(runner.states)
     columns = zip(indices, zip(*frames, strict=True), strict=True)
