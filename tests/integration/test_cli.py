@@ -167,5 +167,5 @@ def test_lambda_layers_are_refused_unless_allowed(samples: Path, tmp_path: Path)
     )
     model.save(tmp_path / "code.h5")
     command = ("trace", samples / "dense4.tflite", "--keras", tmp_path / "code.h5", "--samples", 1)
-    assert_error(tfldbg(*command), "carries Python code in its Lambda layers (twice)", "--unsafe")
+    assert_error(tfldbg(*command), "layer 'twice' (Lambda) carries Python code", "--unsafe")
     assert "carries Python code" not in tfldbg(*command, "--unsafe").stderr

@@ -34,7 +34,8 @@ Unsafe = Annotated[
     bool,
     typer.Option(
         "--unsafe",
-        help="Allow Keras files that carry code (Lambda layers).",
+        help="Allow a Keras file or SavedModel that can run code (Lambda layers, foreign "
+        "classes) or reach other files.",
         rich_help_panel=REFERENCE,
     ),
 ]

@@ -149,7 +149,9 @@ def _load(path: Path, config: _Config, unsafe: bool) -> Any:
     try:
         with quiet():
             return loader(path, config, unsafe)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError) as error:
+    except KerasError:
+        raise
+    except Exception as error:  # Keras raises whatever its layers raise
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise KerasError(
             f"'{path}' (saved by Keras {config.version}) does not load: {first[:300]}",

@@ -37,6 +37,7 @@ _DATA = frozenset(
 )
 """What stands for plain data where a class could stand."""
 
+_FRAMEWORKS = ("keras", "tf_keras")
 _NAMESPACES = (
     "layers",
     "models",
@@ -172,14 +173,14 @@ class _Rules:
             return "has a module that is no name"
         if name == "function":
             return self._foreign_function(item["config"], module)
-        candidates = [c for c in self._candidates(name, module, item) if c is not None]
+        candidates = list(self._candidates(name, module, item))
         if not candidates or not all(self._allowed(*c) for c in candidates):
             return next(filter(None, (_derived(c[0]) for c in candidates)), _foreign(module))
         return self._foreign_symbol(name, item["config"])
 
     def _candidates(
         self, name: str, module: str | None, item: Mapping[str, Any]
-    ) -> Iterator[tuple[Any, bool] | None]:
+    ) -> Iterator[tuple[Any, bool]]:
         """Yield what each way of Keras to find a class finds, and whether it was registered."""
         for key in dict.fromkeys((item.get("registered_name"), name)):
             found = self._registered(key)
@@ -187,7 +188,10 @@ class _Rules:
                 yield found, True
         if module:
             found = self._by_module(name, module)
-            yield None if found is None else (found, False)
+            if found is not None:
+                yield found, False
+            elif module.partition(".")[0] not in _FRAMEWORKS:
+                return
         known = (_attribute(self._framework, f"{space}.{name}") for space in _NAMESPACES)
         own = [*known, self._internal(name)]
         yield from ((found, False) for found in own if inspect.isclass(found))
@@ -208,7 +212,7 @@ class _Rules:
 
     def _by_module(self, name: str, module: str) -> Any:
         root, _, rest = module.partition(".")
-        if root in ("keras", "tf_keras"):
+        if root in _FRAMEWORKS:
             found = _attribute(self._framework, f"{rest}.{name}".lstrip("."))
             if found is not None:
                 return found
@@ -226,10 +230,8 @@ class _Rules:
         return registered or root == "tensorflow_model_optimization" or self._own(found)
 
     def _own(self, found: Any) -> bool:
-        return issubclass(found, self._bases) and found.__module__.partition(".")[0] in (
-            "keras",
-            "tf_keras",
-        )
+        root = found.__module__.partition(".")[0]
+        return root in _FRAMEWORKS and issubclass(found, self._bases)
 
     def _foreign_function(self, name: object, module: str | None) -> str | None:
         if self._registered(name) is not None:
@@ -240,7 +242,7 @@ class _Rules:
         own = [_attribute(self._framework, f"{space}.{name}") for space in _FUNCTIONS]
         if root == "builtins" and any(callable(f) for f in own):
             return None
-        if root in ("keras", "tf_keras"):
+        if root in _FRAMEWORKS:
             found = self._by_module(name, str(module))
             if found is not None and any(found is f for f in own):
                 return None

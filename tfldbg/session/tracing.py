@@ -100,7 +100,7 @@ def trace(
         runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels.
         signature: Which signature, where there are several.
         inputs: Input name to array name or to the reference's input name.
-        unsafe: Allow Keras files that carry code.
+        unsafe: Allow Keras files and SavedModels that can run code or reach other files.
         dump: Where to record every tensor of both sides (HDF5).
         thresholds: How much of an operator's own error arithmetic explains.
         progress: Is told how far the work is.

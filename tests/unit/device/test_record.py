@@ -91,10 +91,15 @@ def test_names_that_are_missing_shared_or_unfit_go_by_their_index(tmp_path: Path
         5: "nul\0l",
         6: "x" * 70000,
         7: "tensor 4",
+        8: "../a",
+        9: "a\\..\\b",
+        10: "..",
+        11: "/a..b/c",
     }
     keys = record.array_keys(names)
     assert [keys[i] for i in names] == [
         "file", "tensor 1", "tensor 2", "tensor 3", "a/b:0", "tensor 5", "tensor 6", "tensor 7",
+        "tensor 8", "tensor 9", "tensor 10", "/a..b/c",
     ]  # fmt: skip
     path = tmp_path / "device.npz"
     with record.Spool(str(path)) as spool:
