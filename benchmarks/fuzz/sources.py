@@ -129,7 +129,7 @@ def sources(held: Path) -> Mapping[str, Source]:
         ),
         "model, run": Source(
             models(),
-            _damage_model,
+            _damage_tables,
             {
                 "dump": ("dump", "FILE", "-o", "run.h5", *few),
                 "trace": ("trace", "FILE", *few),
@@ -180,8 +180,17 @@ def sources(held: Path) -> Mapping[str, Source]:
 
 
 def _damage_model(path: Path, rng: random.Random) -> tuple[str, bytes]:
+    return _damage(path, rng, 0.6)
+
+
+def _damage_tables(path: Path, rng: random.Random) -> tuple[str, bytes]:
+    """Damage a file so that a runtime gets it more often than not."""
+    return _damage(path, rng, 0.9)
+
+
+def _damage(path: Path, rng: random.Random, share: float) -> tuple[str, bytes]:
     data = path.read_bytes()
-    if rng.random() < 0.6:
+    if rng.random() < share:
         kind, changed = damage_tables(data, rng)
         if changed != data:
             return kind, changed

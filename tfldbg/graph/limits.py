@@ -15,8 +15,9 @@ from tfldbg.graph.query import FOLDED_KINDS, SAME_SCALE_KINDS, numpy_type
 from tfldbg.graph.wires import WEIGHTED
 
 _DAMAGED = "convert or download the file again"
-_ADDRESSES = 2**64
-"""The runtime counts elements and bytes in a 64-bit ``size_t`` and refuses what does not fit."""
+_COUNTED, _ADDRESSES = 2**64, 2**47
+"""The runtime counts in a 64-bit ``size_t``, as which a negative size is huge; a process can address
+so many bytes (x86-64 and AArch64, without extensions)."""
 _USUAL_MEMORY = 2**35
 """What is taken for this machine's memory where the system does not say."""
 _ONE_TO_ONE = SAME_SCALE_KINDS | FOLDED_KINDS | {"CAST", "LOGISTIC", "QUANTIZE", "RELU", "TANH"}
@@ -162,13 +163,13 @@ def _check_size(graph: Graph, subgraph: Subgraph, tensor: Tensor, name: str) -> 
     where = f"tensor {tensor.index} of subgraph {subgraph.index}, '{tensor.name[:80]}',"
     claimed = 1
     for size in tensor.shape:
-        claimed *= size % _ADDRESSES  # as the runtime sees a negative one
-        if claimed * dtype.itemsize >= _ADDRESSES:
-            raise ModelError(
-                f"'{name}' cannot run: {where} has shape {list(tensor.shape)}, more bytes than "
-                "there are addresses",
-                hint="tfldbg inspect shows the file; " + _DAMAGED,
-            )
+        claimed *= size % _COUNTED  # as the runtime sees a negative one
+    if claimed * dtype.itemsize >= _ADDRESSES:
+        raise ModelError(
+            f"'{name}' cannot run: {where} has shape {list(tensor.shape)}, more bytes than a "
+            "process can address",
+            hint="tfldbg inspect shows the file; " + _DAMAGED,
+        )
 
 
 def called_subgraphs(op: Operator) -> tuple[int, ...]:

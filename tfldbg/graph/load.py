@@ -156,12 +156,13 @@ def _integers(vector: Callable[[], Any]) -> tuple[int, ...]:
 
 def _tensor(source: Any, index: int, buffers: tuple[BufferSpan, ...]) -> Tensor:
     shape = _integers(source.ShapeAsNumpy)
+    signature = _integers(source.ShapeSignatureAsNumpy)
     return Tensor(
         index=index,
         name=_text(source.Name()),
         type=_enum_names("TensorType").get(source.Type(), f"UNKNOWN_{source.Type()}"),
         shape=shape,
-        shape_signature=_integers(source.ShapeSignatureAsNumpy) or shape,
+        shape_signature=signature if len(signature) == len(shape) else shape,
         quant=_quantization(source.Quantization()),
         buffer=source.Buffer(),
         is_variable=bool(source.IsVariable()),
