@@ -17,11 +17,16 @@ from tfldbg.errors import RunError
 from tfldbg.graph.model import Signature, Subgraph
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
+from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import wire
 from tfldbg.run.child import ending, environment
 
 RUNTIMES = ("xnnpack", "builtin", "reference")
 """The kernel sets: XNNPACK with fallbacks, optimized kernels, reference kernels."""
+
+
+_LARGEST_TRIED = 1 << 30
+"""Bytes up to which the operator that kills the runtime is looked for, with copies of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,8 @@ class Program:
 
     name: str
     """How messages call the file."""
-    model_bytes: bytes
+    content: Pieces
+    """The file."""
     runtime: str
     subgraph: Subgraph
     """The subgraph to run, as in the original file."""
@@ -151,7 +157,7 @@ class _Child:
         self._model = folder / "model.tflite"
         self._log = folder / "stderr"
         try:
-            self._model.write_bytes(program.model_bytes)
+            program.content.write(self._model)
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "tfldbg.run.worker"],
@@ -249,6 +255,8 @@ def last_operator(program: Program, sample: Sequence[NDArray[Any]] | None) -> st
         Number and kind of the operator, None when no shortened model dies.
     """
     operators = program.subgraph.operators
+    if len(program.content) > _LARGEST_TRIED:
+        return None
     survived, dies = 0, len(operators)
     if not dies or not _dies(program, dies, sample):
         return None
@@ -271,8 +279,9 @@ def _dies(program: Program, count: int, sample: Sequence[NDArray[Any]] | None) -
     )
     if not outputs:
         return False
-    short = replace_outputs(program.model_bytes, program.subgraph.index, outputs, count)
-    child = _Child(replace(program, model_bytes=short, taps=(), states=()))
+    whole = bytes(program.content)
+    short = replace_outputs(whole, program.subgraph.index, outputs, count)
+    child = _Child(replace(program, content=short, taps=(), states=()))
     try:
         child.open()
         if sample is not None:
