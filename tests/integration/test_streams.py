@@ -35,7 +35,7 @@ def svdf(seed: int = 1) -> bytes:
     options.rank = 1
     inputs = (given, feature, time, -1, state)
     network.operator("SVDF", inputs, (out,), ("SVDFOptions", options))
-    return bytes(network.finish([given], [out]))
+    return network.finish([given], [out])
 
 
 def outputs(model: bytes, data: np.ndarray, steps: int) -> np.ndarray:

@@ -221,9 +221,7 @@ class _Part:
         self._subgraph, self._number = subgraph, part.subgraph
         self._loaded = Loaded(f"subgraph {part.subgraph} of {name}", part.graph, subgraph, None, ())
         self._taps, self._skipped = exposed.taps, {s.tensor: s.reason for s in exposed.skipped}
-        program = Program(
-            self._loaded.path, exposed.model_bytes, runtime, subgraph, exposed.taps, None
-        )
+        program = Program(self._loaded.path, exposed.content, runtime, subgraph, exposed.taps, None)
         self._runner = stack.enter_context(Runner(program))
         self._stack = stack
         self._statistics = Statistics(Plan(subgraph, exposed.taps, 0))

@@ -139,7 +139,7 @@ def try_options(
 
 def _run(model: LocalModel, batch: Batch, runtime: str) -> list[NDArray[Any]]:
     """Return (n, ...) of each result, nothing where the runtime refuses the operator."""
-    program = derived_program("an operator by itself", model.model_bytes, model.taps, runtime)
+    program = derived_program("an operator by itself", model.content, model.taps, runtime)
     try:
         runner = DerivedRunner(program, model.feeds)
     except RunError:

@@ -20,6 +20,7 @@ from tfldbg import quant
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import (
     SAME_SCALE_KINDS,
+    blocks,
     constant,
     folded_constants,
     producers,
@@ -205,7 +206,12 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
         return nothing
     channel_axis = WEIGHTED[op.kind][3]
     others = tuple(i for i in range(real.ndim) if i != channel_axis)
-    norms: NDArray[np.float64] = np.sqrt(np.square(real.astype(np.float64)).sum(others))
+    # Widening blocks of the channels alone keeps a large constant from being held in float64.
+    rows = np.moveaxis(real, channel_axis, 0) if others else real
+    squares = [np.square(rows[some].astype(np.float64)) for some in blocks(rows)]
+    norms: NDArray[np.float64] = np.sqrt(
+        np.concatenate([s.reshape(len(s), -1).sum(1) for s in squares])
+    )
     return norms
 
 

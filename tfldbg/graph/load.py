@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import mmap
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,13 +30,21 @@ _IDENTIFIER = b"TFL3"
 _NOT_TFLITE = "give the .tflite file that the converter wrote"
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a model file.
+_MAPPED = 64 << 20
+"""Bytes from which a file is read where it lies.  A small one is copied: nobody can then shorten it
+while it is read, which ends a process that has it mapped."""
+
+
+def read_file(path: Path) -> bytes | memoryview:
+    """Return the bytes of a model file; those of a large one are mapped and not copied.
 
     Raises:
         ModelError: The file is missing, is a folder, or cannot be read.
     """
     try:
+        if path.is_file() and path.stat().st_size >= _MAPPED:
+            with path.open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(
@@ -45,12 +54,13 @@ def read_file(path: Path) -> bytes:
         raise ModelError(f"cannot read '{path}': {error.strerror}", hint=_NOT_TFLITE) from error
 
 
-def load_graph(data: bytes | memoryview, name: str = "the model") -> Graph:
+def load_graph(data: bytes | memoryview, name: str = "the model", size: int | None = None) -> Graph:
     """Parse a .tflite file.
 
     Args:
         data: The file's bytes.  The graph keeps a view of them.
         name: How error messages call the file.
+        size: Of the whole file, if ``data`` is only its flatbuffer and constants lie behind it.
 
     Raises:
         ModelError: The bytes are not a .tflite file, or one that contradicts itself.
@@ -64,7 +74,7 @@ def load_graph(data: bytes | memoryview, name: str = "the model") -> Graph:
         )
     try:
         verify(view)
-        graph = _parse(view)
+        graph = _parse(view, size or len(view))
     except (struct.error, IndexError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise ModelError(
             f"'{name}' is damaged: {error}", hint="convert or download the file again"
@@ -75,11 +85,11 @@ def load_graph(data: bytes | memoryview, name: str = "the model") -> Graph:
     return graph
 
 
-def _parse(view: memoryview) -> Graph:
+def _parse(view: memoryview, size: int) -> Graph:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(view, 0)
-    buffers = tuple(_buffer(model.Buffers(i), len(view)) for i in range(model.BuffersLength()))
+    buffers = tuple(_buffer(model.Buffers(i), size) for i in range(model.BuffersLength()))
     codes = [_operator_code(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
     subgraphs = tuple(
         _subgraph(model.Subgraphs(i), i, codes, buffers) for i in range(model.SubgraphsLength())

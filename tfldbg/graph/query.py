@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -172,6 +173,16 @@ def constant(graph: Graph, tensor: Tensor) -> NDArray[Any] | None:
     if dtype is None or span.size != tensor.elements * dtype.itemsize:
         return None
     return np.frombuffer(raw, dtype).reshape(tensor.shape)
+
+
+_BLOCK_BYTES = 16 << 20
+
+
+def blocks(values: NDArray[Any]) -> Iterator[slice]:
+    """Yield slices of the first axis, of some 16 MiB each: a constant may fill half the memory."""
+    rows = len(values) if values.ndim else 1
+    at_once = max(1, rows * _BLOCK_BYTES // max(values.nbytes, 1))
+    yield from (slice(start, start + at_once) for start in range(0, rows, at_once))
 
 
 def _unpacked(raw: memoryview, tensor: Tensor) -> NDArray[Any] | None:

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.errors import RewriteError
 from tfldbg.graph.model import QuantParams
+from tfldbg.rewrite.flatbuffer import place_constants
+from tfldbg.rewrite.pieces import Computed, Piece, Pieces
 
 _SCHEMA_VERSION = 3
-_LARGEST = 2**31 - 2**16
-"""A flatbuffer addresses 2 GiB; what is left is room for the tables."""
+_OUTSIDE = 1 << 16
+"""Bytes from which a constant lies behind the flatbuffer, as large files have it: it need not be
+copied then, and a flatbuffer ends at 2 GiB."""
 
 
 class Draft:
@@ -31,7 +33,7 @@ class Draft:
         self._graph.tensors, self._graph.operators = [], []
         self._model.subgraphs = [self._graph]
         self._codes: dict[tuple[int, bytes | None, int], int] = {}
-        self._bytes = 0
+        self._outside: dict[int, Piece] = {}
 
     def tensor(
         self,
@@ -39,7 +41,7 @@ class Draft:
         shape: Sequence[int] | None,
         *,
         quant: QuantParams | None = None,
-        values: NDArray[Any] | None = None,
+        values: NDArray[Any] | Computed | None = None,
         variable: bool = False,
         sparsity: Any = None,
         block_scales: int | None = None,
@@ -85,12 +87,21 @@ class Draft:
         quantization.details = details
         quantization.detailsType = self._schema.QuantizationDetails.BlockwiseQuantization
 
-    def _buffer(self, values: NDArray[Any]) -> int:
-        buffer = self._schema.BufferT()
-        buffer.data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-        self._bytes += buffer.data.nbytes
+    def _buffer(self, values: NDArray[Any] | Computed) -> int:
+        buffer, number = self._schema.BufferT(), len(self._model.buffers)
         self._model.buffers.append(buffer)
-        return len(self._model.buffers) - 1
+        if isinstance(values, Computed):
+            piece: Piece = values
+        else:
+            flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            if flat.nbytes < _OUTSIDE:
+                buffer.data = flat
+                return number
+            piece = flat.data
+        self._outside[number] = piece
+        buffer.size = len(Pieces((piece,)))
+        buffer.offset = 2  # some offset, so that there is room for the right one
+        return number
 
     def constant(self, values: NDArray[Any]) -> int:
         """Add a float32 or int32 constant and return its tensor."""
@@ -153,20 +164,11 @@ class Draft:
             self._model.operatorCodes.append(code)
         return self._codes[key]
 
-    def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-        """Return the bytes of the file.
-
-        Raises:
-            RewriteError: The constants are too large for one flatbuffer.
-        """
+    def build(self, inputs: Sequence[int], outputs: Sequence[int]) -> Pieces:
+        """Return the file."""
         from ai_edge_litert.tools import flatbuffer_utils
 
-        if self._bytes > _LARGEST:
-            raise RewriteError(
-                f"the float copy of the model holds {self._bytes:,} bytes of constants, more than "
-                f"the {_LARGEST:,} that one file can",
-                hint="trace against the Keras model instead: --keras QAT.h5",
-            )
         self._graph.inputs = np.asarray(inputs, np.int32)
         self._graph.outputs = np.asarray(outputs, np.int32)
-        return bytes(flatbuffer_utils.convert_object_to_bytearray(self._model))
+        packed = bytes(flatbuffer_utils.convert_object_to_bytearray(self._model))
+        return place_constants(packed, self._outside)

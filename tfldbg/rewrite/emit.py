@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tfldbg import quant
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
-from tfldbg.graph.query import constant, folded_constants, producers, real_constant
+from tfldbg.graph.query import (
+    blocks,
+    constant,
+    folded_constants,
+    numpy_type,
+    producers,
+    real_constant,
+)
 from tfldbg.rewrite.draft import Draft
+from tfldbg.rewrite.pieces import Computed, Pieces
 
+_COMPUTED = 16 << 20
+"""Bytes from which a constant is dequantized while it is written, and never kept whole."""
 _CODES = frozenset({"INT2", "INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16", "INT32", "INT64"})
 
 
@@ -34,6 +46,34 @@ def runtime_dequantizes(tensor: Tensor) -> bool:
     if not tensor.has_codes:
         return False
     return tensor.type in ("INT8", "UINT8") or (tensor.type == "INT16" and tensor.zero_point == 0)
+
+
+def _in_float(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | Computed | None:
+    """Return a constant in real units: a large one is computed while it is written."""
+    params, span = tensor.quant, graph.buffers[tensor.buffer]
+    rows = tensor.shape[0] if tensor.shape else 1
+    by_row = params is None or params.per_tensor or (params.axis == 0 and params.scale.size == rows)
+    if span.size < _COMPUTED or not by_row or numpy_type(tensor) is None:
+        return real_constant(graph, tensor)
+    codes = constant(graph, tensor)
+    if codes is None:
+        return None
+
+    def chunks() -> Iterator[NDArray[np.float32]]:
+        for some in blocks(codes):
+            if params is None or codes.dtype.kind == "f":
+                yield codes[some].astype(np.float32)
+                continue
+            one = params.scale.size == 1
+            zeros = params.zero_point
+            yield quant.dequantize(
+                codes[some],
+                params.scale if one else params.scale[some],
+                zeros if zeros.size == 1 else zeros[some],
+                params.axis,
+            )
+
+    return Computed(4 * codes.size, chunks)
 
 
 class Emitter:
@@ -108,7 +148,7 @@ class Emitter:
     def _constant(self, tensor: Tensor) -> int:
         if tensor.index in self._folded:
             return self._unpacked(tensor)
-        real = real_constant(self._graph, tensor) if self._real and is_real(tensor) else None
+        real = _in_float(self._graph, tensor) if self._real and is_real(tensor) else None
         if real is not None:
             return self.draft.tensor("FLOAT32", tensor.shape, values=real)
         span = self._graph.buffers[tensor.buffer]
@@ -189,6 +229,6 @@ class Emitter:
             signature=tensor.shape_signature,
         )
 
-    def finish(self, outputs: Iterable[int]) -> bytes:
+    def finish(self, outputs: Iterable[int]) -> Pieces:
         """Return the file; equal outputs become one."""
-        return self.draft.finish(list(self.inputs.values()), list(dict.fromkeys(outputs)))
+        return self.draft.build(list(self.inputs.values()), list(dict.fromkeys(outputs)))

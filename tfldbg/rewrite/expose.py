@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import HANDLE_TYPES, folded_constants
 from tfldbg.rewrite.flatbuffer import replace_outputs
+from tfldbg.rewrite.pieces import Pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,17 @@ class Skipped:
 class Exposed:
     """A rewritten model."""
 
-    model_bytes: bytes
+    content: Pieces
+    """The file, which refers to the original's bytes."""
     subgraph: int
     taps: tuple[int, ...]
     """Indices of the operator outputs that can be read, in execution order."""
     skipped: tuple[Skipped, ...]
+
+    @property
+    def model_bytes(self) -> bytes:
+        """The whole file in memory."""
+        return bytes(self.content)
 
 
 def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
@@ -53,7 +60,7 @@ def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
     known = set(subgraph.outputs)
     outputs = subgraph.outputs + tuple(t for t in taps if t not in known)
     return Exposed(
-        model_bytes=replace_outputs(graph.data, subgraph.index, outputs),
+        content=replace_outputs(graph.data, subgraph.index, outputs),
         subgraph=subgraph.index,
         taps=tuple(taps),
         skipped=tuple(skipped),

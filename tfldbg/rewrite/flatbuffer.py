@@ -9,10 +9,11 @@ are addressed from the start of the file, so those absolute offsets move with th
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfldbg.errors import RewriteError
+from tfldbg.rewrite.pieces import Piece, Pieces
 
 _ALIGNMENT = 64
 _OUTPUTS_FIELD = 8  # vtable offsets of the fields, from schema.fbs: 4 + 2 * field id
@@ -28,7 +29,7 @@ def replace_outputs(
     subgraph: int,
     outputs: Sequence[int],
     operator_count: int | None = None,
-) -> bytes:
+) -> Pieces:
     """Give a subgraph other outputs and, if asked, fewer operators.
 
     Args:
@@ -38,7 +39,7 @@ def replace_outputs(
         operator_count: Keep only the first so many operators; None keeps all.
 
     Returns:
-        The bytes of the changed file.
+        The changed file, which refers to ``data`` and does not copy it.
 
     Raises:
         RewriteError: The subgraph's table holds no list of outputs to replace, or what should lie
@@ -59,23 +60,57 @@ def replace_outputs(
     vector = struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs)
     start = -(-end // _ALIGNMENT) * _ALIGNMENT if not absolute else end
     position = table.Pos + outputs_field
-    last = max(position, *(field for field, _ in absolute)) if absolute else position
-    if not last < end <= len(data):
+    inserted = bytes(start - end) + vector + bytes(-len(vector) % _ALIGNMENT)
+    changes = {position: struct.pack("<I", start - position)}
+    if operator_count is not None:
+        operators = table.Pos + table.Offset(_OPERATORS_FIELD)
+        length_at = operators + struct.unpack_from("<I", data, operators)[0]
+        changes[length_at] = struct.pack("<I", operator_count)
+    for field, value in absolute:
+        changes[field] = struct.pack("<Q", value + len(inserted))
+    if not max(changes) < end <= len(data):
         raise RewriteError(
             f"bytes that should lie behind the tables begin at byte {end} of {len(data)}, among "
             "the tables",
             hint="convert or download the file again",
         )
-    head = bytearray(data[:end]) + bytes(start - end)
-    inserted = vector + bytes(-len(vector) % _ALIGNMENT)
-    struct.pack_into("<I", head, position, start - position)
-    if operator_count is not None:
-        operators = table.Pos + table.Offset(_OPERATORS_FIELD)
-        length_at = operators + struct.unpack_from("<I", head, operators)[0]
-        struct.pack_into("<I", head, length_at, operator_count)
-    for field, value in absolute:
-        struct.pack_into("<Q", head, field, value + len(inserted))
-    return b"".join((head, inserted, data[end:]))
+    view = memoryview(data)
+    return Pieces((*_changed(view[:end], changes), inserted, view[end:]))
+
+
+def _changed(view: memoryview, changes: Mapping[int, bytes]) -> Iterator[Piece]:
+    """Yield the pieces of a view in which some places hold other bytes."""
+    done = 0
+    for position, value in sorted(changes.items()):
+        yield view[done:position]
+        yield value
+        done = position + len(value)
+    yield view[done:]
+
+
+def place_constants(flatbuffer: bytes, constants: Mapping[int, Piece]) -> Pieces:
+    """Put constants behind a flatbuffer.
+
+    Args:
+        flatbuffer: A .tflite file whose buffers of these constants state an offset already, which
+            is replaced.
+        constants: By number of the buffer.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(flatbuffer, 0)
+    changes: dict[int, bytes] = {}
+    parts: list[Piece] = []
+    end = len(flatbuffer)
+    for number, constant in constants.items():
+        padding = bytes(-end % _ALIGNMENT)
+        table = model.Buffers(number)._tab
+        field = table.Pos + table.Offset(_BUFFER_OFFSET_FIELD)
+        changes[field] = struct.pack("<Q", end + len(padding))
+        parts += [padding, constant]
+        end += len(padding) + len(Pieces((constant,)))
+    changed = b"".join(_changed(memoryview(flatbuffer), changes))  # type: ignore[arg-type]
+    return Pieces((changed, *parts))
 
 
 def keep_subgraph(data: bytes | memoryview, subgraph: int) -> bytes:

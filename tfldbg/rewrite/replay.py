@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from tfldbg.graph.model import Graph, Operator, Subgraph
 from tfldbg.graph.query import folded_constants, producers
 from tfldbg.rewrite.emit import Emitter, as_float, is_real
+from tfldbg.rewrite.pieces import Pieces
 from tfldbg.rewrite.twin import ALIASES, clamped
 
 
@@ -35,7 +36,7 @@ class Replayed:
 class Replay:
     """The model, one output for each of ``finals``."""
 
-    model_bytes: bytes
+    content: Pieces
     feeds: tuple[int, ...]
     """For each input of this model the tensor of the file that it belongs to."""
     corrected: frozenset[int]
@@ -45,6 +46,11 @@ class Replay:
     """The operators that are replayed or given: those that ``finals`` depend on."""
     taps: tuple[int, ...]
     """For each final tensor the tensor of this model that holds it."""
+
+    @property
+    def model_bytes(self) -> bytes:
+        """The whole file in memory."""
+        return bytes(self.content)
 
 
 def replay_model(
@@ -140,7 +146,7 @@ class _Builder:
         inputs = [*emitter.inputs.values(), *self._corrections.values()]
         taps = tuple(self._values[i] for i in plan.finals)
         return Replay(
-            model_bytes=emitter.draft.finish(inputs, list(dict.fromkeys(taps))),
+            content=emitter.draft.build(inputs, list(dict.fromkeys(taps))),
             feeds=(*(key for key, _ in emitter.inputs), *self._corrections),
             corrected=frozenset(self._corrections),
             operators=operators,

@@ -22,6 +22,7 @@ from tfldbg.graph.query import folded_constants
 from tfldbg.graph.variables import Source
 from tfldbg.rewrite.draft import Draft
 from tfldbg.rewrite.emit import Emitter, as_float, is_real, runtime_dequantizes
+from tfldbg.rewrite.pieces import Pieces
 
 FLOAT, CLAMP, FAKE_QUANT = "float", "clamp", "fake_quant"
 MODES = (FLOAT, CLAMP, FAKE_QUANT)
@@ -85,7 +86,7 @@ class Step:
 class LocalModel:
     """Every step for itself, side by side in one file."""
 
-    model_bytes: bytes
+    content: Pieces
     feeds: tuple[int, ...]
     """Tensors of the traced file, in the order of the inputs; in real units where the input is
     float, else as they are."""
@@ -94,12 +95,17 @@ class LocalModel:
     taps: tuple[int, ...]
     """For each of ``results`` the tensor of this model that holds it, one of its outputs."""
 
+    @property
+    def model_bytes(self) -> bytes:
+        """The whole file in memory."""
+        return bytes(self.content)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Twins:
     """The free-running copies, side by side in one file."""
 
-    model_bytes: bytes
+    content: Pieces
     feeds: tuple[int, ...]
     """Tensors whose actual values are given: the model's inputs, and the outputs of operators that
     have no float copy."""
@@ -110,6 +116,11 @@ class Twins:
     carried: Mapping[int, int] = field(default_factory=dict)
     """By number of an input the tensor of this model, one of its outputs, that holds what the input
     takes in the next step of a stream; in the first it takes the actual value."""
+
+    @property
+    def model_bytes(self) -> bytes:
+        """The whole file in memory."""
+        return bytes(self.content)
 
 
 def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
@@ -135,7 +146,7 @@ def side_by_side(emitter: Emitter, steps: Sequence[Step]) -> LocalModel:
             if index in step.results:
                 outputs[step.results[index]] = made
     return LocalModel(
-        model_bytes=emitter.finish(outputs.values()),
+        content=emitter.finish(outputs.values()),
         feeds=tuple(key for key, _ in emitter.inputs),
         results=tuple(outputs),
         taps=tuple(outputs.values()),
@@ -250,7 +261,7 @@ class _Kept:
 
 def _as_twins(emitter: Emitter, outputs: Mapping[tuple[str, int], int], kept: _Kept) -> Twins:
     return Twins(
-        model_bytes=emitter.finish((*outputs.values(), *kept.carried.values())),
+        content=emitter.finish((*outputs.values(), *kept.carried.values())),
         feeds=tuple(key for key, _ in emitter.inputs),
         results=tuple(outputs),
         taps=tuple(outputs.values()),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.graph.load import load_graph
+from tfldbg.rewrite.pieces import Computed, Pieces
 from tfldbg.run.litert import Program, Runner
 
 FLOAT_RUNTIME = "builtin"
@@ -17,18 +18,21 @@ FLOAT_RUNTIME = "builtin"
 
 
 def derived_program(
-    name: str, model_bytes: bytes, taps: Sequence[int], runtime: str = FLOAT_RUNTIME
+    name: str, content: Pieces, taps: Sequence[int], runtime: str = FLOAT_RUNTIME
 ) -> Program:
     """Describe a derived model to the runtime.
 
     Args:
         name: How messages call it.
-        model_bytes: The file.
+        content: The file, its flatbuffer being the first piece.
         taps: Its tensors to read, all of them outputs.
         runtime: The kernels.
     """
-    subgraph = load_graph(model_bytes, name).main
-    return Program(name, model_bytes, runtime, subgraph, tuple(taps))
+    flatbuffer = content.parts[0]
+    if isinstance(flatbuffer, Computed):
+        raise TypeError("a file does not begin with a constant")
+    subgraph = load_graph(flatbuffer, name, len(content)).main
+    return Program(name, content, runtime, subgraph, tuple(taps))
 
 
 def sample_of(

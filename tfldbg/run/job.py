@@ -16,6 +16,7 @@ from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature, keeps_resources, states
 from tfldbg.rewrite.expose import Exposed, expose
+from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run.litert import RUNTIMES, Program, check_runs
 from tfldbg.run.samples import (
     Arrays,
@@ -92,7 +93,7 @@ class Job:
     @property
     def instrumented(self) -> Program:
         """The rewritten model, read at every tensor that can be read."""
-        program = self._program(self.exposed.model_bytes, self.exposed.taps)
+        program = self._program(self.exposed.content, self.exposed.taps)
         return replace(program, states=self.states)
 
     @property
@@ -104,12 +105,12 @@ class Job:
     def original(self) -> Program:
         """The user's own bytes, read at the outputs that can be read."""
         outputs = [i for i in self.subgraph.outputs if i in self.exposed.taps]
-        return self._program(bytes(self.loaded.graph.data), tuple(outputs))
+        return self._program(Pieces((self.loaded.graph.data,)), tuple(outputs))
 
-    def _program(self, model_bytes: bytes, taps: tuple[int, ...]) -> Program:
+    def _program(self, content: Pieces, taps: tuple[int, ...]) -> Program:
         return Program(
             name=self.loaded.path,
-            model_bytes=model_bytes,
+            content=content,
             runtime=self.options.runtime,
             subgraph=self.subgraph,
             taps=taps,

@@ -18,6 +18,7 @@ from tfldbg.errors import RunError
 from tfldbg.graph.model import Signature, Subgraph
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
+from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import memory, wire
 from tfldbg.run.child import KILLED, Watchdog, command, ending, killed, limits
 
@@ -27,13 +28,18 @@ _MOST_SAID = 1 << 16
 """Bytes to read of what a dead process wrote to stderr."""
 
 
+_LARGEST_TRIED = 1 << 30
+"""Bytes up to which the operator that kills the runtime is looked for, with copies of the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """What to load into the runtime and what to read from it."""
 
     name: str
     """How messages call the file."""
-    model_bytes: bytes
+    content: Pieces
+    """The file."""
     runtime: str
     subgraph: Subgraph
     """The subgraph to run, as in the original file."""
@@ -254,7 +260,7 @@ def _placed(stack: ExitStack, program: Program) -> tuple[str, tuple[int, ...]]:
 
 
 def _write_model(program: Program, file: IO[bytes]) -> None:
-    file.write(program.model_bytes)
+    program.content.write(file)
     file.flush()
     file.seek(0)  # on macOS whoever opens /dev/fd/N goes on reading here
 
@@ -330,6 +336,8 @@ def last_operator(program: Program, sample: Sequence[NDArray[Any]] | None) -> st
         Number and kind of the operator, None when no shortened model dies.
     """
     operators = program.subgraph.operators
+    if len(program.content) > _LARGEST_TRIED:
+        return None
     survived, dies = 0, len(operators)
     if not dies or not _dies(program, dies, sample):
         return None
@@ -352,8 +360,9 @@ def _dies(program: Program, count: int, sample: Sequence[NDArray[Any]] | None) -
     )
     if not outputs:
         return False
-    short = replace_outputs(program.model_bytes, program.subgraph.index, outputs, count)
-    child = _Child(replace(program, model_bytes=short, taps=(), states=()))
+    whole = bytes(program.content)
+    short = replace_outputs(whole, program.subgraph.index, outputs, count)
+    child = _Child(replace(program, content=short, taps=(), states=()))
     try:
         child.open()
         if sample is not None:

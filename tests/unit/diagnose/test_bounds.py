@@ -23,7 +23,7 @@ def _softmax(classes: int, scale: float) -> bytes:
     options = schema.SoftmaxOptionsT()
     options.beta = 1.0
     draft.operator("SOFTMAX", [given], [made], ("SoftmaxOptions", options))
-    return draft.finish([given], [made])
+    return bytes(draft.build([given], [made]))
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])

@@ -58,6 +58,9 @@ class Network(Draft):
         self.operator("FULLY_CONNECTED", (given, weights, bias), (out,), options)
         return out
 
+    def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
+        return bytes(self.build(inputs, outputs))
+
     def apply(self, kind: str, inputs: Sequence[int], out: int) -> int:
         """Add an operator without options."""
         self.operator(kind, inputs, (out,))

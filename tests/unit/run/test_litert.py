@@ -20,7 +20,7 @@ def _program(path: Path, runtime: str = "xnnpack", signature: str | None = None)
     graph = load_graph(read_file(path), path.name)
     subgraph, chosen = choose_signature(graph, signature)
     exposed = expose(graph, subgraph)
-    return Program(path.name, exposed.model_bytes, runtime, subgraph, exposed.taps, chosen)
+    return Program(path.name, exposed.content, runtime, subgraph, exposed.taps, chosen)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

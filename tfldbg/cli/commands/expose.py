@@ -22,11 +22,12 @@ def expose(
 ) -> None:
     """Write a copy of a model whose every operator output is an output."""
     from tfldbg import session
-    from tfldbg.files import write_bytes
+    from tfldbg.files import replacing
 
     session.protect(Path(output), "--output", model)
     loaded, exposed = session.expose_model(model, signature)
-    write_bytes(Path(output), exposed.model_bytes)
+    with replacing(Path(output)) as temporary, temporary.open("wb") as file:
+        exposed.content.write(file)
     console = report_console()
     console.print(
         Text(

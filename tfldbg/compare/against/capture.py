@@ -233,7 +233,7 @@ class CaptureReference:
         model = operators.model
         if model is not None:
             name = f"the single operators of '{job.loaded.path}'"
-            program = derived_program(name, model.model_bytes, model.taps, job.options.runtime)
+            program = derived_program(name, model.content, model.taps, job.options.runtime)
             self._runner = DerivedRunner(program, model.feeds)
             stack.callback(self._runner.close)
 

@@ -78,7 +78,7 @@ def shadow(
         return Shadow(None, {})
     steps = [_as_it_ran(step, first) for step in steps]
     model = build(graph, subgraph, steps)
-    program = derived_program(OPERATORS_NAME.format(name), model.model_bytes, model.taps, runtime)
+    program = derived_program(OPERATORS_NAME.format(name), model.content, model.taps, runtime)
     reason = refusal(program, sample_of(program, model.feeds, *first.given, 0))
     if reason is None:
         return Shadow(model, {})
@@ -140,7 +140,7 @@ class FileReference:
         self._local: DerivedRunner | None = None
         if model is not None:
             program = derived_program(
-                OPERATORS_NAME.format(name), model.model_bytes, model.taps, runtime
+                OPERATORS_NAME.format(name), model.content, model.taps, runtime
             )
             self._local = DerivedRunner(program, model.feeds)
             stack.callback(self._local.close)
@@ -231,7 +231,7 @@ class TwinsRunner:
         kept = sources(graph, subgraph) if streams else None
         self._twins: Twins = twins(graph, subgraph, modes, refused, emulated, sources=kept)
         program = derived_program(
-            f"the float copy of '{name}'", self._twins.model_bytes, self._twins.taps
+            f"the float copy of '{name}'", self._twins.content, self._twins.taps
         )
         self._runner = DerivedRunner(program, self._twins.feeds, self._twins.carried)
         stack.callback(self._runner.close)

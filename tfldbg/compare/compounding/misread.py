@@ -60,7 +60,7 @@ class Readers:
             return
         self._results = built.model.results
         program = derived_program(
-            OPERATORS_NAME.format(name), built.model.model_bytes, built.model.taps, runtime
+            OPERATORS_NAME.format(name), built.model.content, built.model.taps, runtime
         )
         self._runner = DerivedRunner(program, built.model.feeds)
         stack.callback(self._runner.close)

@@ -204,7 +204,7 @@ class FileOperators:
         self._aliases, self._model = aliases, model
         self._runner: DerivedRunner | None = None
         if model is not None:
-            program = derived_program(OPERATORS_NAME.format(name), model.model_bytes, model.taps)
+            program = derived_program(OPERATORS_NAME.format(name), model.content, model.taps)
             types = [program.subgraph.tensors[i] for i in program.subgraph.inputs]
             self._types = dict(zip(model.feeds, types, strict=True))
             self._runner = DerivedRunner(program, model.feeds)

@@ -55,7 +55,7 @@ class Replaying:
         """What is not measured, for there is too much of it."""
         self.infinite = False
         """Whether there were final values that are no numbers; they are left out."""
-        self._program = derived_program(f"the replay of '{name}'", replay.model_bytes, replay.taps)
+        self._program = derived_program(f"the replay of '{name}'", replay.content, replay.taps)
         self._numbers = {key: number for number, key in enumerate(replay.feeds)}
         self._runner = stack.enter_context(Runner(self._program))
         self._first = True

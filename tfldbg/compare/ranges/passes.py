@@ -177,7 +177,7 @@ def copy_runner(name: str, made: Twins, stack: ExitStack) -> DerivedRunner:
     Raises:
         RunError: The runtime refuses it.
     """
-    program = derived_program(f"the float copy of '{name}'", made.model_bytes, made.taps)
+    program = derived_program(f"the float copy of '{name}'", made.content, made.taps)
     runner = DerivedRunner(program, made.feeds, made.carried)
     stack.callback(runner.close)
     return runner

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Sign, TraceRule, at_operator
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
-from tfldbg.graph.query import constant, real_constant
+from tfldbg.graph.query import blocks, constant, real_constant
 from tfldbg.graph.wires import WEIGHTED
 
 _LARGEST = 2**31 - 1
@@ -102,7 +102,9 @@ def _bias(subgraph: Subgraph, op: Operator) -> Tensor | None:
 
 def _narrow_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     for op, weights, codes in _weighted(graph, subgraph):
-        count = int(np.count_nonzero(codes == -128)) if weights.type == "INT8" else 0
+        count = 0
+        if weights.type == "INT8":
+            count = sum(int(np.count_nonzero(codes[some] == -128)) for some in blocks(codes))
         if count:
             message = f"the code -128 occurs in {count} of its {codes.size} weights"
             yield at_operator(subgraph, op, message, count=count, total=codes.size)
@@ -114,19 +116,28 @@ def _per_tensor(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
         params = weights.quant
         if params is None or not params.per_tensor or weights.type not in ("INT8", "UINT8"):
             continue
-        channels = np.moveaxis(codes.astype(np.int64) - params.zero_point[0], axis, 0)
-        largest = np.abs(channels.reshape(len(channels), -1)).max(1, initial=0)
+        largest = _largest_codes(codes, axis, int(params.zero_point[0]))
         weak = np.flatnonzero(largest < _FEW_CODES)
-        if not weak.size or len(channels) < 2:
+        if not weak.size or len(largest) < 2:
             continue
         worst = int(largest.argmin())
         message = (
-            f"its weights have one scale: {weak.size} of {len(channels)} channels use codes up to "
+            f"its weights have one scale: {weak.size} of {len(largest)} channels use codes up to "
             f"{int(largest[weak].max())} only, channel {worst} up to {int(largest[worst])}"
         )
         yield at_operator(
             subgraph, op, message, channels=weak.tolist(), largest_codes=largest[weak].tolist()
         )
+
+
+def _largest_codes(codes: NDArray[np.integer], axis: int, zero_point: int) -> NDArray[np.int64]:
+    """Return by channel the largest distance of a code from the zero point."""
+    others = tuple(i for i in range(codes.ndim) if i != axis % codes.ndim)
+    if not codes.size:
+        return np.zeros(codes.shape[axis], np.int64)
+    ends = (codes.max(others).astype(np.int64), codes.min(others).astype(np.int64))
+    largest: NDArray[np.int64] = np.maximum(*(np.abs(end - zero_point) for end in ends))
+    return largest
 
 
 def _clipped_bias(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
