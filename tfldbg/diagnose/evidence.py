@@ -107,6 +107,16 @@ class OpEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Delegated:
+    """What an external delegate did."""
+
+    path: str
+    options: Mapping[str, str]
+    operators: tuple[int, ...]
+    """The operators of the subgraph that it computed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What was run, on what, with what."""
 
@@ -127,6 +137,16 @@ class Run:
     timing: dict[str, float]
     notes: tuple[str, ...]
     """What could not be done, as a user should know it."""
+    delegate: Delegated | None = None
+    """The external delegate, where there was one."""
+
+    reference_runtime: str | None = None
+    """Whose kernels computed the reference, where that is the same file under others."""
+
+    def computed_by(self, op: int) -> str:
+        """How messages call who computed an operator."""
+        taken = self.delegate is not None and op in self.delegate.operators
+        return "the delegate" if taken else self.runtime
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class Result:
                 "sha256": run.reference_sha256,
             },
             "runtime": run.runtime,
+            "delegate": asdict(run.delegate) if run.delegate else None,
             "signature": run.signature,
             "samples": run.samples,
             "data": run.data,

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from tfldbg.graph.load import load_graph
 from tfldbg.run.litert import Program, Runner
+from tfldbg.run.runtimes import Kernels
 
-FLOAT_RUNTIME = "builtin"
+FLOAT_KERNELS = Kernels("builtin")
 """The kernels that compute float copies: none of those that compute quantized ones by default."""
 
 
 def derived_program(
-    name: str, model_bytes: bytes, taps: Sequence[int], runtime: str = FLOAT_RUNTIME
+    name: str, model_bytes: bytes, taps: Sequence[int], kernels: Kernels = FLOAT_KERNELS
 ) -> Program:
     """Describe a derived model to the runtime.
 
@@ -24,10 +25,10 @@ def derived_program(
         name: How messages call it.
         model_bytes: The file.
         taps: Its tensors to read, all of them outputs.
-        runtime: The kernels.
+        kernels: Who computes it.
     """
     subgraph = load_graph(model_bytes, name).main
-    return Program(name, model_bytes, runtime, subgraph, tuple(taps))
+    return Program(name, model_bytes, kernels, subgraph, tuple(taps))
 
 
 def sample_of(

@@ -15,7 +15,8 @@ from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature
 from tfldbg.rewrite.expose import Exposed, expose
-from tfldbg.run.litert import RUNTIMES, Program, check_runs
+from tfldbg.run.litert import Program, check_runs
+from tfldbg.run.runtimes import Delegate, Kernels
 from tfldbg.run.samples import (
     Arrays,
     InputSpec,
@@ -44,6 +45,12 @@ class Options:
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Input name to array name, or to the reference's input name."""
     unsafe: bool = False
+    delegate: Delegate | None = None
+
+    @property
+    def kernels(self) -> Kernels:
+        """Who computes the model."""
+        return Kernels(self.runtime, self.delegate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +107,7 @@ class Job:
         return Program(
             name=self.loaded.path,
             model_bytes=model_bytes,
-            runtime=self.options.runtime,
+            kernels=self.options.kernels,
             subgraph=self.subgraph,
             taps=taps,
             signature=self.loaded.signature,
@@ -174,11 +181,9 @@ def check_options(options: Options) -> None:
 
     Raises:
         UsageError: An option asks for something that does not exist.
+        MissingExtraError: The runtime's package is not installed.
     """
-    if options.runtime not in RUNTIMES:
-        raise UsageError(
-            f"there is no runtime '{options.runtime}'", hint=f"choose one of {', '.join(RUNTIMES)}"
-        )
+    options.kernels.check()
     if options.seed < 0:
         raise UsageError(f"the seed {options.seed} is negative", hint="use --seed 0 or more")
     if options.samples is not None and options.samples < 1:

@@ -1,4 +1,4 @@
-"""Run a model under LiteRT in a child process, and turn its death into an error that says where."""
+"""Run a model in a child process, and turn its death into an error that says where."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.run import wire
 from tfldbg.run.child import ending, environment
+from tfldbg.run.runtimes import Kernels
 
-RUNTIMES = ("xnnpack", "builtin", "reference")
-"""The kernel sets: XNNPACK with fallbacks, optimized kernels, reference kernels."""
+_OTHERS = "try another --runtime (xnnpack, builtin, reference, tf, micro)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Program:
     name: str
     """How messages call the file."""
     model_bytes: bytes
-    runtime: str
+    kernels: Kernels
     subgraph: Subgraph
     """The subgraph to run, as in the original file."""
     taps: tuple[int, ...]
@@ -59,11 +59,13 @@ class Runner:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._child: _Child | None = None
+        self.delegated: tuple[int, ...] = ()
+        """The tensors that an external delegate writes, once the runner is open."""
 
     def __enter__(self) -> Runner:
         self._child = _Child(self._program)
         try:
-            self._child.open()
+            self.delegated = self._child.open()
         except DiedError as death:
             self.close()
             raise _explain(self._program, death, None) from death
@@ -163,15 +165,19 @@ class _Child:
                 hint="free some space in the temporary folder, or set TMPDIR to another one",
             ) from error
 
-    def open(self) -> None:
+    def open(self) -> tuple[int, ...]:
         program = self._program
         other = program.signature if program.subgraph.index else None
         names = {v: k for k, v in program.signature.inputs.items()} if program.signature else {}
-        self._ask(
+        delegate = program.kernels.delegate
+        (delegated,) = self._ask(
             {
                 "command": "open",
                 "path": str(self._model),
-                "runtime": program.runtime,
+                "log": str(self._log),
+                "runtime": program.kernels.runtime,
+                "delegate": str(Path(delegate.path).absolute()) if delegate else None,
+                "delegate_options": delegate.options if delegate else (),
                 "taps": list(program.taps),
                 "inputs": list(program.subgraph.inputs),
                 "input_names": names,
@@ -180,6 +186,7 @@ class _Child:
             },
             (),
         )
+        return tuple(int(tensor) for tensor in delegated)
 
     def run(self, sample: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         return self._ask({"command": "run"}, sample)
@@ -200,10 +207,9 @@ class _Child:
             raise DiedError(code, self._log.read_text(errors="replace")) from error
         if not reply["ok"]:
             raise RunError(
-                f"the {self._program.runtime} runtime refused '{self._program.name}': "
+                f"the {self._program.kernels} runtime refused '{self._program.name}': "
                 f"{' '.join(reply['error'].split())}",
-                hint="try another --runtime (xnnpack, builtin, reference); custom and Flex "
-                "operators need a runtime that has them",
+                hint=f"{_OTHERS}; custom and Flex operators need a runtime that has them",
             )
         return answer
 
@@ -225,10 +231,9 @@ def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] 
     words = [line for line in death.stderr.splitlines() if line and not line.startswith("INFO")]
     said = f"; it said: {words[0][:200]}" if words and not words[0].startswith("Fatal") else ""
     return RunError(
-        f"the {program.runtime} runtime died ({ending(death.code)}) on '{program.name}'"
+        f"the {program.kernels} runtime died ({ending(death.code)}) on '{program.name}'"
         f"{where}{said}",
-        hint="try another --runtime (xnnpack, builtin, reference); if all of them die, the file "
-        "itself makes the kernel fail",
+        hint=f"{_OTHERS}; if all of them die, the file itself makes the kernel fail",
     )
 
 
@@ -287,7 +292,7 @@ def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
         child.open()
         child.run(sample)
     except DiedError as death:
-        return f"the {program.runtime} runtime dies of it (exit code {death.code})"
+        return f"the {program.kernels} runtime dies of it (exit code {death.code})"
     except RunError as error:
         return error.message
     finally:

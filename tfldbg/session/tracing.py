@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from numbers import Integral
 from os import PathLike
@@ -27,6 +27,7 @@ from tfldbg.reference.function import ReferenceFunction
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.labels import LabelSource
 from tfldbg.run.litert import Runner
+from tfldbg.run.runtimes import delegate_of
 from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
@@ -72,6 +73,8 @@ def trace(
     by_step: bool = False,
     pictures: bool = False,
     metrics: Metrics = None,
+    delegate: Path | str | None = None,
+    delegate_options: Mapping[str, str] | Sequence[str] | None = None,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -92,7 +95,8 @@ def trace(
             samples.  None draws random samples.
         samples: At most so many samples, 64 by default.
         seed: Of the random samples.
-        runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels.
+        runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels of LiteRT, ``"tf"`` for the
+            interpreter of TensorFlow, ``"micro"`` for TensorFlow Lite for Microcontrollers.
         signature: Which signature, where there are several.
         inputs: Input name to array name or to the reference's input name.
         unsafe: Allow Keras files that carry code.
@@ -114,6 +118,9 @@ def trace(
             entry points of the group ``tfldbg.metrics`` or of functions, ``"module:function"``.  A
             function is called with the reference's and TFLite's values of one sample of a tensor,
             float32 in real units, and returns a number.
+        delegate: Path of an external delegate, a shared library that takes operators over from the
+            runtime.
+        delegate_options: What it is given, by key, or as ``"KEY=VALUE"``.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
@@ -133,7 +140,8 @@ def trace(
         pictures=pictures or dump is not None,
         metrics=find_metrics(metrics),
     )
-    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe)
+    taking_over = delegate_of(delegate, delegate_options)
+    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe, taking_over)
     target = _as_path(dump)
     if dump == "-":
         raise UsageError("a recording cannot go to stdout", hint="name a file: --dump run.h5")
@@ -259,7 +267,7 @@ def _trace(
             **({"compounding_s": perf_counter() - streamed} if shares else {}),
             "total_s": perf_counter() - began,
         }
-        run = comparison.describe(describe(job, identical, timing))
+        run = comparison.describe(describe(job, identical, timing, runner.delegated))
         evidence = collect(job.loaded, run, relation, measured)
         evidence = extras.add(evidence, worst, notes, shares, points)
         evidence = with_trials(evidence, job, runner, reference)

@@ -22,14 +22,24 @@ def dump(
     samples: o.Samples = None,
     seed: o.Seed = 0,
     runtime: o.Runtime = "xnnpack",
+    delegate: o.Delegate = None,
+    delegate_option: o.DelegateOption = None,
     signature: o.Signature = None,
 ) -> None:
     """Record every tensor of a model to HDF5; compare nothing."""
     from tfldbg import session
     from tfldbg.run.job import Options
+    from tfldbg.run.runtimes import delegate_of
 
-    options = Options(samples, seed, runtime, signature, o.parse_inputs(given))
+    options = Options(
+        samples,
+        seed,
+        runtime,
+        signature,
+        o.parse_inputs(given),
+        delegate=delegate_of(delegate, delegate_option),
+    )
     with ProgressBar() as progress:
         run = session.record(model, output, data=data, options=options, progress=progress)
-    line = f"{output}: {run.samples} samples of {run.data} data, {run.runtime} runtime"
+    line = f"{output}: {run.samples} samples of {run.data} data, {options.kernels} runtime"
     report_console().print(Text(printable(line)))

@@ -48,6 +48,8 @@ def trace(
     samples: o.Samples = None,
     seed: o.Seed = 0,
     runtime: o.Runtime = "xnnpack",
+    delegate: o.Delegate = None,
+    delegate_option: o.DelegateOption = None,
     signature: o.Signature = None,
     dump: Annotated[
         str | None,
@@ -126,6 +128,8 @@ def trace(
             samples=samples,
             seed=seed,
             runtime=runtime,
+            delegate=delegate,
+            delegate_options=delegate_option,
             signature=signature,
             inputs=o.parse_inputs(given),
             unsafe=unsafe,
