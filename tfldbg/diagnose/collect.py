@@ -12,6 +12,7 @@ from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, consumers, non_activations
 from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import Loaded
+from tfldbg.run.runtimes import MICRO
 
 _STATEFUL = frozenset({"READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
 
@@ -28,6 +29,8 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
     subgraph = loaded.subgraph
     breaches: dict[int, list[Breach]] = {}
     for breach in lint(loaded.graph, subgraph):
+        if breach.rule == "axis" and run.runtime == MICRO:
+            continue  # it runs such files, which LiteRT refuses; what it makes of them is measured
         breaches.setdefault(breach.op, []).append(breach)
     rounded = run.reference_kind == "keras"
     quantized = any(m.expected is not None for m in relation.matching.matches.values())

@@ -180,7 +180,9 @@ def real_constant(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | None:
     params = tensor.quant
     if params.block_size is not None:
         return _real_blocks(graph, tensor, codes)
-    return quant.dequantize(codes, params.scale, params.zero_point, params.axis)
+    # A vector has one dimension, whatever its file says: there are biases of dimension 3.
+    axis = 0 if codes.ndim == 1 else params.axis
+    return quant.dequantize(codes, params.scale, params.zero_point, axis)
 
 
 def _real_blocks(graph: Graph, tensor: Tensor, codes: NDArray[Any]) -> NDArray[np.float32] | None:

@@ -13,7 +13,7 @@ from tfldbg.graph.query import choose_signature
 from tfldbg.rewrite.expose import expose
 from tfldbg.run.job import load
 from tfldbg.run.litert import Program, Runner
-from tfldbg.run.runtimes import LITERT, RUNTIMES, Kernels
+from tfldbg.run.runtimes import RUNTIMES, Kernels
 from tfldbg.session import record
 
 
