@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import tfldbg
-from tfldbg.run.litert import RUNTIMES
+from tfldbg.run.runtimes import LITERT
 from tfldbg.session import expose_model
 
 QUANTIZED = {"INT8", "UINT8", "INT16", "INT4", "UINT4", "INT2"}
@@ -58,7 +58,7 @@ def table(records: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of a Markdown table, the alarms, and what could not be checked."""
     yield "| runtime | files | run | quantized and run | silent of these | operators | unchecked |"
     yield "|---|---|---|---|---|---|---|"
-    for runtime in RUNTIMES:
+    for runtime in LITERT:
         mine = [r for r in records if r["runtime"] == runtime]
         run = [r for r in mine if r["verdict"] != "not run"]
         quantized = [r for r in run if r["quantized"]]
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--samples", type=int, default=3)
-    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES))
+    parser.add_argument("--runtimes", nargs="+", default=list(LITERT))
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     if given.table:

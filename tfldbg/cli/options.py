@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tfldbg.errors import UsageError
+from tfldbg.run.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.model import Thresholds
@@ -19,7 +20,6 @@ PRINTED = "What is printed"
 MEASURED = "What to measure besides"
 JUDGING = "How it is judged"
 """The panels of ``--help``."""
-RUNTIMES = ("xnnpack", "builtin", "reference")
 
 Model = Annotated[str, typer.Argument(metavar="MODEL.tflite", help="The .tflite file.")]
 Keras = Annotated[
@@ -81,8 +81,9 @@ Seed = Annotated[
 Runtime = Annotated[
     str,
     typer.Option(
-        metavar="xnnpack|builtin|reference",
-        help="The kernels to run.",
+        metavar="|".join(RUNTIMES),
+        help="The kernels to run: three sets of LiteRT, TensorFlow's interpreter, or TensorFlow "
+        "Lite for Microcontrollers.",
         rich_help_panel=RUN,
         autocompletion=lambda: list(RUNTIMES),
     ),
@@ -111,6 +112,20 @@ MemoryLimit = Annotated[
         help="How much memory each process that runs a model may take.",
         show_default="3/4 of the machine's",
         rich_help_panel=RUN,
+    ),
+]
+Delegate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="An external delegate, a shared library that takes operators over from the runtime.",
+        rich_help_panel=RUN,
+    ),
+]
+DelegateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="What the delegate is given. Repeatable.", rich_help_panel=RUN
     ),
 ]
 Signature = Annotated[

@@ -36,6 +36,7 @@ from tfldbg.match.steps import own_steps
 from tfldbg.rewrite.body import Part, loop_parts
 from tfldbg.run.job import Job, Loaded
 from tfldbg.run.litert import Program, Runner
+from tfldbg.run.runtimes import Kernels
 
 _MOST_STEPS = 4096
 """Steps that are looked into, all samples together; each costs a few invokes."""
@@ -144,8 +145,8 @@ class _Loop:
         if isinstance(found, str):
             self._reason = found
             return
-        runtime = self._job.options.runtime
-        self._parts = tuple(_Part(part, name, runtime, self._stack) for part in found)
+        kernels = self._job.options.kernels
+        self._parts = tuple(_Part(part, name, kernels, self._stack) for part in found)
 
     def _entry(self, batch: Batch, number: int) -> _Values | None:
         """Return the values that the loop began with; None, and the reason, if one is unknown."""
@@ -216,12 +217,12 @@ class _Frame:
 class _Part:
     """Condition or body, running, with the statistics of its operators."""
 
-    def __init__(self, part: Part, name: str, runtime: str, stack: ExitStack) -> None:
+    def __init__(self, part: Part, name: str, kernels: Kernels, stack: ExitStack) -> None:
         subgraph, exposed = part.graph.main, part.exposed
         self._subgraph, self._number = subgraph, part.subgraph
         self._loaded = Loaded(f"subgraph {part.subgraph} of {name}", part.graph, subgraph, None, ())
         self._taps, self._skipped = exposed.taps, {s.tensor: s.reason for s in exposed.skipped}
-        program = Program(self._loaded.path, exposed.content, runtime, subgraph, exposed.taps, None)
+        program = Program(self._loaded.path, exposed.content, kernels, subgraph, exposed.taps, None)
         self._runner = stack.enter_context(Runner(program))
         self._stack = stack
         self._statistics = Statistics(Plan(subgraph, exposed.taps, 0))

@@ -22,8 +22,8 @@ from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.match.steps import given
 from tfldbg.rewrite.cut import cut_model
 from tfldbg.rewrite.twin import LocalModel, Step, local_model, untwinned
-from tfldbg.run.derived import FLOAT_RUNTIME, DerivedRunner, derived_program
-from tfldbg.run.litert import RUNTIMES
+from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, derived_program
+from tfldbg.run.runtimes import LITERT, Kernels
 
 Floats = NDArray[np.float32]
 _MOST_PERMUTED = 3
@@ -94,21 +94,23 @@ def _as_it_ran(tensor: Tensor, batch: Batch) -> Tensor:
 
 
 def try_kernels(
-    graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch, runtime: str
+    graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch, kernels: Kernels
 ) -> tuple[Trial, ...]:
-    """Run one operator under the other kernels.
+    """Run one operator under the other kernels of LiteRT.
 
     Args:
         graph: The traced file.
         subgraph: Its subgraph.
         suspect: The operator.
         batch: The samples that the suspect was made from.
-        runtime: Whose kernels computed the trace.
+        kernels: Who computed the trace.
     """
     trials = []
     alone = cut_model(graph, subgraph, [suspect.step])
-    for name in (r for r in RUNTIMES if r != runtime):
-        for values in _run(alone, batch, name):
+    for name in LITERT:
+        if Kernels(name) == kernels:
+            continue
+        for values in _run(alone, batch, Kernels(name)):
             real = in_real_units(suspect.tensor, values)
             trials.append(_judged("runtime", name, suspect, real, batch))
     return tuple(trials)
@@ -130,16 +132,16 @@ def try_options(
         replace(step, results=dict.fromkeys(step.results, key))
         for key, step in enumerate(variants.values())
     ]
-    changed = _run(local_model(graph, subgraph, steps), batch, FLOAT_RUNTIME) if steps else []
+    changed = _run(local_model(graph, subgraph, steps), batch, FLOAT_KERNELS) if steps else []
     return tuple(
         _judged("option", said, suspect, values.astype(np.float32), batch)
         for said, values in zip(variants, changed, strict=False)
     )
 
 
-def _run(model: LocalModel, batch: Batch, runtime: str) -> list[NDArray[Any]]:
+def _run(model: LocalModel, batch: Batch, kernels: Kernels) -> list[NDArray[Any]]:
     """Return (n, ...) of each result, nothing where the runtime refuses the operator."""
-    program = derived_program("an operator by itself", model.content, model.taps, runtime)
+    program = derived_program("an operator by itself", model.content, model.taps, kernels)
     try:
         runner = DerivedRunner(program, model.feeds)
     except RunError:

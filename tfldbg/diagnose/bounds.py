@@ -9,7 +9,7 @@ fitted.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,6 +28,7 @@ from tfldbg.graph.query import (
 )
 from tfldbg.graph.wires import WEIGHTED
 from tfldbg.run.job import Loaded
+from tfldbg.run.runtimes import WITH_XNNPACK
 
 _Q8 = 256.0
 _INT8_STEPS = 127.0
@@ -72,7 +73,7 @@ class Bound:
 def bound(
     loaded: Loaded,
     op: Operator,
-    runtime: str,
+    runtimes: Sequence[str],
     ranges: Mapping[int, float],
     rounded: bool,
     unknown_weights: bool,
@@ -82,7 +83,7 @@ def bound(
     Args:
         loaded: The file.
         op: The operator.
-        runtime: Whose kernels computed it.
+        runtimes: Whose kernels computed it, on both sides where the reference's did as well.
         ranges: By tensor the largest magnitude that was seen, real units.
         rounded: Whether the reference's constants are those before rounding.
         unknown_weights: Whether its weights may be rounded without having been compared.
@@ -93,7 +94,7 @@ def bound(
     out = subgraph.tensors[op.outputs[0]]
     if out.lsb is None:
         return _float_bound(loaded, op, ranges, rounded)
-    extra = _kernel_lsb(subgraph, op, runtime)
+    extra = sum(_kernel_lsb(subgraph, op, runtime) for runtime in runtimes)
     extras: tuple[float, ...] = (extra,)
     if rounded:
         unknown = _unknown_weights_lsb(subgraph, op) if unknown_weights else 0.0
@@ -232,12 +233,12 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
     if out.type == "INT16" and op.kind == "SOFTMAX":
         return _EXPONENTIAL * max(out.shape[-1:], default=1)
     bytewise = given.type in _BYTES and out.type in _BYTES
-    if runtime == "xnnpack" and op.kind == "QUANTIZE" and bytewise:
+    if runtime in WITH_XNNPACK and op.kind == "QUANTIZE" and bytewise:
         return _q8_multiplier(given, ratio)
-    if runtime == "xnnpack" and op.kind == "LEAKY_RELU":
+    if runtime in WITH_XNNPACK and op.kind == "LEAKY_RELU":
         slope = float(op.options.get("alpha", 0.0))
         return max(_q8_multiplier(given, ratio), _q8_multiplier(given, ratio * slope))
-    if runtime != "xnnpack" and op.kind == "MEAN":
+    if runtime not in WITH_XNNPACK and op.kind == "MEAN":
         return _rounded_zero_point(given, ratio)
     return 0.0
 

@@ -12,6 +12,7 @@ from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, consumers, non_activations
 from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import Loaded
+from tfldbg.run.runtimes import MICRO
 
 _STATEFUL = frozenset({"READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
 
@@ -28,17 +29,20 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
     subgraph = loaded.subgraph
     breaches: dict[int, list[Breach]] = {}
     for breach in lint(loaded.graph, subgraph):
+        if breach.rule == "axis" and run.runtime == MICRO:
+            continue  # it runs such files, which LiteRT refuses; what it makes of them is measured
         breaches.setdefault(breach.op, []).append(breach)
     rounded = run.reference_kind == "keras"
     quantized = any(m.expected is not None for m in relation.matching.matches.values())
+    sides = (
+        (run.runtime,) if run.reference_runtime is None else (run.runtime, run.reference_runtime)
+    )
     gathered = []
     limits: dict[int, Bound] = {}
     for op in subgraph.operators:
         between = any(i in relation.unrounded for i in op.outputs)
         unknown = rounded and not quantized and not any(i in relation.checks for i in op.outputs)
-        limit = bound(
-            loaded, op, run.runtime, measured.ranges, rounded or between, unknown or between
-        )
+        limit = bound(loaded, op, sides, measured.ranges, rounded or between, unknown or between)
         limits[op.index] = limit
         others = relation.joint.get(op.outputs[0], ())[:-1] if op.outputs else ()
         if others:

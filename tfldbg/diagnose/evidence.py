@@ -107,6 +107,16 @@ class OpEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Delegated:
+    """What an external delegate did."""
+
+    path: str
+    options: Mapping[str, str]
+    operators: tuple[int, ...]
+    """The operators of the subgraph that it computed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What was run, on what, with what."""
 
@@ -129,6 +139,11 @@ class Run:
     """What could not be done, as a user should know it."""
     stream_steps: int = 1
     """How many samples in a row are the steps of one stream; 1 where each stands alone."""
+    delegate: Delegated | None = None
+    """The external delegate, where there was one."""
+
+    reference_runtime: str | None = None
+    """Whose kernels computed the reference, where that is the same file under others."""
 
     @property
     def extent(self) -> str:
@@ -154,6 +169,11 @@ class Run:
             return str(sample)
         stream, step = divmod(sample, self.stream_steps)
         return f"{sample} (stream {stream}, step {step})"
+
+    def computed_by(self, op: int) -> str:
+        """How messages call who computed an operator."""
+        taken = self.delegate is not None and op in self.delegate.operators
+        return "the delegate" if taken else self.runtime
 
 
 @dataclass(frozen=True, slots=True)

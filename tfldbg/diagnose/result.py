@@ -10,7 +10,7 @@ from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.histogram import EDGES_LSB
-from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
+from tfldbg.diagnose.evidence import Body, Delegated, Evidence, OpEvidence
 from tfldbg.diagnose.gate import Gate, judge
 from tfldbg.diagnose.limits import Rule
 from tfldbg.diagnose.model import Diagnosis, Divergence, Finding, Status
@@ -71,6 +71,7 @@ class Result:
                 "sha256": run.reference_sha256,
             },
             "runtime": run.runtime,
+            "delegate": _delegate(run.delegate),
             "signature": run.signature,
             "samples": run.samples,
             "stream_steps": run.stream_steps,
@@ -106,6 +107,12 @@ class Result:
             "histogram_edges_lsb": list(EDGES_LSB) if _histograms(self.evidence) else None,
             "compounding": _compounding(self.evidence.compounding),
         }
+
+
+def _delegate(delegate: Delegated | None) -> dict[str, Any] | None:
+    if delegate is None:
+        return None
+    return {**asdict(delegate), "operators": list(delegate.operators)}
 
 
 def gated(result: Result, rules: Sequence[Rule]) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tfldbg.compare.accumulate import TensorStats
@@ -23,6 +23,8 @@ from tfldbg.report.worst import worst_sections
 _SHOW_ALL_BELOW = 24
 _AROUND = 2
 _WORST = 5
+_MOST_TAKEN = 6
+"""Operators of a delegate that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     if run.reference_kind != "none":
         facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
         facts.append(("matched", f"{matched} of {len(activations)} activations"))
-    facts += [("runtime", run.runtime), ("data", f"{data}, {run.extent}")]
+    facts += [("runtime", run.runtime), *_delegate(result), ("data", f"{data}, {run.extent}")]
     if run.observer_samples:
         facts.append(("outputs", observer))
     split = next((o.split for o in reversed(result.evidence.ops) if o.split is not None), None)
@@ -132,6 +134,22 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
         causes = f"saturation {split.saturation:.2f}, rounding {split.rounding:.2f}"
         facts.append(("drift", f"{causes}, kernels {split.kernel:.2f} LSB RMSE at the last output"))
     return (*facts, *(("note", note) for note in run.notes))
+
+
+def _delegate(result: Result) -> Iterator[tuple[str, str]]:
+    """Say what the external delegate computed: a trace says little of one that takes nothing."""
+    delegate = result.evidence.run.delegate
+    if delegate is None:
+        return
+    kinds = {o.op: o.kind for o in result.evidence.ops}
+    taken = [f"{index} {kinds[index]}" for index in delegate.operators if index in kinds]
+    said = "takes no operator"
+    if taken:
+        more = f" and {len(taken) - _MOST_TAKEN} more" if len(taken) > _MOST_TAKEN else ""
+        listed = ", ".join(taken[:_MOST_TAKEN])
+        said = f"computes {len(taken)} of {len(kinds)} operators: {listed}{more}"
+    options = "".join(f" {key}={value}" for key, value in delegate.options.items())
+    yield "delegate", f"{delegate.path}{options}: {said}"
 
 
 def _row(op: OpEvidence, status: Status, quantized: bool) -> Row:

@@ -64,6 +64,7 @@ def _facts(result: Result) -> dict[str, str]:
         "sentence": result.diagnosis.sentence,
         "reference": f"{run.reference_path} ({run.reference_kind})",
         "runtime": run.runtime,
+        **({"delegate": run.delegate.path} if run.delegate else {}),
         "data": f"{run.data}, {run.extent}",
         "model_sha256": run.model_sha256,
     }

@@ -1,8 +1,8 @@
 """The child process that converts: the converter may crash, and takes only this process with it.
 
 Started by `tfldbg.run.child.command` with a folder and the process that started it.  The folder
-holds ``request.json`` and, where arrays were given instead of a path, ``data.npz``; what comes of it
-is written beside them.
+holds ``request.json`` and, where arrays were given instead of a path, ``data.npz``; what comes of
+it is written beside them.
 """
 
 from __future__ import annotations

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from tfldbg.graph.load import load_graph
 from tfldbg.rewrite.pieces import Computed, Pieces
 from tfldbg.run.litert import Program, Runner
+from tfldbg.run.runtimes import Kernels
 
-FLOAT_RUNTIME = "builtin"
+FLOAT_KERNELS = Kernels("builtin")
 """The kernels that compute float copies: none of those that compute quantized ones by default."""
 
 
 def derived_program(
-    name: str, content: Pieces, taps: Sequence[int], runtime: str = FLOAT_RUNTIME
+    name: str, content: Pieces, taps: Sequence[int], kernels: Kernels = FLOAT_KERNELS
 ) -> Program:
     """Describe a derived model to the runtime.
 
@@ -26,13 +27,13 @@ def derived_program(
         name: How messages call it.
         content: The file, its flatbuffer being the first piece.
         taps: Its tensors to read, all of them outputs.
-        runtime: The kernels.
+        kernels: Who computes it.
     """
     flatbuffer = content.parts[0]
     if isinstance(flatbuffer, Computed):
         raise TypeError("a file does not begin with a constant")
     subgraph = load_graph(flatbuffer, name, len(content)).main
-    return Program(name, content, runtime, subgraph, tuple(taps))
+    return Program(name, content, kernels, subgraph, tuple(taps))
 
 
 def sample_of(

@@ -17,7 +17,8 @@ from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature, keeps_resources, states
 from tfldbg.rewrite.expose import Exposed, expose
 from tfldbg.rewrite.pieces import Pieces
-from tfldbg.run.litert import RUNTIMES, Program, check_runs
+from tfldbg.run.litert import Program, check_runs
+from tfldbg.run.runtimes import MICRO, Delegate, Kernels
 from tfldbg.run.samples import (
     Arrays,
     InputSpec,
@@ -48,6 +49,12 @@ class Options:
     unsafe: bool = False
     stream_steps: int = 1
     """How many samples in a row are the steps of one stream, between which state is kept."""
+    delegate: Delegate | None = None
+
+    @property
+    def kernels(self) -> Kernels:
+        """Who computes the model."""
+        return Kernels(self.runtime, self.delegate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +118,7 @@ class Job:
         return Program(
             name=self.loaded.path,
             content=content,
-            runtime=self.options.runtime,
+            kernels=self.options.kernels,
             subgraph=self.subgraph,
             taps=taps,
             signature=self.loaded.signature,
@@ -138,8 +145,18 @@ def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
     check_runs(loaded.subgraph, loaded.path)
     check_runnable(loaded.graph, loaded.subgraph, loaded.path)
     check_mapping(loaded, options)
+    _check_streams(loaded, options)
     samples = prepare_samples(loaded, data, options)
     return Job(loaded, samples, expose(loaded.graph, loaded.subgraph), options)
+
+
+def _check_streams(loaded: Loaded, options: Options) -> None:
+    if options.runtime == MICRO and options.stream_steps > 1 and states(loaded.subgraph):
+        raise UsageError(
+            f"'{loaded.path}' keeps its state in variables, which the runtime '{MICRO}' does not "
+            "show: what an operator makes of them from step to step cannot be checked",
+            hint="leave --steps out, or choose another --runtime",
+        )
 
 
 def check_mapping(loaded: Loaded, options: Options) -> None:
@@ -191,11 +208,9 @@ def check_options(options: Options) -> None:
 
     Raises:
         UsageError: An option asks for something that does not exist.
+        MissingExtraError: The runtime's package is not installed.
     """
-    if options.runtime not in RUNTIMES:
-        raise UsageError(
-            f"there is no runtime '{options.runtime}'", hint=f"choose one of {', '.join(RUNTIMES)}"
-        )
+    options.kernels.check()
     if options.seed < 0:
         raise UsageError(f"the seed {options.seed} is negative", hint="use --seed 0 or more")
     if options.samples is not None and options.samples < 1:

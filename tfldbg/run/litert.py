@@ -1,4 +1,4 @@
-"""Run a model under LiteRT in a child process, and turn its death into an error that says where."""
+"""Run a model in a child process, and turn its death into an error that says where."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import memory, wire
 from tfldbg.run.child import KILLED, Watchdog, command, ending, killed, limits
+from tfldbg.run.runtimes import Kernels
 
-RUNTIMES = ("xnnpack", "builtin", "reference")
-"""The kernel sets: XNNPACK with fallbacks, optimized kernels, reference kernels."""
+_OTHERS = "try another --runtime (xnnpack, builtin, reference, tf, micro)"
 _MOST_SAID = 1 << 16
 """Bytes to read of what a dead process wrote to stderr."""
-
-
 _LARGEST_TRIED = 1 << 30
 """Bytes up to which the operator that kills the runtime is looked for, with copies of the file."""
 
@@ -40,7 +38,7 @@ class Program:
     """How messages call the file."""
     content: Pieces
     """The file."""
-    runtime: str
+    kernels: Kernels
     subgraph: Subgraph
     """The subgraph to run, as in the original file."""
     taps: tuple[int, ...]
@@ -74,11 +72,13 @@ class Runner:
         self._child: _Child | None = None
         self.states: dict[int, NDArray[Any]] = {}
         """What the program's ``states`` held before the last run, by tensor."""
+        self.delegated: tuple[int, ...] = ()
+        """The tensors that an external delegate writes, once the runner is open."""
 
     def __enter__(self) -> Runner:
         self._child = _Child(self._program)
         try:
-            self._child.open()
+            self.delegated = self._child.open()
         except DiedError as death:
             self.close()
             raise _explain(self._program, death, None) from death
@@ -178,15 +178,18 @@ class _Child:
             ) from error
         self._watchdog = Watchdog(self._process, self.limits.timeout_s)
 
-    def open(self) -> None:
+    def open(self) -> tuple[int, ...]:
         program = self._program
         other = program.signature if program.subgraph.index else None
         names = {v: k for k, v in program.signature.inputs.items()} if program.signature else {}
-        self._ask(
+        delegate = program.kernels.delegate
+        (delegated,) = self._ask(
             {
                 "command": "open",
                 "path": self._path,
-                "runtime": program.runtime,
+                "runtime": program.kernels.runtime,
+                "delegate": str(Path(delegate.path).absolute()) if delegate else None,
+                "delegate_options": delegate.options if delegate else (),
                 "taps": list(program.taps),
                 "states": list(program.states),
                 "resources": program.resources,
@@ -197,6 +200,7 @@ class _Child:
             },
             (),
         )
+        return tuple(int(tensor) for tensor in delegated)
 
     def run(self, sample: Sequence[NDArray[Any]], fresh: bool = True) -> list[NDArray[Any]]:
         return self._ask({"command": "run", "fresh": fresh}, sample)
@@ -270,16 +274,15 @@ def _refused(program: Program, said: str, limit: int | None) -> RunError:
     if memory.too_little(program.subgraph, said if text else "", limit):
         return _too_large(program, limit, "")
     return RunError(
-        f"the {program.runtime} runtime refused '{program.name}': {' '.join(said.split())}",
-        hint="try another --runtime (xnnpack, builtin, reference); custom and Flex "
-        "operators need a runtime that has them",
+        f"the {program.kernels} runtime refused '{program.name}': {' '.join(said.split())}",
+        hint=f"{_OTHERS}; custom and Flex operators need a runtime that has them",
     )
 
 
 def _too_large(program: Program, limit: int | None, where: str) -> RunError:
     allowed = f"the limit of {memory.worded(limit)}" if limit is not None else "there is"
     return RunError(
-        f"'{program.name}' needs more memory than {allowed} under the {program.runtime} "
+        f"'{program.name}' needs more memory than {allowed} under the {program.kernels} "
         f"runtime{where}; {memory.largest(program.subgraph)}",
         hint="allow more with --memory-limit GIB, where the machine has it",
     )
@@ -288,7 +291,7 @@ def _too_large(program: Program, limit: int | None, where: str) -> RunError:
 def _late(program: Program, timeout_s: float, *, loading: bool) -> RunError:
     doing = "loading" if loading else "one sample of"
     return RunError(
-        f"the {program.runtime} runtime did not finish {doing} '{program.name}' within "
+        f"the {program.kernels} runtime did not finish {doing} '{program.name}' within "
         f"{timeout_s:g} s, and was ended",
         hint="if it is slow and not stuck, give it longer with --timeout SECONDS",
     )
@@ -296,16 +299,16 @@ def _late(program: Program, timeout_s: float, *, loading: bool) -> RunError:
 
 def _garbled(program: Program) -> RunError:
     return RunError(
-        f"the process that runs '{program.name}' under the {program.runtime} runtime answered with "
+        f"the process that runs '{program.name}' under the {program.kernels} runtime answered with "
         "bytes that are no answer: a kernel has overwritten what is not its own",
-        hint="try another --runtime (xnnpack, builtin, reference)",
+        hint=_OTHERS,
     )
 
 
 def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
     if killed(death.code):  # another run could make the machine run short again
         return RunError(
-            f"the {program.runtime} runtime died on '{program.name}': {KILLED}; "
+            f"the {program.kernels} runtime died on '{program.name}': {KILLED}; "
             f"{memory.largest(program.subgraph)}",
             hint="give the machine or the container more memory, or end other programs; "
             "--memory-limit GIB makes the runtime stop before the system has to",
@@ -318,10 +321,9 @@ def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] 
     words = [line for line in death.stderr.splitlines() if line and not line.startswith("INFO")]
     said = f"; it said: {words[0][:200]}" if words and not words[0].startswith("Fatal") else ""
     return RunError(
-        f"the {program.runtime} runtime died ({ending(death.code)}) on '{program.name}'"
+        f"the {program.kernels} runtime died ({ending(death.code)}) on '{program.name}'"
         f"{where}{said}",
-        hint="try another --runtime (xnnpack, builtin, reference); if all of them die, the file "
-        "itself makes the kernel fail",
+        hint=f"{_OTHERS}; if all of them die, the file itself makes the kernel fail",
     )
 
 
@@ -383,7 +385,7 @@ def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
         child.open()
         child.run(sample)
     except DiedError as death:
-        return f"the {program.runtime} runtime dies of it (exit code {death.code})"
+        return f"the {program.kernels} runtime dies of it (exit code {death.code})"
     except RunError as error:
         return error.message
     finally:

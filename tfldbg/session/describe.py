@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 
 from tfldbg import __version__
 from tfldbg.compare.stream import Measured
-from tfldbg.diagnose.evidence import Run
+from tfldbg.diagnose.evidence import Delegated, Run
 from tfldbg.files import sha256
 from tfldbg.graph.query import keeps_state
 from tfldbg.run.job import Job
 from tfldbg.run.litert import observer_identical
+from tfldbg.run.runtimes import MICRO, TENSORFLOW
 from tfldbg.run.samples import Samples
 
 _OBSERVED = 4
+_PACKAGES = {TENSORFLOW: ("tensorflow",), MICRO: ("tflite-micro",)}
 
 
 def observed(samples: Samples) -> int:
@@ -34,9 +37,19 @@ def observe(job: Job, measured: Measured) -> bool:
     return observer_identical(job.original, measured.outputs, given, fresh)
 
 
-def describe(job: Job, identical: bool, timing: dict[str, float]) -> Run:
-    """Return the description of a run that is compared with nothing."""
+def describe(
+    job: Job, identical: bool, timing: dict[str, float], delegated: Sequence[int] = ()
+) -> Run:
+    """Return the description of a run that is compared with nothing.
+
+    Args:
+        job: What was run.
+        identical: What `observe` found.
+        timing: By stage the seconds that it took.
+        delegated: The tensors that an external delegate wrote.
+    """
     samples, options = job.samples, job.options
+    packages = ("ai-edge-litert", "numpy", *_PACKAGES.get(options.runtime, ()))
     return Run(
         model_path=job.loaded.path,
         model_sha256=sha256(job.loaded.graph.data),
@@ -52,12 +65,13 @@ def describe(job: Job, identical: bool, timing: dict[str, float]) -> Run:
         observer_samples=observed(samples),
         versions={
             "tfldbg": __version__,
-            **{name: metadata.version(name) for name in ("ai-edge-litert", "numpy")},
+            **{name: metadata.version(name) for name in packages},
             "python": platform.python_version(),
         },
         timing=timing,
         notes=notes_on_streams(job),
         stream_steps=samples.stream_steps,
+        delegate=_delegate(job, delegated),
     )
 
 
@@ -66,3 +80,11 @@ def notes_on_streams(job: Job) -> tuple[str, ...]:
     if job.samples.stream_steps == 1 or keeps_state(job.loaded.graph):
         return ()
     return ("the file keeps no state from step to step: --steps changes nothing",)
+
+
+def _delegate(job: Job, delegated: Sequence[int]) -> Delegated | None:
+    delegate = job.options.delegate
+    if delegate is None:
+        return None
+    taken = {op.index for op in job.subgraph.operators if not set(op.outputs).isdisjoint(delegated)}
+    return Delegated(delegate.path, dict(delegate.options), tuple(sorted(taken)))

@@ -51,7 +51,9 @@ def record(
         measured = stream(
             plan, job.samples, runner, None, writer, progress or Silent(), writer.kept()
         )
-        run = describe(job, observe(job, measured), {"total_s": perf_counter() - began})
+        identical = observe(job, measured)
+        timing = {"total_s": perf_counter() - began}
+        run = describe(job, identical, timing, runner.delegated)
         alone = Relation(Matching({}, {}, ()), job.skipped)
         writer.finish(collect(job.loaded, run, alone, measured), measured)
     return run

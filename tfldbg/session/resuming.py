@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tfldbg.diagnose.evidence import Run
-from tfldbg.graph.query import has_resources
+from tfldbg.graph.query import keeps_state
 from tfldbg.run.job import Job
 from tfldbg.run.samples import Samples
 from tfldbg.store.writer import RunWriter
@@ -19,8 +19,8 @@ def recorder(
 ) -> RunWriter:
     """Return who records a run, and goes on with an earlier one if asked.
 
-    A model that keeps values from one sample to the next starts over: only running all samples
-    leads to them.
+    A model that keeps values from one step of a stream to the next starts over: only running all
+    steps leads to them.
 
     Args:
         job: The traced file.
@@ -29,8 +29,8 @@ def recorder(
         resume: Whether to go on.
         emulated: Whether the emulation runs beside the reference.
     """
-    again = resume and not has_resources(job.subgraph)
-    return RunWriter(target, job.subgraph, _identity(job, run, emulated), resume=again)
+    alone = job.samples.stream_steps == 1 or not keeps_state(job.loaded.graph)
+    return RunWriter(target, job.subgraph, _identity(job, run, emulated), resume=resume and alone)
 
 
 def _identity(job: Job, run: Run, emulated: bool) -> dict[str, str]:
@@ -40,7 +40,9 @@ def _identity(job: Job, run: Run, emulated: bool) -> dict[str, str]:
         "reference": f"{run.reference_kind} {run.reference_sha256 or run.reference_path}".strip(),
         "samples": str(run.samples),
         "data": _digest(job.samples) if run.seed is None else f"random, seed {run.seed}",
-        "runtime": run.runtime,
+        "steps": str(run.stream_steps),
+        "runtime": str(job.options.kernels),
+        "delegate": str(job.options.delegate),
         "signature": str(run.signature),
         "inputs": str(dict(job.options.inputs)),
         "emulation": str(emulated),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Integral
@@ -27,6 +27,7 @@ from tfldbg.reference.function import ReferenceFunction
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.labels import LabelSource
 from tfldbg.run.litert import Runner
+from tfldbg.run.runtimes import delegate_of
 from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
@@ -75,6 +76,8 @@ def trace(
     pictures: bool = False,
     metrics: Metrics = None,
     resume: bool = False,
+    delegate: Path | str | None = None,
+    delegate_options: Mapping[str, str] | Sequence[str] | None = None,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -97,7 +100,8 @@ def trace(
         steps: How many samples in a row are the steps of one stream: a model's state is reset
             before each stream and kept from step to step.  1 resets it before every sample.
         seed: Of the random samples.
-        runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels.
+        runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels of LiteRT, ``"tf"`` for the
+            interpreter of TensorFlow, ``"micro"`` for TensorFlow Lite for Microcontrollers.
         signature: Which signature, where there are several.
         inputs: Input name to array name or to the reference's input name.
         unsafe: Allow Keras files and SavedModels that can run code or reach other files.
@@ -121,6 +125,9 @@ def trace(
             float32 in real units, and returns a number.
         resume: Go on after the samples that an earlier run with this ``dump``, which did not
             finish, has kept.
+        delegate: Path of an external delegate, a shared library that takes operators over from the
+            runtime.
+        delegate_options: What it is given, by key, or as ``"KEY=VALUE"``.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
@@ -141,7 +148,8 @@ def trace(
         pictures=pictures or dump is not None,
         metrics=find_metrics(metrics),
     )
-    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe, steps)
+    taking_over = delegate_of(delegate, delegate_options)
+    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe, steps, taking_over)
     target = _as_path(dump)
     if resume and target is None:
         raise UsageError(
@@ -273,7 +281,7 @@ def _trace(
             **({"compounding_s": perf_counter() - streamed} if shares else {}),
             "total_s": perf_counter() - began,
         }
-        run = comparison.describe(describe(job, identical, timing))
+        run = comparison.describe(describe(job, identical, timing, runner.delegated))
         evidence = collect(job.loaded, run, relation, measured)
         evidence = extras.add(evidence, worst, notes, shares, points)
         evidence = with_trials(evidence, job, runner, reference)

@@ -50,7 +50,7 @@ def with_trials(
     limits = {o.tensor: _limit(o, kind in EMULATIONS) for o in tried}
     trials: list[Trial] = []
     for suspect in suspects(subgraph, limits, batch, local):
-        trials += try_kernels(graph, subgraph, suspect, batch, job.options.runtime)
+        trials += try_kernels(graph, subgraph, suspect, batch, job.options.kernels)
         if kind not in {"self", *EMULATIONS}:  # there both sides have the file's options
             trials += try_options(graph, subgraph, suspect, batch)
     return replace(evidence, trials=tuple(trials))

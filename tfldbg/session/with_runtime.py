@@ -14,7 +14,8 @@ from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import own_steps
 from tfldbg.rewrite.cut import cut_model
 from tfldbg.run.job import DataSource, Job, ModelSource
-from tfldbg.run.litert import RUNTIMES, Runner
+from tfldbg.run.litert import Runner
+from tfldbg.run.runtimes import RUNTIMES, Kernels
 from tfldbg.session.comparisons import first_sample, readable
 from tfldbg.session.float_copies import variables_of
 
@@ -23,11 +24,11 @@ class WithRuntime:
     """The same file under other kernels.
 
     Args:
-        runtime: One of `tfldbg.run.litert.RUNTIMES`.
+        runtime: One of `tfldbg.run.runtimes.RUNTIMES`.
     """
 
     def __init__(self, runtime: str) -> None:
-        self._runtime = runtime
+        self._kernels = Kernels(runtime)
 
     def data(self, model: ModelSource, given: DataSource) -> DataSource:
         """Return what is given."""
@@ -39,13 +40,16 @@ class WithRuntime:
 
         Raises:
             UsageError: There is no such runtime, or it is the one that is traced.
+            MissingExtraError: Its package is not installed.
         """
-        if self._runtime not in RUNTIMES or self._runtime == job.options.runtime:
-            others = [name for name in RUNTIMES if name != job.options.runtime]
+        traced = job.options.kernels
+        if self._kernels.runtime not in RUNTIMES or self._kernels == traced:
+            others = [name for name in RUNTIMES if Kernels(name) != traced]
             raise UsageError(
-                f"'{self._runtime}' is no other runtime than '{job.options.runtime}'",
+                f"'{self._kernels}' is no other runtime than '{traced}'",
                 hint=f"compare it with one of {', '.join(others)}",
             )
+        self._kernels.check()
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Let the other kernels compute every operator from the values that these had."""
@@ -56,10 +60,12 @@ class WithRuntime:
         if runner is None:
             return Relation(matching, reasons), None
         name, first = job.loaded.path, first_sample(job, runner)
-        built = shadow(name, graph, subgraph, plan.steps, first, cut_model, self._runtime)
+        built = shadow(name, graph, subgraph, plan.steps, first, cut_model, self._kernels)
         reasons.update(built.reasons(plan.steps))
         stack = ExitStack()
-        other = replace(job, options=replace(job.options, runtime=self._runtime))
+        other = replace(
+            job, options=replace(job.options, runtime=self._kernels.runtime, delegate=None)
+        )
         free = FreeFile(other, {i: i for i in readable(job)}, stack)
         made = FileReference(
             name,
@@ -68,7 +74,7 @@ class WithRuntime:
             free,
             stack,
             subgraph.tensors,
-            self._runtime,
+            self._kernels,
             variables_of(job),
         )
         return Relation(matching, reasons), made
@@ -76,5 +82,8 @@ class WithRuntime:
     def describe(self, run: Run) -> Run:
         """Add the other runtime."""
         return replace(
-            run, reference_kind="runtime", reference_path=f"the same file under {self._runtime}"
+            run,
+            reference_kind="runtime",
+            reference_path=f"the same file under {self._kernels}",
+            reference_runtime=self._kernels.runtime,
         )

@@ -21,7 +21,7 @@ from tfldbg.compare.trials import Trial
 from tfldbg.compare.usage import Usage
 from tfldbg.compare.worst import Parting, WorstSample
 from tfldbg.diagnose.bounds import Bound
-from tfldbg.diagnose.evidence import Body, Evidence, InputEvidence, OpEvidence, Run
+from tfldbg.diagnose.evidence import Body, Delegated, Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.model import Finding
 from tfldbg.graph.lint import Breach
 from tfldbg.guard import parse_json
@@ -44,7 +44,7 @@ def from_json(text: str) -> Evidence:
 def _evidence(plain: dict[str, Any]) -> Evidence:
     steps = plain.get("steps")
     return Evidence(
-        run=Run(**{**plain["run"], "notes": tuple(plain["run"]["notes"])}),
+        run=_run(plain["run"]),
         inputs=tuple(_input(i) for i in plain["inputs"]),
         ops=tuple(_op(o) for o in plain["ops"]),
         file=tuple(Finding(**f) for f in plain["file"]),
@@ -59,6 +59,12 @@ def _evidence(plain: dict[str, Any]) -> Evidence:
         steps=None if steps is None else tuple(_step(s) for s in steps),
         bodies=tuple(_body(b) for b in plain.get("bodies", ())),
     )
+
+
+def _run(plain: dict[str, Any]) -> Run:
+    delegate = plain.get("delegate")
+    made = Delegated(**_tuples(delegate)) if delegate else None
+    return Run(**{**plain, "notes": tuple(plain["notes"]), "delegate": made})
 
 
 def _step(plain: dict[str, Any]) -> Step:

@@ -84,7 +84,13 @@ def test_the_options_of_trace_are_grouped() -> None:
 def test_completion_knows_commands_options_and_values() -> None:
     assert set(_completed("tfldbg ")) == set(COMMANDS)
     assert "--runtime" in _completed("tfldbg trace --ru")
-    assert _completed("tfldbg trace --runtime ") == ["xnnpack", "builtin", "reference"]
+    assert _completed("tfldbg trace --runtime ") == [
+        "xnnpack",
+        "builtin",
+        "reference",
+        "tf",
+        "micro",
+    ]
     assert "TFL022" in _completed("tfldbg explain TFL02")
 
 

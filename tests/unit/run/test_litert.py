@@ -12,7 +12,8 @@ from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature
 from tfldbg.rewrite.expose import expose
 from tfldbg.run.job import load
-from tfldbg.run.litert import RUNTIMES, Program, Runner
+from tfldbg.run.litert import Program, Runner
+from tfldbg.run.runtimes import RUNTIMES, Kernels
 from tfldbg.session import record
 
 
@@ -20,7 +21,7 @@ def _program(path: Path, runtime: str = "xnnpack", signature: str | None = None)
     graph = load_graph(read_file(path), path.name)
     subgraph, chosen = choose_signature(graph, signature)
     exposed = expose(graph, subgraph)
-    return Program(path.name, exposed.content, runtime, subgraph, exposed.taps, chosen)
+    return Program(path.name, exposed.content, Kernels(runtime), subgraph, exposed.taps, chosen)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -24,6 +24,8 @@ def dump(
     steps: o.Steps = 1,
     seed: o.Seed = 0,
     runtime: o.Runtime = "xnnpack",
+    delegate: o.Delegate = None,
+    delegate_option: o.DelegateOption = None,
     signature: o.Signature = None,
     timeout: o.Timeout = 600,
     memory_limit: o.MemoryLimit = None,
@@ -32,8 +34,17 @@ def dump(
     """Record every tensor of a model to HDF5; compare nothing."""
     from tfldbg import session
     from tfldbg.run.job import Options
+    from tfldbg.run.runtimes import delegate_of
 
-    options = Options(samples, seed, runtime, signature, o.parse_inputs(given), stream_steps=steps)
+    options = Options(
+        samples,
+        seed,
+        runtime,
+        signature,
+        o.parse_inputs(given),
+        stream_steps=steps,
+        delegate=delegate_of(delegate, delegate_option),
+    )
     with (
         recording(output, resume=resume),
         session.limited(timeout=timeout, memory=memory_limit),
@@ -42,7 +53,7 @@ def dump(
         run = session.record(
             model, output, data=data, options=options, resume=resume, progress=progress
         )
-    line = f"{output}: {run.samples} samples of {run.data} data, {run.runtime} runtime"
+    line = f"{output}: {run.samples} samples of {run.data} data, {options.kernels} runtime"
     if run.stream_steps > 1:
         line += f", {run.streams}"
     line += "".join(f"\n  {note}" for note in run.notes)

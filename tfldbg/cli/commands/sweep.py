@@ -64,7 +64,7 @@ def sweep(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="xnnpack|builtin|reference",
+            metavar="|".join(o.RUNTIMES),
             help="The kernels to run. Repeatable: one row a model and runtime.",
             show_default="xnnpack",
             rich_help_panel=o.RUN,

@@ -149,9 +149,9 @@ def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: 
         elif outputs:
             feeds = {t.index: t for t in given(subgraph, op)}
             steps.append(Step(op, feeds, {i: i for i in outputs}))
-    name, runtime = job.loaded.path, job.options.runtime
+    name, kernels = job.loaded.path, job.options.kernels
     wanted = frozenset(i for step in steps for i in step.feeds)
-    built = shadow(name, graph, subgraph, steps, _given(values, wanted, first), cut_model, runtime)
+    built = shadow(name, graph, subgraph, steps, _given(values, wanted, first), cut_model, kernels)
     for step in steps:
         if step.op.index in built.refused:
             reasons.update((i, built.refused[step.op.index]) for i in step.results)
@@ -233,7 +233,7 @@ class CaptureReference:
         model = operators.model
         if model is not None:
             name = f"the single operators of '{job.loaded.path}'"
-            program = derived_program(name, model.content, model.taps, job.options.runtime)
+            program = derived_program(name, model.content, model.taps, job.options.kernels)
             self._runner = DerivedRunner(program, model.feeds)
             stack.callback(self._runner.close)
 

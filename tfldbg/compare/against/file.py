@@ -26,9 +26,10 @@ from tfldbg.rewrite.twin import (
     local_model,
     twins,
 )
-from tfldbg.run.derived import FLOAT_RUNTIME, DerivedRunner, derived_program, sample_of
+from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, derived_program, sample_of
 from tfldbg.run.job import Job
 from tfldbg.run.litert import Runner, refusal
+from tfldbg.run.runtimes import Kernels
 
 Builder = Callable[[Graph, Subgraph, Sequence[Step]], LocalModel]
 OPERATORS_NAME = "the single operators of '{}'"
@@ -61,7 +62,7 @@ def shadow(
     steps: Sequence[Step],
     first: Batch,
     build: Builder = local_model,
-    runtime: str = FLOAT_RUNTIME,
+    kernels: Kernels = FLOAT_KERNELS,
 ) -> Shadow:
     """Build the local model; leave out every operator that the runtime does not compute.
 
@@ -72,13 +73,13 @@ def shadow(
         steps: The operators to compute.
         first: Some samples of the traced file.
         build: Makes the model: in float, or as the file is.
-        runtime: The kernels.
+        kernels: Who computes them.
     """
     if not steps:
         return Shadow(None, {})
     steps = [_as_it_ran(step, first) for step in steps]
     model = build(graph, subgraph, steps)
-    program = derived_program(OPERATORS_NAME.format(name), model.content, model.taps, runtime)
+    program = derived_program(OPERATORS_NAME.format(name), model.content, model.taps, kernels)
     reason = refusal(program, sample_of(program, model.feeds, *first.given, 0))
     if reason is None:
         return Shadow(model, {})
@@ -86,7 +87,7 @@ def shadow(
         return Shadow(None, {steps[0].op.index: f"it cannot be computed by itself: {reason}"})
     middle = len(steps) // 2
     halves = [
-        shadow(name, graph, subgraph, part, first, build, runtime)
+        shadow(name, graph, subgraph, part, first, build, kernels)
         for part in (steps[:middle], steps[middle:])
     ]
     refused = {**halves[0].refused, **halves[1].refused}
@@ -113,7 +114,7 @@ class FileReference:
         free: Runs the whole reference.
         stack: What to close in the end.
         stored: Tensors of the traced file, if ``model`` computes codes and not real values.
-        runtime: The kernels of ``model``.
+        kernels: Who computes ``model``.
         variables: By what a resource variable of the traced file yields where it was written.
 
     Raises:
@@ -130,7 +131,7 @@ class FileReference:
         free: Free,
         stack: ExitStack,
         stored: Sequence[Tensor] = (),
-        runtime: str = FLOAT_RUNTIME,
+        kernels: Kernels = FLOAT_KERNELS,
         variables: Mapping[int, Source] | None = None,
     ) -> None:
         self._free, self._stack, self._aliases = free, stack, aliases
@@ -140,7 +141,7 @@ class FileReference:
         self._local: DerivedRunner | None = None
         if model is not None:
             program = derived_program(
-                OPERATORS_NAME.format(name), model.content, model.taps, runtime
+                OPERATORS_NAME.format(name), model.content, model.taps, kernels
             )
             self._local = DerivedRunner(program, model.feeds)
             stack.callback(self._local.close)

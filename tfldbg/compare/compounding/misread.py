@@ -54,13 +54,13 @@ class Readers:
         if not steps:
             return
         corrected = [self._with_right_parameters(step) for step in steps]
-        name, runtime = job.loaded.path, job.options.runtime
-        built = shadow(name, job.loaded.graph, job.subgraph, corrected, first, cut_model, runtime)
+        name, kernels = job.loaded.path, job.options.kernels
+        built = shadow(name, job.loaded.graph, job.subgraph, corrected, first, cut_model, kernels)
         if built.model is None:
             return
         self._results = built.model.results
         program = derived_program(
-            OPERATORS_NAME.format(name), built.model.content, built.model.taps, runtime
+            OPERATORS_NAME.format(name), built.model.content, built.model.taps, kernels
         )
         self._runner = DerivedRunner(program, built.model.feeds)
         stack.callback(self._runner.close)

@@ -142,7 +142,7 @@ def _disagree(judged: Judged) -> Iterator[Sign]:
             names = " and ".join(t.value for t in right)
             message = (
                 f"under {names} the same operator agrees with the reference on the same inputs; "
-                f"the {judged.evidence.run.runtime} kernel does not"
+                f"{judged.evidence.run.computed_by(op.op)} does not"
             )
             yield at(op, message, agree=[t.value for t in right])
 
@@ -154,7 +154,7 @@ def _alike(judged: Judged) -> Iterator[Sign]:
         if judged.same_under_all_kernels(op):
             trials = [t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime"]
             names = " and ".join(t.value for t in trials)
-            message = f"{names} yield the same as {judged.evidence.run.runtime}"
+            message = f"{names} yield the same as {judged.evidence.run.computed_by(op.op)}"
             yield at(op, message, runtimes=[t.value for t in trials])
 
 

@@ -1,0 +1,130 @@
+"""LiteRT's interpreter; TensorFlow's has the same interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def open_litert(request: dict[str, Any]) -> InterpreterEngine:
+    """Load a model into LiteRT, with the kernel set that is asked for."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
+
+    resolver = {
+        "xnnpack": OpResolverType.AUTO,
+        "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        "reference": OpResolverType.BUILTIN_REF,
+    }[request["runtime"]]
+
+    def make() -> Any:
+        return Interpreter(
+            model_path=request["path"],
+            num_threads=1,
+            experimental_op_resolver_type=resolver,
+            experimental_delegates=loaded_delegates(request, load_delegate),
+        )
+
+    return InterpreterEngine(make, request)
+
+
+def loaded_delegates(request: dict[str, Any], load: Callable[..., Any]) -> list[Any]:
+    """Load the delegate that a request names.
+
+    Args:
+        request: As `tfldbg.run.litert` writes it.
+        load: The runtime's ``load_delegate``.
+
+    Raises:
+        RuntimeError: It cannot be loaded; the message holds its own reason.
+    """
+    path = request["delegate"]
+    if path is None:
+        return []
+    try:
+        return [load(path, dict(request["delegate_options"]))]
+    except (OSError, AttributeError, ValueError) as error:
+        # AttributeError: the library has no function of that interface.
+        said = str(error).removeprefix(f"Failed to load delegate from {path}").strip()
+        raise RuntimeError(
+            f"the delegate '{path}' cannot be loaded: {said or 'it gives no reason'}"
+        ) from error
+
+
+class InterpreterEngine:
+    """An interpreter with the interface of LiteRT's, and the tensors that are read.
+
+    Args:
+        make: Makes it; an external delegate has taken its operators, the default ones have not.
+        request: As `tfldbg.run.litert` writes it.
+    """
+
+    def __init__(self, make: Callable[[], Any], request: dict[str, Any]) -> None:
+        self._make, self._signature = make, request["signature"]
+        self._taps: list[int] = request["taps"]
+        self._states: list[int] = request["states"]
+        self._resources: bool = request["resources"]
+        self._inputs: list[int] = request["inputs"]
+        self._subgraph: int = request["subgraph"]
+        self._names: dict[int, str] = {int(k): v for k, v in request["input_names"].items()}
+        self._load()
+
+    def _load(self) -> None:
+        self._interpreter = self._make()
+        self.delegated = self._written_by_delegates()
+        self._runner = (
+            self._interpreter.get_signature_runner(self._signature) if self._signature else None
+        )
+        if self._runner is None:
+            self._interpreter.allocate_tensors()
+        self._views: list[Callable[[], NDArray[Any]]] = []
+
+    def _written_by_delegates(self) -> list[int]:
+        nodes = self._interpreter._get_ops_details()
+        return [int(i) for node in nodes if node["op_name"] == "DELEGATE" for i in node["outputs"]]
+
+    def reset(self) -> None:
+        """Make variables and resources what they are at first; these only a new interpreter has."""
+        if self._resources:
+            self._load()
+        else:
+            self._interpreter.reset_all_variables()
+
+    def states(self) -> list[NDArray[Any]]:
+        """Return what the variables hold that are to be read."""
+        return [np.array(self._interpreter.get_tensor(i, self._subgraph)) for i in self._states]
+
+    def invoke(self, samples: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Invoke once on one array per input; return one array per tap."""
+        if self._runner is not None:
+            self._runner(**{self._names[i]: a for i, a in zip(self._inputs, samples, strict=True)})
+            return [self._interpreter.get_tensor(i, self._subgraph) for i in self._taps]
+        self._resize(samples)
+        for index, array in zip(self._inputs, samples, strict=True):
+            self._interpreter.set_tensor(index, array)
+        self._interpreter.invoke()
+        if not self._views:
+            self._views = [self._interpreter.tensor(i) for i in self._taps]
+        return [self._values(*pair) for pair in zip(self._taps, self._views, strict=True)]
+
+    def _values(self, index: int, view: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return a tensor's values; the runtime raises for tensors without elements."""
+        try:
+            return np.asarray(view())
+        except ValueError:
+            details = self._interpreter._get_tensor_details(index, 0)
+            shape = tuple(details["shape"])
+            return np.empty(shape if 0 in shape else 0, details["dtype"])
+
+    def _resize(self, samples: Sequence[NDArray[Any]]) -> None:
+        changed = False
+        for index, array in zip(self._inputs, samples, strict=True):
+            details = self._interpreter._get_tensor_details(index, 0)
+            if tuple(details["shape"]) != array.shape:
+                self._interpreter.resize_tensor_input(index, array.shape)
+                changed = True
+        if changed:
+            self._views = []
+            self._interpreter.allocate_tensors()

@@ -1,0 +1,26 @@
+"""The interpreter of the installed TensorFlow."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from tfldbg.run.engines.litert import InterpreterEngine, loaded_delegates
+
+
+def open_tensorflow(request: dict[str, Any]) -> InterpreterEngine:
+    """Load a model into TensorFlow's interpreter, with its default kernels."""
+    import tensorflow as tf
+
+    def make() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that tf.lite moves to LiteRT is known
+            return tf.lite.Interpreter(
+                model_path=request["path"],
+                num_threads=1,
+                experimental_delegates=loaded_delegates(
+                    request, tf.lite.experimental.load_delegate
+                ),
+            )
+
+    return InterpreterEngine(make, request)
