@@ -263,7 +263,8 @@ def run_batch(
                 tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in readable)
             )
         progress.advance()
-    codes = {i: _stacked(plan.subgraph, i, a) for i, a in collected.items() if a[0].size}
+    numeric = {i: a for i, a in collected.items() if a[0].size and a[0].dtype != object}
+    codes = {i: _stacked(plan.subgraph, i, a) for i, a in numeric.items()}
     real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items()}
     return Batch(numbers.start, numbers.stop, codes, real)
 

@@ -127,6 +127,8 @@ class Run:
     timing: dict[str, float]
     notes: tuple[str, ...]
     """What could not be done, as a user should know it."""
+    repair: str | None = None
+    """How the copy that ran differs from the user's file, which the runtime refuses."""
 
 
 @dataclass(frozen=True, slots=True)

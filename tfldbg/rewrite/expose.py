@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import folded_constants
 from tfldbg.rewrite.flatbuffer import replace_outputs
+from tfldbg.rewrite.repair import Repair, repair
 
-_HANDLES = frozenset({"RESOURCE", "VARIANT"})
+HANDLES = frozenset({"RESOURCE", "VARIANT"})
+"""Types of tensors without values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,16 @@ class Exposed:
     taps: tuple[int, ...]
     """Indices of the operator outputs that can be read, in execution order."""
     skipped: tuple[Skipped, ...]
+    repair: Repair | None = None
+    """What had to be changed besides, for the runtime to take the file."""
 
 
 def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
     """Append every operator output of ``subgraph`` to its outputs.
 
     The weights, the order of the operators and the existing outputs stay as they are, so the
-    runtime partitions and computes the same program.
+    runtime partitions and computes the same program.  A slip for which the runtime would refuse the
+    file is mended on the way.
 
     Raises:
         RewriteError: The subgraph has no list of outputs.
@@ -52,19 +57,22 @@ def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
             else:
                 taps.append(index)
     taps = list(dict.fromkeys(taps))
-    known = set(subgraph.outputs)
+    known, repaired = set(subgraph.outputs), repair(graph)
     outputs = subgraph.outputs + tuple(t for t in taps if t not in known)
     return Exposed(
-        model_bytes=replace_outputs(graph.data, subgraph.index, outputs),
+        model_bytes=replace_outputs(
+            graph.data if repaired is None else repaired.data, subgraph.index, outputs
+        ),
         subgraph=subgraph.index,
         taps=tuple(taps),
         skipped=tuple(skipped),
+        repair=repaired,
     )
 
 
 def unreadable(subgraph: Subgraph, op: Operator, tensor: Tensor) -> str | None:
     """Say why an operator's output cannot be read, or None when it can."""
-    if tensor.type in _HANDLES:
+    if tensor.type in HANDLES:
         return f"{tensor.type} tensors are handles without values"
     if tensor.type == "STRING":
         return "STRING tensors hold no numbers"

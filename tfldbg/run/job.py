@@ -92,9 +92,11 @@ class Job:
 
     @property
     def original(self) -> Program:
-        """The user's own bytes, read at the outputs that can be read."""
+        """The user's own bytes, mended at most, read at the outputs that can be read."""
         outputs = [i for i in self.subgraph.outputs if i in self.exposed.taps]
-        return self._program(bytes(self.loaded.graph.data), tuple(outputs))
+        repaired = self.exposed.repair
+        data = bytes(self.loaded.graph.data) if repaired is None else repaired.data
+        return self._program(data, tuple(outputs))
 
     def _program(self, model_bytes: bytes, taps: tuple[int, ...]) -> Program:
         return Program(

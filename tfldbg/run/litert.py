@@ -295,6 +295,11 @@ def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
     return None
 
 
+def as_bytes(array: NDArray[Any]) -> bytes:
+    """Return what two arrays are compared by; strings with their lengths."""
+    return repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
+
+
 def observer_identical(
     original: Program, instrumented_outputs: Sequence[Sequence[bytes]], samples: Sequence[Any]
 ) -> bool:
@@ -307,7 +312,7 @@ def observer_identical(
     """
     with Runner(original) as runner:
         for sample, expected in zip(samples, instrumented_outputs, strict=True):
-            found = [a.tobytes() for a in runner.run(sample)]
+            found = [as_bytes(a) for a in runner.run(sample)]
             if found != list(expected):
                 return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
 from tfldbg.graph.query import consumers, numpy_type
 
 Arrays = Mapping[str, NDArray[Any]]
+
+_STRING_KINDS = "SUO"
+"""NumPy's kinds of strings; object arrays are looked into."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +50,7 @@ class Samples:
 
     specs: tuple[InputSpec, ...]
     arrays: tuple[NDArray[Any], ...]
-    """Per input (N, ...): codes in the tensor's type, or real units in float32."""
+    """Per input (N, ...): codes in the tensor's type, real units in float32, or bytes (strings)."""
     source: str
     """The path given, ``"arrays"``, or ``"random"``."""
     held: int = 0
@@ -61,7 +64,7 @@ class Samples:
     def codes(self, index: int) -> list[NDArray[Any]]:
         """Return what the TFLite inputs take for one sample: own type, own shape."""
         return [
-            _as_input(spec.tensor, array[index])
+            _as_input(spec.tensor, array[index : index + 1].reshape(array.shape[1:]))
             for spec, array in zip(self.specs, self.arrays, strict=True)
         ]
 
@@ -212,14 +215,34 @@ def _sample_shape(tensor: Tensor) -> tuple[int, ...]:
 
 def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
     """Whether one sample has the tensor's shape, dimensions of one aside."""
-    expected = [d for d in _sample_shape(tensor) if d != 1]
-    found = [d for d in array.shape[1:] if d != 1]
+    kinds = _STRING_KINDS if tensor.type == "STRING" else "biuf"
     return (
-        array.dtype.kind in "biuf"
+        array.dtype.kind in kinds
         and array.ndim > 0
-        and len(expected) == len(found)
-        and all(e in (-1, f) for e, f in zip(expected, found, strict=True))
+        and _input_shape(tensor, array.shape[1:]) is not None
     )
+
+
+def _input_shape(tensor: Tensor, sample: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the shape that an input takes for a sample of another shape, None if it takes none."""
+    inner = _aligned(_sample_shape(tensor), tuple(sample))
+    return (1, *inner) if inner is not None and tensor.shape[:1] == (1,) else inner
+
+
+def _aligned(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Bring a shape to the rank of ``expected`` (-1 is open), which dimensions of one allow."""
+    if not expected:
+        return () if all(d == 1 for d in found) else None
+    wanted, *others = expected
+    if found and wanted in (-1, found[0]):
+        rest = _aligned(tuple(others), found[1:])
+        if rest is not None:
+            return (found[0], *rest)
+    if wanted in (-1, 1):
+        rest = _aligned(tuple(others), found)
+        if rest is not None:
+            return (1, *rest)
+    return _aligned(expected, found[1:]) if found[:1] == (1,) else None
 
 
 def _misfit(spec: InputSpec, array: NDArray[Any], source: str) -> DataError:
@@ -233,6 +256,8 @@ def _misfit(spec: InputSpec, array: NDArray[Any], source: str) -> DataError:
 def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
     if not _fits(spec.tensor, array):
         raise _misfit(spec, array, source)
+    if spec.tensor.type == "STRING":
+        return _strings(spec, array, source)
     dtype = numpy_type(spec.tensor)
     if dtype is None:
         raise DataError(
@@ -251,6 +276,16 @@ def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
     )
 
 
+def _strings(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
+    """Return strings as TFLite holds them: bytes, UTF-8 where text is given."""
+    encoded = np.empty(array.size, object)
+    for number, value in enumerate(array.reshape(-1)):
+        encoded[number] = value.encode() if isinstance(value, str) else value
+        if not isinstance(encoded[number], bytes):
+            raise _misfit(spec, array, source)
+    return encoded.reshape(array.shape)
+
+
 def _refuse_nonfinite(spec: InputSpec, array: NDArray[Any], source: str) -> None:
     bad = ~np.isfinite(array)
     if bad.any():
@@ -263,9 +298,11 @@ def _refuse_nonfinite(spec: InputSpec, array: NDArray[Any], source: str) -> None
 
 
 def _as_input(tensor: Tensor, sample: NDArray[Any]) -> NDArray[Any]:
-    shape = tensor.shape
-    if sample.size != tensor.elements:
-        shape = (1, *sample.shape) if len(shape) == sample.ndim + 1 else sample.shape
+    shape = _input_shape(tensor, sample.shape)
+    if shape is None:
+        shape = tensor.shape  # drawn to it
+    if tensor.type == "STRING":
+        return sample.reshape(shape)
     if tensor.has_codes and sample.dtype.kind == "f" and tensor.quant is not None:
         sample = quant.quantize(
             sample, float(tensor.quant.scale[0]), int(tensor.quant.zero_point[0]), tensor.type
@@ -287,7 +324,7 @@ def random_samples(
 
     Quantized inputs get codes over their whole range.  Float inputs that are quantized first get
     the range of that QUANTIZE operator, other float inputs a standard normal.  Integers that index
-    a table stay inside it; other integers are 0 or 1.
+    a table stay inside it; other integers are 0 or 1.  Strings are a few words.
     """
     generator = np.random.default_rng(seed)
     arrays = tuple(_random(graph, subgraph, s.tensor, count, generator) for s in specs)
@@ -298,9 +335,15 @@ def _random(
     graph: Graph, subgraph: Subgraph, tensor: Tensor, count: int, generator: np.random.Generator
 ) -> NDArray[Any]:
     dtype = numpy_type(tensor)
+    stated = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
+    shape = (count, *(1 if size < 0 else size for size in stated))
+    if tensor.type == "STRING":
+        return _words(shape, generator)
     if dtype is None:
-        raise DataError(f"input '{tensor.name}' is {tensor.type}: no random numbers fit it")
-    shape = (count, *(tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape))
+        raise DataError(
+            f"input '{tensor.name}' is {tensor.type}: neither numbers nor words can be given to it",
+            hint="trace another signature with --signature NAME",
+        )
     if dtype.kind == "f":
         low, high = _float_range(subgraph, tensor)
         drawn = generator.normal(size=shape) if low == high else generator.uniform(low, high, shape)
@@ -311,6 +354,16 @@ def _random(
     if tensor.has_codes:
         low_code, high_code = quant.code_range(tensor.type)
     return generator.integers(low_code, high_code + 1, shape).astype(dtype)
+
+
+def _words(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[Any]:
+    """Draw strings of one to six words of lower-case letters."""
+    drawn = np.empty(int(np.prod(shape)), object)
+    for number in range(drawn.size):
+        letters = [generator.integers(97, 123, size) for size in generator.integers(1, 9, 6)]
+        words = [bytes(word.tolist()) for word in letters[: generator.integers(1, 7)]]
+        drawn[number] = b" ".join(words)
+    return drawn.reshape(shape)
 
 
 def _float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LENGTH = struct.Struct("<Q")
+_STRINGS = "strings"
 
 
 def send(stream: BinaryIO, header: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
@@ -22,15 +23,25 @@ def send(stream: BinaryIO, header: dict[str, Any], arrays: Sequence[NDArray[Any]
     Args:
         stream: Where to.
         header: Anything JSON can hold; the key ``arrays`` is taken.
-        arrays: Numeric arrays, written without a copy when contiguous.
+        arrays: Numeric arrays, written without a copy when contiguous; and object arrays of bytes,
+            which hold strings.
     """
-    described = [{"dtype": a.dtype.str, "shape": list(a.shape)} for a in arrays]
-    text = json.dumps({**header, "arrays": described}).encode()
+    text = json.dumps({**header, "arrays": [_described(a) for a in arrays]}).encode()
     stream.write(_LENGTH.pack(len(text)))
     stream.write(text)
     for array in arrays:
-        stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        if array.dtype == object:
+            stream.write(b"".join(array.reshape(-1)))
+        else:
+            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     stream.flush()
+
+
+def _described(array: NDArray[Any]) -> dict[str, Any]:
+    if array.dtype == object:
+        lengths = [len(value) for value in array.reshape(-1)]
+        return {"dtype": _STRINGS, "shape": list(array.shape), "lengths": lengths}
+    return {"dtype": array.dtype.str, "shape": list(array.shape)}
 
 
 def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]]:
@@ -42,10 +53,20 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     header: dict[str, Any] = json.loads(_read(stream, _LENGTH.unpack(_read(stream, 8))[0]))
     arrays = []
     for described in header.pop("arrays"):
+        if described["dtype"] == _STRINGS:
+            arrays.append(_strings(stream, described))
+            continue
         dtype, shape = np.dtype(described["dtype"]), described["shape"]
         raw = _read(stream, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
         arrays.append(np.frombuffer(raw, dtype).reshape(shape))
     return header, arrays
+
+
+def _strings(stream: BinaryIO, described: dict[str, Any]) -> NDArray[Any]:
+    array = np.empty(len(described["lengths"]), object)
+    for number, length in enumerate(described["lengths"]):
+        array[number] = _read(stream, length)
+    return array.reshape(described["shape"])
 
 
 def _read(stream: BinaryIO, count: int) -> bytes:

@@ -60,23 +60,34 @@ class _Model:
 
     def _invoke(self, samples: list[NDArray[Any]]) -> list[NDArray[Any]]:
         if self._runner is not None:
-            self._runner(**{self._names[i]: a for i, a in zip(self._inputs, samples, strict=True)})
-            return [self._interpreter.get_tensor(i, self._subgraph) for i in self._taps]
+            self._runner(
+                **{self._names[i]: _settable(a) for i, a in zip(self._inputs, samples, strict=True)}
+            )
+            return [self._values(i, self._copier(i)) for i in self._taps]
         self._resize(samples)
         self._interpreter.reset_all_variables()
         for index, array in zip(self._inputs, samples, strict=True):
-            self._interpreter.set_tensor(index, array)
+            self._interpreter.set_tensor(index, _settable(array))
         self._interpreter.invoke()
         if not self._views:
-            self._views = [self._interpreter.tensor(i) for i in self._taps]
+            self._views = [self._reader(i) for i in self._taps]
         return [self._values(*pair) for pair in zip(self._taps, self._views, strict=True)]
+
+    def _reader(self, index: int) -> Callable[[], NDArray[Any]]:
+        """Return what yields a tensor's values; the view of a string tensor kills the process."""
+        strings = self._interpreter._get_tensor_details(index, 0)["dtype"] == np.bytes_
+        view: Callable[[], NDArray[Any]] = self._interpreter.tensor(index)
+        return self._copier(index) if strings else view
+
+    def _copier(self, index: int) -> Callable[[], NDArray[Any]]:
+        return lambda: self._interpreter.get_tensor(index, self._subgraph)  # type: ignore[no-any-return]
 
     def _values(self, index: int, view: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Return a tensor's values; the runtime raises for tensors without elements."""
         try:
             return np.asarray(view())
         except ValueError:
-            details = self._interpreter._get_tensor_details(index, 0)
+            details = self._interpreter._get_tensor_details(index, self._subgraph)
             shape = tuple(details["shape"])
             return np.empty(shape if 0 in shape else 0, details["dtype"])
 
@@ -90,6 +101,11 @@ class _Model:
         if changed:
             self._views = []
             self._interpreter.allocate_tensors()
+
+
+def _settable(array: NDArray[Any]) -> NDArray[Any]:
+    """Return what the runtime takes; of a lone string in an object array it reads the pointer."""
+    return array.astype(bytes) if array.dtype == object and not array.ndim else array
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:

@@ -35,8 +35,10 @@ class Comparison(Protocol):
 
 
 def readable(job: Job) -> frozenset[int]:
-    """Return the tensors of a job whose values are known."""
-    return frozenset((*job.exposed.taps, *job.subgraph.inputs))
+    """Return the tensors of a job whose values are known, and are numbers."""
+    tensors = job.subgraph.tensors
+    given = (i for i in job.subgraph.inputs if tensors[i].type != "STRING")
+    return frozenset((*job.exposed.taps, *given))
 
 
 def first_sample(job: Job, runner: Runner) -> Batch:
@@ -47,12 +49,12 @@ def first_sample(job: Job, runner: Runner) -> Batch:
 def first_samples(job: Job, runner: Runner, count: int) -> Batch:
     """Run the first samples, as many as there are of ``count``."""
     count = min(count, job.samples.count)
-    indices = (*job.subgraph.inputs, *job.exposed.taps)
+    indices, known = (*job.subgraph.inputs, *job.exposed.taps), readable(job)
     frames = []
     for number in range(count):
         given = job.samples.codes(number)
         frames.append((*given, *runner.run(given)))
     columns = zip(indices, zip(*frames, strict=True), strict=True)
-    codes = {i: np.stack(column) for i, column in columns}
+    codes = {i: np.stack(column) for i, column in columns if i in known}
     tensors = job.subgraph.tensors
     return Batch(0, count, codes, {i: in_real_units(tensors[i], a) for i, a in codes.items()})

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from importlib import metadata
 
 from tfldbg import __version__
 from tfldbg.compare.stream import Measured
 from tfldbg.diagnose.evidence import Run
 from tfldbg.files import sha256
+from tfldbg.rewrite.expose import HANDLES
 from tfldbg.run.job import Job
-from tfldbg.run.litert import observer_identical
+from tfldbg.run.litert import Runner, as_bytes, observer_identical
 
 OBSERVED = 4
 """Samples whose final outputs are compared with the untouched model's."""
@@ -19,7 +21,27 @@ OBSERVED = 4
 def observe(job: Job, measured: Measured) -> bool:
     """Check that exposing the tensors left the model's own outputs as they were."""
     given = [job.samples.codes(i) for i in range(len(measured.outputs))]
-    return observer_identical(job.original, measured.outputs, given)
+    identical = observer_identical(job.original, measured.outputs, given)
+    others = _untapped(job)
+    if not identical or not others:
+        return identical
+    with Runner(replace(job.instrumented, taps=others)) as runner:
+        expected = [[as_bytes(a) for a in runner.run(sample)] for sample in given]
+    return observer_identical(replace(job.original, taps=others), expected, given)
+
+
+def _untapped(job: Job) -> tuple[int, ...]:
+    """Return the final outputs that are not measured: strings, inputs and constants."""
+    tensors = job.subgraph.tensors
+    known = {*job.exposed.taps, *(i for i in job.skipped if tensors[i].type != "STRING")}
+    others = (i for i in job.subgraph.outputs if i >= 0 and i not in known)
+    return tuple(i for i in others if tensors[i].type not in HANDLES)
+
+
+def _compared(job: Job) -> int:
+    """Return on how many samples final outputs are compared; on none where none can be read."""
+    readable = {*job.exposed.taps, *_untapped(job)} & {*job.subgraph.outputs}
+    return min(OBSERVED, job.samples.count) if readable else 0
 
 
 def describe(job: Job, identical: bool, timing: dict[str, float]) -> Run:
@@ -37,7 +59,7 @@ def describe(job: Job, identical: bool, timing: dict[str, float]) -> Run:
         data=samples.source,
         seed=options.seed if samples.source == "random" else None,
         observer_identical=identical,
-        observer_samples=min(OBSERVED, samples.count),
+        observer_samples=_compared(job),
         versions={
             "tfldbg": __version__,
             **{name: metadata.version(name) for name in ("ai-edge-litert", "numpy")},
@@ -45,4 +67,5 @@ def describe(job: Job, identical: bool, timing: dict[str, float]) -> Run:
         },
         timing=timing,
         notes=(),
+        repair=job.exposed.repair.said if job.exposed.repair else None,
     )

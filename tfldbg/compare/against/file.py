@@ -236,7 +236,9 @@ class FreeFile:
             frames.append((*given, *self._runner.run(given)))
         columns = zip(*frames, strict=True)
         real = {
-            i: in_real_units(tensors[i], np.stack(c)) for i, c in zip(indices, columns, strict=True)
+            i: in_real_units(tensors[i], np.stack(c))
+            for i, c in zip(indices, columns, strict=True)
+            if tensors[i].type != "STRING"
         }
         free = {
             mine: real[other]
