@@ -28,14 +28,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.corpus_table import page, summary
+from benchmarks.corpus_table import RUNTIMES, page, summary
 
-RUNTIMES = ("xnnpack", "builtin", "reference")
 BUG = "this is a bug in tfldbg"
-SECONDS = 300
+SECONDS = 600
 """A command that takes longer is ended, and counts as one that did not come back."""
 MEMORY = 12 * 2**30
 """Address space of each process, so that no file can take the machine down."""
+HUGE = 2**24
+"""Elements of an input from which one sample is enough."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -78,7 +79,7 @@ class Ended:
 
 def cases(models: Path) -> Iterator[Case]:
     """Yield every file, once for each subgraph that can be called."""
-    for path in sorted(models.rglob("*.tflite")):
+    for path in sorted(models.rglob("*.tflite"), reverse=True):
         name = str(path.relative_to(models))
         keras = [p for n in ("model.h5", "saved_model") if (p := path.parent / n).exists()]
         paired = keras[0] if keras and "pairs" in path.parts else None
@@ -93,6 +94,15 @@ def _other_signatures(path: Path) -> list[str]:
     model = schema.Model.GetRootAs(path.read_bytes(), 0)
     signatures = (model.SignatureDefs(i) for i in range(model.SignatureDefsLength()))
     return [s.SignatureKey().decode() for s in signatures if s.SubgraphIndex() > 0]
+
+
+def _is_huge(path: Path) -> bool:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    subgraphs = (model.Subgraphs(i) for i in range(model.SubgraphsLength()))
+    inputs = (g.Tensors(g.Inputs(n)) for g in subgraphs for n in range(g.InputsLength()))
+    return any(np.prod(np.abs(t.ShapeAsNumpy()), dtype=np.float64) > HUGE for t in inputs)
 
 
 def _forked(work: Callable[[], object], seconds: float = SECONDS) -> Ended:
@@ -156,6 +166,14 @@ def _bare(path: Path, runtime: str, signature: str | None, outputs: int | None) 
     """Run a file once in the bare interpreter and print a digest of its final outputs."""
 
     def work() -> None:
+        try:
+            run()
+        except (RuntimeError, ValueError, MemoryError) as error:
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            sys.stderr.write(f"\nerror: {words}\n")
+            sys.exit(2)
+
+    def run() -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         resolver = {
@@ -219,10 +237,11 @@ def examine(case: Case, samples: int) -> Iterator[dict[str, Any]]:
             record = {"file": case.name, "signature": case.signature, "runtime": runtime}
             record |= {"inspect": _told(inspecting), "expose": _told(exposing)}
             record |= _alone(case, runtime, exposed)
-            common = [str(case.path), "--runtime", runtime, "--samples", str(samples), *which]
+            count = 1 if _is_huge(case.path) else samples
+            common = [str(case.path), "--runtime", runtime, "--samples", str(count), *which]
             record["trace"] = _traced(common, Path(folder))
             record["dump"] = _told(_command("dump", *common, "-o", str(Path(folder) / "run.h5")))
-            if case.keras is not None:
+            if case.keras is not None and runtime == RUNTIMES[0]:
                 record["keras"] = _traced([*common, "--keras", str(case.keras)], Path(folder))
             yield record
 
@@ -258,7 +277,7 @@ def _traced(arguments: Sequence[str], folder: Path) -> dict[str, Any]:
     computed = 0
     for op in result["ops"]:
         if op["status"] == "unchecked":
-            reason = f"{op['kind']}: {op['unmatched_reason'] or 'no reason'}"
+            reason = f"{op['kind']}: {op['unmatched_reason'] or op['unchecked_reason']}"
             unchecked[reason] = unchecked.get(reason, 0) + 1
         computed += 1
     return {

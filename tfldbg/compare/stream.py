@@ -40,9 +40,9 @@ class Batch:
     stop: int
     """Numbers of the first sample and of the one after the last."""
     codes: Mapping[int, NDArray[Any]]
-    """TFLite's own values, codes where the tensor is quantized; inputs included."""
+    """TFLite's own values, codes where the tensor is quantized; inputs included, no strings."""
     real: Mapping[int, Floats]
-    """The same in real units."""
+    """The same in real units, without what has no elements."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,8 +219,15 @@ def fitting(values: Mapping[int, Floats], real: Mapping[int, Floats]) -> dict[in
 def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
     """Return a tensor's values (n, ...) in real units, float32."""
     if tensor.lsb is None or tensor.zero_point is None:
-        return codes.astype(np.float32)
+        return as_floats(codes)
     return quant.dequantize(codes, tensor.lsb, tensor.zero_point)
+
+
+def as_floats(values: NDArray[Any]) -> Floats:
+    """Return numbers as float32; of complex ones real and imaginary part, along a last axis."""
+    if values.dtype.kind == "c":
+        values = np.stack((values.real, values.imag), axis=-1)
+    return values.astype(np.float32, copy=False)
 
 
 def batch_size(plan: Plan, count: int) -> int:
@@ -263,9 +270,9 @@ def run_batch(
                 tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in readable)
             )
         progress.advance()
-    numeric = {i: a for i, a in collected.items() if a[0].size and a[0].dtype != object}
+    numeric = {i: a for i, a in collected.items() if a[0].dtype != object}
     codes = {i: _stacked(plan.subgraph, i, a) for i, a in numeric.items()}
-    real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items()}
+    real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items() if c.size}
     return Batch(numbers.start, numbers.stop, codes, real)
 
 
@@ -300,7 +307,7 @@ class Statistics:
     def see(self, batch: Batch) -> None:
         """Note what TFLite's own values are like."""
         for index, values in batch.real.items():
-            self._shapes[index] = values.shape[1:]
+            self._shapes[index] = batch.codes.get(index, values).shape[1:]
             nan = int(np.isnan(values).sum())
             if nan:
                 self._nan[index] = self._nan.get(index, 0) + nan
@@ -308,7 +315,7 @@ class Statistics:
             self._ranges[index] = max(largest, self._ranges.get(index, 0.0))
         for index, codes in batch.codes.items():
             tensor = self._tensors[index]
-            if tensor.lsb is not None and tensor.type in _COUNTED:
+            if codes.size and tensor.lsb is not None and tensor.type in _COUNTED:
                 self._usage.setdefault(index, UsageCounter(tensor.type, self._histograms)).update(
                     codes
                 )

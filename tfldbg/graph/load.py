@@ -277,8 +277,6 @@ def _signature(source: Any) -> Signature:
 
 def _check(graph: Graph, name: str) -> None:
     """Refuse indices that point nowhere, before anything relies on them."""
-    if not graph.subgraphs:
-        raise ModelError(f"'{name}' holds no subgraph", hint=_NOT_TFLITE)
     for subgraph in graph.subgraphs:
         count = len(subgraph.tensors)
         used = [("the subgraph", subgraph.inputs + subgraph.outputs)]

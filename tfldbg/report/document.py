@@ -204,8 +204,9 @@ def _gap(rows: list[Row]) -> Row:
 
 def _unchecked(evidence: Evidence) -> tuple[str, ...]:
     covered = evidence.covered
-    return tuple(
+    said = (
         f"operator {o.op} {o.kind}: {o.local_reason}"
         for o in evidence.ops
         if o.op not in covered and o.local_reason is not None and o.activation
     )
+    return tuple(dict.fromkeys(said))  # an operator with several outputs says it once

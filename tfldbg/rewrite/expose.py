@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
-from tfldbg.graph.query import folded_constants
+from tfldbg.graph.query import folded_constants, numpy_type
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.rewrite.repair import Repair, repair
 
@@ -76,6 +76,8 @@ def unreadable(subgraph: Subgraph, op: Operator, tensor: Tensor) -> str | None:
         return f"{tensor.type} tensors are handles without values"
     if tensor.type == "STRING":
         return "STRING tensors hold no numbers"
+    if numpy_type(tensor) is None:
+        return f"the runtime's Python interface does not read {tensor.type} tensors"
     if 0 in tensor.shape:
         return f"the shape {list(tensor.shape)} has no elements"
     if tensor.index in folded_constants(subgraph):

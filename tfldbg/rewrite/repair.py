@@ -1,6 +1,6 @@
 """Make a file run that the runtime refuses for a slip that changes no value.
 
-``InterpreterBuilder::ParseQuantization`` refuses a tensor whose ``quantized_dimension`` lies outside
+``InterpreterBuilder::ParseQuantization`` refuses a tensor whose quantized dimension lies outside
 its shape.  Where the tensor has one dimension, or one scale, the number can mean only one thing:
 older converters copied it from the weights to the bias, and other runtimes ignore it.
 """
@@ -55,7 +55,9 @@ def repair(graph: Graph) -> Repair | None:
 def _said(tensors: list[Tensor]) -> str:
     first = tensors[0]
     stated = first.quant.stated_axis if first.quant else None
-    one = f"tensor {first.index} '{first.name}', whose shape is {list(first.shape)}, states {stated}"
+    one = (
+        f"tensor {first.index} '{first.name}', whose shape is {list(first.shape)}, states {stated}"
+    )
     which = one if len(tensors) == 1 else f"of {len(tensors)} tensors; the first, {one}"
     return (
         "LiteRT refuses the file as it is: a quantized dimension lies outside the tensor's shape "

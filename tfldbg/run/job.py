@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.errors import UsageError
+from tfldbg.errors import ModelError, UsageError
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature
@@ -67,6 +67,11 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
     path = "<bytes>" if isinstance(model, bytes) else str(model)
     content = model if isinstance(model, bytes) else read_file(Path(model))
     graph = load_graph(content, path)
+    if not graph.subgraphs:
+        raise ModelError(
+            f"'{path}' holds no subgraph, so there is nothing to run and nothing to expose",
+            hint="give the .tflite file that the converter wrote",
+        )
     subgraph, chosen = choose_signature(graph, signature)
     return Loaded(path, graph, subgraph, chosen, input_specs(subgraph, chosen))
 

@@ -19,6 +19,7 @@ from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.run import wire
 from tfldbg.run.child import ending, environment
+from tfldbg.run.refusals import refused
 
 RUNTIMES = ("xnnpack", "builtin", "reference")
 """The kernel sets: XNNPACK with fallbacks, optimized kernels, reference kernels."""
@@ -199,12 +200,8 @@ class _Child:
             code = self._process.wait()
             raise DiedError(code, self._log.read_text(errors="replace")) from error
         if not reply["ok"]:
-            raise RunError(
-                f"the {self._program.runtime} runtime refused '{self._program.name}': "
-                f"{' '.join(reply['error'].split())}",
-                hint="try another --runtime (xnnpack, builtin, reference); custom and Flex "
-                "operators need a runtime that has them",
-            )
+            program = self._program
+            raise refused(program.runtime, program.name, program.subgraph, reply["error"])
         return answer
 
     def close(self) -> None:

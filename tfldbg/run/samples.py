@@ -233,15 +233,12 @@ def _aligned(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ..
     """Bring a shape to the rank of ``expected`` (-1 is open), which dimensions of one allow."""
     if not expected:
         return () if all(d == 1 for d in found) else None
-    wanted, *others = expected
-    if found and wanted in (-1, found[0]):
-        rest = _aligned(tuple(others), found[1:])
-        if rest is not None:
-            return (found[0], *rest)
-    if wanted in (-1, 1):
-        rest = _aligned(tuple(others), found)
-        if rest is not None:
-            return (1, *rest)
+    rest = _aligned(expected[1:], found[1:]) if found and expected[0] in (-1, found[0]) else None
+    if rest is not None:
+        return (found[0], *rest)
+    rest = _aligned(expected[1:], found) if expected[0] in (-1, 1) else None
+    if rest is not None:
+        return (1, *rest)
     return _aligned(expected, found[1:]) if found[:1] == (1,) else None
 
 

@@ -75,12 +75,13 @@ class _Model:
 
     def _reader(self, index: int) -> Callable[[], NDArray[Any]]:
         """Return what yields a tensor's values; the view of a string tensor kills the process."""
-        strings = self._interpreter._get_tensor_details(index, 0)["dtype"] == np.bytes_
+        if self._interpreter._get_tensor_details(index, 0)["dtype"] == np.bytes_:
+            return self._copier(index)
         view: Callable[[], NDArray[Any]] = self._interpreter.tensor(index)
-        return self._copier(index) if strings else view
+        return view
 
     def _copier(self, index: int) -> Callable[[], NDArray[Any]]:
-        return lambda: self._interpreter.get_tensor(index, self._subgraph)  # type: ignore[no-any-return]
+        return lambda: np.asarray(self._interpreter.get_tensor(index, self._subgraph))
 
     def _values(self, index: int, view: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Return a tensor's values; the runtime raises for tensors without elements."""

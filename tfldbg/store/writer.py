@@ -122,6 +122,8 @@ class RunWriter:
 
     def _append(self, name: str, arrays: Mapping[int, NDArray[Any]]) -> None:
         for index, array in arrays.items():
+            if not array.size:
+                continue  # HDF5 has no chunks for it
             group = self._group(index)
             if name not in group:
                 per_sample = max(array[:1].nbytes, 1)

@@ -33,3 +33,5 @@ def dump(
         run = session.record(model, output, data=data, options=options, progress=progress)
     line = f"{output}: {run.samples} samples of {run.data} data, {run.runtime} runtime"
     report_console().print(Text(printable(line)))
+    if run.repair is not None:
+        report_console().print(Text(printable(f"  repaired: {run.repair}")))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tfldbg.compare.stream import Batch, Computed, in_real_units
+from tfldbg.compare.stream import Batch, Computed, as_floats, in_real_units
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Graph, Subgraph, Tensor
 from tfldbg.reference.evaluate import Floats
@@ -152,17 +150,13 @@ class FileReference:
             values = self._local.run(batch.codes, batch.real, batch.stop - batch.start)
             for index, value in zip(self._results, values, strict=True):
                 stored = self._stored[index] if self._stored else None
-                local[index] = _floats(value) if stored is None else in_real_units(stored, value)
+                local[index] = as_floats(value) if stored is None else in_real_units(stored, value)
         known = {i: values for i, values in local.items() if i in batch.real}
         return replace(self._free(batch), local=known)
 
     def close(self) -> None:
         """End the child processes."""
         self._stack.close()
-
-
-def _floats(values: NDArray[Any]) -> Floats:
-    return values.astype(np.float32, copy=False)
 
 
 class TwinsRunner:
@@ -202,7 +196,7 @@ class TwinsRunner:
 
     def __call__(self, batch: Batch) -> Computed:
         """Run the copies on the model's own inputs."""
-        values = map(_floats, self._runner.run(batch.codes, batch.real, batch.stop - batch.start))
+        values = map(as_floats, self._runner.run(batch.codes, batch.real, batch.stop - batch.start))
         found: dict[str, dict[int, Floats]] = {FLOAT: {}, CLAMP: {}, FAKE_QUANT: {}}
         for (mode, index), value in zip(self._twins.results, values, strict=True):
             if index in batch.real:
