@@ -11,6 +11,9 @@ RUNTIMES = ("xnnpack", "builtin", "reference")
 COMMANDS = ("inspect", "expose", "trace", "dump", "keras")
 Record = Mapping[str, Any]
 
+_SHAPES = "it computes a shape and no values of the network"
+"""The only outputs that a trace leaves unchecked without giving a reason of their own."""
+
 _INTRODUCTION = """# The corpus
 
 Every file of a corpus of third-party models goes through every command under every runtime. Does
@@ -124,6 +127,7 @@ def _unchecked(records: Sequence[Record]) -> Iterator[str]:
     for r in traced:
         for said, count in r["trace"]["unchecked"].items():
             kind, _, reason = said.partition(": ")
+            reason = _SHAPES if reason == "None" else reason
             reasons[re.sub(r"tensor \d+", "tensor N", _plain(reason))][kind] += count
     yield from _header("reason", "outputs", "operators")
     for reason, kinds in sorted(reasons.items(), key=lambda pair: -sum(pair[1].values())):

@@ -116,6 +116,27 @@ def ends() -> bytes:
     return file.save()
 
 
+def found() -> bytes:
+    """WHERE, whose output has as many rows as its input true values, beside a TANH."""
+    file = File()
+    main = file.subgraph()
+    x, positive = main.tensor("FLOAT32", [4]), main.tensor("BOOL", [4])
+    zero = main.tensor("FLOAT32", [4], np.zeros(4, np.float32))
+    places, total, out = (
+        main.tensor("INT64", [4, 1]),
+        main.tensor("INT64", [1]),
+        main.tensor("FLOAT32", [4]),
+    )
+    main.made.tensors[places].shapeSignature = [-1, 1]
+    axis = main.tensor("INT32", [1], np.zeros(1, np.int32))
+    main.operator("GREATER", [x, zero], [positive], schema.GreaterOptionsT())
+    main.operator("WHERE", [positive], [places], schema.WhereOptionsT())
+    main.operator("SUM", [places, axis], [total], schema.ReducerOptionsT())
+    main.operator("TANH", [x], [out])
+    main.ends([x], [places, total, out])
+    return file.save()
+
+
 def empty_sizes() -> bytes:
     """A tensor without elements beside one with, and an input of open shape (?, ?, 3)."""
     file = File()

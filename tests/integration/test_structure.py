@@ -101,6 +101,19 @@ def test_a_tensor_without_elements_is_skipped_with_a_reason(tmp_path: Path) -> N
     record(odd_files.empty_sizes(), tmp_path / "run.h5")
 
 
+def test_a_shape_that_follows_the_values_is_skipped_with_a_reason(tmp_path: Path) -> None:
+    given = np.array([[1, -1, 1, 1], [1, -1, -1, 1], [-1, -1, -1, -1]], np.float32)
+    for size in (3, 33):  # within one batch, and from one batch to the next
+        x = np.concatenate([given[:1]] * (size - 2) + [given[1:]])
+        result = tfldbg.trace(odd_files.found(), data=x)
+        assert result.verdict == "clean", result.diagnosis.sentence
+        assert result.evidence.run.observer_identical
+        assert {0, 3} <= set(_checked(result))
+        assert "changes from sample to sample: [3, 1] and" in _reasons(result)[1]
+        assert "input tensor 3 cannot be read" in _reasons(result)[2]
+        record(odd_files.found(), tmp_path / "run.h5", data=x)
+
+
 @pytest.mark.parametrize("shape", [(3, 1, 1, 3), (3, 3), (3, 5, 3), (3, 1, 5, 3), (3, 1, 3)])
 def test_data_fits_open_dimensions(shape: tuple[int, ...]) -> None:
     x = np.linspace(-1, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)

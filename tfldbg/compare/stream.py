@@ -138,6 +138,23 @@ class Measured:
     """The final outputs."""
 
 
+class ShapesChangeError(RunError):
+    """Tensors cannot be brought together, because their shapes follow the values of a sample.
+
+    Args:
+        subgraph: Where they are.
+        reasons: By tensor what happened; without these tensors the run would go on.
+    """
+
+    def __init__(self, subgraph: Subgraph, reasons: Mapping[int, str]) -> None:
+        index, reason = next(iter(reasons.items()))
+        super().__init__(
+            f"tensor {index} '{subgraph.tensors[index].name}': {reason}",
+            hint="look at one sample at a time: --samples 1",
+        )
+        self.reasons = dict(reasons)
+
+
 NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, {}, (), 0.0, {}, {})
 """What is measured before anything has run."""
 
@@ -184,6 +201,7 @@ def stream(
     statistics = Statistics(plan)
     finals = OutputStatistics(plan.subgraph, plan.wanted)
     outputs: list[tuple[bytes, ...]] = []
+    first: dict[int, tuple[int, ...]] = {}
     fixed = reference.batch if reference is not None else None
     size = fixed or batch_size(plan, samples.count)
     spent = 0.0
@@ -191,6 +209,9 @@ def stream(
     for start in range(0, samples.count, size):
         stop = min(start + size, samples.count)
         batch = run_batch(plan, samples, runner, range(start, stop), outputs, progress)
+        shapes = {i: c.shape[1:] for i, c in batch.codes.items()}
+        first = first or shapes
+        _check_shapes(plan.subgraph, {i: (first[i], shape) for i, shape in shapes.items()})
         statistics.see(batch)
         computed = Computed({}, {})
         if reference is not None:
@@ -271,21 +292,22 @@ def run_batch(
             )
         progress.advance()
     numeric = {i: a for i, a in collected.items() if a[0].dtype != object}
-    codes = {i: _stacked(plan.subgraph, i, a) for i, a in numeric.items()}
+    _check_shapes(plan.subgraph, {i: [a.shape for a in arrays] for i, arrays in numeric.items()})
+    codes = {i: np.stack(a) for i, a in numeric.items()}
     real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items() if c.size}
     return Batch(numbers.start, numbers.stop, codes, real)
 
 
-def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    shapes = {a.shape for a in arrays}
-    if len(shapes) > 1:
-        sizes = " and ".join(str(list(s)) for s in sorted(shapes)[:2])
-        raise RunError(
-            f"tensor {index} '{subgraph.tensors[index].name}' changes its shape from sample to "
-            f"sample: {sizes}",
-            hint="look at one sample at a time: --samples 1",
-        )
-    return np.stack(arrays)
+def _check_shapes(subgraph: Subgraph, shapes: Mapping[int, Sequence[tuple[int, ...]]]) -> None:
+    """Refuse tensors whose shape depends on the values of a sample."""
+    reasons = {}
+    for index, seen in shapes.items():
+        other = next((shape for shape in seen if shape != seen[0]), None)
+        if other is not None:
+            sizes = f"{list(seen[0])} and {list(other)}"
+            reasons[index] = f"its shape changes from sample to sample: {sizes}"
+    if reasons:
+        raise ShapesChangeError(subgraph, reasons)
 
 
 class Statistics:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import folded_constants, numpy_type
@@ -67,6 +68,20 @@ def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
         taps=tuple(taps),
         skipped=tuple(skipped),
         repair=repaired,
+    )
+
+
+def leave_out(exposed: Exposed, reasons: Mapping[int, str]) -> Exposed:
+    """Read no more of some tensors, which stay outputs of the rewritten model.
+
+    Args:
+        exposed: The rewritten model.
+        reasons: By tensor why.
+    """
+    return replace(
+        exposed,
+        taps=tuple(i for i in exposed.taps if i not in reasons),
+        skipped=(*exposed.skipped, *(Skipped(i, reason) for i, reason in reasons.items())),
     )
 
 

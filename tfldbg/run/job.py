@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from tfldbg.errors import ModelError, UsageError
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature
-from tfldbg.rewrite.expose import Exposed, expose
+from tfldbg.rewrite.expose import Exposed, expose, leave_out
 from tfldbg.run.litert import RUNTIMES, Program, check_runs
 from tfldbg.run.samples import (
     Arrays,
@@ -119,8 +120,19 @@ class Job:
         return {s.tensor: s.reason for s in self.exposed.skipped}
 
 
-def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
+def prepare(
+    model: ModelSource,
+    data: DataSource,
+    options: Options,
+    unread: Mapping[int, str] = MappingProxyType({}),
+) -> Job:
     """Read a model, give its inputs samples, expose its tensors.
+
+    Args:
+        model: The file.
+        data: What it runs on.
+        options: Of the run.
+        unread: Tensors that are not to be read, and why.
 
     Raises:
         ModelError: The file is missing or no .tflite file.
@@ -133,7 +145,8 @@ def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
     check_runs(loaded.subgraph, loaded.path)
     check_mapping(loaded, options)
     samples = prepare_samples(loaded, data, options)
-    return Job(loaded, samples, expose(loaded.graph, loaded.subgraph), options)
+    exposed = leave_out(expose(loaded.graph, loaded.subgraph), unread)
+    return Job(loaded, samples, exposed, options)
 
 
 def check_mapping(loaded: Loaded, options: Options) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.run import wire
 from tfldbg.run.child import ending, environment
 from tfldbg.run.refusals import refused
+
+_HEAP = re.compile(r"double free|corrupted|malloc\(\)|free\(\)|invalid size")
 
 RUNTIMES = ("xnnpack", "builtin", "reference")
 """The kernel sets: XNNPACK with fallbacks, optimized kernels, reference kernels."""
@@ -218,7 +221,9 @@ class _Child:
 
 def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
     op = last_operator(program, sample)
-    where = f" at operator {op}" if op else ""
+    # The heap is found to be broken some time after an operator broke it.
+    late = " or one before it" if _HEAP.search(death.stderr) else ""
+    where = f" at operator {op}{late}" if op else ""
     words = [line for line in death.stderr.splitlines() if line and not line.startswith("INFO")]
     said = f"; it said: {words[0][:200]}" if words and not words[0].startswith("Fatal") else ""
     return RunError(

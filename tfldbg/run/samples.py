@@ -379,4 +379,9 @@ def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
             return subgraph.tensors[op.inputs[0]].shape[int(op.options.get("axis", 0))]
         if op.kind == "EMBEDDING_LOOKUP" and op.inputs[0] == tensor.index:
             return subgraph.tensors[op.inputs[1]].shape[0]
+        # Rows of these indices name a place along several dimensions.
+        if op.kind == "GATHER_ND" and op.inputs[1] == tensor.index:
+            return min(subgraph.tensors[op.inputs[0]].shape[: tensor.shape[-1]], default=1)
+        if op.kind == "SCATTER_ND" and op.inputs[0] == tensor.index:
+            return min(subgraph.tensors[op.outputs[0]].shape[: tensor.shape[-1]], default=1)
     return 2

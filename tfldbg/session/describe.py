@@ -10,7 +10,8 @@ from tfldbg import __version__
 from tfldbg.compare.stream import Measured
 from tfldbg.diagnose.evidence import Run
 from tfldbg.files import sha256
-from tfldbg.rewrite.expose import HANDLES
+from tfldbg.graph.query import producers
+from tfldbg.rewrite.expose import HANDLES, unreadable
 from tfldbg.run.job import Job
 from tfldbg.run.litert import Runner, as_bytes, observer_identical
 
@@ -31,11 +32,17 @@ def observe(job: Job, measured: Measured) -> bool:
 
 
 def _untapped(job: Job) -> tuple[int, ...]:
-    """Return the final outputs that are not measured: strings, inputs and constants."""
-    tensors = job.subgraph.tensors
-    known = {*job.exposed.taps, *(i for i in job.skipped if tensors[i].type != "STRING")}
-    others = (i for i in job.subgraph.outputs if i >= 0 and i not in known)
-    return tuple(i for i in others if tensors[i].type not in HANDLES)
+    """Return the final outputs that are not measured: strings, inputs, constants and others."""
+    tensors, made = job.subgraph.tensors, producers(job.subgraph)
+
+    def readable(index: int) -> bool:
+        tensor = tensors[index]
+        if tensor.type == "STRING" or index not in made:
+            return tensor.type not in HANDLES
+        return unreadable(job.subgraph, made[index], tensor) is None
+
+    others = (i for i in job.subgraph.outputs if i >= 0 and i not in job.exposed.taps)
+    return tuple(filter(readable, others))
 
 
 def _compared(job: Job) -> int:

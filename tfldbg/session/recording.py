@@ -11,10 +11,11 @@ from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Run
 from tfldbg.match.model import Matching
 from tfldbg.progress import Progress, Silent
-from tfldbg.run.job import DataSource, ModelSource, Options, prepare
+from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.describe import OBSERVED, describe, observe
 from tfldbg.session.exposing import protect
+from tfldbg.session.shapes import without_changing_shapes
 from tfldbg.store.writer import RunWriter
 
 
@@ -38,15 +39,21 @@ def record(
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options.
     """
-    began = perf_counter()
     protect(Path(path), "--output", model, data)
-    job = prepare(model, data, options or Options())
+    chosen, progress = options or Options(), progress or Silent()
+    return without_changing_shapes(
+        lambda unread: _record(prepare(model, data, chosen, unread), Path(path), progress)
+    )
+
+
+def _record(job: Job, path: Path, progress: Progress) -> Run:
+    began = perf_counter()
     plan = Plan(job.subgraph, job.exposed.taps, OBSERVED)
     with (
         Runner(job.instrumented) as runner,
-        RunWriter(Path(path), job.subgraph) as writer,
+        RunWriter(path, job.subgraph) as writer,
     ):
-        measured = stream(plan, job.samples, runner, None, writer, progress or Silent())
+        measured = stream(plan, job.samples, runner, None, writer, progress)
         run = describe(job, observe(job, measured), {"total_s": perf_counter() - began})
         alone = Relation(Matching({}, {}, ()), job.skipped)
         writer.finish(collect(job.loaded, run, alone, measured), measured)

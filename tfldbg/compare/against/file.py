@@ -169,7 +169,8 @@ class TwinsRunner:
         refused: By operator why it has no float copy; its actual output is used.
         stack: What to close in the end.
         emulated: The tensors whose fake-quant copies are wanted and nothing else; None for all
-            copies of all tensors.
+            copies.
+        readable: The tensors whose copies are wanted then; None for all.
 
     Raises:
         RunError: The runtime refuses the copies.
@@ -183,11 +184,13 @@ class TwinsRunner:
         refused: Mapping[int, str],
         stack: ExitStack,
         emulated: frozenset[int] | None = None,
+        readable: frozenset[int] | None = None,
     ) -> None:
         quantized = any(t.lsb is not None for t in subgraph.tensors)
         modes = MODES if quantized else (FLOAT,)
         modes = modes if emulated is None else (FAKE_QUANT,)
-        self._twins: Twins = twins(graph, subgraph, modes, refused, emulated)
+        wanted = readable if emulated is None else emulated
+        self._twins: Twins = twins(graph, subgraph, modes, refused, wanted)
         program = derived_program(
             f"the float copy of '{name}'", self._twins.model_bytes, self._twins.taps
         )
