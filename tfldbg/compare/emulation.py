@@ -66,7 +66,7 @@ def with_emulation(job: Job, reference: Reference, first: Batch) -> tuple[Refere
             refused,
             stack,
             wanted,
-            job.samples.stream_steps > 1,
+            streams=job.samples.stream_steps > 1,
         )
         emulation(first)
     except (RewriteError, RunError) as error:

@@ -40,9 +40,9 @@ class Batch:
     stop: int
     """Numbers of the first sample and of the one after the last."""
     codes: Mapping[int, NDArray[Any]]
-    """TFLite's own values, codes where the tensor is quantized; inputs included."""
+    """TFLite's own values, codes where the tensor is quantized; inputs included, no strings."""
     real: Mapping[int, Floats]
-    """The same in real units."""
+    """The same in real units, without what has no elements."""
     stream_steps: int = 1
     """How many samples in a row are the steps of one stream."""
     states: Mapping[int, NDArray[Any]] = field(default_factory=dict)
@@ -156,6 +156,23 @@ class Measured:
     """The final outputs."""
 
 
+class ShapesChangeError(RunError):
+    """Tensors cannot be brought together, because their shapes follow the values of a sample.
+
+    Args:
+        subgraph: Where they are.
+        reasons: By tensor what happened; without these tensors the run would go on.
+    """
+
+    def __init__(self, subgraph: Subgraph, reasons: Mapping[int, str]) -> None:
+        index, reason = next(iter(reasons.items()))
+        super().__init__(
+            f"tensor {index} '{subgraph.tensors[index].name}': {reason}",
+            hint="look at one sample at a time: --samples 1",
+        )
+        self.reasons = dict(reasons)
+
+
 NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, {}, (), 0.0, {}, {})
 """What is measured before anything has run."""
 
@@ -207,9 +224,14 @@ def stream(
     statistics = Statistics(plan)
     finals = OutputStatistics(plan.subgraph, plan.wanted)
     outputs: list[tuple[bytes, ...]] = []
+    first: dict[int, tuple[int, ...]] = {}
     fixed = reference.batch if reference is not None else None
     size = fixed or batch_size(plan, samples.count)
     spent, done = 0.0, 0
+
+    def check(batch: Batch) -> None:
+        shapes = {i: c.shape[1:] for i, c in batch.codes.items()}
+        _check_shapes(plan.subgraph, {i: (first.setdefault(i, s), s) for i, s in shapes.items()})
 
     def take(batch: Batch, computed: Computed) -> None:
         statistics.see(batch)
@@ -222,12 +244,14 @@ def stream(
     progress.stage("tracing", samples.count)
     for batch, computed in kept:
         outputs += _observed(plan, batch)
+        check(batch)
         take(batch, computed)
         done = batch.stop
         progress.advance(batch.stop - batch.start)
     for start in range(done, samples.count, size):
         stop = min(start + size, samples.count)
         batch = run_batch(plan, samples, runner, range(start, stop), outputs, progress)
+        check(batch)
         computed = Computed({}, {})
         if reference is not None:
             began = perf_counter()
@@ -292,8 +316,15 @@ def fitting(values: Mapping[int, Floats], real: Mapping[int, Floats]) -> dict[in
 def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
     """Return a tensor's values (n, ...) in real units, float32."""
     if tensor.lsb is None or tensor.zero_point is None:
-        return codes.astype(np.float32)
+        return as_floats(codes)
     return quant.dequantize(codes, tensor.lsb, tensor.zero_point)
+
+
+def as_floats(values: NDArray[Any]) -> Floats:
+    """Return numbers as float32; of complex ones real and imaginary part, along a last axis."""
+    if values.dtype.kind == "c":
+        values = np.stack((values.real, values.imag), axis=-1)
+    return values.astype(np.float32, copy=False)
 
 
 def batch_size(plan: Plan, count: int) -> int:
@@ -340,8 +371,10 @@ def run_batch(
                 tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in readable)
             )
         progress.advance()
-    codes = {i: _stacked(plan.subgraph, i, a) for i, a in collected.items() if a[0].size}
-    real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items()}
+    numeric = {i: a for i, a in collected.items() if a[0].dtype != object}
+    _check_shapes(plan.subgraph, {i: [a.shape for a in arrays] for i, arrays in numeric.items()})
+    codes = {i: np.stack(a) for i, a in numeric.items()}
+    real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items() if c.size}
     held = {i: np.stack(a) for i, a in states.items()}
     real_states = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in held.items()}
     steps = samples.stream_steps
@@ -360,16 +393,16 @@ def run_sample(runner: Runner, samples: Samples, number: int) -> list[NDArray[An
         raise RunError(f"sample {number}: {error.message}", hint=error.hint) from error
 
 
-def _stacked(subgraph: Subgraph, index: int, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    shapes = {a.shape for a in arrays}
-    if len(shapes) > 1:
-        sizes = " and ".join(str(list(s)) for s in sorted(shapes)[:2])
-        raise RunError(
-            f"tensor {index} '{subgraph.tensors[index].name}' changes its shape from sample to "
-            f"sample: {sizes}",
-            hint="look at one sample at a time: --samples 1",
-        )
-    return np.ascontiguousarray(np.stack(arrays))
+def _check_shapes(subgraph: Subgraph, shapes: Mapping[int, Sequence[tuple[int, ...]]]) -> None:
+    """Refuse tensors whose shape depends on the values of a sample."""
+    reasons = {}
+    for index, seen in shapes.items():
+        other = next((shape for shape in seen if shape != seen[0]), None)
+        if other is not None:
+            sizes = f"{list(seen[0])} and {list(other)}"
+            reasons[index] = f"its shape changes from sample to sample: {sizes}"
+    if reasons:
+        raise ShapesChangeError(subgraph, reasons)
 
 
 class Statistics:
@@ -391,7 +424,7 @@ class Statistics:
     def see(self, batch: Batch) -> None:
         """Note what TFLite's own values are like."""
         for index, values in batch.real.items():
-            self._shapes[index] = values.shape[1:]
+            self._shapes[index] = batch.codes.get(index, values).shape[1:]
             nan = int(np.isnan(values).sum())
             if nan:
                 self._nan[index] = self._nan.get(index, 0) + nan
@@ -399,7 +432,7 @@ class Statistics:
             self._ranges[index] = max(largest, self._ranges.get(index, 0.0))
         for index, codes in batch.codes.items():
             tensor = self._tensors[index]
-            if tensor.lsb is not None and tensor.type in _COUNTED:
+            if codes.size and tensor.lsb is not None and tensor.type in _COUNTED:
                 self._usage.setdefault(index, UsageCounter(tensor.type, self._histograms)).update(
                     codes
                 )

@@ -50,6 +50,12 @@ def kit_files(
             "the model has no inputs, so there are no samples to put into a kit",
             hint="use tfldbg expose, and record its outputs yourself (docs/recording.md)",
         )
+    strings = next((t for t in inputs if t.type == "STRING"), None)
+    if strings is not None:
+        raise UsageError(
+            f"input '{strings.name}' takes strings, which a kit cannot hold",
+            hint="use tfldbg expose, and record its outputs yourself (docs/recording.md)",
+        )
     common = {
         "exposed.tflite": exposed,
         "model.tflite": untouched,

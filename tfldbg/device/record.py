@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import importlib.util
-import math
 import re
 import shutil
 import sys
@@ -143,14 +142,27 @@ def one_sample(details: Mapping[str, Any]) -> list[int]:
 
 def fits(details: Mapping[str, Any], array: Array) -> bool:
     """Whether an array's samples have an input's shape, dimensions of one aside."""
-    expected = [d for d in one_sample(details) if d != 1]
-    found = [d for d in array.shape[1:] if d != 1]
-    return (
-        array.ndim > 0
-        and array.dtype.kind in "biuf"
-        and len(expected) == len(found)
-        and all(size in (-1, found[place]) for place, size in enumerate(expected))
-    )
+    shape = array.shape[1:]
+    return array.ndim > 0 and array.dtype.kind in "biuf" and input_shape(details, shape) is not None
+
+
+def input_shape(details: Mapping[str, Any], sample: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the shape that an input takes for a sample of another shape, None if it takes none."""
+    inner = _aligned(tuple(one_sample(details)), tuple(sample))
+    return (1, *inner) if inner is not None and len(inner) < len(details["shape"]) else inner
+
+
+def _aligned(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Bring a shape to the rank of ``expected`` (-1 is open), which dimensions of one allow."""
+    if not expected:
+        return () if all(d == 1 for d in found) else None
+    rest = _aligned(expected[1:], found[1:]) if found and expected[0] in (-1, found[0]) else None
+    if rest is not None:
+        return (found[0], *rest)
+    rest = _aligned(expected[1:], found) if expected[0] in (-1, 1) else None
+    if rest is not None:
+        return (1, *rest)
+    return _aligned(expected, found[1:]) if found[:1] == (1,) else None
 
 
 def choose_arrays(
@@ -326,9 +338,9 @@ class Device:
 
     def _shaped(self, place: int, sample: Array) -> Array:
         details = self.inputs[place]
-        shape = tuple(int(d) for d in details["shape"])
-        if sample.size != math.prod(shape):
-            shape = (1, *sample.shape) if len(shape) == sample.ndim + 1 else sample.shape
+        stated = tuple(int(d) for d in details["shape"])
+        shape = input_shape(details, sample.shape) or stated
+        if shape != stated:
             self._interpreter.resize_tensor_input(details["index"], shape)
             self._interpreter.allocate_tensors()
             self.inputs = self._interpreter.get_input_details()

@@ -163,6 +163,9 @@ def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], roun
     """Bound of an operator that yields float, perhaps from constants of fewer bits."""
     subgraph = loaded.subgraph
     given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    out = op.outputs[0]
+    if subgraph.tensors[out].type == "FLOAT16":
+        return Bound("noise", noise=(ranges.get(out, 0.0) * _HALF_EPSILON / math.sqrt(12.0),))
     packed = any(map(_is_packed, (*given, *_inside(loaded, op))))
     halves = rounded and any(t.index in folded_constants(subgraph) for t in given)
     if not packed and not halves:

@@ -147,13 +147,18 @@ def _stated_shape(
 ) -> tuple[int, ...] | None:
     """Return the shape that the file states, where only the output turns out to have another."""
 
+    def found_of(tensor: Tensor) -> tuple[int, ...]:
+        return measured.shapes.get(tensor.index, tensor.shape)
+
     def differs(tensor: Tensor) -> bool:
-        found = measured.shapes.get(tensor.index, tensor.shape)
+        found = found_of(tensor)
         if not tensor.shape or len(found) != len(tensor.shape_signature):
             return bool(tensor.shape) and found != tensor.shape
         known = zip(found, tensor.shape, tensor.shape_signature, strict=True)
         return any(size != stated for size, stated, sign in known if sign != -1)
 
     tensor = subgraph.tensors[index]
-    inherited = any(differs(subgraph.tensors[i]) for i in (*op.inputs, *subgraph.inputs) if i >= 0)
+    # An open dimension that has another size than the file holds for it changes those behind it.
+    given = (subgraph.tensors[i] for i in (*op.inputs, *subgraph.inputs) if i >= 0)
+    inherited = any(found_of(t) != t.shape for t in given)
     return tensor.shape if differs(tensor) and not inherited else None

@@ -141,9 +141,10 @@ class Run:
     """How many samples in a row are the steps of one stream; 1 where each stands alone."""
     delegate: Delegated | None = None
     """The external delegate, where there was one."""
-
     reference_runtime: str | None = None
     """Whose kernels computed the reference, where that is the same file under others."""
+    repair: str | None = None
+    """How the copy that ran differs from the user's file, which the runtime refuses."""
 
     @property
     def extent(self) -> str:

@@ -92,6 +92,7 @@ class Result:
             "observer": {
                 "final_outputs_identical": run.observer_identical,
                 "samples": run.observer_samples,
+                "repair": run.repair,
             },
             "steps": _steps(self.evidence),
             "bodies": [

@@ -184,8 +184,9 @@ def _axis_fault(tensor: Tensor, name: str, axis: int) -> str | None:
     if params is None or params.scale.size == 0 or rank == 0:
         return None
     count, zeros = params.scale.size, params.zero_point.size
-    if not 0 <= params.axis < rank:  # refused even where one scale serves the whole tensor
-        return f"the quantized dimension of {name} is {params.axis}, but it has rank {rank}"
+    stated = params.axis if params.stated_axis is None else params.stated_axis
+    if not 0 <= stated < rank:  # refused even where one scale serves the whole tensor
+        return f"the quantized dimension of {name} is {stated}, but it has rank {rank}"
     if count == 1:
         return None
     if axis not in (-1, params.axis):

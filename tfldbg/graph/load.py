@@ -79,8 +79,6 @@ def load_graph(data: bytes | memoryview, name: str = "the model", size: int | No
         raise ModelError(
             f"'{name}' is damaged: {error}", hint="convert or download the file again"
         ) from error
-    if not graph.subgraphs:
-        raise ModelError(f"'{name}' holds no subgraph", hint=_NOT_TFLITE)
     check_indices(graph, name)
     return graph
 
@@ -173,7 +171,7 @@ def _tensor(source: Any, index: int, buffers: tuple[BufferSpan, ...]) -> Tensor:
         type=_enum_names("TensorType").get(source.Type(), f"UNKNOWN_{source.Type()}"),
         shape=shape,
         shape_signature=signature if len(signature) == len(shape) else shape,
-        quant=_quantization(source.Quantization()),
+        quant=_quantization(source.Quantization(), len(shape)),
         buffer=source.Buffer(),
         is_variable=bool(source.IsVariable()),
         has_data=source.Buffer() < len(buffers) and buffers[source.Buffer()].size > 0,
@@ -186,7 +184,7 @@ def _frozen(array: Any, dtype: type) -> Any:
     return copy
 
 
-def _quantization(source: Any) -> QuantParams | None:
+def _quantization(source: Any, rank: int) -> QuantParams | None:
     if source is None:
         return None
     block = _blockwise(source)
@@ -195,10 +193,13 @@ def _quantization(source: Any) -> QuantParams | None:
     if source.ScaleLength() == 0:
         return None
     zeros = source.ZeroPointAsNumpy() if source.ZeroPointLength() else np.zeros(1, np.int64)
+    axis = source.QuantizedDimension()
+    beside = rank > 0 and not 0 <= axis < rank and 1 in (rank, source.ScaleLength())
     return QuantParams(
         scale=_frozen(source.ScaleAsNumpy(), np.float32),
         zero_point=_frozen(zeros, np.int64),
-        axis=source.QuantizedDimension(),
+        axis=0 if beside else axis,
+        stated_axis=axis if beside else None,
     )
 
 

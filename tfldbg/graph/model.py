@@ -25,6 +25,9 @@ class QuantParams:
     """Elements along ``axis`` that share a scale when the quantization is blockwise."""
     scale_tensor: int | None = None
     """The tensor that holds the scales when the quantization is blockwise; ``scale`` is empty."""
+    stated_axis: int | None = None
+    """What the file states in place of ``axis``, where that lies outside the shape and can mean
+    nothing else."""
 
     @property
     def per_tensor(self) -> bool:

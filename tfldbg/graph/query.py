@@ -64,6 +64,18 @@ def numpy_type(tensor: Tensor) -> np.dtype[Any] | None:
     return np.dtype(name) if name else None
 
 
+def custom_operators(subgraph: Subgraph) -> tuple[Operator, ...]:
+    """Return the operators that are not builtin; those of TensorFlow (Flex) are among them."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    builtin = vars(BuiltinOperator)
+    return tuple(
+        op
+        for op in subgraph.operators
+        if op.kind == "CUSTOM" or not (op.kind in builtin or op.kind.startswith("UNKNOWN_"))
+    )
+
+
 def producers(subgraph: Subgraph) -> dict[int, Operator]:
     """Map each tensor index that an operator writes to that operator."""
     return {out: op for op in subgraph.operators for out in op.outputs if out >= 0}

@@ -64,12 +64,13 @@ def own_steps(
     steps: list[Step] = []
     reasons: dict[int, str] = {}
     refused: dict[int, str] = {}
+    unread = {*subgraph.inputs, *(i for o in subgraph.operators for i in o.outputs)} - readable
     for op in subgraph.operators:
         outputs = [i for i in op.outputs if i in readable and i not in others and i not in same]
         reason = untwinned(subgraph, op)
         if reason is not None:
             refused[op.index] = reason
-        reason = reason or _blind(subgraph, op, readable)
+        reason = reason or _blind(subgraph, op, unread)
         if reason is not None:
             reasons.update((i, reason) for i in op.outputs if i not in same)
         elif outputs:
@@ -79,9 +80,8 @@ def own_steps(
     return Steps(tuple(steps), same, reasons, refused)
 
 
-def _blind(subgraph: Subgraph, op: Operator, readable: frozenset[int]) -> str | None:
-    written = {*subgraph.inputs, *(i for o in subgraph.operators for i in o.outputs)}
+def _blind(subgraph: Subgraph, op: Operator, unread: set[int]) -> str | None:
     for tensor in given(subgraph, op):
-        if tensor.index in written and tensor.index not in readable:
+        if tensor.index in unread:
             return f"its input tensor {tensor.index} cannot be read"
     return None

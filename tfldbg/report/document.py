@@ -114,9 +114,10 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     )
     activations = [o for o in result.evidence.ops if o.activation]
     matched = sum(o.reference is not None for o in activations)
-    observer = f"identical to the untouched model's on {run.observer_samples} samples"
+    original = "untouched" if run.repair is None else "repaired"
+    observer = f"identical to the {original} model's on {run.observer_samples} samples"
     if not run.observer_identical:
-        observer = "NOT identical to the untouched model's: this trace is of another program"
+        observer = f"NOT identical to the {original} model's: this trace is of another program"
     facts = [("model", run.model_path)]
     cause = result.cause
     if cause is not None:
@@ -129,6 +130,8 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     facts += [("runtime", run.runtime), *_delegate(result), ("data", f"{data}, {run.extent}")]
     if run.observer_samples:
         facts.append(("outputs", observer))
+    if run.repair is not None:
+        facts.append(("repaired", run.repair))
     split = next((o.split for o in reversed(result.evidence.ops) if o.split is not None), None)
     if split is not None:
         causes = f"saturation {split.saturation:.2f}, rounding {split.rounding:.2f}"
@@ -219,8 +222,9 @@ def _gap(rows: list[Row]) -> Row:
 
 def _unchecked(evidence: Evidence) -> tuple[str, ...]:
     covered = evidence.covered
-    return tuple(
+    said = (
         f"operator {o.op} {o.kind}: {o.local_reason}"
         for o in evidence.ops
         if o.op not in covered and o.local_reason is not None and o.activation
     )
+    return tuple(dict.fromkeys(said))  # an operator with several outputs says it once

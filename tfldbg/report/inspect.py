@@ -181,7 +181,7 @@ def _quant_dict(params: QuantParams | None) -> dict[str, Any] | None:
     return {
         "scale": [float(s) for s in params.scale],
         "zero_point": [int(z) for z in params.zero_point],
-        "quantized_dimension": params.axis,
+        "quantized_dimension": params.axis if params.stated_axis is None else params.stated_axis,
         "block_size": params.block_size,
     }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
-from tfldbg.graph.query import HANDLE_TYPES, folded_constants
+from tfldbg.graph.query import HANDLE_TYPES, folded_constants, numpy_type
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.rewrite.pieces import Pieces
+from tfldbg.rewrite.repair import Repair, repair
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Exposed:
     taps: tuple[int, ...]
     """Indices of the operator outputs that can be read, in execution order."""
     skipped: tuple[Skipped, ...]
+    repair: Repair | None = None
+    """What had to be changed besides, for the runtime to take the file."""
 
     @property
     def model_bytes(self) -> bytes:
@@ -39,7 +43,8 @@ def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
     """Append every operator output of ``subgraph`` to its outputs.
 
     The weights, the order of the operators and the existing outputs stay as they are, so the
-    runtime partitions and computes the same program.
+    runtime partitions and computes the same program.  A slip for which the runtime would refuse the
+    file is mended on the way.
 
     Raises:
         RewriteError: The subgraph has no list of outputs.
@@ -57,13 +62,30 @@ def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
             else:
                 taps.append(index)
     taps = list(dict.fromkeys(taps))
-    known = set(subgraph.outputs)
+    known, repaired = set(subgraph.outputs), repair(graph)
     outputs = subgraph.outputs + tuple(t for t in taps if t not in known)
     return Exposed(
-        content=replace_outputs(graph.data, subgraph.index, outputs),
+        content=replace_outputs(
+            graph.data if repaired is None else repaired.data, subgraph.index, outputs
+        ),
         subgraph=subgraph.index,
         taps=tuple(taps),
         skipped=tuple(skipped),
+        repair=repaired,
+    )
+
+
+def leave_out(exposed: Exposed, reasons: Mapping[int, str]) -> Exposed:
+    """Read no more of some tensors, which stay outputs of the rewritten model.
+
+    Args:
+        exposed: The rewritten model.
+        reasons: By tensor why.
+    """
+    return replace(
+        exposed,
+        taps=tuple(i for i in exposed.taps if i not in reasons),
+        skipped=(*exposed.skipped, *(Skipped(i, reason) for i, reason in reasons.items())),
     )
 
 
@@ -73,6 +95,8 @@ def unreadable(subgraph: Subgraph, op: Operator, tensor: Tensor) -> str | None:
         return f"{tensor.type} tensors are handles without values"
     if tensor.type == "STRING":
         return "STRING tensors hold no numbers"
+    if numpy_type(tensor) is None:
+        return f"the runtime's Python interface does not read {tensor.type} tensors"
     if 0 in tensor.shape:
         return f"the shape {list(tensor.shape)} has no elements"
     if tensor.index in folded_constants(subgraph):

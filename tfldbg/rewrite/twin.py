@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
-from tfldbg.graph.query import folded_constants
+from tfldbg.graph.query import folded_constants, numpy_type
 from tfldbg.graph.variables import Source
 from tfldbg.rewrite.draft import Draft
 from tfldbg.rewrite.emit import Emitter, as_float, is_real, runtime_dequantizes
@@ -62,8 +62,11 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
         return f"{op.kind} takes the codes of a quantized tensor for its values"
     if any(t.type in ("STRING", "RESOURCE", "VARIANT") for t in tensors):
         return "it reads or writes a tensor that holds no numbers"
-    if any(t.type.startswith("UNKNOWN") for t in tensors):
-        return "it reads or writes a tensor of an unknown type"
+    folded = folded_constants(subgraph)
+    for tensor in tensors:
+        computed = not tensor.has_data and tensor.index not in folded
+        if computed and numpy_type(tensor) is None and not is_real(tensor):
+            return f"it reads or writes {tensor.type} values, which cannot be read back"
     return None
 
 

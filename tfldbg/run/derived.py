@@ -55,7 +55,8 @@ def sample_of(
     sample = []
     for key, index in zip(feeds, program.subgraph.inputs, strict=True):
         tensor = program.subgraph.tensors[index]
-        array = (real if tensor.type == "FLOAT32" else codes)[key][number]
+        empty = key in codes and not codes[key].size  # which has no real units
+        array = (real if tensor.type == "FLOAT32" and not empty else codes)[key][number]
         sample.append(array.reshape(tensor.shape) if array.size == tensor.elements else array)
     return sample
 

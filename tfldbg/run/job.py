@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.errors import UsageError
+from tfldbg.errors import ModelError, UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature, keeps_resources, states
-from tfldbg.rewrite.expose import Exposed, expose
+from tfldbg.rewrite.expose import Exposed, expose, leave_out
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run.litert import Program, check_runs
 from tfldbg.run.runtimes import MICRO, Delegate, Kernels
@@ -78,6 +79,11 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
     path = "<bytes>" if isinstance(model, bytes) else str(model)
     content = model if isinstance(model, bytes) else read_file(Path(model))
     graph = load_graph(content, path)
+    if not graph.subgraphs:
+        raise ModelError(
+            f"'{path}' holds no subgraph, so there is nothing to run and nothing to expose",
+            hint="give the .tflite file that the converter wrote",
+        )
     subgraph, chosen = choose_signature(graph, signature)
     check_operands(subgraph, path)
     return Loaded(path, graph, subgraph, chosen, input_specs(subgraph, chosen))
@@ -110,9 +116,11 @@ class Job:
 
     @property
     def original(self) -> Program:
-        """The user's own bytes, read at the outputs that can be read."""
+        """The user's own bytes, mended at most, read at the outputs that can be read."""
         outputs = [i for i in self.subgraph.outputs if i in self.exposed.taps]
-        return self._program(Pieces((self.loaded.graph.data,)), tuple(outputs))
+        repaired = self.exposed.repair
+        data = self.loaded.graph.data if repaired is None else repaired.data
+        return self._program(Pieces((data,)), tuple(outputs))
 
     def _program(self, content: Pieces, taps: tuple[int, ...]) -> Program:
         return Program(
@@ -131,8 +139,19 @@ class Job:
         return {s.tensor: s.reason for s in self.exposed.skipped}
 
 
-def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
+def prepare(
+    model: ModelSource,
+    data: DataSource,
+    options: Options,
+    unread: Mapping[int, str] = MappingProxyType({}),
+) -> Job:
     """Read a model, give its inputs samples, expose its tensors.
+
+    Args:
+        model: The file.
+        data: What it runs on.
+        options: Of the run.
+        unread: Tensors that are not to be read, and why.
 
     Raises:
         ModelError: The file is missing or no .tflite file.
@@ -147,7 +166,8 @@ def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
     check_mapping(loaded, options)
     _check_streams(loaded, options)
     samples = prepare_samples(loaded, data, options)
-    return Job(loaded, samples, expose(loaded.graph, loaded.subgraph), options)
+    exposed = leave_out(expose(loaded.graph, loaded.subgraph), unread)
+    return Job(loaded, samples, exposed, options)
 
 
 def _check_streams(loaded: Loaded, options: Options) -> None:

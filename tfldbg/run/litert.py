@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,10 @@ from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import memory, wire
 from tfldbg.run.child import KILLED, Watchdog, command, ending, killed, limits
+from tfldbg.run.refusals import refused
 from tfldbg.run.runtimes import Kernels
+
+_HEAP = re.compile(r"double free|corrupted|malloc\(\)|free\(\)|invalid size")
 
 _OTHERS = "try another --runtime (xnnpack, builtin, reference, tf, micro)"
 _MOST_SAID = 1 << 16
@@ -273,10 +277,7 @@ def _refused(program: Program, said: str, limit: int | None) -> RunError:
     text = " ".join(said.partition(": ")[2].split()) if ": " in said else ""
     if memory.too_little(program.subgraph, said if text else "", limit):
         return _too_large(program, limit, "")
-    return RunError(
-        f"the {program.kernels} runtime refused '{program.name}': {' '.join(said.split())}",
-        hint=f"{_OTHERS}; custom and Flex operators need a runtime that has them",
-    )
+    return refused(str(program.kernels), program.name, program.subgraph, said)
 
 
 def _too_large(program: Program, limit: int | None, where: str) -> RunError:
@@ -315,7 +316,9 @@ def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] 
         )
     limit = limits().memory_bytes
     op = last_operator(program, sample)
-    where = f" at operator {op}" if op else ""
+    # The heap is found to be broken some time after an operator broke it.
+    late = " or one before it" if _HEAP.search(death.stderr) else ""
+    where = f" at operator {op}{late}" if op else ""
     if memory.too_little(program.subgraph, death.stderr, limit):
         return _too_large(program, limit, where)
     words = [line for line in death.stderr.splitlines() if line and not line.startswith("INFO")]
@@ -393,6 +396,11 @@ def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
     return None
 
 
+def as_bytes(array: NDArray[Any]) -> bytes:
+    """Return what two arrays are compared by; strings with their lengths."""
+    return repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
+
+
 def observer_identical(
     original: Program,
     instrumented_outputs: Sequence[Sequence[bytes]],
@@ -409,7 +417,7 @@ def observer_identical(
     """
     with Runner(original) as runner:
         for sample, expected, reset in zip(samples, instrumented_outputs, fresh, strict=True):
-            found = [a.tobytes() for a in runner.run(sample, fresh=reset)]
+            found = [as_bytes(a) for a in runner.run(sample, fresh=reset)]
             if found != list(expected):
                 return False
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ _UNREADABLE = (
     zlib.error,
 )
 """What the libraries raise on files that are damaged, or made to harm."""
+_STRING_KINDS = "SUO"
+"""NumPy's kinds of strings; object arrays are looked into."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +63,7 @@ class Samples:
 
     specs: tuple[InputSpec, ...]
     arrays: tuple[NDArray[Any], ...]
-    """Per input (N, ...): codes in the tensor's type, or real units in float32."""
+    """Per input (N, ...): codes in the tensor's type, real units in float32, or bytes (strings)."""
     source: str
     """The path given, ``"arrays"``, or ``"random"``."""
     held: int = 0
@@ -85,7 +87,7 @@ class Samples:
     def codes(self, index: int) -> list[NDArray[Any]]:
         """Return what the TFLite inputs take for one sample: own type, own shape."""
         return [
-            _as_input(spec.tensor, array[index])
+            _as_input(spec.tensor, array[index : index + 1].reshape(array.shape[1:]))
             for spec, array in zip(self.specs, self.arrays, strict=True)
         ]
 
@@ -240,14 +242,31 @@ def _sample_shape(tensor: Tensor) -> tuple[int, ...]:
 
 def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
     """Whether one sample has the tensor's shape, dimensions of one aside."""
-    expected = [d for d in _sample_shape(tensor) if d != 1]
-    found = [d for d in array.shape[1:] if d != 1]
+    kinds = _STRING_KINDS if tensor.type == "STRING" else "biuf"
     return (
-        array.dtype.kind in "biuf"
+        array.dtype.kind in kinds
         and array.ndim > 0
-        and len(expected) == len(found)
-        and all(e in (-1, f) for e, f in zip(expected, found, strict=True))
+        and _input_shape(tensor, array.shape[1:]) is not None
     )
+
+
+def _input_shape(tensor: Tensor, sample: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the shape that an input takes for a sample of another shape, None if it takes none."""
+    inner = _aligned(_sample_shape(tensor), tuple(sample))
+    return (1, *inner) if inner is not None and tensor.shape[:1] == (1,) else inner
+
+
+def _aligned(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Bring a shape to the rank of ``expected`` (-1 is open), which dimensions of one allow."""
+    if not expected:
+        return () if all(d == 1 for d in found) else None
+    rest = _aligned(expected[1:], found[1:]) if found and expected[0] in (-1, found[0]) else None
+    if rest is not None:
+        return (found[0], *rest)
+    rest = _aligned(expected[1:], found) if expected[0] in (-1, 1) else None
+    if rest is not None:
+        return (1, *rest)
+    return _aligned(expected, found[1:]) if found[:1] == (1,) else None
 
 
 def _misfit(spec: InputSpec, array: NDArray[Any], source: str) -> DataError:
@@ -261,6 +280,8 @@ def _misfit(spec: InputSpec, array: NDArray[Any], source: str) -> DataError:
 def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
     if not _fits(spec.tensor, array):
         raise _misfit(spec, array, source)
+    if spec.tensor.type == "STRING":
+        return _strings(spec, array, source)
     dtype = numpy_type(spec.tensor)
     if dtype is None:
         raise DataError(
@@ -279,6 +300,16 @@ def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
     )
 
 
+def _strings(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
+    """Return strings as TFLite holds them: bytes, UTF-8 where text is given."""
+    encoded = np.empty(array.size, object)
+    for number, value in enumerate(array.reshape(-1)):
+        encoded[number] = value.encode() if isinstance(value, str) else value
+        if not isinstance(encoded[number], bytes):
+            raise _misfit(spec, array, source)
+    return encoded.reshape(array.shape)
+
+
 def _refuse_nonfinite(spec: InputSpec, array: NDArray[Any], source: str) -> None:
     bad = ~np.isfinite(array)
     if bad.any():
@@ -291,9 +322,11 @@ def _refuse_nonfinite(spec: InputSpec, array: NDArray[Any], source: str) -> None
 
 
 def _as_input(tensor: Tensor, sample: NDArray[Any]) -> NDArray[Any]:
-    shape = tensor.shape
-    if sample.size != tensor.elements:
-        shape = (1, *sample.shape) if len(shape) == sample.ndim + 1 else sample.shape
+    shape = _input_shape(tensor, sample.shape)
+    if shape is None:
+        shape = tensor.shape  # drawn to it
+    if tensor.type == "STRING":
+        return sample.reshape(shape)
     if tensor.has_codes and sample.dtype.kind == "f" and tensor.quant is not None:
         sample = quant.quantize(
             sample, float(tensor.quant.scale[0]), int(tensor.quant.zero_point[0]), tensor.type
@@ -315,7 +348,7 @@ def random_samples(
 
     Quantized inputs get codes over their whole range.  Float inputs that are quantized first get
     the range of that QUANTIZE operator, other float inputs a standard normal.  Integers that index
-    a table stay inside it; other integers are 0 or 1.
+    a table stay inside it; other integers are 0 or 1.  Strings are a few words.
     """
     generator = np.random.default_rng(seed)
     arrays = tuple(_random(graph, subgraph, s.tensor, count, generator) for s in specs)
@@ -326,10 +359,16 @@ def _random(
     graph: Graph, subgraph: Subgraph, tensor: Tensor, count: int, generator: np.random.Generator
 ) -> NDArray[Any]:
     dtype = numpy_type(tensor)
-    if dtype is None:
-        raise DataError(f"input '{tensor.name}' is {tensor.type}: no random numbers fit it")
-    shape = (count, *(tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape))
+    stated = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
+    shape = (count, *(1 if size < 0 else size for size in stated))
     _check_room(tensor, shape)
+    if tensor.type == "STRING":
+        return _words(shape, generator)
+    if dtype is None:
+        raise DataError(
+            f"input '{tensor.name}' is {tensor.type}: neither numbers nor words can be given to it",
+            hint="trace another signature with --signature NAME",
+        )
     if dtype.kind == "f":
         low, high = _float_range(subgraph, tensor)
         drawn = generator.normal(size=shape) if low == high else generator.uniform(low, high, shape)
@@ -362,6 +401,16 @@ def _check_room(tensor: Tensor, shape: tuple[int, ...]) -> None:
         )
 
 
+def _words(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[Any]:
+    """Draw strings of one to six words of lower-case letters."""
+    drawn = np.empty(int(np.prod(shape)), object)
+    for number in range(drawn.size):
+        letters = [generator.integers(97, 123, size) for size in generator.integers(1, 9, 6)]
+        words = [bytes(word.tolist()) for word in letters[: generator.integers(1, 7)]]
+        drawn[number] = b" ".join(words)
+    return drawn.reshape(shape)
+
+
 def _float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
     for op in consumers(subgraph).get(tensor.index, ()):
         if op.kind != "QUANTIZE":
@@ -378,6 +427,11 @@ def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
             return _size(subgraph.tensors[op.inputs[0]], int(op.options.get("axis", 0)))
         if op.kind == "EMBEDDING_LOOKUP" and op.inputs[0] == tensor.index:
             return _size(subgraph.tensors[op.inputs[1]], 0)
+        # Rows of these indices name a place along several dimensions.
+        if op.kind == "GATHER_ND" and op.inputs[1] == tensor.index:
+            return min(subgraph.tensors[op.inputs[0]].shape[: tensor.shape[-1]], default=1)
+        if op.kind == "SCATTER_ND" and op.inputs[0] == tensor.index:
+            return min(subgraph.tensors[op.outputs[0]].shape[: tensor.shape[-1]], default=1)
     return 2
 
 

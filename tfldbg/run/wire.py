@@ -21,6 +21,7 @@ _MARK = b"tfdb"
 _LONGEST_HEADER = 64 << 20
 """Bytes: a header describes every array in about sixty, and no model has a million tensors."""
 _PIECE = 16 << 20
+_STRINGS = "strings"
 _KINDS = "?biufcV"
 """Of NumPy's types those that raw bytes can fill: no objects, no text."""
 
@@ -35,15 +36,25 @@ def send(stream: BinaryIO, header: dict[str, Any], arrays: Sequence[NDArray[Any]
     Args:
         stream: Where to.
         header: Anything JSON can hold; the key ``arrays`` is taken.
-        arrays: Numeric arrays, written without a copy when contiguous.
+        arrays: Numeric arrays, written without a copy when contiguous; and object arrays of bytes,
+            which hold strings.
     """
-    described = [{"dtype": a.dtype.str, "shape": list(a.shape)} for a in arrays]
-    text = json.dumps({**header, "arrays": described}).encode()
+    text = json.dumps({**header, "arrays": [_described(a) for a in arrays]}).encode()
     stream.write(_START.pack(_MARK, len(text)))
     stream.write(text)
     for array in arrays:
-        stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        if array.dtype == object:
+            stream.write(b"".join(array.reshape(-1)))
+        else:
+            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     stream.flush()
+
+
+def _described(array: NDArray[Any]) -> dict[str, Any]:
+    if array.dtype == object:
+        lengths = [len(value) for value in array.reshape(-1)]
+        return {"dtype": _STRINGS, "shape": list(array.shape), "lengths": lengths}
+    return {"dtype": array.dtype.str, "shape": list(array.shape)}
 
 
 def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]]:
@@ -58,24 +69,52 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]]:
         raise GarbledError("a message begins with something else")
     header, described = _header(bytes(_read(stream, length)))
     arrays = []
-    for dtype, shape in described:
+    for dtype, shape, lengths in described:
+        if lengths is not None:
+            arrays.append(_strings(stream, shape, lengths))
+            continue
         raw = _read(stream, prod(shape) * dtype.itemsize)
         arrays.append(np.frombuffer(raw, dtype).reshape(shape))
     return header, arrays
 
 
-def _header(text: bytes) -> tuple[dict[str, Any], list[tuple[np.dtype[Any], list[int]]]]:
-    """Return the header, and of every array the type and shape."""
+_Described = tuple[np.dtype[Any], list[int], list[int] | None]
+"""Of an array the type, the shape and, if it holds strings, how long each is."""
+
+
+def _header(text: bytes) -> tuple[dict[str, Any], list[_Described]]:
+    """Return the header, and what it says of every array."""
     try:
         header = json.loads(text)
-        described = [(np.dtype(str(a["dtype"])), list(a["shape"])) for a in header.pop("arrays")]
+        described = [_read_description(a) for a in header.pop("arrays")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise GarbledError(f"a header is no JSON object with arrays: {error}") from error
-    for dtype, shape in described:
-        sound = all(type(n) is int and n >= 0 for n in shape)
-        if not sound or dtype.kind not in _KINDS or not dtype.itemsize or dtype.hasobject:
-            raise GarbledError(f"an array is of type {dtype} and shape {shape}")
     return header, described
+
+
+def _read_description(described: dict[str, Any]) -> _Described:
+    """Read what `_described` wrote.
+
+    Raises:
+        ValueError, TypeError, KeyError: It is something else.
+    """
+    shape, strings = list(described["shape"]), described["dtype"] == _STRINGS
+    lengths = list(described["lengths"]) if strings else None
+    dtype = np.dtype(object if strings else str(described["dtype"]))
+    if not all(type(n) is int and n >= 0 for n in (*shape, *(lengths or ()))):
+        raise ValueError(f"an array has the shape {shape} and strings of {lengths} bytes")
+    if lengths is not None and len(lengths) != prod(shape):
+        raise ValueError(f"{len(lengths)} strings do not have the shape {shape}")
+    if lengths is None and (dtype.kind not in _KINDS or not dtype.itemsize or dtype.hasobject):
+        raise ValueError(f"an array is of type {dtype}")
+    return dtype, shape, lengths
+
+
+def _strings(stream: BinaryIO, shape: list[int], lengths: list[int]) -> NDArray[Any]:
+    array = np.empty(len(lengths), object)
+    for number, length in enumerate(lengths):
+        array[number] = bytes(_read(stream, length))
+    return array.reshape(shape)
 
 
 def _read(stream: BinaryIO, count: int) -> bytes | bytearray:

@@ -35,8 +35,10 @@ class Comparison(Protocol):
 
 
 def readable(job: Job) -> frozenset[int]:
-    """Return the tensors of a job whose values are known."""
-    return frozenset((*job.exposed.taps, *job.subgraph.inputs))
+    """Return the tensors of a job whose values are known, and are numbers."""
+    tensors = job.subgraph.tensors
+    given = (i for i in job.subgraph.inputs if tensors[i].type != "STRING")
+    return frozenset((*job.exposed.taps, *given))
 
 
 def first_sample(job: Job, runner: Runner) -> Batch:
@@ -47,7 +49,7 @@ def first_sample(job: Job, runner: Runner) -> Batch:
 def first_samples(job: Job, runner: Runner, count: int) -> Batch:
     """Run the first samples, as many as there are of ``count``."""
     count = min(count, job.samples.count)
-    indices = (*job.subgraph.inputs, *job.exposed.taps)
+    indices, known = (*job.subgraph.inputs, *job.exposed.taps), readable(job)
     frames, held = [], []
     for number in range(count):
         given = job.samples.codes(number)
@@ -55,7 +57,7 @@ def first_samples(job: Job, runner: Runner, count: int) -> Batch:
         frames.append((*given, *made))
         held.append(runner.states)
     columns = zip(indices, zip(*frames, strict=True), strict=True)
-    codes = {i: np.stack(column) for i, column in columns}
+    codes = {i: np.stack(column) for i, column in columns if i in known}
     tensors = job.subgraph.tensors
     real = {i: in_real_units(tensors[i], a) for i, a in codes.items()}
     states = {i: np.stack([step[i] for step in held]) for i in job.states}

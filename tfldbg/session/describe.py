@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 
 from tfldbg import __version__
 from tfldbg.compare.stream import Measured
 from tfldbg.diagnose.evidence import Delegated, Run
 from tfldbg.files import sha256
-from tfldbg.graph.query import keeps_state
+from tfldbg.graph.query import HANDLE_TYPES, keeps_state, producers
+from tfldbg.rewrite.expose import unreadable
 from tfldbg.run.job import Job
-from tfldbg.run.litert import observer_identical
+from tfldbg.run.litert import Runner, as_bytes, observer_identical
 from tfldbg.run.runtimes import MICRO, TENSORFLOW
 from tfldbg.run.samples import Samples
 
@@ -34,7 +36,36 @@ def observe(job: Job, measured: Measured) -> bool:
     numbers = range(len(measured.outputs))
     given = [job.samples.codes(i) for i in numbers]
     fresh = [job.samples.begins_stream(i) for i in numbers]
-    return observer_identical(job.original, measured.outputs, given, fresh)
+    identical = observer_identical(job.original, measured.outputs, given, fresh)
+    others = _untapped(job)
+    if not identical or not others:
+        return identical
+    with Runner(replace(job.instrumented, taps=others)) as runner:
+        expected = [
+            [as_bytes(a) for a in runner.run(sample, fresh=reset)]
+            for sample, reset in zip(given, fresh, strict=True)
+        ]
+    return observer_identical(replace(job.original, taps=others), expected, given, fresh)
+
+
+def _untapped(job: Job) -> tuple[int, ...]:
+    """Return the final outputs that are not measured: strings, inputs, constants and others."""
+    tensors, made = job.subgraph.tensors, producers(job.subgraph)
+
+    def readable(index: int) -> bool:
+        tensor = tensors[index]
+        if tensor.type == "STRING" or index not in made:
+            return tensor.type not in HANDLE_TYPES
+        return unreadable(job.subgraph, made[index], tensor) is None
+
+    others = (i for i in job.subgraph.outputs if i >= 0 and i not in job.exposed.taps)
+    return tuple(filter(readable, others))
+
+
+def _compared(job: Job) -> int:
+    """Return on how many samples final outputs are compared; on none where none can be read."""
+    readable = {*job.exposed.taps, *_untapped(job)} & {*job.subgraph.outputs}
+    return observed(job.samples) if readable else 0
 
 
 def describe(
@@ -62,7 +93,7 @@ def describe(
         data=samples.source,
         seed=options.seed if samples.source == "random" else None,
         observer_identical=identical,
-        observer_samples=observed(samples),
+        observer_samples=_compared(job),
         versions={
             "tfldbg": __version__,
             **{name: metadata.version(name) for name in packages},
@@ -72,6 +103,7 @@ def describe(
         notes=notes_on_streams(job),
         stream_steps=samples.stream_steps,
         delegate=_delegate(job, delegated),
+        repair=job.exposed.repair.said if job.exposed.repair else None,
     )
 
 

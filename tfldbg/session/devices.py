@@ -44,6 +44,8 @@ class Kit:
     skipped: int
     """Those that cannot be read; `expose_model` tells why."""
     files: tuple[str, ...]
+    repair: str | None = None
+    """What differs in both models from the user's file, which LiteRT refuses."""
 
 
 def write_kit(
@@ -72,8 +74,8 @@ def write_kit(
     job = prepare(model, data, options)
     rows = [job.samples.codes(number) for number in range(job.samples.count)]
     inputs = [spec.tensor for spec in job.loaded.specs]
-    untouched = bytes(job.loaded.graph.data)
-    content = kit_files(target, job.exposed.model_bytes, untouched, inputs, rows)
+    original = bytes(job.original.content)
+    content = kit_files(target, job.exposed.model_bytes, original, inputs, rows)
     _check_folder(Path(folder), content)
     for name in content:
         protect(Path(folder) / name, "--output", model, data)
@@ -82,7 +84,8 @@ def write_kit(
         _make_folder(path.parent)
         write_bytes(path, value)
     exposed, skipped = len(job.exposed.taps), len(job.exposed.skipped)
-    return Kit(job.samples.count, job.samples.source, exposed, skipped, tuple(content))
+    repair = job.exposed.repair.said if job.exposed.repair else None
+    return Kit(job.samples.count, job.samples.source, exposed, skipped, tuple(content), repair)
 
 
 def _check_folder(folder: Path, content: Iterable[str]) -> None:

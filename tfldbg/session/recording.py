@@ -11,11 +11,12 @@ from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Run
 from tfldbg.match.model import Matching
 from tfldbg.progress import Progress, Silent
-from tfldbg.run.job import DataSource, ModelSource, Options, prepare
+from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.describe import describe, observe, observed
 from tfldbg.session.exposing import protect
 from tfldbg.session.resuming import recorder
+from tfldbg.session.shapes import without_changing_shapes
 
 
 def record(
@@ -40,17 +41,23 @@ def record(
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options.
     """
-    began = perf_counter()
     protect(Path(path), "--output", model, data)
-    job = prepare(model, data, options or Options())
+    chosen, progress = options or Options(), progress or Silent()
+    return without_changing_shapes(
+        lambda unread: _record(
+            prepare(model, data, chosen, unread), Path(path), progress, resume=resume
+        )
+    )
+
+
+def _record(job: Job, path: Path, progress: Progress, *, resume: bool) -> Run:
+    began = perf_counter()
     plan = Plan(job.subgraph, job.exposed.taps, observed(job.samples))
     with (
         Runner(job.instrumented) as runner,
-        recorder(job, Path(path), describe(job, True, {}), resume=resume) as writer,
+        recorder(job, path, describe(job, True, {}), resume=resume) as writer,
     ):
-        measured = stream(
-            plan, job.samples, runner, None, writer, progress or Silent(), writer.kept()
-        )
+        measured = stream(plan, job.samples, runner, None, writer, progress, writer.kept())
         identical = observe(job, measured)
         timing = {"total_s": perf_counter() - began}
         run = describe(job, identical, timing, runner.delegated)

@@ -36,6 +36,7 @@ from tfldbg.session.metrics import Metrics, find_metrics
 from tfldbg.session.recurrent import Recurrent
 from tfldbg.session.result import Trace
 from tfldbg.session.resuming import recorder
+from tfldbg.session.shapes import without_changing_shapes
 from tfldbg.session.trying import with_trials
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_emulation import WithEmulation
@@ -161,8 +162,9 @@ def trace(
     protect(target, "--dump", model, keras, against, data, labels)
     progress = progress or Silent()
     comparison = _comparison(keras, against, against_runtime, reference, options, progress)
-    evidence = _trace(
-        model, comparison, data, options, extras, _Recording(target, resume), progress
+    recording = _Recording(target, resume)
+    evidence = without_changing_shapes(
+        lambda unread: _trace(model, comparison, data, options, extras, recording, progress, unread)
     )
     return Trace(
         evidence, diagnose(evidence, thresholds or Thresholds()), recording=_absolute(target)
@@ -246,10 +248,11 @@ def _trace(
     extras: Extras,
     dump: _Recording,
     progress: Progress,
+    unread: Mapping[int, str],
 ) -> Evidence:
     began = perf_counter()
     extras.check(comparison, options.stream_steps)
-    job = prepare(model, comparison.data(model, data), options)
+    job = prepare(model, comparison.data(model, data), options, unread)
     plan = extras.plan(job, data)
     progress.stage("loading the reference")
     comparison.load(job)

@@ -12,6 +12,7 @@ from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
 from tfldbg.run.job import DataSource, Job, ModelSource
 from tfldbg.run.litert import Runner
+from tfldbg.session.comparisons import readable
 from tfldbg.session.float_copies import float_copies, related_at_rest
 
 
@@ -36,9 +37,16 @@ class WithItself:
         copies = float_copies(job, runner)
         name, graph, subgraph = job.loaded.path, job.loaded.graph, job.subgraph
         stack = ExitStack()
+        known = readable(job)
         free, self._notes = free_or_nothing(
             lambda: TwinsRunner(
-                name, graph, subgraph, copies.refused, stack, streams=job.samples.stream_steps > 1
+                name,
+                graph,
+                subgraph,
+                copies.refused,
+                stack,
+                readable=known,
+                streams=job.samples.stream_steps > 1,
             ),
             copies.first,
         )

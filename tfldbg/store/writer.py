@@ -116,6 +116,8 @@ class RunWriter:
                 done, arrays = 0, self._journal.values(field, index)
                 dataset: Any = None
                 for array in arrays:
+                    if not array.size:
+                        break  # HDF5 has no chunks for it
                     with undisturbed():
                         if dataset is None:
                             count = self._journal.count(field, index)

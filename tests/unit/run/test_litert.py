@@ -53,7 +53,7 @@ def test_an_abort_becomes_an_error_that_names_the_operator(shared_models: Path) 
 def test_an_unknown_custom_operator_is_refused_in_words(shared_models: Path) -> None:
     path = shared_models / "tflite" / "litert_custom_op.tflite"
     with (
-        pytest.raises(RunError, match=r"refused .*unresolved custom op: CustomTestOp"),
+        pytest.raises(RunError, match=r"refused .*does not have the custom operator CustomTestOp"),
         Runner(_program(path)),
     ):
         pass

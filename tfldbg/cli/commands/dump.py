@@ -58,3 +58,5 @@ def dump(
         line += f", {run.streams}"
     line += "".join(f"\n  {note}" for note in run.notes)
     report_console().print(Text(printable(line)))
+    if run.repair is not None:
+        report_console().print(Text(printable(f"  repaired: {run.repair}")))

@@ -37,6 +37,8 @@ def expose(
             )
         )
     )
+    if exposed.repair is not None:
+        console.print(Text(printable(f"  repaired: {exposed.repair.said}")))
     for skipped in exposed.skipped:
         name = loaded.subgraph.tensors[skipped.tensor].name
         line = f"  skipped tensor {skipped.tensor} '{name}': {skipped.reason}"

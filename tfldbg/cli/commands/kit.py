@@ -71,6 +71,8 @@ def kit(
         f"{made.exposed} of {made.exposed + made.skipped} operator outputs, {made.samples} samples "
         f"of {made.data} data",
     ]
+    if made.repair is not None:
+        lines.append(f"repaired: {made.repair}")
     places = {"folder": shlex.quote(output), "name": shlex.quote(Path(output).resolve().name)}
     lines += [line.format_map(places) for line in _NEXT[target]]
     lines.append(f"  tfldbg trace {shlex.quote(model)} --against device.npz")

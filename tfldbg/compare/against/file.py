@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tfldbg.compare.stream import Batch, Computed, in_real_units
+from tfldbg.compare.stream import Batch, Computed, as_floats, in_real_units
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Graph, Subgraph, Tensor
 from tfldbg.graph.variables import Source, sources
@@ -158,7 +156,7 @@ class FileReference:
             values = self._local.run(*batch.given, batch.stop - batch.start)
             for index, value in zip(self._results, values, strict=True):
                 stored = self._stored[index] if self._stored else None
-                local[index] = _floats(value) if stored is None else in_real_units(stored, value)
+                local[index] = as_floats(value) if stored is None else in_real_units(stored, value)
         known = {i: values for i, values in local.items() if i in batch.real}
         return replace(self._free(batch), local=known)
 
@@ -195,10 +193,6 @@ class _Variables:
         return found
 
 
-def _floats(values: NDArray[Any]) -> Floats:
-    return values.astype(np.float32, copy=False)
-
-
 class TwinsRunner:
     """The free-running float copies of the traced file itself.
 
@@ -209,7 +203,8 @@ class TwinsRunner:
         refused: By operator why it has no float copy; its actual output is used.
         stack: What to close in the end.
         emulated: The tensors whose fake-quant copies are wanted and nothing else; None for all
-            copies of all tensors.
+            copies.
+        readable: The tensors whose copies are wanted then; None for all.
         streams: Whether variables are kept from step to step.
 
     Raises:
@@ -224,13 +219,15 @@ class TwinsRunner:
         refused: Mapping[int, str],
         stack: ExitStack,
         emulated: frozenset[int] | None = None,
+        readable: frozenset[int] | None = None,
         streams: bool = False,
     ) -> None:
         quantized = any(t.lsb is not None for t in subgraph.tensors)
         modes = MODES if quantized else (FLOAT,)
         modes = modes if emulated is None else (FAKE_QUANT,)
         kept = sources(graph, subgraph) if streams else None
-        self._twins: Twins = twins(graph, subgraph, modes, refused, emulated, sources=kept)
+        wanted = readable if emulated is None else emulated
+        self._twins: Twins = twins(graph, subgraph, modes, refused, wanted, sources=kept)
         program = derived_program(
             f"the float copy of '{name}'", self._twins.content, self._twins.taps
         )
@@ -241,7 +238,7 @@ class TwinsRunner:
         """Run the copies on the model's own inputs."""
         count = batch.stop - batch.start
         made = self._runner.run(batch.codes, batch.real, count, batch.fresh)
-        values = map(_floats, made)
+        values = map(as_floats, made)
         found: dict[str, dict[int, Floats]] = {FLOAT: {}, CLAMP: {}, FAKE_QUANT: {}}
         for (mode, index), value in zip(self._twins.results, values, strict=True):
             if index in batch.real and value.size == batch.real[index].size:
@@ -276,7 +273,9 @@ class FreeFile:
             frames.append((*given, *made))
         columns = zip(*frames, strict=True)
         real = {
-            i: in_real_units(tensors[i], np.stack(c)) for i, c in zip(indices, columns, strict=True)
+            i: in_real_units(tensors[i], np.stack(c))
+            for i, c in zip(indices, columns, strict=True)
+            if tensors[i].type != "STRING"
         }
         free = {
             mine: real[other]

@@ -98,23 +98,34 @@ class InterpreterEngine:
 
     def invoke(self, samples: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Invoke once on one array per input; return one array per tap."""
+        given = [_settable(array) for array in samples]
         if self._runner is not None:
-            self._runner(**{self._names[i]: a for i, a in zip(self._inputs, samples, strict=True)})
-            return [self._interpreter.get_tensor(i, self._subgraph) for i in self._taps]
+            self._runner(**{self._names[i]: a for i, a in zip(self._inputs, given, strict=True)})
+            return [self._values(i, self._copier(i)) for i in self._taps]
         self._resize(samples)
-        for index, array in zip(self._inputs, samples, strict=True):
+        for index, array in zip(self._inputs, given, strict=True):
             self._interpreter.set_tensor(index, array)
         self._interpreter.invoke()
         if not self._views:
-            self._views = [self._interpreter.tensor(i) for i in self._taps]
+            self._views = [self._reader(i) for i in self._taps]
         return [self._values(*pair) for pair in zip(self._taps, self._views, strict=True)]
+
+    def _reader(self, index: int) -> Callable[[], NDArray[Any]]:
+        """Return what yields a tensor's values; the view of a string tensor kills the process."""
+        if self._interpreter._get_tensor_details(index, 0)["dtype"] == np.bytes_:
+            return self._copier(index)
+        view: Callable[[], NDArray[Any]] = self._interpreter.tensor(index)
+        return view
+
+    def _copier(self, index: int) -> Callable[[], NDArray[Any]]:
+        return lambda: np.asarray(self._interpreter.get_tensor(index, self._subgraph))
 
     def _values(self, index: int, view: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Return a tensor's values; the runtime raises for tensors without elements."""
         try:
             return np.asarray(view())
         except ValueError:
-            details = self._interpreter._get_tensor_details(index, 0)
+            details = self._interpreter._get_tensor_details(index, self._subgraph)
             shape = tuple(details["shape"])
             return np.empty(shape if 0 in shape else 0, details["dtype"])
 
@@ -128,3 +139,8 @@ class InterpreterEngine:
         if changed:
             self._views = []
             self._interpreter.allocate_tensors()
+
+
+def _settable(array: NDArray[Any]) -> NDArray[Any]:
+    """Return what the runtime takes; of a lone string in an object array it reads the pointer."""
+    return array.astype(bytes) if array.dtype == object and not array.ndim else array
