@@ -326,9 +326,7 @@ def run_batch(
     return Batch(numbers.start, numbers.stop, codes, real)
 
 
-def run_sample(
-    runner: Runner, given: Sequence[NDArray[Any]], number: int
-) -> list[NDArray[Any]]:
+def run_sample(runner: Runner, given: Sequence[NDArray[Any]], number: int) -> list[NDArray[Any]]:
     """Invoke the model on one sample.
 
     Raises:
