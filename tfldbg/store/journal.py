@@ -35,6 +35,8 @@ from tfldbg.store.locked import LENGTH, begin, begun, lock, open_locked, pour
 
 CODES = "codes"
 """The field of TFLite's own values; the others are those of `Computed`."""
+SAMPLES = "number of samples"
+"""In the identity of a run: how many samples there will be."""
 _START = struct.Struct("<4sIQQ")
 _MARK = b"tfdb"
 _LONGEST_HEADER = 64 << 20
@@ -94,7 +96,7 @@ def unfinished(target: Path) -> Unfinished | None:
         return None
     if identity is None or not records:
         return None
-    return Unfinished(path, records[-1].stop, int(identity["samples"]))
+    return Unfinished(path, records[-1].stop, int(identity[SAMPLES]))
 
 
 class Journal:
@@ -104,7 +106,7 @@ class Journal:
         target: The recording that shall come of it.
         subgraph: Whose tensors are recorded.
         identity: What must be the same for an earlier run to be gone on with, by what messages call
-            it; ``samples`` is how many samples there will be.
+            it; `SAMPLES` is one of them.
         resume: Whether to go on with it; else what it kept is thrown away.
 
     Raises:
