@@ -199,9 +199,9 @@ def sha256_of_path(path: Path) -> str:
 def _unwritable(target: Path, error: OSError) -> TfldbgError:
     reason = error.strerror or str(error)
     return TfldbgError(
-        f"cannot write '{target}': {reason}; nothing was left behind",
+        f"cannot write '{target}': {reason}; what stood there is as it was",
         hint="free some space, or name a file elsewhere"
-        if error.errno == errno.ENOSPC
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         else "name a file in a folder that takes files",
     )
 

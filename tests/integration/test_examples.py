@@ -79,8 +79,8 @@ def alike(one: str, other: str) -> float:
 
 def _run(command: str, folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    words = re.sub(r"^tfldbg ", "python3 -m tfldbg ", command)
-    words = re.sub(r"^python3 ", f"{sys.executable} ", words)
+    words = re.sub(r"(^|; )tfldbg ", r"\1python3 -m tfldbg ", command)
+    words = re.sub(r"(^|; )python3 ", rf"\1{sys.executable} ", words)
     done = subprocess.run(
         ["bash", "-c", words],
         cwd=folder,

@@ -15,8 +15,11 @@ import pytest
 
 from tests.integration.test_cli import assert_error, tfldbg
 from tfldbg import session
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.errors import CaptureError, RunError
 from tfldbg.session import sweeping
 from tfldbg.session.cases import Request
+from tfldbg.store.rows import KeptRows, rows_path
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -116,6 +119,51 @@ def test_a_sweep_that_is_ended_keeps_its_rows_and_the_old_file(
         assert process.returncode == 130
         assert f"interrupted after {len(rows)} of 1000 rows; they are in {partial}" in stderr
         assert "Traceback" not in stderr and "clean" in stdout
+    with session.kept_rows(out, inputs={}, thresholds=Thresholds(), resume=True) as kept:
+        known = [kept.find(case) for case in _cases(samples, seeds=tuple(range(len(rows) + 1)))]
+    assert sum(row is not None for row in known) in (len(rows), len(rows) + 1)
+
+
+def test_a_resumed_sweep_traces_what_is_left(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced: list[int | None] = []
+    trace = sweeping.trace
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        traced.append(options["seed"])
+        if options["seed"] == 2:
+            raise RunError("for once")
+        return trace(*arguments, **options)
+
+    def run(count: int, **changes: Any) -> list[Any]:
+        traced.clear()
+        settings = {"inputs": {}, "thresholds": Thresholds(), "resume": True, **changes}
+        with session.kept_rows(tmp_path / "r.csv", **settings) as kept:
+            return list(session.sweep(_cases(samples, seeds=tuple(range(count))), kept=kept))
+
+    monkeypatch.setattr(sweeping, "trace", counted)
+    first = run(3)
+    assert [r.verdict for r in first] == ["clean", "clean", "error"]
+    with rows_path(tmp_path / "r.csv").open("ab") as file:
+        file.write(b'{"key": "half a l')
+    again = run(4)
+    assert traced == [2, 3]  # the one that failed is tried again
+    assert [(r.found, r.seconds) for r in again[:2]] == [(r.found, r.seconds) for r in first[:2]]
+    assert run(1, thresholds=Thresholds(local_lsb=0.1))[0].found is not None and traced == [0]
+    assert run(1) and traced == []
+    assert run(1, resume=False) and traced == [0]
+    assert [p.name for p in tmp_path.iterdir()] == [".r.csv.rows"]
+
+
+def test_two_sweeps_do_not_share_a_file(tmp_path: Path) -> None:
+    with (
+        KeptRows(tmp_path / "r.csv", {}, resume=False),
+        pytest.raises(CaptureError, match=r"another run \(process \d+\)"),
+        KeptRows(tmp_path / "r.csv", {}, resume=True),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def _cases(samples: Path, **options: Any) -> Any:

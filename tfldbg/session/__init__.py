@@ -11,7 +11,7 @@ from tfldbg.session.gating import check_rules, gate
 from tfldbg.session.parameters import compare_parameters
 from tfldbg.session.recording import record
 from tfldbg.session.result import Trace
-from tfldbg.session.sweeping import sweep
+from tfldbg.session.sweeping import kept_rows, sweep
 from tfldbg.session.tracing import load_trace, trace
 from tfldbg.store.journal import unfinished
 
@@ -26,6 +26,7 @@ __all__ = [
     "expose_model",
     "gate",
     "import_run",
+    "kept_rows",
     "limited",
     "load_trace",
     "node_data",

@@ -11,6 +11,7 @@ from tfldbg.diagnose.evidence import Run
 from tfldbg.graph.query import keeps_state
 from tfldbg.run.job import Job
 from tfldbg.run.samples import Samples
+from tfldbg.store.journal import SAMPLES
 from tfldbg.store.writer import RunWriter
 
 
@@ -38,7 +39,7 @@ def _identity(job: Job, run: Run, emulated: bool) -> dict[str, str]:
     return {
         "model": f"the file of SHA-256 {run.model_sha256}",
         "reference": f"{run.reference_kind} {run.reference_sha256 or run.reference_path}".strip(),
-        "samples": str(run.samples),
+        SAMPLES: str(run.samples),
         "data": _digest(job.samples) if run.seed is None else f"random, seed {run.seed}",
         "steps": str(run.stream_steps),
         "runtime": str(job.options.kernels),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from tfldbg import __version__
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.outcome import Case, Found, Outcome, reduced
 from tfldbg.errors import TfldbgError, unexpected
@@ -16,6 +19,7 @@ from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.job import load
 from tfldbg.session.tracing import trace
+from tfldbg.store.rows import KeptRows
 
 
 def sweep(
@@ -24,6 +28,7 @@ def sweep(
     inputs: Mapping[str, str] | None = None,
     unsafe: bool = False,
     thresholds: Thresholds | None = None,
+    kept: KeptRows | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Outcome]:
     """Trace every case and yield its row as soon as it is there; no trace is kept.
@@ -36,11 +41,16 @@ def sweep(
         inputs: As for `trace`.
         unsafe: As for `trace`.
         thresholds: As for `trace`.
+        kept: Rows that need not be traced again; it is given the others.
         progress: Is told which case of how many is traced, and how far it is.
     """
     tracer = _Tracer(inputs or {}, unsafe, thresholds or Thresholds())
     for number, case in enumerate(cases, 1):
         told = _Numbered(progress or Silent(), f"{number}/{len(cases)} {Path(case.model).name}")
+        known = kept.find(case) if kept is not None else None
+        if known is not None:
+            yield known
+            continue
         began = perf_counter()
         found: Found | None = None
         error: TfldbgError | None = None
@@ -57,7 +67,31 @@ def sweep(
         if error is not None:
             # The frames that it was raised in hold the model and the samples.
             error.__traceback__ = error.__cause__ = error.__context__ = None
-        yield Outcome(case, perf_counter() - began, found, error)
+        row = Outcome(case, perf_counter() - began, found, error)
+        if kept is not None:
+            kept.add(row)
+        yield row
+
+
+def kept_rows(
+    target: Path,
+    *,
+    inputs: Mapping[str, str],
+    thresholds: Thresholds,
+    resume: bool,
+) -> KeptRows:
+    """Return who keeps the rows of a sweep until its file of results is whole.
+
+    Args:
+        target: The file of results.
+        inputs: As for `sweep`.
+        thresholds: As for `sweep`.
+        resume: Whether to go on with an earlier sweep that did not finish.
+    """
+    libraries = ("ai-edge-litert", "numpy", "tensorflow", "tf-keras")
+    versions = {name: metadata.version(name) for name in libraries}
+    settings = {"inputs": dict(inputs), "thresholds": asdict(thresholds), "tfldbg": __version__}
+    return KeptRows(target, {**settings, **versions}, resume=resume)
 
 
 class _Tracer:

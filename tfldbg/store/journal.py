@@ -20,7 +20,6 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -32,14 +31,14 @@ from tfldbg.compare.stream import Batch, Computed, in_real_units
 from tfldbg.errors import CaptureError
 from tfldbg.files import sync_folder, worded
 from tfldbg.graph.model import Subgraph
+from tfldbg.store.locked import LENGTH, begin, begun, lock, open_locked, pour
 
 CODES = "codes"
 """The field of TFLite's own values; the others are those of `Computed`."""
+SAMPLES = "number of samples"
+"""In the identity of a run: how many samples there will be."""
 _START = struct.Struct("<4sIQQ")
 _MARK = b"tfdb"
-_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-"""A symbolic link of that name could lead to a file of somebody else's."""
-_PREAMBLE = "tfldbg unfinished 1, process {:>10}\n"
 _LONGEST_HEADER = 64 << 20
 _VALUES = tuple(f.name for f in fields(Computed) if f.name != "saturated")
 
@@ -77,7 +76,7 @@ class Unfinished:
 
 def journal_path(target: Path) -> Path:
     """Return where the batches of an unfinished recording are kept."""
-    return target.with_name(f".{target.name}.partial")
+    return target.parent / f".{target.name}.partial"
 
 
 def unfinished(target: Path) -> Unfinished | None:
@@ -90,14 +89,14 @@ def unfinished(target: Path) -> Unfinished | None:
     path = journal_path(target)
     try:
         with path.open("rb") as file:
-            if not _lock(file):
+            if not lock(file):
                 return None
             identity, records, _ = _scan(file)
     except (OSError, ValueError, TypeError, KeyError):
         return None
     if identity is None or not records:
         return None
-    return Unfinished(path, records[-1].stop, int(identity["samples"]))
+    return Unfinished(path, records[-1].stop, int(identity[SAMPLES]))
 
 
 class Journal:
@@ -107,7 +106,7 @@ class Journal:
         target: The recording that shall come of it.
         subgraph: Whose tensors are recorded.
         identity: What must be the same for an earlier run to be gone on with, by what messages call
-            it; ``samples`` is how many samples there will be.
+            it; `SAMPLES` is one of them.
         resume: Whether to go on with it; else what it kept is thrown away.
 
     Raises:
@@ -125,7 +124,7 @@ class Journal:
 
     def __enter__(self) -> Journal:
         with worded(self._target):
-            self._file = _opened(self._path, self._target)
+            self._file = open_locked(self._path, self._target)
             try:
                 self._begin()
             except BaseException:
@@ -213,9 +212,7 @@ class Journal:
             self._file.truncate(end)
         else:
             self._file.truncate(0)
-        self._file.seek(0)
-        _pour(self._file, _PREAMBLE.format(os.getpid()).encode())
-        self._file.seek(0, os.SEEK_END)
+        begin(self._file)
         if not records:
             self._write(self._identity, [])
             sync_folder(self._path.parent)
@@ -241,7 +238,7 @@ class Journal:
         with worded(self._target):
             try:
                 for piece in (_START.pack(_MARK, checksum, *lengths), text, *views):
-                    _pour(self._file, piece)
+                    pour(self._file, piece)
                 os.fsync(self._file.fileno())
             except BaseException:
                 self._file.truncate(start)  # half a record is of no use and takes space
@@ -261,61 +258,17 @@ class Journal:
         return array
 
 
-def _pour(file: FileIO, content: Any) -> None:
-    """Write all of it: a plain file may take a part, and tells with the next that it is full."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-def _opened(path: Path, target: Path) -> FileIO:
-    """Open and lock the file.
-
-    Raises:
-        CaptureError: Another process has it.
-    """
-    while True:
-        file = FileIO(os.open(path, _OPEN, 0o666), "r+b")
-        if not _lock(file):
-            holder = file.read(len(_PREAMBLE.format(0))).decode("ascii", "replace").split()
-            file.close()
-            raise CaptureError(
-                f"another run (process {holder[-1] if holder else 'unknown'}) is recording to "
-                f"'{target}'",
-                hint="wait for it to end, or name another file",
-            )
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-        file.close()  # whoever had it has just removed it
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Lock a file until it is closed; return False if another process has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # a file system without locks
-    return True
-
-
 def _scan(file: BinaryIO) -> tuple[dict[str, str] | None, list[_Record], int]:
     """Read the whole records of a file.
 
     Returns:
         Which run it is of, None if it does not tell; its batches; where the last of them ends.
     """
-    file.seek(0)
     identity: dict[str, str] | None = None
     records: list[_Record] = []
-    end = len(_PREAMBLE.format(0))
-    if not file.read(end).startswith(_PREAMBLE.partition(",")[0].encode()):
+    if not begun(file):
         return None, [], 0
+    end = LENGTH
     size = os.fstat(file.fileno()).st_size
     while (found := _whole(file, end, size)) is not None:
         header, values, following = found

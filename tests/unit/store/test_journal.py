@@ -15,10 +15,10 @@ from tests.loop_file import loop_file
 from tfldbg.compare.stream import Batch, Computed
 from tfldbg.errors import CaptureError
 from tfldbg.graph.load import load_graph
-from tfldbg.store.journal import Journal, journal_path, unfinished
+from tfldbg.store.journal import SAMPLES, Journal, journal_path, unfinished
 
 SUBGRAPH = load_graph(loop_file(), "loop").main
-IDENTITY = {"model": "a", "samples": "6"}
+IDENTITY = {"model": "a", SAMPLES: "6"}
 
 
 def _batch(start: int, stop: int) -> tuple[Batch, Computed]:
@@ -115,7 +115,7 @@ def test_another_run_is_refused_and_its_batches_stay(
 ) -> None:
     target = tmp_path / "run.h5"
     journal_path(target).write_bytes(whole[0])
-    changed = {"model": "b", "samples": "6", "version of numpy": "9"}
+    changed = {"model": "b", SAMPLES: "6", "version of numpy": "9"}
     with (
         pytest.raises(CaptureError, match=r"its model was a, now it is b; so do version of numpy"),
         Journal(target, SUBGRAPH, changed, resume=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +74,14 @@ def sweep(
     signature: o.Signature = None,
     timeout: o.Timeout = 600,
     memory_limit: o.MemoryLimit = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Keep the rows that the same sweep has traced before it was ended.",
+            rich_help_panel=o.RUN,
+        ),
+    ] = False,
     manifest: Annotated[
         str | None,
         typer.Option(
@@ -118,22 +127,48 @@ def sweep(
     inputs = o.parse_inputs(given)
     targets = {"--csv": (csv, write_sweep_csv), "--json": (json, write_sweep_json)}
     files = _files(targets, manifest, cases)
-    with session.limited(timeout=timeout, memory=memory_limit), ProgressBar() as progress:
-        outcomes = session.sweep(
-            cases, inputs=inputs, unsafe=unsafe, thresholds=thresholds, progress=progress
+    target = next((t for t in (csv, json) if t not in (None, "-")), None)
+    if resume and target is None:
+        raise UsageError(
+            "--resume needs the file of the sweep that did not finish", hint="name it: --csv F"
         )
-        rows, ended = _collect(outcomes, files)
-    _show(rows, "-" in (csv, json))
-    if not ended:
+    with ExitStack() as stack:
+        stack.enter_context(session.limited(timeout=timeout, memory=memory_limit))
+        kept = None
+        if target is not None:
+            kept = session.kept_rows(
+                Path(target), inputs=inputs, thresholds=thresholds, resume=resume
+            )
+            stack.enter_context(kept)
+        with ProgressBar() as progress:
+            outcomes = session.sweep(
+                cases,
+                inputs=inputs,
+                unsafe=unsafe,
+                thresholds=thresholds,
+                kept=kept,
+                progress=progress,
+            )
+            rows, ended = _collect(outcomes, files)
+        _show(rows, "-" in (csv, json))
+        if not ended:
+            raise _stopped(rows, len(cases), files)
         for file in files:
-            file.stop(rows)
-        kept = "".join(f"; they are in {file.partial}" for file in files if file.partial)
-        sys.stderr.write(f"interrupted after {len(rows)} of {len(cases)} rows{kept}\n")
-        raise typer.Exit(130)
-    for file in files:
-        file.finish(rows)
+            file.finish(rows)
+        if kept is not None:
+            kept.remove()
     verdicts = {row.verdict for row in rows}
     raise typer.Exit(2 if "error" in verdicts else 1 if "diverged" in verdicts else 0)
+
+
+def _stopped(rows: Sequence[Outcome], cases: int, files: Sequence[ResultFile]) -> typer.Exit:
+    """Leave the rows of a sweep that was interrupted, say where, and return how to leave."""
+    for file in files:
+        file.stop(rows)
+    where = "".join(f"; they are in {file.partial}" for file in files if file.partial)
+    following = "; --resume goes on after them" if where and rows else ""
+    sys.stderr.write(f"interrupted after {len(rows)} of {cases} rows{where}{following}\n")
+    return typer.Exit(130)
 
 
 def _files(

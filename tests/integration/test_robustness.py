@@ -1,0 +1,547 @@
+"""Each way to end or to starve a session: nothing is lost, and nothing is left."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import tfldbg
+from tests.loop_file import File, loop_file
+from tfldbg import files
+from tfldbg.cli.recording import recording
+from tfldbg.compare import stream
+from tfldbg.errors import CaptureError, RunError, TfldbgError
+from tfldbg.report.machine import write_trace_json
+from tfldbg.run import litert
+from tfldbg.run.job import Options, load
+from tfldbg.run.litert import Program, Runner
+from tfldbg.session import convert, record, unfinished
+from tfldbg.store.disk import undisturbed
+from tfldbg.store.journal import Journal, journal_path
+from tfldbg.store.writer import RunWriter
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="how Linux keeps processes and files")
+ROOT = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="needs to mount a tmpfs"
+)
+SAMPLES = 12
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose loop runs for hours."""
+    path = tmp_path_factory.mktemp("endless") / "endless.tflite"
+    path.write_bytes(loop_file(steps=2**31 - 1))
+    return path
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record four samples at a time."""
+    monkeypatch.setattr(stream, "_MOST_SAMPLES", 4)
+
+
+def _program(path: Path) -> Program:
+    subgraph = load(path).subgraph
+    return Program(path.name, path.read_bytes(), "builtin", subgraph, subgraph.outputs)
+
+
+def _given(program: Program) -> list[np.ndarray]:
+    tensors = program.subgraph.tensors
+    return [np.zeros(tensors[i].shape, np.int8) for i in program.subgraph.inputs]
+
+
+def _process(runner: Runner) -> subprocess.Popen[bytes]:
+    assert runner._child is not None
+    return runner._child._process
+
+
+# Children.
+
+
+def test_a_child_that_does_not_finish_is_ended(endless: Path, tmp_path: Path) -> None:
+    with (
+        tfldbg.limited(timeout=2),
+        pytest.raises(RunError, match=r"^sample 0: .*did not finish one sample .* within 2 s"),
+    ):
+        record(endless, tmp_path / "run.h5", options=Options(samples=3))
+    assert list(tmp_path.iterdir()) == []
+
+
+@LINUX
+def test_a_child_that_is_stopped_is_ended(samples: Path) -> None:
+    program = _program(samples / "dense4.tflite")
+    with tfldbg.limited(timeout=3), Runner(program) as runner:
+        first = runner.run(_given(program))
+        _process(runner).send_signal(signal.SIGSTOP)
+        with pytest.raises(RunError, match="within 3 s, and was ended") as caught:
+            runner.run(_given(program))
+        assert caught.value.hint is not None and "--timeout" in caught.value.hint
+        assert _process(runner).returncode == -signal.SIGKILL
+    with Runner(program) as runner:
+        assert np.array_equal(first[0], runner.run(_given(program))[0])
+
+
+def test_a_child_that_the_system_killed_is_not_run_again(
+    samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litert, "last_operator", None)  # would run shortened models
+    program = _program(samples / "dense4.tflite")
+    with Runner(program) as runner:
+        _process(runner).send_signal(signal.SIGKILL)
+        with pytest.raises(RunError, match=r"the system killed it \(SIGKILL\): .*want of memory"):
+            runner.run(_given(program))
+
+
+@LINUX
+@pytest.mark.parametrize("runtime", ["xnnpack", "builtin", "reference"])
+def test_a_model_that_claims_gigabytes_meets_the_limit(tmp_path: Path, runtime: str) -> None:
+    path = tmp_path / "large.tflite"
+    path.write_bytes(_large(200_000_000))
+    with (
+        tfldbg.limited(memory=1.5),
+        pytest.raises(RunError, match=r"needs more memory than the limit of 1.5 GiB") as caught,
+    ):
+        record(path, tmp_path / "run.h5", options=Options(samples=1, runtime=runtime))
+    assert "its largest tensor is 3 't3' of operator 1 TILE, 2.98 GiB" in caught.value.message
+    assert caught.value.hint is not None and "--memory-limit" in caught.value.hint
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _large(rows: int) -> bytes:
+    """A file whose second operator repeats four floats ``rows`` times."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    file = File()
+    main = file.subgraph()
+    x, positive = main.tensor("FLOAT32", [1, 4]), main.tensor("FLOAT32", [1, 4])
+    times = main.tensor("INT32", [2], np.array([rows, 1], np.int32))
+    tiled = main.tensor("FLOAT32", [rows, 4])
+    main.operator("RELU", [x], [positive])
+    main.operator("TILE", [positive, times], [tiled], schema.TileOptionsT())
+    main.ends([x], [tiled])
+    return file.save()
+
+
+@pytest.mark.parametrize("limits", [{"timeout": 0}, {"memory": -1}, {"timeout": float("nan")}])
+def test_limits_are_above_zero(limits: dict[str, float]) -> None:
+    with pytest.raises(tfldbg.UsageError, match=r"^the \w+ ?\w* is "), tfldbg.limited(**limits):
+        pass
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"Segmentation fault: this is no answer\n" * 9, b"tfdb\x02\x00\x00\x00[]"]
+)
+def test_a_child_that_writes_garbage_is_an_error(samples: Path, garbage: bytes) -> None:
+    program = _program(samples / "dense4.tflite")
+    with Runner(program) as runner:
+        reader, writer = os.pipe()
+        os.write(writer, garbage)
+        os.close(writer)
+        process = _process(runner)
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = os.fdopen(reader, "rb")
+        with pytest.raises(RunError, match="answered with bytes that are no answer"):
+            runner.run(_given(program))
+
+
+def test_a_converter_that_does_not_finish_is_ended(samples: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"the converter did not finish .* within 0.05 s"):
+        convert(samples / "dense4.h5", tmp_path / "m.tflite", timeout=0.05)
+    assert list(tmp_path.iterdir()) == []
+
+
+# The session itself.
+
+
+class Session:
+    """A command in a terminal of its own, whose temporary folder is known."""
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        self._terminal, inner = pty.openpty()
+        self._before = termios.tcgetattr(self._terminal)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tfldbg", *map(str, arguments)],
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            start_new_session=True,
+            preexec_fn=_controlling_terminal,
+            env={**os.environ, "TMPDIR": str(self.temporary), "TERM": "xterm"},
+        )
+        os.close(inner)
+        self.said = b""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def press(self, key: bytes) -> None:
+        """Type a key."""
+        os.write(self._terminal, key)
+
+    def wait_for(self, condition: Callable[[], object], seconds: float = 120) -> None:
+        """Read the terminal until something is so."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, self.said.decode()
+            self._read()
+
+    def end(self) -> int:
+        """Wait for the end, and check the terminal."""
+        self.wait_for(lambda: self.process.poll() is not None)
+        while self._read():
+            pass
+        assert termios.tcgetattr(self._terminal) == self._before
+        assert b"\x1b[?25l" not in self.said  # the cursor was never hidden
+        os.close(self._terminal)
+        return self.process.returncode
+
+    def _read(self) -> bool:
+        if not select.select([self._terminal], [], [], 0.05)[0]:
+            return False
+        try:
+            piece = os.read(self._terminal, 4096)
+        except OSError:  # nobody holds the other side any more
+            return False
+        self.said += piece
+        return bool(piece)
+
+    def children(self) -> list[int]:
+        """Return the workers that this session has started."""
+        return list(_workers(self.process.pid))
+
+
+def _controlling_terminal() -> None:
+    import fcntl
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _workers(session: int) -> Iterator[int]:
+    """Return the workers of a session, which may be gone: they have its number as an argument."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if words[1:4] == [b"-m", b"tfldbg.run.worker", str(session).encode()]:
+                yield int(folder.name)
+
+
+def _busy(pids: list[int]) -> bool:
+    """Whether a worker computes: it has used a second of the processor's time since it began."""
+    ticks = [
+        int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[11])
+        for pid in pids
+        if (Path("/proc") / str(pid)).exists()
+    ]
+    return any(t > os.sysconf("SC_CLK_TCK") for t in ticks)
+
+
+@LINUX
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGHUP", "SIGKILL"])
+def test_a_session_in_a_long_invoke_ends_at_once_with_its_child(
+    endless: Path, tmp_path: Path, how: str
+) -> None:
+    with Session(tmp_path, "dump", endless, "-o", tmp_path / "run.h5") as session:
+        session.wait_for(lambda: _busy(session.children()))
+        if how == "Ctrl-C":
+            session.press(b"\x03")
+        else:
+            session.process.send_signal(getattr(signal, how))
+        code = session.end()
+        assert code == {"Ctrl-C": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGKILL": -9}[how]
+        end = time.monotonic() + 10
+        while session.children() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert session.children() == []
+        assert list(session.temporary.iterdir()) == []
+        left = [p.name for p in tmp_path.iterdir() if p.is_file()]
+        assert left == ([".run.h5.partial"] if how == "SIGKILL" else [])  # the next run removes it
+        assert b"Traceback" not in session.said
+
+
+@LINUX
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_session_that_has_hardly_begun_leaves_nothing(
+    samples: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    out = tmp_path / "run.h5"
+    arguments = ("dump", samples / "cnn.tflite", "-o", out, "--samples", 5000)
+    with Session(tmp_path, *arguments) as session:
+        session.wait_for(session.children)  # it loads the model
+        session.process.send_signal(how)
+        assert session.end() == 128 + how
+        assert session.children() == []
+        assert list(session.temporary.iterdir()) == []
+        assert not out.exists()
+
+
+# What was recorded.
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return all that a recording holds, its times left out."""
+    found: dict[str, Any] = {}
+
+    def add(name: str, item: Any) -> None:
+        values = item[()].tobytes() if isinstance(item, h5py.Dataset) and item.shape else None
+        found[name] = (values, {k: np.asarray(v).tolist() for k, v in item.attrs.items()})
+
+    with h5py.File(path, "r") as file:
+        file.visititems(add)
+        evidence = json.loads(file["evidence"].asstr()[()])
+    del evidence["run"]["timing"]
+    return {**found, "evidence": evidence}
+
+
+def _full_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    """Let the disk be full when so many batches are kept."""
+    append, kept = Journal.append, []
+
+    def failing(self: Journal, *arguments: Any) -> None:
+        if len(kept) == batches:
+            with files.worded(self._target):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        kept.append(1)
+        append(self, *arguments)
+
+    monkeypatch.setattr(Journal, "append", failing)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("how", ["dump", "trace"])
+def test_a_resumed_run_equals_one_that_was_never_interrupted(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def run(target: Path, *, resume: bool = False) -> None:
+        if how == "dump":
+            record(model, target, options=Options(samples=SAMPLES), resume=resume)
+        else:
+            tfldbg.trace(
+                model, samples=SAMPLES, dump=target, histograms=True, worst=1, resume=resume
+            )
+
+    model, whole, target = samples / "dense4.tflite", tmp_path / "whole.h5", tmp_path / "run.h5"
+    run(whole)
+    target.write_text("of another day")
+    with monkeypatch.context() as full:
+        _full_after(full, 2)
+        with pytest.raises(TfldbgError, match="No space left"):
+            run(target)
+    assert target.read_text() == "of another day"
+    found = unfinished(target)
+    assert found is not None and (found.done, found.samples) == (8, 12)
+    ran: list[int] = []
+    invoke = stream.run_batch
+
+    def counted(plan: Any, samples: Any, runner: Any, numbers: range, *rest: Any) -> Any:
+        ran.extend(numbers)
+        return invoke(plan, samples, runner, numbers, *rest)
+
+    monkeypatch.setattr(stream, "run_batch", counted)
+    run(target, resume=True)
+    assert ran == [8, 9, 10, 11]
+    assert _content(target) == _content(whole)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.h5", "whole.h5"]
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_what_is_interrupted_while_the_file_is_written_is_written_by_the_next(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "run.h5"
+    options = Options(samples=SAMPLES)
+
+    def interrupted(self: RunWriter, *arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunWriter, "_write_results", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            record(samples / "dense4.tflite", target, options=options)
+    assert [p.name for p in tmp_path.iterdir()] == [".run.h5.partial"]
+    with pytest.raises(CaptureError, match=r"its data was random, seed 0, now it is .*, seed 1"):
+        record(
+            samples / "dense4.tflite", target, options=Options(samples=SAMPLES, seed=1), resume=True
+        )
+    monkeypatch.setattr(stream, "run_batch", None)  # all samples are there
+    record(samples / "dense4.tflite", target, options=options, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
+    assert len(_content(target)) > 5
+
+
+def test_nothing_to_resume_is_an_ordinary_run(samples: Path, tmp_path: Path) -> None:
+    journal_path(tmp_path / "run.h5").write_bytes(b"\0" * 100)  # blocks that never got written
+    record(samples / "dense4.tflite", tmp_path / "run.h5", options=Options(samples=1), resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
+
+
+def test_a_model_that_remembers_starts_over(
+    shared_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_MOST_SAMPLES", 1)
+    path = shared_models / "tflite" / "litert_resource_vars_calibrated.tflite"
+    with monkeypatch.context() as full:
+        _full_after(full, 2)
+        with pytest.raises(TfldbgError, match="No space left"):
+            record(path, tmp_path / "run.h5", options=Options(samples=3))
+    record(path, tmp_path / "run.h5", options=Options(samples=3), resume=True)
+    record(path, tmp_path / "whole.h5", options=Options(samples=3))
+    assert _content(tmp_path / "run.h5") == _content(tmp_path / "whole.h5")
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_the_user_is_told_what_is_kept_and_what_is_not(
+    samples: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = tmp_path / "run.h5"
+    _full_after(monkeypatch, 1)
+    with pytest.raises(TfldbgError), recording(str(target), resume=False):
+        record(samples / "dense4.tflite", target, options=Options(samples=SAMPLES))
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: 4 of 12 samples are kept in '{journal_path(target)}'")
+    assert "--resume goes on" in said
+    with recording(str(target), resume=False):
+        pass
+    assert "this starts over; --resume would go on after the 4 of 12" in capsys.readouterr().err
+    with recording(str(target), resume=True):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_resume_needs_a_recording(samples: Path) -> None:
+    with pytest.raises(tfldbg.UsageError, match="--resume goes on with a recording"):
+        tfldbg.trace(samples / "dense4.tflite", resume=True)
+
+
+# Files.
+
+
+def test_a_signal_waits_until_hdf5_is_done() -> None:
+    happened = []
+    with pytest.raises(KeyboardInterrupt), undisturbed():
+        signal.raise_signal(signal.SIGINT)
+        happened.append("the write is whole")
+    assert happened and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@LINUX
+def test_a_process_that_is_killed_while_it_writes_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from tfldbg.files import *\n"
+        "with scratch_folder() as folder, replacing(Path(sys.argv[1])) as new:\n"
+        "    (folder / 'file').write_text('half'); new.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    target, temporary = tmp_path / "f", tmp_path / "tmp"
+    temporary.mkdir()
+    target.write_text("old")
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(target)],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        check=False,
+    )
+    assert killed.returncode == -9
+    assert target.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f", "tmp"]
+    end = time.monotonic() + 10
+    while list(temporary.iterdir()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_a_disk_that_is_full_at_the_end_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if not nameless:
+        monkeypatch.setattr(files, "_nameless", lambda folder: None)
+    (tmp_path / "f").write_text("old")
+    files.write_bytes(tmp_path / "f", b"newer")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(TfldbgError, match="No space left on device") as caught:
+            files.write_bytes(tmp_path / "f", b"newest")
+    assert caught.value.hint is not None and "free some space" in caught.value.hint
+    assert (tmp_path / "f").read_bytes() == b"newer"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o666 & ~files._umask()
+
+
+def test_a_full_temporary_folder_is_said(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(program: Program, file: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(litert, "_write_model", full)
+    with (
+        pytest.raises(RunError, match=r"cannot start the runtime .*No space left") as caught,
+        Runner(_program(samples / "dense4.tflite")),
+    ):
+        pass
+    assert caught.value.hint is not None and "TMPDIR" in caught.value.hint
+
+
+@ROOT
+def test_a_full_and_a_read_only_disk_leave_the_old_files(samples: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("this machine does not let tests mount a tmpfs")
+    try:
+        old = {name: disk / name for name in ("run.h5", "out.tflite", "report.json")}
+        for path in old.values():
+            path.write_text("old")
+        result = tfldbg.trace(samples / "dense4.tflite", samples=1)
+        (disk / "ballast").write_bytes(bytes(180_000))
+        _all_fail(samples, old, result)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        _all_fail(samples, old, result)
+        assert sorted(p.name for p in disk.iterdir()) == sorted([*old, "ballast"])
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def _all_fail(samples: Path, old: dict[str, Path], result: tfldbg.Trace) -> None:
+    for write in (
+        lambda: record(samples / "cnn.tflite", old["run.h5"]),
+        lambda: files.write_bytes(old["out.tflite"], bytes(100_000)),
+        lambda: write_trace_json(result, str(old["report.json"])),
+    ):
+        with pytest.raises(TfldbgError, match="cannot write"):
+            write()
+    assert {path.read_text() for path in old.values()} == {"old"}
+
+
+def test_a_folder_as_target_is_refused(samples: Path, tmp_path: Path) -> None:
+    with pytest.raises(TfldbgError, match="it is a folder or a device"):
+        record(samples / "dense4.tflite", tmp_path, options=Options(samples=1))
+    assert list(tmp_path.iterdir()) == []
+    assert not journal_path(tmp_path).exists()
