@@ -24,6 +24,7 @@ from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Body, Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.model import Finding
 from tfldbg.graph.lint import Breach
+from tfldbg.store.typed import check_types
 
 
 def to_json(evidence: Evidence) -> str:
@@ -35,9 +36,11 @@ def from_json(text: str) -> Evidence:
     """Rebuild the evidence.
 
     Raises:
-        ValueError, TypeError, KeyError: The text is not what `to_json` writes.
+        ValueError, TypeError, KeyError, AttributeError: The text is not what `to_json` writes.
     """
-    return _evidence(json.loads(text))
+    evidence = _evidence(json.loads(text))
+    check_types(evidence, "evidence")
+    return evidence
 
 
 def _evidence(plain: dict[str, Any]) -> Evidence:
