@@ -16,8 +16,8 @@ from tfldbg.graph.wires import WEIGHTED
 
 _DAMAGED = "convert or download the file again"
 _COUNTED, _ADDRESSES = 2**64, 2**47
-"""The runtime counts in a 64-bit ``size_t``, as which a negative size is huge; a process can
-address so many bytes (x86-64 and AArch64, without extensions)."""
+"""The runtime counts in a 64-bit ``size_t``, as which a negative size is huge; a process addresses
+so many bytes (x86-64 and AArch64, without extensions)."""
 _USUAL_MEMORY = 2**35
 """What is taken for this machine's memory where the system does not say."""
 _ONE_TO_ONE = SAME_SCALE_KINDS | FOLDED_KINDS | {"CAST", "LOGISTIC", "QUANTIZE", "RELU", "TANH"}

@@ -65,7 +65,7 @@ class Wires:
         found = self.writers.get(tensor.index)
         if found is None:
             found = next(iter(self.readers.get(tensor.index, ())), None)
-        if found is not None and tensor.has_data and found.kind in FOLDED_KINDS:
+        if found is not None and tensor.has_data and found.kind in FOLDED_KINDS and found.outputs:
             users = self.readers.get(found.outputs[0], ())
             return next(iter(users), found)
         return found

@@ -25,6 +25,7 @@ from tfldbg.diagnose.evidence import Body, Delegated, Evidence, InputEvidence, O
 from tfldbg.diagnose.model import Finding
 from tfldbg.graph.lint import Breach
 from tfldbg.guard import parse_json
+from tfldbg.store.typed import check_types
 
 
 def to_json(evidence: Evidence) -> str:
@@ -36,9 +37,11 @@ def from_json(text: str) -> Evidence:
     """Rebuild the evidence.
 
     Raises:
-        ValueError, TypeError, KeyError: The text is not what `to_json` writes.
+        ValueError, TypeError, KeyError, AttributeError: The text is not what `to_json` writes.
     """
-    return _evidence(parse_json(text))
+    evidence = _evidence(parse_json(text))
+    check_types(evidence, "evidence")
+    return evidence
 
 
 def _evidence(plain: dict[str, Any]) -> Evidence:

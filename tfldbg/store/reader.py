@@ -28,7 +28,11 @@ def read_evidence(path: Path) -> Evidence:
         CaptureError: The file is missing, damaged, of another format or of another version.
     """
     with _opened(path) as file:
-        return from_json(file[schema.EVIDENCE].asstr()[()])
+        text = file[schema.EVIDENCE].asstr()[()]
+        try:
+            return from_json(text)
+        except (AttributeError, RecursionError) as error:  # of JSON that is nested otherwise
+            raise CaptureError(f"'{path}' is no recorded run: {error}", hint=_HINT) from error
 
 
 def read_values(path: Path, run: Run, tensor: int, name: str) -> NDArray[Any] | None:

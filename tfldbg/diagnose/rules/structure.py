@@ -74,7 +74,8 @@ def _unfolded_batch_norm(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     del graph
     readers = consumers(subgraph)
     for op in subgraph.operators:
-        channels = subgraph.tensors[op.outputs[0]].shape[-1:] if op.kind in WEIGHTED else ()
+        weighted = op.kind in WEIGHTED and op.outputs
+        channels = subgraph.tensors[op.outputs[0]].shape[-1:] if weighted else ()
         if not channels:
             continue
         factor = _only_reader(readers, op, "MUL")
@@ -94,7 +95,7 @@ def _unfolded_batch_norm(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
 def _only_reader(
     readers: dict[int, tuple[Operator, ...]], op: Operator, kind: str
 ) -> Operator | None:
-    found = readers.get(op.outputs[0], ())
+    found = readers.get(op.outputs[0], ()) if op.outputs else ()
     return found[0] if len(found) == 1 and found[0].kind == kind else None
 
 
@@ -133,7 +134,8 @@ def _float_islands(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
 
 
 def _elements(subgraph: Subgraph, op: int) -> int:
-    return subgraph.tensors[subgraph.operators[op].outputs[0]].elements
+    outputs = subgraph.operators[op].outputs
+    return subgraph.tensors[outputs[0]].elements if outputs else 0
 
 
 def _islands(subgraph: Subgraph) -> Iterator[_Island]:
