@@ -110,7 +110,15 @@ def _parse(view: memoryview, size: int) -> Graph:
         metadata=tuple(
             _text(model.Metadata(i).Name()) for i in range(_count(model.MetadataLength(), limit))
         ),
+        beside=_beside(model, limit),
     )
+
+
+def _beside(model: Any, limit: int) -> tuple[str, ...]:
+    """Return the names of other files; a schema from before them knows none."""
+    count = getattr(model, "ExternalBufferGroupsLength", int)()
+    groups = (model.ExternalBufferGroups(i) for i in range(_count(count, limit)))
+    return tuple(_text(group.Name()) for group in groups)
 
 
 def _count(claimed: int, limit: int) -> int:

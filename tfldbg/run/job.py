@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.errors import UsageError
+from tfldbg.errors import RunError, UsageError
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature, keeps_resources, states
@@ -127,16 +127,28 @@ def prepare(model: ModelSource, data: DataSource, options: Options) -> Job:
 
     Raises:
         ModelError: The file is missing or no .tflite file.
-        RunError: It holds no operator.
+        RunError: It holds no operator, or not its own constants.
         DataError: The data does not fit the inputs.
         UsageError: An option asks for something that does not exist.
     """
     check_options(options)
     loaded = load(model, options.signature)
     check_runs(loaded.subgraph, loaded.path)
+    _check_whole(loaded)
     check_mapping(loaded, options)
     samples = prepare_samples(loaded, data, options)
     return Job(loaded, samples, expose(loaded.graph, loaded.subgraph), options)
+
+
+def _check_whole(loaded: Loaded) -> None:
+    """Refuse files that keep constants in other files: no interpreter loads those."""
+    if loaded.graph.beside:
+        names = ", ".join(f"'{name}'" for name in loaded.graph.beside)
+        raise RunError(
+            f"'{loaded.path}' keeps constants in other files ({names}), which the interpreter does "
+            "not load",
+            hint="convert the model into one file, however large; this one can be inspected",
+        )
 
 
 def check_mapping(loaded: Loaded, options: Options) -> None:
