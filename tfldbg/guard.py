@@ -20,6 +20,7 @@ import numpy as np
 _OWN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
 """HDF5's own filters and h5py's LZF; any other is a library that HDF5 would load."""
 _UNKNOWN_MEMORY = 8 << 30
+"""What is taken for the memory of a machine that does not tell."""
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _MOST_EXPANSION = 1100
 """Bytes that come of one stored byte: DEFLATE reaches 1,032."""

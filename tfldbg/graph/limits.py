@@ -6,7 +6,6 @@ would end the runtime, or never end.  A file that a runtime runs passes both.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 
 from tfldbg.errors import ModelError
@@ -18,8 +17,6 @@ _DAMAGED = "convert or download the file again"
 _COUNTED, _ADDRESSES = 2**64, 2**47
 """The runtime counts in a 64-bit ``size_t``, as which a negative size is huge; a process addresses
 so many bytes (x86-64 and AArch64, without extensions)."""
-_USUAL_MEMORY = 2**35
-"""What is taken for this machine's memory where the system does not say."""
 _ONE_TO_ONE = SAME_SCALE_KINDS | FOLDED_KINDS | {"CAST", "LOGISTIC", "QUANTIZE", "RELU", "TANH"}
 _NEEDED: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(_ONE_TO_ONE, (1, 1)),
@@ -207,10 +204,3 @@ def _calls(graph: Graph, subgraph: Subgraph) -> Iterator[tuple[Operator, int]]:
         for number in called_subgraphs(op):
             if 0 <= number < len(graph.subgraphs):  # else the kernel refuses it, with its words
                 yield op, number
-
-
-def memory_bytes() -> int:
-    """Return how much memory this machine has, bytes."""
-    if not hasattr(os, "sysconf"):
-        return _USUAL_MEMORY
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -102,7 +102,15 @@ def _parse(view: memoryview, size: int) -> Graph:
         ),
         buffers=buffers,
         metadata=tuple(_text(model.Metadata(i).Name()) for i in range(model.MetadataLength())),
+        beside=_beside(model),
     )
+
+
+def _beside(model: Any) -> tuple[str, ...]:
+    """Return the names of other files; a schema from before them knows none."""
+    count = getattr(model, "ExternalBufferGroupsLength", int)()
+    groups = (model.ExternalBufferGroups(i) for i in range(count))
+    return tuple(_text(group.Name()) for group in groups)
 
 
 def _text(value: bytes | None) -> str:

@@ -134,6 +134,8 @@ class Graph:
     buffers: tuple[BufferSpan, ...]
     metadata: tuple[str, ...]
     """Names of the metadata entries."""
+    beside: tuple[str, ...] = ()
+    """Names of other files that hold constants of this one (``external_buffer_groups``)."""
 
     @property
     def main(self) -> Subgraph:

@@ -23,7 +23,9 @@ _TABLES: Mapping[str, Mapping[int, str]] = {
         14: "4",
         16: "[Metadata]",
         18: "[SignatureDef]",
+        20: "[ExternalBufferGroup]",
     },
+    "ExternalBufferGroup": {4: _TEXT},
     "OperatorCode": {6: _TEXT},
     "SubGraph": {4: "[Tensor]", 6: "4", 8: "4", 10: "[Operator]", 12: _TEXT},
     "Tensor": {

@@ -74,7 +74,9 @@ def _summary(graph: Graph) -> str:
     operators = sum(len(s.operators) for s in graph.subgraphs)
     external = sum(b.external for b in graph.buffers)
     said = f"{len(graph.data):,} bytes, {len(graph.subgraphs)} subgraphs, {operators} operators"
-    return said + (f", {external} buffers behind the flatbuffer" if external else "")
+    said += f", {external} buffers behind the flatbuffer" if external else ""
+    beside = ", ".join(f"'{printable(name)}'" for name in graph.beside)
+    return said + (f", constants in other files: {beside}" if beside else "")
 
 
 def _tensor_line(tensor: Tensor) -> str:

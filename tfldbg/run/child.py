@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from tfldbg.errors import UsageError
+from tfldbg.guard import machine_memory
 
 _GIB = 1 << 30
 _SHARE = 0.75
@@ -79,20 +80,6 @@ def limited(*, timeout: float | None = None, memory: float | None = None) -> Ite
         yield
     finally:
         _LIMITS.reset(token)
-
-
-def machine_memory() -> int | None:
-    """Return the bytes of memory that this machine, or the container, has; None if unknown."""
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-    for place in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups 2 and 1
-        file = Path("/sys/fs/cgroup") / place
-        text = file.read_text().strip() if file.is_file() else ""
-        if text.isdigit():
-            total = min(total, int(text))
-    return total if total > 0 else None
 
 
 def command(module: str, *arguments: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.errors import ModelError, UsageError
+from tfldbg.errors import ModelError, RunError, UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.model import Graph, Signature, Subgraph
@@ -155,7 +155,7 @@ def prepare(
 
     Raises:
         ModelError: The file is missing or no .tflite file.
-        RunError: It holds no operator.
+        RunError: It holds no operator, or not its own constants.
         DataError: The data does not fit the inputs.
         UsageError: An option asks for something that does not exist.
     """
@@ -163,6 +163,7 @@ def prepare(
     loaded = load(model, options.signature)
     check_runs(loaded.subgraph, loaded.path)
     check_runnable(loaded.graph, loaded.subgraph, loaded.path)
+    _check_whole(loaded)
     check_mapping(loaded, options)
     _check_streams(loaded, options)
     samples = prepare_samples(loaded, data, options)
@@ -176,6 +177,17 @@ def _check_streams(loaded: Loaded, options: Options) -> None:
             f"'{loaded.path}' keeps its state in variables, which the runtime '{MICRO}' does not "
             "show: what an operator makes of them from step to step cannot be checked",
             hint="leave --steps out, or choose another --runtime",
+        )
+
+
+def _check_whole(loaded: Loaded) -> None:
+    """Refuse files that keep constants in other files: no interpreter loads those."""
+    if loaded.graph.beside:
+        names = ", ".join(f"'{name}'" for name in loaded.graph.beside)
+        raise RunError(
+            f"'{loaded.path}' keeps constants in other files ({names}), which the interpreter does "
+            "not load",
+            hint="convert the model into one file, however large; this one can be inspected",
         )
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from tfldbg import guard, quant
 from tfldbg.errors import DataError
-from tfldbg.graph.limits import memory_bytes
 from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
 from tfldbg.graph.query import consumers, numpy_type
 
@@ -393,7 +392,7 @@ def _widest(dtype: np.dtype[Any]) -> type[np.integer[Any]]:
 
 def _check_room(tensor: Tensor, shape: tuple[int, ...]) -> None:
     """Refuse to draw what this machine cannot hold."""
-    if min(shape) < 0 or math.prod(shape) * np.dtype(np.float64).itemsize > memory_bytes():
+    if min(shape) < 0 or math.prod(shape) * np.dtype(np.float64).itemsize > guard.memory_limit():
         raise DataError(
             f"input '{tensor.name}' has shape {list(tensor.shape)}: no {shape[0]} random samples "
             "of that fit into memory",

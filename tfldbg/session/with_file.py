@@ -29,6 +29,7 @@ from tfldbg.match.files import pair_file_inputs
 from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, load, prepare
 from tfldbg.run.litert import Runner
+from tfldbg.run.room import check_constants
 from tfldbg.session.comparisons import first_sample, readable
 from tfldbg.session.float_copies import variables_of
 
@@ -52,9 +53,14 @@ class WithFile:
         return given
 
     def load(self, job: Job) -> None:
-        """Read the file and give its inputs the same samples."""
+        """Read the file and give its inputs the same samples.
+
+        Raises:
+            RunError: The files are too large to compare their constants.
+        """
         options = self._options
         loaded = load(self._source, options.signature)
+        check_constants(job.loaded, loaded)
         numbers = pair_file_inputs(job.loaded.specs, loaded.specs, options.inputs)
         real = job.samples.real(0, job.samples.count)
         data = {

@@ -19,6 +19,7 @@ from tfldbg.match.ports import pair_inputs
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.job import DataSource, Job, ModelSource, Options
 from tfldbg.run.litert import Runner
+from tfldbg.run.room import check_constants
 
 
 class WithKeras:
@@ -43,6 +44,7 @@ class WithKeras:
 
         Raises:
             UsageError: State is to be kept from step to step, which the frozen model does not.
+            RunError: The file is too large to compare its constants.
         """
         options = self._options
         if job.samples.stream_steps > 1 and keeps_state(job.loaded.graph):
@@ -52,6 +54,7 @@ class WithKeras:
                 hint="leave --steps out to compare single steps; for streams give "
                 "--against RUN.h5, or a function of your own with --reference module:function",
             )
+        check_constants(job.loaded)
         self._frozen = load_frozen(self._source, unsafe=options.unsafe, signature=options.signature)
         self._inputs = pair_inputs(job.loaded.specs, self._frozen, options.inputs)
 

@@ -22,7 +22,8 @@ _STATE = Explanation(
     "sample to the next. Only the first sample matches a run that resets them.",
     evidence="A file with variables and a recording whose first sample agrees to a step, while "
     "later ones are off by more than eight.",
-    suggestion="call reset_all_variables() (or allocate again) before each independent sample",
+    suggestion="call reset_all_variables() before each independent sample; resource variables "
+    "(VAR_HANDLE) need a new interpreter. If the samples are steps of a stream, say so: --steps N",
     sources=("tensorflow/tensorflow#47813",),
 )
 _UNROLLED = Explanation(
