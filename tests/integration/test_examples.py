@@ -113,6 +113,8 @@ def test_the_examples_print_what_the_page_says(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     text = page.read_text()
+    if any("micro" in command for block in BLOCK.findall(text) for command in commands(block)):
+        pytest.importorskip("tflite_micro", reason="TensorFlow Lite Micro is not installed here")
     write_files(text, tmp_path)
     renewed = BLOCK.sub(lambda m: f"```console\n{_again(m[1], tmp_path)}```", text)
     if request.config.getoption("--renew"):

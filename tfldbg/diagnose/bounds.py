@@ -241,7 +241,7 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
     if runtime in WITH_XNNPACK and op.kind == "LEAKY_RELU":
         slope = float(op.options.get("alpha", 0.0))
         return max(_q8_multiplier(given, ratio), _q8_multiplier(given, ratio * slope))
-    if runtime not in WITH_XNNPACK and op.kind == "MEAN":
+    if runtime in ("builtin", "reference") and op.kind == "MEAN":
         return _rounded_zero_point(given, ratio)
     return 0.0
 
