@@ -103,15 +103,14 @@ def test_a_tensor_without_elements_is_skipped_with_a_reason(tmp_path: Path) -> N
 
 def test_a_shape_that_follows_the_values_is_skipped_with_a_reason(tmp_path: Path) -> None:
     given = np.array([[1, -1, 1, 1], [1, -1, -1, 1], [-1, -1, -1, -1]], np.float32)
-    for size in (3, 33):  # within one batch, and from one batch to the next
-        x = np.concatenate([given[:1]] * (size - 2) + [given[1:]])
-        result = tfldbg.trace(odd_files.found(), data=x)
-        assert result.verdict == "clean", result.diagnosis.sentence
-        assert result.evidence.run.observer_identical
-        assert {0, 3} <= set(_checked(result))
-        assert "changes from sample to sample: [3, 1] and" in _reasons(result)[1]
-        assert "input tensor 3 cannot be read" in _reasons(result)[2]
-        record(odd_files.found(), tmp_path / "run.h5", data=x)
+    result = tfldbg.trace(odd_files.found(), data=given)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    assert result.evidence.run.observer_identical
+    assert {0, 3} <= set(_checked(result))
+    assert "changes from sample to sample: [3, 1] and" in _reasons(result)[1]
+    assert "input tensor 3 cannot be read" in _reasons(result)[2]
+    first_of_next_batch = np.concatenate([given[:1]] * 32 + [given[1:]])
+    record(odd_files.found(), tmp_path / "run.h5", data=first_of_next_batch)
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1, 3), (3, 3), (3, 5, 3), (3, 1, 5, 3), (3, 1, 3)])

@@ -245,11 +245,11 @@ def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
     return (
         array.dtype.kind in kinds
         and array.ndim > 0
-        and _input_shape(tensor, array.shape[1:]) is not None
+        and input_shape(tensor, array.shape[1:]) is not None
     )
 
 
-def _input_shape(tensor: Tensor, sample: Sequence[int]) -> tuple[int, ...] | None:
+def input_shape(tensor: Tensor, sample: Sequence[int]) -> tuple[int, ...] | None:
     """Return the shape that an input takes for a sample of another shape, None if it takes none."""
     inner = _aligned(_sample_shape(tensor), tuple(sample))
     return (1, *inner) if inner is not None and tensor.shape[:1] == (1,) else inner
@@ -321,7 +321,7 @@ def _refuse_nonfinite(spec: InputSpec, array: NDArray[Any], source: str) -> None
 
 
 def _as_input(tensor: Tensor, sample: NDArray[Any]) -> NDArray[Any]:
-    shape = _input_shape(tensor, sample.shape)
+    shape = input_shape(tensor, sample.shape)
     if shape is None:
         shape = tensor.shape  # drawn to it
     if tensor.type == "STRING":

@@ -8,9 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
+from tfldbg.device import record
 from tfldbg.errors import DataError, UsageError
+from tfldbg.graph.model import Tensor
 from tfldbg.run.job import Loaded, Options, load, prepare_samples
-from tfldbg.run.samples import Samples
+from tfldbg.run.samples import Samples, input_shape
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +119,30 @@ def test_missing_and_strange_files(cnn: Loaded, tmp_path: Path) -> None:
 def test_a_wrong_signature_is_refused(samples: Path) -> None:
     with pytest.raises(UsageError, match="no signature"):
         load(samples / "cnn.tflite", "train")
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "shape"),
+    [
+        ((28, 28, 1), (28, 28), (28, 28, 1)),
+        ((28, 28, 1), (1, 28, 28), (28, 28, 1)),
+        ((-1, 3), (1, 3), (1, 3)),
+        ((-1, 3), (1, 1, 3), (1, 3)),
+        ((-1, 3), (3,), (1, 3)),
+        ((-1, 3), (5, 3), (5, 3)),
+        ((-1, -1), (), (1, 1)),
+        ((), (1, 1), ()),
+        ((-1, 3), (5, 2), None),
+        ((-1, 3), (5, 5, 3), None),
+        ((2, 3), (3, 2), None),
+        ((0, 3), (0, 3), (0, 3)),
+    ],
+)
+def test_dimensions_of_one_may_be_there_or_not(
+    expected: tuple[int, ...], found: tuple[int, ...], shape: tuple[int, ...] | None
+) -> None:
+    stated = (1, *(1 if size < 0 else size for size in expected))
+    tensor = Tensor(0, "x", "FLOAT32", stated, (-1, *expected), None, 0, False, False)
+    assert input_shape(tensor, found) == (None if shape is None else (1, *shape))
+    details = {"shape": np.array(stated), "shape_signature": np.array((-1, *expected))}
+    assert record.input_shape(details, found) == input_shape(tensor, found)
