@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tfldbg.errors import KerasError
+from tfldbg.errors import KerasError, TfldbgError
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import node_of, view
 from tfldbg.reference.quiet import quiet
@@ -61,7 +62,7 @@ class _Config:
     """What a Keras file says about itself before any of it is executed."""
 
     def __init__(self, text: str, version: str) -> None:
-        self.text = text
+        self.parsed = json.loads(text)
         self.version = version
         self.quantized = "QuantizeWrapper" in text or "QuantizeLayer" in text
 
@@ -72,16 +73,24 @@ class _Config:
     def lambda_layers(self) -> list[str]:
         """Names of the layers that hold serialized Python code."""
         found: list[str] = []
-        stack = [json.loads(self.text)]
+        stack = [self.parsed]
         while stack:
             item = stack.pop()
             if isinstance(item, dict):
                 if item.get("class_name") == "Lambda":
-                    found.append(str(item.get("config", {}).get("name", "?")))
+                    found.append(str(_named(item.get("config"))))
                 stack += item.values()
             elif isinstance(item, list):
                 stack += item
         return sorted(found)
+
+
+def _named(config: Any) -> Any:
+    return config.get("name", "?") if isinstance(config, dict) else "?"
+
+
+_DAMAGED = (OSError, EOFError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+"""What reading a damaged archive or HDF5 file raises, besides errors of its own."""
 
 
 def _h5_config(path: Path) -> _Config:
@@ -91,16 +100,16 @@ def _h5_config(path: Path) -> _Config:
         with h5py.File(path, "r") as file:
             config = file.attrs.get("model_config")
             version = file.attrs.get("keras_version", "2")
+        if config is not None:
+            return _Config(_text(config), _text(version))
     except FileNotFoundError as error:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
-    except OSError as error:
-        raise KerasError(f"'{path}' is no HDF5 file: {error}", hint=_HINT) from error
-    if config is None:
-        raise KerasError(
-            f"'{path}' holds no model, only weights or other data",
-            hint="save the whole model with model.save(...), not save_weights(...)",
-        )
-    return _Config(_text(config), _text(version))
+    except _DAMAGED as error:
+        raise KerasError(f"'{path}' is no HDF5 file of Keras: {error}", hint=_HINT) from error
+    raise KerasError(
+        f"'{path}' holds no model, only weights or other data",
+        hint="save the whole model with model.save(...), not save_weights(...)",
+    )
 
 
 def _zip_config(path: Path) -> _Config:
@@ -110,7 +119,7 @@ def _zip_config(path: Path) -> _Config:
             return _Config(archive.read("config.json").decode(), str(metadata["keras_version"]))
     except FileNotFoundError as error:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, *_DAMAGED) as error:
         raise KerasError(f"'{path}' is no .keras archive: {error}", hint=_HINT) from error
 
 
@@ -130,7 +139,9 @@ def _load(path: Path, config: _Config, unsafe: bool) -> Any:
     try:
         with quiet():
             return loader(path, config, unsafe)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError) as error:
+    except TfldbgError:
+        raise
+    except Exception as error:  # Keras raises anything on what is damaged, and so do its layers
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise KerasError(
             f"'{path}' (saved by Keras {config.version}) does not load: {first[:300]}",
