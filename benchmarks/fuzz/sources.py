@@ -23,6 +23,7 @@ _LARGEST = 100_000
 _MOST_ELEMENTS = 10_000_000
 """A sound file whose tensors are larger than that is slow, and no use here."""
 _MODEL = SAMPLE_MODELS / "dense4.tflite"
+_NO_BIAS = SAMPLE_MODELS / "dense4_nobias.tflite"
 _TOLERANCES = 'diverged = true\n["*"]\nsqnr = 10\nlocal = 2\n[FULLY_CONNECTED]\nlocal = "1lsb"\n'
 
 
@@ -165,6 +166,11 @@ def sources(held: Path) -> Mapping[str, Source]:
             [*data, held / "dump.h5"],
             lambda path, rng: damage_bytes(path.read_bytes(), rng),
             {"kit --data": ("kit", str(_MODEL), "-o", "kit", "--for", "board", "--data", "FILE")},
+        ),
+        "keras": Source(
+            [SAMPLE_MODELS / "dense4_nobias.h5", SAMPLE_MODELS / "dense4_nobias.keras"],
+            lambda path, rng: damage_bytes(path.read_bytes(), rng),
+            {"params --keras": ("params", str(_NO_BIAS), "--keras", "FILE")},
         ),
         "tolerances": Source(
             [held / "tolerances.toml"],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfldbg import guard
-from tfldbg.errors import KerasError
+from tfldbg.errors import KerasError, TfldbgError
 from tfldbg.files import scratch_folder
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import node_of, view
@@ -78,6 +78,10 @@ class _Config:
         return self.version.startswith("3")
 
 
+_DAMAGED = (OSError, EOFError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+"""What reading a damaged archive or HDF5 file raises, besides errors of its own."""
+
+
 def _h5_config(path: Path, unsafe: bool) -> _Config:
     import h5py
 
@@ -93,8 +97,8 @@ def _h5_config(path: Path, unsafe: bool) -> _Config:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
     except guard.RefusedError as error:
         raise _refused(path, str(error)) from error
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise KerasError(f"'{path}' is no HDF5 file: {error}", hint=_HINT) from error
+    except _DAMAGED as error:
+        raise KerasError(f"'{path}' is no HDF5 file of Keras: {error}", hint=_HINT) from error
     raise KerasError(
         f"'{path}' holds no model, only weights or other data",
         hint="save the whole model with model.save(...), not save_weights(...)",
@@ -114,16 +118,7 @@ def _zip_config(path: Path, unsafe: bool) -> _Config:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
     except guard.RefusedError as error:
         raise _refused(path, str(error)) from error
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-        KeyError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-        EOFError,
-    ) as error:
+    except (zipfile.BadZipFile, zlib.error, *_DAMAGED) as error:
         raise KerasError(f"'{path}' is no .keras archive: {error}", hint=_HINT) from error
 
 
@@ -149,9 +144,9 @@ def _load(path: Path, config: _Config, unsafe: bool) -> Any:
     try:
         with quiet():
             return loader(path, config, unsafe)
-    except KerasError:
+    except TfldbgError:
         raise
-    except Exception as error:  # Keras raises whatever its layers raise
+    except Exception as error:  # Keras raises anything on what is damaged, and so do its layers
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise KerasError(
             f"'{path}' (saved by Keras {config.version}) does not load: {first[:300]}",

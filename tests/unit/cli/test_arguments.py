@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +82,17 @@ def test_random_words_end_in_an_exit_code_and_a_message(
         assert code == 0 or said.strip()
 
     check()
+
+
+def test_too_little_memory_is_said_in_words() -> None:
+    limit = 1 << 30
+    done = subprocess.run(
+        [sys.executable, "-m", "tfldbg", "trace", _PLACES[0], "--samples", "200000"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: there is not enough memory for what the files")
+    assert "hint: fewer samples" in done.stderr

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
+from tests.unit.graph.damage import damaged
 from tfldbg.errors import ModelError, UsageError
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import (
@@ -72,6 +75,17 @@ def test_signatures(cnn: bytes) -> None:
     assert signature is not None and list(signature.inputs) == ["image"]
     with pytest.raises(UsageError, match="no signature 'nothing'; it has: 'serving_default'"):
         choose_signature(graph, "nothing")
+
+
+def test_vectors_among_the_options_compare_like_numbers() -> None:
+    def change(model: Any) -> None:
+        op = model.subgraphs[0].operators[0]
+        op.builtinOptions = schema.ReshapeOptionsT()
+        op.builtinOptions.newShape = np.array([-1, 784], np.int32)
+        op.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+
+    one, other = (load_graph(damaged(change)).main.operators[0] for _ in range(2))
+    assert dict(one.options) == dict(other.options) == {"newShape": (-1, 784)}
 
 
 def test_a_text_file_is_refused(tmp_path: Path) -> None:

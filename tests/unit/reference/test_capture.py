@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from tfldbg.errors import CaptureError
 from tfldbg.match.capture import Entry, pair_entries
@@ -275,3 +276,54 @@ def test_operators_in_another_order_are_matched_by_name_alone() -> None:
     theirs = _entries(("b", 0, "MUL", 8), ("a", 1, "ADD", 8), ("z", 2, "SUB", 8))
     found = pair_entries(ours, theirs)
     assert found.pairs[0] == (1, "name") and found.pairs[1] == (0, "name")
+
+
+_ATTRIBUTES = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(st.characters(codec="ascii", exclude_characters="\x00"), max_size=8),
+    st.binary(max_size=8).filter(lambda b: b"\x00" not in b),
+    arrays(st.sampled_from(["float32", "int64", "bool"]), st.sampled_from([(0,), (1,), (2, 2)])),
+)
+_VALUES = arrays(
+    st.sampled_from(["float32", "float16", "int8", "uint64", "bool", "S2", "complex64"]),
+    st.sampled_from([(), (0,), (2,), (2, 3), (3, 0), (2, 1, 1)]),
+)
+_NAMES = st.sampled_from(["name", "type", "kind", "scale", "zero_point", "operator", "inputs"])
+_GROUPS = st.dictionaries(
+    st.sampled_from(["00000", "7", "x", "-1", "99999999999999999999"]),
+    st.tuples(_VALUES, st.dictionaries(_NAMES, _ATTRIBUTES, max_size=4)),
+    max_size=3,
+)
+_EVIDENCE = st.sampled_from(
+    [
+        "",
+        "[]",
+        "[" * 9999,
+        "1e999",
+        '{"ops": {}, "run": 4}',
+        '{"ops": [{"tensor": 0, "bound": {"extra_lsb": 3}, "reads": ["a"]}]}',
+        '{"ops": [{"tensor": 7, "reads": [1], "activation": 0}]}',
+    ]
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_GROUPS, st.none() | _EVIDENCE)
+def test_any_hdf5_file_is_read_or_refused(
+    tmp_path: Path, groups: dict[str, Any], evidence: str | None
+) -> None:
+    path = tmp_path / "any.h5"
+    with h5py.File(path, "w") as file:
+        made = file.create_group("tensors")
+        for key, (values, attributes) in groups.items():
+            made.create_group(key)["values"] = values
+            made[key].attrs.update(attributes)
+        if evidence is not None:
+            file["evidence"] = evidence
+    try:
+        with open_capture(path) as capture:
+            for tensor in capture.tensors:
+                assert len(capture.real(tensor, 0, capture.samples)) == capture.samples
+    except CaptureError as error:
+        assert error.hint

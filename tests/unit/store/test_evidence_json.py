@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.compare.custom import MetricStats
 from tfldbg.diagnose.evidence import Evidence
+from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.diagnose.result import Result
+from tfldbg.report.document import build
 from tfldbg.store.evidence_json import from_json, to_json
 
 
@@ -33,3 +41,55 @@ def test_recordings_made_before_there_were_metrics_still_load() -> None:
                 del op[side]["metrics"]
     (first, _) = from_json(json.dumps(plain)).ops
     assert first.local is not None and first.local.metrics == {} and not first.own
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("ops", 0, "zero_point"), [3], r"ops\[0\].zero_point is '\[3\]', expected"),
+        (("ops", 0, "op"), "x" * 999, r"ops\[0\].op is 'x{40}', expected int"),
+        (("ops", 0, "op"), True, r"ops\[0\].op is 'True', expected int"),
+        (("ops", 1, "shape"), [1, None], r"ops\[1\].shape\[1\] is 'None', expected int"),
+        (("ops", 0, "status"), 1, "unexpected keyword argument 'status'"),
+        (("run", "versions"), {"numpy": 2}, r"run.versions.numpy is '2', expected str"),
+        (("run", "samples"), None, "run.samples is 'None', expected int"),
+        (("trials",), [1], "must be a mapping"),
+    ],
+)
+def test_values_of_other_types_are_refused(
+    place: tuple[str | int, ...], value: object, words: str
+) -> None:
+    plain = json.loads(to_json(_metered()))
+    holder = plain
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    with pytest.raises(TypeError, match=words):
+        from_json(json.dumps(plain))
+
+
+_SELDOM = st.sampled_from([True, False, False, False])
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_a_recording_with_any_json_is_read_and_reported_or_refused(data: st.DataObject) -> None:
+    plain = json.loads(to_json(_metered()))
+    holder = plain
+    while True:
+        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(holder[key], (dict, list)) or not holder[key] or data.draw(_SELDOM):
+            break
+        holder = holder[key]
+    holder[key] = data.draw(_JSON)
+    try:
+        read = from_json(json.dumps(plain))
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return
+    build(Result(read, diagnose(read, Thresholds())))

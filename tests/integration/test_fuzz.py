@@ -1,0 +1,30 @@
+"""A small slice of the fuzz campaign: damaged files end in an exit code and words, nothing else."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from benchmarks.fuzz.__main__ import campaign, summary, table
+from benchmarks.fuzz.case import signature
+from benchmarks.fuzz.damage import damage_bytes
+from benchmarks.fuzz.model import damage_tables
+
+
+def test_damaged_files_end_in_words(tmp_path: Path) -> None:
+    count = 130
+    cases = campaign(range(count), seed=0, keep=tmp_path)
+    failed = [f"case {c.number}: {signature(c.ending)}" for c in cases if not c.ending.sound]
+    assert failed == []
+    assert len(cases) == count
+    assert {"exit 0", "exit 2"} <= {c.ending.outcome for c in cases}
+    assert f"| **all** | {count} |" in table(cases)
+    assert summary(cases).startswith(f"{count} runs, 0 failures")
+
+
+def test_a_seed_decides_the_damage(samples: Path) -> None:
+    data = (samples / "dense4.tflite").read_bytes()
+    for damage in (damage_bytes, damage_tables):
+        first, second = (damage(data, random.Random("1 2")) for _ in range(2))
+        assert first == second
+        assert first[1] != data
