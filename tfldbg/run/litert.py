@@ -209,7 +209,7 @@ class _Child:
             raise RunError(
                 f"the {self._program.kernels} runtime refused '{self._program.name}': "
                 f"{' '.join(reply['error'].split())}",
-                hint=f"{_OTHERS}; custom and Flex operators need a runtime that has them",
+                hint=_advice(self._program),
             )
         return answer
 
@@ -223,6 +223,12 @@ class _Child:
                 except BrokenPipeError:
                     continue  # the child died with a request half read
         self._folder.cleanup()
+
+
+def _advice(program: Program) -> str:
+    if program.kernels.delegate is not None:
+        return "leave --delegate out to see whether the runtime alone takes the file"
+    return f"{_OTHERS}; custom and Flex operators need a runtime that has them"
 
 
 def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
