@@ -95,24 +95,25 @@ def test_a_file_that_only_a_microcontroller_runs(shared_models: Path) -> None:
 
 @pytest.mark.usefixtures("micro")
 @pytest.mark.parametrize(
-    ("file", "options", "words"),
+    ("file", "signature", "words"),
     [
-        ("litert_simple_relu1_op.tflite", (), "it has no operator RELU_N1_TO_1"),
-        ("litert_custom_op.tflite", (), "lacks one of the custom operators CustomTestOp"),
+        ("litert_simple_relu1_op.tflite", None, "it has no operator RELU_N1_TO_1"),
+        ("litert_custom_op.tflite", None, "lacks one of the custom operators CustomTestOp"),
         (
             "aeq_two_signatures_a8w8.tflite",
-            ("--signature", "multiply"),
+            "multiply",
             "it runs the main subgraph alone, and signature 'multiply' is subgraph 1",
         ),
-        ("litert_add_quantized_uint8.tflite", (), "Type UINT8 (3) not supported. Node ADD"),
+        ("litert_add_quantized_uint8.tflite", None, r"Type UINT8 \(3\) not supported. Node ADD"),
     ],
 )
 def test_what_a_microcontroller_does_not_run_is_said(
-    shared_models: Path, file: str, options: tuple[str, ...], words: str
+    shared_models: Path, file: str, signature: str | None, words: str
 ) -> None:
     path = shared_models / "tflite" / file
-    done = command("trace", path, *options, "--samples", 1, "--runtime", "micro")
-    assert_error(done, words, "try another --runtime")
+    with pytest.raises(tfldbg.RunError, match=words) as caught:
+        tfldbg.trace(path, signature=signature, samples=1, runtime="micro")
+    assert "try another --runtime" in str(caught.value.hint)
 
 
 @pytest.mark.usefixtures("micro")
@@ -229,14 +230,20 @@ def test_a_delegate_that_cannot_be_loaded_says_why(
     no_library = tmp_path / "libnone.so"
     no_library.write_text("no library")
     for options, words in [
-        (("--delegate", tmp_path / "missing.so"), "there is no delegate"),
-        (("--delegate", no_library), "cannot be loaded"),
-        (("--delegate", delegate, "--delegate-option", "power=low"), "there is no option power"),
-        (("--delegate", delegate, "--delegate-option", "power"), "not of the form KEY=VALUE"),
-        (("--delegate-option", "a=b"), "there is none"),
-        (("--delegate", delegate, "--runtime", "micro"), "takes no delegates"),
+        ({"delegate": tmp_path / "missing.so"}, "there is no delegate"),
+        ({"delegate": no_library}, "cannot be loaded"),
+        ({"delegate": delegate, "delegate_options": {"power": "low"}}, "there is no option power"),
+        ({"delegate": delegate, "delegate_options": ["power"]}, "not of the form KEY=VALUE"),
+        ({"delegate_options": ["a=b"]}, "is for a delegate, and there is none"),
     ]:
-        done = command("trace", samples / "cnn.tflite", "--samples", 1, *options)
-        if "takes no delegates" in words and "tflite-micro" in done.stderr:
-            continue  # without the package, that is what is said
-        assert_error(done, words)
+        with pytest.raises(tfldbg.TfldbgError, match=words) as caught:
+            tfldbg.trace(samples / "cnn.tflite", samples=1, **options)
+        assert caught.value.hint
+    done = command("trace", samples / "cnn.tflite", "--delegate", no_library, "--samples", 1)
+    assert_error(done, "the delegate", "cannot be loaded")
+
+
+@pytest.mark.usefixtures("micro")
+def test_a_microcontroller_takes_no_delegate(samples: Path, delegate: Path) -> None:
+    with pytest.raises(tfldbg.UsageError, match="takes no delegates"):
+        tfldbg.trace(samples / "cnn.tflite", samples=1, runtime="micro", delegate=delegate)

@@ -277,7 +277,10 @@ def _refused(program: Program, said: str, limit: int | None) -> RunError:
     text = " ".join(said.partition(": ")[2].split()) if ": " in said else ""
     if memory.too_little(program.subgraph, said if text else "", limit):
         return _too_large(program, limit, "")
-    return refused(str(program.kernels), program.name, program.subgraph, said)
+    error = refused(str(program.kernels), program.name, program.subgraph, said)
+    if program.kernels.delegate is not None:
+        error.hint = "leave --delegate out to see whether the runtime alone takes the file"
+    return error
 
 
 def _too_large(program: Program, limit: int | None, where: str) -> RunError:
