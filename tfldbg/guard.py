@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import struct
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +26,16 @@ _UNKNOWN_MEMORY = 8 << 30
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _MOST_EXPANSION = 1100
 """Bytes that come of one stored byte: DEFLATE reaches 1,032."""
+_NO_HEADER = (
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    RecursionError,
+    MemoryError,
+    OverflowError,
+    TypeError,
+)
+"""What NumPy raises on a header besides ValueError, which the readers catch."""
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -35,8 +47,17 @@ class RefusedError(ValueError):
 
 
 def machine_memory() -> int | None:
-    """Return the bytes of memory that this machine, or the container, has; None if unknown."""
+    """Return the bytes of memory that this process may have; None if unknown.
+
+    It is what the machine, or the container, has, or less where a limit was set for the process.
+    """
     sizes = []
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        limits = (resource.RLIMIT_DATA, resource.RLIMIT_AS)
+        set_limits = (resource.getrlimit(limit)[0] for limit in limits)
+        sizes += [size for size in set_limits if size != resource.RLIM_INFINITY]
     with suppress(AttributeError, ValueError, OSError):
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for path in _CGROUP_LIMITS:
@@ -103,7 +124,7 @@ def npy_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.
         if version not in _HEADERS:
             raise RefusedError(f"'{name}' has .npy version {version}")
         shape, fortran, dtype = _HEADERS[version](stream)
-    except (SyntaxError, RecursionError, MemoryError, OverflowError, TypeError) as error:
+    except _NO_HEADER as error:
         raise RefusedError(f"'{name}' has a .npy header that cannot be read") from error
     if any(size < 0 for size in shape):
         raise RefusedError(f"'{name}' has the shape {shape}")
