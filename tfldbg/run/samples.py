@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -87,6 +89,23 @@ def input_specs(subgraph: Subgraph, signature: Signature | None) -> tuple[InputS
     return tuple(specs)
 
 
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy, zipfile and h5py raise on damaged files: headers are parsed as Python literals."""
+
+
 def read_arrays(path: Path, only: str | None = None) -> Arrays:
     """Read ``.npz``, ``.npy``, ``.h5`` or a folder of ``.npy`` into named arrays.
 
@@ -112,7 +131,7 @@ def read_arrays(path: Path, only: str | None = None) -> Arrays:
         raise DataError(
             f"the data '{path}' does not exist", hint="check the path given with --data"
         ) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise DataError(
             f"cannot read the data '{path}': {error}",
             hint="save it with numpy.savez(path, **{input_name: array})",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from tfldbg.errors import DataError, UsageError
+from tfldbg.errors import CaptureError, DataError, UsageError
+from tfldbg.reference.capture import open_capture
 from tfldbg.run.job import Loaded, Options, load, prepare_samples
-from tfldbg.run.samples import Samples
+from tfldbg.run.samples import Samples, read_arrays
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +119,23 @@ def test_missing_and_strange_files(cnn: Loaded, tmp_path: Path) -> None:
 def test_a_wrong_signature_is_refused(samples: Path) -> None:
     with pytest.raises(UsageError, match="no signature"):
         load(samples / "cnn.tflite", "train")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,\n", b"{'descr': (", b"[1]", b"{1: 2}"],
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_damaged_header_is_refused(tmp_path: Path, header: bytes, suffix: str) -> None:
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    path = tmp_path / f"data.{suffix}"
+    if suffix == "npy":
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", content)
+    with pytest.raises(DataError, match="cannot read the data"):
+        read_arrays(path)
+    if suffix == "npz":
+        with pytest.raises(CaptureError, match="cannot read the recording"):
+            open_capture(path)
