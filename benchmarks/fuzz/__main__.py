@@ -33,8 +33,8 @@ from benchmarks.fuzz.case import Ending, run, signature
 from benchmarks.fuzz.sources import SAMPLE_MODELS, Source, prepare, sources
 
 _WEIGHTS = {
-    "model": 44,
-    "model, run": 27,
+    "model": 45,
+    "model, run": 26,
     "recording": 11,
     "recording, run": 1,
     "recording.npz": 4,
@@ -197,9 +197,11 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60.0, help="time limit of a run")
+    parser.add_argument("--seconds", type=float, default=300.0, help="time limit of a run")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
-    parser.add_argument("--out", type=Path, help="append a line of JSON a case to this file")
+    parser.add_argument(
+        "--out", type=Path, help="append a line of JSON a case; go on where the file stops"
+    )
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of such files")
     parser.add_argument("--only", type=int, help="run this case alone")
     parser.add_argument("--source", action="append", choices=tuple(_WEIGHTS), default=[])
@@ -212,7 +214,7 @@ def campaign(
     seed: int,
     keep: Path,
     jobs: int = 1,
-    seconds: float = 60.0,
+    seconds: float = 300.0,
     only: Sequence[str] = (),
     out: Path | None = None,
 ) -> list[Case]:
@@ -248,8 +250,11 @@ def main() -> None:
     if given.table:
         cases = read(given.table)
     else:
-        cases = campaign(
-            numbers if given.only is None else [given.only],
+        wanted = numbers if given.only is None else [given.only]
+        cases = read([given.out]) if given.out is not None and given.out.exists() else []
+        known = {case.number for case in cases}
+        cases += campaign(
+            [number for number in wanted if number not in known],
             seed=given.seed,
             keep=given.keep,
             jobs=given.jobs,

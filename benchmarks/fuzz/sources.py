@@ -133,6 +133,10 @@ def sources(held: Path) -> Mapping[str, Source]:
             _damage_tables,
             {
                 "dump": ("dump", "FILE", "-o", "run.h5", *few),
+                "dump --runtime builtin": (
+                    *("dump", "FILE", "-o", "run.h5", "--runtime", "builtin"),
+                    *few,
+                ),
                 "trace": ("trace", "FILE", *few),
                 "trace --runtime builtin": ("trace", "FILE", "--runtime", "builtin", *few),
                 "trace --runtime reference": ("trace", "FILE", "--runtime", "reference", *few),

@@ -114,7 +114,8 @@ def _beside(model: Any) -> tuple[str, ...]:
 
 
 def _text(value: bytes | None) -> str:
-    return value.decode("utf-8", "replace") if value else ""
+    """Return a text; what no text holds, NUL among it, becomes the replacement character."""
+    return value.decode("utf-8", "replace").replace("\0", "\ufffd") if value else ""
 
 
 def _buffer(buffer: Any, file_size: int) -> BufferSpan:

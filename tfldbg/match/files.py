@@ -43,9 +43,10 @@ class Index:
 
     def root(self, index: int) -> int:
         """Return the tensor that holds the same value before it was stored another way."""
-        op = self._producers.get(index)
-        while op is not None and op.kind in ALIASES:
+        op, seen = self._producers.get(index), {index}
+        while op is not None and op.kind in ALIASES and op.inputs[0] not in seen:
             index = op.inputs[0]
+            seen.add(index)
             op = self._producers.get(index)
         return index
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import re
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -52,6 +54,10 @@ def _readable_npz(path: Path) -> Iterator[None]:
         EOFError,
         RuntimeError,
         MemoryError,
+        SyntaxError,
+        TypeError,
+        struct.error,
+        tokenize.TokenError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

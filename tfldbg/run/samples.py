@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -108,6 +110,23 @@ def input_specs(subgraph: Subgraph, signature: Signature | None) -> tuple[InputS
         names = dict.fromkeys((arguments.get(index, plain), plain, tensor.name))
         specs.append(InputSpec(tensor, tuple(n for n in names if n) or (f"input {index}",)))
     return tuple(specs)
+
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy, zipfile and h5py raise on damaged files: headers are parsed as Python literals."""
 
 
 def read_arrays(path: Path, only: str | None = None) -> Arrays:

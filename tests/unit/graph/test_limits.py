@@ -16,6 +16,7 @@ from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.lint import lint
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature, folded_constants, real_constant
+from tfldbg.match.files import Index
 from tfldbg.rewrite.expose import expose
 from tfldbg.run.job import Options, prepare
 
@@ -180,6 +181,28 @@ def test_outputs_that_are_left_out_are_skipped_as_the_runtime_does() -> None:
         model.subgraphs[0].outputs = np.array([-1, *model.subgraphs[0].outputs], np.int32)
 
     assert -1 not in load_graph(damaged(change)).main.outputs
+
+
+def test_copies_of_each_other_have_a_root() -> None:
+    def change(model: Any) -> None:
+        ops = model.subgraphs[0].operators
+        first, second = (op.outputs[0] for op in ops[:2])
+        ops[0].inputs, ops[1].inputs = (np.array([i], np.int32) for i in (second, first))
+        for op in ops[:2]:
+            op.opcodeIndex = 0
+        code = model.operatorCodes[0]
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.QUANTIZE
+
+    graph = load_graph(damaged(change))
+    first, second = (op.outputs[0] for op in graph.main.operators[:2])
+    assert {Index(graph, graph.main).root(i) for i in (first, second)} <= {first, second}
+
+
+def test_names_hold_no_nul() -> None:
+    def change(model: Any) -> None:
+        _tensor(model, 0).name = b"a\0b\xff"
+
+    assert load_graph(damaged(change)).main.tensors[0].name == "a\ufffdb\ufffd"
 
 
 def test_an_input_that_is_left_out_cannot_be_given() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from tfldbg.device import record
-from tfldbg.errors import DataError, UsageError
+from tfldbg.errors import CaptureError, DataError, UsageError
 from tfldbg.graph.model import Tensor
+from tfldbg.reference.capture import open_capture
 from tfldbg.run.job import Loaded, Options, load, prepare_samples
-from tfldbg.run.samples import Samples, input_shape
+from tfldbg.run.samples import Samples, input_shape, read_arrays
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +148,23 @@ def test_dimensions_of_one_may_be_there_or_not(
     assert input_shape(tensor, found) == (None if shape is None else (1, *shape))
     details = {"shape": np.array(stated), "shape_signature": np.array((-1, *expected))}
     assert record.input_shape(details, found) == input_shape(tensor, found)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,\n", b"{'descr': (", b"[1]", b"{1: 2}"],
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_damaged_header_is_refused(tmp_path: Path, header: bytes, suffix: str) -> None:
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    path = tmp_path / f"data.{suffix}"
+    if suffix == "npy":
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", content)
+    with pytest.raises(DataError, match="cannot read the data"):
+        read_arrays(path)
+    if suffix == "npz":
+        with pytest.raises(CaptureError, match="cannot read the recording"):
+            open_capture(path)
