@@ -29,6 +29,10 @@ _UNREADABLE = (
     KeyError,
     RuntimeError,  # NotImplementedError and RecursionError are such
     MemoryError,
+    SyntaxError,
+    TypeError,
+    struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -110,23 +114,6 @@ def input_specs(subgraph: Subgraph, signature: Signature | None) -> tuple[InputS
         names = dict.fromkeys((arguments.get(index, plain), plain, tensor.name))
         specs.append(InputSpec(tensor, tuple(n for n in names if n) or (f"input {index}",)))
     return tuple(specs)
-
-
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy, zipfile and h5py raise on damaged files: headers are parsed as Python literals."""
 
 
 def read_arrays(path: Path, only: str | None = None) -> Arrays:
