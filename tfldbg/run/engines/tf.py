@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from tfldbg.reference.quiet import quiet
 from tfldbg.run.engines.litert import InterpreterEngine, loaded_delegates
 
 
 def open_tensorflow(request: dict[str, Any]) -> InterpreterEngine:
     """Load a model into TensorFlow's interpreter, with its default kernels."""
-    import tensorflow as tf
+    with quiet():
+        import tensorflow as tf
 
     def make() -> Any:
         with warnings.catch_warnings():
