@@ -28,9 +28,11 @@ from tfldbg.cli.recording import recording
 from tfldbg.compare import stream
 from tfldbg.errors import CaptureError, RunError, TfldbgError
 from tfldbg.report.machine import write_trace_json
+from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import litert
 from tfldbg.run.job import Options, load
 from tfldbg.run.litert import Program, Runner
+from tfldbg.run.runtimes import Kernels
 from tfldbg.session import convert, record, unfinished
 from tfldbg.store.disk import undisturbed
 from tfldbg.store.journal import Journal, journal_path
@@ -59,7 +61,8 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _program(path: Path) -> Program:
     subgraph = load(path).subgraph
-    return Program(path.name, path.read_bytes(), "builtin", subgraph, subgraph.outputs)
+    content = Pieces((path.read_bytes(),))
+    return Program(path.name, content, Kernels("builtin"), subgraph, subgraph.outputs)
 
 
 def _given(program: Program) -> list[np.ndarray]:
