@@ -248,7 +248,7 @@ def _workers(session: int) -> Iterator[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has just ended
             words = (folder / "cmdline").read_bytes().split(b"\0")
-            if words[1:4] == [b"-m", b"tfldbg.run.worker", str(session).encode()]:
+            if b"tfldbg.run.worker" in b"".join(words[2:3]) and words[3] == str(session).encode():
                 yield int(folder.name)
 
 

@@ -60,20 +60,23 @@ def replace_outputs(
     vector = struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs)
     start = -(-end // _ALIGNMENT) * _ALIGNMENT if not absolute else end
     position = table.Pos + outputs_field
-    inserted = bytes(start - end) + vector + bytes(-len(vector) % _ALIGNMENT)
-    changes = {position: struct.pack("<I", start - position)}
+    length_at = None
     if operator_count is not None:
         operators = table.Pos + table.Offset(_OPERATORS_FIELD)
         length_at = operators + struct.unpack_from("<I", data, operators)[0]
-        changes[length_at] = struct.pack("<I", operator_count)
-    for field, value in absolute:
-        changes[field] = struct.pack("<Q", value + len(inserted))
-    if not max(changes) < end <= len(data):
+    last = max(position, length_at or 0, *(field for field, _ in absolute), 0)
+    if not last < end <= len(data):
         raise RewriteError(
             f"bytes that should lie behind the tables begin at byte {end} of {len(data)}, among "
             "the tables",
             hint="convert or download the file again",
         )
+    inserted = bytes(start - end) + vector + bytes(-len(vector) % _ALIGNMENT)
+    changes = {position: struct.pack("<I", start - position)}
+    if length_at is not None:
+        changes[length_at] = struct.pack("<I", operator_count)
+    for field, value in absolute:
+        changes[field] = struct.pack("<Q", value + len(inserted))
     view = memoryview(data)
     return Pieces((*_changed(view[:end], changes), inserted, view[end:]))
 

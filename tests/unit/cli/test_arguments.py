@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,15 @@ import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfldbg.cli.app import app
+from tfldbg import session
+from tfldbg.cli.app import app, main
 from tfldbg.errors import TfldbgError
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-_PLACES = [
-    str(ROOT / "sample_models" / name) for name in ("dense4.tflite", "digits.npz", "faults.json")
-] + ["nothing.tflite", "nothing.h5", ".", "", "-", "/dev/null"]
+_SAMPLES = ("dense4.tflite", "digits.npz", "faults.json")
+"""Copied for each test: a random line may well name one of them as what to write."""
+_PLACES = [*_SAMPLES, "nothing.tflite", "nothing.h5", ".", "", "-", "/dev/null"]
 _WORDS = ["-1", "0", "1", "2.5", "nan", "1e999", "9" * 30, "sqnr>=30db", "a=b", "=", "{seed}", "*"]
 _VALUES = st.one_of(
     st.sampled_from(_WORDS),
@@ -73,6 +75,8 @@ def test_random_words_end_in_an_exit_code_and_a_message(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for sample in _SAMPLES:
+        shutil.copy(ROOT / "sample_models" / sample, tmp_path)
 
     @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
     @given(_lines(name))
@@ -84,15 +88,30 @@ def test_random_words_end_in_an_exit_code_and_a_message(
     check()
 
 
-def test_too_little_memory_is_said_in_words() -> None:
-    limit = 1 << 30
+def test_too_little_memory_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(session, "trace", refuse)
+    monkeypatch.setattr(sys, "argv", ["tfldbg", "trace", str(ROOT / "sample_models/dense4.tflite")])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert leaving.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("error: there is not enough memory for what the files")
+    assert "hint: fewer samples" in said
+
+
+def test_samples_that_do_not_fit_into_a_limit_are_refused() -> None:
+    limit, model = 1 << 30, ROOT / "sample_models" / "dense4.tflite"
     done = subprocess.run(
-        [sys.executable, "-m", "tfldbg", "trace", _PLACES[0], "--samples", "200000"],
+        [sys.executable, "-m", "tfldbg", "trace", str(model), "--samples", "200000"],
         capture_output=True,
         text=True,
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: there is not enough memory for what the files")
-    assert "hint: fewer samples" in done.stderr
+    assert "no 200000 random samples of that fit into memory" in done.stderr

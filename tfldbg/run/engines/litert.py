@@ -63,6 +63,7 @@ class InterpreterEngine:
 
     def __init__(self, make: Callable[[], Any], request: dict[str, Any]) -> None:
         self._make, self._signature = make, request["signature"]
+        self._delegate = request["delegate"]
         self._taps: list[int] = request["taps"]
         self._states: list[int] = request["states"]
         self._resources: bool = request["resources"]
@@ -73,7 +74,7 @@ class InterpreterEngine:
 
     def _load(self) -> None:
         self._interpreter = self._make()
-        self.delegated = self._written_by_delegates()
+        self.delegated = self._written_by_delegates() if self._delegate else []
         self._runner = (
             self._interpreter.get_signature_runner(self._signature) if self._signature else None
         )
