@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -344,7 +345,9 @@ def main() -> None:
     out: Path = given.table or given.out
     if given.table is None:
         wanted = [c for c in cases(given.models.resolve()) if given.only in c.name]
-        done = {(r["file"], r["signature"]) for r in _read(out)}
+        kept = _whole(_read(out))
+        out.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        done = {(r["file"], r["signature"]) for r in kept}
         left = [c for c in wanted if (c.name, c.signature) not in done]
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda case: _one(case, given.samples, out.resolve()), left))
@@ -356,6 +359,12 @@ def main() -> None:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _whole(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the files with which a run was ended halfway."""
+    counts = Counter((r["file"], r["signature"]) for r in records)
+    return [r for r in records if counts[r["file"], r["signature"]] == len(RUNTIMES)]
 
 
 if __name__ == "__main__":
