@@ -1,7 +1,7 @@
 """Put every file of a corpus through every command: what runs, what is exposed, what is traced?
 
     python3 -m benchmarks.corpus ../shared/models --out corpus.jsonl --docs docs/corpus.md
-    python3 -m benchmarks.corpus --table corpus.jsonl
+    python3 -m benchmarks.corpus ../shared/models --table corpus.jsonl --docs docs/corpus.md
 
 For each file and runtime the untouched file runs in the bare interpreter, without tfldbg.  Then the
 commands run as a user types them, each in a process of its own, and their exit codes count: 0 and 1
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -328,7 +329,7 @@ def main() -> None:
     parser.add_argument("models", nargs="?", type=Path, help="a folder; every .tflite in it")
     parser.add_argument("--out", type=Path, help="the records, one a line; what is there is kept")
     parser.add_argument("--docs", type=Path, help="write the page for the docs")
-    parser.add_argument("--table", type=Path, help="records of an earlier run")
+    parser.add_argument("--table", type=Path, help="only draw the records of an earlier run")
     parser.add_argument("--only", default="", help="files whose name holds this")
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -342,20 +343,35 @@ def main() -> None:
             _append(given.out.resolve(), record)
         return
     out: Path = given.table or given.out
+    wanted = [c for c in cases(given.models.resolve()) if given.only in c.name]
+    kept = _whole(_read(out))
+    left = _left(wanted, kept)
     if given.table is None:
-        wanted = [c for c in cases(given.models.resolve()) if given.only in c.name]
-        done = {(r["file"], r["signature"]) for r in _read(out)}
-        left = [c for c in wanted if (c.name, c.signature) not in done]
+        out.write_text("".join(json.dumps(record) + "\n" for record in kept))
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda case: _one(case, given.samples, out.resolve()), left))
-    records = sorted(_read(out), key=lambda r: (r["file"], r["signature"] or ""))
+        kept = _whole(_read(out))
+        left = _left(wanted, kept)
+    records = sorted(kept, key=lambda r: (r["file"], r["signature"] or ""))
     print("\n".join(summary(records)))
     if given.docs:
-        given.docs.write_text(page(records))
+        given.docs.write_text(page(records, [case.name for case in left]))
+
+
+def _left(wanted: Sequence[Case], records: Sequence[dict[str, Any]]) -> list[Case]:
+    """Return the cases that have no records yet."""
+    done = {(r["file"], r["signature"]) for r in records}
+    return [c for c in wanted if (c.name, c.signature) not in done]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _whole(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the files with which a run was ended halfway."""
+    counts = Counter((r["file"], r["signature"]) for r in records)
+    return [r for r in records if counts[r["file"], r["signature"]] == len(RUNTIMES)]
 
 
 if __name__ == "__main__":

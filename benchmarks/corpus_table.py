@@ -31,9 +31,18 @@ python3 -m benchmarks.corpus FOLDER --out corpus.jsonl --docs docs/corpus.md
 """
 
 
-def page(records: Sequence[Record]) -> str:
-    """Return the whole page."""
-    parts = [_INTRODUCTION, *summary(records), "", *_alarms(records), "", *_unchecked(records)]
+def page(records: Sequence[Record], missing: Sequence[str] = ()) -> str:
+    """Return the whole page.
+
+    Args:
+        records: What was measured.
+        missing: Files that a run which was ended halfway has not reached.
+    """
+    parts = [_INTRODUCTION]
+    if missing:
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(missing))
+        parts += [f"This run was ended before it reached {len(missing)} files: {names}.", ""]
+    parts += [*summary(records), "", *_alarms(records), "", *_unchecked(records)]
     parts += ["", *_refusals(records), "", *_files(records), ""]
     return "\n".join(parts)
 
