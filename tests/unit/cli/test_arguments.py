@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,10 @@ from hypothesis import strategies as st
 from tfldbg.cli.app import app
 from tfldbg.errors import TfldbgError
 
-ROOT = Path(__file__).resolve().parents[3]
+SAMPLES = Path(__file__).resolve().parents[3] / "sample_models"
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-_PLACES = [
-    str(ROOT / "sample_models" / name) for name in ("dense4.tflite", "digits.npz", "faults.json")
-] + ["nothing.tflite", "nothing.h5", ".", "", "-", "/dev/null"]
+_FILES = ("dense4.tflite", "digits.npz", "faults.json")
+_PLACES = [*_FILES, "nothing.tflite", "nothing.h5", ".", "", "-", "/dev/null"]
 _WORDS = ["-1", "0", "1", "2.5", "nan", "1e999", "9" * 30, "sqnr>=30db", "a=b", "=", "{seed}", "*"]
 _VALUES = st.one_of(
     st.sampled_from(_WORDS),
@@ -73,6 +73,8 @@ def test_random_words_end_in_an_exit_code_and_a_message(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for file in _FILES:  # copies, since any of them may be named as an output
+        shutil.copy(SAMPLES / file, file)
 
     @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
     @given(_lines(name))
@@ -87,7 +89,7 @@ def test_random_words_end_in_an_exit_code_and_a_message(
 def test_too_little_memory_is_said_in_words() -> None:
     limit = 1 << 30
     done = subprocess.run(
-        [sys.executable, "-m", "tfldbg", "trace", _PLACES[0], "--samples", "200000"],
+        [sys.executable, "-m", "tfldbg", "trace", str(SAMPLES / _FILES[0]), "--samples", "200000"],
         capture_output=True,
         text=True,
         check=False,
