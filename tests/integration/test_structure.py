@@ -202,11 +202,7 @@ def test_an_impossible_quantized_dimension_is_repaired_and_told(stated: int, sca
     plain = result.to_dict()
     assert_documented(plain)
     assert f"states {stated}" in plain["observer"]["repair"]
-    first = result.first_divergence
-    assert first is not None
-    assert (first.op, first.signal) == (0, "parameters")
-    assert f"the quantized dimension of its bias is {stated}" in first.message
-    assert any(f.code == "TFL020" for f in result.diagnosis.findings)
+    assert result.verdict == "clean"
     local = result.evidence.ops[0].local
     assert local is not None and local.max_lsb is not None and local.max_lsb <= 0.5
     assert "to the repaired model" in result.to_html()

@@ -17,6 +17,12 @@ from tfldbg.run.runtimes import MICRO
 _STATEFUL = frozenset({"READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
 
 
+def _repaired(run: Run, subgraph: Subgraph, breach: Breach) -> bool:
+    """Whether the copy that ran is rid of a breach, which changes no value."""
+    params = subgraph.tensors[breach.tensor].quant
+    return run.repair is not None and params is not None and params.stated_axis is not None
+
+
 def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) -> Evidence:
     """Gather the evidence of a run.
 
@@ -29,8 +35,8 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
     subgraph = loaded.subgraph
     breaches: dict[int, list[Breach]] = {}
     for breach in lint(loaded.graph, subgraph):
-        if breach.rule == "axis" and run.runtime == MICRO:
-            continue  # it runs such files, which LiteRT refuses; what it makes of them is measured
+        if breach.rule == "axis" and (run.runtime == MICRO or _repaired(run, subgraph, breach)):
+            continue  # the file as it runs is measured; LiteRT alone refuses the one as it is
         breaches.setdefault(breach.op, []).append(breach)
     rounded = run.reference_kind == "keras"
     quantized = any(m.expected is not None for m in relation.matching.matches.values())
