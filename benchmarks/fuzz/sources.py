@@ -88,7 +88,7 @@ def _record_npz(recording: Path, target: Path) -> None:
 
     with h5py.File(recording, "r") as file:
         groups = file["tensors"].values()
-        arrays = {f"tensor {int(Path(g.name).name)}": np.asarray(g["values"]) for g in groups}
+        arrays = {str(g.attrs["name"]): np.asarray(g["values"]) for g in groups}
     np.savez(target, **arrays)
 
 
@@ -164,7 +164,7 @@ def sources(held: Path) -> Mapping[str, Source]:
         "recording.npz": Source(
             [held / "recorded.npz"],
             lambda path, rng: damage_bytes(path.read_bytes(), rng),
-            {"diff": ("diff", str(held / "dump.h5"), "FILE")},
+            {"diff": ("diff", "GOOD", "FILE")},
         ),
         "data": Source(
             [*data, held / "dump.h5"],
