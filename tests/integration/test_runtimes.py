@@ -216,7 +216,7 @@ def test_what_a_delegate_fuses_when_nobody_looks(delegate: Path, tmp_path: Path)
     draft.operator("ADD", [given, given], [between])
     draft.operator("ADD", [between, given], [out])
     path = tmp_path / "adds.tflite"
-    path.write_bytes(draft.finish([given], [out]))
+    path.write_bytes(bytes(draft.build([given], [out])))
     alone = command("trace", path, "--samples", 2)
     assert "identical to the untouched model's" in alone.stdout and "NOT" not in alone.stdout
     fused = command("trace", path, "--samples", 2, "--delegate", delegate)
