@@ -12,6 +12,7 @@ import os
 import struct
 import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -26,6 +27,21 @@ _UNKNOWN_MEMORY = 8 << 30
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _MOST_EXPANSION = 1100
 """Bytes that come of one stored byte: DEFLATE reaches 1,032."""
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,  # NotImplementedError and RecursionError are such
+    MemoryError,
+    SyntaxError,
+    TypeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the libraries raise on files that are damaged, or made to harm."""
 _NO_HEADER = (
     SyntaxError,
     struct.error,

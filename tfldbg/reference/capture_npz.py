@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-import struct
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,19 +45,7 @@ def open_npz(path: Path) -> Contents:
 def _readable_npz(path: Path) -> Iterator[None]:
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        RuntimeError,
-        MemoryError,
-        SyntaxError,
-        TypeError,
-        struct.error,
-        tokenize.TokenError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except guard.UNREADABLE as error:
         raise CaptureError(
             f"cannot read the recording '{path}': {error}", hint=_NPZ_HINT
         ) from error

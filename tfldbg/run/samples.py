@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import struct
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +19,6 @@ from tfldbg.graph.query import consumers, numpy_type
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,  # NotImplementedError and RecursionError are such
-    MemoryError,
-    SyntaxError,
-    TypeError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What the libraries raise on files that are damaged, or made to harm."""
 _STRING_KINDS = "SUO"
 """NumPy's kinds of strings; object arrays are looked into."""
 
@@ -143,7 +125,7 @@ def read_arrays(path: Path, only: str | None = None) -> Arrays:
         raise DataError(
             f"the data '{path}' does not exist", hint="check the path given with --data"
         ) from error
-    except _UNREADABLE as error:
+    except guard.UNREADABLE as error:
         raise DataError(
             f"cannot read the data '{path}': {error}",
             hint="save it with numpy.savez(path, **{input_name: array})",
