@@ -42,7 +42,7 @@ def dense(path: Path, rows: int, columns: int) -> Path:
     sums, out = (network.tensor("INT8", (1, rows), quant=params(scale)) for _ in range(2))
     network.dense(given, stored, bias, sums)
     network.operator("RELU", (sums,), (out,))
-    network.build([given], [out]).write(path)
+    path.write_bytes(bytes(network.build([given], [out])))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,9 +24,8 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_module_beside_the_model_is_not_run(hostile: Path) -> None:
-    done = subprocess.run(
-        command("tfldbg.run.worker"), stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
+    started = command("tfldbg.run.worker", str(os.getpid()), "0")
+    done = subprocess.run(started, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert not (hostile / "ran").exists()
     subprocess.run([sys.executable, "-m", "json.tool"], stdin=subprocess.DEVNULL, check=False)
