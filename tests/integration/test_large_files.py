@@ -56,7 +56,7 @@ def test_constants_behind_the_flatbuffer(tmp_path: Path) -> None:
     assert tfldbg.trace(model, against=model, samples=2).verdict == "clean"
     content = expose_model(model)[1].content
     assert len(content) == len(bytes(content))
-    content.write(tmp_path / "exposed.tflite")
+    (tmp_path / "exposed.tflite").write_bytes(bytes(content))
     interpreter = Interpreter(model_path=str(tmp_path / "exposed.tflite"))
     assert len(interpreter.get_output_details()) == 2
 
