@@ -19,6 +19,7 @@ from benchmarks import proposals, zoo
 from sample_models import plant
 from sample_models.plant import File
 from tests.sound import assert_sound
+from tests.svdf_file import svdf_file
 from tests.unit.diagnose import test_rules_file, test_rules_trace
 from tests.unit.diagnose.planted import PLANTED, plants
 from tests.unit.diagnose.test_rules_file import Network, params
@@ -573,18 +574,7 @@ def test_tensors_that_were_read_without_being_preserved(
 
 @pytest.fixture(scope="module")
 def streaming() -> bytes:
-    """A float SVDF that keeps the last four products of each of its units."""
-    generator = np.random.default_rng(1)
-    network = Network()
-    given, out = (network.tensor("FLOAT32", (1, 6), values=None) for _ in range(2))
-    feature = network.constant(generator.normal(size=(6, 6)).astype(np.float32))
-    time = network.constant(generator.normal(size=(6, 4)).astype(np.float32))
-    state = network.tensor("FLOAT32", (1, 24), variable=True)
-    options = schema.SVDFOptionsT()
-    options.rank = 1
-    inputs = (given, feature, time, -1, state)
-    network.operator("SVDF", inputs, (out,), ("SVDFOptions", options))
-    return network.finish([given], [out])
+    return svdf_file()
 
 
 def _stream(model: bytes, path: Path, data: np.ndarray, reset: bool) -> Path:

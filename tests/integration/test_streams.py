@@ -9,33 +9,17 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import tfldbg
 from sample_models import plant
-from tests.unit.diagnose.test_rules_file import Network
+from tests.svdf_file import svdf_file
 from tfldbg.report.terminal import plain_text
 from tfldbg.run.job import Options
 from tfldbg.session.diff import diff
 
 STEPS = 5
 WAKE_WORD = "mww_okay_nabu_stream_int8.tflite"
-
-
-def svdf(seed: int = 1) -> bytes:
-    """A float SVDF that keeps the last four products of each of its units."""
-    generator = np.random.default_rng(seed)
-    network = Network()
-    given, out = (network.tensor("FLOAT32", (1, 6)) for _ in range(2))
-    feature = network.constant(generator.normal(size=(6, 6)).astype(np.float32))
-    time = network.constant(generator.normal(size=(6, 4)).astype(np.float32))
-    state = network.tensor("FLOAT32", (1, 24), variable=True)
-    options = schema.SVDFOptionsT()
-    options.rank = 1
-    inputs = (given, feature, time, -1, state)
-    network.operator("SVDF", inputs, (out,), ("SVDFOptions", options))
-    return network.finish([given], [out])
 
 
 def outputs(model: bytes, data: np.ndarray, steps: int) -> np.ndarray:
@@ -71,7 +55,7 @@ def given(model: bytes, count: int, seed: int = 0) -> np.ndarray:
 def test_every_stream_begins_anew(
     name: str, steps: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    model = svdf() if name == "variable" else request.getfixturevalue("wake_word")
+    model = svdf_file() if name == "variable" else request.getfixturevalue("wake_word")
     data = given(model, 12)
     run = tfldbg.record(model, tmp_path / "run.h5", data=data, options=Options(stream_steps=steps))
     assert run.observer_identical and run.stream_steps == steps
@@ -83,7 +67,7 @@ def test_every_stream_begins_anew(
 
 @pytest.mark.parametrize("steps", [1, STEPS])
 def test_sound_streams_are_clean(steps: int, wake_word: bytes) -> None:
-    for model in (svdf(), wake_word):
+    for model in (svdf_file(), wake_word):
         result = tfldbg.trace(model, samples=12, steps=steps)
         assert result.verdict == "clean", result.diagnosis.sentence
         assert result.evidence.run.observer_identical
@@ -136,10 +120,10 @@ def _local(result: tfldbg.Trace, op: int) -> float:
 
 
 def test_weights_of_earlier_steps_show_in_streams_alone() -> None:
-    bad, op = _planted(svdf(), _later_weights)
-    alone = tfldbg.trace(bad, against=svdf(), samples=10)
+    bad, op = _planted(svdf_file(), _later_weights)
+    alone = tfldbg.trace(bad, against=svdf_file(), samples=10)
     assert _local(alone, op) == 0
-    streamed = tfldbg.trace(bad, against=svdf(), samples=10, steps=STEPS)
+    streamed = tfldbg.trace(bad, against=svdf_file(), samples=10, steps=STEPS)
     assert streamed.origins == (op,) and _local(streamed, op) > 0.1
     stats = streamed.evidence.ops[0].local
     assert stats is not None and stats.worst_sample is not None
@@ -175,7 +159,7 @@ def test_every_reference_follows_the_streams(
 
 
 def test_a_function_gets_one_stream_a_call() -> None:
-    model, data = svdf(), given(svdf(), 2 * STEPS + 1)
+    model, data = svdf_file(), given(svdf_file(), 2 * STEPS + 1)
     calls = []
 
     def reference(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -192,13 +176,13 @@ def test_a_function_gets_one_stream_a_call() -> None:
 
 def test_a_recording_of_other_streams_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
-    tfldbg.record(svdf(), path, options=Options(samples=6, stream_steps=3))
+    tfldbg.record(svdf_file(), path, options=Options(samples=6, stream_steps=3))
     with pytest.raises(tfldbg.CaptureError, match="--steps 3, this run with --steps 1") as caught:
-        tfldbg.trace(svdf(), against=path)
+        tfldbg.trace(svdf_file(), against=path)
     assert caught.value.hint == "trace it in the same way: --steps 3"
-    assert tfldbg.trace(svdf(), against=path, steps=3).verdict == "clean"
+    assert tfldbg.trace(svdf_file(), against=path, steps=3).verdict == "clean"
     other = tmp_path / "other.h5"
-    tfldbg.record(svdf(), other, options=Options(samples=6))
+    tfldbg.record(svdf_file(), other, options=Options(samples=6))
     notes = diff(path, other).evidence.run.notes
     assert any("recorded with --steps 3" in note for note in notes)
 
@@ -215,8 +199,8 @@ def test_what_streams_are_not_for(samples: Path, wake_word: bytes) -> None:
 
 
 def test_what_reports_say_of_streams() -> None:
-    bad, _ = _planted(svdf(), _later_weights)
-    result = tfldbg.trace(bad, against=svdf(), samples=12, steps=STEPS, worst=1)
+    bad, _ = _planted(svdf_file(), _later_weights)
+    result = tfldbg.trace(bad, against=svdf_file(), samples=12, steps=STEPS, worst=1)
     plain = result.to_dict()
     assert (plain["samples"], plain["stream_steps"]) == (12, STEPS)
     run = result.evidence.run

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tfldbg.compare.against.file import TwinsRunner
 from tfldbg.compare.stream import Batch, Computed, Reference
-from tfldbg.errors import RewriteError, RunError
+from tfldbg.errors import RunError
 from tfldbg.match.steps import own_steps
 from tfldbg.run.job import Job
 
@@ -69,7 +69,7 @@ def with_emulation(job: Job, reference: Reference, first: Batch) -> tuple[Refere
             streams=job.samples.stream_steps > 1,
         )
         emulation(first)
-    except (RewriteError, RunError) as error:
+    except RunError as error:
         stack.close()
         return reference, f"no emulation: {error.message}"
     return WithEmulation(reference, emulation, stack), None

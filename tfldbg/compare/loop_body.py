@@ -24,7 +24,7 @@ from tfldbg.compare.stream import (
     Measured,
     Plan,
     Statistics,
-    in_real_units,
+    batch_of,
     settled,
 )
 from tfldbg.errors import RunError
@@ -269,12 +269,7 @@ class _Part:
         stacked = {i: np.stack([f.codes[i] for f in frames]) for i in frames[0].codes}
         tensors = self._subgraph.tensors
         first = frames[0].step
-        batch = Batch(
-            first,
-            first + len(frames),
-            stacked,
-            {i: in_real_units(tensors[i], a) for i, a in stacked.items()},
-        )
+        batch = batch_of(tensors, range(first, first + len(frames)), stacked)
         self._note_shapes(stacked)
         if self._reference is None:
             self._reference = self._float_copies(batch)

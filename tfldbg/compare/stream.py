@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -234,6 +235,7 @@ def stream(
         _check_shapes(plan.subgraph, {i: (first.setdefault(i, s), s) for i, s in shapes.items()})
 
     def take(batch: Batch, computed: Computed) -> None:
+        outputs.extend(_observed(plan, batch))
         statistics.see(batch)
         if reference is not None:
             statistics.compare(batch, computed)
@@ -243,14 +245,13 @@ def stream(
 
     progress.stage("tracing", samples.count)
     for batch, computed in kept:
-        outputs += _observed(plan, batch)
         check(batch)
         take(batch, computed)
         done = batch.stop
         progress.advance(batch.stop - batch.start)
     for start in range(done, samples.count, size):
         stop = min(start + size, samples.count)
-        batch = run_batch(plan, samples, runner, range(start, stop), outputs, progress)
+        batch = run_batch(plan, samples, runner, range(start, stop), progress)
         check(batch)
         computed = Computed({}, {})
         if reference is not None:
@@ -265,7 +266,8 @@ def stream(
 
 def _observed(plan: Plan, batch: Batch) -> list[tuple[bytes, ...]]:
     """Return for the observed samples of a batch the bytes of the model's own outputs."""
-    read = [i for i in plan.subgraph.outputs if i in set(plan.read)]
+    readable = set(plan.read)
+    read = [i for i in plan.subgraph.outputs if i in readable]
     rows = range(min(batch.stop, plan.observed) - batch.start)
     return [
         tuple(batch.codes[i][row].tobytes() if i in batch.codes else b"" for i in read)
@@ -338,7 +340,6 @@ def run_batch(
     samples: Samples,
     runner: Runner,
     numbers: range,
-    outputs: list[tuple[bytes, ...]],
     progress: Progress,
 ) -> Batch:
     """Invoke the model on each sample, in order; the first goes on from where the runner is.
@@ -348,13 +349,11 @@ def run_batch(
         samples: The inputs.
         runner: The instrumented model.
         numbers: Which samples.
-        outputs: Takes the bytes of the model's own outputs for the observed samples.
         progress: Is told of every sample.
 
     Raises:
         RunError: The runtime dies, or the samples have different shapes.
     """
-    readable = set(plan.read)
     collected: dict[int, list[NDArray[Any]]] = {i: [] for i in plan.read}
     states: dict[int, list[NDArray[Any]]] = {}
     for number in numbers:
@@ -366,19 +365,38 @@ def run_batch(
             collected[index].append(array)
         for index, array in runner.states.items():
             states.setdefault(index, []).append(array)
-        if number < plan.observed:
-            outputs.append(
-                tuple(collected[i][-1].tobytes() for i in plan.subgraph.outputs if i in readable)
-            )
         progress.advance()
     numeric = {i: a for i, a in collected.items() if a[0].dtype != object}
     _check_shapes(plan.subgraph, {i: [a.shape for a in arrays] for i, arrays in numeric.items()})
     codes = {i: np.stack(a) for i, a in numeric.items()}
-    real = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in codes.items() if c.size}
     held = {i: np.stack(a) for i, a in states.items()}
-    real_states = {i: in_real_units(plan.subgraph.tensors[i], c) for i, c in held.items()}
-    steps = samples.stream_steps
-    return Batch(numbers.start, numbers.stop, codes, real, steps, held, real_states)
+    tensors, steps = plan.subgraph.tensors, samples.stream_steps
+    return batch_of(tensors, numbers, codes, stream_steps=steps, states=held)
+
+
+def batch_of(
+    tensors: Sequence[Tensor],
+    numbers: range,
+    codes: Mapping[int, NDArray[Any]],
+    *,
+    stream_steps: int = 1,
+    states: Mapping[int, NDArray[Any]] = MappingProxyType({}),
+) -> Batch:
+    """Return a batch of what TFLite made, with the same in real units.
+
+    Args:
+        tensors: Of the subgraph.
+        numbers: Of the samples.
+        codes: TFLite's own values by tensor; first axis samples.
+        stream_steps: How many samples in a row are the steps of one stream.
+        states: What the variables held before each step.
+    """
+
+    def real(values: Mapping[int, NDArray[Any]]) -> dict[int, Floats]:
+        return {i: in_real_units(tensors[i], v) for i, v in values.items() if v.size}
+
+    start, stop = numbers.start, numbers.stop
+    return Batch(start, stop, codes, real(codes), stream_steps, states, real(states))
 
 
 def run_sample(runner: Runner, samples: Samples, number: int) -> list[NDArray[Any]]:

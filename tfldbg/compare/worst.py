@@ -123,7 +123,7 @@ def _examined(
     if samples.stream_steps > 1:
         start, stop = samples.stream_start(number), number + 1
     numbers = range(start, min(stop, samples.count))
-    batch = run_batch(plan, samples, runner, numbers, [], Silent())
+    batch = run_batch(plan, samples, runner, numbers, Silent())
     free = fitting(reference.compute(batch).free, batch.real)
     row = slice(number - start, number - start + 1)
     codes, real, wanted = (

@@ -17,8 +17,5 @@ def cut_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalM
         subgraph: Its subgraph.
         steps: Operators that `tfldbg.rewrite.twin.untwinned` does not refuse; their feeds must have
             the types and parameters of the tensors they replace.
-
-    Raises:
-        RewriteError: The constants are too large for one file.
     """
     return side_by_side(Emitter(graph, subgraph, real=False), steps)

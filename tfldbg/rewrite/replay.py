@@ -47,11 +47,6 @@ class Replay:
     taps: tuple[int, ...]
     """For each final tensor the tensor of this model that holds it."""
 
-    @property
-    def model_bytes(self) -> bytes:
-        """The whole file in memory."""
-        return bytes(self.content)
-
 
 def replay_model(
     graph: Graph, subgraph: Subgraph, plan: Replayed, ran: Mapping[int, tuple[int, ...]]
@@ -64,9 +59,6 @@ def replay_model(
         plan: What to replay.
         ran: By tensor the shape that it had when the file ran; a file may state others for open
             dimensions.
-
-    Raises:
-        RewriteError: The dequantized constants are too large for one file.
     """
     builder = _Builder(graph, subgraph, plan, ran)
     needed = upstream(subgraph, plan.finals, plan.given)

@@ -98,11 +98,6 @@ class LocalModel:
     taps: tuple[int, ...]
     """For each of ``results`` the tensor of this model that holds it, one of its outputs."""
 
-    @property
-    def model_bytes(self) -> bytes:
-        """The whole file in memory."""
-        return bytes(self.content)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Twins:
@@ -120,11 +115,6 @@ class Twins:
     """By number of an input the tensor of this model, one of its outputs, that holds what the input
     takes in the next step of a stream; in the first it takes the actual value."""
 
-    @property
-    def model_bytes(self) -> bytes:
-        """The whole file in memory."""
-        return bytes(self.content)
-
 
 def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
     """Build the model that computes each operator from given inputs.
@@ -133,9 +123,6 @@ def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> Loca
         graph: The reference file.
         subgraph: Its subgraph.
         steps: Operators that `untwinned` does not refuse, without `ALIASES`.
-
-    Raises:
-        RewriteError: The dequantized constants are too large for one file.
     """
     return side_by_side(Emitter(graph, subgraph, real=True), steps)
 
@@ -186,9 +173,6 @@ def twins(
             real units, and rounded with theirs.
         sources: By what a resource variable yields where it was written, if the copies are to keep
             variables of their own; None to give them the actual values.
-
-    Raises:
-        RewriteError: The dequantized constants are too large for one file.
     """
     emitter = Emitter(graph, subgraph, real=True)
     outputs: dict[tuple[str, int], int] = {}
@@ -216,9 +200,6 @@ def measuring_twin(
         parameters: What the values are rounded with on their way, None for float arithmetic.  The
             model's inputs are given in real units.
         sources: As for `twins`.
-
-    Raises:
-        RewriteError: The dequantized constants are too large for one file.
     """
     emitter = Emitter(graph, subgraph, real=True)
     mode = FLOAT if parameters is None else FAKE_QUANT

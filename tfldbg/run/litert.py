@@ -23,11 +23,10 @@ from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import memory, wire
 from tfldbg.run.child import KILLED, Watchdog, command, ending, killed, limits
 from tfldbg.run.refusals import refused
-from tfldbg.run.runtimes import Kernels
+from tfldbg.run.runtimes import TRY_ANOTHER, Kernels
 
 _HEAP = re.compile(r"double free|corrupted|malloc\(\)|free\(\)|invalid size")
 
-_OTHERS = "try another --runtime (xnnpack, builtin, reference, tf, micro)"
 _MOST_SAID = 1 << 16
 """Bytes to read of what a dead process wrote to stderr."""
 _LARGEST_TRIED = 1 << 30
@@ -305,7 +304,7 @@ def _garbled(program: Program) -> RunError:
     return RunError(
         f"the process that runs '{program.name}' under the {program.kernels} runtime answered with "
         "bytes that are no answer: a kernel has overwritten what is not its own",
-        hint=_OTHERS,
+        hint=TRY_ANOTHER,
     )
 
 
@@ -329,7 +328,7 @@ def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] 
     return RunError(
         f"the {program.kernels} runtime died ({ending(death.code)}) on '{program.name}'"
         f"{where}{said}",
-        hint=f"{_OTHERS}; if all of them die, the file itself makes the kernel fail",
+        hint=f"{TRY_ANOTHER}; if all of them die, the file itself makes the kernel fail",
     )
 
 
@@ -346,19 +345,22 @@ def last_operator(program: Program, sample: Sequence[NDArray[Any]] | None) -> st
     operators = program.subgraph.operators
     if len(program.content) > _LARGEST_TRIED:
         return None
+    whole = bytes(program.content)
     survived, dies = 0, len(operators)
-    if not dies or not _dies(program, dies, sample):
+    if not dies or not _dies(program, whole, dies, sample):
         return None
     while dies - survived > 1:
         middle = (survived + dies) // 2
-        if _dies(program, middle, sample):
+        if _dies(program, whole, middle, sample):
             dies = middle
         else:
             survived = middle
     return f"{dies - 1} {operators[dies - 1].kind}"
 
 
-def _dies(program: Program, count: int, sample: Sequence[NDArray[Any]] | None) -> bool:
+def _dies(
+    program: Program, whole: bytes, count: int, sample: Sequence[NDArray[Any]] | None
+) -> bool:
     kept = program.subgraph.operators[:count]
     outputs = tuple(
         index
@@ -368,7 +370,6 @@ def _dies(program: Program, count: int, sample: Sequence[NDArray[Any]] | None) -
     )
     if not outputs:
         return False
-    whole = bytes(program.content)
     short = replace_outputs(whole, program.subgraph.index, outputs, count)
     child = _Child(replace(program, content=short, taps=(), states=()))
     try:

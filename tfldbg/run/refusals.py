@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Operator, Subgraph
 from tfldbg.graph.query import custom_operators
+from tfldbg.run.runtimes import TRY_ANOTHER
 
 _COMPILED = frozenset({"DISPATCH_OP", "NPU_OP", "edgetpu-custom-op", "ethos-u"})
 """Custom operators that hold a program for an accelerator (LiteRT, Edge TPU and Vela compilers)."""
@@ -40,7 +41,7 @@ def refused(runtime: str, name: str, subgraph: Subgraph, error: str) -> RunError
         where, said = f" at operator {node[1]} {node[2]}", said.replace(node[0], "")
     return RunError(
         f"the {runtime} runtime refused '{name}'{where}: {said}",
-        hint="try another --runtime (xnnpack, builtin, reference, tf, micro)",
+        hint=TRY_ANOTHER,
     )
 
 

@@ -16,6 +16,8 @@ TENSORFLOW = "tf"
 MICRO = "micro"
 """TensorFlow Lite for Microcontrollers, with its reference kernels."""
 RUNTIMES = (*LITERT, TENSORFLOW, MICRO)
+TRY_ANOTHER = f"try another --runtime ({', '.join(RUNTIMES)})"
+"""As a hint where one runtime does not take a file."""
 WITH_XNNPACK = frozenset({"xnnpack", TENSORFLOW})
 """Runtimes that leave to XNNPACK what it takes."""
 

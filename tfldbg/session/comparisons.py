@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch, Reference, in_real_units, run_sample
+from tfldbg.compare.stream import Batch, Reference, batch_of, run_sample
 from tfldbg.diagnose.evidence import Run
 from tfldbg.run.job import DataSource, Job, ModelSource
 from tfldbg.run.litert import Runner
@@ -58,8 +58,6 @@ def first_samples(job: Job, runner: Runner, count: int) -> Batch:
         held.append(runner.states)
     columns = zip(indices, zip(*frames, strict=True), strict=True)
     codes = {i: np.stack(column) for i, column in columns if i in known}
-    tensors = job.subgraph.tensors
-    real = {i: in_real_units(tensors[i], a) for i, a in codes.items()}
     states = {i: np.stack([step[i] for step in held]) for i in job.states}
-    real_states = {i: in_real_units(tensors[i], a) for i, a in states.items()}
-    return Batch(0, count, codes, real, job.samples.stream_steps, states, real_states)
+    tensors, steps = job.subgraph.tensors, job.samples.stream_steps
+    return batch_of(tensors, range(count), codes, stream_steps=steps, states=states)

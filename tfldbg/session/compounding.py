@@ -10,7 +10,7 @@ from tfldbg.compare.compounding.operators import Counterpart, Sides, own_copies
 from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference
-from tfldbg.errors import RewriteError, RunError, UsageError
+from tfldbg.errors import RunError, UsageError
 from tfldbg.progress import Progress
 from tfldbg.run.job import Job
 from tfldbg.run.litert import Runner
@@ -73,5 +73,5 @@ def compounding(
             copies = own_copies(job, first, stack)
             sides = Sides(job, runner, first, reference, relation, copies)
             return measure(sides, comparison.counterpart(sides, stack), stack, progress)
-        except (RewriteError, RunError) as error:
+        except RunError as error:
             return Compounding(0, (), (), None, 0.0, (f"not measured: {error.message}",))

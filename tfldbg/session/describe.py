@@ -36,16 +36,15 @@ def observe(job: Job, measured: Measured) -> bool:
     numbers = range(len(measured.outputs))
     given = [job.samples.codes(i) for i in numbers]
     fresh = [job.samples.begins_stream(i) for i in numbers]
-    identical = observer_identical(job.original, measured.outputs, given, fresh)
-    others = _untapped(job)
-    if not identical or not others:
-        return identical
-    with Runner(replace(job.instrumented, taps=others)) as runner:
-        expected = [
-            [as_bytes(a) for a in runner.run(sample, fresh=reset)]
-            for sample, reset in zip(given, fresh, strict=True)
-        ]
-    return observer_identical(replace(job.original, taps=others), expected, given, fresh)
+    original, expected, others = job.original, measured.outputs, _untapped(job)
+    if others:
+        with Runner(replace(job.instrumented, taps=others)) as runner:
+            expected = tuple(
+                (*outputs, *map(as_bytes, runner.run(sample, fresh=reset)))
+                for outputs, sample, reset in zip(expected, given, fresh, strict=True)
+            )
+        original = replace(original, taps=(*original.taps, *others))
+    return observer_identical(original, expected, given, fresh)
 
 
 def _untapped(job: Job) -> tuple[int, ...]:

@@ -57,7 +57,6 @@ def float_copies(job: Job, runner: Runner) -> FloatCopies:
 
     Raises:
         RunError: The runtime dies of the first sample.
-        RewriteError: The copies do not fit one file.
     """
     plan = own_steps(job.subgraph, readable(job), states=job.states)
     first = first_sample(job, runner)

@@ -42,7 +42,7 @@ def _identity(job: Job, run: Run, emulated: bool) -> dict[str, str]:
         SAMPLES: str(run.samples),
         "data": _digest(job.samples) if run.seed is None else f"random, seed {run.seed}",
         "steps": str(run.stream_steps),
-        "runtime": str(job.options.kernels),
+        "runtime": run.runtime,
         "delegate": str(job.options.delegate),
         "signature": str(run.signature),
         "inputs": str(dict(job.options.inputs)),

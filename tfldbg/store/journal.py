@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.stream import Batch, Computed, in_real_units
+from tfldbg.compare.stream import Batch, Computed, batch_of
 from tfldbg.errors import CaptureError
 from tfldbg.files import sync_folder, worded
 from tfldbg.graph.model import Subgraph
@@ -154,10 +154,9 @@ class Journal:
             found: dict[str, dict[int, NDArray[Any]]] = {CODES: {}, **{n: {} for n in _VALUES}}
             for (field, index), place in record.places.items():
                 found[field][index] = self._read(place)
-            codes = found.pop(CODES)
-            real = {i: in_real_units(self._subgraph.tensors[i], c) for i, c in codes.items()}
-            computed = Computed(**found, saturated=record.saturated)
-            yield Batch(record.start, record.stop, codes, real), computed
+            numbers = range(record.start, record.stop)
+            batch = batch_of(self._subgraph.tensors, numbers, found.pop(CODES))
+            yield batch, Computed(**found, saturated=record.saturated)
 
     def append(self, batch: Batch, computed: Computed) -> None:
         """Keep one batch, on the disk.

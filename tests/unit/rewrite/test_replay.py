@@ -39,7 +39,7 @@ def _corrections(graph: Graph, codes: Values) -> Values:
     """What the file makes of its own inputs, less what float arithmetic makes of them."""
     plan = own_steps(graph.main, frozenset(codes))
     model = local_model(graph, graph.main, plan.steps)
-    copies = _run(model.model_bytes, [codes[i] for i in model.feeds], model.taps)
+    copies = _run(bytes(model.content), [codes[i] for i in model.feeds], model.taps)
     real = _real(graph, codes)
     return {i: real[i] - copy for i, copy in zip(model.results, copies, strict=True)}
 
@@ -53,7 +53,7 @@ def _replayed(graph: Graph, given: tuple[int, ...] = ()) -> Replay:
 def test_with_every_error_the_replay_is_the_file(graph: Graph, codes: Values) -> None:
     replay, real = _replayed(graph), _real(graph, codes)
     feeds = {**real, **_corrections(graph, codes)}
-    found = _run(replay.model_bytes, [feeds[i] for i in replay.feeds], replay.taps)
+    found = _run(bytes(replay.content), [feeds[i] for i in replay.feeds], replay.taps)
     for array, op in zip(found, (graph.main.operators[-1], graph.main.operators[3]), strict=True):
         lsb = graph.main.tensors[op.outputs[0]].lsb
         assert lsb is not None
@@ -63,9 +63,9 @@ def test_with_every_error_the_replay_is_the_file(graph: Graph, codes: Values) ->
 def test_without_any_error_the_replay_is_the_float_twin(graph: Graph, codes: Values) -> None:
     replay, real = _replayed(graph), _real(graph, codes)
     feeds = {i: np.zeros_like(v) if i in replay.corrected else v for i, v in real.items()}
-    found = _run(replay.model_bytes, [feeds[i] for i in replay.feeds], replay.taps)
+    found = _run(bytes(replay.content), [feeds[i] for i in replay.feeds], replay.taps)
     model = twins(graph, graph.main, (FLOAT,), {})
-    twin = _run(model.model_bytes, [codes[i] for i in model.feeds], model.taps)
+    twin = _run(bytes(model.content), [codes[i] for i in model.feeds], model.taps)
     by_tensor = dict(zip((i for _, i in model.results), twin, strict=True))
     last, third = graph.main.operators[-1].outputs[0], graph.main.operators[3].outputs[0]
     np.testing.assert_allclose(found[0], by_tensor[last], atol=1e-5)
@@ -87,5 +87,5 @@ def test_a_range_is_kept_before_the_error_is_added(graph: Graph, codes: Values) 
     plan = Replayed((index,), (), {index}, {index: (-0.5, 0.25)})
     replay = replay_model(graph, graph.main, plan, {})
     feeds = {**_real(graph, codes), index: np.full_like(codes[index], 2.0, np.float32)}
-    (found,) = _run(replay.model_bytes, [feeds[i] for i in replay.feeds], replay.taps)
+    (found,) = _run(bytes(replay.content), [feeds[i] for i in replay.feeds], replay.taps)
     assert (found.min(), found.max()) == (1.5, 2.25)

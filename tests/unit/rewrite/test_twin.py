@@ -58,7 +58,7 @@ def test_the_cut_operators_give_the_codes_of_the_whole_model(graph: Graph, sampl
     plan = own_steps(graph.main, frozenset(values), stored=True)
     assert len(plan.steps) == len(graph.main.operators)
     model = cut_model(graph, graph.main, plan.steps)
-    found = _run(model.model_bytes, [values[i] for i in model.feeds], model.taps)
+    found = _run(bytes(model.content), [values[i] for i in model.feeds], model.taps)
     for index, array in zip(model.results, found, strict=True):
         assert np.array_equal(array, values[index]), graph.main.tensors[index].name
 
@@ -67,7 +67,7 @@ def test_the_float_copies_are_within_half_a_step(graph: Graph, samples: Path) ->
     values = _values(samples)
     plan = own_steps(graph.main, frozenset(values))
     model = local_model(graph, graph.main, plan.steps)
-    found = _run(model.model_bytes, [values[i] for i in model.feeds], model.taps)
+    found = _run(bytes(model.content), [values[i] for i in model.feeds], model.taps)
     for index, array in zip(model.results, found, strict=True):
         tensor = graph.main.tensors[index]
         assert (
@@ -81,7 +81,7 @@ def test_the_float_copies_are_within_half_a_step(graph: Graph, samples: Path) ->
 def test_the_rounded_twin_is_the_integer_model(graph: Graph, samples: Path) -> None:
     values = _values(samples, "xnnpack")
     model = twins(graph, graph.main, MODES, {})
-    found = _run(model.model_bytes, [values[i] for i in model.feeds], model.taps)
+    found = _run(bytes(model.content), [values[i] for i in model.feeds], model.taps)
     by_mode: dict[str, list[float]] = {FLOAT: [], CLAMP: [], FAKE_QUANT: []}
     for (mode, index), array in zip(model.results, found, strict=True):
         tensor = graph.main.tensors[index]
@@ -126,11 +126,11 @@ def test_other_parameters_round_every_value_and_the_inputs(graph: Graph, samples
     model = twins(graph, graph.main, (FAKE_QUANT,), {}, parameters=others)
     image = np.load(samples / "digits.npz")["x"][:1].astype(np.float32)
     given = image.reshape(tensors[graph.main.inputs[0]].shape)
-    found = _run(model.model_bytes, [given], model.taps)
+    found = _run(bytes(model.content), [given], model.taps)
     for array in found:
         assert np.array_equal(array, np.round(array / step) * step)
     before = measuring_twin(graph, graph.main, {}, others)
-    raw = _run(before.model_bytes, [given], before.taps)
+    raw = _run(bytes(before.content), [given], before.taps)
     for one, other in zip(raw, found, strict=True):
         inside = np.abs(one) < 127 * step
         assert np.abs(one - other)[inside].max() <= 0.5001 * step
@@ -144,8 +144,8 @@ def test_measuring_without_parameters_is_the_float_twin(graph: Graph, samples: P
     float_twin = twins(graph, graph.main, (FLOAT,), {}, parameters={})
     assert measured.results == float_twin.results
     pairs = zip(
-        _run(measured.model_bytes, given, measured.taps),
-        _run(float_twin.model_bytes, given, float_twin.taps),
+        _run(bytes(measured.content), given, measured.taps),
+        _run(bytes(float_twin.content), given, float_twin.taps),
         strict=True,
     )
     assert all(np.array_equal(one, other) for one, other in pairs)

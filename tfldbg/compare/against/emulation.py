@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-import numpy as np
-
 from tfldbg import quant
 from tfldbg.compare.against.file import FileReference
 from tfldbg.compare.ranges.passes import Copy, copy_runner, real_inputs
-from tfldbg.compare.stream import Batch, Computed
+from tfldbg.compare.stream import Batch, Computed, as_floats
 from tfldbg.graph.model import QuantParams, Subgraph
 from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.twin import FAKE_QUANT, twins
@@ -57,8 +55,8 @@ class RoundedRunner:
             real = {**real, **given}
         values = self._runner.run(batch.codes, real, batch.stop - batch.start, batch.fresh)
         found = {
-            index: value.astype(np.float32, copy=False).reshape(real[index].shape)
-            for (_, index), value in zip(self._twins.results, values, strict=True)
+            index: value.reshape(real[index].shape)
+            for (_, index), value in zip(self._twins.results, map(as_floats, values), strict=True)
             if index in real and value.size == real[index].size
         }
         return Computed(found, {})

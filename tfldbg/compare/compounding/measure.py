@@ -62,7 +62,6 @@ def measure(
 
     Raises:
         RunError: The file cannot be replayed, or a runtime dies.
-        RewriteError: The replay is too large for one file.
         KerasError: The reference cannot compute the data.
     """
     job = sides.job
@@ -73,7 +72,7 @@ def measure(
     progress.stage("measuring shares", count)
     for start in range(0, count, size):
         numbers = range(start, min(start + size, count))
-        batch = run_batch(plan, job.samples, sides.runner, numbers, [], Silent())
+        batch = run_batch(plan, job.samples, sides.runner, numbers, Silent())
         measuring.add(batch, progress)
     return measuring.result(count)
 

@@ -72,7 +72,6 @@ def float_extents(copy: Copy, sharing: Sharing, progress: Progress) -> dict[int,
 
     Raises:
         RunError: The runtime refuses the float copy.
-        RewriteError: The float copy does not fit one file.
     """
     progress.stage(FLOAT_PASS, copy.samples.count)
     return _extents(copy, sharing, None, progress)
