@@ -12,6 +12,7 @@ import argparse
 import functools
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -259,10 +260,21 @@ def _noise(model: Any, seed: int, count: int) -> list[np.ndarray]:
 
 
 def convert(model: Any, scheme: Scheme) -> bytes:
-    """Convert a Keras model: to int8 with int8 inputs and outputs, or to a float file."""
+    """Convert a Keras model: to int8 with int8 inputs and outputs, or to a float file.
+
+    What is exported is the inference function alone.  `from_keras_model` would trace every layer
+    once more, which for networks of a hundred layers is most of the time, for the same operators.
+    """
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(folder)
+        return _convert(tf.lite.TFLiteConverter.from_saved_model(folder), model, scheme)
+
+
+def _convert(converter: Any, model: Any, scheme: Scheme) -> bytes:
+    import tensorflow as tf
+
     if scheme != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if scheme == "float16":

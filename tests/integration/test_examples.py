@@ -12,18 +12,22 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tfldbg.cli.app import main
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 NAMED = re.compile(r"# (\w+\.py)\n")
 NUMBERS = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+NEEDS_NO_SHELL = re.compile(r"tfldbg [^;|&<>$]*")
 BARS = re.compile(r"[▁▂▃▄▅▆▇█#]+( +[▁▂▃▄▅▆▇█#]+)*")
 ALIKE = 0.9
 """Which of several equally bad operators is shown may differ between processors, little else."""
@@ -77,23 +81,42 @@ def alike(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
 
 
-def _run(command: str, folder: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[str], str]:
+    """Run a command in the folder of the page, and return what it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def here(command: str) -> str:  # where TensorFlow is imported already
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        code: object = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code
+        said, complaint = capfd.readouterr()
+        assert code in (None, 0, 1), f"{command}\n{complaint}"
+        return said
+
+    def printed(command: str) -> str:
+        said = here(command) if NEEDS_NO_SHELL.fullmatch(command) else _shell(command)
+        return "".join(line.rstrip() + "\n" for line in said.splitlines())
+
+    return printed
+
+
+def _shell(command: str) -> str:
     words = re.sub(r"(^|; )tfldbg ", r"\1python3 -m tfldbg ", command)
     words = re.sub(r"(^|; )python3 ", rf"\1{sys.executable} ", words)
-    done = subprocess.run(
-        ["bash", "-c", words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), f"{command}\n{done.stderr}"
-    return "".join(line.rstrip() + "\n" for line in done.stdout.splitlines())
+    return done.stdout
 
 
-def _again(block: str, folder: Path) -> str:
+def _again(block: str, run: Callable[[str], str]) -> str:
     """Return the block with what its commands print now."""
     said = []
     source = block.splitlines()
@@ -104,19 +127,19 @@ def _again(block: str, folder: Path) -> str:
             end += 1
         said += source[start : end + 1]
         source = source[end + 1 :]
-        said.append(_run(command, folder).rstrip("\n"))
+        said.append(run(command).rstrip("\n"))
     return "\n".join(line for line in said if line) + "\n"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_the_examples_print_what_the_page_says(
-    page: Path, tmp_path: Path, request: pytest.FixtureRequest
+    page: Path, tmp_path: Path, run: Callable[[str], str], request: pytest.FixtureRequest
 ) -> None:
     text = page.read_text()
     if any("micro" in command for block in BLOCK.findall(text) for command in commands(block)):
         pytest.importorskip("tflite_micro", reason="TensorFlow Lite Micro is not installed here")
     write_files(text, tmp_path)
-    renewed = BLOCK.sub(lambda m: f"```console\n{_again(m[1], tmp_path)}```", text)
+    renewed = BLOCK.sub(lambda m: f"```console\n{_again(m[1], run)}```", text)
     if request.config.getoption("--renew"):
         page.write_text(renewed)
     else:
