@@ -188,7 +188,7 @@ class Session:
             stdout=inner,
             stderr=inner,
             start_new_session=True,
-            preexec_fn=_as_a_shell_starts_it,
+            preexec_fn=_controlling_terminal,
             env={**os.environ, "TMPDIR": str(self.temporary), "TERM": "xterm"},
         )
         os.close(inner)
@@ -237,11 +237,9 @@ class Session:
         return list(_workers(self.process.pid))
 
 
-def _as_a_shell_starts_it() -> None:
+def _controlling_terminal() -> None:
     import fcntl
 
-    for number in (signal.SIGINT, signal.SIGHUP):  # nohup, or a shell's "&", has them ignored
-        signal.signal(number, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
@@ -449,14 +447,10 @@ def test_resume_needs_a_recording(samples: Path) -> None:
 
 def test_a_signal_waits_until_hdf5_is_done() -> None:
     happened = []
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), undisturbed():
-            signal.raise_signal(signal.SIGINT)
-            happened.append("the write is whole")
-        assert happened and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt), undisturbed():
+        signal.raise_signal(signal.SIGINT)
+        happened.append("the write is whole")
+    assert happened and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @LINUX
