@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 import tfldbg
 from sample_models import plant
 from tests.svdf_file import svdf_file
+from tfldbg import session
 from tfldbg.report.terminal import plain_text
 from tfldbg.run.job import Options
 from tfldbg.session.diff import diff
@@ -129,6 +130,20 @@ def test_weights_of_earlier_steps_show_in_streams_alone() -> None:
     assert stats is not None and stats.worst_sample is not None
     assert stats.worst_sample % STEPS > 0 and stats.first_sample_max_abs == 0
     assert stats.worst_channel == 2
+
+
+def test_a_sweep_runs_streams_too(tmp_path: Path) -> None:
+    bad, _ = _planted(svdf_file(), _later_weights)
+    model, sound = tmp_path / "bad.tflite", tmp_path / "sound.tflite"
+    model.write_bytes(bad)
+    sound.write_bytes(svdf_file())
+    given = session.Request(str(model), against=str(sound), samples=STEPS)
+    errors = []
+    for steps in (1, STEPS):
+        (row,) = session.sweep(session.plan([given]), shared=session.Shared(steps=steps))
+        assert row.found is not None, row.error
+        errors.append(row.found.figures.output_max_abs)
+    assert errors[0] == 0 and errors[1] > 0.1
 
 
 def test_a_state_that_is_never_written_is_named(wake_word: bytes) -> None:

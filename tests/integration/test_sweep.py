@@ -17,6 +17,7 @@ from tests.integration.test_cli import assert_error, tfldbg
 from tfldbg import session
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.errors import CaptureError, RunError
+from tfldbg.run.runtimes import Delegate
 from tfldbg.session import sweeping
 from tfldbg.session.cases import Request
 from tfldbg.store.rows import KeptRows, rows_path
@@ -62,6 +63,16 @@ def test_every_model_is_a_row_and_the_figures_are_those_of_trace(
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "m.csv", "r.csv", "r.json", "text.tflite",
     ]  # fmt: skip
+
+
+def test_a_delegate_is_for_every_model(samples: Path, tmp_path: Path) -> None:
+    delegate = ("--delegate", "./none.so", "--delegate-option", "a=b")
+    out = tmp_path / "r.csv"
+    assert tfldbg("sweep", samples / "dense4.tflite", *delegate, "--csv", out).returncode == 2
+    (row,) = _rows(out)
+    assert row["message"] == "there is no delegate './none.so'"
+    done = tfldbg("sweep", samples / "dense4.tflite", *delegate[2:], "--csv", out)
+    assert_error(done, "the option 'a' is for a delegate", "--delegate PATH")
 
 
 def test_seeds_draw_other_data_and_are_summed_up(samples: Path) -> None:
@@ -119,7 +130,7 @@ def test_a_sweep_that_is_ended_keeps_its_rows_and_the_old_file(
         assert process.returncode == 130
         assert f"interrupted after {len(rows)} of 1000 rows; they are in {partial}" in stderr
         assert "Traceback" not in stderr and "clean" in stdout
-    with session.kept_rows(out, inputs={}, thresholds=Thresholds(), resume=True) as kept:
+    with session.kept_rows(out, session.Shared(), resume=True) as kept:
         known = [kept.find(case) for case in _cases(samples, seeds=tuple(range(len(rows) + 1)))]
     assert sum(row is not None for row in known) in (len(rows), len(rows) + 1)
 
@@ -136,10 +147,10 @@ def test_a_resumed_sweep_traces_what_is_left(
             raise RunError("for once")
         return trace(*arguments, **options)
 
-    def run(count: int, **changes: Any) -> list[Any]:
+    def run(count: int, resume: bool = True, **changes: Any) -> list[Any]:
         traced.clear()
-        settings = {"inputs": {}, "thresholds": Thresholds(), "resume": True, **changes}
-        with session.kept_rows(tmp_path / "r.csv", **settings) as kept:
+        shared = session.Shared(**changes)
+        with session.kept_rows(tmp_path / "r.csv", shared, resume=resume) as kept:
             return list(session.sweep(_cases(samples, seeds=tuple(range(count))), kept=kept))
 
     monkeypatch.setattr(sweeping, "trace", counted)
@@ -151,6 +162,7 @@ def test_a_resumed_sweep_traces_what_is_left(
     assert traced == [2, 3]  # the one that failed is tried again
     assert [(r.found, r.seconds) for r in again[:2]] == [(r.found, r.seconds) for r in first[:2]]
     assert run(1, thresholds=Thresholds(local_lsb=0.1))[0].found is not None and traced == [0]
+    assert run(1, delegate=Delegate("./none.so")) and traced == [0]
     assert run(1) and traced == []
     assert run(1, resume=False) and traced == [0]
     assert [p.name for p in tmp_path.iterdir()] == [".r.csv.rows"]

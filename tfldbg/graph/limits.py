@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tfldbg.errors import ModelError
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.model import UNKNOWN, Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import FOLDED_KINDS, SAME_SCALE_KINDS, numpy_type
 from tfldbg.graph.wires import WEIGHTED
 
@@ -144,20 +144,27 @@ def check_runnable(graph: Graph, subgraph: Subgraph, name: str) -> None:
         name: How messages call the file.
 
     Raises:
-        ModelError: A tensor is larger than addresses go, a constant has other bytes than its shape
-            needs, or subgraphs run each other without end.
+        ModelError: A tensor is of no known type or larger than addresses go, or subgraphs run each
+            other without end.
     """
     for other in graph.subgraphs:
         for tensor in other.tensors:
-            _check_size(graph, other, tensor, name)
+            _check_claim(other, tensor, name)
     _refuse_endless(graph, subgraph, name)
 
 
-def _check_size(graph: Graph, subgraph: Subgraph, tensor: Tensor, name: str) -> None:
+def _check_claim(subgraph: Subgraph, tensor: Tensor, name: str) -> None:
+    where = f"tensor {tensor.index} of subgraph {subgraph.index}, '{tensor.name[:80]}',"
+    if tensor.type.startswith(UNKNOWN):
+        raise ModelError(
+            f"'{name}' cannot run: {where} is of type {tensor.type.removeprefix(UNKNOWN)}, which "
+            "is not in the TFLite schema",
+            hint="a newer ai-edge-litert may know it, or the file is damaged: tfldbg inspect "
+            "shows it",
+        )
     dtype = numpy_type(tensor)
     if dtype is None:
         return
-    where = f"tensor {tensor.index} of subgraph {subgraph.index}, '{tensor.name[:80]}',"
     claimed = 1
     for size in tensor.shape:
         claimed *= size % _COUNTED  # as the runtime sees a negative one

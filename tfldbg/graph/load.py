@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tfldbg.errors import ModelError
 from tfldbg.graph.limits import check_indices
 from tfldbg.graph.model import (
+    UNKNOWN,
     BufferSpan,
     Graph,
     Operator,
@@ -143,7 +144,7 @@ def _enum_names(enum_name: str) -> dict[int, str]:
 def _operator_code(code: Any) -> str:
     # Files older than schema 3a hold the code in the deprecated byte; newer ones use the larger.
     builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    name = _enum_names("BuiltinOperator").get(builtin, f"UNKNOWN_{builtin}")
+    name = _enum_names("BuiltinOperator").get(builtin, f"{UNKNOWN}{builtin}")
     custom = _text(code.CustomCode())
     return custom if name == "CUSTOM" and custom else name
 
@@ -177,7 +178,7 @@ def _tensor(source: Any, index: int, buffers: tuple[BufferSpan, ...]) -> Tensor:
     return Tensor(
         index=index,
         name=_text(source.Name()),
-        type=_enum_names("TensorType").get(source.Type(), f"UNKNOWN_{source.Type()}"),
+        type=_enum_names("TensorType").get(source.Type(), f"{UNKNOWN}{source.Type()}"),
         shape=shape,
         shape_signature=signature if len(signature) == len(shape) else shape,
         quant=_quantization(source.Quantization(), len(shape)),

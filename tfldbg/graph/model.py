@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+UNKNOWN = "UNKNOWN_"
+"""Before the number of an operator or a type that the schema does not name."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantParams:

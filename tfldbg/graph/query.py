@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.errors import ModelError, UsageError
-from tfldbg.graph.model import Graph, Operator, QuantParams, Signature, Subgraph, Tensor
+from tfldbg.graph.model import UNKNOWN, Graph, Operator, QuantParams, Signature, Subgraph, Tensor
 
 _NUMPY: dict[str, str] = {
     "FLOAT32": "float32",
@@ -72,7 +72,7 @@ def custom_operators(subgraph: Subgraph) -> tuple[Operator, ...]:
     return tuple(
         op
         for op in subgraph.operators
-        if op.kind == "CUSTOM" or not (op.kind in builtin or op.kind.startswith("UNKNOWN_"))
+        if op.kind == "CUSTOM" or not (op.kind in builtin or op.kind.startswith(UNKNOWN))
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
@@ -18,16 +18,26 @@ from tfldbg.progress import Progress, Silent
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.job import load
+from tfldbg.run.runtimes import Delegate
 from tfldbg.session.tracing import trace
 from tfldbg.store.rows import KeptRows
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all traces of a sweep have in common; each means what it means for `trace`."""
+
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    steps: int = 1
+    delegate: Delegate | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def sweep(
     cases: Sequence[Case],
     *,
-    inputs: Mapping[str, str] | None = None,
+    shared: Shared | None = None,
     unsafe: bool = False,
-    thresholds: Thresholds | None = None,
     kept: KeptRows | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Outcome]:
@@ -38,13 +48,12 @@ def sweep(
 
     Args:
         cases: What `tfldbg.session.plan` made.
-        inputs: As for `trace`.
+        shared: What all traces have in common.
         unsafe: As for `trace`.
-        thresholds: As for `trace`.
         kept: Rows that need not be traced again; it is given the others.
         progress: Is told which case of how many is traced, and how far it is.
     """
-    tracer = _Tracer(inputs or {}, unsafe, thresholds or Thresholds())
+    tracer = _Tracer(shared or Shared(), unsafe)
     for number, case in enumerate(cases, 1):
         told = _Numbered(progress or Silent(), f"{number}/{len(cases)} {Path(case.model).name}")
         known = kept.find(case) if kept is not None else None
@@ -73,51 +82,46 @@ def sweep(
         yield row
 
 
-def kept_rows(
-    target: Path,
-    *,
-    inputs: Mapping[str, str],
-    thresholds: Thresholds,
-    resume: bool,
-) -> KeptRows:
+def kept_rows(target: Path, shared: Shared, *, resume: bool) -> KeptRows:
     """Return who keeps the rows of a sweep until its file of results is whole.
 
     Args:
         target: The file of results.
-        inputs: As for `sweep`.
-        thresholds: As for `sweep`.
+        shared: As for `sweep`.
         resume: Whether to go on with an earlier sweep that did not finish.
     """
     libraries = ("ai-edge-litert", "numpy", "tensorflow", "tf-keras")
     versions = {name: metadata.version(name) for name in libraries}
-    settings = {"inputs": dict(inputs), "thresholds": asdict(thresholds), "tfldbg": __version__}
-    return KeptRows(target, {**settings, **versions}, resume=resume)
+    settings = {**asdict(shared), "tfldbg": __version__, **versions}
+    return KeptRows(target, settings, resume=resume)
 
 
 class _Tracer:
     """Traces cases, and keeps the last Keras model for the next one of the same path."""
 
-    def __init__(self, inputs: Mapping[str, str], unsafe: bool, thresholds: Thresholds) -> None:
-        self._inputs = inputs
-        self._unsafe = unsafe
-        self._thresholds = thresholds
+    def __init__(self, shared: Shared, unsafe: bool) -> None:
+        self._shared, self._unsafe = shared, unsafe
         self._kept: tuple[tuple[str, str | None], Frozen] | None = None
 
     def trace(self, case: Case, progress: Progress) -> Found:
         """Trace one case and reduce what it found to a row."""
         progress.stage("reading")
-        loaded = load(case.model, case.signature)
+        loaded, shared = load(case.model, case.signature), self._shared
+        delegate = shared.delegate
         result = trace(
             case.model,
             **self._reference(case, progress),
             data=case.data,
             samples=case.samples,
+            steps=shared.steps,
             seed=case.seed or 0,
             runtime=case.runtime,
             signature=case.signature,
-            inputs=self._inputs,
+            inputs=shared.inputs,
             unsafe=self._unsafe,
-            thresholds=self._thresholds,
+            thresholds=shared.thresholds,
+            delegate=delegate.path if delegate else None,
+            delegate_options=dict(delegate.options) if delegate else None,
             progress=progress,
         )
         return reduced(result, loaded.subgraph.outputs)

@@ -19,6 +19,7 @@ from tfldbg.graph.query import choose_signature, folded_constants, real_constant
 from tfldbg.match.files import Index
 from tfldbg.rewrite.expose import expose
 from tfldbg.run.job import Options, prepare
+from tfldbg.session import trace
 
 
 def _first(model: Any) -> Any:
@@ -85,6 +86,18 @@ def test_a_shape_beyond_all_addresses_is_read_but_not_run(shape: list[int]) -> N
     lint(graph, graph.main)
     with pytest.raises(ModelError, match="more bytes than a process"):
         prepare(content, None, Options(samples=1))
+
+
+def test_a_type_that_the_schema_does_not_know_is_read_but_not_run() -> None:
+    def change(model: Any) -> None:
+        _tensor(model, _first(model).inputs[1]).type = -1
+
+    content = damaged(change)
+    with pytest.raises(ModelError, match="is of type -1, which is not in the TFLite schema"):
+        prepare(content, None, Options(samples=1))
+    with pytest.raises(ModelError, match="is of type -1"):
+        trace(damaged(lambda model: None), against=content, samples=1)
+    assert load_graph(content).main.operators
 
 
 def test_the_number_of_elements_does_not_wrap() -> None:

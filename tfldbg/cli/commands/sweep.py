@@ -56,6 +56,7 @@ def sweep(
     ] = None,
     given: o.Input = None,
     samples: o.Samples = None,
+    steps: o.Steps = 1,
     seeds: Annotated[
         str,
         typer.Option(
@@ -71,6 +72,8 @@ def sweep(
             rich_help_panel=o.RUN,
         ),
     ] = None,
+    delegate: o.Delegate = None,
+    delegate_option: o.DelegateOption = None,
     signature: o.Signature = None,
     timeout: o.Timeout = 600,
     memory_limit: o.MemoryLimit = None,
@@ -112,7 +115,12 @@ def sweep(
     from tfldbg import session
     from tfldbg.report.sweep_files import write_sweep_csv, write_sweep_json
 
-    thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
+    shared = session.Shared(
+        o.parse_inputs(given),
+        steps,
+        session.delegate_of(delegate, delegate_option),
+        o.thresholds(local_lsb, float_tolerance, hybrid_tolerance),
+    )
     default = session.Request(
         keras=keras,
         against=against,
@@ -124,7 +132,6 @@ def sweep(
         signature=signature,
     )
     cases = session.plan(session.requests(models or (), manifest, default))
-    inputs = o.parse_inputs(given)
     targets = {"--csv": (csv, write_sweep_csv), "--json": (json, write_sweep_json)}
     files = _files(targets, manifest, cases)
     target = next((t for t in (csv, json) if t not in (None, "-")), None)
@@ -136,18 +143,11 @@ def sweep(
         stack.enter_context(session.limited(timeout=timeout, memory=memory_limit))
         kept = None
         if target is not None:
-            kept = session.kept_rows(
-                Path(target), inputs=inputs, thresholds=thresholds, resume=resume
-            )
+            kept = session.kept_rows(Path(target), shared, resume=resume)
             stack.enter_context(kept)
         with ProgressBar() as progress:
             outcomes = session.sweep(
-                cases,
-                inputs=inputs,
-                unsafe=unsafe,
-                thresholds=thresholds,
-                kept=kept,
-                progress=progress,
+                cases, shared=shared, unsafe=unsafe, kept=kept, progress=progress
             )
             rows, ended = _collect(outcomes, files)
         _show(rows, "-" in (csv, json))
