@@ -34,6 +34,7 @@ UNREADABLE = (
     KeyError,
     RuntimeError,  # NotImplementedError and RecursionError are such
     MemoryError,
+    OverflowError,
     SyntaxError,
     TypeError,
     struct.error,

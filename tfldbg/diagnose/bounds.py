@@ -151,10 +151,9 @@ def _implied(loaded: Loaded, op: Operator) -> tuple[float | None, tuple[float, .
         return None, ()
     if weights.quant is None or not weights.quant.scale.size or not bias.quant.scale.size:
         return None, ()
-    stated = bias.quant.scale.astype(np.float64)
-    if weights.quant.scale.size not in (1, stated.size) and stated.size != 1:
+    stated, step = (q.scale.astype(np.float64) for q in (bias.quant, weights.quant))
+    if not {stated.size, step.size} <= {1, codes.size}:
         return None, ()
-    step = weights.quant.scale.astype(np.float64)
     off = np.abs(codes.reshape(-1) * (stated - given.lsb * step)) / out.lsb
     return float(np.median(stated / step)), tuple(float(v) for v in off)
 

@@ -167,7 +167,8 @@ def _check_claim(subgraph: Subgraph, tensor: Tensor, name: str) -> None:
         return
     claimed = 1
     for size in tensor.shape:
-        claimed *= size % _COUNTED  # as the runtime sees a negative one
+        # As the runtime sees a negative one; a 0 makes no array of NumPy's out of the other sizes.
+        claimed *= size % _COUNTED or 1
     if claimed * dtype.itemsize >= _ADDRESSES:
         raise ModelError(
             f"'{name}' cannot run: {where} has shape {list(tensor.shape)}, more bytes than a "

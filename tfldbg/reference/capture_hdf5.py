@@ -31,7 +31,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn what h5py raises on damaged or foreign files into our own error."""
     try:
         yield
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+    except guard.UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise CaptureError(
             f"cannot read the recording '{path}': {reason}", hint=LAYOUT_HINT

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -78,10 +77,6 @@ class _Config:
         return self.version.startswith("3")
 
 
-_DAMAGED = (OSError, EOFError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
-"""What reading a damaged archive or HDF5 file raises, besides errors of its own."""
-
-
 def _h5_config(path: Path, unsafe: bool) -> _Config:
     import h5py
 
@@ -97,7 +92,7 @@ def _h5_config(path: Path, unsafe: bool) -> _Config:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
     except guard.RefusedError as error:
         raise _refused(path, str(error)) from error
-    except _DAMAGED as error:
+    except guard.UNREADABLE as error:
         raise KerasError(f"'{path}' is no HDF5 file of Keras: {error}", hint=_HINT) from error
     raise KerasError(
         f"'{path}' holds no model, only weights or other data",
@@ -118,7 +113,7 @@ def _zip_config(path: Path, unsafe: bool) -> _Config:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
     except guard.RefusedError as error:
         raise _refused(path, str(error)) from error
-    except (zipfile.BadZipFile, zlib.error, *_DAMAGED) as error:
+    except guard.UNREADABLE as error:
         raise KerasError(f"'{path}' is no .keras archive: {error}", hint=_HINT) from error
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import tfldbg
+from sample_models import plant
+from tfldbg.errors import RunError
 from tfldbg.graph.model import QuantParams
 from tfldbg.rewrite.draft import Draft
 
@@ -35,3 +39,12 @@ def test_a_sound_16_bit_softmax_is_clean(classes: int) -> None:
     codes = np.clip(np.round(flat), -32768, 32767).astype(np.int16)
     result = tfldbg.trace(_softmax(classes, scale), data=codes, runtime="reference")
     assert result.verdict == "clean", result.diagnosis.sentence
+
+
+def test_weights_and_a_bias_that_changed_places_are_named(samples: Path) -> None:
+    file = plant.File((samples / "cnn.tflite").read_bytes())
+    op = next(i for i in range(file.count) if file.kind(i) == "CONV_2D")
+    given, weights, bias = file.op(op).inputs
+    file.op(op).inputs = [given, bias, weights]
+    with pytest.raises(RunError, match=f"refused .* at operator {op} CONV_2D"):
+        tfldbg.trace(file.save(), samples=1, runtime="reference")

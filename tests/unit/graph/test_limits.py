@@ -75,7 +75,9 @@ def test_an_index_that_points_nowhere_is_refused(change: Any, words: str) -> Non
         load_graph(damaged(change))
 
 
-@pytest.mark.parametrize("shape", [[2**30, 2**30, 4], [2**20] * 3, [-1, -1], [-1, 8]])
+@pytest.mark.parametrize(
+    "shape", [[2**30, 2**30, 4], [0, 2**30, 2**30, 4], [2**20] * 3, [-1, -1], [-1, 8]]
+)
 def test_a_shape_beyond_all_addresses_is_read_but_not_run(shape: list[int]) -> None:
     def change(model: Any) -> None:
         _tensor(model, _first(model).outputs[0]).shape = np.array(shape, np.int32)

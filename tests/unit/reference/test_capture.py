@@ -152,6 +152,7 @@ def _more(values: Any) -> Callable[[Any], None]:
         (_attribute("scale", [0.1, 0.2]), "expected one positive scale"),
         (_attribute("scale", "wide"), "cannot read the recording"),
         (_attribute("operator", "first"), "cannot read the recording"),
+        (_attribute("operator", float("inf")), "cannot read the recording"),
         (_more(REAL[:4]), "different numbers of samples: 'tensor 20' 4, "),
         (_more("text"), r"expected numbers of shape \(samples, ...\)"),
         (_more(3.0), r"expected numbers of shape \(samples, ...\)"),
