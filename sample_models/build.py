@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import h5py
 import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
@@ -225,10 +227,30 @@ def build_ptq(name: str, make: Callable[[], keras.Model], digits: Digits, steps:
     return save(name, model, model_bytes, digits, f"float {before:.2%}")
 
 
+def let_older_releases_read(path: Path) -> None:
+    """Leave out what tf-keras 2.21 says of every input, and what older ones do not know.
+
+    They refuse a file for it, although no input is optional.
+    """
+    words = ', "optional": false'
+    if path.suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = file.attrs["model_config"].replace(words, "")
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = members["config.json"].replace(words.encode(), b"")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
 def save(name: str, model: keras.Model, model_bytes: bytes, digits: Digits, said: str) -> bytes:
     """Write the three files of a pair and say how accurate they are."""
     model.save(HERE / f"{name}.h5", include_optimizer=False)
     model.save(HERE / f"{name}.keras")
+    for suffix in (".h5", ".keras"):
+        let_older_releases_read(HERE / f"{name}{suffix}")
     (HERE / f"{name}.tflite").write_bytes(model_bytes)
     lite = accuracy_of(model_bytes, digits.unseen, digits.unseen_labels)
     print(f"{name}: {said}, int8 {lite:.2%} on unseen digits")
