@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import struct
 import tokenize
@@ -25,6 +26,10 @@ _OWN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
 _UNKNOWN_MEMORY = 8 << 30
 """What is taken for the memory of a machine that does not tell."""
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_HEAP, _HEAP_VERSION = b"GCOL", b"\x01\0\0\0"
+_MOST_IN_HEAP = 1 << 16
+_MOST_SEARCHED = 1 << 30
+"""Bytes of a file in which damaged heaps are looked for: more of them would take seconds."""
 _MOST_EXPANSION = 1100
 """Bytes that come of one stored byte: DEFLATE reaches 1,032."""
 UNREADABLE = (
@@ -197,14 +202,47 @@ def check_hdf5(file: Any, *, whole: bool = True) -> None:
 
     Raises:
         RefusedError: It links to other files, stores values in other files, needs a filter that is
-            no part of HDF5, or claims more than it stores.
+            no part of HDF5, claims more than it stores, or would be read for ever.
     """
+    _check_heaps(file)
     total = 0
     for name, dataset in _datasets(file):
         check_dataset(name, dataset)
         rows = 1 if whole or not dataset.shape else max(dataset.shape[0], 1)
         total += _claimed(dataset) // rows
     check_size("its datasets", total)
+
+
+def _check_heaps(file: Any) -> None:
+    """Refuse free space of size 0 in a heap, behind which HDF5 looks for the next object for ever.
+
+    A heap holds the texts of attributes.  Its layout is that of "Global Heap" in the HDF5 File
+    Format Specification.
+    """
+    if file.driver == "fileobj" or file.id.get_create_plist().get_sizes() != (8, 8):
+        return
+    with open(file.filename, "rb") as stored:  # noqa: PTH123  (h5py may give bytes)
+        if not 0 < os.fstat(stored.fileno()).st_size <= _MOST_SEARCHED:
+            return
+        with mmap.mmap(stored.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            start = content.find(_HEAP)
+            while start >= 0:
+                _check_heap(content, start)
+                start = content.find(_HEAP, start + len(_HEAP))
+
+
+def _check_heap(content: mmap.mmap, start: int) -> None:
+    if content[start + 4 : start + 8] != _HEAP_VERSION or start + 16 > len(content):
+        return  # values that happen to spell the same
+    (size,) = struct.unpack_from("<Q", content, start + 8)
+    at, end = start + 16, min(start + size, len(content))
+    for _ in range(_MOST_IN_HEAP):
+        if at + 16 > end:
+            return
+        index, size = struct.unpack_from("<H6xQ", content, at)
+        if index == size == 0:
+            raise RefusedError("a heap of it holds free space of size 0, which HDF5 never leaves")
+        at += size if index == 0 else 16 + size + -size % 8
 
 
 def check_dataset(name: str, dataset: Any) -> None:

@@ -197,6 +197,37 @@ def test_hostile_hdf5_is_refused_everywhere(tmp_path: Path, kind: str) -> None:
         read_evidence(tmp_path / "x.h5")
 
 
+def _with_texts(path: Path, count: int) -> bytes:
+    with h5py.File(path, "w") as file:
+        file.create_group("tensors/00001")["values"] = np.zeros((2, 3), np.float32)
+        for number in range(count):
+            file.attrs[f"text {number}"] = "x" * number
+    return path.read_bytes()
+
+
+def test_a_heap_that_hdf5_never_leaves_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    content = bytearray(_with_texts(path, 1))
+    first = content.index(b"GCOL") + 16
+    content[first : first + 16] = bytes(16)
+    path.write_bytes(content)
+    for read, error in ((read_arrays, DataError), (open_capture, CaptureError)):
+        with pytest.raises(error, match="free space of size 0"):
+            read(path)
+    with pytest.raises(CaptureError, match="free space of size 0"):
+        read_evidence(path)
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 300])
+def test_sound_heaps_and_values_that_spell_their_name_pass(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "x.h5"
+    _with_texts(path, count)
+    with h5py.File(path, "a") as file:
+        file["word"] = np.frombuffer(b"GCOL" + bytes(60) + b"GCOL\x01\0\0\0", np.uint8)
+    with open_capture(path) as capture:
+        assert capture.samples == 2
+
+
 @pytest.mark.usefixtures("small_machine")
 def test_values_that_fill_the_memory_are_refused_where_they_are_read_whole(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:

@@ -74,7 +74,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError as error:
         raise CaptureError(f"the recording '{path}' does not exist", hint=_HINT) from error
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+    except guard.UNREADABLE as error:
         raise CaptureError(f"'{path}' is no recorded run: {error}", hint=_HINT) from error
 
 
