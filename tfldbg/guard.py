@@ -27,7 +27,9 @@ _UNKNOWN_MEMORY = 8 << 30
 """What is taken for the memory of a machine that does not tell."""
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _HEAP, _HEAP_VERSION = b"GCOL", b"\x01\0\0\0"
+"""How a global heap of HDF5 begins."""
 _MOST_IN_HEAP = 1 << 16
+"""Objects of one heap: HDF5 numbers them in 16 bits, so behind them nothing is looked at."""
 _MOST_SEARCHED = 1 << 30
 """Bytes of a file in which damaged heaps are looked for: more of them would take seconds."""
 _MOST_EXPANSION = 1100
