@@ -213,10 +213,10 @@ def campaign(
     *,
     seed: int,
     keep: Path,
-    jobs: int = 1,
-    seconds: float = 300.0,
-    only: Sequence[str] = (),
-    out: Path | None = None,
+    jobs: int,
+    seconds: float,
+    only: Sequence[str],
+    out: Path | None,
 ) -> list[Case]:
     """Run cases.
 

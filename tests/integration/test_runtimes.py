@@ -234,6 +234,7 @@ def test_a_delegate_that_cannot_be_loaded_says_why(
         ({"delegate": no_library}, "cannot be loaded"),
         ({"delegate": delegate, "delegate_options": {"power": "low"}}, "there is no option power"),
         ({"delegate": delegate, "delegate_options": ["power"]}, "not of the form KEY=VALUE"),
+        ({"delegate": delegate, "delegate_options": ["a=1", "a=2"]}, "'a' is given twice"),
         ({"delegate_options": ["a=b"]}, "is for a delegate, and there is none"),
     ]:
         with pytest.raises(tfldbg.TfldbgError, match=words) as caught:

@@ -84,16 +84,24 @@ def delegate_of(
         options: What it is given: a mapping, or ``KEY=VALUE`` pairs.
 
     Raises:
-        UsageError: A pair holds no ``=``, or there are options and no delegate.
+        UsageError: A pair holds no ``=``, a key is given twice, or there are options and no
+            delegate.
     """
     pairs = [f"{k}={v}" for k, v in options.items()] if isinstance(options, Mapping) else options
     split = [pair.partition("=") for pair in pairs or ()]
+    keys = set()
     for key, equals, value in split:
         if not (key and equals):
             raise UsageError(
                 f"the delegate's option '{key}{equals}{value}' is not of the form KEY=VALUE",
                 hint="for example --delegate-option cache_dir=/tmp",
             )
+        if key in keys:
+            raise UsageError(
+                f"the delegate's option '{key}' is given twice, and it has one value",
+                hint=f"leave one of them out: --delegate-option {key}={value}",
+            )
+        keys.add(key)
     if path is None:
         if split:
             raise UsageError(

@@ -107,7 +107,6 @@ class _Tracer:
         """Trace one case and reduce what it found to a row."""
         progress.stage("reading")
         loaded, shared = load(case.model, case.signature), self._shared
-        delegate = shared.delegate
         result = trace(
             case.model,
             **self._reference(case, progress),
@@ -120,8 +119,7 @@ class _Tracer:
             inputs=shared.inputs,
             unsafe=self._unsafe,
             thresholds=shared.thresholds,
-            delegate=delegate.path if delegate else None,
-            delegate_options=dict(delegate.options) if delegate else None,
+            delegate=shared.delegate,
             progress=progress,
         )
         return reduced(result, loaded.subgraph.outputs)

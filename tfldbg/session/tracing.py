@@ -27,7 +27,7 @@ from tfldbg.reference.function import ReferenceFunction
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.labels import LabelSource
 from tfldbg.run.litert import Runner
-from tfldbg.run.runtimes import delegate_of
+from tfldbg.run.runtimes import Delegate, delegate_of
 from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
@@ -77,7 +77,7 @@ def trace(
     pictures: bool = False,
     metrics: Metrics = None,
     resume: bool = False,
-    delegate: Path | str | None = None,
+    delegate: Delegate | Path | str | None = None,
     delegate_options: Mapping[str, str] | Sequence[str] | None = None,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
@@ -127,7 +127,7 @@ def trace(
         resume: Go on after the samples that an earlier run with this ``dump``, which did not
             finish, has kept.
         delegate: Path of an external delegate, a shared library that takes operators over from the
-            runtime.
+            runtime; or what `delegate_of` makes of it.
         delegate_options: What it is given, by key, or as ``"KEY=VALUE"``.
 
     Raises:
@@ -149,8 +149,9 @@ def trace(
         pictures=pictures or dump is not None,
         metrics=find_metrics(metrics),
     )
-    taking_over = delegate_of(delegate, delegate_options)
-    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe, steps, taking_over)
+    if not isinstance(delegate, Delegate):
+        delegate = delegate_of(delegate, delegate_options)
+    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe, steps, delegate)
     target = _as_path(dump)
     if resume and target is None:
         raise UsageError(
