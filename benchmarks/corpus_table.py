@@ -162,6 +162,7 @@ def _reason(record: Record) -> str:
     if record["trace"]["outcome"] == "ok":
         return "runs as a repaired copy, which the report says"
     said = re.sub(r"; without running it, .*", "", _plain(record["trace"]["said"]))
+    said = re.sub(r"^sample \d+: ", "", said)
     return re.sub(r"^the \w+ runtime refused '[^']*'(?: at)?:? ?", "", said)
 
 

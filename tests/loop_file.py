@@ -1,12 +1,14 @@
-"""A hand-made file with a WHILE, which no converter quantizes: int8, float, or nested."""
+"""Hand-made files of operators that run subgraphs, which no converter quantizes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+from flatbuffers import flexbuffers
 
 STEPS = 5
 LOOP = 1
@@ -52,8 +54,12 @@ class Subgraph:
         made.inputs, made.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
         if options is not None:
             name = type(options).__name__.removesuffix("T")
-            made.builtinOptionsType = getattr(schema.BuiltinOptions, name)
-            made.builtinOptions = options
+            if hasattr(schema.BuiltinOptions, name):
+                made.builtinOptionsType = getattr(schema.BuiltinOptions, name)
+                made.builtinOptions = options
+            else:
+                made.builtinOptions2Type = getattr(schema.BuiltinOptions2, name)
+                made.builtinOptions2 = options
         self.made.operators.append(made)
 
     def ends(self, inputs: list[int], outputs: list[int]) -> None:
@@ -112,12 +118,7 @@ def loop_file(
     """
     file = File()
     main, condition, body = file.subgraph(), file.subgraph(), file.subgraph()
-    about = {"scale": _SCALE, "zero_point": _ZERO_POINT} if quantized else {}
-    kind = "INT8" if quantized else "FLOAT32"
-
-    def value(subgraph: Subgraph) -> int:
-        return subgraph.tensor(kind, [1, 4], **about)  # type: ignore[arg-type]
-
+    value = _value(quantized)
     x, positive = value(main), value(main)
     main.operator("RELU", [x], [positive])
     start = main.tensor("INT32", [], np.zeros((), np.int32))
@@ -142,6 +143,77 @@ def loop_file(
     return file.save()
 
 
+def branch_file(*, bias_factors: tuple[float, float] = (1.0, 1.0), nested: bool = False) -> bytes:
+    """``W x + b`` if the first input says so, else its RELU; int8.
+
+    Args:
+        bias_factors: On the scale of the bias of either branch.
+        nested: Whether the first branch holds an IF of its own.
+    """
+    file = File()
+    main, branches = file.subgraph(), (file.subgraph(), file.subgraph())
+    value = _value(quantized=True)
+    chosen, x, out = main.tensor("BOOL", [1]), value(main), value(main)
+    main.operator("IF", [chosen, x], [out], _if_options())
+    main.ends([chosen, x], [out])
+    for relu, (branch, factor) in enumerate(zip(branches, bias_factors, strict=True)):
+        _dense(branch, value, factor, relu=bool(relu))
+    if nested:
+        then, again = branches[0], value(branches[0])
+        always = then.tensor("BOOL", [1], np.ones(1, np.bool_))
+        options = _if_options()
+        options.thenSubgraphIndex = options.elseSubgraphIndex = 3
+        then.operator("IF", [always, int(then.made.outputs[0])], [again], options)
+        then.ends(list(then.made.inputs), [again])
+        _dense(file.subgraph(), value, 1.0, relu=False)
+    return file.save()
+
+
+def composite_file(*, bias_factor: float = 1.0, count: int = 1) -> bytes:
+    """A composite whose decomposition is ``W x + b``, in int8.
+
+    Args:
+        bias_factor: On the scale of the bias.
+        count: How many of them, one behind the other.
+    """
+    file = File()
+    main, value = file.subgraph(), _value(quantized=True)
+    x = last = value(main)
+    for number in range(count):
+        options = schema.StableHLOCompositeOptionsT()
+        options.name, options.decompositionSubgraphIndex = "test.dense", number + 1
+        options.compositeAttributes = list(flexbuffers.Dumps({}))
+        made = value(main)
+        main.operator("STABLEHLO_COMPOSITE", [last], [made], options)
+        _dense(file.subgraph(), value, bias_factor, relu=False)
+        last = made
+    main.ends([x], [last])
+    return file.save()
+
+
+def _if_options() -> Any:
+    options = schema.IfOptionsT()
+    options.thenSubgraphIndex, options.elseSubgraphIndex = 1, 2
+    return options
+
+
+def _value(quantized: bool) -> Callable[[Subgraph], int]:
+    """Return what adds a tensor of four values to a subgraph."""
+    about = {"scale": _SCALE, "zero_point": _ZERO_POINT} if quantized else {}
+    kind = "INT8" if quantized else "FLOAT32"
+    return lambda subgraph: subgraph.tensor(kind, [1, 4], **about)  # type: ignore[arg-type]
+
+
+def _dense(subgraph: Subgraph, value: Any, bias_factor: float, *, relu: bool) -> None:
+    x = value(subgraph)
+    made = _product(subgraph, value, x, True, bias_factor, 0.0)
+    if relu:
+        positive = value(subgraph)
+        subgraph.operator("RELU", [made], [positive])
+        made = positive
+    subgraph.ends([x], [made])
+
+
 def _condition(condition: Subgraph, value: Any, steps: int) -> None:
     i, x = condition.tensor("INT32", []), value(condition)
     limit = condition.tensor("INT32", [], np.array(steps, np.int32))
@@ -151,20 +223,28 @@ def _condition(condition: Subgraph, value: Any, steps: int) -> None:
 
 
 def _body(body: Subgraph, value: Any, quantized: bool, bias_factor: float, weight: float) -> None:
-    generator = np.random.default_rng(1)
     i, x = body.tensor("INT32", []), value(body)
     one = body.tensor("INT32", [], np.ones((), np.int32))
-    following, made = body.tensor("INT32", []), value(body)
+    following = body.tensor("INT32", [])
     body.operator("ADD", [i, one], [following], schema.AddOptionsT())
-    codes = generator.integers(-127, 128, (4, 4))
+    made = _product(body, value, x, quantized, bias_factor, weight)
+    body.ends([i, x], [following, made])
+
+
+def _product(
+    subgraph: Subgraph, value: Any, x: int, quantized: bool, bias_factor: float, weight: float
+) -> int:
+    """Add ``W x + b``; return its tensor."""
+    made, codes = value(subgraph), np.random.default_rng(1).integers(-127, 128, (4, 4))
     if quantized:
-        weights = body.tensor("INT8", [4, 4], codes.astype(np.int8), _WEIGHT_SCALE)
+        weights = subgraph.tensor("INT8", [4, 4], codes.astype(np.int8), _WEIGHT_SCALE)
         step = _SCALE * _WEIGHT_SCALE * bias_factor
-        bias = body.tensor("INT32", [4], np.array([900, -700, 500, 300], np.int32), step)
+        bias = subgraph.tensor("INT32", [4], np.array([900, -700, 500, 300], np.int32), step)
     else:
         real = (codes * _WEIGHT_SCALE).astype(np.float32)
         real[1, 2] += weight
-        weights = body.tensor("FLOAT32", [4, 4], real)
-        bias = body.tensor("FLOAT32", [4], np.array([0.2, -0.1, 0.1, 0.1], np.float32))
-    body.operator("FULLY_CONNECTED", [x, weights, bias], [made], schema.FullyConnectedOptionsT())
-    body.ends([i, x], [following, made])
+        weights = subgraph.tensor("FLOAT32", [4, 4], real)
+        bias = subgraph.tensor("FLOAT32", [4], np.array([0.2, -0.1, 0.1, 0.1], np.float32))
+    options = schema.FullyConnectedOptionsT()
+    subgraph.operator("FULLY_CONNECTED", [x, weights, bias], [made], options)
+    return int(made)

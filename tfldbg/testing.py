@@ -38,7 +38,7 @@ def assert_matches(
     Args:
         model: Path or bytes of the .tflite file.
         max_local_lsb: How large any operator's own error may be at most, LSB; operators inside
-            loops are held to it as well.
+            loops and the like are held to it as well.
         max_accumulated_lsb: How large any operator's accumulated error may be at most, LSB.
         max_output_error: How far any element of a final output may be off, real units.
         **options: Whatever `tfldbg.trace` takes: ``keras`` (a path or a live model), ``against``,

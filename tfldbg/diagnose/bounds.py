@@ -21,6 +21,7 @@ from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import (
     SAME_SCALE_KINDS,
     blocks,
+    called_subgraphs,
     constant,
     folded_constants,
     producers,
@@ -182,12 +183,10 @@ def _is_packed(tensor: Tensor) -> bool:
 
 
 def _inside(loaded: Loaded, op: Operator) -> tuple[Tensor, ...]:
-    """Return the tensors of the body that a loop runs."""
-    body = op.options.get("bodySubgraphIndex")
+    """Return the tensors of the subgraphs that an operator runs."""
     subgraphs = loaded.graph.subgraphs
-    if not isinstance(body, int) or not 0 <= body < len(subgraphs):
-        return ()
-    return subgraphs[body].tensors
+    run = (subgraphs[n] for n in called_subgraphs(op) if 0 <= n < len(subgraphs))
+    return tuple(tensor for subgraph in run for tensor in subgraph.tensors)
 
 
 def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:

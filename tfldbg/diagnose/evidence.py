@@ -203,7 +203,7 @@ class Evidence:
     steps: tuple[Step, ...] | None = None
     """The time steps of a recurrent network, None where nobody asked."""
     bodies: tuple[Body, ...] = ()
-    """What stands inside the loops of the main subgraph."""
+    """What the loops, branches and composites of the main subgraph run."""
 
     @property
     def quantized(self) -> bool:
@@ -219,36 +219,41 @@ class Evidence:
 
     @property
     def _seen_through(self) -> frozenset[int]:
-        """The loops whose every operator is checked, and whose steps end where they should.
+        """The operators of whose subgraphs every operator is checked that ran.
 
-        Against another model that says nothing: the loop itself may be another there.
+        Against another model that says nothing: what they run may be another there.
         """
-        by_op: dict[int, list[Body]] = {}
+        ran: dict[int, list[Body]] = {}
         for body in self.bodies:
-            by_op.setdefault(body.op, []).append(body)
-        return frozenset(op for op, parts in by_op.items() if all(p.complete for p in parts))
+            if body.steps:
+                ran.setdefault(body.op, []).append(body)
+        return frozenset(op for op, parts in ran.items() if all(p.complete for p in parts))
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A subgraph that a loop runs: its condition or its body, traced by itself."""
+    """A subgraph that an operator runs, traced by itself."""
 
     op: int
-    """The loop, an operator of the main subgraph."""
+    """The operator of the main subgraph that runs it."""
     kind: str
+    """WHILE, IF or STABLEHLO_COMPOSITE."""
     role: str
-    """``cond`` or ``body``."""
+    """``cond`` or ``body``, ``then`` or ``else``, ``decomposition``."""
     subgraph: int
+    """-1 where the operator names none."""
     samples: int
+    """Those that the operator was looked into on."""
     steps: int
-    """Steps that were looked into, all samples together."""
+    """How often it was run, all samples together."""
     identical: bool
-    """Whether the steps, run one by one, end at the very values that the loop yields."""
+    """Whether, run by itself, it ends at the values that the operator yields: codes to the bit,
+    float values up to another order of sums."""
     reason: str | None
     """Why it could not be traced."""
     evidence: Evidence | None
-    """The trace; operator and tensor numbers are those of its subgraph, and ``worst_sample`` counts
-    steps.  None where there is a reason."""
+    """The trace, None where there is a reason; operator and tensor numbers are those of its
+    subgraph, and ``worst_sample`` counts a loop's steps."""
 
     @property
     def complete(self) -> bool:

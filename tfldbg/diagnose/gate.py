@@ -37,8 +37,8 @@ class Broken:
     tensor: str
     tensor_index: int
     loop: int | None
-    """The operator of the main subgraph inside which it stands, a loop; ``op`` and
-    ``tensor_index`` then count in the loop's subgraph.  None in the main subgraph."""
+    """The operator of the main subgraph inside which it stands, a loop, an IF or a composite;
+    ``op`` and ``tensor_index`` then count in what that runs.  None in the main subgraph."""
     metric: str
     """``local.max_lsb`` and so on, or ``diverged``."""
     found: float | None
@@ -98,8 +98,8 @@ def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Ga
 
     For one operator and metric the most specific rule counts: of a tensor before of a kind, before
     of all; of equals the last.  An operator to which a rule applies and whose figure is unknown
-    breaks it: what nobody measured is no success.  For the same reason a loop that could not be
-    looked into breaks the rules about local errors that match nothing else.
+    breaks it: what nobody measured is no success.  For the same reason a subgraph that could
+    not be looked into breaks the rules about local errors that match nothing else.
 
     Raises:
         UsageError: A rule matches no operator, or none that has its figure.
@@ -197,7 +197,7 @@ def _rank(rule: Rule, kinds: set[str]) -> int:
 
 
 def _subjects(evidence: Evidence) -> list[_Subject]:
-    """Return the operator outputs of the main subgraph and of those that its loops run."""
+    """Return the operator outputs of the main subgraph and of those that it runs."""
     found = list(_of(evidence, None))
     for body in evidence.bodies:
         found += _inside(body)
@@ -217,7 +217,7 @@ def _inside(body: Body) -> Iterator[_Subject]:
 
 
 def _may_be_inside(rule: Rule, subjects: Sequence[_Subject], kinds: set[str]) -> bool:
-    """Whether what a rule is about can only stand inside a loop that was not looked into."""
+    """Whether what a rule is about can only stand in a subgraph that was not looked into."""
     matched = [s for s in subjects if _matches(rule, s.op.kind, s.op.name, kinds)]
     return rule.side == "local" and all(_figure(s, rule) is None for s in matched)
 
@@ -247,7 +247,7 @@ def _why_none(subject: _Subject, rule: Rule) -> str:
     """Say why an operator cannot have a figure, and what to limit instead."""
     op = subject.op
     if subject.loop is not None and rule.side == "accumulated":
-        return f"operators inside a loop have no accumulated error: limit local.{rule.figure}"
+        return f"operators inside another have no accumulated error: limit local.{rule.figure}"
     if UNITS[rule.figure] == "lsb" and op.scale is None:
         return _NO_LSB
     if not op.activation:
@@ -261,7 +261,7 @@ def _figure(subject: _Subject, rule: Rule) -> float | str | None:
     """Return an operator's figure, the reason why it is unknown, None where there can be none."""
     op = subject.op
     if subject.loop is not None and rule.side == "accumulated":
-        return None  # a loop's steps are run one by one, on what they really had
+        return None  # it is run by itself, on what it really had
     stats: TensorStats | None = op.local if rule.side == "local" else op.accumulated
     if stats is None:
         steps = UNITS[rule.figure] == "lsb" and op.scale is None
@@ -299,13 +299,13 @@ def _breaks(subject: _Subject, rule: Rule, figure: float | str) -> Broken:
 
 
 def _unseen(body: Body, rule: Rule, evidence: Evidence) -> Broken:
-    """Say that a loop which could not be looked into may hold what a rule is about."""
-    loop = next((o for o in evidence.ops if o.op == body.op), None)
+    """Say that a subgraph which could not be looked into may hold what a rule is about."""
+    caller = next((o for o in evidence.ops if o.op == body.op), None)
     return Broken(
         op=body.op,
         kind=body.kind,
-        tensor=loop.name if loop is not None else "",
-        tensor_index=loop.tensor if loop is not None else -1,
+        tensor=caller.name if caller is not None else "",
+        tensor_index=caller.tensor if caller is not None else -1,
         loop=None,
         metric=rule.metric,
         found=None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tfldbg.compare.against.emulation import EMULATIONS
+from tfldbg.diagnose.bodies import with_insides
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
-from tfldbg.diagnose.loops import with_insides
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.diagnose.words import number, op_name
@@ -118,7 +118,7 @@ def _sentence(
 
 
 def worst_local(evidence: Evidence) -> str:
-    """Say the largest local error of a trace, the insides of loops included."""
+    """Say the largest local error of a trace, the insides of operators included."""
     inside = [b.evidence.ops for b in evidence.bodies if b.evidence is not None]
     known = [o.local for ops in (evidence.ops, *inside) for o in ops if o.local is not None]
     steps = [local.max_lsb for local in known if local.max_lsb is not None]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from tfldbg.compare.metrics import FLOAT_RELATIVE
 from tfldbg.errors import UsageError
 
 Status = Literal["ok", "origin", "inherited", "unchecked"]
@@ -28,9 +29,8 @@ class Thresholds:
     """16-bit functions that kernels interpolate in tables, whose error spans several steps."""
     recurrent_lsb: float = 8.0
     """Operators that loop over time and read their own rounded state again."""
-    float_relative: float = 1e-4
-    """Float outputs: largest difference over the largest value; float32 sums of thousands of terms
-    in another order."""
+    float_relative: float = FLOAT_RELATIVE
+    """Float outputs: largest difference over the largest value."""
     hybrid_relative: float = 0.02
     """Float activations with integer weights, where the weights tell no closer bound: RMSE over
     RMS."""

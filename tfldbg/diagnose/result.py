@@ -229,7 +229,7 @@ def _steps(evidence: Evidence) -> list[dict[str, Any]] | None:
 
 
 def _body(body: Body, diagnosis: Diagnosis | None) -> dict[str, Any]:
-    """Return what is known about a subgraph that a loop runs; ``worst_sample`` counts steps."""
+    """Return what is known about a subgraph that an operator runs."""
     names = ("op", "kind", "role", "subgraph", "samples", "steps", "identical")
     plain = {name: getattr(body, name) for name in names}
     rows: list[dict[str, Any]] = []

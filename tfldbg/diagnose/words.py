@@ -25,3 +25,8 @@ def short(name: str) -> str:
 def op_name(op: int, kind: str, tensor: str) -> str:
     """``operator 12 CONV_2D 'block2'``."""
     return f"operator {op} {kind} '{short(tensor)}'"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 operator``, ``2 operators``."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")

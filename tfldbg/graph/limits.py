@@ -10,7 +10,12 @@ from collections.abc import Iterator, Mapping
 
 from tfldbg.errors import ModelError
 from tfldbg.graph.model import UNKNOWN, Graph, Operator, Subgraph, Tensor
-from tfldbg.graph.query import FOLDED_KINDS, SAME_SCALE_KINDS, numpy_type
+from tfldbg.graph.query import (
+    FOLDED_KINDS,
+    SAME_SCALE_KINDS,
+    called_subgraphs,
+    numpy_type,
+)
 from tfldbg.graph.wires import WEIGHTED
 
 _DAMAGED = "convert or download the file again"
@@ -27,20 +32,6 @@ _NEEDED: Mapping[str, tuple[int, int]] = {
 }
 """By operator how many of its first inputs and outputs are never left out, where the rest of
 tfldbg relies on it."""
-_CALLED: Mapping[str, tuple[str, ...]] = {
-    "CALL": ("subgraph",),
-    "CALL_ONCE": ("initSubgraphIndex",),
-    "IF": ("thenSubgraphIndex", "elseSubgraphIndex"),
-    "STABLEHLO_CASE": ("branchSubgraphIndices",),
-    "STABLEHLO_COMPOSITE": ("decompositionSubgraphIndex",),
-    "STABLEHLO_REDUCE": ("bodySubgraphIndex",),
-    "STABLEHLO_REDUCE_WINDOW": ("bodySubgraphIndex",),
-    "STABLEHLO_SCATTER": ("updateComputationSubgraphIndex",),
-    "STABLEHLO_SORT": ("comparatorSubgraphIndex",),
-    "STABLEHLO_WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
-    "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
-}
-"""By operator the options that name subgraphs which it runs."""
 
 
 def check_indices(graph: Graph, name: str) -> None:
@@ -175,15 +166,6 @@ def _check_claim(subgraph: Subgraph, tensor: Tensor, name: str) -> None:
             "process can address",
             hint="tfldbg inspect shows the file; " + _DAMAGED,
         )
-
-
-def called_subgraphs(op: Operator) -> tuple[int, ...]:
-    """Return the subgraphs that an operator runs, as its options name them."""
-    found: list[int] = []
-    for option in _CALLED.get(op.kind, ()):
-        numbers = op.options.get(option, ())
-        found += [numbers] if isinstance(numbers, int) else [int(n) for n in numbers or ()]
-    return tuple(found)
 
 
 def _refuse_endless(graph: Graph, subgraph: Subgraph, name: str) -> None:

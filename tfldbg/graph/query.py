@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +29,28 @@ _NUMPY: dict[str, str] = {
     "COMPLEX64": "complex64",
     "COMPLEX128": "complex128",
 }
+
+CALLED: Mapping[str, tuple[str, ...]] = {
+    "CALL": ("subgraph",),
+    "CALL_ONCE": ("initSubgraphIndex",),
+    "IF": ("thenSubgraphIndex", "elseSubgraphIndex"),
+    "STABLEHLO_CASE": ("branchSubgraphIndices",),
+    "STABLEHLO_COMPOSITE": ("decompositionSubgraphIndex",),
+    "STABLEHLO_REDUCE": ("bodySubgraphIndex",),
+    "STABLEHLO_REDUCE_WINDOW": ("bodySubgraphIndex",),
+    "STABLEHLO_SCATTER": ("updateComputationSubgraphIndex",),
+    "STABLEHLO_SORT": ("comparatorSubgraphIndex",),
+    "STABLEHLO_WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
+    "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
+}
+"""By operator the options that name subgraphs which it runs."""
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "IF": ("then", "else"),
+    "STABLEHLO_COMPOSITE": ("decomposition",),
+    "WHILE": ("cond", "body"),
+}
+"""By operator what the subgraphs that it runs are to it, in the order of `called_subgraphs`.  Only
+operators that compute nothing besides."""
 
 LAYOUT_KINDS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 """Operators whose output holds the values of their first input in the same order."""
@@ -289,3 +311,12 @@ def choose_signature(graph: Graph, key: str | None) -> tuple[Subgraph, Signature
         f"the model has no signature '{key}'; it has: {names}",
         hint="choose one with --signature NAME, or leave the option out",
     )
+
+
+def called_subgraphs(op: Operator) -> tuple[int, ...]:
+    """Return the subgraphs that an operator runs, as its options name them."""
+    found: list[int] = []
+    for option in CALLED.get(op.kind, ()):
+        numbers = op.options.get(option, ())
+        found += [numbers] if isinstance(numbers, int) else [int(n) for n in numbers or ()]
+    return tuple(found)

@@ -17,7 +17,7 @@ from tfldbg.report.matching import about_run, matching_section
 from tfldbg.report.metrics import metric_section
 from tfldbg.report.outputs import output_sections
 from tfldbg.report.section import Section
-from tfldbg.report.steps import loop_section, step_section
+from tfldbg.report.steps import bodies_section, step_section
 from tfldbg.report.worst import worst_sections
 
 _SHOW_ALL_BELOW = 24
@@ -97,7 +97,7 @@ def build(
             *(histogram_section(evidence, shown) if histograms else ()),
             *metric_section(evidence, shown),
             *worst_sections(evidence, everything=everything),
-            *loop_section(result),
+            *bodies_section(result),
             *step_section(result),
             *compounding_section(evidence.compounding, everything=everything),
             *(matching_section(evidence) if verbose else ()),

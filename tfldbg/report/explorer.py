@@ -173,7 +173,7 @@ def _rounded(value: float) -> float:
 
 
 def _rows(result: Result, graph: Graph) -> Iterator[tuple[int, OpEvidence, Status]]:
-    """Yield every operator output with its subgraph, those inside loops as well."""
+    """Yield every operator output with its subgraph, those inside others as well."""
     evidence, diagnosis = result.evidence, result.diagnosis
     main, _ = choose_signature(graph, evidence.run.signature)
     for op, status in zip(evidence.ops, diagnosis.statuses, strict=True):

@@ -1,4 +1,4 @@
-"""The time steps of a recurrent network, and the insides of loops, as a report shows them."""
+"""The time steps of a recurrent network, and the insides of operators, as a report shows them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfldbg.diagnose.evidence import Body, Evidence
 from tfldbg.diagnose.locate import worst_local
 from tfldbg.diagnose.model import Diagnosis
 from tfldbg.diagnose.result import Result
-from tfldbg.diagnose.words import number
+from tfldbg.diagnose.words import number, plural
 from tfldbg.report.section import Column, Section
 
 _MOST_ROWS = 30
@@ -135,23 +135,23 @@ def _sentence(steps: Sequence[Step], result: Result, alone: set[int]) -> str:
     return f"{count}; the largest {what} error is {said}"
 
 
-def loop_section(result: Result) -> tuple[Section, ...]:
-    """Say what was found inside each loop, a line a subgraph."""
+def bodies_section(result: Result) -> tuple[Section, ...]:
+    """Say what was found inside operators that run subgraphs, a line a subgraph."""
     pairs = zip(result.evidence.bodies, result.diagnosis.inside, strict=True)
-    lines = tuple(f"  {_loop_line(body, diagnosis)}" for body, diagnosis in pairs)
-    title = "inside loops, against their own float arithmetic:"
+    lines = tuple(f"  {_body_line(body, diagnosis)}" for body, diagnosis in pairs)
+    title = "inside operators that run subgraphs, against their own float arithmetic:"
     return (Section(title, lines=lines),) if lines else ()
 
 
-def _loop_line(body: Body, diagnosis: Diagnosis | None) -> str:
-    where = f"operator {body.op} {body.kind}, {body.role} (subgraph {body.subgraph})"
+def _body_line(body: Body, diagnosis: Diagnosis | None) -> str:
+    named = f" (subgraph {body.subgraph})" if body.subgraph >= 0 else ""
+    where = f"operator {body.op} {body.kind}, {body.role}{named}"
     if body.evidence is None or diagnosis is None:
         return f"{where}: not checked: {body.reason}"
     ops = [o for o in body.evidence.ops if o.activation]
     covered = body.evidence.covered
     count, blind = len({o.op for o in ops}), {o.op for o in ops if o.op not in covered}
-    said = f"{where}: {count} operator{'s' * (count > 1)} over {body.steps} steps"
-    said += f" of {body.samples} samples" if body.samples > 1 else ""
+    said = f"{where}: {plural(count, 'operator')} over {_extent(body)}"
     if diagnosis.divergences:
         first = diagnosis.divergences[0]
         return f"{said}; operator {first.op} {first.kind} differs: {first.message}"
@@ -161,3 +161,10 @@ def _loop_line(body: Body, diagnosis: Diagnosis | None) -> str:
         reason = f"operator {first_blind.op} {first_blind.kind}: {first_blind.local_reason}"
         said += f"; {len(blind)} of them not checked ({reason})"
     return said
+
+
+def _extent(body: Body) -> str:
+    if body.kind != "WHILE":
+        return plural(body.steps, "sample")
+    of = f" of {body.samples} samples" if body.samples > 1 else ""
+    return f"{plural(body.steps, 'step')}{of}"

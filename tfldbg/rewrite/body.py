@@ -1,4 +1,4 @@
-"""The subgraph of a loop as a file of its own, so that it runs and is traced like any other."""
+"""The subgraphs that an operator runs as files of their own, which run and are traced as such."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from tfldbg.graph.limits import missing_operand
 from tfldbg.graph.load import load_graph
 from tfldbg.graph.model import Graph, Operator
+from tfldbg.graph.query import CALLED, ROLES, called_subgraphs
 from tfldbg.rewrite.expose import Exposed, expose
 from tfldbg.rewrite.flatbuffer import keep_subgraph
-
-_RUNS_OTHERS = frozenset(
-    {"CALL", "CALL_ONCE", "IF", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE", "WHILE"}
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """The condition or the body of a loop."""
+    """A subgraph that an operator runs."""
 
+    role: str
+    """One of the operator's `ROLES`."""
     subgraph: int
     """Its number in the user's file."""
     graph: Graph
@@ -26,31 +25,43 @@ class Part:
     exposed: Exposed
 
 
-def loop_parts(graph: Graph, op: Operator, name: str) -> tuple[Part, Part] | str:
-    """Return condition and body of a WHILE, or why they cannot run by themselves.
+def parts_of(graph: Graph, op: Operator, name: str) -> tuple[Part, ...] | str:
+    """Return the subgraphs that an operator runs, or why they cannot run by themselves.
 
     Args:
         graph: The file.
-        op: The WHILE.
+        op: An operator of a kind that `ROLES` names.
         name: How error messages call the file.
     """
     parts = []
-    for what in ("cond", "body"):
-        number = op.options.get(f"{what}SubgraphIndex")
-        if not isinstance(number, int) or not 0 <= number < len(graph.subgraphs):
-            return f"it names no {what} subgraph that the file holds"
-        subgraph = graph.subgraphs[number]
-        inner = next((o for o in subgraph.operators if o.kind in _RUNS_OTHERS), None)
-        if inner is not None:
-            return (
-                f"operator {inner.index} {inner.kind} of its {what} (subgraph {number}) runs "
-                "another subgraph itself"
-            )
-        lack = next(((o, why) for o in subgraph.operators if (why := missing_operand(o))), None)
-        if lack is not None:
-            return f"operator {lack[0].index} {lack[0].kind} of its {what} {lack[1]}"
-        if len(subgraph.inputs) != len(op.inputs):
-            return f"its {what} takes {len(subgraph.inputs)} values of {len(op.inputs)}"
+    numbers = dict(zip(ROLES[op.kind], called_subgraphs(op), strict=False))
+    for role in ROLES[op.kind]:
+        number = numbers.get(role, -1)
+        if not 0 <= number < len(graph.subgraphs):
+            return f"it names no {role} subgraph that the file holds"
+        reason = _cannot_run(graph, op, role, number)
+        if reason is not None:
+            return reason
         alone = load_graph(keep_subgraph(graph.data, number), name)
-        parts.append(Part(number, alone, expose(alone, alone.main)))
-    return parts[0], parts[1]
+        parts.append(Part(role, number, alone, expose(alone, alone.main)))
+    return tuple(parts)
+
+
+def _cannot_run(graph: Graph, op: Operator, role: str, number: int) -> str | None:
+    subgraph = graph.subgraphs[number]
+    inner = next((o for o in subgraph.operators if o.kind in CALLED), None)
+    if inner is not None:
+        return (
+            f"operator {inner.index} {inner.kind} of its {role} (subgraph {number}) runs "
+            "another subgraph itself"
+        )
+    lack = next(((o, why) for o in subgraph.operators if (why := missing_operand(o))), None)
+    if lack is not None:
+        return f"operator {lack[0].index} {lack[0].kind} of its {role} {lack[1]}"
+    handed = len(op.inputs) - (op.kind == "IF")  # whose first input only chooses the branch
+    if len(subgraph.inputs) != handed:
+        return f"its {role} takes {len(subgraph.inputs)} values of {handed}"
+    wanted = 1 if role == "cond" else len(op.outputs)
+    if len(subgraph.outputs) != wanted:
+        return f"its {role} yields {len(subgraph.outputs)} values of {wanted}"
+    return None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
-from tfldbg.graph.query import folded_constants, numpy_type
+from tfldbg.graph.query import CALLED, folded_constants, numpy_type
 from tfldbg.graph.variables import Source
 from tfldbg.rewrite.draft import Draft
 from tfldbg.rewrite.emit import Emitter, as_float, is_real, runtime_dequantizes
@@ -31,7 +31,6 @@ MODES = (FLOAT, CLAMP, FAKE_QUANT)
 ALIASES = frozenset({"QUANTIZE", "DEQUANTIZE"})
 """Operators that change how a value is stored and not what it means."""
 
-_CONTROL = frozenset({"CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_COMPOSITE", "STABLEHLO_WHILE"})
 _HANDLES = frozenset(
     {
         "ASSIGN_VARIABLE",
@@ -52,7 +51,7 @@ MOST_DIMENSIONS = 5
 def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
     """Say why an operator has no float copy, or None when it has one."""
     tensors = [subgraph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
-    if op.kind in _CONTROL:
+    if op.kind in CALLED:
         return "it runs another subgraph, and is not compared as a whole"
     if op.kind in _HANDLES:
         return "it moves values in and out of a resource and computes nothing"

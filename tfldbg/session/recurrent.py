@@ -1,17 +1,16 @@
-"""What a trace tells about recurrent networks: their time steps, and the insides of loops."""
+"""What a trace tells about recurrent networks, and about the subgraphs that operators run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.loop_body import LoopMeasured, Loops
+from tfldbg.compare.bodies.callers import Bodies
 from tfldbg.compare.steps import AlongTime, Step, by_step
 from tfldbg.compare.stream import Recorder
+from tfldbg.diagnose.bodies import collect_bodies
 from tfldbg.diagnose.evidence import Evidence
-from tfldbg.diagnose.loops import collect_loops
 from tfldbg.graph.steps import sequences, unrolled
 from tfldbg.run.job import Job
 from tfldbg.session.comparisons import Comparison
@@ -26,7 +25,7 @@ class Recurrent:
     Args:
         job: The traced file.
         comparison: What it is compared with.  Beside other kernels or a recording, which may be of
-            other kernels, the float copies of a loop's operators would be another question.
+            other kernels, the float copies of the operators inside would be another question.
         by_step: Whether the errors of each time step are asked for.
         stack: What to close in the end.
     """
@@ -34,24 +33,24 @@ class Recurrent:
     def __init__(self, job: Job, comparison: Comparison, by_step: bool, stack: ExitStack) -> None:
         self._job, self._by_step = job, by_step
         inside = not isinstance(comparison, (WithCapture, WithFunction, WithRuntime))
-        self._loops = Loops(job, stack) if inside else None
+        self._bodies = Bodies(job, stack) if inside else None
         fused = sequences(job.subgraph) if by_step else ()
         self._along = AlongTime(job, fused, stack) if fused else None
 
     @property
     def recorders(self) -> tuple[Recorder, ...]:
         """Who must see every batch."""
-        return tuple(r for r in (self._loops, self._along) if r is not None)
+        return tuple(r for r in (self._bodies, self._along) if r is not None)
 
     def add_to(self, evidence: Evidence) -> Evidence:
         """Add what was seen."""
-        loops = self._loops.measured() if self._loops is not None else ()
-        steps = self._steps(evidence, loops) if self._by_step else None
-        return replace(evidence, steps=steps, bodies=collect_loops(evidence.run, loops))
+        measured = self._bodies.measured() if self._bodies is not None else ()
+        steps = self._steps(evidence) if self._by_step else None
+        return replace(evidence, steps=steps, bodies=collect_bodies(evidence.run, measured))
 
-    def _steps(self, evidence: Evidence, loops: Sequence[LoopMeasured]) -> tuple[Step, ...]:
+    def _steps(self, evidence: Evidence) -> tuple[Step, ...]:
         figures = self._along.figures() if self._along is not None else []
-        figures += [figure for loop in loops for figure in loop.figures]
+        figures += self._bodies.figures() if self._bodies is not None else ()
         stats: dict[int, list[tuple[TensorStats | None, TensorStats | None, float | None]]] = {}
         for op in evidence.ops:
             stats.setdefault(op.op, []).append((op.local, op.accumulated, op.scale))

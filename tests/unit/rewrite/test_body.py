@@ -6,13 +6,13 @@ import numpy as np
 
 from tests.loop_file import LOOP, STEPS, loop_file
 from tfldbg.graph.load import load_graph
-from tfldbg.rewrite.body import Part, loop_parts
+from tfldbg.rewrite.body import Part, parts_of
 from tfldbg.rewrite.flatbuffer import keep_subgraph
 
 
 def _parts(data: bytes) -> tuple[Part, Part]:
     graph = load_graph(data)
-    parts = loop_parts(graph, graph.main.operators[LOOP], "the loop")
+    parts = parts_of(graph, graph.main.operators[LOOP], "the loop")
     assert not isinstance(parts, str)
     return parts
 
@@ -62,5 +62,5 @@ def test_the_body_step_by_step_is_the_loop() -> None:
 
 def test_a_loop_inside_a_loop_is_refused_with_the_reason() -> None:
     graph = load_graph(loop_file(nested=True))
-    found = loop_parts(graph, graph.main.operators[LOOP], "the loop")
+    found = parts_of(graph, graph.main.operators[LOOP], "the loop")
     assert found == "operator 2 WHILE of its body (subgraph 2) runs another subgraph itself"

@@ -16,10 +16,9 @@ from tfldbg.diagnose.rules.model import (
     TraceRule,
     at,
     listed,
-    plural,
     together,
 )
-from tfldbg.diagnose.words import number, op_name
+from tfldbg.diagnose.words import number, op_name, plural
 
 _LOCAL = Explanation(
     code="TFL001",
@@ -89,8 +88,8 @@ _OBSERVER = Explanation(
     title="Looking at the model changed it",
     severity="warning",
     meaning="With its intermediate tensors exposed the model yields other final outputs than "
-    "untouched, so the trace is of another program than the one that ships. Or the steps of a "
-    "loop, run one by one, end at other values than the loop itself.",
+    "untouched, so the trace is of another program than the one that ships. Or what a "
+    "loop, an IF or a composite runs ends, when it is run by itself, at other values than it does.",
     evidence="The final outputs of both, byte for byte, on the first samples.",
     suggestion="try --runtime builtin; a buffer that is reused too early shows like this",
 )
@@ -174,10 +173,10 @@ def _observer(judged: Judged) -> Iterator[Sign]:
         )
         yield Sign(None, None, message, {"final_outputs_identical": False})
     for body in judged.evidence.bodies:
-        if body.role == "body" and not body.identical:
+        if not body.identical:
             message = (
-                f"operator {body.op} {body.kind}: its body (subgraph {body.subgraph}), run step by "
-                "step, ends at other values than the operator yields"
+                f"operator {body.op} {body.kind}: its {body.role} (subgraph {body.subgraph}), run "
+                "by itself, ends at other values than the operator yields"
             )
             yield Sign(body.op, None, message, {"identical": False, "subgraph": body.subgraph})
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from tfldbg.compare.against.emulation import EMULATIONS
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Signal
-from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, plural
-from tfldbg.diagnose.words import number
+from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
+from tfldbg.diagnose.words import number, plural
 
 _ONE_CODE = 1.0 + 1e-3
 """Two codes that are one apart, and float32 rounding."""

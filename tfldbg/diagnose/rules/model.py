@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
-from tfldbg.diagnose.words import op_name
+from tfldbg.diagnose.words import op_name, plural
 from tfldbg.graph.model import Graph, Operator, Subgraph
 
 _ENOUGH = 256
@@ -151,8 +151,3 @@ def listed(numbers: Sequence[int], most: int = 8) -> str:
     """Say operator numbers, the first few of many."""
     shown = ", ".join(str(n) for n in numbers[:most])
     return shown + (", ..." if len(numbers) > most else "")
-
-
-def plural(count: int, noun: str) -> str:
-    """``1 operator``, ``2 operators``."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -12,8 +12,8 @@ from tfldbg.diagnose.rules.model import (
     TraceRule,
     at_operator,
     listed,
-    plural,
 )
+from tfldbg.diagnose.words import plural
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, consumers, folded_constants, producers
 from tfldbg.graph.wires import WEIGHTED

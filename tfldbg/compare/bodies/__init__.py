@@ -1,0 +1,1 @@
+"""Look inside the operators that run subgraphs."""

@@ -1,0 +1,259 @@
+"""Check the operators inside a WHILE, an IF or a composite: run what it runs by itself.
+
+A loop begins with the values that it really had, and every step of it with what the one before
+handed on; a branch or a decomposition gets what its operator got.  Each operator inside is compared
+with its own float copy on the inputs that it had, as the operators of the main subgraph are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.bodies.part import Found, RunningPart, Values
+from tfldbg.compare.metrics import FLOAT_RELATIVE
+from tfldbg.compare.steps import Doubles, Figure, along, figures_of
+from tfldbg.compare.stream import Batch, Computed
+from tfldbg.errors import RunError
+from tfldbg.graph.model import Operator
+from tfldbg.graph.query import ROLES, called_subgraphs, constant
+from tfldbg.graph.steps import FEWEST_STEPS, SequenceOutput
+from tfldbg.rewrite.body import parts_of
+from tfldbg.run.job import Job
+
+_MOST_CALLERS = 32
+"""Operators that are looked into; each takes two processes for every subgraph."""
+_MOST_STEPS = 4096
+"""Times that a subgraph is run, all samples together; each costs a few invokes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BodyMeasured:
+    """What is known of one subgraph that an operator runs."""
+
+    op: Operator
+    role: str
+    subgraph: int
+    """-1 where the operator names none."""
+    samples: int
+    """Those that the operator was looked into on."""
+    steps: int
+    """How often it was run, a loop's last look at its condition apart."""
+    identical: bool
+    """Whether it ends, run by itself, at the values that the operator yields: codes to the bit,
+    float values within `FLOAT_RELATIVE`."""
+    found: Found | str
+    """What was measured, or why nothing was."""
+
+
+class Bodies:
+    """Looks into every WHILE, IF and composite of the main subgraph while the samples stream past.
+
+    Args:
+        job: The traced file.
+        stack: What to close in the end.
+    """
+
+    def __init__(self, job: Job, stack: ExitStack) -> None:
+        self._callers: list[_Caller] = []
+        for op in (op for op in job.subgraph.operators if op.kind in ROLES):
+            caller = (_Loop if op.kind == "WHILE" else _Once)(job, op, stack)
+            if len(self._callers) >= _MOST_CALLERS:
+                caller.reason = f"only the first {_MOST_CALLERS} such operators are looked into"
+            self._callers.append(caller)
+
+    def record(self, batch: Batch, computed: Computed) -> None:
+        """Run the subgraphs for one batch again."""
+        for caller in self._callers:
+            caller.record(batch, computed)
+
+    def measured(self) -> tuple[BodyMeasured, ...]:
+        """Return what was found inside each of them."""
+        return tuple(body for caller in self._callers for body in caller.measured())
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Return the largest errors of the loops, step by step, for `by_step`."""
+        return tuple(figure for caller in self._callers for figure in caller.figures())
+
+
+class _Caller(ABC):
+    """An operator that runs subgraphs."""
+
+    _never = "no sample leads there"
+    """Said of a subgraph that was not run."""
+
+    def __init__(self, job: Job, op: Operator, stack: ExitStack) -> None:
+        self._job, self._op, self._stack = job, op, stack
+        self.reason: str | None = None
+        """Why it cannot be looked into."""
+        self._parts: tuple[RunningPart, ...] = ()
+        self._samples = self._steps = 0
+
+    def record(self, batch: Batch, computed: Computed) -> None:
+        """Run its subgraphs for one batch again."""
+        del computed
+        for number in range(batch.stop - batch.start):
+            if self.reason is not None or self._steps >= _MOST_STEPS:
+                break
+            try:
+                self._look_into(batch, number)
+            except RunError as error:
+                self.reason = f"by itself it does not run: {error.message}"
+        for part in self._parts:
+            part.compare()
+
+    def _look_into(self, batch: Batch, number: int) -> None:
+        if not self._parts:
+            self._open()
+        given = self._given(batch, number)
+        if self.reason is not None or given is None:
+            return
+        last, made = self._run(batch.start + number, given)
+        if self._steps < _MOST_STEPS:
+            last.identical = last.identical and self._ends_at(made, batch, number)
+        self._samples += 1
+
+    @abstractmethod
+    def _run(self, sample: int, given: Values) -> tuple[RunningPart, Values]:
+        """Do what the operator does, and count the steps.
+
+        Returns:
+            The subgraph that made its outputs, and these.
+        """
+
+    @abstractmethod
+    def _steps_of(self, part: RunningPart) -> int:
+        """Return how often a subgraph was run."""
+
+    def _open(self) -> None:
+        name = f"operator {self._op.index} {self._op.kind} of '{self._job.loaded.path}'"
+        found = parts_of(self._job.loaded.graph, self._op, name)
+        if isinstance(found, str):
+            self.reason = found
+            return
+        kernels = self._job.options.kernels
+        self._parts = tuple(RunningPart(part, name, kernels, self._stack) for part in found)
+
+    def _given(self, batch: Batch, number: int) -> Values | None:
+        """Return the operator's inputs; None, and the reason, if one is unknown."""
+        graph, tensors = self._job.loaded.graph, self._job.subgraph.tensors
+        values = []
+        for index in self._op.inputs:
+            known = batch.codes[index][number] if index in batch.codes else None
+            if known is None and index >= 0:
+                known = constant(graph, tensors[index])
+            if known is None:
+                self.reason = f"its input tensor {index} cannot be read"
+                return None
+            values.append(known)
+        return tuple(values)
+
+    def _ends_at(self, made: Values, batch: Batch, number: int) -> bool:
+        pairs = [
+            (mine, batch.codes[index][number])
+            for mine, index in zip(made, self._op.outputs, strict=True)
+            if index in batch.codes
+        ]
+        return all(_same(mine, its) for mine, its in pairs)
+
+    def measured(self) -> Iterator[BodyMeasured]:
+        """Return what was found in each of its subgraphs."""
+        op, numbers = self._op, called_subgraphs(self._op)
+        for place, role in enumerate(ROLES[op.kind]):
+            part = self._parts[place] if self._parts else None
+            number = numbers[place] if place < len(numbers) else -1
+            steps = 0 if part is None else self._steps_of(part)
+            identical = part is None or part.identical
+            found = self._found(part, steps)
+            yield BodyMeasured(op, role, number, self._samples, steps, identical, found)
+
+    def _found(self, part: RunningPart | None, steps: int) -> Found | str:
+        if self.reason is not None:
+            return self.reason
+        return part.found() if part is not None and steps else self._never
+
+    def figures(self) -> Iterator[Figure]:
+        """Return its largest errors step by step; none where it is no loop."""
+        return iter(())
+
+
+def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    if first.tobytes() == second.tobytes():
+        return True
+    if first.dtype.kind not in "fc" or first.shape != second.shape:
+        return False
+    # XNNPACK adds in another order where a composite runs a subgraph than where that runs alone.
+    largest = np.abs(second[np.isfinite(second)]).max(initial=0.0)
+    return np.allclose(first, second, rtol=0.0, atol=FLOAT_RELATIVE * largest, equal_nan=True)
+
+
+class _Loop(_Caller):
+    """A WHILE."""
+
+    _never = "it never went round"
+
+    def __init__(self, job: Job, op: Operator, stack: ExitStack) -> None:
+        super().__init__(job, op, stack)
+        self._accumulated: dict[int, Doubles] = {}
+
+    def record(self, batch: Batch, computed: Computed) -> None:
+        """Run its subgraphs for one batch again, and keep the accumulated error along time."""
+        super().record(batch, computed)
+        for sequence in self._collected(batch):
+            free = computed.free.get(sequence.tensor)
+            along(self._accumulated, sequence, free, batch.real[sequence.tensor])
+
+    def _run(self, sample: int, given: Values) -> tuple[RunningPart, Values]:
+        del sample
+        condition, body = self._parts
+        state, step = given, 0
+        while self._steps < _MOST_STEPS and bool(condition.run(step, state)[0].all()):
+            state = body.run(step, state)
+            step += 1
+            self._steps += 1
+        return body, state
+
+    def _steps_of(self, part: RunningPart) -> int:
+        del part  # The condition is looked at once more a sample, which is no step.
+        return self._steps
+
+    def _collected(self, batch: Batch) -> Iterator[SequenceOutput]:
+        """Return the outputs that are as long as the loop runs and that its body changes."""
+        if not self._parts or not self._samples:
+            return
+        body, count = self._parts[1], self._steps // self._samples
+        for kept, index in zip(body.carried, self._op.outputs, strict=True):
+            values = batch.real.get(index)
+            if kept or values is None or values.ndim < 2 or count < FEWEST_STEPS:
+                continue
+            if values.shape[1] == count and count * self._samples == self._steps:
+                yield SequenceOutput(self._op.index, index, 0)
+
+    def figures(self) -> Iterator[Figure]:
+        """Return its largest errors step by step."""
+        if self._parts and self.reason is None:
+            yield from self._parts[1].figures(self._op.index)
+        for index, accumulated in self._accumulated.items():
+            lsb = self._job.subgraph.tensors[index].lsb
+            yield from figures_of(self._op.index, None, accumulated, lsb)
+
+
+class _Once(_Caller):
+    """An IF, of which one branch is run, or a composite."""
+
+    def _run(self, sample: int, given: Values) -> tuple[RunningPart, Values]:
+        self._steps += 1
+        part = self._parts[0]
+        if self._op.kind == "IF":
+            chosen, *given_on = given
+            part, given = self._parts[0 if chosen.all() else 1], tuple(given_on)
+        return part, part.run(sample, given)
+
+    def _steps_of(self, part: RunningPart) -> int:
+        return part.runs

@@ -1,0 +1,82 @@
+"""What was found inside operators that run subgraphs: as evidence, and as a verdict about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tfldbg.compare.bodies.callers import BodyMeasured
+from tfldbg.compare.bodies.part import Found
+from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.evidence import Body, Evidence, Run
+from tfldbg.diagnose.judge import divergence_of
+from tfldbg.diagnose.model import Diagnosis, Divergence
+from tfldbg.diagnose.words import op_name
+
+
+def collect_bodies(run: Run, measured: Sequence[BodyMeasured]) -> tuple[Body, ...]:
+    """Gather the evidence about every subgraph that an operator runs.
+
+    Args:
+        run: The run that they were part of.
+        measured: What was measured.
+    """
+    return tuple(_body(run, body) for body in measured)
+
+
+def _body(run: Run, body: BodyMeasured) -> Body:
+    found, reason, evidence = body.found, None, None
+    if isinstance(found, str):
+        reason = found
+    else:
+        evidence = _evidence(run, found, body.samples)
+    about = (body.subgraph, body.samples, body.steps, body.identical, reason)
+    return Body(body.op.index, body.op.kind, body.role, *about, evidence)
+
+
+def _evidence(run: Run, part: Found, samples: int) -> Evidence:
+    """Collect a subgraph as the trace of a file that is compared with itself."""
+    alone = replace(run, reference_kind="self", signature=None, samples=samples, notes=())
+    found = collect(part.loaded, alone, part.relation, part.measured)
+    # A shape that changes from run to run is no other shape than the file states.
+    kept = (replace(o, expected_shape=None) if o.tensor in part.changing else o for o in found.ops)
+    return replace(found, ops=tuple(kept))
+
+
+def with_insides(
+    evidence: Evidence, found: Sequence[Divergence], inside: Sequence[Diagnosis | None]
+) -> list[Divergence]:
+    """Add the first divergence inside every operator that runs subgraphs, as one of its own.
+
+    It takes the place of what the operator's values tell, which is less.
+
+    Args:
+        evidence: Of the main subgraph.
+        found: What differs there.
+        inside: The verdict over each of its bodies.
+    """
+    callers: dict[int, Divergence] = {}
+    for body, diagnosis in zip(evidence.bodies, inside, strict=True):
+        if diagnosis is not None and diagnosis.divergences and body.op not in callers:
+            callers[body.op] = _of_caller(diagnosis.divergences[0], body, evidence)
+    kept = [d for d in found if d.op not in callers or d.signal not in ("local", "nonfinite")]
+    return [*kept, *callers.values()]
+
+
+def _of_caller(inner: Divergence, body: Body, evidence: Evidence) -> Divergence:
+    outputs = [o for o in evidence.ops if o.op == body.op]
+    caller = next((o for o in outputs if o.scale is not None or "FLOAT" in o.type), outputs[0])
+    where = f"{op_name(inner.op, inner.kind, inner.tensor)} of its {body.role}"
+    run = _worst_run(inner, body)
+    of = "at step" if body.kind == "WHILE" else "in sample"
+    worst = "" if run is None else f", worst {of} {run}"
+    message = f"{where} (subgraph {body.subgraph}): {inner.message}{worst}"
+    return divergence_of(caller, inner.signal, message, inner.confidence)
+
+
+def _worst_run(inner: Divergence, body: Body) -> int | None:
+    rows = body.evidence.ops if body.evidence else ()
+    row = next((o for o in rows if o.tensor == inner.tensor_index), None)
+    if row is None or row.local is None or inner.signal != "local":
+        return None
+    return row.local.worst_sample
