@@ -140,20 +140,22 @@ def names(scheme: Scheme | None = None, half: Half | None = None) -> list[str]:
 
 def build(name: str, folder: Path) -> Pair:
     """Build, calibrate and convert one pair, unless the folder holds it already."""
-    entry = ZOO[name]
-    if entry.make is None:
-        return _prebuilt(name)
+    return _prebuilt(name) if ZOO[name].make is None else build_entry(ZOO[name], folder)
+
+
+def build_entry(entry: Entry, folder: Path) -> Pair:
+    """Build what an entry describes, unless the folder holds it already."""
     paths = _paths(entry, folder)
     if not all(p.exists() for p in paths.values()):
         folder.mkdir(parents=True, exist_ok=True)
         if entry.isolate:
-            command = [sys.executable, "-m", "benchmarks.zoo", str(folder.resolve()), name]
+            command = [sys.executable, "-m", "benchmarks.zoo", str(folder.resolve()), entry.name]
             subprocess.run([*command, "--here"], check=True, cwd=ROOT)  # noqa: S603
         else:
             _build_here(entry, paths)
     with np.load(paths["data"]) as archive:
         data = {key: archive[key] for key in archive.files}
-    return Pair(name, paths["keras"], paths["tflite"], data, paths["good"])
+    return Pair(entry.name, paths["keras"], paths["tflite"], data, paths["good"])
 
 
 def _prebuilt(name: str) -> Pair:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import loops
+
 _BITS = {"INT2": 2, "INT4": 4, "UINT4": 4, "INT8": 8, "UINT8": 8, "INT16": 16, "INT32": 32}
 _BITS |= {"UINT16": 16, "UINT32": 32, "INT64": 64, "UINT64": 64}
 
@@ -101,6 +103,8 @@ def dequantize(
     elif scales.size == 1:
         scales, zeros = scales[0], zeros[0]
     if codes.dtype.itemsize <= 2:  # the difference is exact in float32, and half as much memory
+        if scales.ndim == 0:
+            return loops.dequantize(codes, float(scales), int(zeros))
         real: NDArray[np.float32] = codes.astype(np.float32)
         real -= zeros.astype(np.float32)
         real *= scales

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import loops
 from tfldbg.compare.custom import MetricCounter, MetricStats
 from tfldbg.compare.histogram import BINS, count_errors
 from tfldbg.compare.metrics import Line, cosine, fit_line, root_mean_square, sqnr_db
@@ -86,7 +87,7 @@ CHANNEL_COLUMNS = (
 )
 """What `Accumulator.channels` returns for each channel, NaN where a figure is undefined."""
 
-_ERROR, _ABSOLUTE, _NOISE, _REFERENCE, _TEST, _DOT, _SUM = range(7)
+_ERROR, _ABSOLUTE, _NOISE, _SUM, _REFERENCE, _TEST, _DOT = range(loops.SUMS)
 _HALF = 0.5 + 1e-4
 """Steps from which two values count as different codes; float32 rounding moves a half by less."""
 
@@ -112,12 +113,9 @@ class Accumulator:
         self._lsb = lsb
         # Counts: NaN, infinite, reference not finite, saturated, differing.
         self._counts: NDArray[np.int64] = np.zeros(5, np.int64)
-        # By channel the sums of error, |error|, error^2, reference^2, test^2, reference * test,
-        # reference.
-        self._sums: Doubles = np.zeros((7, self._channels))
-        self._maxima: Doubles = np.zeros(self._channels)
+        self._sums: Doubles = np.zeros((loops.SUMS, self._channels))
+        self._maxima: Doubles = np.zeros((loops.MAXIMA, self._channels))
         self._finite: NDArray[np.int64] = np.zeros(self._channels, np.int64)
-        self._reference_max = 0.0
         self._first_sample_max = 0.0
         self._worst = (-1.0, -1)
         self._histogram = np.zeros(BINS, np.int64) if histogram and lsb else None
@@ -142,39 +140,59 @@ class Accumulator:
             return
         for counter in self._metrics.values():
             counter.update(reference, test, first_sample)
-        shape = (len(reference), -1, self._channels)
-        wanted = np.asarray(reference, np.float64).reshape(shape)
-        found = np.asarray(test, np.float64).reshape(shape)
-        nan = np.isnan(found) & ~np.isnan(wanted)
-        infinite = np.isinf(found) & np.isfinite(wanted)
-        bad_reference = ~np.isfinite(wanted)
-        finite = np.isfinite(found) & ~bad_reference
-        if not finite.all():
-            wanted = np.where(finite, wanted, 0.0)
-            found = np.where(finite, found, 0.0)
-        error = found - wanted
-        size = np.abs(error)
-        differing = np.count_nonzero(size > (_HALF * self._lsb if self._lsb else 0.0))
-        self._counts += [nan.sum(), infinite.sum(), bad_reference.sum(), saturated, differing]
-        self._finite += finite.sum((0, 1))
-        self._sums += [
-            error.sum((0, 1)),
-            size.sum((0, 1)),
-            np.einsum("nec,nec->c", error, error),
-            np.einsum("nec,nec->c", wanted, wanted),
-            np.einsum("nec,nec->c", found, found),
-            np.einsum("nec,nec->c", wanted, found),
-            wanted.sum((0, 1)),
-        ]
-        self._maxima = np.maximum(self._maxima, size.max((0, 1)))
+        test = test.reshape(reference.shape)
+        self._counts[3] += saturated
+        if self._add(test, reference, first_sample):
+            return
+        # One by one, so that a sample with NaN does not change how the others are added up.
+        for number in range(len(test)):
+            rows = slice(number, number + 1)
+            if not self._add(test[rows], reference[rows], first_sample + number):
+                self._add_finite(test[rows], reference[rows], first_sample + number)
+
+    def _add(
+        self,
+        test: NDArray[Any],
+        reference: NDArray[Any],
+        first_sample: int,
+        finite: NDArray[np.bool_] | None = None,
+    ) -> bool:
+        """Add samples without values that are not finite; return whether there were none.
+
+        Args:
+            test: As for `update`.
+            reference: As for `update`.
+            first_sample: As for `update`.
+            finite: Which elements are to be counted; None for all.
+        """
+        half = _HALF * self._lsb if self._lsb else 0.0
+        found = loops.compare(test, reference, half, self._sums, self._maxima)
+        if found is None:
+            return False
+        differing, peaks = found
+        self._counts[4] += differing
+        if finite is None:
+            self._finite += reference.size // self._channels
+        else:
+            self._finite += finite.reshape(-1, self._channels).sum(0)
         if self._histogram is not None and self._lsb:
-            self._histogram += count_errors((error if finite.all() else error[finite]) / self._lsb)
-        self._reference_max = max(self._reference_max, float(np.abs(wanted).max()))
-        per_sample = size.max((1, 2))
+            error = (test.astype(np.float64) - reference) / self._lsb
+            self._histogram += count_errors(error if finite is None else error[finite])
         if first_sample == 0:
-            self._first_sample_max = float(per_sample[0])
-        worst = int(per_sample.argmax())
-        self._consider(float(per_sample[worst]), first_sample + worst)
+            self._first_sample_max = float(peaks[0])
+        worst = int(peaks.argmax())
+        self._consider(float(peaks[worst]), first_sample + worst)
+        return True
+
+    def _add_finite(self, test: NDArray[Any], reference: NDArray[Any], first_sample: int) -> None:
+        """Add what is finite in a sample, and count what is not."""
+        known = np.isfinite(reference)
+        nan = np.isnan(test) & ~np.isnan(reference)
+        infinite = np.isinf(test) & known
+        self._counts[:3] += [nan.sum(), infinite.sum(), np.count_nonzero(~known)]
+        finite: NDArray[np.bool_] = known & np.isfinite(test)
+        kept = [np.where(finite, v.astype(np.float64), 0.0) for v in (test, reference)]
+        self._add(kept[0], kept[1], first_sample, finite)
 
     def merge(self, other: Accumulator) -> None:
         """Add everything that another accumulator of the same tensor has seen."""
@@ -184,7 +202,6 @@ class Accumulator:
         self._maxima = np.maximum(self._maxima, other._maxima)
         if self._histogram is not None and other._histogram is not None:
             self._histogram += other._histogram
-        self._reference_max = max(self._reference_max, other._reference_max)
         self._first_sample_max = max(self._first_sample_max, other._first_sample_max)
         self._consider(*other._worst)
         for name, counter in self._metrics.items():
@@ -200,10 +217,10 @@ class Accumulator:
         """Return the statistics of everything seen so far."""
         count = int(self._finite.sum())
         sums = [float(v) for v in self._sums.sum(1)]
-        largest = float(self._maxima.max())
+        largest = float(self._maxima[0].max())
         mean = sums[_ABSOLUTE] / count if count else 0.0
         rmse = root_mean_square(sums[_NOISE], count)
-        channel = int(self._maxima.argmax()) if largest > 0 else None
+        channel = int(self._maxima[0].argmax()) if largest > 0 else None
         return TensorStats(
             elements=count,
             max_abs=largest,
@@ -215,11 +232,11 @@ class Accumulator:
             bias_lsb=self._in_lsb(sums[_ERROR] / count if count else 0.0),
             sqnr_db=sqnr_db(sums[_REFERENCE], sums[_NOISE]),
             cosine=cosine(sums[_DOT], sums[_REFERENCE], sums[_TEST]),
-            reference_max_abs=self._reference_max,
+            reference_max_abs=float(self._maxima[1].max()),
             worst_channel=channel,
             worst_channel_lsb=None if channel is None else self._channel_mean_lsb(channel),
             worst_sample=self._worst[1] if largest > 0 else None,
-            channel_max_abs=tuple(float(v) for v in self._maxima),
+            channel_max_abs=tuple(float(v) for v in self._maxima[0]),
             nan=int(self._counts[0]),
             infinite=int(self._counts[1]),
             reference_nonfinite=int(self._counts[2]),
@@ -236,7 +253,7 @@ class Accumulator:
     def channels(self) -> Doubles:
         """Return the statistics of every channel: (channels, `CHANNEL_COLUMNS`) float64."""
         rows = []
-        for count, largest, sums in zip(self._finite, self._maxima, self._sums.T, strict=True):
+        for count, largest, sums in zip(self._finite, self._maxima[0], self._sums.T, strict=True):
             mean = sums[_ABSOLUTE] / count if count else 0.0
             sizes = [largest, mean, root_mean_square(sums[_NOISE], int(count))]
             ratios = [

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
+from tfldbg import loops, quant
 from tfldbg.compare.accumulate import Accumulator, Doubles, TensorStats
 from tfldbg.compare.custom import Metric, MetricCounter
 from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted
+from tfldbg.compare.overlap import ahead, one_behind
 from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
 from tfldbg.compare.usage import Usage, UsageCounter, beyond_range
 from tfldbg.errors import RunError
@@ -28,7 +29,7 @@ from tfldbg.reference.evaluate import Floats
 from tfldbg.run.litert import Runner
 from tfldbg.run.samples import Samples
 
-_BATCH_BYTES = 48 << 20
+_BATCH_BYTES = 96 << 20
 _MOST_SAMPLES = 32
 _COUNTED = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 
@@ -249,17 +250,24 @@ def stream(
         take(batch, computed)
         done = batch.stop
         progress.advance(batch.stop - batch.start)
-    for start in range(done, samples.count, size):
-        stop = min(start + size, samples.count)
-        batch = run_batch(plan, samples, runner, range(start, stop), progress)
-        check(batch)
-        computed = Computed({}, {})
-        if reference is not None:
-            began = perf_counter()
-            computed = reference.compute(batch)
-            spent += perf_counter() - began
-            computed = settled(plan.subgraph.tensors, batch, computed)
-        take(batch, computed)
+
+    def run(numbers: range) -> Batch:
+        return run_batch(plan, samples, runner, numbers, progress)
+
+    def settle_and_take(both: tuple[Batch, Computed]) -> None:
+        take(both[0], settled(plan.subgraph.tensors, *both))
+
+    rest = [range(n, min(n + size, samples.count)) for n in range(done, samples.count, size)]
+    # The child runs the next batch and a thread counts the last one, while the reference computes.
+    with ahead(run, rest, runner.close) as batches, one_behind(settle_and_take) as hand:
+        for batch in batches:
+            check(batch)
+            computed = Computed({}, {})
+            if reference is not None:
+                began = perf_counter()
+                computed = reference.compute(batch)
+                spent += perf_counter() - began
+            hand((batch, computed))
     measured = statistics.measured(tuple(outputs), spent)
     return replace(measured, beyond=beyond_range(samples), finals=finals.result())
 
@@ -442,18 +450,17 @@ class Statistics:
     def see(self, batch: Batch) -> None:
         """Note what TFLite's own values are like."""
         for index, values in batch.real.items():
-            self._shapes[index] = batch.codes.get(index, values).shape[1:]
+            codes, tensor = batch.codes[index], self._tensors[index]
+            self._shapes[index] = codes.shape[1:]
+            if tensor.lsb is not None and tensor.type in _COUNTED:
+                counter = self._usage.setdefault(index, UsageCounter(tensor.type, self._histograms))
+                counter.update(codes)
+                continue
             nan = int(np.isnan(values).sum())
             if nan:
                 self._nan[index] = self._nan.get(index, 0) + nan
             largest = float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
             self._ranges[index] = max(largest, self._ranges.get(index, 0.0))
-        for index, codes in batch.codes.items():
-            tensor = self._tensors[index]
-            if codes.size and tensor.lsb is not None and tensor.type in _COUNTED:
-                self._usage.setdefault(index, UsageCounter(tensor.type, self._histograms)).update(
-                    codes
-                )
 
     def compare(self, batch: Batch, computed: Computed) -> None:
         """Add one batch, `settled`."""
@@ -499,6 +506,7 @@ class Statistics:
 
     def measured(self, outputs: tuple[tuple[bytes, ...], ...], reference_s: float) -> Measured:
         """Return the statistics of everything seen so far."""
+        usage = {i: u for i, c in self._usage.items() if (u := c.result()) is not None}
         split = {
             i: Split(*(a.result().rmse_lsb or 0.0 for a in accumulators))
             for i, accumulators in self._split.items()
@@ -510,13 +518,18 @@ class Statistics:
             accumulated_channels={i: a.channels() for i, a in self._accumulated.items()},
             split=split,
             nan=self._nan,
-            ranges=self._ranges,
+            ranges={**self._ranges, **{i: self._largest(i, u) for i, u in usage.items()}},
             shapes=self._shapes,
             outputs=outputs,
             reference_s=reference_s,
-            usage={i: u for i, c in self._usage.items() if (u := c.result()) is not None},
+            usage=usage,
             beyond={},
         )
+
+    def _largest(self, index: int, usage: Usage) -> float:
+        """Return the largest magnitude that the codes of a tensor stand for, real units."""
+        ends = in_real_units(self._tensors[index], np.array([usage.lowest, usage.highest]))
+        return float(np.abs(ends).max())
 
 
 def _activations(subgraph: Subgraph) -> dict[int, str]:
@@ -535,5 +548,4 @@ def clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
         return values, 0
     low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
     step = tensor.lsb * 1.001  # SOFTMAX yields 1.0, exactly a step beyond its fixed range
-    beyond = np.count_nonzero((values < low - step) | (values > high + step))
-    return np.clip(values, np.float32(low), np.float32(high)), int(beyond)
+    return loops.clamp(values, low, high, step)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import loops
 from tfldbg.quant import code_range, real_range
 from tfldbg.run.samples import Samples
 
@@ -51,8 +52,9 @@ class UsageCounter:
         self._low, self._high = code_range(type_name)
         self._codes = self._high - self._low + 1
         self._counts: NDArray[np.int64] | None = None
+        """By byte, which for int8 begins with code 0."""
         if self._codes <= 256:
-            self._counts = np.zeros(self._codes, np.int64)
+            self._counts = np.zeros(256, np.int64)
         self._bins = np.zeros(min(_BINS, self._codes), np.int64)
         self._shares = shares
         self._ends = (self._high, self._low)
@@ -65,8 +67,7 @@ class UsageCounter:
         if not codes.size:
             return
         if self._counts is not None:
-            shifted = codes.reshape(-1).astype(np.int16) - self._low
-            self._counts += np.bincount(shifted, minlength=self._counts.size)
+            loops.count(codes, self._counts)
             return
         if self._shares:
             share = (codes.reshape(-1).astype(np.int32) - self._low) // (self._codes // _BINS)
@@ -83,10 +84,11 @@ class UsageCounter:
         lowest, highest = self._ends
         distinct, at_ends, bins = None, self._at_ends, self._bins
         if self._counts is not None:
-            seen = np.flatnonzero(self._counts)
+            counts = np.roll(self._counts, -self._low)[: self._codes]
+            seen = np.flatnonzero(counts)
             lowest, highest = int(seen[0]) + self._low, int(seen[-1]) + self._low
-            distinct, at_ends = int(seen.size), self._counts[[0, -1]]
-            bins = self._counts.reshape(len(bins), -1).sum(1)
+            distinct, at_ends = int(seen.size), counts[[0, -1]]
+            bins = counts.reshape(len(bins), -1).sum(1)
         return Usage(
             lowest=lowest,
             highest=highest,

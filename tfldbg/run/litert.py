@@ -16,11 +16,13 @@ from typing import IO, Any
 from numpy.typing import NDArray
 
 from tfldbg.errors import RunError
-from tfldbg.graph.model import Signature, Subgraph
+from tfldbg.graph.model import Signature, Subgraph, Tensor
+from tfldbg.graph.query import numpy_type
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import memory, wire
+from tfldbg.run.block import Block, new_block
 from tfldbg.run.child import KILLED, Watchdog, command, ending, killed, limits
 from tfldbg.run.refusals import refused
 from tfldbg.run.runtimes import TRY_ANOTHER, Kernels
@@ -144,13 +146,15 @@ class Runner:
         try:
             return ask(self._child)
         except DiedError as death:
+            if self._child is None:
+                raise RunError("the runner was closed while it was asked") from death
             raise _explain(self._program, death, sample) from death
 
     def close(self) -> None:
         """End the child process."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+        child, self._child = self._child, None  # at once, for a thread that is asking
+        if child is not None:
+            child.close()
 
 
 class _Child:
@@ -162,14 +166,17 @@ class _Child:
         self._stack = ExitStack()
         try:
             self._path, descriptors = _placed(self._stack, program)
+            self._given, self._made = _blocks(self._stack, program) if descriptors else (None, None)
+            blocks = [b for b in (self._given, self._made) if b is not None]
+            shared = [str(number) for b in blocks for number in (b.descriptor, b.size)]
             self._log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             limit = str(self.limits.memory_bytes or 0)
             self._process = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
-                command("tfldbg.run.worker", str(os.getpid()), limit),
+                command("tfldbg.run.worker", str(os.getpid()), limit, *shared),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                pass_fds=descriptors,
+                pass_fds=(*descriptors, *(b.descriptor for b in blocks)),
             )
         except BaseException as error:
             self._stack.close()
@@ -218,8 +225,8 @@ class _Child:
             raise RunError("the child process has no pipes")
         try:
             with self._watchdog:
-                wire.send(stdin, request, arrays)  # type: ignore[arg-type]
-                reply, answer = wire.receive(stdout)  # type: ignore[arg-type]
+                wire.send(stdin, request, arrays, self._given)  # type: ignore[arg-type]
+                reply, answer = wire.receive(stdout, self._made)  # type: ignore[arg-type]
         except (EOFError, BrokenPipeError) as error:
             code = self._process.wait()
             if self._watchdog.barked:
@@ -264,6 +271,24 @@ def _placed(stack: ExitStack, program: Program) -> tuple[str, tuple[int, ...]]:
     with (folder / "model.tflite").open("wb") as named:
         _write_model(program, named)
     return named.name, ()
+
+
+def _blocks(stack: ExitStack, program: Program) -> tuple[Block | None, Block | None]:
+    """Return memory for what the child is given and for what it makes; both or none."""
+    made: list[Block | None] = []
+    for indices in (program.subgraph.inputs, (*program.states, *program.taps)):
+        tensors = [program.subgraph.tensors[i] for i in indices if i >= 0]
+        block = new_block([t.elements * _item_size(t) for t in tensors])
+        if block is None:
+            return None, None
+        stack.callback(block.close)
+        made.append(block)
+    return made[0], made[1]
+
+
+def _item_size(tensor: Tensor) -> int:
+    dtype = numpy_type(tensor)
+    return 0 if dtype is None else dtype.itemsize
 
 
 def _write_model(program: Program, file: IO[bytes]) -> None:

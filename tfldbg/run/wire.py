@@ -1,5 +1,7 @@
 """Messages between the session and its child process: one JSON header and raw array bytes.
 
+Large arrays go through memory that both share, where there is some.
+
 Plain bytes instead of pickles: the child runs native code on a file that nobody vouches for.  Nor
 is what it answers trusted: a reply that is no message is a `GarbledError`, and memory is taken as
 bytes arrive, never because a number promises them.
@@ -16,6 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.run.block import Block
+
 _START = struct.Struct("<4sI")
 _MARK = b"tfdb"
 _LONGEST_HEADER = 64 << 20
@@ -30,7 +34,12 @@ class GarbledError(Exception):
     """What came through the pipe is no message."""
 
 
-def send(stream: BinaryIO, header: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+def send(
+    stream: BinaryIO,
+    header: dict[str, Any],
+    arrays: Sequence[NDArray[Any]] = (),
+    block: Block | None = None,
+) -> None:
     """Write one message.
 
     Args:
@@ -38,11 +47,21 @@ def send(stream: BinaryIO, header: dict[str, Any], arrays: Sequence[NDArray[Any]
         header: Anything JSON can hold; the key ``arrays`` is taken.
         arrays: Numeric arrays, written without a copy when contiguous; and object arrays of bytes,
             which hold strings.
+        block: Where to put large arrays, as far as there is room.
     """
-    text = json.dumps({**header, "arrays": [_described(a) for a in arrays]}).encode()
+    described = [_described(a) for a in arrays]
+    if block is not None:
+        block.clear()
+        for words, array in zip(described, arrays, strict=True):
+            start = block.put(array) if array.dtype != object else None
+            if start is not None:
+                words["start"] = start
+    text = json.dumps({**header, "arrays": described}).encode()
     stream.write(_START.pack(_MARK, len(text)))
     stream.write(text)
-    for array in arrays:
+    for words, array in zip(described, arrays, strict=True):
+        if "start" in words:
+            continue
         if array.dtype == object:
             stream.write(b"".join(array.reshape(-1)))
         else:
@@ -57,8 +76,14 @@ def _described(array: NDArray[Any]) -> dict[str, Any]:
     return {"dtype": array.dtype.str, "shape": list(array.shape)}
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+def receive(
+    stream: BinaryIO, block: Block | None = None
+) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     """Read one message.
+
+    Args:
+        stream: Where from.
+        block: Where the other side puts large arrays.
 
     Raises:
         EOFError: The other side is gone.
@@ -69,17 +94,32 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]]:
         raise GarbledError("a message begins with something else")
     header, described = _header(bytes(_read(stream, length)))
     arrays = []
-    for dtype, shape, lengths in described:
+    for dtype, shape, lengths, start in described:
         if lengths is not None:
             arrays.append(_strings(stream, shape, lengths))
+            continue
+        if start is not None:
+            arrays.append(_shared(block, dtype, shape, start))
             continue
         raw = _read(stream, prod(shape) * dtype.itemsize)
         arrays.append(np.frombuffer(raw, dtype).reshape(shape))
     return header, arrays
 
 
-_Described = tuple[np.dtype[Any], list[int], list[int] | None]
-"""Of an array the type, the shape and, if it holds strings, how long each is."""
+_Described = tuple[np.dtype[Any], list[int], list[int] | None, int | None]
+"""Of an array the type, the shape, if it holds strings how long each is, and where it begins if it
+is in shared memory."""
+
+
+def _shared(
+    block: Block | None, dtype: np.dtype[Any], shape: list[int], start: int
+) -> NDArray[Any]:
+    try:
+        if block is None:
+            raise ValueError("no memory is shared")
+        return block.get(dtype, tuple(shape), start)
+    except (ValueError, TypeError) as error:
+        raise GarbledError(f"an array is not in the shared memory: {error}") from error
 
 
 def _header(text: bytes) -> tuple[dict[str, Any], list[_Described]]:
@@ -101,13 +141,16 @@ def _read_description(described: dict[str, Any]) -> _Described:
     shape, strings = list(described["shape"]), described["dtype"] == _STRINGS
     lengths = list(described["lengths"]) if strings else None
     dtype = np.dtype(object if strings else str(described["dtype"]))
+    start = described.get("start")
+    if start is not None and (type(start) is not int or start < 0):
+        raise ValueError(f"an array begins at {start!r}")
     if not all(type(n) is int and n >= 0 for n in (*shape, *(lengths or ()))):
         raise ValueError(f"an array has the shape {shape} and strings of {lengths} bytes")
     if lengths is not None and len(lengths) != prod(shape):
         raise ValueError(f"{len(lengths)} strings do not have the shape {shape}")
     if lengths is None and (dtype.kind not in _KINDS or not dtype.itemsize or dtype.hasobject):
         raise ValueError(f"an array is of type {dtype}")
-    return dtype, shape, lengths
+    return dtype, shape, lengths, start
 
 
 def _strings(stream: BinaryIO, shape: list[int], lengths: list[int]) -> NDArray[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.run import wire
+from tfldbg.run.block import Block
 from tfldbg.run.child import prepare
 from tfldbg.run.engines import open_engine
 
@@ -68,12 +69,19 @@ class _Model:
         return self._engine.invoke(samples)
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Answer requests until the session closes the pipe."""
+def serve(requests: BinaryIO, replies: BinaryIO, given: Block | None, made: Block | None) -> None:
+    """Answer requests until the session closes the pipe.
+
+    Args:
+        requests: The pipe that they come through.
+        replies: The pipe for the answers.
+        given: What large arrays of requests come through.
+        made: The same for answers.
+    """
     model: _Model | None = None
     while True:
         try:
-            request, arrays = wire.receive(requests)
+            request, arrays = wire.receive(requests, given)
         except EOFError:
             return
         try:
@@ -81,9 +89,10 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
                 model = _Model(request)
                 wire.send(replies, {"ok": True}, [model.delegated])
             elif request["command"] == "rerun" and model is not None:
-                wire.send(replies, {"ok": True}, model.rerun(request["inputs"], arrays))
+                wire.send(replies, {"ok": True}, model.rerun(request["inputs"], arrays), made)
             elif model is not None:
-                wire.send(replies, {"ok": True}, model.run(arrays, fresh=request["fresh"]))
+                # No name for the answer: its arrays lie in the runtime, which must be let go.
+                wire.send(replies, {"ok": True}, model.run(arrays, fresh=request["fresh"]), made)
         except _REFUSALS as error:
             wire.send(replies, {"ok": False, "error": f"{type(error).__name__}: {error}"})
 
@@ -91,11 +100,13 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
 def main() -> None:
     """Serve on the process's own pipes, with stray prints sent to stderr.
 
-    The arguments are the parent's process id, and the limit on memory in bytes (0 for none).
+    The arguments are the parent's process id, the limit on memory in bytes (0 for none), and of the
+    memory that is shared for requests and for answers the file's descriptor and its size, if any.
     """
     faulthandler.enable()
-    parent, memory = map(int, sys.argv[1:3])
+    parent, memory, *shared = map(int, sys.argv[1:])
     prepare(parent, memory or None)
+    given, made = (Block(*shared[:2]), Block(*shared[2:])) if shared else (None, None)
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, replies)
+    serve(sys.stdin.buffer, replies, given, made)

@@ -1,0 +1,1 @@
+"""What tracing costs, as ratios to what the two models cost alone."""

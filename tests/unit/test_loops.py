@@ -1,0 +1,135 @@
+"""The compiled loops and what stands in for them do the same."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfldbg import loops
+
+SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 41), st.integers(1, 70))
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on a machine without a compiler."""
+    monkeypatch.setattr(loops, "_loops", None)
+    yield
+
+
+@pytest.fixture(autouse=True)
+def compiled() -> None:
+    assert loops.COMPILED or shutil.which("cc") is None
+    if not loops.COMPILED:
+        pytest.skip("tfldbg was installed without a compiler")
+
+
+def _sums(channels: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((loops.SUMS, channels)), np.zeros((loops.MAXIMA, channels))
+
+
+def _in_numpy(function: str, *given: object) -> object:
+    kept, loops._loops = loops._loops, None  # type: ignore[assignment]
+    try:
+        return getattr(loops, function)(*given)
+    finally:
+        loops._loops = kept
+
+
+@given(SHAPES, st.integers(0, 99))
+def test_sums_counts_and_maxima_agree(shape: tuple[int, int, int], seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    test, reference = generator.normal(1, 3, (2, *shape)).astype(np.float32)
+    mine, other = _sums(shape[-1]), _sums(shape[-1])
+    counted = loops.compare(test, reference, 2.0, *mine)
+    expected = _in_numpy("compare", test, reference, 2.0, *other)
+    assert counted is not None and isinstance(expected, tuple)
+    assert counted[0] == expected[0]
+    np.testing.assert_allclose(counted[1], expected[1], rtol=1e-6)
+    np.testing.assert_allclose(mine[1], other[1], rtol=1e-6)
+    # A sum may cancel, so that its error is to be held against what was added.
+    magnitude = np.abs([test - reference, reference]).max() ** 2 * shape[0] * shape[1]
+    np.testing.assert_allclose(mine[0], other[0], rtol=1e-5, atol=1e-6 * max(magnitude, 1))
+
+
+@given(SHAPES, st.integers(0, 99), st.data())
+def test_any_split_gives_the_same_sums(
+    shape: tuple[int, int, int], seed: int, data: st.DataObject
+) -> None:
+    test, reference = np.random.default_rng(seed).normal(0, 9, (2, *shape)).astype(np.float32)
+    cut = data.draw(st.integers(0, shape[0]))
+    whole, parts = _sums(shape[-1]), _sums(shape[-1])
+    loops.compare(test, reference, 0.5, *whole)
+    for rows in (slice(0, cut), slice(cut, None)):
+        if test[rows].size:
+            loops.compare(test[rows], reference[rows], 0.5, *parts)
+    np.testing.assert_allclose(whole[0], parts[0], rtol=1e-12, atol=1e-12)
+    assert np.array_equal(whole[1], parts[1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("place", [0, 7, 8, 30])
+def test_what_is_not_finite_changes_nothing(bad: float, side: int, place: int) -> None:
+    both = np.ones((2, 1, 31, 5), np.float32)
+    both[side, 0, place, 3] = bad
+    sums, maxima = _sums(5)
+    assert loops.compare(both[0], both[1], 0.5, sums, maxima) is None
+    assert not sums.any() and not maxima.any()
+
+
+@given(st.integers(0, 99), st.sampled_from([np.int8, np.uint8, np.int16]))
+def test_dequantized_codes_are_the_same_bits(seed: int, dtype: type) -> None:
+    generator = np.random.default_rng(seed)
+    limits = np.iinfo(dtype)
+    codes = generator.integers(limits.min, limits.max + 1, (3, 37)).astype(dtype)
+    scale, zero = float(np.float32(generator.uniform(1e-4, 1))), int(generator.integers(-128, 128))
+    found = loops.dequantize(codes, scale, zero)
+    assert found.tobytes() == _in_numpy("dequantize", codes, scale, zero).tobytes()  # type: ignore[attr-defined]
+
+
+@given(st.integers(0, 99))
+def test_clamped_values_are_the_same_bits(seed: int) -> None:
+    values = np.random.default_rng(seed).normal(0, 4, (5, 23)).astype(np.float32)
+    values[0, :3] = [np.nan, np.inf, -np.inf]
+    found, beyond = loops.clamp(values, -2.5, 3.0, 0.25)
+    expected = _in_numpy("clamp", values, -2.5, 3.0, 0.25)
+    assert isinstance(expected, tuple)
+    assert found.tobytes() == expected[0].tobytes() and beyond == expected[1]
+
+
+@given(st.integers(0, 999), st.sampled_from([np.int8, np.uint8]))
+def test_counts_are_the_same(count: int, dtype: type) -> None:
+    codes = np.random.default_rng(count).integers(0, 256, count).astype(np.uint8).view(dtype)
+    mine, other = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    loops.count(codes, mine)
+    _in_numpy("count", codes, other)
+    assert np.array_equal(mine, other) and mine.sum() == count
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    values, sums = np.ones(6, np.float32), np.zeros((loops.SUMS, 2))
+    native = loops._loops
+    with pytest.raises(ValueError, match="do not fit"):
+        native.compare(values, values, 1, 2, 0.5, sums, np.zeros((1, 2)), np.zeros(1))
+    with pytest.raises(ValueError, match="do not fit"):
+        native.compare(values, values[:4], 1, 2, 0.5, sums, np.zeros((2, 2)), np.zeros(1))
+    with pytest.raises(ValueError, match="do not fit"):
+        native.compare(values, values, 4, 2, 0.5, sums, np.zeros((2, 2)), np.zeros(4))
+    with pytest.raises(ValueError, match="do not fit"):
+        native.clamp(values, 0, 1, 0, 1, values[:3].copy())
+    with pytest.raises(ValueError, match="do not fit"):
+        native.count(np.zeros(3, np.uint8), np.zeros(255, np.int64))
+    with pytest.raises(ValueError, match="do not fit"):
+        native.dequantize(np.zeros(5, np.int8), "int16", 1.0, 0, np.zeros(5, np.float32))
+
+
+def test_statistics_do_not_need_a_compiler(plain: None) -> None:
+    from tests.unit.compare import test_accumulate
+
+    test_accumulate.test_streaming_equals_one_pass()

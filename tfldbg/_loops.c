@@ -1,0 +1,288 @@
+/* Loops over whole tensors for which NumPy needs a pass and a temporary array each step.
+ *
+ * What they compute, and what stands in for them where they are not compiled, is in
+ * tfldbg/loops.py, which also sees to it that types and sizes fit; here they are checked again,
+ * because a wrong one would be read beyond its end.  Other threads run meanwhile.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
+#define CLONED __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define CLONED
+#endif
+
+/* Rows that are added up in float32 before they go to the float64 sums, which lie in memory. */
+#define GROUP 8
+/* Values side by side that pay for going through memory: several rows of a narrow tensor. */
+#define WIDE 32
+#define SUMS 7
+
+typedef struct {
+    double *sums;
+    float *largest, *magnitude;
+    int32_t *differing;
+    Py_ssize_t width;
+} Lanes;
+
+/* Add `count` rows, at most GROUP, to the lanes; `count` is a constant wherever this is used. */
+#define ADD_ROWS(count)                                                                            \
+    for (Py_ssize_t lane = 0; lane < width; lane++) {                                              \
+        float error_ = 0, size_ = 0, noise_ = 0, wanted_ = 0, power_ = 0, found_ = 0, dot_ = 0;    \
+        float most = largest[lane], far = magnitude[lane];                                         \
+        int32_t others = 0;                                                                        \
+        for (Py_ssize_t k = 0; k < (count); k++) {                                                 \
+            const float r = reference[lane + k * width], t = test[lane + k * width];               \
+            const float e = t - r, a = fabsf(e), m = fabsf(r);                                     \
+            error_ += e, size_ += a, noise_ += e * e, wanted_ += r;                                \
+            power_ += r * r, found_ += t * t, dot_ += r * t;                                       \
+            most = a > most ? a : most;                                                            \
+            far = m > far ? m : far;                                                               \
+            others += a > half;                                                                    \
+        }                                                                                          \
+        error[lane] += error_, size[lane] += size_, noise[lane] += noise_;                         \
+        wanted[lane] += wanted_, power[lane] += power_, found[lane] += found_, dot[lane] += dot_;  \
+        largest[lane] = most, magnitude[lane] = far, differing[lane] += others;                    \
+    }
+
+CLONED static void add_rows(const float *restrict test, const float *restrict reference,
+                            Py_ssize_t rows, Py_ssize_t width, float half, double *restrict error,
+                            double *restrict size, double *restrict noise, double *restrict wanted,
+                            double *restrict power, double *restrict found,
+                            double *restrict dot, float *restrict largest,
+                            float *restrict magnitude, int32_t *restrict differing)
+{
+    const Py_ssize_t step = GROUP * width;
+    for (; rows >= GROUP; rows -= GROUP, test += step, reference += step)
+        ADD_ROWS(GROUP)
+    for (; rows > 0; rows--, test += width, reference += width)
+        ADD_ROWS(1)
+}
+
+static void add_to(Lanes *lanes, const float *test, const float *reference, Py_ssize_t rows,
+                   Py_ssize_t width, float half)
+{
+    double *const s = lanes->sums;
+    const Py_ssize_t w = lanes->width;
+    add_rows(test, reference, rows, width, half, s, s + w, s + 2 * w, s + 3 * w, s + 4 * w,
+             s + 5 * w, s + 6 * w, lanes->largest, lanes->magnitude, lanes->differing);
+}
+
+/* Compare one sample; `lanes` are empty before. */
+static void compare_sample(Lanes *lanes, const float *test, const float *reference,
+                           Py_ssize_t elements, Py_ssize_t channels, float half)
+{
+    const Py_ssize_t wide = elements / lanes->width, done = wide * lanes->width;
+    add_to(lanes, test, reference, wide, lanes->width, half);
+    add_to(lanes, test + done, reference + done, (elements - done) / channels, channels, half);
+}
+
+static int has_size(const Py_buffer *buffer, Py_ssize_t count, size_t each)
+{
+    return buffer->len == count * (Py_ssize_t)each;
+}
+
+static PyObject *compare(PyObject *self, PyObject *args)
+{
+    Py_buffer test, reference, sums, maxima, peaks;
+    Py_ssize_t samples, channels;
+    float half;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*nnfw*w*w*", &test, &reference, &samples, &channels, &half,
+                          &sums, &maxima, &peaks))
+        return NULL;
+    const Py_ssize_t count = test.len / (Py_ssize_t)sizeof(float);
+    const Py_ssize_t elements = samples > 0 ? count / samples : 0;
+    PyObject *result = NULL;
+    char *memory = NULL;
+    if (samples < 1 || channels < 1 || elements < 1 || elements % channels ||
+        !has_size(&test, samples * elements, sizeof(float)) || reference.len != test.len ||
+        !has_size(&sums, SUMS * channels, sizeof(double)) ||
+        !has_size(&maxima, 2 * channels, sizeof(double)) ||
+        !has_size(&peaks, samples, sizeof(double))) {
+        PyErr_SetString(PyExc_ValueError, "the sizes do not fit");
+        goto end;
+    }
+    const Py_ssize_t rows = elements / channels;
+    Py_ssize_t several = (WIDE + channels - 1) / channels;
+    if (several > rows)
+        several = rows;
+    const Py_ssize_t width = several * channels;
+    const size_t each = SUMS * sizeof(double) + 3 * sizeof(float) + sizeof(int32_t);
+    memory = calloc((size_t)width, each);
+    if (memory == NULL) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    double *const s = (double *)memory;
+    float *const overall = (float *)(s + SUMS * width);
+    float *const magnitude = overall + width, *const largest = magnitude + width;
+    Lanes lanes = {s, largest, magnitude, (int32_t *)(largest + width), width};
+    long long differing = 0;
+    int finite = 1;
+    Py_BEGIN_ALLOW_THREADS
+    const float *t = test.buf, *r = reference.buf;
+    double *const peak = peaks.buf, *const most = maxima.buf, *const total = sums.buf;
+    for (Py_ssize_t sample = 0; sample < samples; sample++, t += elements, r += elements) {
+        memset(largest, 0, (size_t)width * (sizeof(float) + sizeof(int32_t)));
+        compare_sample(&lanes, t, r, elements, channels, half);
+        double top = 0;
+        for (Py_ssize_t lane = 0; lane < width; lane++) {
+            differing += lanes.differing[lane];
+            top = largest[lane] > top ? largest[lane] : top;
+            overall[lane] = largest[lane] > overall[lane] ? largest[lane] : overall[lane];
+        }
+        peak[sample] = top;
+    }
+    /* A difference is finite where both values are, float32 overflow apart; so is its square. */
+    for (Py_ssize_t lane = 0; lane < width; lane++)
+        finite = finite && isfinite(s[2 * width + lane]) && isfinite(s[4 * width + lane]);
+    for (Py_ssize_t lane = 0; finite && lane < width; lane++) {
+        const Py_ssize_t channel = lane % channels;
+        double *const size = most + channel, *const far = most + channels + channel;
+        *size = overall[lane] > *size ? overall[lane] : *size;
+        *far = magnitude[lane] > *far ? magnitude[lane] : *far;
+        for (int k = 0; k < SUMS; k++)
+            total[k * channels + channel] += s[k * width + lane];
+    }
+    Py_END_ALLOW_THREADS
+    result = PyLong_FromLongLong(finite ? differing : -1);
+end:
+    free(memory);
+    PyBuffer_Release(&test);
+    PyBuffer_Release(&reference);
+    PyBuffer_Release(&sums);
+    PyBuffer_Release(&maxima);
+    PyBuffer_Release(&peaks);
+    return result;
+}
+
+CLONED static int64_t clamp_all(const float *restrict values, float *restrict out,
+                                Py_ssize_t count, float low, float high, float below, float above)
+{
+    int64_t beyond = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const float v = values[i];
+        beyond += (v < below) | (v > above);
+        /* Written so that NaN stays NaN. */
+        out[i] = v < low ? low : v > high ? high : v;
+    }
+    return beyond;
+}
+
+static PyObject *clamp(PyObject *self, PyObject *args)
+{
+    Py_buffer values, out;
+    float low, high, below, above;
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*ffffw*", &values, &low, &high, &below, &above, &out))
+        return NULL;
+    const Py_ssize_t count = values.len / (Py_ssize_t)sizeof(float);
+    if (has_size(&out, count, sizeof(float))) {
+        int64_t beyond;
+        Py_BEGIN_ALLOW_THREADS
+        beyond = clamp_all(values.buf, out.buf, count, low, high, below, above);
+        Py_END_ALLOW_THREADS
+        result = PyLong_FromLongLong((long long)beyond);
+    } else {
+        PyErr_SetString(PyExc_ValueError, "the sizes do not fit");
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&out);
+    return result;
+}
+
+/* Four tables, because counts of one code right after each other wait for each other. */
+static void count_bytes(const uint8_t *codes, Py_ssize_t count, int64_t *counts)
+{
+    int64_t tables[4][256] = {{0}};
+    Py_ssize_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (int k = 0; k < 4; k++)
+            tables[k][codes[i + k]]++;
+    for (; i < count; i++)
+        tables[0][codes[i]]++;
+    for (int code = 0; code < 256; code++)
+        counts[code] += tables[0][code] + tables[1][code] + tables[2][code] + tables[3][code];
+}
+
+static PyObject *count(PyObject *self, PyObject *args)
+{
+    Py_buffer codes, counts;
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*w*", &codes, &counts))
+        return NULL;
+    if (has_size(&counts, 256, sizeof(int64_t))) {
+        Py_BEGIN_ALLOW_THREADS
+        count_bytes(codes.buf, codes.len, counts.buf);
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    } else {
+        PyErr_SetString(PyExc_ValueError, "the sizes do not fit");
+    }
+    PyBuffer_Release(&codes);
+    PyBuffer_Release(&counts);
+    return result;
+}
+
+#define DEQUANTIZE(NAME, TYPE)                                                                     \
+    CLONED static void NAME(const TYPE *restrict codes, Py_ssize_t count, int32_t zero,            \
+                            float scale, float *restrict out)                                      \
+    {                                                                                              \
+        for (Py_ssize_t i = 0; i < count; i++)                                                     \
+            out[i] = (float)((int32_t)codes[i] - zero) * scale;                                    \
+    }
+DEQUANTIZE(dequantize_i8, int8_t)
+DEQUANTIZE(dequantize_u8, uint8_t)
+DEQUANTIZE(dequantize_i16, int16_t)
+
+static PyObject *dequantize(PyObject *self, PyObject *args)
+{
+    Py_buffer codes, out;
+    const char *type;
+    float scale;
+    int zero;
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*sfiw*", &codes, &type, &scale, &zero, &out))
+        return NULL;
+    const Py_ssize_t count = out.len / (Py_ssize_t)sizeof(float);
+    const size_t each = strcmp(type, "int16") == 0 ? 2 : 1;
+    if (has_size(&codes, count, each) && has_size(&out, count, sizeof(float))) {
+        Py_BEGIN_ALLOW_THREADS
+        if (each == 2)
+            dequantize_i16(codes.buf, count, zero, scale, out.buf);
+        else if (strcmp(type, "int8") == 0)
+            dequantize_i8(codes.buf, count, zero, scale, out.buf);
+        else
+            dequantize_u8(codes.buf, count, zero, scale, out.buf);
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    } else {
+        PyErr_SetString(PyExc_ValueError, "the sizes do not fit");
+    }
+    PyBuffer_Release(&codes);
+    PyBuffer_Release(&out);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"compare", compare, METH_VARARGS, "Add the sums of the difference of two tensors."},
+    {"clamp", clamp, METH_VARARGS, "Write clamped values; count those beyond limits."},
+    {"count", count, METH_VARARGS, "Count bytes."},
+    {"dequantize", dequantize, METH_VARARGS, "Write (codes - zero point) * scale."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "_loops", "See tfldbg.loops.", -1, methods, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__loops(void) { return PyModule_Create(&module); }

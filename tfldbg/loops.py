@@ -1,0 +1,128 @@
+"""Loops over whole tensors: compiled where a compiler was at hand, else NumPy in more passes.
+
+Both give the same counts and maxima, and sums that agree to what float32 leaves of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from tfldbg import _loops
+except ImportError:  # no compiler when tfldbg was installed
+    _loops = None  # type: ignore[assignment]
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+COMPILED = _loops is not None
+"""Whether the compiled loops are here."""
+SUMS = 7
+"""What `compare` sums of the test values t and the reference r, with e = t - r: e, abs(e), e^2, r,
+r^2, t^2 and r * t."""
+MAXIMA = 2
+"""What `compare` keeps the largest of: abs(e) and abs(r)."""
+
+
+def compare(
+    test: NDArray[Any],
+    reference: NDArray[Any],
+    half: float,
+    sums: Doubles,
+    maxima: Doubles,
+) -> tuple[int, Doubles] | None:
+    """Add the difference of two tensors to what is known of earlier ones.
+
+    The order in which numbers are added depends on single samples alone, so that any split into
+    calls gives the same sums up to float64 rounding.
+
+    Args:
+        test: (n, ..., channels) real units, of at least one element.
+        reference: (n, ..., channels) real units.
+        half: From which size on a difference counts.
+        sums: (`SUMS`, channels), is changed.
+        maxima: (`MAXIMA`, channels), is changed.
+
+    Returns:
+        How many differences count, and the largest one of each sample, (n,); None where a value is
+        not finite, and then nothing is changed.
+    """
+    samples, channels = len(test), maxima.shape[1]
+    peaks = np.zeros(samples)
+    if _loops is not None and test.dtype == reference.dtype == np.float32:
+        test, reference = np.ascontiguousarray(test), np.ascontiguousarray(reference)
+        counted = _loops.compare(test, reference, samples, channels, half, sums, maxima, peaks)
+        return None if counted < 0 else (counted, peaks)
+    shape = (samples, -1, channels)
+    wanted = np.asarray(reference, np.float64).reshape(shape)
+    found = np.asarray(test, np.float64).reshape(shape)
+    if not (np.isfinite(wanted).all() and np.isfinite(found).all()):
+        return None
+    error = found - wanted
+    size = np.abs(error)
+    sums += [
+        error.sum((0, 1)),
+        size.sum((0, 1)),
+        np.einsum("nec,nec->c", error, error),
+        wanted.sum((0, 1)),
+        np.einsum("nec,nec->c", wanted, wanted),
+        np.einsum("nec,nec->c", found, found),
+        np.einsum("nec,nec->c", wanted, found),
+    ]
+    np.maximum(maxima, [size.max((0, 1)), np.abs(wanted).max((0, 1))], out=maxima)
+    return int(np.count_nonzero(size > half)), size.max((1, 2))
+
+
+def clamp(values: Floats, low: float, high: float, margin: float) -> tuple[Floats, int]:
+    """Return values clamped to a range, and how many lay more than a margin beyond it.
+
+    Args:
+        values: Any shape; NaN stays NaN.
+        low: The lower end.
+        high: The upper end.
+        margin: How far beyond either end a value counts.
+    """
+    if _loops is not None and values.dtype == np.float32:
+        values = np.ascontiguousarray(values)
+        out = np.empty(values.shape, np.float32)
+        return out, _loops.clamp(values, low, high, low - margin, high + margin, out)
+    below, above = np.float32(low - margin), np.float32(high + margin)
+    beyond = np.count_nonzero((values < below) | (values > above))
+    return np.clip(values, np.float32(low), np.float32(high)), int(beyond)
+
+
+def count(codes: NDArray[Any], counts: NDArray[np.int64]) -> None:
+    """Count codes of one byte.
+
+    Args:
+        codes: Any shape, int8 or uint8.
+        counts: (256,) how often each byte was seen, is changed; int8 codes count as their bytes.
+    """
+    flat = np.ascontiguousarray(codes).reshape(-1).view(np.uint8)
+    if _loops is not None:
+        _loops.count(flat, counts)
+    else:
+        counts += np.bincount(flat, minlength=256)
+
+
+def dequantize(codes: NDArray[Any], scale: float, zero_point: int) -> Floats:
+    """Return ``(codes - zero_point) * scale`` in float32.
+
+    Args:
+        codes: Any shape, of one or two bytes, so that the difference is exact in float32.
+        scale: Of all of them.
+        zero_point: Of all of them.
+    """
+    if _loops is not None and codes.dtype.name in ("int8", "uint8", "int16"):
+        out = np.empty(codes.shape, np.float32)
+        if out.size:
+            given = np.ascontiguousarray(codes)
+            _loops.dequantize(given, codes.dtype.name, scale, zero_point, out)
+        return out
+    real: Floats = codes.astype(np.float32)
+    real -= np.float32(zero_point)
+    real *= np.float32(scale)
+    return real

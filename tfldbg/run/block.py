@@ -1,0 +1,83 @@
+"""Memory that a session and its child process share, so that large arrays need no pipe."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ALIGNED = 64
+"""Bytes; what vector instructions and caches like."""
+_SMALLEST = 1 << 12
+"""Bytes from which an array is worth a place here."""
+
+
+class Block:
+    """The arrays of one message at a time.  What is written is read before the next is sent.
+
+    Args:
+        descriptor: Of a file of at least ``size`` bytes that both processes hold open.
+        size: Bytes.
+    """
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._map = mmap.mmap(descriptor, size)
+        self.descriptor, self.size = descriptor, size
+        self._used = 0
+
+    def clear(self) -> None:
+        """Begin a message."""
+        self._used = 0
+
+    def put(self, array: NDArray[Any]) -> int | None:
+        """Write an array; return where it begins, None if it is small or there is no room.
+
+        Args:
+            array: Numeric.
+        """
+        start = self._used
+        if array.nbytes < _SMALLEST or start + array.nbytes > self.size:
+            return None
+        np.copyto(self._view(array.dtype, array.shape, start), array)
+        self._used = start + -(-array.nbytes // _ALIGNED) * _ALIGNED
+        return start
+
+    def get(self, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> NDArray[Any]:
+        """Return a copy of an array.
+
+        Raises:
+            ValueError: It would reach beyond the end.
+        """
+        return self._view(dtype, shape, start).copy()
+
+    def _view(self, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> NDArray[Any]:
+        return np.ndarray(shape, dtype, self._map, start)
+
+    def close(self) -> None:
+        """Give the memory back; the other process still holds it."""
+        self._map.close()
+        os.close(self.descriptor)
+
+
+def new_block(arrays: Sequence[int]) -> Block | None:
+    """Return memory for some arrays; None where the system shares none that has no name.
+
+    The pages are taken as they are written to.
+
+    Args:
+        arrays: Their sizes in bytes.
+    """
+    if not hasattr(os, "memfd_create"):
+        return None
+    size = max(_SMALLEST, sum(-(-n // _ALIGNED) * _ALIGNED for n in arrays))
+    descriptor = os.memfd_create("tfldbg")
+    try:
+        os.truncate(descriptor, size)
+        return Block(descriptor, size)
+    except OSError:
+        os.close(descriptor)
+        return None
