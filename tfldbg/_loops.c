@@ -10,6 +10,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
 #define CLONED __attribute__((target_clones("arch=x86-64-v3", "default")))
@@ -23,10 +26,15 @@
 #define WIDE 32
 #define SUMS 7
 
+/* What reference values are clamped to, and beyond what they count as saturated. */
+typedef struct {
+    float low, high, below, above;
+} Range;
+
 typedef struct {
     double *sums;
     float *largest, *magnitude;
-    int32_t *differing;
+    int32_t *differing, *saturated;
     Py_ssize_t width;
 } Lanes;
 
@@ -35,19 +43,23 @@ typedef struct {
     for (Py_ssize_t lane = 0; lane < width; lane++) {                                              \
         float error_ = 0, size_ = 0, noise_ = 0, wanted_ = 0, power_ = 0, found_ = 0, dot_ = 0;    \
         float most = largest[lane], far = magnitude[lane];                                         \
-        int32_t others = 0;                                                                        \
+        int32_t others = 0, beyond = 0;                                                            \
         for (Py_ssize_t k = 0; k < (count); k++) {                                                 \
-            const float r = reference[lane + k * width], t = test[lane + k * width];               \
+            const float v = reference[lane + k * width], t = test[lane + k * width];               \
+            /* Written so that NaN stays NaN. */                                                   \
+            const float r = v < low ? low : v > high ? high : v;                                   \
             const float e = t - r, a = fabsf(e), m = fabsf(r);                                     \
             error_ += e, size_ += a, noise_ += e * e, wanted_ += r;                                \
             power_ += r * r, found_ += t * t, dot_ += r * t;                                       \
             most = a > most ? a : most;                                                            \
             far = m > far ? m : far;                                                               \
             others += a > half;                                                                    \
+            beyond += (v < below) | (v > above);                                                   \
         }                                                                                          \
         error[lane] += error_, size[lane] += size_, noise[lane] += noise_;                         \
         wanted[lane] += wanted_, power[lane] += power_, found[lane] += found_, dot[lane] += dot_;  \
-        largest[lane] = most, magnitude[lane] = far, differing[lane] += others;                    \
+        largest[lane] = most, magnitude[lane] = far;                                               \
+        differing[lane] += others, saturated[lane] += beyond;                                      \
     }
 
 CLONED static void add_rows(const float *restrict test, const float *restrict reference,
@@ -55,8 +67,10 @@ CLONED static void add_rows(const float *restrict test, const float *restrict re
                             double *restrict size, double *restrict noise, double *restrict wanted,
                             double *restrict power, double *restrict found,
                             double *restrict dot, float *restrict largest,
-                            float *restrict magnitude, int32_t *restrict differing)
+                            float *restrict magnitude, int32_t *restrict differing,
+                            int32_t *restrict saturated, const Range range)
 {
+    const float low = range.low, high = range.high, below = range.below, above = range.above;
     const Py_ssize_t step = GROUP * width;
     for (; rows >= GROUP; rows -= GROUP, test += step, reference += step)
         ADD_ROWS(GROUP)
@@ -65,21 +79,23 @@ CLONED static void add_rows(const float *restrict test, const float *restrict re
 }
 
 static void add_to(Lanes *lanes, const float *test, const float *reference, Py_ssize_t rows,
-                   Py_ssize_t width, float half)
+                   Py_ssize_t width, float half, Range range)
 {
     double *const s = lanes->sums;
     const Py_ssize_t w = lanes->width;
     add_rows(test, reference, rows, width, half, s, s + w, s + 2 * w, s + 3 * w, s + 4 * w,
-             s + 5 * w, s + 6 * w, lanes->largest, lanes->magnitude, lanes->differing);
+             s + 5 * w, s + 6 * w, lanes->largest, lanes->magnitude, lanes->differing,
+             lanes->saturated, range);
 }
 
 /* Compare one sample; `lanes` are empty before. */
 static void compare_sample(Lanes *lanes, const float *test, const float *reference,
-                           Py_ssize_t elements, Py_ssize_t channels, float half)
+                           Py_ssize_t elements, Py_ssize_t channels, float half, Range range)
 {
     const Py_ssize_t wide = elements / lanes->width, done = wide * lanes->width;
-    add_to(lanes, test, reference, wide, lanes->width, half);
-    add_to(lanes, test + done, reference + done, (elements - done) / channels, channels, half);
+    add_to(lanes, test, reference, wide, lanes->width, half, range);
+    add_to(lanes, test + done, reference + done, (elements - done) / channels, channels, half,
+           range);
 }
 
 static int has_size(const Py_buffer *buffer, Py_ssize_t count, size_t each)
@@ -92,9 +108,11 @@ static PyObject *compare(PyObject *self, PyObject *args)
     Py_buffer test, reference, sums, maxima, peaks;
     Py_ssize_t samples, channels;
     float half;
+    Range range;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*nnfw*w*w*", &test, &reference, &samples, &channels, &half,
-                          &sums, &maxima, &peaks))
+    if (!PyArg_ParseTuple(args, "y*y*nnf(ffff)w*w*w*", &test, &reference, &samples, &channels,
+                          &half, &range.low, &range.high, &range.below, &range.above, &sums,
+                          &maxima, &peaks))
         return NULL;
     const Py_ssize_t count = test.len / (Py_ssize_t)sizeof(float);
     const Py_ssize_t elements = samples > 0 ? count / samples : 0;
@@ -113,7 +131,7 @@ static PyObject *compare(PyObject *self, PyObject *args)
     if (several > rows)
         several = rows;
     const Py_ssize_t width = several * channels;
-    const size_t each = SUMS * sizeof(double) + 3 * sizeof(float) + sizeof(int32_t);
+    const size_t each = SUMS * sizeof(double) + 3 * sizeof(float) + 2 * sizeof(int32_t);
     memory = calloc((size_t)width, each);
     if (memory == NULL) {
         PyErr_NoMemory();
@@ -122,18 +140,19 @@ static PyObject *compare(PyObject *self, PyObject *args)
     double *const s = (double *)memory;
     float *const overall = (float *)(s + SUMS * width);
     float *const magnitude = overall + width, *const largest = magnitude + width;
-    Lanes lanes = {s, largest, magnitude, (int32_t *)(largest + width), width};
-    long long differing = 0;
+    int32_t *const counts = (int32_t *)(largest + width);
+    Lanes lanes = {s, largest, magnitude, counts, counts + width, width};
+    long long differing = 0, saturated = 0;
     int finite = 1;
     Py_BEGIN_ALLOW_THREADS
     const float *t = test.buf, *r = reference.buf;
     double *const peak = peaks.buf, *const most = maxima.buf, *const total = sums.buf;
     for (Py_ssize_t sample = 0; sample < samples; sample++, t += elements, r += elements) {
-        memset(largest, 0, (size_t)width * (sizeof(float) + sizeof(int32_t)));
-        compare_sample(&lanes, t, r, elements, channels, half);
+        memset(largest, 0, (size_t)width * (sizeof(float) + 2 * sizeof(int32_t)));
+        compare_sample(&lanes, t, r, elements, channels, half, range);
         double top = 0;
         for (Py_ssize_t lane = 0; lane < width; lane++) {
-            differing += lanes.differing[lane];
+            differing += lanes.differing[lane], saturated += lanes.saturated[lane];
             top = largest[lane] > top ? largest[lane] : top;
             overall[lane] = largest[lane] > overall[lane] ? largest[lane] : overall[lane];
         }
@@ -151,7 +170,7 @@ static PyObject *compare(PyObject *self, PyObject *args)
             total[k * channels + channel] += s[k * width + lane];
     }
     Py_END_ALLOW_THREADS
-    result = PyLong_FromLongLong(finite ? differing : -1);
+    result = finite ? Py_BuildValue("LL", differing, saturated) : Py_NewRef(Py_None);
 end:
     free(memory);
     PyBuffer_Release(&test);
@@ -273,11 +292,24 @@ static PyObject *dequantize(PyObject *self, PyObject *args)
     return result;
 }
 
+/* Freed memory stays with the process: every batch needs as much again, and pages that are given
+ * back must be cleared by the system before they come again. */
+static PyObject *keep_memory(PyObject *self, PyObject *args)
+{
+    (void)self, (void)args;
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the most that glibc takes */
+    mallopt(M_TRIM_THRESHOLD, 2147483647);
+#endif
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"compare", compare, METH_VARARGS, "Add the sums of the difference of two tensors."},
     {"clamp", clamp, METH_VARARGS, "Write clamped values; count those beyond limits."},
     {"count", count, METH_VARARGS, "Count bytes."},
     {"dequantize", dequantize, METH_VARARGS, "Write (codes - zero point) * scale."},
+    {"keep_memory", keep_memory, METH_NOARGS, "Do not give freed memory back to the system."},
     {NULL, NULL, 0, NULL},
 };
 

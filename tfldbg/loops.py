@@ -5,7 +5,8 @@ Both give the same counts and maxima, and sums that agree to what float32 leaves
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +28,36 @@ MAXIMA = 2
 """What `compare` keeps the largest of: abs(e) and abs(r)."""
 
 
+class Range(NamedTuple):
+    """What values are clamped to."""
+
+    low: float
+    high: float
+    margin: float
+    """How far beyond either end a value counts as saturated."""
+
+
+class Compared(NamedTuple):
+    """What `compare` found."""
+
+    differing: int
+    saturated: int
+    """How many reference values were beyond the range."""
+    peaks: Doubles
+    """(n,) the largest difference of each sample."""
+
+
+_EVERYTHING = (-math.inf, math.inf, -math.inf, math.inf)
+
+
 def compare(
     test: NDArray[Any],
     reference: NDArray[Any],
     half: float,
     sums: Doubles,
     maxima: Doubles,
-) -> tuple[int, Doubles] | None:
+    limits: Range | None = None,
+) -> Compared | None:
     """Add the difference of two tensors to what is known of earlier ones.
 
     The order in which numbers are added depends on single samples alone, so that any split into
@@ -45,17 +69,23 @@ def compare(
         half: From which size on a difference counts.
         sums: (`SUMS`, channels), is changed.
         maxima: (`MAXIMA`, channels), is changed.
+        limits: What to clamp the reference to before anything else; None for nothing.
 
     Returns:
-        How many differences count, and the largest one of each sample, (n,); None where a value is
-        not finite, and then nothing is changed.
+        None where a value is not finite, and then nothing is changed.
     """
     samples, channels = len(test), maxima.shape[1]
-    peaks = np.zeros(samples)
     if _loops is not None and test.dtype == reference.dtype == np.float32:
+        peaks = np.zeros(samples)
         test, reference = np.ascontiguousarray(test), np.ascontiguousarray(reference)
-        counted = _loops.compare(test, reference, samples, channels, half, sums, maxima, peaks)
-        return None if counted < 0 else (counted, peaks)
+        ends = _EVERYTHING if limits is None else (*limits[:2], *_beyond(limits))
+        counted = _loops.compare(
+            test, reference, samples, channels, half, ends, sums, maxima, peaks
+        )
+        return None if counted is None else Compared(*counted, peaks)
+    saturated = 0
+    if limits is not None:
+        reference, saturated = clamp(reference, limits)
     shape = (samples, -1, channels)
     wanted = np.asarray(reference, np.float64).reshape(shape)
     found = np.asarray(test, np.float64).reshape(shape)
@@ -73,25 +103,36 @@ def compare(
         np.einsum("nec,nec->c", wanted, found),
     ]
     np.maximum(maxima, [size.max((0, 1)), np.abs(wanted).max((0, 1))], out=maxima)
-    return int(np.count_nonzero(size > half)), size.max((1, 2))
+    return Compared(int(np.count_nonzero(size > half)), saturated, size.max((1, 2)))
 
 
-def clamp(values: Floats, low: float, high: float, margin: float) -> tuple[Floats, int]:
-    """Return values clamped to a range, and how many lay more than a margin beyond it.
+def clamp(values: Floats, limits: Range) -> tuple[Floats, int]:
+    """Return values clamped to a range, and how many are saturated.
 
     Args:
         values: Any shape; NaN stays NaN.
-        low: The lower end.
-        high: The upper end.
-        margin: How far beyond either end a value counts.
+        limits: The range.
     """
+    below, above = _beyond(limits)
     if _loops is not None and values.dtype == np.float32:
         values = np.ascontiguousarray(values)
         out = np.empty(values.shape, np.float32)
-        return out, _loops.clamp(values, low, high, low - margin, high + margin, out)
-    below, above = np.float32(low - margin), np.float32(high + margin)
-    beyond = np.count_nonzero((values < below) | (values > above))
-    return np.clip(values, np.float32(low), np.float32(high)), int(beyond)
+        return out, _loops.clamp(values, limits.low, limits.high, below, above, out)
+    saturated = np.count_nonzero((values < np.float32(below)) | (values > np.float32(above)))
+    return np.clip(values, np.float32(limits.low), np.float32(limits.high)), int(saturated)
+
+
+def _beyond(limits: Range) -> tuple[float, float]:
+    return limits.low - limits.margin, limits.high + limits.margin
+
+
+def keep_memory() -> None:
+    """Keep freed memory for the next batch, which needs as much, instead of giving it back.
+
+    Only glibc can be told, and only by compiled code; elsewhere nothing happens.
+    """
+    if _loops is not None:
+        _loops.keep_memory()
 
 
 def count(codes: NDArray[Any], counts: NDArray[np.int64]) -> None:

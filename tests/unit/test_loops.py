@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tfldbg import loops
 
+LIMITS = loops.Range(-2.5, 3.0, 0.25)
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 41), st.integers(1, 70))
 
 
@@ -41,16 +42,18 @@ def _in_numpy(function: str, *given: object) -> object:
         loops._loops = kept
 
 
-@given(SHAPES, st.integers(0, 99))
-def test_sums_counts_and_maxima_agree(shape: tuple[int, int, int], seed: int) -> None:
+@given(SHAPES, st.integers(0, 99), st.sampled_from([None, LIMITS]))
+def test_sums_counts_and_maxima_agree(
+    shape: tuple[int, int, int], seed: int, limits: loops.Range | None
+) -> None:
     generator = np.random.default_rng(seed)
     test, reference = generator.normal(1, 3, (2, *shape)).astype(np.float32)
     mine, other = _sums(shape[-1]), _sums(shape[-1])
-    counted = loops.compare(test, reference, 2.0, *mine)
-    expected = _in_numpy("compare", test, reference, 2.0, *other)
-    assert counted is not None and isinstance(expected, tuple)
-    assert counted[0] == expected[0]
-    np.testing.assert_allclose(counted[1], expected[1], rtol=1e-6)
+    counted = loops.compare(test, reference, 2.0, *mine, limits)
+    expected = _in_numpy("compare", test, reference, 2.0, *other, limits)
+    assert counted is not None and isinstance(expected, loops.Compared)
+    assert (counted.differing, counted.saturated) == (expected.differing, expected.saturated)
+    np.testing.assert_allclose(counted.peaks, expected.peaks, rtol=1e-6)
     np.testing.assert_allclose(mine[1], other[1], rtol=1e-6)
     # A sum may cancel, so that its error is to be held against what was added.
     magnitude = np.abs([test - reference, reference]).max() ** 2 * shape[0] * shape[1]
@@ -97,8 +100,8 @@ def test_dequantized_codes_are_the_same_bits(seed: int, dtype: type) -> None:
 def test_clamped_values_are_the_same_bits(seed: int) -> None:
     values = np.random.default_rng(seed).normal(0, 4, (5, 23)).astype(np.float32)
     values[0, :3] = [np.nan, np.inf, -np.inf]
-    found, beyond = loops.clamp(values, -2.5, 3.0, 0.25)
-    expected = _in_numpy("clamp", values, -2.5, 3.0, 0.25)
+    found, beyond = loops.clamp(values, LIMITS)
+    expected = _in_numpy("clamp", values, LIMITS)
     assert isinstance(expected, tuple)
     assert found.tobytes() == expected[0].tobytes() and beyond == expected[1]
 
@@ -113,20 +116,25 @@ def test_counts_are_the_same(count: int, dtype: type) -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
-    values, sums = np.ones(6, np.float32), np.zeros((loops.SUMS, 2))
-    native = loops._loops
-    with pytest.raises(ValueError, match="do not fit"):
-        native.compare(values, values, 1, 2, 0.5, sums, np.zeros((1, 2)), np.zeros(1))
-    with pytest.raises(ValueError, match="do not fit"):
-        native.compare(values, values[:4], 1, 2, 0.5, sums, np.zeros((2, 2)), np.zeros(1))
-    with pytest.raises(ValueError, match="do not fit"):
-        native.compare(values, values, 4, 2, 0.5, sums, np.zeros((2, 2)), np.zeros(4))
-    with pytest.raises(ValueError, match="do not fit"):
-        native.clamp(values, 0, 1, 0, 1, values[:3].copy())
-    with pytest.raises(ValueError, match="do not fit"):
-        native.count(np.zeros(3, np.uint8), np.zeros(255, np.int64))
-    with pytest.raises(ValueError, match="do not fit"):
-        native.dequantize(np.zeros(5, np.int8), "int16", 1.0, 0, np.zeros(5, np.float32))
+    native, values = loops._loops, np.ones(6, np.float32)
+    everything, sums = (-np.inf, np.inf, -np.inf, np.inf), np.zeros((loops.SUMS, 2))
+
+    def compare(reference: np.ndarray, samples: int, maxima: int, peaks: int) -> None:
+        both = (np.zeros((maxima, 2)), np.zeros(peaks))
+        native.compare(values, reference, samples, 2, 0.5, everything, sums, *both)
+
+    compare(values, 1, loops.MAXIMA, 1)
+    for call in (
+        lambda: compare(values, 1, 1, 1),
+        lambda: compare(values, 1, loops.MAXIMA, 2),
+        lambda: compare(values[:4], 1, loops.MAXIMA, 1),
+        lambda: compare(values, 4, loops.MAXIMA, 4),
+        lambda: native.clamp(values, 0, 1, 0, 1, values[:3].copy()),
+        lambda: native.count(np.zeros(3, np.uint8), np.zeros(255, np.int64)),
+        lambda: native.dequantize(np.zeros(5, np.int8), "int16", 1.0, 0, values[:5].copy()),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            call()
 
 
 def test_statistics_do_not_need_a_compiler(plain: None) -> None:

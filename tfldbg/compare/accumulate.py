@@ -17,6 +17,7 @@ from tfldbg import loops
 from tfldbg.compare.custom import MetricCounter, MetricStats
 from tfldbg.compare.histogram import BINS, count_errors
 from tfldbg.compare.metrics import Line, cosine, fit_line, root_mean_square, sqnr_db
+from tfldbg.loops import Range
 
 Doubles = NDArray[np.float64]
 
@@ -127,6 +128,7 @@ class Accumulator:
         test: NDArray[Any],
         first_sample: int = 0,
         saturated: int = 0,
+        limits: Range | None = None,
     ) -> None:
         """Add a batch.
 
@@ -135,12 +137,18 @@ class Accumulator:
             test: (n, ...) real units, as many elements.
             first_sample: Number of the batch's first sample.
             saturated: How many reference elements were clamped before this call.
+            limits: What to clamp the reference to, where it is not yet.
         """
         if not reference.size:
             return
+        test = test.reshape(reference.shape)
+        if limits is not None:
+            sums_alone = not self._metrics and self._histogram is None
+            if sums_alone and self._add(test, reference, first_sample, limits=limits):
+                return
+            reference, saturated = loops.clamp(reference, limits)
         for counter in self._metrics.values():
             counter.update(reference, test, first_sample)
-        test = test.reshape(reference.shape)
         self._counts[3] += saturated
         if self._add(test, reference, first_sample):
             return
@@ -156,6 +164,7 @@ class Accumulator:
         reference: NDArray[Any],
         first_sample: int,
         finite: NDArray[np.bool_] | None = None,
+        limits: Range | None = None,
     ) -> bool:
         """Add samples without values that are not finite; return whether there were none.
 
@@ -164,13 +173,14 @@ class Accumulator:
             reference: As for `update`.
             first_sample: As for `update`.
             finite: Which elements are to be counted; None for all.
+            limits: As for `update`.
         """
         half = _HALF * self._lsb if self._lsb else 0.0
-        found = loops.compare(test, reference, half, self._sums, self._maxima)
+        found = loops.compare(test, reference, half, self._sums, self._maxima, limits)
         if found is None:
             return False
-        differing, peaks = found
-        self._counts[4] += differing
+        peaks = found.peaks
+        self._counts[3:] += [found.saturated, found.differing]
         if finite is None:
             self._finite += reference.size // self._channels
         else:

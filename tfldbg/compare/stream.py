@@ -80,7 +80,7 @@ class Computed:
     emulated: Mapping[int, Floats] = field(default_factory=dict)
     """The same for the final outputs alone, where the reference is not the file's float copy."""
     saturated: Mapping[int, int] = field(default_factory=dict)
-    """How many elements of ``local`` lay beyond the range of their tensor, once `settled`."""
+    """How many elements of ``local`` lay beyond their tensor's range, once they are clamped."""
 
 
 class Reference(Protocol):
@@ -223,6 +223,7 @@ def stream(
         RunError: The runtime dies.
         KerasError: The reference cannot compute the data.
     """
+    loops.keep_memory()
     statistics = Statistics(plan)
     finals = OutputStatistics(plan.subgraph, plan.wanted)
     outputs: list[tuple[bytes, ...]] = []
@@ -255,7 +256,7 @@ def stream(
         return run_batch(plan, samples, runner, numbers, progress)
 
     def settle_and_take(both: tuple[Batch, Computed]) -> None:
-        take(both[0], settled(plan.subgraph.tensors, *both))
+        take(both[0], settled(plan.subgraph.tensors, *both, clamp=recorder is not None))
 
     rest = [range(n, min(n + size, samples.count)) for n in range(done, samples.count, size)]
     # The child runs the next batch and a thread counts the last one, while the reference computes.
@@ -283,19 +284,28 @@ def _observed(plan: Plan, batch: Batch) -> list[tuple[bytes, ...]]:
     ]
 
 
-def settled(tensors: Sequence[Tensor], batch: Batch, computed: Computed) -> Computed:
+def settled(
+    tensors: Sequence[Tensor], batch: Batch, computed: Computed, *, clamp: bool = True
+) -> Computed:
     """Return what can be compared: in TFLite's shape, ``local`` clamped to each tensor's range.
 
     Values of another size than TFLite's are left out: the shapes themselves differ, and that is
     judged by itself.  The arrays are laid out as they are when they come back from a file, because
     the order in which NumPy adds up depends on it.
+
+    Args:
+        tensors: Of the subgraph.
+        batch: What TFLite made.
+        computed: What the reference made of it.
+        clamp: Whether to clamp; `Statistics` does it by itself where that is left to it.
     """
     local, saturated = {}, {}
     for index, values in computed.local.items():
         tested = computed.tested.get(index, batch.real[index])
         if values.size == tested.size:
-            shaped = np.ascontiguousarray(values.reshape(tested.shape))
-            local[index], saturated[index] = clamped(tensors[index], shaped)
+            local[index] = np.ascontiguousarray(values.reshape(tested.shape))
+            if clamp:
+                local[index], saturated[index] = clamped(tensors[index], local[index])
     return replace(
         computed,
         free=_in_order(fitting(computed.free, batch.real)),
@@ -471,7 +481,9 @@ class Statistics:
         for index, values in computed.local.items():
             tested = computed.tested.get(index, real[index])
             local = self._of(self._local, index, values)
-            local.update(values, tested, batch.start, computed.saturated[index])
+            saturated = computed.saturated.get(index)
+            limits = _range(self._tensors[index]) if saturated is None else None
+            local.update(values, tested, batch.start, saturated or 0, limits)
         for index, rounded in computed.rounded.items():
             if index not in computed.free:
                 continue
@@ -544,8 +556,13 @@ def _activations(subgraph: Subgraph) -> dict[int, str]:
 
 def clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
     """Clamp to the tensor's range; count what lies more than a step beyond it."""
+    limits = _range(tensor)
+    return (values, 0) if limits is None else loops.clamp(values, limits)
+
+
+def _range(tensor: Tensor) -> loops.Range | None:
+    """Return what a tensor's codes can stand for; None for float tensors."""
     if tensor.lsb is None or tensor.zero_point is None:
-        return values, 0
+        return None
     low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
-    step = tensor.lsb * 1.001  # SOFTMAX yields 1.0, exactly a step beyond its fixed range
-    return loops.clamp(values, low, high, step)
+    return loops.Range(low, high, tensor.lsb * 1.001)  # SOFTMAX yields 1.0, a step beyond its range

@@ -11,6 +11,7 @@ from tfldbg.compare.steps import AlongTime, Step, by_step
 from tfldbg.compare.stream import Recorder
 from tfldbg.diagnose.bodies import collect_bodies
 from tfldbg.diagnose.evidence import Evidence
+from tfldbg.graph.query import ROLES
 from tfldbg.graph.steps import sequences, unrolled
 from tfldbg.run.job import Job
 from tfldbg.session.comparisons import Comparison
@@ -33,6 +34,7 @@ class Recurrent:
     def __init__(self, job: Job, comparison: Comparison, by_step: bool, stack: ExitStack) -> None:
         self._job, self._by_step = job, by_step
         inside = not isinstance(comparison, (WithCapture, WithFunction, WithRuntime))
+        inside = inside and any(op.kind in ROLES for op in job.subgraph.operators)
         self._bodies = Bodies(job, stack) if inside else None
         fused = sequences(job.subgraph) if by_step else ()
         self._along = AlongTime(job, fused, stack) if fused else None

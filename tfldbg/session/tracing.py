@@ -268,8 +268,8 @@ def _trace(
         writer = dump.writer(job, comparison, extras, stack)
         recurrent = Recurrent(job, comparison, extras.by_step, stack)
         points = extras.points(job)
-        watching = [r for r in (writer, points) if r is not None]
-        recorders = Recorders((*watching, *recurrent.recorders))
+        watching = [r for r in (writer, points, *recurrent.recorders) if r is not None]
+        recorders = Recorders(tuple(watching)) if watching else None
         prepared = perf_counter()
         kept = writer.kept() if writer is not None else ()
         measured = stream(plan, job.samples, runner, reference, recorders, progress, kept)
