@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
+
+_EVERY_S = 0.02
+"""How often the memory is looked at."""
+_PRIVATE = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +26,8 @@ class Cost:
     cpu_seconds: float
     """The process and its children, that have ended."""
     peak_bytes: int
-    """The largest resident set of the process itself."""
+    """The most memory that the process itself held, files that it maps left out; 0 where the system
+    does not tell (it is Linux that does)."""
 
 
 def cost(command: Sequence[str]) -> Cost:
@@ -36,10 +44,36 @@ def cost(command: Sequence[str]) -> Cost:
         process = subprocess.Popen(  # noqa: S603  (this interpreter)
             [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=said
         )
+        watch = _Watch(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = perf_counter() - began
+        peak = watch.end()
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode not in (0, 1):
             said.seek(0)
             raise RuntimeError(f"{' '.join(command)}: {said.read().decode()[-2000:]}")
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, peak)
+
+
+class _Watch:
+    """Looks at the memory of a process again and again."""
+
+    def __init__(self, pid: int) -> None:
+        self._status, self._peak = Path(f"/proc/{pid}/status"), 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_EVERY_S):
+            try:
+                found = _PRIVATE.search(self._status.read_text())
+            except OSError:  # it has ended, or this is not Linux
+                return
+            if found:
+                self._peak = max(self._peak, int(found[1]) * 1024)
+
+    def end(self) -> int:
+        self._ended.set()
+        self._thread.join()
+        return self._peak

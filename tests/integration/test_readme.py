@@ -38,6 +38,7 @@ NAMES = (
     "view",
     "explain",
     "schema",
+    "cache",
 )
 NUMBERS = re.compile(r"\d+(\.\d+)?")
 

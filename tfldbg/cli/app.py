@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from tfldbg import __version__
+from tfldbg.cli.commands.cache import cache
 from tfldbg.cli.commands.convert import convert
 from tfldbg.cli.commands.diff import diff
 from tfldbg.cli.commands.dump import dump
@@ -46,7 +47,7 @@ _PANELS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Look at a file": (inspect, params, view),
     "Record, and show again": (dump, report),
     "Run on a device": (kit, import_, expose),
-    "Make, and explain": (convert, explain, schema),
+    "Make, and explain": (convert, explain, schema, cache),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

@@ -12,6 +12,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "tfldbg trace model.tflite --against-runtime reference",
     ),
     "inspect": ("tfldbg inspect model.tflite",),
+    "cache": ("tfldbg cache", "tfldbg cache clear"),
     "params": ("tfldbg params model.tflite --keras qat.h5 --data data.npz",),
     "convert": ("tfldbg convert qat.h5 -o model.tflite --type int8 --data data.npz",),
     "diff": ("tfldbg diff desk.h5 phone.npz",),

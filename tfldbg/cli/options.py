@@ -39,6 +39,14 @@ Unsafe = Annotated[
         rich_help_panel=REFERENCE,
     ),
 ]
+NoCache = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        help="Load the Keras model anew, and keep nothing of it for the next run.",
+        rich_help_panel=REFERENCE,
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option(

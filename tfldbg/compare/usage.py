@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tfldbg import loops
 from tfldbg.quant import code_range, real_range
-from tfldbg.run.samples import Samples
+from tfldbg.run.samples import Samples, pieces
 
 _BINS = 64
 
@@ -114,6 +114,10 @@ def beyond_range(samples: Samples) -> dict[int, float]:
         if tensor.lsb is None or tensor.zero_point is None or array.dtype.kind != "f":
             continue
         low, high = real_range(tensor.type, tensor.lsb, tensor.zero_point)
-        outside = (array < low - tensor.lsb) | (array > high + tensor.lsb)
-        found[tensor.index] = float(np.count_nonzero(outside)) / (np.count_nonzero(array) or 1)
+        outside = known = 0
+        for piece in pieces(array):
+            beyond = (piece < low - tensor.lsb) | (piece > high + tensor.lsb)
+            outside += int(np.count_nonzero(beyond))
+            known += int(np.count_nonzero(piece))
+        found[tensor.index] = outside / (known or 1)
     return found

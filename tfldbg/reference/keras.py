@@ -13,10 +13,11 @@ from typing import Any
 from tfldbg import guard
 from tfldbg.errors import KerasError, TfldbgError
 from tfldbg.files import scratch_folder
+from tfldbg.reference import cache
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import node_of, view
 from tfldbg.reference.quiet import quiet
-from tfldbg.reference.trust import offences
+from tfldbg.reference.trust import names_registered, offences
 from tfldbg.reference.trust_graph import check_saved_model
 
 _HINT = "give the .h5, .keras or SavedModel folder that the .tflite was converted from"
@@ -25,7 +26,7 @@ _MOST_OFFENCES = 5
 
 
 def load_frozen(
-    source: Path | Any, *, unsafe: bool = False, signature: str | None = None
+    source: Path | Any, *, unsafe: bool = False, signature: str | None = None, cached: bool = False
 ) -> Frozen:
     """Load a reference model and freeze it so that every node can be fetched.
 
@@ -34,6 +35,8 @@ def load_frozen(
             this function returned before, to trace many files against one model.
         unsafe: Allow files that can run code or reach other files (see ``SECURITY.md``).
         signature: Which signature of a SavedModel.
+        cached: Whether a model that was frozen by an earlier run may be used, and this one kept;
+            ``.h5`` and ``.keras`` files alone are.
 
     Raises:
         KerasError: The file is missing, is of another format, is refused, or does not load.
@@ -44,7 +47,19 @@ def load_frozen(
         return _freeze_model(source)
     if source.is_dir() and (source / "saved_model.pb").exists():
         return _freeze_saved_model(source, signature, unsafe)
-    return _freeze_model(load_live(source, unsafe=unsafe))
+    # What an unsafe file computes may depend on code that is not in it.
+    if not cached or unsafe or not source.is_file():
+        return _freeze_model(load_live(source, unsafe=unsafe))
+    key = cache.key_of(source)
+    return cache.read(key) or _frozen_and_kept(source, key)
+
+
+def _frozen_and_kept(source: Path, key: str) -> Frozen:
+    config = _config(source, unsafe=False)
+    frozen = _freeze_model(_load(source, config, unsafe=False))
+    if not names_registered(config.plain, _framework_of(config)):
+        cache.write(key, frozen)
+    return frozen
 
 
 def load_live(path: Path, *, unsafe: bool = False) -> Any:
@@ -53,10 +68,14 @@ def load_live(path: Path, *, unsafe: bool = False) -> Any:
     Raises:
         KerasError: The file is missing, is of another format, is refused, or does not load.
     """
+    return _load(path, _config(path, unsafe), unsafe)
+
+
+def _config(path: Path, unsafe: bool) -> _Config:
     if path.suffix in (".h5", ".hdf5"):
-        return _load(path, _h5_config(path, unsafe), unsafe)
+        return _h5_config(path, unsafe)
     if path.suffix == ".keras":
-        return _load(path, _zip_config(path, unsafe), unsafe)
+        return _zip_config(path, unsafe)
     if not path.exists():
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT)
     raise KerasError(
@@ -147,6 +166,16 @@ def _load(path: Path, config: _Config, unsafe: bool) -> Any:
             f"'{path}' (saved by Keras {config.version}) does not load: {first[:300]}",
             hint="custom layers can be given through Python: tfldbg.trace(model, keras=live_model)",
         ) from error
+
+
+def _framework_of(config: _Config) -> Any:
+    if config.keras3:
+        import keras
+
+        return keras
+    import tf_keras
+
+    return tf_keras
 
 
 def _load_keras3(path: Path, config: _Config, unsafe: bool) -> Any:

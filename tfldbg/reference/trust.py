@@ -38,6 +38,7 @@ _DATA = frozenset(
 """What stands for plain data where a class could stand."""
 
 _FRAMEWORKS = ("keras", "tf_keras")
+_TFMOT = "tensorflow_model_optimization"
 _NAMESPACES = (
     "layers",
     "models",
@@ -133,6 +134,33 @@ def offences(config: Any, framework: Any) -> list[Offence]:
     return list(found)
 
 
+def names_registered(config: Any, framework: Any) -> bool:
+    """Whether the configuration of a model names what the caller's own Python has registered.
+
+    What such a name stands for is not in the file, and another run may register something else.
+
+    Args:
+        config: As for `offences`.
+        framework: As for `offences`.
+    """
+    stack = [config]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack += item.values()
+        elif isinstance(item, list):
+            stack += item
+        elif isinstance(item, str):
+            found = framework.saving.get_registered_object(item)
+            if found is not None and _root(found) not in (*_FRAMEWORKS, _TFMOT):
+                return True
+    return False
+
+
+def _root(found: Any) -> str:
+    return str(getattr(found, "__module__", "")).partition(".")[0]
+
+
 def _name(item: Mapping[str, Any]) -> str:
     config = item.get("config")
     name = config.get("name") if isinstance(config, dict) and "class_name" in item else None
@@ -217,7 +245,7 @@ class _Rules:
             if found is not None:
                 return found
             module = ".".join(filter(None, (self._framework.__name__, rest)))
-        elif root != "tensorflow_model_optimization":
+        elif root != _TFMOT:
             return None
         return getattr(sys.modules.get(module), name, None)
 
@@ -226,12 +254,10 @@ class _Rules:
             return registered
         if _derived(found):
             return False
-        root = found.__module__.partition(".")[0]
-        return registered or root == "tensorflow_model_optimization" or self._own(found)
+        return registered or _root(found) == _TFMOT or self._own(found)
 
     def _own(self, found: Any) -> bool:
-        root = found.__module__.partition(".")[0]
-        return root in _FRAMEWORKS and issubclass(found, self._bases)
+        return _root(found) in _FRAMEWORKS and issubclass(found, self._bases)
 
     def _foreign_function(self, name: object, module: str | None) -> str | None:
         if self._registered(name) is not None:

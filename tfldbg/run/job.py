@@ -51,6 +51,8 @@ class Options:
     stream_steps: int = 1
     """How many samples in a row are the steps of one stream, between which state is kept."""
     delegate: Delegate | None = None
+    cached: bool = True
+    """Whether a Keras model that an earlier run has frozen may be used, and this one's kept."""
 
     @property
     def kernels(self) -> Kernels:

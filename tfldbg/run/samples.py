@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from tfldbg.graph.query import consumers, numpy_type
 
 Arrays = Mapping[str, NDArray[Any]]
 
+_PIECE = 8 << 20
+"""Bytes to look at at a time."""
 _STRING_KINDS = "SUO"
 """NumPy's kinds of strings; object arrays are looked into."""
 
@@ -134,6 +136,14 @@ def read_arrays(path: Path, only: str | None = None) -> Arrays:
         f"'{path}' is no data file: expected .npz, .npy, .h5 or a folder of .npy",
         hint="save it with numpy.savez('data.npz', x=array)",
     )
+
+
+def pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield some samples at a time, because an array may be a file larger than the memory."""
+    size = array.nbytes // max(1, len(array)) if array.ndim else 1
+    step = max(1, _PIECE // max(1, size))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
 
 
 def _load_npy(path: Path) -> NDArray[Any]:
@@ -278,9 +288,9 @@ def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
     if array.dtype.kind == "f":
         _refuse_nonfinite(spec, array, source)
         if spec.tensor.has_codes or dtype.kind == "f":
-            return array.astype(np.float32)
+            return array.astype(np.float32, copy=False)
     elif array.dtype == dtype or dtype.kind == "f" or not spec.tensor.has_codes:
-        return array.astype(dtype)
+        return array.astype(dtype, copy=False)
     raise DataError(
         f"the data '{source}' is {array.dtype}, but input {spec.describe()}",
         hint=f"give float data in real units, or {dtype} data as codes",
@@ -298,14 +308,15 @@ def _strings(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
 
 
 def _refuse_nonfinite(spec: InputSpec, array: NDArray[Any], source: str) -> None:
+    if all(np.isfinite(piece).all() for piece in pieces(array)):
+        return
     bad = ~np.isfinite(array)
-    if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise DataError(
-            f"the data '{source}' holds {int(bad.sum())} NaN or infinite values for input "
-            f"'{spec.label}', the first in sample {where[0]} at {list(where[1:])}",
-            hint="clean the data: no model can be judged on inputs that are not numbers",
-        )
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    raise DataError(
+        f"the data '{source}' holds {int(bad.sum())} NaN or infinite values for input "
+        f"'{spec.label}', the first in sample {where[0]} at {list(where[1:])}",
+        hint="clean the data: no model can be judged on inputs that are not numbers",
+    )
 
 
 def _as_input(tensor: Tensor, sample: NDArray[Any]) -> NDArray[Any]:

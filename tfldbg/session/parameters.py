@@ -113,7 +113,9 @@ def _refuse_samples(options: Options) -> None:
 def _load_keras(loaded: Loaded, keras: Any, options: Options, progress: Progress) -> _Keras:
     progress.stage("loading the Keras model")
     source = Path(keras) if isinstance(keras, str) else keras
-    frozen = load_frozen(source, unsafe=options.unsafe, signature=options.signature)
+    frozen = load_frozen(
+        source, unsafe=options.unsafe, signature=options.signature, cached=options.cached
+    )
     progress.stage("matching")
     inputs = pair_inputs(loaded.specs, frozen, options.inputs)
     return _Keras(frozen, match(loaded.subgraph, loaded.signature, frozen, inputs))

@@ -38,6 +38,7 @@ def sweep(
     *,
     shared: Shared | None = None,
     unsafe: bool = False,
+    cached: bool = True,
     kept: KeptRows | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Outcome]:
@@ -50,10 +51,11 @@ def sweep(
         cases: What `tfldbg.session.plan` made.
         shared: What all traces have in common.
         unsafe: As for `trace`.
+        cached: As for `trace`.
         kept: Rows that need not be traced again; it is given the others.
         progress: Is told which case of how many is traced, and how far it is.
     """
-    tracer = _Tracer(shared or Shared(), unsafe)
+    tracer = _Tracer(shared or Shared(), unsafe, cached)
     for number, case in enumerate(cases, 1):
         told = _Numbered(progress or Silent(), f"{number}/{len(cases)} {Path(case.model).name}")
         known = kept.find(case) if kept is not None else None
@@ -99,8 +101,8 @@ def kept_rows(target: Path, shared: Shared, *, resume: bool) -> KeptRows:
 class _Tracer:
     """Traces cases, and keeps the last Keras model for the next one of the same path."""
 
-    def __init__(self, shared: Shared, unsafe: bool) -> None:
-        self._shared, self._unsafe = shared, unsafe
+    def __init__(self, shared: Shared, unsafe: bool, cached: bool) -> None:
+        self._shared, self._unsafe, self._cached = shared, unsafe, cached
         self._kept: tuple[tuple[str, str | None], Frozen] | None = None
 
     def trace(self, case: Case, progress: Progress) -> Found:
@@ -138,7 +140,9 @@ class _Tracer:
             return self._kept[1]
         self._kept = None  # Before the next one is loaded: both may not fit.
         progress.stage("loading the reference")
-        frozen = load_frozen(Path(path), unsafe=self._unsafe, signature=signature)
+        frozen = load_frozen(
+            Path(path), unsafe=self._unsafe, signature=signature, cached=self._cached
+        )
         self._kept = (key, frozen)
         return frozen
 

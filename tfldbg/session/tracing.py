@@ -79,6 +79,7 @@ def trace(
     resume: bool = False,
     delegate: Delegate | Path | str | None = None,
     delegate_options: Mapping[str, str] | Sequence[str] | None = None,
+    cached: bool = True,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -129,6 +130,8 @@ def trace(
         delegate: Path of an external delegate, a shared library that takes operators over from the
             runtime; or what `delegate_of` makes of it.
         delegate_options: What it is given, by key, or as ``"KEY=VALUE"``.
+        cached: Whether what an earlier run kept of the same Keras file may be used, and this run's
+            be kept; `tfldbg cache` shows where.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
@@ -151,7 +154,8 @@ def trace(
     )
     if not isinstance(delegate, Delegate):
         delegate = delegate_of(delegate, delegate_options)
-    options = Options(samples, seed, runtime, signature, inputs or {}, unsafe, steps, delegate)
+    given = inputs or {}
+    options = Options(samples, seed, runtime, signature, given, unsafe, steps, delegate, cached)
     target = _as_path(dump)
     if resume and target is None:
         raise UsageError(

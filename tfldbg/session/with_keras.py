@@ -55,7 +55,12 @@ class WithKeras:
                 "--against RUN.h5, or a function of your own with --reference module:function",
             )
         check_constants(job.loaded)
-        self._frozen = load_frozen(self._source, unsafe=options.unsafe, signature=options.signature)
+        self._frozen = load_frozen(
+            self._source,
+            unsafe=options.unsafe,
+            signature=options.signature,
+            cached=options.cached,
+        )
         self._inputs = pair_inputs(job.loaded.specs, self._frozen, options.inputs)
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:

@@ -31,6 +31,7 @@ def params(
         bool, typer.Option("--all", help="The weights channel by channel.")
     ] = False,
     unsafe: o.Unsafe = False,
+    no_cache: o.NoCache = False,
 ) -> None:
     """Show quantization parameters beside those of the reference.
 
@@ -41,7 +42,13 @@ def params(
     from tfldbg.report.params import Sources, draw_params, params_to_dict
     from tfldbg.run.job import Options
 
-    options = Options(samples, signature=signature, inputs=o.parse_inputs(given), unsafe=unsafe)
+    options = Options(
+        samples,
+        signature=signature,
+        inputs=o.parse_inputs(given),
+        unsafe=unsafe,
+        cached=not no_cache,
+    )
     with session.limited(timeout=timeout, memory=memory_limit), ProgressBar() as progress:
         table = session.compare_parameters(
             model, keras=keras, against=against, data=data, options=options, progress=progress

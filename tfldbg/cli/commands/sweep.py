@@ -104,6 +104,7 @@ def sweep(
     ] = None,
     json: o.Json = None,
     unsafe: o.Unsafe = False,
+    no_cache: o.NoCache = False,
     local_lsb: o.LocalLsb = 0.75,
     float_tolerance: o.FloatTolerance = 1e-4,
     hybrid_tolerance: o.HybridTolerance = 0.02,
@@ -147,7 +148,12 @@ def sweep(
             stack.enter_context(kept)
         with ProgressBar() as progress:
             outcomes = session.sweep(
-                cases, shared=shared, unsafe=unsafe, kept=kept, progress=progress
+                cases,
+                shared=shared,
+                unsafe=unsafe,
+                cached=not no_cache,
+                kept=kept,
+                progress=progress,
             )
             rows, ended = _collect(outcomes, files)
         _show(rows, "-" in (csv, json))

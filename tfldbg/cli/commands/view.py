@@ -13,7 +13,6 @@ import typer
 
 from tfldbg.cli import options as o
 from tfldbg.errors import DataError, MissingExtraError, UsageError
-from tfldbg.guard import parse_json
 
 _ADAPTER = "builtin_tflite_flatbuffer"
 """The one of Model Explorer's TFLite adapters whose nodes are called by the operators' indices."""
@@ -89,6 +88,8 @@ def _node_data(path: Path, model: str) -> list[dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from tfldbg.guard import parse_json
+
     try:
         content = parse_json(path.read_text())
     except (OSError, ValueError) as error:

@@ -1,0 +1,29 @@
+"""``tfldbg cache``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+
+def cache(
+    action: Annotated[
+        Literal["show", "clear"],
+        typer.Argument(
+            metavar="[show|clear]",
+            help="show: where it is and what it takes; clear: remove everything in it.",
+        ),
+    ] = "show",
+) -> None:
+    """Show or clear what is kept of Keras models from run to run.
+
+    An entry saves loading and tracing the model; it is used only for the same file and versions.
+    """
+    from tfldbg.reference import cache as kept
+
+    count, size = kept.clear() if action == "clear" else kept.held()
+    done = "removed " if action == "clear" else ""
+    models = "model" if count == 1 else "models"
+    sys.stdout.write(f"{kept.folder()}: {done}{count} {models}, {size / 1e6:.1f} MB\n")

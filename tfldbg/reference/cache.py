@@ -1,0 +1,191 @@
+"""Frozen Keras models, kept from run to run in the user's cache folder.
+
+Loading a Keras file and tracing its layers takes longer than all the rest of a small trace.  An
+entry is used for the very bytes that it was made from, by the very versions that made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tfldbg import __version__
+from tfldbg.errors import TfldbgError
+from tfldbg.files import replacing, sha256_of_path
+from tfldbg.reference.evaluate import Frozen
+from tfldbg.reference.graphdef import view
+from tfldbg.reference.quiet import quiet
+
+FOLDER_VARIABLE = "TFLDBG_CACHE_DIR"
+"""The environment variable that names another folder."""
+_FORMAT = 1
+_LARGEST = 1 << 30
+"""Bytes of a graph up to which it is kept; a protocol buffer holds twice as many at most."""
+_MOST = 4 << 30
+"""Bytes of all entries; what was not used for longest goes first."""
+_PACKAGES = ("keras", "tensorflow", "tensorflow-model-optimization", "tf-keras")
+_ABOUT, _GRAPH = "about.json", "graph.pb"
+_SUFFIX = ".frozen"
+
+
+def folder() -> Path:
+    """Return the folder that entries lie in, whether it exists or not."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_path("tfldbg", appauthor=False))
+
+
+def key_of(path: Path) -> str:
+    """Return what an entry is called by: a hash of all that decides what is in it.
+
+    Args:
+        path: The Keras file; it must compute nothing that is not in it.
+    """
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    decisive = [_FORMAT, __version__, versions, sha256_of_path(path), path.suffix]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+
+
+def read(key: str) -> Frozen | None:
+    """Return an entry; None where there is none that can be trusted.
+
+    One that is damaged is removed.
+    """
+    entry = folder() / f"{key}{_SUFFIX}"
+    if not _is_own(entry.parent) or not entry.is_file():
+        return None
+    with quiet():
+        from google.protobuf.message import DecodeError
+
+        try:
+            frozen = _read(entry)
+            os.utime(entry)
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, DecodeError):
+            with suppress(OSError):  # it stays, and will be replaced
+                entry.unlink()
+            return None
+    return frozen
+
+
+def _is_own(place: Path) -> bool:
+    """Whether nobody but this user can write to a folder: an entry holds a graph that is run."""
+    if not hasattr(os, "getuid"):
+        return True
+    try:
+        found = place.stat()
+    except OSError:
+        return False
+    shared = stat.S_IWGRP | stat.S_IWOTH
+    return found.st_uid == os.getuid() and not found.st_mode & shared
+
+
+def _read(entry: Path) -> Frozen:
+    from tensorflow.core.framework import graph_pb2
+
+    with zipfile.ZipFile(entry) as archive:
+        about = json.loads(archive.read(_ABOUT))
+        definition = graph_pb2.GraphDef.FromString(archive.read(_GRAPH))
+    outlines = {
+        name: (None if shape is None else tuple(shape), dtype)
+        for name, (shape, dtype) in about["outlines"].items()
+    }
+    inputs, outputs = tuple(about["inputs"]), tuple(about["outputs"])
+    return Frozen(
+        graph_def=definition,
+        graph=view(definition, inputs, outputs, outlines),
+        input_names=tuple(about["input_names"]),
+        input_shapes=tuple(tuple(shape) for shape in about["input_shapes"]),
+        input_dtypes=tuple(about["input_dtypes"]),
+        output_names=tuple(about["output_names"]),
+        batch=about["batch"],
+        framework=about["framework"],
+    )
+
+
+def write(key: str, frozen: Frozen) -> None:
+    """Keep a model.  Where that cannot be done nothing is kept, which costs time and nothing else.
+
+    Args:
+        key: What `key_of` returned for it.
+        frozen: The model.
+    """
+    if frozen.graph_def.ByteSize() > _LARGEST:
+        return
+    with suppress(OSError, TfldbgError):
+        place = folder()
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_own(place):
+            return
+        with (
+            replacing(place / f"{key}{_SUFFIX}") as target,
+            zipfile.ZipFile(target, "w") as archive,
+        ):
+            archive.writestr(_ABOUT, json.dumps(_about(frozen)))
+            archive.writestr(_GRAPH, frozen.graph_def.SerializeToString())
+        _prune()
+
+
+def _about(frozen: Frozen) -> dict[str, Any]:
+    return {
+        "inputs": frozen.graph.inputs,
+        "outputs": frozen.graph.outputs,
+        "outlines": {name: (n.shape, n.dtype) for name, n in frozen.graph.nodes.items()},
+        "input_names": frozen.input_names,
+        "input_shapes": frozen.input_shapes,
+        "input_dtypes": frozen.input_dtypes,
+        "output_names": frozen.output_names,
+        "batch": frozen.batch,
+        "framework": frozen.framework,
+    }
+
+
+def _entries() -> Iterator[tuple[float, int, Path]]:
+    """Yield of every entry when it was used last, its size, and its path."""
+    for path in folder().glob(f"*{_SUFFIX}"):
+        with suppress(OSError):  # another process has removed it
+            found = path.stat()
+            yield found.st_mtime, found.st_size, path
+
+
+def _prune() -> None:
+    total = 0
+    for _, size, path in sorted(_entries(), reverse=True):
+        total += size
+        if total > _MOST:
+            path.unlink(missing_ok=True)
+
+
+def held() -> tuple[int, int]:
+    """Return how many entries there are, and their bytes."""
+    sizes = [size for _, size, _ in _entries()]
+    return len(sizes), sum(sizes)
+
+
+def clear() -> tuple[int, int]:
+    """Remove all entries; return how many there were, and their bytes.
+
+    Raises:
+        TfldbgError: One cannot be removed.
+    """
+    count, total = 0, 0
+    for _, size, path in _entries():
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise TfldbgError(
+                f"cannot remove '{path}': {error.strerror or error}",
+                hint="remove the folder yourself, or name another one with " + FOLDER_VARIABLE,
+            ) from error
+        count, total = count + 1, total + size
+    return count, total
