@@ -61,6 +61,7 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|")
     for name in given.names or NAMES:
         made = pair(name, given.folder)
+        cost(trace_command(made, 1, keras=keras))  # fills the cache, which few and many then share
         floors, traces = [], []
         for _ in range(given.repeat):
             for command, rounds in ((floor_command, floors), (trace_command, traces)):

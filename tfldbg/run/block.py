@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ class Block:
 
     def close(self) -> None:
         """Give the memory back; the other process still holds it."""
-        self._map.close()
+        with suppress(BufferError):  # a thread copies from it, and lets go of it after that
+            self._map.close()
         os.close(self.descriptor)
 
 
