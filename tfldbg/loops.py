@@ -6,15 +6,17 @@ Both give the same counts and maxima, and sums that agree to what float32 leaves
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+_loops: Any
 try:
-    from tfldbg import _loops
+    _loops = import_module("tfldbg._loops")
 except ImportError:  # no compiler when tfldbg was installed
-    _loops = None  # type: ignore[assignment]
+    _loops = None
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -82,7 +84,10 @@ def compare(
         counted = _loops.compare(
             test, reference, samples, channels, half, ends, sums, maxima, peaks
         )
-        return None if counted is None else Compared(*counted, peaks)
+        if counted is None:
+            return None
+        differing, saturated = counted
+        return Compared(differing, saturated, peaks)
     saturated = 0
     if limits is not None:
         reference, saturated = clamp(reference, limits)

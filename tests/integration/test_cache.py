@@ -63,7 +63,7 @@ def test_another_file_or_version_is_another_entry(
     assert cache.key_of(copy) == key, "its name decides nothing"
     copy.write_bytes(model.read_bytes() + b"\0")
     assert cache.key_of(copy) != key
-    monkeypatch.setattr(cache, "__version__", "0.0.0")
+    monkeypatch.setattr(cache.metadata, "version", lambda name: "0.0.0")
     assert cache.key_of(model) != key
 
 

@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tfldbg import __version__
 from tfldbg.errors import TfldbgError
 from tfldbg.files import replacing, sha256_of_path
 from tfldbg.reference.evaluate import Frozen
@@ -31,7 +30,7 @@ _LARGEST = 1 << 30
 """Bytes of a graph up to which it is kept; a protocol buffer holds twice as many at most."""
 _MOST = 4 << 30
 """Bytes of all entries; what was not used for longest goes first."""
-_PACKAGES = ("keras", "tensorflow", "tensorflow-model-optimization", "tf-keras")
+_PACKAGES = ("keras", "tensorflow", "tensorflow-model-optimization", "tf-keras", "tfldbg")
 _ABOUT, _GRAPH = "about.json", "graph.pb"
 _SUFFIX = ".frozen"
 
@@ -53,7 +52,7 @@ def key_of(path: Path) -> str:
         path: The Keras file; it must compute nothing that is not in it.
     """
     versions = {name: metadata.version(name) for name in _PACKAGES}
-    decisive = [_FORMAT, __version__, versions, sha256_of_path(path), path.suffix]
+    decisive = [_FORMAT, versions, sha256_of_path(path), path.suffix]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
