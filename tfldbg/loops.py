@@ -49,6 +49,8 @@ class Compared(NamedTuple):
     """(n,) the largest difference of each sample."""
 
 
+_EXACT = 1 << 24
+"""Up to here float32 holds every whole number, and a damaged file may state a zero point beyond."""
 _EVERYTHING = (-math.inf, math.inf, -math.inf, math.inf)
 
 
@@ -162,7 +164,8 @@ def dequantize(codes: NDArray[Any], scale: float, zero_point: int) -> Floats:
         scale: Of all of them.
         zero_point: Of all of them.
     """
-    if _loops is not None and codes.dtype.name in ("int8", "uint8", "int16"):
+    known = codes.dtype.name in ("int8", "uint8", "int16") and abs(zero_point) <= _EXACT
+    if _loops is not None and known:
         out = np.empty(codes.shape, np.float32)
         if out.size:
             given = np.ascontiguousarray(codes)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 import tfldbg
 from tests import odd_files
 from tests.integration.test_cli import tfldbg as command
+from tests.loop_file import File
 from tests.schema import assert_documented
 from tfldbg.session import record
 
@@ -223,3 +225,15 @@ def test_expose_repairs_and_tells(tmp_path: Path) -> None:
 def test_a_dimension_that_could_mean_several_things_is_left(tmp_path: Path) -> None:
     with pytest.raises(tfldbg.TfldbgError, match="quantized_dimension must be in range"):
         tfldbg.trace(odd_files.weights_of_dimension(5), samples=1)
+
+
+def test_indices_that_are_a_scalar_end_in_words() -> None:
+    """GATHER_ND reads along as many dimensions as the last of its indices says."""
+    file = File()
+    main = file.subgraph()
+    table = main.tensor("FLOAT32", [4, 4], np.zeros((4, 4), np.float32))
+    indices, out = main.tensor("INT32", []), main.tensor("FLOAT32", [4])
+    main.operator("GATHER_ND", [table, indices], [out], schema.GatherNdOptionsT())
+    main.ends([indices], [out])
+    with pytest.raises(tfldbg.TfldbgError):
+        tfldbg.trace(file.save(), samples=1)

@@ -96,6 +96,13 @@ def test_dequantized_codes_are_the_same_bits(seed: int, dtype: type) -> None:
     assert found.tobytes() == _in_numpy("dequantize", codes, scale, zero).tobytes()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("zero", [-(2**63), -(2**31), 2**31, 2**63 - 1])
+def test_a_zero_point_that_no_file_should_state(zero: int) -> None:
+    codes = np.arange(-128, 128).astype(np.int8)
+    found = loops.dequantize(codes, 0.5, zero)
+    np.testing.assert_allclose(found, np.full(256, -zero * 0.5), rtol=1e-6)
+
+
 @given(st.integers(0, 99))
 def test_clamped_values_are_the_same_bits(seed: int) -> None:
     values = np.random.default_rng(seed).normal(0, 4, (5, 23)).astype(np.float32)

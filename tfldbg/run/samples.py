@@ -420,6 +420,7 @@ def _float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
 
 
 def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
+    depth = tensor.shape[-1] if tensor.shape else 0  # a damaged file may state a scalar
     for op in consumers(subgraph).get(tensor.index, ()):
         if op.kind == "GATHER" and op.inputs[1] == tensor.index:
             return _size(subgraph.tensors[op.inputs[0]], int(op.options.get("axis", 0)))
@@ -427,9 +428,9 @@ def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
             return _size(subgraph.tensors[op.inputs[1]], 0)
         # Rows of these indices name a place along several dimensions.
         if op.kind == "GATHER_ND" and op.inputs[1] == tensor.index:
-            return min(subgraph.tensors[op.inputs[0]].shape[: tensor.shape[-1]], default=1)
+            return min(subgraph.tensors[op.inputs[0]].shape[:depth], default=1)
         if op.kind == "SCATTER_ND" and op.inputs[0] == tensor.index:
-            return min(subgraph.tensors[op.outputs[0]].shape[: tensor.shape[-1]], default=1)
+            return min(subgraph.tensors[op.outputs[0]].shape[:depth], default=1)
     return 2
 
 
