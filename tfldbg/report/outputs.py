@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
 from tfldbg.compare.outputs import OutputStats, PairStats
 from tfldbg.diagnose.evidence import Evidence
-from tfldbg.diagnose.words import number, short
+from tfldbg.diagnose.words import number, plural, short
 from tfldbg.report.section import Column, Section
 
 _ERRORS = (
@@ -97,6 +97,5 @@ def _side_row(side: SideAccuracy, accuracy: Accuracy, top_k: int | None) -> tupl
 def _changed(found: Disagreement) -> str:
     listed = ", ".join(str(n) for n in found.samples)
     more = ", ..." if found.count > len(found.samples) else ""
-    plural = "samples" if found.count > 1 else "sample"
     sides = f"{found.test} and {found.against}"
-    return f"{sides} choose differently in {found.count} {plural}: {listed}{more}"
+    return f"{sides} choose differently in {plural(found.count, 'sample')}: {listed}{more}"

@@ -131,8 +131,7 @@ def _sentence(steps: Sequence[Step], result: Result, alone: set[int]) -> str:
     lsb = worst.max_accumulated_lsb if known else worst.max_local_lsb
     unit = "" if lsb is None else " LSB"
     said = f"{number(of(worst))}{unit}, in step {worst.step}"
-    count = f"{len(steps)} step" + "s" * (len(steps) > 1)
-    return f"{count}; the largest {what} error is {said}"
+    return f"{plural(len(steps), 'step')}; the largest {what} error is {said}"
 
 
 def bodies_section(result: Result) -> tuple[Section, ...]:

@@ -16,8 +16,7 @@ from typing import IO, Any
 from numpy.typing import NDArray
 
 from tfldbg.errors import RunError
-from tfldbg.graph.model import Signature, Subgraph, Tensor
-from tfldbg.graph.query import numpy_type
+from tfldbg.graph.model import Signature, Subgraph
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.rewrite.pieces import Pieces
@@ -278,17 +277,12 @@ def _blocks(stack: ExitStack, program: Program) -> tuple[Block | None, Block | N
     made: list[Block | None] = []
     for indices in (program.subgraph.inputs, (*program.states, *program.taps)):
         tensors = [program.subgraph.tensors[i] for i in indices if i >= 0]
-        block = new_block([t.elements * _item_size(t) for t in tensors])
+        block = new_block([memory.size_of(t) for t in tensors])
         if block is None:
             return None, None
         stack.callback(block.close)
         made.append(block)
     return made[0], made[1]
-
-
-def _item_size(tensor: Tensor) -> int:
-    dtype = numpy_type(tensor)
-    return 0 if dtype is None else dtype.itemsize
 
 
 def _write_model(program: Program, file: IO[bytes]) -> None:

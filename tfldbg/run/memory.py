@@ -16,17 +16,19 @@ def wanted(subgraph: Subgraph) -> int:
 
     An exposed model needs that much: every tensor is an output, and no two share a place.
     """
-    return sum(_size(t) for t in subgraph.tensors if not t.has_data)
+    return sum(size_of(t) for t in subgraph.tensors if not t.has_data)
 
 
 def largest(subgraph: Subgraph) -> str:
     """Say which computed tensor is the largest, and which operator writes it."""
-    tensor = max((t for t in subgraph.tensors if not t.has_data), key=_size, default=None)
+    tensor = max((t for t in subgraph.tensors if not t.has_data), key=size_of, default=None)
     if tensor is None:
         return "it computes no tensor"
     writer = producers(subgraph).get(tensor.index)
     where = f"of operator {writer.index} {writer.kind}" if writer else "an input"
-    return f"its largest tensor is {tensor.index} '{tensor.name}' {where}, {worded(_size(tensor))}"
+    return (
+        f"its largest tensor is {tensor.index} '{tensor.name}' {where}, {worded(size_of(tensor))}"
+    )
 
 
 def too_little(subgraph: Subgraph, said: str, limit: int | None) -> bool:
@@ -47,6 +49,7 @@ def worded(size: int) -> str:
     return f"{size / _GIB:.3g} GiB" if size >= _GIB // 10 else f"{size / (1 << 20):.3g} MiB"
 
 
-def _size(tensor: Tensor) -> int:
+def size_of(tensor: Tensor) -> int:
+    """Return the bytes that a tensor takes; those of strings and handles are not known."""
     kind = numpy_type(tensor)
     return max(tensor.elements, 0) * (kind.itemsize if kind else 1)

@@ -21,9 +21,9 @@ def cache(
 
     An entry saves loading and tracing the model; it is used only for the same file and versions.
     """
+    from tfldbg.diagnose.words import plural
     from tfldbg.reference import cache as kept
 
     count, size = kept.clear() if action == "clear" else kept.held()
     done = "removed " if action == "clear" else ""
-    models = "model" if count == 1 else "models"
-    sys.stdout.write(f"{kept.folder()}: {done}{count} {models}, {size / 1e6:.1f} MB\n")
+    sys.stdout.write(f"{kept.folder()}: {done}{plural(count, 'model')}, {size / 1e6:.1f} MB\n")
