@@ -237,3 +237,21 @@ def test_indices_that_are_a_scalar_end_in_words() -> None:
     main.ends([indices], [out])
     with pytest.raises(tfldbg.TfldbgError):
         tfldbg.trace(file.save(), samples=1)
+
+
+@pytest.mark.parametrize("runtime", ["xnnpack", "builtin", "reference"])
+@pytest.mark.parametrize("scale", [0.0, -0.5, float("nan"), float("inf")])
+def test_a_scale_that_no_code_can_have_ends_in_words(scale: float, runtime: str) -> None:
+    """A kernel that only moves codes runs such a file; there is nothing to compare in it."""
+    file = File()
+    main = file.subgraph()
+    given = main.tensor("INT8", [1, 4], scale=0.5)
+    shape = main.tensor("INT32", [1], np.array([4], np.int32))
+    out = main.tensor("INT8", [4], scale=scale)
+    main.operator("RESHAPE", [given, shape], [out], schema.ReshapeOptionsT())
+    main.ends([given], [out])
+    result = tfldbg.trace(file.save(), samples=1, runtime=runtime)
+    assert result.diagnosis.statuses == ("origin",)
+    assert f"scale {scale:g}, which is no positive" in result.diagnosis.sentence
+    (only,) = result.evidence.ops
+    assert f"codes of the scale {scale:g}" in str(only.local_reason)

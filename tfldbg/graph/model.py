@@ -62,8 +62,10 @@ class Tensor:
 
     @property
     def has_codes(self) -> bool:
-        """Whether the tensor is an integer tensor with one scale and zero point."""
-        return self.quant is not None and self.quant.per_tensor and "INT" in self.type
+        """Whether the tensor is an integer tensor with one scale, that codes can be multiplied by."""
+        if self.quant is None or not self.quant.per_tensor or "INT" not in self.type:
+            return False
+        return 0.0 < float(self.quant.scale[0]) < math.inf
 
     @property
     def lsb(self) -> float | None:
