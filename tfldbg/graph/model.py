@@ -62,7 +62,7 @@ class Tensor:
 
     @property
     def has_codes(self) -> bool:
-        """Whether the tensor is an integer tensor with one scale, that codes can be multiplied by."""
+        """Whether the tensor is an integer tensor with one scale that means something."""
         if self.quant is None or not self.quant.per_tensor or "INT" not in self.type:
             return False
         return 0.0 < float(self.quant.scale[0]) < math.inf
