@@ -6,6 +6,8 @@ what to type next.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TfldbgError(Exception):
     """Base of every error that tfldbg raises on purpose.
@@ -21,6 +23,16 @@ class TfldbgError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process raise it here, whatever its class is made from."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[TfldbgError], args: tuple[Any, ...], state: dict[str, Any]) -> TfldbgError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(TfldbgError):

@@ -122,6 +122,23 @@ MemoryLimit = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="How many processes of this machine share the work.",
+        show_default="this one alone",
+        rich_help_panel=RUN,
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Let the workers of a Dask cluster share the work: tcp://HOST:8786.",
+        rich_help_panel=RUN,
+    ),
+]
 Delegate = Annotated[
     str | None,
     typer.Option(

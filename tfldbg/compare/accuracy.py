@@ -112,6 +112,19 @@ class AccuracyCounter:
                 known.count += len(changed)
                 known.samples += changed[: _MOST_NAMED - len(known.samples)].tolist()
 
+    def merge(self, other: AccuracyCounter) -> None:
+        """Add what another has counted of the samples that follow."""
+        self._samples += other._samples
+        for side, more in other._sides.items():
+            counts = self._sides.setdefault(side, _Counts())
+            counts.top_1 += more.top_1
+            counts.top_k += more.top_k
+            counts.ties += more.ties
+        for pair, changed in other._changed.items():
+            known = self._changed.setdefault(pair, _Changed())
+            known.count += changed.count
+            known.samples += changed.samples[: _MOST_NAMED - len(known.samples)]
+
     def _count(self, side: str, scores: NDArray[np.float64], right: NDArray[np.int64]) -> None:
         own = np.take_along_axis(scores, right[:, None], 1)
         numbers = np.arange(scores.shape[1])

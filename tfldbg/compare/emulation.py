@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from tfldbg.compare.against.file import TwinsRunner
-from tfldbg.compare.stream import Batch, Computed, Reference
+from tfldbg.compare.batch import Batch, Computed
+from tfldbg.compare.stream import Reference
 from tfldbg.errors import RunError
 from tfldbg.match.steps import own_steps
 from tfldbg.run.job import Job

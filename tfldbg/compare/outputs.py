@@ -172,6 +172,16 @@ class OutputStatistics:
             self._worst += [(-float(e), start + i) for i, e in enumerate(found[0]) if e > 0]
             self._worst = sorted(self._worst)[: self._wanted.worst]
 
+    def merge(self, other: OutputStatistics) -> None:
+        """Add what another has seen of the samples that follow."""
+        for key, pair in other._pairs.items():
+            known = self._pairs.setdefault(key, pair)
+            if known is not pair:
+                known.merge(pair)
+        if self._accuracy is not None and other._accuracy is not None:
+            self._accuracy.merge(other._accuracy)
+        self._worst = sorted([*self._worst, *other._worst])[: self._wanted.worst]
+
     def result(self) -> Finals:
         """Return the statistics of everything seen so far."""
         tensors = self._subgraph.tensors
@@ -220,6 +230,15 @@ class _Pair:
         largest = off.max(1, initial=0.0)
         if largest.max(initial=0.0) > self._max:
             self._max, self._worst = float(largest.max()), start + int(largest.argmax())
+
+    def merge(self, other: _Pair) -> None:
+        self._elements += other._elements
+        self._finite += other._finite
+        self._mismatching += other._mismatching
+        self._sum += other._sum
+        self._relative = max(self._relative, other._relative)
+        if other._max > self._max:
+            self._max, self._worst = other._max, other._worst
 
     def result(self, test: str, against: str) -> PairStats:
         return PairStats(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.metrics import significant
-from tfldbg.compare.stream import Batch, Computed
 from tfldbg.reference.evaluate import Floats
 
 POINTS = 256
@@ -67,6 +67,13 @@ class PointRecorder:
         for index, values in computed.local.items():
             tested = computed.tested.get(index, batch.real[index])
             self._add(self._local, index, batch, tested, values)
+
+    def merge(self, other: PointRecorder) -> None:
+        """Add what another has kept of the samples that follow."""
+        both = ((self._local, other._local), (self._accumulated, other._accumulated))
+        for mine, others in both:
+            for index, collected in others.items():
+                mine.setdefault(index, _Collected()).merge(collected)
 
     def local(self) -> dict[int, Points]:
         """Return by tensor pairs of what its operator and the reference's make of one input."""
@@ -129,6 +136,13 @@ class _Collected:
             sample, *index = (int(i) for i in place)
             found = float(tflite.reshape(reference.shape)[place])
             self._worst = Extreme(start + sample, tuple(index), found, float(reference[place]))
+
+    def merge(self, other: _Collected) -> None:
+        """Add what another has kept of the samples that follow."""
+        self._tflite += other._tflite
+        self._reference += other._reference
+        if other._largest > self._largest:
+            self._largest, self._worst = other._largest, other._worst
 
     def points(self) -> Points:
         """Return the pairs whose values are both finite."""

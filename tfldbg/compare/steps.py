@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.against.file import FileReference, nothing_free, shadow
-from tfldbg.compare.stream import Batch, Computed
+from tfldbg.compare.batch import Batch, Computed
 from tfldbg.graph.steps import Recurrence, SequenceOutput
 from tfldbg.match.steps import own_steps
 from tfldbg.reference.evaluate import Floats

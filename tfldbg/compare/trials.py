@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.stream import Batch, in_real_units
+from tfldbg.compare.batch import Batch, in_real_units
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.match.steps import given

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tfldbg import loops
 from tfldbg.quant import code_range, real_range
-from tfldbg.run.samples import Samples, pieces
+from tfldbg.run.samples import Samples
 
 _BINS = 64
 
@@ -77,6 +77,16 @@ class UsageCounter:
         ends = [np.count_nonzero(codes == self._low), np.count_nonzero(codes == self._high)]
         self._at_ends += ends
 
+    def merge(self, other: UsageCounter) -> None:
+        """Add what another counter of the same tensor has seen."""
+        if self._counts is not None and other._counts is not None:
+            self._counts += other._counts
+        lowest, highest = other._ends
+        self._ends = (min(self._ends[0], lowest), max(self._ends[1], highest))
+        self._bins += other._bins
+        self._at_ends += other._at_ends
+        self._total += other._total
+
     def result(self) -> Usage | None:
         """Return what was seen, None if nothing was."""
         if not self._total:
@@ -101,23 +111,37 @@ class UsageCounter:
         )
 
 
-def beyond_range(samples: Samples) -> dict[int, float]:
-    """Return by quantized input the share of the given real values that it cannot represent.
+class BeyondCounter:
+    """Counts the given real values that a quantized input cannot represent.
 
     A value counts if it lies more than a step beyond the range.  Zeros are left out: every range
     holds them, and data may consist of them for the most part, as black images do.  So are inputs
     that were given as codes: every code is in range.
     """
-    found = {}
-    for spec, array in zip(samples.specs, samples.arrays, strict=True):
-        tensor = spec.tensor
-        if tensor.lsb is None or tensor.zero_point is None or array.dtype.kind != "f":
-            continue
-        low, high = real_range(tensor.type, tensor.lsb, tensor.zero_point)
-        outside = known = 0
-        for piece in pieces(array):
-            beyond = (piece < low - tensor.lsb) | (piece > high + tensor.lsb)
-            outside += int(np.count_nonzero(beyond))
-            known += int(np.count_nonzero(piece))
-        found[tensor.index] = outside / (known or 1)
-    return found
+
+    def __init__(self) -> None:
+        self._counts: dict[int, NDArray[np.int64]] = {}
+        """By input: beyond the range, and not zero."""
+
+    def add(self, samples: Samples, start: int, stop: int) -> None:
+        """Count samples ``start`` to ``stop``."""
+        for spec, array in zip(samples.specs, samples.arrays, strict=True):
+            tensor = spec.tensor
+            if tensor.lsb is None or tensor.zero_point is None or array.dtype.kind != "f":
+                continue
+            given = array[start:stop]
+            low, high = real_range(tensor.type, tensor.lsb, tensor.zero_point)
+            beyond = (given < low - tensor.lsb) | (given > high + tensor.lsb)
+            self._add(tensor.index, np.array([np.count_nonzero(beyond), np.count_nonzero(given)]))
+
+    def merge(self, other: BeyondCounter) -> None:
+        """Add what another has counted of other samples."""
+        for index, counts in other._counts.items():
+            self._add(index, counts)
+
+    def _add(self, index: int, counts: NDArray[np.int64]) -> None:
+        self._counts[index] = counts + self._counts.get(index, 0)
+
+    def shares(self) -> dict[int, float]:
+        """Return by quantized input the share of the values that it cannot represent."""
+        return {i: float(beyond / (known or 1)) for i, (beyond, known) in self._counts.items()}

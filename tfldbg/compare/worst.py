@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
+from tfldbg.compare.batch import clamped, fitting
 from tfldbg.compare.outputs import OutputStatistics, PairStats, Wanted, sample_errors
 from tfldbg.compare.sides import REFERENCE, TFLITE
-from tfldbg.compare.stream import Plan, Reference, clamped, fitting, run_batch
+from tfldbg.compare.stream import Reference, run_batch
+from tfldbg.compare.tally import Plan
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations
 from tfldbg.progress import Progress, Silent

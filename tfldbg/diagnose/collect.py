@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Measured
+from tfldbg.compare.tally import Measured
 from tfldbg.diagnose.bounds import Bound, bound, together
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.rules import file_findings

@@ -13,7 +13,7 @@ from tfldbg.compare.outputs import OutputStats
 from tfldbg.compare.points import Points
 from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.steps import Step
-from tfldbg.compare.stream import Split
+from tfldbg.compare.tally import Split
 from tfldbg.compare.trials import Trial
 from tfldbg.compare.usage import Usage
 from tfldbg.compare.worst import WorstSample

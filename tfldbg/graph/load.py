@@ -7,7 +7,6 @@ import mmap
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -243,7 +242,7 @@ def _operator(source: Any, index: int, codes: list[str]) -> Operator:
         kind=codes[source.OpcodeIndex()],
         inputs=_integers(source.InputsAsNumpy),
         outputs=_integers(source.OutputsAsNumpy),
-        options=MappingProxyType(options),
+        options=options,
     )
 
 

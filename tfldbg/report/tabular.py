@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.custom import MetricStats
-from tfldbg.compare.stream import Split
+from tfldbg.compare.tally import Split
 from tfldbg.diagnose.result import Result
 from tfldbg.report.machine import write_csv
 

@@ -70,12 +70,18 @@ def limited(*, timeout: float | None = None, memory: float | None = None) -> Ite
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"the {name} is {value}", hint="give a number above 0")
     before = _LIMITS.get()
-    token = _LIMITS.set(
-        Limits(
-            before.timeout_s if timeout is None else timeout,
-            before.memory if memory is None else int(memory * _GIB),
-        )
+    wanted = Limits(
+        before.timeout_s if timeout is None else timeout,
+        before.memory if memory is None else int(memory * _GIB),
     )
+    with within(wanted):
+        yield
+
+
+@contextmanager
+def within(wanted: Limits) -> Iterator[None]:
+    """Set the limits of the children that are started while the block lasts."""
+    token = _LIMITS.set(wanted)
     try:
         yield
     finally:

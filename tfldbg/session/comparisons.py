@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
+from tfldbg.compare.batch import Batch, batch_of
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch, Reference, batch_of, run_sample
+from tfldbg.compare.stream import Reference, run_sample
 from tfldbg.diagnose.evidence import Run
 from tfldbg.run.job import DataSource, Job, ModelSource
 from tfldbg.run.litert import Runner

@@ -8,7 +8,7 @@ from dataclasses import replace
 from importlib import metadata
 
 from tfldbg import __version__
-from tfldbg.compare.stream import Measured
+from tfldbg.compare.tally import Measured
 from tfldbg.diagnose.evidence import Delegated, Run
 from tfldbg.files import sha256
 from tfldbg.graph.query import HANDLE_TYPES, keeps_state, producers

@@ -12,7 +12,8 @@ from tfldbg.compare.outputs import TOLERANCE, Wanted
 from tfldbg.compare.points import PointRecorder
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.sides import REFERENCE, TFLITE
-from tfldbg.compare.stream import Plan, Reference
+from tfldbg.compare.stream import Reference
+from tfldbg.compare.tally import Plan
 from tfldbg.compare.worst import WorstSample
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.errors import UsageError

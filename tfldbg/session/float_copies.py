@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from tfldbg.compare.against.file import FileReference, Free, Shadow, shadow
+from tfldbg.compare.batch import Batch
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch
 from tfldbg.graph.variables import Source, sources
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import Steps, own_steps

@@ -6,7 +6,8 @@ from pathlib import Path
 from time import perf_counter
 
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Plan, stream
+from tfldbg.compare.stream import stream
+from tfldbg.compare.tally import Plan
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Run
 from tfldbg.match.model import Matching

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from tfldbg.compare.stream import ShapesChangeError
+from tfldbg.compare.tally import ShapesChangeError
 
 T = TypeVar("T")
 

@@ -1,10 +1,10 @@
-"""Trace many files, one after the other; a file that fails is a row and not the end."""
+"""Trace many files; a file that fails is a row and not the end."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
@@ -17,8 +17,11 @@ from tfldbg.errors import TfldbgError, unexpected
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.keras import load_frozen
+from tfldbg.run.child import Limits, limits, within
 from tfldbg.run.job import load
 from tfldbg.run.runtimes import Delegate
+from tfldbg.session.pool import Pool, open_pool
+from tfldbg.session.request import absolute
 from tfldbg.session.tracing import trace
 from tfldbg.store.rows import KeptRows
 
@@ -33,6 +36,15 @@ class Shared:
     thresholds: Thresholds = field(default_factory=Thresholds)
 
 
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What all cases are traced with, and what of it may be trusted."""
+
+    shared: Shared
+    unsafe: bool
+    cached: bool
+
+
 def sweep(
     cases: Sequence[Case],
     *,
@@ -41,11 +53,13 @@ def sweep(
     cached: bool = True,
     kept: KeptRows | None = None,
     progress: Progress | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Iterator[Outcome]:
-    """Trace every case and yield its row as soon as it is there; no trace is kept.
+    """Trace every case and yield its row as soon as it and those before it are there.
 
-    An error ends its own row alone, which then holds it.  With ``TFLDBG_DEBUG`` set, an error that
-    is a bug ends the sweep, so that it can be looked at.
+    No trace is kept.  An error ends its own row alone, which then holds it.  With ``TFLDBG_DEBUG``
+    set, an error that is a bug ends the sweep, so that it can be looked at.
 
     Args:
         cases: What `tfldbg.session.plan` made.
@@ -54,34 +68,102 @@ def sweep(
         cached: As for `trace`.
         kept: Rows that need not be traced again; it is given the others.
         progress: Is told which case of how many is traced, and how far it is.
+        workers: How many cases to trace at a time, each in a process of this machine.
+        scheduler: The address of a Dask cluster whose workers trace the cases.
     """
-    tracer = _Tracer(shared or Shared(), unsafe, cached)
+    settings = _Settings(shared or Shared(), unsafe, cached)
+    with open_pool(workers, scheduler) as pool:
+        if pool is None:
+            yield from _one_by_one(cases, settings, kept, progress or Silent())
+        else:
+            yield from _side_by_side(cases, settings, kept, progress or Silent(), pool)
+
+
+def _one_by_one(
+    cases: Sequence[Case], settings: _Settings, kept: KeptRows | None, progress: Progress
+) -> Iterator[Outcome]:
+    """Trace every case in this process."""
+    tracer = _Tracer(settings)
     for number, case in enumerate(cases, 1):
-        told = _Numbered(progress or Silent(), f"{number}/{len(cases)} {Path(case.model).name}")
+        told = _Numbered(progress, f"{number}/{len(cases)} {Path(case.model).name}")
         known = kept.find(case) if kept is not None else None
-        if known is not None:
-            yield known
-            continue
-        began = perf_counter()
-        found: Found | None = None
-        error: TfldbgError | None = None
-        # Elsewhere only tfldbg.cli catches.  Here an error is a result: the row of a file that
-        # cannot be traced, which the caller asked for together with the others.
-        try:
-            found = tracer.trace(case, told)
-        except TfldbgError as known:
-            error = known
-        except Exception as bug:
-            if os.environ.get("TFLDBG_DEBUG"):
-                raise
-            error = unexpected(bug)
-        if error is not None:
-            # The frames that it was raised in hold the model and the samples.
-            error.__traceback__ = error.__cause__ = error.__context__ = None
-        row = Outcome(case, perf_counter() - began, found, error)
+        if known is None:
+            known = _row(tracer, case, told)
+            if kept is not None:
+                kept.add(known)
+        yield known
+
+
+def _side_by_side(
+    cases: Sequence[Case],
+    settings: _Settings,
+    kept: KeptRows | None,
+    progress: Progress,
+    pool: Pool,
+) -> Iterator[Outcome]:
+    """Trace every case in some process of a pool; keep a row at once, and yield it in order."""
+    found = {n: kept.find(case) for n, case in enumerate(cases)} if kept is not None else {}
+    rows = {number: row for number, row in found.items() if row is not None}
+    missing = [number for number in range(len(cases)) if number not in rows]
+    asked = [_Asked(settings, _elsewhere(cases[number]), limits()) for number in missing]
+    progress.stage(f"tracing {len(cases)} cases", len(cases))
+    progress.advance(len(rows))
+    following = 0
+    for number, row in pool.each(_trace_case, asked):
+        rows[missing[number]] = replace(row, case=cases[missing[number]])
         if kept is not None:
-            kept.add(row)
-        yield row
+            kept.add(rows[missing[number]])
+        progress.advance()
+        while following in rows:
+            yield rows.pop(following)
+            following += 1
+    yield from (rows[number] for number in sorted(rows))  # where all that was missing came before
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A case for a process of a pool."""
+
+    settings: _Settings
+    case: Case
+    limits: Limits
+
+
+def _trace_case(asked: _Asked) -> Outcome:
+    with within(asked.limits):
+        return _row(_Tracer(asked.settings), asked.case, Silent())
+
+
+def _elsewhere(case: Case) -> Case:
+    """Return a case for a process that may work in another folder."""
+    kind, reference = case.reference_kind, case.reference
+    return replace(
+        case,
+        model=absolute(case.model),
+        reference=reference if kind == "runtime" else absolute(reference),
+        data=absolute(case.data),
+    )
+
+
+def _row(tracer: _Tracer, case: Case, progress: Progress) -> Outcome:
+    """Trace one case; an error is what came of it."""
+    began = perf_counter()
+    found: Found | None = None
+    error: TfldbgError | None = None
+    # Elsewhere only tfldbg.cli catches.  Here an error is a result: the row of a file that
+    # cannot be traced, which the caller asked for together with the others.
+    try:
+        found = tracer.trace(case, progress)
+    except TfldbgError as known:
+        error = known
+    except Exception as bug:
+        if os.environ.get("TFLDBG_DEBUG"):
+            raise
+        error = unexpected(bug)
+    if error is not None:
+        # The frames that it was raised in hold the model and the samples.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+    return Outcome(case, perf_counter() - began, found, error)
 
 
 def kept_rows(target: Path, shared: Shared, *, resume: bool) -> KeptRows:
@@ -101,8 +183,8 @@ def kept_rows(target: Path, shared: Shared, *, resume: bool) -> KeptRows:
 class _Tracer:
     """Traces cases, and keeps the last Keras model for the next one of the same path."""
 
-    def __init__(self, shared: Shared, unsafe: bool, cached: bool) -> None:
-        self._shared, self._unsafe, self._cached = shared, unsafe, cached
+    def __init__(self, settings: _Settings) -> None:
+        self._shared, self._settings = settings.shared, settings
         self._kept: tuple[tuple[str, str | None], Frozen] | None = None
 
     def trace(self, case: Case, progress: Progress) -> Found:
@@ -119,7 +201,7 @@ class _Tracer:
             runtime=case.runtime,
             signature=case.signature,
             inputs=shared.inputs,
-            unsafe=self._unsafe,
+            unsafe=self._settings.unsafe,
             thresholds=shared.thresholds,
             delegate=shared.delegate,
             progress=progress,
@@ -141,7 +223,10 @@ class _Tracer:
         self._kept = None  # Before the next one is loaded: both may not fit.
         progress.stage("loading the reference")
         frozen = load_frozen(
-            Path(path), unsafe=self._unsafe, signature=signature, cached=self._cached
+            Path(path),
+            unsafe=self._settings.unsafe,
+            signature=signature,
+            cached=self._settings.cached,
         )
         self._kept = (key, frozen)
         return frozen

@@ -12,39 +12,30 @@ from time import perf_counter
 from typing import Any
 
 from tfldbg.compare.against.emulation import EMULATIONS
-from tfldbg.compare.stream import NOTHING, Recorders, stream
+from tfldbg.compare.stream import Recorders, stream
 from tfldbg.compare.worst import examine
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
-from tfldbg.diagnose.words import op_name
-from tfldbg.errors import MatchError, RunError, UsageError
-from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
+from tfldbg.errors import MatchError, UsageError
 from tfldbg.progress import Progress, Silent
-from tfldbg.reference.capture import is_recording
 from tfldbg.reference.function import ReferenceFunction
-from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
+from tfldbg.run.job import DataSource, Job, ModelSource, Options
 from tfldbg.run.labels import LabelSource
-from tfldbg.run.litert import Runner
 from tfldbg.run.runtimes import Delegate, delegate_of
 from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
 from tfldbg.session.extras import Extras
 from tfldbg.session.metrics import Metrics, find_metrics
-from tfldbg.session.recurrent import Recurrent
+from tfldbg.session.pool import Pool, open_pool
+from tfldbg.session.request import TraceRequest
 from tfldbg.session.result import Trace
 from tfldbg.session.resuming import recorder
 from tfldbg.session.shapes import without_changing_shapes
+from tfldbg.session.sharding import stream_in_parts
 from tfldbg.session.trying import with_trials
-from tfldbg.session.with_capture import WithCapture
-from tfldbg.session.with_emulation import WithEmulation
-from tfldbg.session.with_file import WithFile
-from tfldbg.session.with_function import WithFunction
-from tfldbg.session.with_itself import WithItself
-from tfldbg.session.with_keras import WithKeras
-from tfldbg.session.with_runtime import WithRuntime
 from tfldbg.store.reader import read_evidence
 from tfldbg.store.writer import RunWriter
 
@@ -80,6 +71,8 @@ def trace(
     delegate: Delegate | Path | str | None = None,
     delegate_options: Mapping[str, str] | Sequence[str] | None = None,
     cached: bool = True,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -132,6 +125,9 @@ def trace(
         delegate_options: What it is given, by key, or as ``"KEY=VALUE"``.
         cached: Whether what an earlier run kept of the same Keras file may be used, and this run's
             be kept; `tfldbg cache` shows where.
+        workers: How many processes of this machine share the samples; this one alone by default.
+            What is measured is the same, up to the last digits of sums.
+        scheduler: The address of a Dask cluster whose workers share the samples.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
@@ -165,12 +161,17 @@ def trace(
     if dump == "-":
         raise UsageError("a recording cannot go to stdout", hint="name a file: --dump run.h5")
     protect(target, "--dump", model, keras, against, data, labels)
-    progress = progress or Silent()
-    comparison = _comparison(keras, against, against_runtime, reference, options, progress)
-    recording = _Recording(target, resume)
-    evidence = without_changing_shapes(
-        lambda unread: _trace(model, comparison, data, options, extras, recording, progress, unread)
-    )
+    if target is not None and (scheduler is not None or workers not in (None, 1)):
+        raise UsageError(
+            "a recording is written by one process",
+            hint="leave out --dump, or --workers and --scheduler",
+        )
+    progress, recording = progress or Silent(), _Recording(target, resume)
+    request = TraceRequest(model, keras, against, against_runtime, reference, data, options, extras)
+    with open_pool(workers, scheduler) as pool:
+        evidence = without_changing_shapes(
+            lambda unread: _trace(request, pool, recording, progress, unread)
+        )
     return Trace(
         evidence, diagnose(evidence, thresholds or Thresholds()), recording=_absolute(target)
     )
@@ -197,91 +198,31 @@ def check_whole(name: str, value: object) -> None:
         raise UsageError(f"{name} is {value!r}", hint=f"give a whole number: {name}=1")
 
 
-def _comparison(
-    keras: Any,
-    against: ModelSource | None,
-    against_runtime: str | None,
-    reference: str | ReferenceFunction | None,
-    options: Options,
-    progress: Progress,
-) -> Comparison:
-    named = {
-        "--keras": keras,
-        "--against": against,
-        "--against-runtime": against_runtime,
-        "--reference": reference,
-    }
-    given = [name for name, value in named.items() if value is not None]
-    if len(given) > 1:
-        raise UsageError(
-            f"a trace has one reference, and there are {len(given)}: {', '.join(given)}",
-            hint="keep one of them, and trace again for the other",
-        )
-    if keras is not None:
-        return WithKeras(keras, options)
-    if is_recording(against):
-        return WithCapture(str(against), options)
-    if against is not None:
-        return WithFile(against, options)
-    if reference is not None:
-        return _named_reference(reference, options, progress)
-    return WithRuntime(against_runtime) if against_runtime is not None else WithItself()
-
-
-def _named_reference(
-    reference: str | ReferenceFunction, options: Options, progress: Progress
-) -> Comparison:
-    if not isinstance(reference, str):
-        if not callable(reference):
-            raise UsageError(
-                f"the reference is of type {type(reference).__name__}, expected a function or "
-                "a name",
-                hint="a model or a file is given with keras= or against=",
-            )
-        name = getattr(reference, "__qualname__", type(reference).__qualname__)
-        return WithFunction(name, reference, options)
-    if reference not in EMULATIONS and (":" in reference or reference in plugin_names(REFERENCES)):
-        return WithFunction(reference, load_plugin(REFERENCES, reference), options)
-    return WithEmulation(reference, progress)
-
-
 def _trace(
-    model: ModelSource,
-    comparison: Comparison,
-    data: DataSource,
-    options: Options,
-    extras: Extras,
+    request: TraceRequest,
+    pool: Pool | None,
     dump: _Recording,
     progress: Progress,
     unread: Mapping[int, str],
 ) -> Evidence:
     began = perf_counter()
-    extras.check(comparison, options.stream_steps)
-    job = prepare(model, comparison.data(model, data), options, unread)
-    plan = extras.plan(job, data)
-    progress.stage("loading the reference")
-    comparison.load(job)
     with ExitStack() as stack:
-        runner = _start(stack, job, comparison)
-        progress.stage("matching")
-        relation, reference = comparison.relate(job, runner)
-        notes: tuple[str, ...] = ()
-        if reference is not None:
-            reference, notes = extras.emulated(job, runner, comparison, reference)
-            stack.callback(reference.close)
-        writer = dump.writer(job, comparison, extras, stack)
-        recurrent = Recurrent(job, comparison, extras.by_step, stack)
-        points = extras.points(job)
-        watching = [r for r in (writer, points, *recurrent.recorders) if r is not None]
-        recorders = Recorders(tuple(watching)) if watching else None
+        ready = request.ready(stack, progress, unread)
+        job, runner, extras, reference = ready.job, ready.runner, ready.extras, ready.reference
+        writer = dump.writer(job, ready.comparison, extras, stack)
         prepared = perf_counter()
-        kept = writer.kept() if writer is not None else ()
-        measured = stream(plan, job.samples, runner, reference, recorders, progress, kept)
+        if pool is not None:
+            measured = stream_in_parts(pool, request, ready, unread, progress)
+        else:
+            recorders = Recorders(tuple(r for r in (writer, *ready.recorders) if r is not None))
+            kept = writer.kept() if writer is not None else ()
+            recorder = recorders if recorders.recorders else None
+            measured = stream(ready.plan, job.samples, runner, reference, recorder, progress, kept)
         numbers = measured.finals.worst_samples
-        worst = examine(plan, job.samples, runner, reference, numbers, progress)
+        worst = examine(ready.plan, job.samples, runner, reference, numbers, progress)
         streamed = perf_counter()
         identical = observe(job, measured)
-        shares = extras.shares(job, runner, comparison, relation, reference, progress)
+        shares = extras.shares(job, runner, ready.comparison, ready.relation, reference, progress)
         timing = {
             "load_s": prepared - began,
             "reference_s": measured.reference_s,
@@ -289,11 +230,11 @@ def _trace(
             **({"compounding_s": perf_counter() - streamed} if shares else {}),
             "total_s": perf_counter() - began,
         }
-        run = comparison.describe(describe(job, identical, timing, runner.delegated))
-        evidence = collect(job.loaded, run, relation, measured)
-        evidence = extras.add(evidence, worst, notes, shares, points)
+        run = ready.comparison.describe(describe(job, identical, timing, runner.delegated))
+        evidence = collect(job.loaded, run, ready.relation, measured)
+        evidence = extras.add(evidence, worst, ready.notes, shares, ready.points)
         evidence = with_trials(evidence, job, runner, reference)
-        evidence = recurrent.add_to(evidence)
+        evidence = ready.recurrent.add_to(evidence)
         compared = any(op.local or op.expected_shape for op in evidence.ops)
         if run.reference_kind not in ("self", *EMULATIONS) and not compared:
             raise MatchError(
@@ -321,24 +262,6 @@ class _Recording:
         run = comparison.describe(describe(job, True, {}))
         made = recorder(job, self.target, run, resume=self.resume, emulated=extras.emulates)
         return stack.enter_context(made)
-
-
-def _start(stack: ExitStack, job: Job, comparison: Comparison) -> Runner:
-    """Start the runtime; if it refuses the file, add what can be told without running it."""
-    try:
-        return stack.enter_context(Runner(job.instrumented))
-    except RunError as error:
-        relation, _ = comparison.relate(job, None)
-        run = comparison.describe(describe(job, True, {}))
-        found = diagnose(collect(job.loaded, run, relation, NOTHING), Thresholds()).divergences
-        if not found:
-            raise
-        name = op_name(found[0].op, found[0].kind, found[0].tensor)
-        raise RunError(
-            f"{error.message}; without running it, {name} is the first that differs from the "
-            f"reference: {found[0].message}",
-            hint=error.hint,
-        ) from error
 
 
 def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from tfldbg.compare.against.file import nothing_free
+from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch, Computed, Reference, in_real_units
+from tfldbg.compare.stream import Reference
 from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import UsageError
 from tfldbg.files import scratch_folder

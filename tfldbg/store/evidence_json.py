@@ -16,7 +16,7 @@ from tfldbg.compare.outputs import OutputStats, PairStats
 from tfldbg.compare.points import Extreme, Points
 from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.steps import Step
-from tfldbg.compare.stream import Split
+from tfldbg.compare.tally import Split
 from tfldbg.compare.trials import Trial
 from tfldbg.compare.usage import Usage
 from tfldbg.compare.worst import Parting, WorstSample

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.stream import Batch, Computed, batch_of
+from tfldbg.compare.batch import Batch, Computed, batch_of
 from tfldbg.errors import CaptureError
 from tfldbg.files import sync_folder, worded
 from tfldbg.graph.model import Subgraph

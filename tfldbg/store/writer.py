@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, TensorStats
+from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.histogram import EDGES_LSB
-from tfldbg.compare.stream import Batch, Computed, Measured
+from tfldbg.compare.tally import Measured
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.files import check_target, replacing
 from tfldbg.graph.model import Subgraph

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.points import PointRecorder, Points
-from tfldbg.compare.stream import Batch, Computed
 
 TENSOR = 7
 

@@ -14,7 +14,7 @@ import pytest
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
 from tfldbg.compare.custom import MetricStats
-from tfldbg.compare.stream import Split
+from tfldbg.compare.tally import Split
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds

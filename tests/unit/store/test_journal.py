@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.loop_file import loop_file
-from tfldbg.compare.stream import Batch, Computed
+from tfldbg.compare.batch import Batch, Computed
 from tfldbg.errors import CaptureError
 from tfldbg.graph.load import load_graph
 from tfldbg.store.journal import SAMPLES, Journal, journal_path, unfinished

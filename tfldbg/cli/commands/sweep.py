@@ -77,6 +77,8 @@ def sweep(
     signature: o.Signature = None,
     timeout: o.Timeout = 600,
     memory_limit: o.MemoryLimit = None,
+    workers: o.Workers = None,
+    scheduler: o.Scheduler = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -154,6 +156,8 @@ def sweep(
                 cached=not no_cache,
                 kept=kept,
                 progress=progress,
+                workers=workers,
+                scheduler=scheduler,
             )
             rows, ended = _collect(outcomes, files)
         _show(rows, "-" in (csv, json))

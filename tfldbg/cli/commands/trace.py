@@ -55,6 +55,8 @@ def trace(
     signature: o.Signature = None,
     timeout: o.Timeout = 600,
     memory_limit: o.MemoryLimit = None,
+    workers: o.Workers = None,
+    scheduler: o.Scheduler = None,
     resume: o.Resume = False,
     dump: Annotated[
         str | None,
@@ -158,6 +160,8 @@ def trace(
             pictures=html is not None,
             metrics=metric,
             resume=resume,
+            workers=workers,
+            scheduler=scheduler,
         )
     show(
         result,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.stream import in_real_units
+from tfldbg.compare.batch import in_real_units
 from tfldbg.graph.model import Subgraph
 from tfldbg.match.values import choose_by_values
 from tfldbg.reference.evaluate import Evaluator, Frozen, in_reference_order

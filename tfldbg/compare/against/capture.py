@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.compare.against.file import shadow
-from tfldbg.compare.stream import Batch, Computed, in_real_units
+from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations, numpy_type
 from tfldbg.match.settle import same_parameters

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from tfldbg import quant
 from tfldbg.compare.against.file import FileReference
+from tfldbg.compare.batch import Batch, Computed, as_floats
 from tfldbg.compare.ranges.passes import Copy, copy_runner, real_inputs
-from tfldbg.compare.stream import Batch, Computed, as_floats
 from tfldbg.graph.model import QuantParams, Subgraph
 from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.twin import FAKE_QUANT, twins

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfldbg.compare.stream import Batch, Computed, as_floats, in_real_units
+from tfldbg.compare.batch import Batch, Computed, as_floats, in_real_units
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Graph, Subgraph, Tensor
 from tfldbg.graph.variables import Source, sources

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from tfldbg.compare.against.agreement import Agreement
 from tfldbg.compare.against.plan import cut
 from tfldbg.compare.against.plausible import check_same_model, same_value
+from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.constants.weights import check_weights
 from tfldbg.compare.ranges.calibrate import Extent
 from tfldbg.compare.ranges.parameters import expected_by_keras
 from tfldbg.compare.relation import Port, Relation
-from tfldbg.compare.stream import Batch, Computed
 from tfldbg.graph.model import Subgraph
 from tfldbg.match.matcher import match
 from tfldbg.match.model import Matching

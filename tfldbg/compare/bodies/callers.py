@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.bodies.part import Found, RunningPart, Values
 from tfldbg.compare.metrics import FLOAT_RELATIVE
 from tfldbg.compare.steps import Doubles, Figure, along, figures_of
-from tfldbg.compare.stream import Batch, Computed
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Operator
 from tfldbg.graph.query import ROLES, called_subgraphs, constant

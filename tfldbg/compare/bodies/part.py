@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.against.file import FileReference, nothing_free, shadow
+from tfldbg.compare.batch import Batch, batch_of, settled
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.steps import Doubles, Figure, largest_by_step
-from tfldbg.compare.stream import Batch, Measured, Plan, Statistics, batch_of, settled
+from tfldbg.compare.tally import Measured, Plan, Statistics
 from tfldbg.errors import RunError
 from tfldbg.graph.query import constant
 from tfldbg.match.itself import match_itself

@@ -28,11 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
+from tfldbg.compare.batch import Batch
 from tfldbg.compare.compounding.misread import Readers
 from tfldbg.compare.compounding.operators import Counterpart, Sides, Values
 from tfldbg.compare.compounding.replaying import MOST_OPERATORS, Replaying, Sample
 from tfldbg.compare.compounding.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
-from tfldbg.compare.stream import Batch, Plan, batch_size, run_batch
+from tfldbg.compare.stream import batch_size, run_batch
+from tfldbg.compare.tally import Plan
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, non_activations, producers
@@ -67,7 +69,7 @@ def measure(
     job = sides.job
     plan = Plan(job.subgraph, job.exposed.taps, 0)
     count = min(job.samples.count, max(MOST_SAMPLES, sides.reference.batch or 0))
-    size = sides.reference.batch or batch_size(plan, count)
+    size = batch_size(plan, count, sides.reference)
     measuring = _Measuring(sides, counterpart, stack)
     progress.stage("measuring shares", count)
     for start in range(0, count, size):

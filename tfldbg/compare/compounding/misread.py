@@ -15,7 +15,7 @@ import numpy as np
 
 from tfldbg import quant
 from tfldbg.compare.against.file import OPERATORS_NAME, shadow
-from tfldbg.compare.stream import Batch, in_real_units
+from tfldbg.compare.batch import Batch, in_real_units
 from tfldbg.graph.model import QuantParams, Tensor
 from tfldbg.match.model import Matching
 from tfldbg.match.steps import own_steps

@@ -12,8 +12,9 @@ import numpy as np
 from tfldbg import quant
 from tfldbg.compare.against.file import OPERATORS_NAME, shadow
 from tfldbg.compare.against.keras import KerasReference
+from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Batch, Computed, Reference
+from tfldbg.compare.stream import Reference
 from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, numpy_type
 from tfldbg.match.model import Match

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.batch import in_real_units
 from tfldbg.compare.ranges.calibrate import (
     FAKE_QUANT_PASS,
     FLOAT_PASS,
@@ -19,7 +20,6 @@ from tfldbg.compare.ranges.calibrate import (
     as_parameters,
     calibrate,
 )
-from tfldbg.compare.stream import in_real_units
 from tfldbg.graph.model import Graph, QuantParams, Subgraph
 from tfldbg.graph.variables import Source, sources
 from tfldbg.progress import Progress

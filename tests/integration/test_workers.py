@@ -1,0 +1,284 @@
+"""Several processes share the samples of a trace, or the models of a sweep."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tfldbg
+from tests.integration.test_cli import tfldbg as command
+from tests.loop_file import loop_file
+from tests.svdf_file import svdf_file
+from tfldbg import session
+from tfldbg.session.pool import open_pool
+
+SAMPLE_MODELS = Path(__file__).resolve().parents[2] / "sample_models"
+CNN = SAMPLE_MODELS / "cnn.tflite"
+KERAS = SAMPLE_MODELS / "cnn.h5"
+SAMPLES = 150
+"""More than four batches, the last of them not full."""
+
+
+def assert_same(one: Any, other: Any, where: str = "") -> None:
+    """Counts are equal bit for bit, floats up to 1e-12 of their size."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one.keys() - {"timing"}:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), where
+        for number, (mine, others) in enumerate(zip(one, other, strict=True)):
+            assert_same(mine, others, f"{where}/{number}")
+    elif isinstance(one, float):
+        assert other == pytest.approx(one, rel=1e-12, abs=1e-15, nan_ok=True), where
+    else:
+        assert one == other, where
+
+
+def psnr(reference: np.ndarray, test: np.ndarray) -> float:
+    noise = float(np.square(reference - test).mean())
+    return float(10 * np.log10(np.square(reference).max() / noise)) if noise else float("inf")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples with labels, all of them different."""
+    generator = np.random.default_rng(5)
+    target = tmp_path_factory.mktemp("workers") / "data.npz"
+    images = generator.uniform(0, 1.3, (SAMPLES, 28, 28)).astype(np.float32)
+    np.savez(target, image=images, label=generator.integers(0, 10, SAMPLES))
+    return target
+
+
+def traced(data: Path, **more: Any) -> dict[str, Any]:
+    everything = {"labels": "label", "worst": 3, "histograms": True, "pictures": True}
+    result = tfldbg.trace(
+        CNN,
+        keras=KERAS,
+        data=data,
+        samples=SAMPLES,
+        inputs={"image": "image"},
+        **{**everything, **more},
+    )
+    return {**result.to_dict(), "points": [o.local_points for o in result.evidence.ops]}
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path) -> dict[str, Any]:
+    return traced(data)
+
+
+def test_two_processes_measure_what_one_does(alone: dict[str, Any], data: Path) -> None:
+    assert_same(alone, traced(data, workers=2))
+
+
+def test_metrics_are_shared_out_as_well(data: Path) -> None:
+    metrics = {"psnr": psnr}
+    one = tfldbg.trace(CNN, data=data, samples=SAMPLES, metrics=metrics).to_dict()
+    two = tfldbg.trace(CNN, data=data, samples=SAMPLES, metrics=metrics, workers=2).to_dict()
+    assert_same(one, two)
+
+
+def test_streams_are_not_divided() -> None:
+    options: dict[str, Any] = {"samples": 60, "steps": 5}
+    one = tfldbg.trace(svdf_file(), **options)
+    assert_same(one.to_dict(), tfldbg.trace(svdf_file(), **options, workers=2).to_dict())
+
+
+def children(parent: int) -> list[int]:
+    """Return the processes that a process has started and that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            state, its_parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if int(its_parent) == parent and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def once(find: Callable[[], int | None]) -> threading.Thread:
+    """Kill a process as soon as it is found, in a thread."""
+
+    def look() -> None:
+        for _ in range(2000):
+            found = find()
+            if found is not None:
+                os.kill(found, signal.SIGKILL)
+                return
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    return thread
+
+
+def working(pids: list[int]) -> int | None:
+    """Return a process that runs a model, which is when a child of its own does."""
+    return next((pid for pid in pids if children(pid)), None)
+
+
+def test_what_a_killed_worker_did_is_done_again(alone: dict[str, Any], data: Path) -> None:
+    killed: list[int] = []
+
+    def find() -> int | None:
+        found = working(children(os.getpid()))
+        killed.extend([found] if found is not None else [])
+        return found
+
+    killer = once(find)
+    again = traced(data, workers=2)
+    killer.join()
+    assert killed
+    assert_same(alone, again)
+
+
+def die(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def fail(number: int) -> int:
+    raise tfldbg.TfldbgError(f"number {number} is no good", hint="take another one")
+
+
+def test_work_that_ends_every_process_ends_in_words() -> None:
+    with (
+        open_pool(2, None) as pool,
+        pytest.raises(tfldbg.TfldbgError, match=r"ended 3 times.*SIGKILL"),
+    ):
+        assert pool is not None
+        list(pool.each(die, [1]))
+
+
+def test_a_pool_does_everything_and_leaves_no_process() -> None:
+    with open_pool(2, None) as pool:
+        assert pool is not None
+        assert dict(pool.each(double, range(9))) == {n: 2 * n for n in range(9)}
+    assert not children(os.getpid())
+
+
+def test_an_error_elsewhere_is_an_error_here() -> None:
+    with open_pool(2, None) as pool, pytest.raises(tfldbg.TfldbgError, match="no good") as raised:
+        assert pool is not None
+        list(pool.each(fail, range(3)))
+    assert raised.value.hint == "take another one"
+
+
+def test_what_cannot_be_sent_is_refused_in_words(data: Path) -> None:
+    with pytest.raises(tfldbg.TfldbgError, match="other processes cannot be given"):
+        tfldbg.trace(CNN, data=data, samples=SAMPLES, metrics={"zero": lambda *_: 0.0}, workers=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": 0}, "0 workers are too few"),
+        ({"workers": 2, "dump": "run.h5"}, "written by one process"),
+        ({"workers": 2, "scheduler": "tcp://localhost:1"}, "keep one of them"),
+        ({"scheduler": "nowhere"}, "no Dask scheduler answers"),
+    ],
+)
+def test_options_that_contradict_each_other(
+    options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    if "dump" in options:
+        options = {**options, "dump": tmp_path / "run.h5"}
+    with pytest.raises(tfldbg.TfldbgError) as raised:
+        tfldbg.trace(CNN, samples=2, **options)
+    assert words in f"{raised.value} {raised.value.hint}"
+
+
+def test_what_happens_inside_of_a_loop_is_measured_by_one() -> None:
+    with pytest.raises(tfldbg.TfldbgError, match="measured by one process"):
+        tfldbg.trace(loop_file(), samples=4, workers=2)
+
+
+def test_the_command_line_with_workers(tmp_path: Path) -> None:
+    alone = command("trace", CNN, "--samples", "70", "--json", "-")
+    shared = command("trace", CNN, "--samples", "70", "--json", "-", "--workers", "2")
+    assert shared.returncode == alone.returncode == 0
+    assert shared.stderr == alone.stderr
+
+
+def rows(**more: Any) -> list[tuple[str, str, Any]]:
+    names = ("cnn", "cnn_wrong_scale", "cnn_zeroed_bias")
+    paths = [str(SAMPLE_MODELS / f"{name}.tflite") for name in names]
+    default = session.Request(samples=8, keras=str(SAMPLE_MODELS / "cnn.h5"))
+    cases = session.plan(session.requests([*paths, "missing.tflite"], None, default))
+    found = session.sweep(cases, **more)
+    return [(r.case.model, r.verdict, r.found and r.found.figures) for r in found]
+
+
+def test_a_sweep_traces_models_side_by_side() -> None:
+    assert rows(workers=2) == rows()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler and two workers on this machine."""
+    pytest.importorskip("distributed")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        made = subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]],
+            stderr=subprocess.PIPE,
+        )
+        started.append(made)
+        return made
+
+    try:
+        scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        address = _announced(scheduler)
+        plain = ("--no-nanny", "--nthreads", "1", "--no-dashboard")
+        workers = [start("worker", address, *plain) for _ in range(2)]
+        _wait_for(address, 2)
+        yield address, workers
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def _announced(scheduler: subprocess.Popen[bytes]) -> str:
+    assert scheduler.stderr is not None
+    for line in scheduler.stderr:
+        if b"Scheduler at:" in line:
+            threading.Thread(target=scheduler.stderr.read, daemon=True).start()
+            return line.decode().split("Scheduler at:")[1].strip()
+    raise AssertionError("the scheduler did not start")
+
+
+def _wait_for(address: str, workers: int) -> None:
+    from distributed import Client
+
+    with Client(address, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(workers, timeout=60)
+
+
+def test_a_cluster_measures_what_one_process_does_though_a_worker_is_killed(
+    cluster: tuple[str, list[subprocess.Popen[bytes]]], alone: dict[str, Any], data: Path
+) -> None:
+    address, workers = cluster
+    assert rows(scheduler=address) == rows()
+    assert_same(alone, traced(data, scheduler=address))
+    killer = once(lambda: working([w.pid for w in workers]))
+    again = traced(data, scheduler=address)
+    killer.join()
+    assert sum(worker.poll() is not None for worker in workers) == 1, "one was killed"
+    assert_same(alone, again)

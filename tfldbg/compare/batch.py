@@ -1,0 +1,160 @@
+"""What one batch of samples holds on both sides, brought together so that it can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import loops, quant
+from tfldbg.graph.model import Tensor
+from tfldbg.reference.evaluate import Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What TFLite made of one batch of samples, by tensor index; first axis samples."""
+
+    start: int
+    stop: int
+    """Numbers of the first sample and of the one after the last."""
+    codes: Mapping[int, NDArray[Any]]
+    """TFLite's own values, codes where the tensor is quantized; inputs included, no strings."""
+    real: Mapping[int, Floats]
+    """The same in real units, without what has no elements."""
+    stream_steps: int = 1
+    """How many samples in a row are the steps of one stream."""
+    states: Mapping[int, NDArray[Any]] = field(default_factory=dict)
+    """What the variables held before each step, in their own type; empty where all are reset."""
+    real_states: Mapping[int, Floats] = field(default_factory=dict)
+    """The same in real units."""
+
+    @property
+    def fresh(self) -> list[bool]:
+        """By sample whether a stream begins with it."""
+        return [number % self.stream_steps == 0 for number in range(self.start, self.stop)]
+
+    @property
+    def given(self) -> tuple[dict[int, NDArray[Any]], dict[int, Floats]]:
+        """All that operators read, states included: as stored, and in real units."""
+        return {**self.codes, **self.states}, {**self.real, **self.real_states}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Computed:
+    """What a reference made of one batch, by tensor index; first axis samples, real units."""
+
+    free: Mapping[int, Floats]
+    """The free-running reference."""
+    local: Mapping[int, Floats]
+    """The reference's operators on TFLite's own inputs."""
+    tested: Mapping[int, Floats] = field(default_factory=dict)
+    """What to compare ``local`` with where it is not what TFLite computed in this run."""
+    clamped: Mapping[int, Floats] = field(default_factory=dict)
+    """The free-running reference with every tensor clamped to its range."""
+    rounded: Mapping[int, Floats] = field(default_factory=dict)
+    """The same, rounded to codes too."""
+    emulated: Mapping[int, Floats] = field(default_factory=dict)
+    """The same for the final outputs alone, where the reference is not the file's float copy."""
+    saturated: Mapping[int, int] = field(default_factory=dict)
+    """How many elements of ``local`` lay beyond their tensor's range, once they are clamped."""
+
+
+def batch_of(
+    tensors: Sequence[Tensor],
+    numbers: range,
+    codes: Mapping[int, NDArray[Any]],
+    *,
+    stream_steps: int = 1,
+    states: Mapping[int, NDArray[Any]] = MappingProxyType({}),
+) -> Batch:
+    """Return a batch of what TFLite made, with the same in real units.
+
+    Args:
+        tensors: Of the subgraph.
+        numbers: Of the samples.
+        codes: TFLite's own values by tensor; first axis samples.
+        stream_steps: How many samples in a row are the steps of one stream.
+        states: What the variables held before each step.
+    """
+
+    def real(values: Mapping[int, NDArray[Any]]) -> dict[int, Floats]:
+        return {i: in_real_units(tensors[i], v) for i, v in values.items() if v.size}
+
+    start, stop = numbers.start, numbers.stop
+    return Batch(start, stop, codes, real(codes), stream_steps, states, real(states))
+
+
+def settled(
+    tensors: Sequence[Tensor], batch: Batch, computed: Computed, *, clamp: bool = True
+) -> Computed:
+    """Return what can be compared: in TFLite's shape, ``local`` clamped to each tensor's range.
+
+    Values of another size than TFLite's are left out: the shapes themselves differ, and that is
+    judged by itself.  The arrays are laid out as they are when they come back from a file, because
+    the order in which NumPy adds up depends on it.
+
+    Args:
+        tensors: Of the subgraph.
+        batch: What TFLite made.
+        computed: What the reference made of it.
+        clamp: Whether to clamp; `Statistics` does it by itself where that is left to it.
+    """
+    local, saturated = {}, {}
+    for index, values in computed.local.items():
+        tested = computed.tested.get(index, batch.real[index])
+        if values.size == tested.size:
+            local[index] = np.ascontiguousarray(values.reshape(tested.shape))
+            if clamp:
+                local[index], saturated[index] = clamped(tensors[index], local[index])
+    return replace(
+        computed,
+        free=_in_order(fitting(computed.free, batch.real)),
+        local=local,
+        tested=_in_order(computed.tested),
+        clamped=_in_order(computed.clamped),
+        rounded=_in_order(computed.rounded),
+        emulated=_in_order(computed.emulated),
+        saturated=saturated,
+    )
+
+
+def _in_order(values: Mapping[int, Floats]) -> dict[int, Floats]:
+    return {i: np.ascontiguousarray(v) for i, v in values.items()}
+
+
+def fitting(values: Mapping[int, Floats], real: Mapping[int, Floats]) -> dict[int, Floats]:
+    """Return the values that are as many as TFLite's, in TFLite's shape."""
+    return {i: v.reshape(real[i].shape) for i, v in values.items() if v.size == real[i].size}
+
+
+def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
+    """Return a tensor's values (n, ...) in real units, float32."""
+    if tensor.lsb is None or tensor.zero_point is None:
+        return as_floats(codes)
+    return quant.dequantize(codes, tensor.lsb, tensor.zero_point)
+
+
+def as_floats(values: NDArray[Any]) -> Floats:
+    """Return numbers as float32; of complex ones real and imaginary part, along a last axis."""
+    if values.dtype.kind == "c":
+        values = np.stack((values.real, values.imag), axis=-1)
+    return values.astype(np.float32, copy=False)
+
+
+def clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
+    """Clamp to the tensor's range; count what lies more than a step beyond it."""
+    limits = code_limits(tensor)
+    return (values, 0) if limits is None else loops.clamp(values, limits)
+
+
+def code_limits(tensor: Tensor) -> loops.Range | None:
+    """Return what a tensor's codes can stand for; None for float tensors."""
+    if tensor.lsb is None or tensor.zero_point is None:
+        return None
+    low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    return loops.Range(low, high, tensor.lsb * 1.001)  # SOFTMAX yields 1.0, a step beyond its range

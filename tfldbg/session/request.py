@@ -1,0 +1,202 @@
+"""What is traced, beside what and on what, and how far a process gets before the first batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tfldbg.compare.against.emulation import EMULATIONS
+from tfldbg.compare.points import PointRecorder
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Recorder, Reference
+from tfldbg.compare.tally import NOTHING, Plan
+from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.diagnose.words import op_name
+from tfldbg.errors import RunError, UsageError
+from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
+from tfldbg.progress import Progress
+from tfldbg.reference.capture import is_recording
+from tfldbg.reference.function import ReferenceFunction
+from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
+from tfldbg.run.litert import Runner
+from tfldbg.session.comparisons import Comparison
+from tfldbg.session.describe import describe
+from tfldbg.session.extras import Extras
+from tfldbg.session.recurrent import Recurrent
+from tfldbg.session.with_capture import WithCapture
+from tfldbg.session.with_emulation import WithEmulation
+from tfldbg.session.with_file import WithFile
+from tfldbg.session.with_function import WithFunction
+from tfldbg.session.with_itself import WithItself
+from tfldbg.session.with_keras import WithKeras
+from tfldbg.session.with_runtime import WithRuntime
+
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """A trace whose first batch can begin."""
+
+    job: Job
+    comparison: Comparison
+    extras: Extras
+    plan: Plan
+    runner: Runner
+    relation: Relation
+    reference: Reference | None
+    notes: tuple[str, ...]
+    """What could not be done."""
+    recurrent: Recurrent
+    points: PointRecorder | None
+
+    @property
+    def recorders(self) -> tuple[Recorder, ...]:
+        """Who must see every batch."""
+        points = () if self.points is None else (self.points,)
+        return (*points, *self.recurrent.recorders)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TraceRequest:
+    """What a trace is asked for; each part means what it means for `tfldbg.trace`.
+
+    Another process can be given one, as far as its parts can be pickled.
+    """
+
+    model: ModelSource
+    keras: Any
+    against: ModelSource | None
+    against_runtime: str | None
+    reference: str | ReferenceFunction | None
+    data: DataSource
+    options: Options = field(default_factory=Options)
+    extras: Extras = field(default_factory=Extras)
+
+    @property
+    def elsewhere(self) -> TraceRequest:
+        """The same for a process that may work in another folder."""
+        return replace(
+            self,
+            model=absolute(self.model),
+            keras=absolute(self.keras),
+            against=absolute(self.against),
+            data=absolute(self.data),
+            extras=replace(self.extras, labels=absolute(self.extras.labels)),
+        )
+
+    def comparison(self, progress: Progress) -> Comparison:
+        """Return what to compare with, before it is loaded.
+
+        Raises:
+            UsageError: There are several, or it is of no kind that is known.
+            PluginError: A function cannot be loaded.
+        """
+        named = {
+            "--keras": self.keras,
+            "--against": self.against,
+            "--against-runtime": self.against_runtime,
+            "--reference": self.reference,
+        }
+        given = [name for name, value in named.items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(
+                f"a trace has one reference, and there are {len(given)}: {', '.join(given)}",
+                hint="keep one of them, and trace again for the other",
+            )
+        if self.keras is not None:
+            return WithKeras(self.keras, self.options)
+        if is_recording(self.against):
+            return WithCapture(str(self.against), self.options)
+        if self.against is not None:
+            return WithFile(self.against, self.options)
+        if self.reference is not None:
+            return _named_reference(self.reference, self.options, progress)
+        runtime = self.against_runtime
+        return WithRuntime(runtime) if runtime is not None else WithItself()
+
+    def ready(self, stack: ExitStack, progress: Progress, unread: Mapping[int, str]) -> Ready:
+        """Read the file, load the reference, start the runtime and match both.
+
+        Args:
+            stack: What to close in the end.
+            progress: Is told how far it is.
+            unread: Tensors that are not to be read, and why.
+
+        Raises:
+            TfldbgError: Something is wrong with a file, the data or the options.
+        """
+        comparison, extras = self.comparison(progress), self.extras
+        extras.check(comparison, self.options.stream_steps)
+        job = prepare(self.model, comparison.data(self.model, self.data), self.options, unread)
+        plan = extras.plan(job, self.data)
+        progress.stage("loading the reference")
+        comparison.load(job)
+        runner = _start(stack, job, comparison)
+        progress.stage("matching")
+        relation, reference = comparison.relate(job, runner)
+        notes: tuple[str, ...] = ()
+        if reference is not None:
+            reference, notes = extras.emulated(job, runner, comparison, reference)
+            stack.callback(reference.close)
+        recurrent = Recurrent(job, comparison, extras.by_step, stack)
+        return Ready(
+            job,
+            comparison,
+            extras,
+            plan,
+            runner,
+            relation,
+            reference,
+            notes,
+            recurrent,
+            extras.points(job),
+        )
+
+
+def absolute(source: Source) -> Source | str:
+    """Return the path of what exists as one that is right in every folder."""
+    if isinstance(source, (str, PathLike)) and Path(source).exists():
+        return str(Path(source).absolute())
+    return source
+
+
+def _named_reference(
+    reference: str | ReferenceFunction, options: Options, progress: Progress
+) -> Comparison:
+    if not isinstance(reference, str):
+        if not callable(reference):
+            raise UsageError(
+                f"the reference is of type {type(reference).__name__}, expected a function or "
+                "a name",
+                hint="a model or a file is given with keras= or against=",
+            )
+        name = getattr(reference, "__qualname__", type(reference).__qualname__)
+        return WithFunction(name, reference, options)
+    if reference not in EMULATIONS and (":" in reference or reference in plugin_names(REFERENCES)):
+        return WithFunction(reference, load_plugin(REFERENCES, reference), options)
+    return WithEmulation(reference, progress)
+
+
+def _start(stack: ExitStack, job: Job, comparison: Comparison) -> Runner:
+    """Start the runtime; if it refuses the file, add what can be told without running it."""
+    try:
+        return stack.enter_context(Runner(job.instrumented))
+    except RunError as error:
+        relation, _ = comparison.relate(job, None)
+        run = comparison.describe(describe(job, True, {}))
+        found = diagnose(collect(job.loaded, run, relation, NOTHING), Thresholds()).divergences
+        if not found:
+            raise
+        name = op_name(found[0].op, found[0].kind, found[0].tensor)
+        raise RunError(
+            f"{error.message}; without running it, {name} is the first that differs from the "
+            f"reference: {found[0].message}",
+            hint=error.hint,
+        ) from error

@@ -1,0 +1,117 @@
+"""Let several processes measure parts of the samples, and add up what they counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tfldbg.compare.points import PointRecorder
+from tfldbg.compare.stream import batch_size, stream_part
+from tfldbg.compare.tally import Measured, Tally
+from tfldbg.errors import UsageError
+from tfldbg.progress import Progress, Silent
+from tfldbg.run.child import Limits, limits, within
+from tfldbg.session.pool import Pool
+from tfldbg.session.request import Ready, TraceRequest
+
+_MOST = 4096
+"""Samples of one shard: what is lost with a worker, and takes longer than to begin again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shard:
+    """Some of the samples of a trace."""
+
+    request: TraceRequest
+    unread: Mapping[int, str]
+    """Tensors that are not to be read, and why."""
+    numbers: range
+    limits: Limits
+    """Of the child processes that run models."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What was counted of a shard."""
+
+    tally: Tally
+    points: PointRecorder | None
+
+
+def run_shard(shard: Shard) -> Part:
+    """Measure the samples of one shard, as a trace of all of them would.
+
+    Raises:
+        TfldbgError: As for `tfldbg.trace`.
+    """
+    with within(shard.limits), ExitStack() as stack:
+        ready = shard.request.ready(stack, Silent(), shard.unread)
+        tally, job = Tally(ready.plan), ready.job
+        stream_part(
+            tally,
+            job.samples,
+            ready.runner,
+            ready.reference,
+            ready.points,
+            Silent(),
+            shard.numbers,
+        )
+        return Part(tally, ready.points)
+
+
+def stream_in_parts(
+    pool: Pool, request: TraceRequest, ready: Ready, unread: Mapping[int, str], progress: Progress
+) -> Measured:
+    """Measure every tensor over every sample, as `tfldbg.compare.stream.stream` does.
+
+    Batches are the same as those of one process; what was counted is added up in the order of the
+    samples, whichever part is done first.
+
+    Args:
+        pool: Who computes the parts.
+        request: Of the trace.
+        ready: The same trace in this process; its points are completed.
+        unread: Tensors that are not to be read, and why.
+        progress: Is told of every part.
+
+    Raises:
+        UsageError: The file has operators that are measured along the samples, in one process.
+        TfldbgError: As for `tfldbg.trace`.
+    """
+    if ready.recurrent.recorders:
+        raise UsageError(
+            "what happens inside of recurrent operators and subgraphs is measured by one process",
+            hint="leave out --workers and --scheduler",
+        )
+    count, elsewhere = ready.job.samples.count, request.elsewhere
+    size = batch_size(ready.plan, count, ready.reference)
+    parts = shards(count, math.lcm(size, ready.job.samples.stream_steps), pool.workers)
+    asked = [Shard(elsewhere, dict(unread), numbers, limits()) for numbers in parts]
+    progress.stage("tracing", count)
+    whole, waiting, following = Tally(ready.plan), dict[int, Part](), 0
+    for number, part in pool.each(run_shard, asked):
+        waiting[number] = part
+        progress.advance(len(parts[number]))
+        while following in waiting:
+            done = waiting.pop(following)
+            whole.merge(done.tally)
+            if ready.points is not None and done.points is not None:
+                ready.points.merge(done.points)
+            following += 1
+    return whole.measured()
+
+
+def shards(count: int, unit: int, workers: int) -> list[range]:
+    """Divide samples into parts of about the same size: one for each worker, or more of `_MOST`.
+
+    Args:
+        count: How many samples.
+        unit: Every part but the last holds a multiple of this.
+        workers: How many there are.
+    """
+    units = -(-count // unit)
+    parts = min(units, max(workers, -(-count // _MOST)))
+    ends = [min(count, unit * (units * n // parts)) for n in range(parts + 1)]
+    return [range(*ends[n : n + 2]) for n in range(parts)]
