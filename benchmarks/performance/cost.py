@@ -9,6 +9,8 @@ what one sample more costs.  The ratio is the trace's slope over the floor's, of
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -39,9 +41,9 @@ def floor_command(made: Pair, samples: int, *, keras: bool) -> list[str]:
     return [*where, str(samples), *told]
 
 
-def trace_command(made: Pair, samples: int, *, keras: bool) -> list[str]:
-    """Return the command that traces."""
-    told = ["--keras", str(made.keras)] if keras else []
+def trace_command(made: Pair, samples: int, *, keras: bool, more: Sequence[str] = ()) -> list[str]:
+    """Return the command that traces, ``more`` being further options."""
+    told = [*(["--keras", str(made.keras)] if keras else []), *more]
     data = ["--data", str(made.data), "--samples", str(samples), "--quiet"]
     return ["-m", "tfldbg", "trace", str(made.tflite), *told, *data]
 
@@ -55,16 +57,18 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=1088)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="the self trace, without Keras")
+    parser.add_argument("--with", dest="more", default="", help="further options of the trace")
     given = parser.parse_args()
+    tracing = functools.partial(trace_command, more=given.more.split())
     kind, keras = ("self trace", False) if given.alone else ("trace --keras", True)
     print(f"| pair | floor, ms a sample | {kind}, ms a sample | ratio | peak memory, few to many |")
     print("|---|---:|---:|---:|---:|")
     for name in given.names or NAMES:
         made = pair(name, given.folder)
-        cost(trace_command(made, 1, keras=keras))  # fills the cache, which few and many then share
+        cost(tracing(made, 1, keras=keras))  # fills the cache, which few and many then share
         floors, traces = [], []
         for _ in range(given.repeat):
-            for command, rounds in ((floor_command, floors), (trace_command, traces)):
+            for command, rounds in ((floor_command, floors), (tracing, traces)):
                 few = cost(command(made, given.few, keras=keras))
                 many = cost(command(made, given.many, keras=keras))
                 rounds.append(Round(few, many, given.many - given.few))

@@ -15,6 +15,8 @@ from time import perf_counter
 
 _EVERY_S = 0.02
 """How often the memory is looked at."""
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+"""With it Python compiles this package anew in every process, which an installed one is spared."""
 _PRIVATE = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
 
 
@@ -39,10 +41,11 @@ def cost(command: Sequence[str]) -> Cost:
     Raises:
         RuntimeError: It failed; the message is what it said.
     """
+    environment = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
     with tempfile.TemporaryFile() as said:
         began = perf_counter()
         process = subprocess.Popen(  # noqa: S603  (this interpreter)
-            [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=said
+            [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=said, env=environment
         )
         watch = _Watch(process.pid)
         _, status, usage = os.wait4(process.pid, 0)

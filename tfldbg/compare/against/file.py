@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfldbg.compare.batch import Batch, Computed, as_floats, in_real_units
+from tfldbg.compare.overlap import Behind
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Graph, Subgraph, Tensor
 from tfldbg.graph.variables import Source, sources
@@ -133,6 +134,7 @@ class FileReference:
         variables: Mapping[int, Source] | None = None,
     ) -> None:
         self._free, self._stack, self._aliases = free, stack, aliases
+        self._behind = Behind()
         self._variables = _Variables(variables or {})
         self._stored = stored
         self._results = model.results if model else ()
@@ -150,6 +152,7 @@ class FileReference:
         Raises:
             RunError: The runtime dies.
         """
+        coming = self._behind.do(self._free, batch)  # in a child process of its own
         local = {out: batch.real[given] for out, given in self._aliases.items()}
         local.update(self._variables.yielded(batch))
         if self._local is not None:
@@ -158,11 +161,12 @@ class FileReference:
                 stored = self._stored[index] if self._stored else None
                 local[index] = as_floats(value) if stored is None else in_real_units(stored, value)
         known = {i: values for i, values in local.items() if i in batch.real}
-        return replace(self._free(batch), local=known)
+        return replace(coming.result(), local=known)
 
     def close(self) -> None:
-        """End the child processes."""
+        """End the child processes, and the thread that may wait for one of them."""
         self._stack.close()
+        self._behind.close()
 
 
 class _Variables:
