@@ -2,11 +2,12 @@
 
 The file stands beside the target, ``.RUN.h5.partial`` for ``RUN.h5``, and only ever grows::
 
-    preamble    ``tfldbg unfinished 1`` and the process that writes it, as a line of text
+    preamble    ``tfldbg unfinished 2`` and the process that writes it, as a line of text
     record      mark, CRC-32, length of the header, length of the values; header (JSON); values
     ...
 
-The first record says which run this is, each of the others holds one batch.  A record counts if it
+The first record says which run this is, each of the others holds one batch, its arrays compressed
+in the chunks that the HDF5 file will hold.  A record counts if it
 is whole and its CRC is right; with the first that is not, the file ends, whatever follows.  A batch
 is on the disk (fsync) before the next one runs.  So a run that is killed, or loses its power, keeps
 every batch but the one at work, and nothing that was half written is ever read.
@@ -15,6 +16,7 @@ every batch but the one at work, and nothing that was half written is ever read.
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import zlib
@@ -32,6 +34,7 @@ from tfldbg.errors import CaptureError
 from tfldbg.files import sync_folder, worded
 from tfldbg.graph.model import Subgraph
 from tfldbg.store.locked import LENGTH, begin, begun, lock, open_locked, pour
+from tfldbg.store.packed import MOST_OF_A_BYTE, Packer, rows_of_chunk, unpacked
 
 CODES = "codes"
 """The field of TFLite's own values; the others are those of `Computed`."""
@@ -50,6 +53,32 @@ class _Place:
     offset: int
     dtype: str
     shape: tuple[int, ...]
+    rows: int
+    """Samples of a chunk."""
+    lengths: tuple[int, ...]
+    """Bytes of each chunk."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Some samples of one field of one tensor, compressed."""
+
+    start: int
+    """The first of them, among those of which the field is kept."""
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the chunks of one field of one tensor have in common."""
+
+    dtype: str
+    count: int
+    """Samples."""
+    sample: tuple[int, ...]
+    """Shape of one."""
+    rows: int
+    """Samples of a chunk."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +160,7 @@ class Journal:
                 self._file.close()
                 raise
         self._kept = self.done
+        self._packer = Packer()
         return self
 
     def __exit__(
@@ -141,6 +171,7 @@ class Journal:
     ) -> None:
         if not self._records:
             self.remove()  # nothing to go on with
+        self._packer.close()
         self._file.close()
 
     @property
@@ -169,28 +200,48 @@ class Journal:
             for name in (CODES, *_VALUES)
             for i, array in (batch.codes if name == CODES else getattr(computed, name)).items()
         }
+        rows = [self._rows(key, array) for key, array in arrays.items()]
+        packed = self._packer.pack(list(arrays.values()), rows)
+        described = zip(arrays.items(), rows, packed, strict=True)
         header = {
             "start": batch.start,
             "stop": batch.stop,
             "saturated": {str(i): n for i, n in computed.saturated.items()},
-            "arrays": [[*key, a.dtype.str, list(a.shape)] for key, a in arrays.items()],
+            "arrays": [
+                [*key, array.dtype.str, list(array.shape), size, [len(c) for c in chunks]]
+                for (key, array), size, chunks in described
+            ],
         }
-        self._write(header, list(arrays.values()))
+        self._write(header, [chunk for chunks in packed for chunk in chunks])
+
+    def _rows(self, key: tuple[str, int], array: NDArray[Any]) -> int:
+        """Return how many samples a chunk holds: as many as in the first batch."""
+        known = self._records[0].places.get(key) if self._records else None
+        return known.rows if known is not None else rows_of_chunk(array)
 
     def tensors(self, field: str) -> list[int]:
         """Return the tensors of which a field is kept."""
         return list(dict.fromkeys(i for r in self._records for f, i in r.places if f == field))
 
-    def values(self, field: str, index: int) -> Iterator[NDArray[Any]]:
-        """Return one field of one tensor, batch by batch."""
-        for record in self._records:
-            if (field, index) in record.places:
-                yield self._read(record.places[field, index])
+    def layout(self, field: str, index: int) -> Layout | None:
+        """Return what the chunks of a field of a tensor are like, None where it holds nothing."""
+        places = self._places(field, index)
+        if not places or not places[0].lengths:
+            return None
+        first, count = places[0], sum(p.shape[0] for p in places)
+        return Layout(first.dtype, count, first.shape[1:], first.rows)
 
-    def count(self, field: str, index: int) -> int:
-        """Return of how many samples a field of a tensor is kept."""
-        places = (r.places.get((field, index)) for r in self._records)
-        return sum(p.shape[0] for p in places if p is not None)
+    def chunks(self, field: str, index: int) -> Iterator[Chunk]:
+        """Return one field of one tensor, chunk by chunk."""
+        start = 0
+        for place in self._places(field, index):
+            for number, content in enumerate(self._contents(place)):
+                yield Chunk(start + number * place.rows, content)
+            start += place.shape[0]
+
+    def _places(self, field: str, index: int) -> list[_Place]:
+        places = (record.places.get((field, index)) for record in self._records)
+        return [place for place in places if place is not None]
 
     def remove(self) -> None:
         """Remove the file: the recording is whole, or there is nothing in it."""
@@ -228,15 +279,14 @@ class Journal:
                 hint="repeat the same command with --resume, or leave --resume out to start over",
             )
 
-    def _write(self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> None:
+    def _write(self, header: Mapping[str, Any], chunks: Sequence[bytes]) -> None:
         text = json.dumps(header).encode()
-        views = [a.reshape(-1).view(np.uint8).data for a in arrays]
-        lengths = (len(text), sum(len(v) for v in views))
-        checksum = _checksum(lengths, [text, *views])
+        lengths = (len(text), sum(map(len, chunks)))
+        checksum = _checksum(lengths, [text, *chunks])
         start = self._file.tell()
         with worded(self._target):
             try:
-                for piece in (_START.pack(_MARK, checksum, *lengths), text, *views):
+                for piece in (_START.pack(_MARK, checksum, *lengths), text, *chunks):
                     pour(self._file, piece)
                 os.fsync(self._file.fileno())
             except BaseException:
@@ -249,12 +299,20 @@ class Journal:
     def _read(self, place: _Place) -> NDArray[Any]:
         # Into an array of its own: how NumPy adds up depends on where an array begins in memory.
         array = np.empty(place.shape, place.dtype)
-        rest = array.reshape(-1).view(np.uint8).data
-        self._file.seek(place.offset)
-        while rest and (count := self._file.readinto(rest)):
-            rest = rest[count:]
-        self._file.seek(0, os.SEEK_END)
+        for number, content in enumerate(self._contents(place)):
+            start = number * place.rows
+            unpacked(content, array[start : start + place.rows], place.rows)
         return array
+
+    def _contents(self, place: _Place) -> Iterator[bytes]:
+        """Return the chunks of one tensor in one batch."""
+        offset = place.offset
+        for length in place.lengths:
+            self._file.seek(offset)
+            content = self._file.read(length)
+            self._file.seek(0, os.SEEK_END)
+            yield content
+            offset += length
 
 
 def _scan(file: BinaryIO) -> tuple[dict[str, str] | None, list[_Record], int]:
@@ -314,10 +372,31 @@ def _record(header: Mapping[str, Any], offset: int, end: int) -> _Record:
         ValueError: It does not describe the values behind it.
     """
     places = {}
-    for field, index, dtype, shape in header["arrays"]:
-        places[field, index] = _Place(offset, dtype, tuple(shape))
-        offset += int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    for field, index, *described in header["arrays"]:
+        places[field, index] = place = _place(offset, *described)
+        offset += sum(place.lengths)
     if offset != end:
         raise ValueError("the arrays of a batch are of another size than its values")
     saturated = {int(i): n for i, n in header["saturated"].items()}
     return _Record(header["start"], header["stop"], saturated, places)
+
+
+def _place(offset: int, dtype: str, shape: list[int], rows: int, lengths: list[int]) -> _Place:
+    """Read what the header of a batch says of one array.
+
+    Raises:
+        ValueError: It makes no sense, or no memory could hold it.
+    """
+    kind = np.dtype(dtype)
+    if (
+        kind.hasobject
+        or not shape
+        or not all(type(n) is int and n >= 0 for n in (*shape, rows, *lengths))
+    ):
+        raise ValueError(f"an array is of type {dtype} and shape {shape}")
+    size = math.prod(shape)
+    chunks = -(-shape[0] // max(rows, 1)) if size else 0
+    chunk = math.prod(shape[1:]) * rows * kind.itemsize
+    if len(lengths) != chunks or any(chunk > MOST_OF_A_BYTE * (n + 1) for n in lengths):
+        raise ValueError(f"an array of shape {shape} does not fit into its chunks")
+    return _Place(offset, kind.str, tuple(shape), rows, tuple(lengths))

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from tfldbg.errors import CaptureError
 
-PREAMBLE = "tfldbg unfinished 1, process {:>10}\n"
+PREAMBLE = "tfldbg unfinished 2, process {:>10}\n"
 """The first line: of fixed length, so that whoever takes the file over can write it anew."""
 LENGTH = len(PREAMBLE.format(0))
 _OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)

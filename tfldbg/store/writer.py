@@ -24,9 +24,9 @@ from tfldbg.graph.query import producers
 from tfldbg.store import schema
 from tfldbg.store.disk import TolerantFile, h5py_file, undisturbed
 from tfldbg.store.evidence_json import to_json
-from tfldbg.store.journal import CODES, Journal
+from tfldbg.store.journal import CODES, Journal, Layout
+from tfldbg.store.packed import LEVEL
 
-_CHUNK_BYTES = 1 << 20
 _DATASETS = {CODES: schema.VALUES, "free": schema.REFERENCE, "local": schema.LOCAL_REFERENCE}
 """By field of the journal the dataset that holds it."""
 
@@ -114,30 +114,26 @@ class RunWriter:
     def _write_values(self) -> None:
         for field, name in _DATASETS.items():
             for index in self._journal.tensors(field):
-                done, arrays = 0, self._journal.values(field, index)
-                dataset: Any = None
-                for array in arrays:
-                    if not array.size:
-                        break  # HDF5 has no chunks for it
+                layout = self._journal.layout(field, index)
+                if layout is None:
+                    continue  # HDF5 has no chunks for it
+                with undisturbed():
+                    dataset = self._dataset(index, name, layout)
+                nowhere = (0,) * len(layout.sample)
+                for chunk in self._journal.chunks(field, index):
                     with undisturbed():
-                        if dataset is None:
-                            count = self._journal.count(field, index)
-                            dataset = self._dataset(index, name, array, count)
-                        dataset[done : done + len(array)] = array
-                    done += len(array)
+                        dataset.id.write_direct_chunk((chunk.start, *nowhere), chunk.content)
                     self._check_disk()
 
-    def _dataset(self, index: int, name: str, first: NDArray[Any], count: int) -> Any:
-        per_sample = max(first[:1].nbytes, 1)
+    def _dataset(self, index: int, name: str, layout: Layout) -> Any:
         return self._group(index).create_dataset(
             name,
-            shape=(count, *first.shape[1:]),
-            dtype=first.dtype,
-            maxshape=(None, *first.shape[1:]),
-            chunks=(max(1, _CHUNK_BYTES // per_sample), *first.shape[1:]),
+            shape=(layout.count, *layout.sample),
+            dtype=layout.dtype,
+            maxshape=(None, *layout.sample),
+            chunks=(layout.rows, *layout.sample),
             compression="gzip",
-            compression_opts=1,
-            shuffle=True,
+            compression_opts=LEVEL,
         )
 
     def _write_results(self, evidence: Evidence, measured: Measured) -> None:

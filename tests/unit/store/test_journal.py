@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tfldbg.compare.batch import Batch, Computed
 from tfldbg.errors import CaptureError
 from tfldbg.graph.load import load_graph
 from tfldbg.store.journal import SAMPLES, Journal, journal_path, unfinished
+from tfldbg.store.packed import unpacked
 
 SUBGRAPH = load_graph(loop_file(), "loop").main
 IDENTITY = {"model": "a", SAMPLES: "6"}
@@ -61,8 +63,12 @@ def _kept(folder: Path, content: bytes) -> int:
                 assert getattr(computed, name)[0].tobytes() == getattr(reference, name)[0].tobytes()
         for batch in BATCHES[len(found) :]:
             journal.append(*batch)
-        assert journal.count("codes", 0) == 6
-        values = np.concatenate(list(journal.values("free", 0)))
+        layout = journal.layout("free", 0)
+        assert layout is not None
+        assert layout.count == 6
+        values = np.zeros((layout.count, *layout.sample), layout.dtype)
+        for chunk in journal.chunks("free", 0):
+            unpacked(chunk.content, values[chunk.start :][: layout.rows], layout.rows)
     assert values.tobytes() == b"".join(c.free[0].tobytes() for _, c in BATCHES)
     return len(found)
 
@@ -150,14 +156,28 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "other").read_text() == "somebody else's"
 
 
+@pytest.mark.parametrize(
+    "described",
+    [
+        ["|O", [1 << 40], 1, [4]],
+        ["<f4", [1 << 40], 1 << 40, [4]],
+        ["<f4", [2, 3], 0, [4]],
+        ["<f4", [2, 3], -1, [4]],
+        ["<f4", [2, 3], 2, [-4]],
+        ["<f4", [2, 3], 2, [4, 0]],
+        ["<f4", [2, 3], 2],
+        ["<f4", [], 1, [4]],
+        ["<f4", [2, 3], 2, [3]],
+    ],
+)
 def test_headers_that_do_not_fit_their_values_are_refused(
-    whole: tuple[bytes, list[int]], tmp_path: Path
+    described: list[Any], whole: tuple[bytes, list[int]], tmp_path: Path
 ) -> None:
     """A file made by hand has a right CRC as well."""
     import zlib
 
     content, ends = whole
-    arrays = [["codes", 0, "|O", [1 << 40]]]
+    arrays = [["codes", 0, *described]]
     text = json.dumps({"start": 0, "stop": 2, "saturated": {}, "arrays": arrays}).encode()
     lengths = struct.pack("<QQ", len(text), 4)
     crc = zlib.crc32(b"1234", zlib.crc32(text, zlib.crc32(lengths)))
