@@ -251,6 +251,58 @@ static PyObject *count(PyObject *self, PyObject *args)
     return result;
 }
 
+/* Elements whose places are found together, before their counts are looked up. */
+#define BLOCK 512
+
+CLONED static void find_places(const float *restrict test, const float *restrict reference,
+                               Py_ssize_t count, double step, double most, int32_t *restrict places)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const double error = ((double)test[i] - (double)reference[i]) / step;
+        const double size = fabs(error) * 4.0;
+        const double quarters = ceil(size < most ? size : most);
+        places[i] = (int32_t)((error < 0 ? -quarters : quarters) + most);
+    }
+}
+
+/* Count errors in quarters of a step, rounded away from 0 and `most` at most. */
+static void add_quarters(const float *test, const float *reference, Py_ssize_t count, double step,
+                         Py_ssize_t most, int64_t *counts)
+{
+    int32_t places[BLOCK];
+    for (Py_ssize_t start = 0; start < count; start += BLOCK) {
+        const Py_ssize_t some = count - start < BLOCK ? count - start : BLOCK;
+        find_places(test + start, reference + start, some, step, (double)most, places);
+        for (Py_ssize_t i = 0; i < some; i++)
+            counts[places[i]]++;
+    }
+}
+
+static PyObject *quarters(PyObject *self, PyObject *args)
+{
+    Py_buffer test, reference, counts;
+    double step;
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*dw*", &test, &reference, &step, &counts))
+        return NULL;
+    const Py_ssize_t count = test.len / (Py_ssize_t)sizeof(float);
+    const Py_ssize_t places = counts.len / (Py_ssize_t)sizeof(int64_t);
+    if (has_size(&test, count, sizeof(float)) && has_size(&reference, count, sizeof(float))
+        && has_size(&counts, places, sizeof(int64_t)) && places % 2 == 1) {
+        Py_BEGIN_ALLOW_THREADS
+        add_quarters(test.buf, reference.buf, count, step, places / 2, counts.buf);
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    } else {
+        PyErr_SetString(PyExc_ValueError, "the sizes do not fit");
+    }
+    PyBuffer_Release(&test);
+    PyBuffer_Release(&reference);
+    PyBuffer_Release(&counts);
+    return result;
+}
+
 #define DEQUANTIZE(NAME, TYPE)                                                                     \
     CLONED static void NAME(const TYPE *restrict codes, Py_ssize_t count, int32_t zero,            \
                             float scale, float *restrict out)                                      \
@@ -308,6 +360,7 @@ static PyMethodDef methods[] = {
     {"compare", compare, METH_VARARGS, "Add the sums of the difference of two tensors."},
     {"clamp", clamp, METH_VARARGS, "Write clamped values; count those beyond limits."},
     {"count", count, METH_VARARGS, "Count bytes."},
+    {"quarters", quarters, METH_VARARGS, "Count differences in quarters of a step."},
     {"dequantize", dequantize, METH_VARARGS, "Write (codes - zero point) * scale."},
     {"keep_memory", keep_memory, METH_NOARGS, "Do not give freed memory back to the system."},
     {NULL, NULL, 0, NULL},

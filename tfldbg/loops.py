@@ -156,6 +156,28 @@ def count(codes: NDArray[Any], counts: NDArray[np.int64]) -> None:
         counts += np.bincount(flat, minlength=256)
 
 
+def count_quarters(
+    test: NDArray[Any], reference: NDArray[Any], step: float, counts: NDArray[np.int64]
+) -> None:
+    """Count differences in quarters of a step, rounded away from 0.
+
+    Args:
+        test: Any shape, finite.
+        reference: As many, finite.
+        step: What a difference is divided by.
+        counts: (2 n + 1,) how often each of ``-n`` to ``n`` quarters was seen, is changed; larger
+            differences count as ``n``.
+    """
+    if _loops is not None and test.dtype == reference.dtype == np.float32:
+        both = (np.ascontiguousarray(array) for array in (test, reference))
+        _loops.quarters(*both, step, counts)
+        return
+    most = len(counts) // 2
+    error = (test.astype(np.float64) - reference) / step
+    signed = np.copysign(np.ceil(np.minimum(np.abs(error) * 4, most)), error).astype(np.int64)
+    counts += np.bincount(signed.ravel() + most, minlength=len(counts))
+
+
 def dequantize(codes: NDArray[Any], scale: float, zero_point: int) -> Floats:
     """Return ``(codes - zero_point) * scale`` in float32.
 

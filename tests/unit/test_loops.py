@@ -148,3 +148,15 @@ def test_statistics_do_not_need_a_compiler(plain: None) -> None:
     from tests.unit.compare import test_accumulate
 
     test_accumulate.test_streaming_equals_one_pass()
+
+
+@given(SHAPES, st.integers(0, 99), st.sampled_from([0.05, 1.0, 3e-8]))
+def test_histograms_count_the_same(shape: tuple[int, int, int], seed: int, step: float) -> None:
+    generator = np.random.default_rng(seed)
+    codes = generator.integers(-9, 9, (2, *shape)) * 0.25
+    test, reference = (codes * step).astype(np.float32)
+    mine, other = np.zeros(29, np.int64), np.zeros(29, np.int64)
+    loops.count_quarters(test, reference, step, mine)
+    _in_numpy("count_quarters", test, reference, step, other)
+    assert mine.tolist() == other.tolist()
+    assert mine.sum() == test.size

@@ -186,8 +186,8 @@ class Accumulator:
         else:
             self._finite += finite.reshape(-1, self._channels).sum(0)
         if self._histogram is not None and self._lsb:
-            error = (test.astype(np.float64) - reference) / self._lsb
-            self._histogram += count_errors(error if finite is None else error[finite])
+            kept = (test, reference) if finite is None else (test[finite], reference[finite])
+            self._histogram += count_errors(*kept, self._lsb)
         if first_sample == 0:
             self._first_sample_max = float(peaks[0])
         worst = int(peaks.argmax())

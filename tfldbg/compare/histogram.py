@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import loops
+
 _POSITIVE = (0.25, 0.5, 0.75, 1.5, 2.5, 4.5, 8.5, 16.5, 64.5)
 """Between whole codes from 1.5 on: where the reference rounds to codes too, the error is a whole
 number of LSB, which float32 noise must not move from one bin to the next.  0.5 is what rounding
@@ -27,18 +29,19 @@ _SIDE = np.searchsorted(_POSITIVE, np.abs(_QUARTERS) / _PARTS, side="left")
 _BIN_OF_QUARTER = len(_POSITIVE) + np.sign(_QUARTERS) * _SIDE
 
 
-def count_errors(error_lsb: NDArray[Any]) -> NDArray[np.int64]:
-    """Count signed errors.
+def count_errors(test: NDArray[Any], reference: NDArray[Any], lsb: float) -> NDArray[np.int64]:
+    """Count the signed differences ``test - reference``.
 
     Args:
-        error_lsb: Any shape, finite, LSB.
+        test: Any shape, finite, real units.
+        reference: The same.
+        lsb: The tensor's scale.
 
     Returns:
         (`BINS`,) counts, from the most negative bin to the most positive one.
     """
-    quarters = np.ceil(np.minimum(np.abs(error_lsb) * _PARTS, _MOST))
-    signed = np.copysign(quarters, error_lsb).astype(np.int64) + _MOST
-    counts = np.bincount(signed.ravel(), minlength=len(_QUARTERS))
+    counts = np.zeros(len(_QUARTERS), np.int64)
+    loops.count_quarters(test, reference, lsb, counts)
     return np.bincount(_BIN_OF_QUARTER, weights=counts, minlength=BINS).astype(np.int64)
 
 
