@@ -27,7 +27,7 @@ def run_tflite(path: Path, data: np.ndarray) -> None:
     limits = np.iinfo(given["dtype"])
     for row in data:
         codes = np.clip(np.rint(row / scale) + zero_point, limits.min, limits.max)
-        interpreter.set_tensor(given["index"], codes.astype(given["dtype"])[None])
+        interpreter.set_tensor(given["index"], codes.astype(given["dtype"]).reshape(given["shape"]))
         interpreter.invoke()
         for output in interpreter.get_output_details():
             interpreter.get_tensor(output["index"])

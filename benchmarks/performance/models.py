@@ -17,12 +17,12 @@ from benchmarks import networks, zoo
 
 MOST = 1088
 """Samples of data to write."""
-_SIZES: Mapping[str, tuple[str, int]] = {
+SIZES: Mapping[str, tuple[str, int]] = {
     "mobilenet_v2_96": ("MobileNetV2", 96),
     "mobilenet_v2_224": ("MobileNetV2", 224),
     "resnet50_96": ("ResNet50", 96),
 }
-NAMES = ("cnn", *_SIZES)
+NAMES = ("cnn", *SIZES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Pair:
 
 def pair(name: str, folder: Path) -> Pair:
     """Return a pair, built if the folder does not hold it yet."""
-    if name in _SIZES:
-        network, size = _SIZES[name]
+    if name in SIZES:
+        network, size = SIZES[name]
         make = functools.partial(networks.application, network, size)
         built = zoo.build_entry(zoo.Entry(name, name, "qat", "development", make), folder)
         keras, tflite = built.keras, built.tflite

@@ -32,3 +32,23 @@ def test_the_cost_before_the_first_sample(tmp_path: Path) -> None:
     rows = _table("startup", str(tmp_path), "--model", "cnn", "--repeat", "1")
     assert len(rows) == 5
     assert all(float(row[1]) > 0 for row in rows)
+
+
+def test_the_cost_of_rewriting(tmp_path: Path) -> None:
+    rows = _table("rewriting", "--megabytes", "1", "--repeat", "1")
+    assert float(rows[0][2]) > 0
+    assert [row[0] for row in rows if row[0].isdigit()] == ["100", "500", "2000"]
+
+
+def test_the_naive_script_runs(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.performance.peer",
+        "naive",
+        str(tmp_path),
+        "cnn",
+        "2",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
