@@ -179,6 +179,31 @@ def test_an_error_elsewhere_is_an_error_here() -> None:
     assert raised.value.hint == "take another one"
 
 
+def missing(number: int) -> int:
+    raise FileNotFoundError(f"there is no file {number}")
+
+
+class OddError(Exception):
+    def __reduce__(self) -> str:
+        raise TypeError("not to be pickled")
+
+
+def odd(number: int) -> int:
+    raise OddError(f"odd {number}")
+
+
+@pytest.mark.parametrize(
+    ("work", "raised", "words"),
+    [(missing, FileNotFoundError, "no file 1"), (odd, tfldbg.TfldbgError, "OddError: odd 1")],
+)
+def test_an_exception_elsewhere_is_no_lost_process(
+    work: Callable[[int], int], raised: type[Exception], words: str
+) -> None:
+    with open_pool(2, None) as pool, pytest.raises(raised, match=words):
+        assert pool is not None
+        list(pool.each(work, [1]))
+
+
 def test_what_cannot_be_sent_is_refused_in_words(data: Path) -> None:
     with pytest.raises(tfldbg.TfldbgError, match="other processes cannot be given"):
         tfldbg.trace(CNN, data=data, samples=SAMPLES, metrics={"zero": lambda *_: 0.0}, workers=2)

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
-from tfldbg.errors import RunError, UsageError
+from tfldbg.errors import RunError, UsageError, unexpected
 from tfldbg.run.child import command, ending, prepare
 
 Item = TypeVar("Item")
@@ -26,7 +27,8 @@ Made = TypeVar("Made")
 _TRIES = 3
 """How often an item is given out: whatever it is, it may be the item that ends its process."""
 _LENGTH = struct.Struct("<Q")
-_LOST = (EOFError, OSError, pickle.UnpicklingError)
+_LOST = (EOFError, OSError, ValueError, pickle.UnpicklingError)
+"""Raised where a process has ended, and its pipes with it."""
 
 
 class Pool(Protocol):
@@ -94,7 +96,7 @@ class LocalPool:
         for _ in range(workers):
             self._idle.put(None)  # started when there is something to do
         self._started: set[_Process] = set()
-        self._closed = False
+        self._lock, self._closed = Lock(), False
         stack.callback(self._close)
 
     def each(
@@ -116,33 +118,50 @@ class LocalPool:
                 raise
 
     def _do(self, task: bytes) -> Any:
-        process = self._idle.get()
+        """Let a process do a task, and another one if it ends.
+
+        Raises:
+            Exception: What the task raised.
+            RunError: Every process that did it ended.
+        """
+        process, said = self._idle.get(), ""
         try:
             for _ in range(_TRIES):
-                if self._closed:
-                    break
-                if process is None:
-                    process = _Process()
-                    self._started.add(process)
+                process = process or self._start()
                 try:
-                    return process.do(task)
+                    error, value = process.do(task)
                 except _LOST:
-                    said = process.end()
-                    self._started.discard(process)
+                    said = self._end(process)
                     process = None
-            else:
-                raise RunError(
-                    f"a worker process ended {_TRIES} times while it did the same: {said}",
-                    hint="fewer --workers take less memory",
-                )
-            raise RunError("the workers were ended")
+                    continue
+                if error is not None:
+                    raise error from _ElsewhereError(value)
+                return value
         finally:
             self._idle.put(process)
+        raise RunError(
+            f"a worker process ended {_TRIES} times while it did the same: {said}",
+            hint="fewer --workers take less memory",
+        )
+
+    def _start(self) -> _Process:
+        with self._lock:
+            if self._closed:
+                raise RunError("the workers were ended")
+            process = _Process()
+            self._started.add(process)
+        return process
+
+    def _end(self, process: _Process) -> str:
+        with self._lock:
+            self._started.discard(process)
+        return process.end()
 
     def _close(self) -> None:
-        self._closed = True
-        for process in tuple(self._started):
-            process.end()
+        with self._lock:
+            self._closed = True
+            for process in self._started:
+                process.end()
 
 
 class _Process:
@@ -153,20 +172,20 @@ class _Process:
             command(__name__, str(os.getpid())), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def do(self, task: bytes) -> Any:
+    def do(self, task: bytes) -> tuple[Exception | None, Any]:
         """Do a task that was pickled.
 
+        Returns:
+            What it raised, with its traceback as text; or None, with what it returned.
+
         Raises:
-            Exception: What the task raised.
-            EOFError, OSError: The process ended.
+            EOFError, OSError, ValueError, pickle.UnpicklingError: The process ended.
         """
         given, made = self._pipes
         given.write(_LENGTH.pack(len(task)) + task)
         given.flush()
-        error, value = pickle.load(made)  # noqa: S301  (of a process of this program)
-        if error is not None:
-            raise error from _ElsewhereError(value)
-        return value
+        answer: tuple[Exception | None, Any] = pickle.load(made)  # noqa: S301  (of this program)
+        return answer
 
     def end(self) -> str:
         """End it, and say how it ended."""
@@ -190,7 +209,7 @@ class _ElsewhereError(Exception):
 def _pickled(work: Callable[[Item], Made], item: Item) -> bytes:
     try:
         return pickle.dumps((work, item))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except Exception as error:  # what holds the models and functions decides what it raises
         raise UsageError(
             f"other processes cannot be given what this trace was given: {error}",
             hint="give paths in place of models, and functions that a module defines",
@@ -226,7 +245,11 @@ def _answer(task: bytes) -> bytes:
 
 
 def _raised(error: Exception) -> bytes:
-    return pickle.dumps((error, traceback.format_exc()))
+    told = traceback.format_exc()
+    try:
+        return pickle.dumps((error, told))
+    except Exception:  # an exception of somebody else's that cannot be pickled
+        return pickle.dumps((unexpected(error), told))
 
 
 def unloadable(error: Exception) -> UsageError:
