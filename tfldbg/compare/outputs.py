@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.accuracy import Accuracy, AccuracyCounter
+from tfldbg.compare.merging import merge_all
 from tfldbg.compare.sides import PAIRS, REFERENCE, TFLITE
 from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import producers
@@ -174,10 +175,7 @@ class OutputStatistics:
 
     def merge(self, other: OutputStatistics) -> None:
         """Add what another has seen of the samples that follow."""
-        for key, pair in other._pairs.items():
-            known = self._pairs.setdefault(key, pair)
-            if known is not pair:
-                known.merge(pair)
+        merge_all(self._pairs, other._pairs)
         if self._accuracy is not None and other._accuracy is not None:
             self._accuracy.merge(other._accuracy)
         self._worst = sorted([*self._worst, *other._worst])[: self._wanted.worst]

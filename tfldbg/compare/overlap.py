@@ -22,9 +22,9 @@ class Behind:
         """Begin something.  What was asked for earlier is done before it."""
         return self._pool.submit(copy_context().run, work, given)  # with the limits of children
 
-    def close(self) -> None:
-        """Wait for what has begun, and drop what has not."""
-        self._pool.shutdown(cancel_futures=True)
+    def close(self, *, wait: bool = True) -> None:
+        """Drop what has not begun, and wait for what has, unless something else will end it."""
+        self._pool.shutdown(wait, cancel_futures=True)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.batch import Batch, Computed
+from tfldbg.compare.merging import merge_all
 from tfldbg.compare.metrics import significant
 from tfldbg.reference.evaluate import Floats
 
@@ -70,10 +71,8 @@ class PointRecorder:
 
     def merge(self, other: PointRecorder) -> None:
         """Add what another has kept of the samples that follow."""
-        both = ((self._local, other._local), (self._accumulated, other._accumulated))
-        for mine, others in both:
-            for index, collected in others.items():
-                mine.setdefault(index, _Collected()).merge(collected)
+        merge_all(self._local, other._local)
+        merge_all(self._accumulated, other._accumulated)
 
     def local(self) -> dict[int, Points]:
         """Return by tensor pairs of what its operator and the reference's make of one input."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 
 from tfldbg.compare.accumulate import Accumulator, Doubles, TensorStats
 from tfldbg.compare.batch import Batch, Computed, code_limits, fitting, in_real_units
 from tfldbg.compare.custom import Metric, MetricCounter
+from tfldbg.compare.merging import merge_all
 from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted
 from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
 from tfldbg.compare.usage import BeyondCounter, Usage, UsageCounter
@@ -92,7 +92,7 @@ class Statistics:
         self._names = _activations(plan.subgraph) if plan.metrics else {}
         self._accumulated: dict[int, Accumulator] = {}
         self._local: dict[int, Accumulator] = {}
-        self._split: dict[int, tuple[Accumulator, Accumulator, Accumulator]] = {}
+        self._split: dict[int, _Divided] = {}
         self._nan: dict[int, int] = {}
         self._ranges: dict[int, float] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
@@ -128,7 +128,10 @@ class Statistics:
         for index, rounded in computed.rounded.items():
             if index not in computed.free:
                 continue
-            self._divide(index, computed.free[index], computed.clamped[index], rounded, real[index])
+            if index not in self._split:
+                self._split[index] = _Divided(self._tensors[index].lsb)
+            stages = (computed.free[index], computed.clamped[index], rounded, real[index])
+            self._split[index].update(*stages)
 
     def _of(self, known: dict[int, Accumulator], index: int, values: Floats) -> Accumulator:
         if index not in known:
@@ -144,28 +147,12 @@ class Statistics:
             return {}
         return {name: MetricCounter(name, m, where) for name, m in self._metrics.items()}
 
-    def _divide(
-        self, index: int, free: Floats, clamped: Floats, rounded: Floats, real: Floats
-    ) -> None:
-        """Add what each step from float arithmetic to the integer kernels changes."""
-        if index not in self._split:
-            lsb = self._tensors[index].lsb
-            self._split[index] = (Accumulator(1, lsb), Accumulator(1, lsb), Accumulator(1, lsb))
-        steps = (free, clamped, rounded, real)
-        for accumulator, before, after in zip(
-            self._split[index], steps[:-1], steps[1:], strict=True
-        ):
-            accumulator.update(before, after)
-
     def merge(self, other: Statistics) -> None:
         """Add what others have counted of the samples that follow."""
-        _merge(self._accumulated, other._accumulated)
-        _merge(self._local, other._local)
-        for index, counted in other._split.items():
-            for mine, more in zip(self._split.setdefault(index, counted), counted, strict=True):
-                if mine is not more:
-                    mine.merge(more)
-        _merge(self._usage, other._usage)
+        merge_all(self._accumulated, other._accumulated)
+        merge_all(self._local, other._local)
+        merge_all(self._split, other._split)
+        merge_all(self._usage, other._usage)
         for index, count in other._nan.items():
             self._nan[index] = self._nan.get(index, 0) + count
         for index, largest in other._ranges.items():
@@ -175,16 +162,12 @@ class Statistics:
     def measured(self, outputs: tuple[tuple[bytes, ...], ...], reference_s: float) -> Measured:
         """Return the statistics of everything seen so far."""
         usage = {i: u for i, c in self._usage.items() if (u := c.result()) is not None}
-        split = {
-            i: Split(*(a.result().rmse_lsb or 0.0 for a in accumulators))
-            for i, accumulators in self._split.items()
-        }
         return Measured(
             local={i: a.result() for i, a in self._local.items()},
             accumulated={i: a.result() for i, a in self._accumulated.items()},
             local_channels={i: a.channels() for i, a in self._local.items()},
             accumulated_channels={i: a.channels() for i, a in self._accumulated.items()},
-            split=split,
+            split={i: d.result() for i, d in self._split.items()},
             nan=self._nan,
             ranges={**self._ranges, **{i: self._largest(i, u) for i, u in usage.items()}},
             shapes=self._shapes,
@@ -200,16 +183,29 @@ class Statistics:
         return float(np.abs(ends).max())
 
 
-Counter = TypeVar("Counter", Accumulator, UsageCounter)
+class _Divided:
+    """Counts what each step from float arithmetic to the integer kernels changes.
 
+    Args:
+        lsb: The tensor's scale, None for float tensors.
+    """
 
-def _merge(known: dict[int, Counter], others: Mapping[int, Counter]) -> None:
-    """Add counters by tensor."""
-    for index, other in others.items():
-        if index in known:
-            known[index].merge(other)
-        else:
-            known[index] = other
+    def __init__(self, lsb: float | None) -> None:
+        self._steps = (Accumulator(1, lsb), Accumulator(1, lsb), Accumulator(1, lsb))
+
+    def update(self, *stages: Floats) -> None:
+        """Add a batch: float arithmetic, the same clamped, rounded too, and TFLite's values."""
+        for step, before, after in zip(self._steps, stages[:-1], stages[1:], strict=True):
+            step.update(before, after)
+
+    def merge(self, other: _Divided) -> None:
+        """Add what another has counted of the samples that follow."""
+        for mine, more in zip(self._steps, other._steps, strict=True):
+            mine.merge(more)
+
+    def result(self) -> Split:
+        """Return what was seen so far."""
+        return Split(*(step.result().rmse_lsb or 0.0 for step in self._steps))
 
 
 def _activations(subgraph: Subgraph) -> dict[int, str]:

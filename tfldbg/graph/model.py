@@ -61,9 +61,14 @@ class Tensor:
         return math.prod(self.shape)
 
     @property
+    def has_one_scale(self) -> bool:
+        """Whether the tensor is an integer tensor with one scale, whatever that is."""
+        return self.quant is not None and self.quant.per_tensor and "INT" in self.type
+
+    @property
     def has_codes(self) -> bool:
-        """Whether the tensor is an integer tensor with one scale that means something."""
-        if self.quant is None or not self.quant.per_tensor or "INT" not in self.type:
+        """Whether its one scale makes real values of the tensor's integers: above 0, and finite."""
+        if self.quant is None or not self.has_one_scale:
             return False
         return 0.0 < float(self.quant.scale[0]) < math.inf
 

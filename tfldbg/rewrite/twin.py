@@ -66,15 +66,11 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
         computed = not tensor.has_data and tensor.index not in folded
         if computed and numpy_type(tensor) is None and not is_real(tensor):
             return f"it reads or writes {tensor.type} values, which cannot be read back"
-        if computed and tensor.quant is not None and _means_nothing(tensor, tensor.quant):
-            scale = f"{tensor.quant.scale[0]:.6g}"
+        params = tensor.quant
+        if computed and params and tensor.has_one_scale and not tensor.has_codes:
+            scale = f"{params.scale[0]:.6g}"
             return f"it reads or writes codes of the scale {scale}, which stand for no real values"
     return None
-
-
-def _means_nothing(tensor: Tensor, params: QuantParams) -> bool:
-    """Whether a tensor's codes stand for no real values: its scale is not above 0, or endless."""
-    return "INT" in tensor.type and params.per_tensor and not tensor.has_codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

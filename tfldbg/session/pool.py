@@ -12,9 +12,9 @@ import struct
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from queue import SimpleQueue
 from threading import Lock
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
@@ -62,7 +62,7 @@ def open_pool(workers: int | None, scheduler: str | None) -> Iterator[Pool | Non
         UsageError: Both are given, or there is no such number or cluster.
         MissingExtraError: Dask is not installed.
     """
-    if workers is not None and (isinstance(workers, bool) or workers < 1):
+    if workers is not None and workers < 1:
         raise UsageError(f"{workers} workers are too few", hint="ask for some: --workers 2")
     if scheduler is not None:
         if workers is not None:
@@ -78,35 +78,47 @@ def open_pool(workers: int | None, scheduler: str | None) -> Iterator[Pool | Non
     if workers is None or workers == 1:
         yield None
         return
-    with ExitStack() as stack:
-        yield LocalPool(workers, stack)
+    with closing(LocalPool(workers)) as pool:
+        yield pool
+
+
+def in_order(found: Iterable[tuple[int, Made]]) -> Iterator[Made]:
+    """Yield what came of items 0, 1, 2, ... as soon as it and all before it are there.
+
+    Args:
+        found: Numbers and what came of them, in any order.
+    """
+    waiting: dict[int, Made] = {}
+    following = 0
+    for number, made in found:
+        waiting[number] = made
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
 
 
 class LocalPool:
-    """Processes of this machine.
+    """Processes of this machine, until it is closed.
 
     Args:
         workers: How many.
-        stack: Ends them.
     """
 
-    def __init__(self, workers: int, stack: ExitStack) -> None:
+    def __init__(self, workers: int) -> None:
         self.workers = workers
         self._idle: SimpleQueue[_Process | None] = SimpleQueue()
         for _ in range(workers):
             self._idle.put(None)  # started when there is something to do
         self._started: set[_Process] = set()
         self._lock, self._closed = Lock(), False
-        stack.callback(self._close)
 
     def each(
         self, work: Callable[[Item], Made], items: Sequence[Item]
     ) -> Iterator[tuple[int, Made]]:
         """Do something with every item; yield its number and what came of it, in any order."""
-        tasks = [_pickled(work, item) for item in items]
         with ThreadPoolExecutor(self.workers, "tfldbg-pool") as threads:
             futures: dict[Future[Made], int] = {
-                threads.submit(self._do, task): number for number, task in enumerate(tasks)
+                threads.submit(self._do, work, item): number for number, item in enumerate(items)
             }
             try:
                 for future in as_completed(futures):
@@ -114,16 +126,18 @@ class LocalPool:
             except BaseException:  # Ctrl-C, too, and whoever stops to ask
                 for future in futures:
                     future.cancel()
-                self._close()
+                self.close()
                 raise
 
-    def _do(self, task: bytes) -> Any:
+    def _do(self, work: Callable[[Item], Made], item: Item) -> Made:
         """Let a process do a task, and another one if it ends.
 
         Raises:
             Exception: What the task raised.
             RunError: Every process that did it ended.
+            UsageError: It cannot be pickled.
         """
+        task = _pickled(work, item)
         process, said = self._idle.get(), ""
         try:
             for _ in range(_TRIES):
@@ -136,7 +150,7 @@ class LocalPool:
                     continue
                 if error is not None:
                     raise error from _ElsewhereError(value)
-                return value
+                return cast("Made", value)
         finally:
             self._idle.put(process)
         raise RunError(
@@ -157,7 +171,8 @@ class LocalPool:
             self._started.discard(process)
         return process.end()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the processes."""
         with self._lock:
             self._closed = True
             for process in self._started:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,7 +46,6 @@ class Ready:
 
     job: Job
     comparison: Comparison
-    extras: Extras
     plan: Plan
     runner: Runner
     relation: Relation
@@ -76,8 +75,8 @@ class TraceRequest:
     against_runtime: str | None
     reference: str | ReferenceFunction | None
     data: DataSource
-    options: Options = field(default_factory=Options)
-    extras: Extras = field(default_factory=Extras)
+    options: Options
+    extras: Extras
 
     @property
     def elsewhere(self) -> TraceRequest:
@@ -149,7 +148,6 @@ class TraceRequest:
         return Ready(
             job,
             comparison,
-            extras,
             plan,
             runner,
             relation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from tfldbg.compare.tally import Measured, Tally
 from tfldbg.errors import UsageError
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import Limits, limits, within
-from tfldbg.session.pool import Pool
+from tfldbg.session.pool import Pool, in_order
 from tfldbg.session.request import Ready, TraceRequest
 
 _MOST = 4096
@@ -90,16 +90,17 @@ def stream_in_parts(
     parts = shards(count, math.lcm(size, ready.job.samples.stream_steps), pool.workers)
     asked = [Shard(elsewhere, dict(unread), numbers, limits()) for numbers in parts]
     progress.stage("tracing", count)
-    whole, waiting, following = Tally(ready.plan), dict[int, Part](), 0
-    for number, part in pool.each(run_shard, asked):
-        waiting[number] = part
-        progress.advance(len(parts[number]))
-        while following in waiting:
-            done = waiting.pop(following)
-            whole.merge(done.tally)
-            if ready.points is not None and done.points is not None:
-                ready.points.merge(done.points)
-            following += 1
+
+    def found() -> Iterator[tuple[int, Part]]:
+        for number, part in pool.each(run_shard, asked):
+            progress.advance(len(parts[number]))
+            yield number, part
+
+    whole = Tally(ready.plan)
+    for part in in_order(found()):
+        whole.merge(part.tally)
+        if ready.points is not None and part.points is not None:
+            ready.points.merge(part.points)
     return whole.measured()
 
 

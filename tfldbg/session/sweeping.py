@@ -20,9 +20,9 @@ from tfldbg.reference.keras import load_frozen
 from tfldbg.run.child import Limits, limits, within
 from tfldbg.run.job import load
 from tfldbg.run.runtimes import Delegate
-from tfldbg.session.pool import Pool, open_pool
+from tfldbg.session.pool import Pool, in_order, open_pool
 from tfldbg.session.request import absolute
-from tfldbg.session.tracing import trace
+from tfldbg.session.tracing import check_whole, trace
 from tfldbg.store.rows import KeptRows
 
 
@@ -72,6 +72,8 @@ def sweep(
         scheduler: The address of a Dask cluster whose workers trace the cases.
     """
     settings = _Settings(shared or Shared(), unsafe, cached)
+    if workers is not None:
+        check_whole("workers", workers)
     with open_pool(workers, scheduler) as pool:
         if pool is None:
             yield from _one_by_one(cases, settings, kept, progress or Silent())
@@ -102,22 +104,26 @@ def _side_by_side(
     pool: Pool,
 ) -> Iterator[Outcome]:
     """Trace every case in some process of a pool; keep a row at once, and yield it in order."""
-    found = {n: kept.find(case) for n, case in enumerate(cases)} if kept is not None else {}
-    rows = {number: row for number, row in found.items() if row is not None}
-    missing = [number for number in range(len(cases)) if number not in rows]
-    asked = [_Asked(settings, _elsewhere(cases[number]), limits()) for number in missing]
     progress.stage(f"tracing {len(cases)} cases", len(cases))
-    progress.advance(len(rows))
-    following = 0
-    for number, row in pool.each(_trace_case, asked):
-        rows[missing[number]] = replace(row, case=cases[missing[number]])
-        if kept is not None:
-            kept.add(rows[missing[number]])
-        progress.advance()
-        while following in rows:
-            yield rows.pop(following)
-            following += 1
-    yield from (rows[number] for number in sorted(rows))  # where all that was missing came before
+
+    def found() -> Iterator[tuple[int, Outcome]]:
+        missing = []
+        for number, case in enumerate(cases):
+            known = kept.find(case) if kept is not None else None
+            if known is None:
+                missing.append(number)
+                continue
+            progress.advance()
+            yield number, known
+        asked = [_Asked(settings, _elsewhere(cases[number]), limits()) for number in missing]
+        for number, made in pool.each(_trace_case, asked):
+            row = replace(made, case=cases[missing[number]])
+            if kept is not None:
+                kept.add(row)
+            progress.advance()
+            yield missing[number], row
+
+    yield from in_order(found())
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +190,13 @@ class _Tracer:
     """Traces cases, and keeps the last Keras model for the next one of the same path."""
 
     def __init__(self, settings: _Settings) -> None:
-        self._shared, self._settings = settings.shared, settings
+        self._settings = settings
         self._kept: tuple[tuple[str, str | None], Frozen] | None = None
 
     def trace(self, case: Case, progress: Progress) -> Found:
         """Trace one case and reduce what it found to a row."""
         progress.stage("reading")
-        loaded, shared = load(case.model, case.signature), self._shared
+        loaded, shared = load(case.model, case.signature), self._settings.shared
         result = trace(
             case.model,
             **self._reference(case, progress),

@@ -133,10 +133,10 @@ def trace(
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
     _check_files(model, against, dump)
-    whole = {"samples": samples, "steps": steps, "seed": seed, "top_k": top_k, "worst": worst}
-    for name, value in whole.items():
-        if value is not None or name != "samples":
-            check_whole(name, value)
+    whole = {"steps": steps, "seed": seed, "top_k": top_k, "worst": worst}
+    optional = {"samples": samples, "workers": workers}
+    for name, value in {**whole, **{n: v for n, v in optional.items() if v is not None}}.items():
+        check_whole(name, value)
     extras = Extras(
         labels,
         top_k,
@@ -208,15 +208,15 @@ def _trace(
     began = perf_counter()
     with ExitStack() as stack:
         ready = request.ready(stack, progress, unread)
-        job, runner, extras, reference = ready.job, ready.runner, ready.extras, ready.reference
+        job, runner, reference, extras = ready.job, ready.runner, ready.reference, request.extras
         writer = dump.writer(job, ready.comparison, extras, stack)
         prepared = perf_counter()
         if pool is not None:
             measured = stream_in_parts(pool, request, ready, unread, progress)
         else:
-            recorders = Recorders(tuple(r for r in (writer, *ready.recorders) if r is not None))
+            watching = ready.recorders if writer is None else (writer, *ready.recorders)
+            recorder = Recorders(watching) if watching else None
             kept = writer.kept() if writer is not None else ()
-            recorder = recorders if recorders.recorders else None
             measured = stream(ready.plan, job.samples, runner, reference, recorder, progress, kept)
         numbers = measured.finals.worst_samples
         worst = examine(ready.plan, job.samples, runner, reference, numbers, progress)

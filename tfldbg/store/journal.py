@@ -283,7 +283,7 @@ class Journal:
         text = json.dumps(header).encode()
         lengths = (len(text), sum(map(len, chunks)))
         checksum = _checksum(lengths, [text, *chunks])
-        start = self._file.tell()
+        start = self._file.seek(0, os.SEEK_END)
         with worded(self._target):
             try:
                 for piece in (_START.pack(_MARK, checksum, *lengths), text, *chunks):
@@ -309,9 +309,7 @@ class Journal:
         offset = place.offset
         for length in place.lengths:
             self._file.seek(offset)
-            content = self._file.read(length)
-            self._file.seek(0, os.SEEK_END)
-            yield content
+            yield self._file.read(length)
             offset += length
 
 
@@ -388,14 +386,11 @@ def _place(offset: int, dtype: str, shape: list[int], rows: int, lengths: list[i
         ValueError: It makes no sense, or no memory could hold it.
     """
     kind = np.dtype(dtype)
-    if (
-        kind.hasobject
-        or not shape
-        or not all(type(n) is int and n >= 0 for n in (*shape, rows, *lengths))
-    ):
+    whole = all(type(n) is int and n >= 0 for n in (*shape, rows, *lengths))
+    if kind.hasobject or not shape or not whole or rows < 1:
         raise ValueError(f"an array is of type {dtype} and shape {shape}")
     size = math.prod(shape)
-    chunks = -(-shape[0] // max(rows, 1)) if size else 0
+    chunks = -(-shape[0] // rows) if size else 0
     chunk = math.prod(shape[1:]) * rows * kind.itemsize
     if len(lengths) != chunks or any(chunk > MOST_OF_A_BYTE * (n + 1) for n in lengths):
         raise ValueError(f"an array of shape {shape} does not fit into its chunks")

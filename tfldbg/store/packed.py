@@ -31,9 +31,6 @@ def _compressor() -> Callable[[Any, int], bytes]:
     return compress
 
 
-_compress = _compressor()
-
-
 def rows_of_chunk(first: NDArray[Any]) -> int:
     """Return how many samples a chunk holds, so that every batch is a whole number of chunks.
 
@@ -48,6 +45,7 @@ class Packer:
     """Threads that compress."""
 
     def __init__(self) -> None:
+        self._compress = _compressor()
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "tfldbg-pack")
 
     def pack(self, arrays: Sequence[NDArray[Any]], rows: Sequence[int]) -> list[list[bytes]]:
@@ -58,8 +56,11 @@ class Packer:
             rows: Of each, how many samples a chunk holds.
         """
         pieces = [_pieces(a, r) for a, r in zip(arrays, rows, strict=True)]
-        packed = self._threads.map(_packed, [p for some in pieces for p in some])
+        packed = self._threads.map(self._packed, [p for some in pieces for p in some])
         return [[next(packed) for _ in some] for some in pieces]
+
+    def _packed(self, chunk: NDArray[Any]) -> bytes:
+        return self._compress(chunk.reshape(-1).view(np.uint8).data, LEVEL)
 
     def close(self) -> None:
         """End the threads."""
@@ -76,10 +77,6 @@ def _pieces(array: NDArray[Any], rows: int) -> list[NDArray[Any]]:
         whole[: len(found[-1])] = found[-1]
         found[-1] = whole
     return found
-
-
-def _packed(chunk: NDArray[Any]) -> bytes:
-    return _compress(chunk.reshape(-1).view(np.uint8).data, LEVEL)
 
 
 def unpacked(chunk: bytes, into: NDArray[Any], rows: int) -> None:

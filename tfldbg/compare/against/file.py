@@ -135,6 +135,7 @@ class FileReference:
     ) -> None:
         self._free, self._stack, self._aliases = free, stack, aliases
         self._behind = Behind()
+        stack.callback(self._behind.close, wait=False)  # what it waits for is closed after it
         self._variables = _Variables(variables or {})
         self._stored = stored
         self._results = model.results if model else ()
@@ -164,9 +165,8 @@ class FileReference:
         return replace(coming.result(), local=known)
 
     def close(self) -> None:
-        """End the child processes, and the thread that may wait for one of them."""
+        """End the child processes."""
         self._stack.close()
-        self._behind.close()
 
 
 class _Variables:
