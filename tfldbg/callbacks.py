@@ -12,11 +12,8 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.outputs import OutputStats
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.words import number
 from tfldbg.errors import RunError, TfldbgError, UsageError, unexpected
 from tfldbg.files import scratch_folder
@@ -24,6 +21,11 @@ from tfldbg.reference.conversion import Target
 from tfldbg.run.job import DataSource, Options, check_options
 from tfldbg.session import Trace, convert, trace
 from tfldbg.session.tracing import check_whole
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.compare.outputs import OutputStats
+    from tfldbg.diagnose.model import Thresholds
 
 _FRAMEWORKS = {"ConversionGap": "tf_keras", "Keras3ConversionGap": "keras"}
 FIGURES = ("gap_diverged", "gap_local_max_lsb", "gap_output_rmse", "gap_output_rmse_lsb")

@@ -10,15 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.compare.sides import REFERENCE, TFLITE
-from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.gate import Broken, judge
 from tfldbg.diagnose.limits import Rule
 from tfldbg.diagnose.words import number, op_name, short
 from tfldbg.errors import UsageError
 from tfldbg.session import Trace, trace
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Evidence
 
 
 def assert_matches(

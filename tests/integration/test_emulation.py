@@ -13,9 +13,9 @@ import tfldbg
 from sample_models import plant
 from tests.integration.test_self_trace import _broken
 from tests.schema import assert_documented
-from tfldbg.compare.against.emulation import EMULATED, EMULATIONS
 from tfldbg.compare.ranges.calibrate import share
 from tfldbg.compare.ranges.passes import Copy, fake_quant_pass, float_extents
+from tfldbg.compare.sides import EMULATED, EMULATIONS
 from tfldbg.progress import Silent
 from tfldbg.run.job import Options, prepare
 from tfldbg.run.litert import Runner

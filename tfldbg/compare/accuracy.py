@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.metrics import wilson
 from tfldbg.compare.sides import PAIRS, SIDES
-from tfldbg.run.labels import Labels
+
+if TYPE_CHECKING:
+    from tfldbg.run.labels import Labels
 
 _MOST_NAMED = 8
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import loops, quant
-from tfldbg.graph.model import Tensor
-from tfldbg.reference.evaluate import Floats
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
+    from tfldbg.reference.evaluate import Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.file import TwinsRunner
-from tfldbg.compare.batch import Batch, Computed
-from tfldbg.compare.stream import Reference
 from tfldbg.errors import RunError
 from tfldbg.match.steps import own_steps
-from tfldbg.run.job import Job
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch, Computed
+    from tfldbg.compare.stream import Reference
+    from tfldbg.run.job import Job
 
 
 class WithEmulation:

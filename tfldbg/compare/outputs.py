@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from tfldbg.compare.accuracy import Accuracy, AccuracyCounter
 from tfldbg.compare.merging import merge_all
 from tfldbg.compare.sides import PAIRS, REFERENCE, TFLITE
-from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import producers
-from tfldbg.run.labels import Labels
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph
+    from tfldbg.run.labels import Labels
 
 TOLERANCE = 0.01
 """Real units: the ``atol=1e-2, rtol=0`` of the experiment that tfldbg grew out of."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.merging import merge_all
 from tfldbg.compare.metrics import significant
-from tfldbg.reference.evaluate import Floats
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch, Computed
+    from tfldbg.reference.evaluate import Floats
 
 POINTS = 256
 """Pairs kept of each tensor, about as many as a plot can tell apart."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.constants.checks import WeightCheck
-from tfldbg.match.model import Matching
+if TYPE_CHECKING:
+    from tfldbg.compare.constants.checks import WeightCheck
+    from tfldbg.match.model import Matching
 
 
 @dataclass(frozen=True, slots=True)

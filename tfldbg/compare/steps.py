@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.against.file import FileReference, nothing_free, shadow
-from tfldbg.compare.batch import Batch, Computed
-from tfldbg.graph.steps import Recurrence, SequenceOutput
 from tfldbg.match.steps import own_steps
-from tfldbg.reference.evaluate import Floats
-from tfldbg.run.job import Job
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.compare.batch import Batch, Computed
+    from tfldbg.graph.steps import Recurrence, SequenceOutput
+    from tfldbg.reference.evaluate import Floats
+    from tfldbg.run.job import Job
 
 Doubles = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,11 @@ from tfldbg.compare.batch import Batch, Computed, batch_of, settled
 from tfldbg.compare.overlap import ahead, one_behind
 from tfldbg.compare.tally import Measured, Plan, Tally, check_shapes
 from tfldbg.errors import RunError
-from tfldbg.progress import Progress
-from tfldbg.run.litert import Runner
-from tfldbg.run.samples import Samples
+
+if TYPE_CHECKING:
+    from tfldbg.progress import Progress
+    from tfldbg.run.litert import Runner
+    from tfldbg.run.samples import Samples
 
 _BATCH_BYTES = 96 << 20
 _MOST_SAMPLES = 32

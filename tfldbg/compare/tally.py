@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted
 from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
 from tfldbg.compare.usage import BeyondCounter, Usage, UsageCounter
 from tfldbg.errors import RunError
-from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import non_activations, producers
-from tfldbg.reference.evaluate import Floats
-from tfldbg.run.samples import Samples
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph
+    from tfldbg.reference.evaluate import Floats
+    from tfldbg.run.samples import Samples
 
 _COUNTED = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 

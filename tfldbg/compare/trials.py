@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.compare.batch import Batch, in_real_units
 from tfldbg.errors import RunError
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.match.steps import given
 from tfldbg.rewrite.cut import cut_model
 from tfldbg.rewrite.twin import LocalModel, Step, local_model, untwinned
 from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, derived_program
 from tfldbg.run.runtimes import LITERT, Kernels
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 Floats = NDArray[np.float32]
 _MOST_PERMUTED = 3

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import loops
 from tfldbg.quant import code_range, real_range
-from tfldbg.run.samples import Samples
+
+if TYPE_CHECKING:
+    from tfldbg.run.samples import Samples
 
 _BINS = 64
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,14 @@ from tfldbg.compare.batch import clamped, fitting
 from tfldbg.compare.outputs import OutputStatistics, PairStats, Wanted, sample_errors
 from tfldbg.compare.sides import REFERENCE, TFLITE
 from tfldbg.compare.stream import Reference, run_batch
-from tfldbg.compare.tally import Plan
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations
 from tfldbg.progress import Progress, Silent
-from tfldbg.run.litert import Runner
-from tfldbg.run.samples import Samples
+
+if TYPE_CHECKING:
+    from tfldbg.compare.tally import Plan
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
+    from tfldbg.run.litert import Runner
+    from tfldbg.run.samples import Samples
 
 Arrays = Mapping[int, NDArray[Any]]
 

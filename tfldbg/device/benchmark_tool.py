@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfldbg.device.tensors import size_of, split
 from tfldbg.errors import CaptureError, UsageError
-from tfldbg.graph.model import Tensor
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
 
 _SCRIPT = """\
 #!/system/bin/sh

@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from tfldbg.device.benchmark_tool import input_file, run_script
 from tfldbg.device.micro_header import record_header
 from tfldbg.device.record import array_keys
 from tfldbg.errors import UsageError
-from tfldbg.graph.model import Tensor
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
 
 TARGETS = ("board", "android", "micro")
 

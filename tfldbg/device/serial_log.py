@@ -16,10 +16,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfldbg.device.tensors import describe, size_of
 from tfldbg.errors import CaptureError
-from tfldbg.graph.model import Tensor
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
 
 MARK = "TFLDBG"
 BEGIN = f"{MARK} begin"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import CaptureError
-from tfldbg.graph.model import Subgraph, Tensor
 from tfldbg.graph.query import numpy_type
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph, Tensor
 
 
 def output_tensors(subgraph: Subgraph, path: str) -> tuple[Tensor, ...]:

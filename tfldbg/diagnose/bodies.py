@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.bodies.callers import BodyMeasured
-from tfldbg.compare.bodies.part import Found
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Body, Evidence, Run
 from tfldbg.diagnose.judge import divergence_of
-from tfldbg.diagnose.model import Diagnosis, Divergence
 from tfldbg.diagnose.words import op_name
+
+if TYPE_CHECKING:
+    from tfldbg.compare.bodies.callers import BodyMeasured
+    from tfldbg.compare.bodies.part import Found
+    from tfldbg.diagnose.model import Diagnosis, Divergence
 
 
 def collect_bodies(run: Run, measured: Sequence[BodyMeasured]) -> tuple[Body, ...]:

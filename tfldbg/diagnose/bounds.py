@@ -11,13 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import (
     SAME_SCALE_KINDS,
     blocks,
@@ -28,8 +27,11 @@ from tfldbg.graph.query import (
     real_constant,
 )
 from tfldbg.graph.wires import WEIGHTED
-from tfldbg.run.job import Loaded
 from tfldbg.run.runtimes import WITH_XNNPACK
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
+    from tfldbg.run.job import Loaded
 
 _Q8 = 256.0
 _INT8_STEPS = 127.0

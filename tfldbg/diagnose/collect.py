@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from tfldbg.compare.relation import Relation
-from tfldbg.compare.tally import Measured
+from typing import TYPE_CHECKING
+
 from tfldbg.diagnose.bounds import Bound, bound, together
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.rules import file_findings
 from tfldbg.graph.lint import Breach, lint
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, consumers, non_activations
 from tfldbg.rewrite.emit import is_real
-from tfldbg.run.job import Loaded
 from tfldbg.run.runtimes import MICRO
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.tally import Measured
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
+    from tfldbg.run.job import Loaded
 
 _STATEFUL = frozenset({"READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
 

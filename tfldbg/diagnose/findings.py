@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.evidence import Evidence
-from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
 from tfldbg.diagnose.rules import FILE_RULES, TRACE_RULES, Judged, to_finding
 from tfldbg.diagnose.rules.differences import of_divergence
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Evidence
+    from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
 
 _RANKS: tuple[Severity, ...] = ("error", "warning", "info")
 

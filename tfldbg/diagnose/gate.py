@@ -10,13 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
 from tfldbg.diagnose.limits import DIVERGED, UNITS, Rule
-from tfldbg.diagnose.model import Diagnosis, Divergence
 from tfldbg.diagnose.words import number, short
 from tfldbg.errors import UsageError
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
+    from tfldbg.diagnose.model import Diagnosis, Divergence
 
 _MOST_NAMED = 12
 _UNCHECKED = "unchecked: "

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.against.emulation import EMULATIONS
-from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
-from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
+from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.model import Confidence, Divergence, Signal, Thresholds
 from tfldbg.diagnose.scales import WrongScale, same
 from tfldbg.diagnose.words import number, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
+    from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
 
 _FLOAT32_LSB = 0.005
 """What the reference's own float32 sums are worth: 255 steps x 1e-5 relative, and some room."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from tfldbg.compare.against.emulation import EMULATIONS
+from typing import TYPE_CHECKING
+
+from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.bodies import with_insides
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.diagnose.words import number, op_name
 from tfldbg.graph.query import SAME_SCALE_KINDS
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Evidence, OpEvidence
 
 
 def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.accuracy import Accuracy
-from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.histogram import EDGES_LSB
-from tfldbg.diagnose.evidence import Body, Delegated, Evidence, OpEvidence
 from tfldbg.diagnose.gate import Gate, judge
-from tfldbg.diagnose.limits import Rule
-from tfldbg.diagnose.model import Diagnosis, Divergence, Finding, Status
 from tfldbg.diagnose.rules.differences import BY_SIGNAL
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.compare.accuracy import Accuracy
+    from tfldbg.compare.compounding.shares import Compounding
+    from tfldbg.diagnose.evidence import Body, Delegated, Evidence, OpEvidence
+    from tfldbg.diagnose.limits import Rule
+    from tfldbg.diagnose.model import Diagnosis, Divergence, Finding, Status
 
 FORMAT_VERSION = 1
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.words import number
-from tfldbg.graph.lint import Breach
 from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.match.kinds import LOOKALIKE
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.graph.lint import Breach
 
 SAME_SCALE = 1e-5
 """Relative difference of scales that count as equal: float32 products and quotients of them."""

@@ -10,10 +10,10 @@ wrong.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import constant, consumers, producers
 from tfldbg.graph.votes import disagreements
 from tfldbg.graph.wires import (
@@ -27,6 +27,9 @@ from tfldbg.graph.wires import (
     role_of,
 )
 from tfldbg.quant import code_range
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 __all__ = ["Breach", "lint"]
 

@@ -12,10 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Operator, Subgraph
 from tfldbg.graph.query import folded_constants, producers
 from tfldbg.graph.wires import WEIGHTED
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Subgraph
 
 FEWEST_STEPS = 3
 """Two readers of the same weights may be two branches of a network; three in a row are a loop."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Graph, Operator, Subgraph
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph
 
 _MOVES = frozenset({"ASSIGN_VARIABLE", "READ_VARIABLE", "VAR_HANDLE"})
 

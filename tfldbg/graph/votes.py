@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.model import Operator
 from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.graph.wires import (
     ACTIVATIONS,
@@ -27,6 +27,9 @@ from tfldbg.graph.wires import (
     role_of,
 )
 from tfldbg.quant import code_range
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator
 
 TOLERANCE = 1e-6
 """Relative difference of two scales that count as equal.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Operator, QuantParams, Subgraph, Tensor
 from tfldbg.graph.query import FOLDED_KINDS
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, QuantParams, Subgraph, Tensor
 
 _CODES = frozenset({"INT4", "INT8", "UINT8", "INT16", "INT32"})
 ACTIVATIONS = frozenset({"INT4", "INT8", "UINT8", "INT16"})

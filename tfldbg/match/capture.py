@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
-from tfldbg.graph.model import Subgraph, Tensor
 from tfldbg.graph.query import non_activations, producers
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import same_parameters
 from tfldbg.reference.recorded import INPUT, Recorded
-from tfldbg.run.samples import InputSpec
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph, Tensor
+    from tfldbg.run.samples import InputSpec
 
 _CONFIDENCE = {"index": 1.0, "name": 1.0, "order": 0.8, "input": 0.9}
 _CALL = "StatefulPartitionedCall/"

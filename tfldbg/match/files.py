@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import MatchError
-from tfldbg.graph.model import Graph, Operator, Subgraph
 from tfldbg.graph.query import folded_constants, non_activations, producers, real_constant
 from tfldbg.match.kinds import LOOKALIKE, LOOKALIKES
 from tfldbg.match.steps import given
 from tfldbg.rewrite.twin import ALIASES
-from tfldbg.run.samples import InputSpec
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph
+    from tfldbg.run.samples import InputSpec
 
 _KIND, _NAME, _INPUTS, _CONSTANTS, _SHAPE, _OPTIONS, _PLACE = 4.0, 8.0, 8.0, 4.0, 6.0, 1.0, 0.5
 _ENOUGH = 8.0

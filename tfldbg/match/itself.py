@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from tfldbg.graph.model import Subgraph, Tensor
+from typing import TYPE_CHECKING
+
 from tfldbg.graph.query import non_activations
 from tfldbg.match.model import Match, Matching
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph, Tensor
 
 
 def match_itself(subgraph: Subgraph) -> Matching:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Operator, Signature, Subgraph, Tensor
 from tfldbg.graph.query import (
     activation_inputs,
     activation_slots,
@@ -28,8 +28,11 @@ from tfldbg.match.names import NameIndex
 from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.settle import Settler, same_parameters
-from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefNode, node_of
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Signature, Subgraph, Tensor
+    from tfldbg.reference.evaluate import Frozen
 
 Agreement = Callable[[int, Sequence[str]], str | None]
 """Given a tensor and candidate nodes, the one whose values agree best, None when none does."""

@@ -7,8 +7,10 @@ empty, and the order of the parts says nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from tfldbg.reference.graphdef import RefGraph
+if TYPE_CHECKING:
+    from tfldbg.reference.graphdef import RefGraph
 
 _CALL = "StatefulPartitionedCall/"
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, producers
-from tfldbg.match.model import Match
 from tfldbg.match.settle import same_parameters
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
+    from tfldbg.match.model import Match
 
 
 def resolve_parameters(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict[int, Match]:

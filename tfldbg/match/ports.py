@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
-from tfldbg.graph.model import Signature, Subgraph, Tensor
-from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import IDENTITY_OPS, node_of
-from tfldbg.run.samples import InputSpec
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Signature, Subgraph, Tensor
+    from tfldbg.reference.evaluate import Frozen
+    from tfldbg.run.samples import InputSpec
 
 
 def pair_inputs(

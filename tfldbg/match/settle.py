@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_slots, consumers
 from tfldbg.match.kinds import HANDED_ON, REFERENCE_OPS
 from tfldbg.match.model import Match
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
 
 _FUSED_INTO = frozenset(
     {

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import folded_constants, non_activations
 from tfldbg.rewrite.twin import ALIASES, Step, untwinned
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
 from tfldbg.match.capture import entry_of, pair_entries
-from tfldbg.reference.capture import Capture
-from tfldbg.reference.recorded import Recorded
+
+if TYPE_CHECKING:
+    from tfldbg.reference.capture import Capture
+    from tfldbg.reference.recorded import Recorded
 
 
 @dataclass(frozen=True, slots=True)

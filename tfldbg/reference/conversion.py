@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from tfldbg.errors import KerasError, UsageError
 from tfldbg.graph.load import load_graph
-from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.keras import argument_of, load_frozen, load_live
 from tfldbg.reference.refusals import needs_fixed_batch, refusal
+
+if TYPE_CHECKING:
+    from tfldbg.reference.evaluate import Frozen
 
 TYPES = ("int8", "uint8", "int16x8", "dynamic", "float16", "float32")
 """What a model can be converted to."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import CaptureError, PluginError
-from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import producers
 from tfldbg.plugins import RAISED
 from tfldbg.reference.recorded import INPUT
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph
 
 Arrays = Mapping[str, NDArray[Any]]
 ReferenceFunction = Callable[[Arrays], Arrays]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.compare.ranges.calibrate import Calibrated
-from tfldbg.compare.ranges.parameters import Affine
 from tfldbg.diagnose.words import number
 from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.compare.ranges.calibrate import Calibrated
+    from tfldbg.compare.ranges.parameters import Affine
 
 NOTHING = "-"
 

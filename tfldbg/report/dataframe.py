@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfldbg.diagnose.result import Result
 from tfldbg.errors import MissingExtraError
 from tfldbg.report.tabular import columns, rows
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.result import Result
 
 _DTYPES = {"int": "Int64", "float": "float64", "text": "string", "bool": "boolean"}
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
-from tfldbg.diagnose.model import Finding, Status
-from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import short
 from tfldbg.report.compounding import compounding_section
 from tfldbg.report.gate import gate_line, gate_section
@@ -16,9 +13,15 @@ from tfldbg.report.histograms import histogram_section
 from tfldbg.report.matching import about_run, matching_section
 from tfldbg.report.metrics import metric_section
 from tfldbg.report.outputs import output_sections
-from tfldbg.report.section import Section
 from tfldbg.report.steps import bodies_section, step_section
 from tfldbg.report.worst import worst_sections
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.diagnose.model import Finding, Status
+    from tfldbg.diagnose.result import Result
+    from tfldbg.report.section import Section
 
 _SHOW_ALL_BELOW = 24
 _AROUND = 2

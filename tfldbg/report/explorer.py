@@ -13,16 +13,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.metrics import significant
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.model import Status
-from tfldbg.diagnose.result import Result
-from tfldbg.graph.model import Graph, Subgraph
 from tfldbg.graph.query import choose_signature
 from tfldbg.report.machine import write_json
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.result import Result
+    from tfldbg.graph.model import Graph, Subgraph
 
 _SIZES = ("#c8e6c9", "#fff59d", "#ffb74d", "#ef5350", "#b71c1c")
 """Pale green, yellow, orange, red, dark red: from what rounding explains to anything."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from tfldbg.diagnose.gate import Broken, Gate
+from typing import TYPE_CHECKING
+
 from tfldbg.diagnose.words import number, short
 from tfldbg.report.section import Column, Section
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.gate import Broken, Gate
 
 _MOST_ROWS = 24
 _COLUMNS = (

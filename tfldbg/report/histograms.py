@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.histogram import EDGES_LSB, beyond
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.report.outputs import percent
 from tfldbg.report.section import BLOCKS, Column, Section
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.diagnose.evidence import Evidence, OpEvidence
 
 _BEYOND = 0.5
 _COLUMNS = (

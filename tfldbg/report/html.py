@@ -7,16 +7,18 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.diagnose.model import Finding
-from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.rules import CATALOG
 from tfldbg.report.document import build
 from tfldbg.report.machine import write_text
 from tfldbg.report.page_data import page_data
 from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.diagnose.model import Finding
+    from tfldbg.diagnose.result import Result
 
 _FOLDER = Path(__file__).with_name("page")
 _LIBRARIES = ("vendor/echarts.common.min.js", "vendor/dagre.min.js")

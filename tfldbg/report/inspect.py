@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -13,8 +13,10 @@ from rich.text import Text
 
 from tfldbg.diagnose.model import Finding
 from tfldbg.diagnose.words import number, short
-from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
 from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
 
 _FORMAT_VERSION = 1
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from tfldbg.diagnose.evidence import OpEvidence
-from tfldbg.diagnose.gate import Broken
-from tfldbg.diagnose.model import Status
-from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import number, short
 from tfldbg.report.machine import write_text
 from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import OpEvidence
+    from tfldbg.diagnose.gate import Broken
+    from tfldbg.diagnose.model import Status
+    from tfldbg.diagnose.result import Result
 
 _NO_REASON = "it holds no values of the network, or was not compared"
 

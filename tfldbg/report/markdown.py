@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.model import Finding
-from tfldbg.diagnose.result import Result
 from tfldbg.report.document import Document, Row, build
 from tfldbg.report.gate import gate_section
 from tfldbg.report.machine import write_text
 from tfldbg.report.plain import printable
-from tfldbg.report.section import Section
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.model import Finding
+    from tfldbg.diagnose.result import Result
+    from tfldbg.report.section import Section
 
 _INVISIBLE = "&#8203;"
 """A zero-width space: it keeps ``@name`` from notifying somebody, ``#1`` and URLs from linking."""

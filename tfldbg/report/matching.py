@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from tfldbg.diagnose.evidence import Evidence, Run
+from typing import TYPE_CHECKING
+
 from tfldbg.report.section import Column, Section
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Evidence, Run
 
 _COLUMNS = (
     Column("op", right=True),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.custom import MetricStats
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.words import number
 from tfldbg.report.section import Column, Section
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.compare.custom import MetricStats
+    from tfldbg.diagnose.evidence import Evidence, OpEvidence
 
 _LEGEND = (
     "mean over the samples, and the smallest and the largest of them; samples in which a metric is "

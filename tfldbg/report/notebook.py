@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.diagnose.evidence import OpEvidence
-from tfldbg.diagnose.model import Finding, Status
-from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import number, op_name
 from tfldbg.report.document import Row, build
 from tfldbg.report.plain import printable
 from tfldbg.report.section import BLOCKS, Section
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.diagnose.evidence import OpEvidence
+    from tfldbg.diagnose.model import Finding, Status
+    from tfldbg.diagnose.result import Result
 
 _STYLE = """
 .tfldbg table {border-collapse: collapse; margin: 0.4em 0; border: none; width: auto}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
-from tfldbg.compare.outputs import OutputStats, PairStats
-from tfldbg.diagnose.evidence import Evidence
+from typing import TYPE_CHECKING
+
 from tfldbg.diagnose.words import number, plural, short
 from tfldbg.report.section import Column, Section
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
+    from tfldbg.compare.outputs import OutputStats, PairStats
+    from tfldbg.diagnose.evidence import Evidence
 
 _ERRORS = (
     Column("difference"),

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.compare.metrics import significant
-from tfldbg.compare.points import Extreme, Points
-from tfldbg.compare.usage import Usage
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
-from tfldbg.diagnose.model import Finding, Status
-from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import short
 from tfldbg.quant import code_range, real_range
 from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.compare.points import Extreme, Points
+    from tfldbg.compare.usage import Usage
+    from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.diagnose.model import Finding, Status
+    from tfldbg.diagnose.result import Result
 
 _DIGITS = 5
 _MOST_BARS = 256

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.compare.constants.weights import BiasCheck, WeightCheck
 from tfldbg.compare.ranges.parameters import Affine, Expected, ParameterTable, TensorRow, WeightRow
 from tfldbg.diagnose.words import number, op_name, short
 from tfldbg.report import ranges
 from tfldbg.report.cells import NOTHING, ends_of, lines, new_table, pair, range_of
 from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.compare.constants.weights import BiasCheck, WeightCheck
 
 _FORMAT_VERSION = 1
 _STYLES = {"differ": "bold red", "equal": "green", "bypassed": "yellow", "deferred": "yellow"}

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.compare.ranges.calibrate import Calibrated
 from tfldbg.compare.ranges.following import as_share
-from tfldbg.compare.ranges.parameters import Affine, TensorRow
-from tfldbg.compare.ranges.table import RangeTable
 from tfldbg.diagnose.scales import same
 from tfldbg.diagnose.words import short
 from tfldbg.report.cells import NOTHING, ends_of, lines, new_table, pair
 from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.compare.ranges.calibrate import Calibrated
+    from tfldbg.compare.ranges.parameters import Affine, TensorRow
+    from tfldbg.compare.ranges.table import RangeTable
 
 _EXPLAINED = (
     "scale, zero point; below the range seen, zero included; "

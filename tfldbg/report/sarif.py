@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tfldbg.diagnose.evidence import Run
-from tfldbg.diagnose.gate import Broken
-from tfldbg.diagnose.model import Finding
-from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.rules import CATALOG
 from tfldbg.diagnose.words import op_name
 from tfldbg.files import sha256
 from tfldbg.report.machine import write_json
 from tfldbg.report.plain import printable
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.diagnose.gate import Broken
+    from tfldbg.diagnose.model import Finding
+    from tfldbg.diagnose.result import Result
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}

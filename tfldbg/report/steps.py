@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.steps import Step
-from tfldbg.diagnose.evidence import Body, Evidence
 from tfldbg.diagnose.locate import worst_local
-from tfldbg.diagnose.model import Diagnosis
-from tfldbg.diagnose.result import Result
 from tfldbg.diagnose.words import number, plural
 from tfldbg.report.section import Column, Section
+
+if TYPE_CHECKING:
+    from tfldbg.compare.steps import Step
+    from tfldbg.diagnose.evidence import Body, Evidence
+    from tfldbg.diagnose.model import Diagnosis
+    from tfldbg.diagnose.result import Result
 
 _MOST_ROWS = 30
 _BAR = 10

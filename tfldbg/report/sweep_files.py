@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.diagnose.outcome import FIGURES, Found, Outcome, Spread, spreads
-from tfldbg.errors import TfldbgError
 from tfldbg.report.machine import Cell, write_csv, write_json
+
+if TYPE_CHECKING:
+    from tfldbg.errors import TfldbgError
 
 _FORMAT_VERSION = 1
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.custom import MetricStats
 from tfldbg.compare.tally import Split
-from tfldbg.diagnose.result import Result
 from tfldbg.report.machine import write_csv
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.result import Result
 
 ColumnType = Literal["int", "float", "text", "bool"]
 Value = str | int | float | bool | None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.diagnose.model import Finding
-from tfldbg.diagnose.result import Result
 from tfldbg.report.document import Document, Row, build
 from tfldbg.report.plain import printable
 from tfldbg.report.section import ASCII_BLOCKS, Section
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.model import Finding
+    from tfldbg.diagnose.result import Result
 
 _STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "unchecked": "dim"}
 _MOST_LINES = 8

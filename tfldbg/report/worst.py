@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from tfldbg.compare.worst import Parting, WorstSample
-from tfldbg.diagnose.evidence import Evidence
+from typing import TYPE_CHECKING
+
 from tfldbg.diagnose.words import number, op_name
 from tfldbg.report.section import Column, Section
+
+if TYPE_CHECKING:
+    from tfldbg.compare.worst import Parting, WorstSample
+    from tfldbg.diagnose.evidence import Evidence
 
 _MOST_ROWS = 12
 _AROUND = 2

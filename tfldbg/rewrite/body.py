@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tfldbg.graph.limits import missing_operand
 from tfldbg.graph.load import load_graph
-from tfldbg.graph.model import Graph, Operator
 from tfldbg.graph.query import CALLED, ROLES, called_subgraphs
 from tfldbg.rewrite.expose import Exposed, expose
 from tfldbg.rewrite.flatbuffer import keep_subgraph
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator
 
 
 @dataclass(frozen=True, slots=True, eq=False)

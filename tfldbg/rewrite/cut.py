@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Graph, Subgraph
 from tfldbg.rewrite.emit import Emitter
 from tfldbg.rewrite.twin import LocalModel, Step, side_by_side
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Subgraph
 
 
 def cut_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.model import QuantParams
 from tfldbg.rewrite.flatbuffer import place_constants
 from tfldbg.rewrite.pieces import Computed, Piece, Pieces
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import QuantParams
 
 _SCHEMA_VERSION = 3
 _OUTSIDE = 1 << 16

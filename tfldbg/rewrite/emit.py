@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import (
     blocks,
     constant,
@@ -21,6 +20,9 @@ from tfldbg.graph.query import (
 )
 from tfldbg.rewrite.draft import Draft
 from tfldbg.rewrite.pieces import Computed, Pieces
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _COMPUTED = 16 << 20
 """Bytes from which a constant is dequantized while it is written, and never kept whole."""

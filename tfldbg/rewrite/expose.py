@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import HANDLE_TYPES, folded_constants, numpy_type
 from tfldbg.rewrite.flatbuffer import replace_outputs
-from tfldbg.rewrite.pieces import Pieces
 from tfldbg.rewrite.repair import Repair, repair
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+    from tfldbg.rewrite.pieces import Pieces
 
 
 @dataclass(frozen=True, slots=True)

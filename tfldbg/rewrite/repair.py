@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Graph, Tensor
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Tensor
 
 _DIMENSION_FIELD = 16  # vtable offset of QuantizationParameters.quantized_dimension: 4 + 2 * 6
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Graph, Operator, Subgraph
 from tfldbg.graph.query import folded_constants, producers
 from tfldbg.rewrite.emit import Emitter, as_float, is_real
-from tfldbg.rewrite.pieces import Pieces
 from tfldbg.rewrite.twin import ALIASES, clamped
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph
+    from tfldbg.rewrite.pieces import Pieces
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,17 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
 from tfldbg.graph.query import CALLED, folded_constants, numpy_type
-from tfldbg.graph.variables import Source
-from tfldbg.rewrite.draft import Draft
 from tfldbg.rewrite.emit import Emitter, as_float, is_real, runtime_dequantizes
-from tfldbg.rewrite.pieces import Pieces
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
+    from tfldbg.graph.variables import Source
+    from tfldbg.rewrite.draft import Draft
+    from tfldbg.rewrite.pieces import Pieces
 
 FLOAT, CLAMP, FAKE_QUANT = "float", "clamp", "fake_quant"
 MODES = (FLOAT, CLAMP, FAKE_QUANT)

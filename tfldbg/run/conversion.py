@@ -8,17 +8,20 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfldbg import errors
 from tfldbg.errors import KerasError, RunError, TfldbgError
-from tfldbg.reference.conversion import Target
 from tfldbg.reference.observers import Range
 from tfldbg.reference.refusals import crash
 from tfldbg.run.child import KILLED, command, ending, killed
 from tfldbg.run.converter import ANSWER, DATA, KERAS, LOOPS, MODEL, REQUEST
-from tfldbg.run.job import DataSource, Options
+
+if TYPE_CHECKING:
+    from tfldbg.reference.conversion import Target
+    from tfldbg.run.job import DataSource, Options
 
 
 @dataclass(frozen=True, slots=True, eq=False)

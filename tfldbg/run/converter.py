@@ -13,7 +13,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.errors import TfldbgError, UsageError
 from tfldbg.reference.conversion import Source, Target, convert, open_source, save_whole
@@ -21,7 +21,9 @@ from tfldbg.reference.observers import recalibrate
 from tfldbg.run.child import prepare
 from tfldbg.run.job import Options
 from tfldbg.run.keras_data import batches, keras_samples, single
-from tfldbg.run.samples import Samples
+
+if TYPE_CHECKING:
+    from tfldbg.run.samples import Samples
 
 REQUEST, ANSWER, LOOPS = "request.json", "answer.json", "loops"
 MODEL, KERAS, DATA = "model.tflite", "recalibrated.h5", "data.npz"

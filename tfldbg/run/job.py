@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tfldbg.errors import ModelError, RunError, UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
-from tfldbg.graph.model import Graph, Signature, Subgraph
 from tfldbg.graph.query import choose_signature, keeps_resources, states
 from tfldbg.rewrite.expose import Exposed, expose, leave_out
 from tfldbg.rewrite.pieces import Pieces
@@ -29,6 +28,9 @@ from tfldbg.run.samples import (
     random_samples,
     read_arrays,
 )
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Signature, Subgraph
 
 DEFAULT_SAMPLES = 64
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import DataError
-from tfldbg.graph.model import Tensor
-from tfldbg.run.job import DataSource, Loaded
 from tfldbg.run.samples import Samples, read_arrays
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
+    from tfldbg.run.job import DataSource, Loaded
 
 LabelSource = Path | str | NDArray[Any] | None
 _HINT = "--labels takes an array of the --data, a .npy, a .npz with one array, or FILE.npz:KEY"

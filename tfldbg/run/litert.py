@@ -11,20 +11,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from tfldbg.errors import RunError
-from tfldbg.graph.model import Signature, Subgraph
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
-from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import memory, wire
 from tfldbg.run.block import Block, new_block
 from tfldbg.run.child import KILLED, Watchdog, command, ending, killed, limits
 from tfldbg.run.refusals import refused
 from tfldbg.run.runtimes import TRY_ANOTHER, Kernels
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Signature, Subgraph
+    from tfldbg.rewrite.pieces import Pieces
 
 _HEAP = re.compile(r"double free|corrupted|malloc\(\)|free\(\)|invalid size")
 

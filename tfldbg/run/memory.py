@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Subgraph, Tensor
 from tfldbg.graph.query import numpy_type, producers
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph, Tensor
 
 _GIB = 1 << 30
 _WORDS = re.compile(r"bad_alloc|MemoryError|length_error|[Cc]annot allocate|[Oo]ut of memory")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tfldbg.errors import RunError
-from tfldbg.graph.model import Operator, Subgraph
 from tfldbg.graph.query import custom_operators
 from tfldbg.run.runtimes import TRY_ANOTHER
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Subgraph
 
 _COMPILED = frozenset({"DISPATCH_OP", "NPU_OP", "edgetpu-custom-op", "ethos-u"})
 """Custom operators that hold a program for an accelerator (LiteRT, Edge TPU and Vela compilers)."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfldbg.errors import RunError
-from tfldbg.run.job import Loaded
+
+if TYPE_CHECKING:
+    from tfldbg.run.job import Loaded
 
 _COPIES = 8
 """Arrays of the size of a constant in float32 that comparing it with another makes at most."""

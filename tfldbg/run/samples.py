@@ -7,15 +7,17 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import guard, quant
 from tfldbg.errors import DataError
-from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
 from tfldbg.graph.query import consumers, numpy_type
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -13,12 +13,13 @@ import json
 import struct
 from collections.abc import Sequence
 from math import prod
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.run.block import Block
+if TYPE_CHECKING:
+    from tfldbg.run.block import Block
 
 _START = struct.Struct("<4sI")
 _MARK = b"tfdb"

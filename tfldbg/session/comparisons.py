@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from tfldbg.compare.batch import Batch, batch_of
-from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import Reference, run_sample
-from tfldbg.diagnose.evidence import Run
-from tfldbg.run.job import DataSource, Job, ModelSource
-from tfldbg.run.litert import Runner
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.run.job import DataSource, Job, ModelSource
+    from tfldbg.run.litert import Runner
 
 
 class Comparison(Protocol):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tfldbg.compare.compounding.measure import measure
 from tfldbg.compare.compounding.operators import Counterpart, Sides, own_copies
 from tfldbg.compare.compounding.shares import Compounding
-from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
 from tfldbg.errors import RunError, UsageError
-from tfldbg.progress import Progress
-from tfldbg.run.job import Job
-from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import Comparison, first_sample
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.progress import Progress
+    from tfldbg.run.job import Job
+    from tfldbg.run.litert import Runner
 
 
 @runtime_checkable

@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.errors import UsageError
 from tfldbg.files import replacing, scratch_folder
 from tfldbg.graph.load import load_graph
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.conversion import Target, save_live
-from tfldbg.reference.observers import Range
 from tfldbg.run.conversion import Answer, Request, convert_apart
 from tfldbg.run.job import DataSource, Options, check_options
 from tfldbg.session.exposing import protect
+
+if TYPE_CHECKING:
+    from tfldbg.reference.observers import Range
 
 RANDOM = "random"
 """As data: seeded random samples, unless a file of that name exists."""

@@ -6,17 +6,20 @@ import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from tfldbg import __version__
-from tfldbg.compare.tally import Measured
 from tfldbg.diagnose.evidence import Delegated, Run
 from tfldbg.files import sha256
 from tfldbg.graph.query import HANDLE_TYPES, keeps_state, producers
 from tfldbg.rewrite.expose import unreadable
-from tfldbg.run.job import Job
 from tfldbg.run.litert import Runner, as_bytes, observer_identical
 from tfldbg.run.runtimes import MICRO, TENSORFLOW
-from tfldbg.run.samples import Samples
+
+if TYPE_CHECKING:
+    from tfldbg.compare.tally import Measured
+    from tfldbg.run.job import Job
+    from tfldbg.run.samples import Samples
 
 _OBSERVED = 4
 _PACKAGES = {TENSORFLOW: ("tensorflow",), MICRO: ("tflite-micro",)}

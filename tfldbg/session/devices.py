@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfldbg.device.benchmark_tool import leading_outputs, read_dumps
 from tfldbg.device.kit import kit_files
@@ -13,7 +14,6 @@ from tfldbg.device.serial_log import logged_outputs, read_log
 from tfldbg.device.tensors import as_array, output_tensors
 from tfldbg.errors import CaptureError, DataError, UsageError
 from tfldbg.files import check_target, scratch_folder, worded, write_bytes
-from tfldbg.graph.model import Tensor
 from tfldbg.graph.query import producers
 from tfldbg.run.job import (
     DataSource,
@@ -26,8 +26,11 @@ from tfldbg.run.job import (
     prepare,
     prepare_samples,
 )
-from tfldbg.run.samples import Samples
 from tfldbg.session.exposing import protect
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
+    from tfldbg.run.samples import Samples
 
 DEFAULT_KIT_SAMPLES = 8
 

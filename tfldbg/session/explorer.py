@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfldbg.diagnose.result import Result
 from tfldbg.errors import ModelError
 from tfldbg.files import sha256
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.report import explorer
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.result import Result
 
 
 def node_data(result: Result, model: Path | str | None = None) -> dict[str, dict[str, Any]]:

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.compounding.shares import Compounding
-from tfldbg.compare.custom import Metric
 from tfldbg.compare.emulation import with_emulation
 from tfldbg.compare.outputs import TOLERANCE, Wanted
 from tfldbg.compare.points import PointRecorder
-from tfldbg.compare.relation import Relation
 from tfldbg.compare.sides import REFERENCE, TFLITE
-from tfldbg.compare.stream import Reference
 from tfldbg.compare.tally import Plan
-from tfldbg.compare.worst import WorstSample
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.errors import UsageError
-from tfldbg.progress import Progress
-from tfldbg.run.job import DataSource, Job
 from tfldbg.run.labels import LabelSource, read_labels
-from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import Comparison, first_sample
 from tfldbg.session.compounding import compounding, divisible
 from tfldbg.session.describe import observed
 from tfldbg.session.with_itself import WithItself
+
+if TYPE_CHECKING:
+    from tfldbg.compare.compounding.shares import Compounding
+    from tfldbg.compare.custom import Metric
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.compare.worst import WorstSample
+    from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.progress import Progress
+    from tfldbg.run.job import DataSource, Job
+    from tfldbg.run.litert import Runner
 
 
 @dataclass(frozen=True, slots=True, eq=False)

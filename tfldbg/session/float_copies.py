@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.file import FileReference, Free, Shadow, shadow
-from tfldbg.compare.batch import Batch
 from tfldbg.compare.relation import Relation
 from tfldbg.graph.variables import Source, sources
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import Steps, own_steps
-from tfldbg.run.job import Job
-from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import first_sample, readable
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch
+    from tfldbg.run.job import Job
+    from tfldbg.run.litert import Runner
 
 
 @dataclass(frozen=True, slots=True, eq=False)

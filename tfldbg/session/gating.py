@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.gate import Gate, check_scopes, check_steps, judge
 from tfldbg.diagnose.limits import DIVERGED, Rule, parse_rule, read_rules
-from tfldbg.diagnose.result import Result
 from tfldbg.run.job import ModelSource, load
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.result import Result
 
 
 def gate(

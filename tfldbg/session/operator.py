@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.diagnose.evidence import OpEvidence, Run
-from tfldbg.diagnose.model import Finding, Status
 from tfldbg.diagnose.words import number, op_name
 from tfldbg.errors import CaptureError
 from tfldbg.store import schema
 from tfldbg.store.reader import read_values
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.diagnose.evidence import OpEvidence, Run
+    from tfldbg.diagnose.model import Finding, Status
 
 Floats = NDArray[np.float32]
 

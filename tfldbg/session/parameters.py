@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.compare.against.keras import keras_extents
 from tfldbg.compare.against.relate_files import relate_files
@@ -22,10 +22,8 @@ from tfldbg.compare.ranges.table import RangeTable, range_table
 from tfldbg.errors import UsageError
 from tfldbg.match.files import pair_file_inputs
 from tfldbg.match.matcher import match
-from tfldbg.match.model import Matching
 from tfldbg.match.ports import pair_inputs
 from tfldbg.progress import Progress, Silent
-from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.job import (
     DataSource,
@@ -40,6 +38,10 @@ from tfldbg.run.job import (
 from tfldbg.run.litert import Runner
 from tfldbg.session.float_copies import float_copies
 from tfldbg.session.with_emulation import copy_of
+
+if TYPE_CHECKING:
+    from tfldbg.match.model import Matching
+    from tfldbg.reference.evaluate import Frozen
 
 _ALL = 2**31
 """Samples, unless fewer are asked for: a range rests on its two extremes, whichever sample has

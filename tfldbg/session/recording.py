@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import stream
 from tfldbg.compare.tally import Plan
 from tfldbg.diagnose.collect import collect
-from tfldbg.diagnose.evidence import Run
 from tfldbg.match.model import Matching
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
@@ -18,6 +18,9 @@ from tfldbg.session.describe import describe, observe, observed
 from tfldbg.session.exposing import protect
 from tfldbg.session.resuming import recorder
 from tfldbg.session.shapes import without_changing_shapes
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Run
 
 
 def record(

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.bodies.callers import Bodies
 from tfldbg.compare.steps import AlongTime, Step, by_step
-from tfldbg.compare.stream import Recorder
 from tfldbg.diagnose.bodies import collect_bodies
-from tfldbg.diagnose.evidence import Evidence
 from tfldbg.graph.query import ROLES
 from tfldbg.graph.steps import sequences, unrolled
-from tfldbg.run.job import Job
-from tfldbg.session.comparisons import Comparison
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_function import WithFunction
 from tfldbg.session.with_runtime import WithRuntime
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.compare.stream import Recorder
+    from tfldbg.diagnose.evidence import Evidence
+    from tfldbg.run.job import Job
+    from tfldbg.session.comparisons import Comparison
 
 
 class Recurrent:

@@ -7,12 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tfldbg.compare.against.emulation import EMULATIONS
-from tfldbg.compare.points import PointRecorder
-from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Recorder, Reference
+from tfldbg.compare.sides import EMULATIONS
 from tfldbg.compare.tally import NOTHING, Plan
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.locate import diagnose
@@ -20,14 +17,10 @@ from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.words import op_name
 from tfldbg.errors import RunError, UsageError
 from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
-from tfldbg.progress import Progress
 from tfldbg.reference.capture import is_recording
-from tfldbg.reference.function import ReferenceFunction
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
-from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import describe
-from tfldbg.session.extras import Extras
 from tfldbg.session.recurrent import Recurrent
 from tfldbg.session.with_capture import WithCapture
 from tfldbg.session.with_emulation import WithEmulation
@@ -36,6 +29,15 @@ from tfldbg.session.with_function import WithFunction
 from tfldbg.session.with_itself import WithItself
 from tfldbg.session.with_keras import WithKeras
 from tfldbg.session.with_runtime import WithRuntime
+
+if TYPE_CHECKING:
+    from tfldbg.compare.points import PointRecorder
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Recorder, Reference
+    from tfldbg.progress import Progress
+    from tfldbg.reference.function import ReferenceFunction
+    from tfldbg.session.comparisons import Comparison
+    from tfldbg.session.extras import Extras
 
 Source = TypeVar("Source")
 

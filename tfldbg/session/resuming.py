@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg.diagnose.evidence import Run
 from tfldbg.graph.query import keeps_state
-from tfldbg.run.job import Job
-from tfldbg.run.samples import Samples
 from tfldbg.store.journal import SAMPLES
 from tfldbg.store.writer import RunWriter
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.run.job import Job
+    from tfldbg.run.samples import Samples
 
 
 def recorder(

@@ -6,15 +6,18 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.points import PointRecorder
 from tfldbg.compare.stream import batch_size, stream_part
 from tfldbg.compare.tally import Measured, Tally
 from tfldbg.errors import UsageError
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import Limits, limits, within
 from tfldbg.session.pool import Pool, in_order
-from tfldbg.session.request import Ready, TraceRequest
+
+if TYPE_CHECKING:
+    from tfldbg.compare.points import PointRecorder
+    from tfldbg.session.request import Ready, TraceRequest
 
 _MOST = 4096
 """Samples of one shard: what is lost with a worker, and takes longer than to begin again."""

@@ -8,22 +8,24 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfldbg import __version__
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.outcome import Case, Found, Outcome, reduced
 from tfldbg.errors import TfldbgError, unexpected
 from tfldbg.progress import Progress, Silent
-from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.child import Limits, limits, within
 from tfldbg.run.job import load
-from tfldbg.run.runtimes import Delegate
 from tfldbg.session.pool import Pool, in_order, open_pool
 from tfldbg.session.request import absolute
 from tfldbg.session.tracing import check_whole, trace
 from tfldbg.store.rows import KeptRows
+
+if TYPE_CHECKING:
+    from tfldbg.reference.evaluate import Frozen
+    from tfldbg.run.runtimes import Delegate
 
 
 @dataclass(frozen=True, slots=True)

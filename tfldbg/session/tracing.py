@@ -9,22 +9,18 @@ from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfldbg.compare.against.emulation import EMULATIONS
+from tfldbg.compare.sides import EMULATIONS
 from tfldbg.compare.stream import Recorders, stream
 from tfldbg.compare.worst import examine
 from tfldbg.diagnose.collect import collect
-from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.errors import MatchError, UsageError
 from tfldbg.progress import Progress, Silent
-from tfldbg.reference.function import ReferenceFunction
 from tfldbg.run.job import DataSource, Job, ModelSource, Options
-from tfldbg.run.labels import LabelSource
 from tfldbg.run.runtimes import Delegate, delegate_of
-from tfldbg.session.comparisons import Comparison
 from tfldbg.session.describe import describe, observe
 from tfldbg.session.exposing import protect
 from tfldbg.session.extras import Extras
@@ -37,7 +33,13 @@ from tfldbg.session.shapes import without_changing_shapes
 from tfldbg.session.sharding import stream_in_parts
 from tfldbg.session.trying import with_trials
 from tfldbg.store.reader import read_evidence
-from tfldbg.store.writer import RunWriter
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Evidence
+    from tfldbg.reference.function import ReferenceFunction
+    from tfldbg.run.labels import LabelSource
+    from tfldbg.session.comparisons import Comparison
+    from tfldbg.store.writer import RunWriter
 
 
 def trace(

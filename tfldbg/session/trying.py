@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.against.emulation import EMULATIONS
-from tfldbg.compare.stream import Reference
+from tfldbg.compare.sides import EMULATIONS
 from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.judge import SIGMAS
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
-from tfldbg.run.job import Job
-from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import first_samples
+
+if TYPE_CHECKING:
+    from tfldbg.compare.stream import Reference
+    from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.run.job import Job
+    from tfldbg.run.litert import Runner
 
 _SAMPLES = 8
 _MOST_OPERATORS = 3

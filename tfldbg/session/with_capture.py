@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from tfldbg.compare.against.capture import CaptureReference, RecordedTensors, cut
 from tfldbg.compare.against.recording_signs import QUANTIZED, how_made, signs_of
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
-from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import CaptureError, DataError
 from tfldbg.files import sha256, sha256_of_path
 from tfldbg.graph.query import keeps_state
@@ -30,9 +28,13 @@ from tfldbg.run.job import (
     Options,
     load,
 )
-from tfldbg.run.litert import Runner
-from tfldbg.run.samples import InputSpec
 from tfldbg.session.comparisons import first_sample
+
+if TYPE_CHECKING:
+    from tfldbg.compare.stream import Reference
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.run.litert import Runner
+    from tfldbg.run.samples import InputSpec
 
 
 class WithCapture:

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from tfldbg.compare.against.emulation import (
-    EMULATED,
-    EMULATIONS,
-    FAKE_QUANT_RANGES,
-    FLOAT_RANGES,
-    Emulation,
-    RoundedRunner,
-)
+from tfldbg.compare.against.emulation import Emulation, RoundedRunner
 from tfldbg.compare.against.file import free_or_nothing
 from tfldbg.compare.ranges.calibrate import (
     FAKE_QUANT_PASS,
@@ -27,16 +20,19 @@ from tfldbg.compare.ranges.calibrate import (
 )
 from tfldbg.compare.ranges.following import liken, proximity
 from tfldbg.compare.ranges.passes import Copy, Pass, fake_quant_pass, float_extents, float_pass
-from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
-from tfldbg.diagnose.evidence import Run
+from tfldbg.compare.sides import EMULATED, EMULATIONS, FAKE_QUANT_RANGES, FLOAT_RANGES
 from tfldbg.diagnose.words import short
 from tfldbg.errors import RunError, UsageError
-from tfldbg.match.model import Match
-from tfldbg.progress import Progress
-from tfldbg.run.job import DataSource, Job, ModelSource
-from tfldbg.run.litert import Runner
 from tfldbg.session.float_copies import FloatCopies, float_copies, related_at_rest
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.match.model import Match
+    from tfldbg.progress import Progress
+    from tfldbg.run.job import DataSource, Job, ModelSource
+    from tfldbg.run.litert import Runner
 
 _PATHS = {
     EMULATED: "its own arithmetic in float, rounded to codes",
@@ -50,7 +46,7 @@ class WithEmulation:
     """The float copies of the file's own operators, rounded to codes.
 
     Args:
-        kind: One of `tfldbg.compare.against.emulation.EMULATIONS`.
+        kind: One of `tfldbg.compare.sides.EMULATIONS`.
         progress: Is told how far the passes over the data are.
 
     Raises:

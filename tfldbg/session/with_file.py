@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,19 +20,21 @@ from tfldbg.compare.compounding.operators import (
     ranges_of,
 )
 from tfldbg.compare.constants.files import Holder
-from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
-from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import RunError
 from tfldbg.files import sha256
-from tfldbg.graph.variables import Source
 from tfldbg.match.files import pair_file_inputs
 from tfldbg.rewrite.emit import is_real
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, load, prepare
-from tfldbg.run.litert import Runner
 from tfldbg.run.room import check_constants
 from tfldbg.session.comparisons import first_sample, readable
 from tfldbg.session.float_copies import variables_of
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.graph.variables import Source
+    from tfldbg.run.litert import Runner
 
 
 class WithFile:

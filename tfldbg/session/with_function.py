@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfldbg.compare.against.file import nothing_free
 from tfldbg.compare.batch import Batch, Computed, in_real_units
-from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
-from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import UsageError
 from tfldbg.files import scratch_folder
-from tfldbg.graph.model import Operator, Subgraph
 from tfldbg.graph.query import non_activations, producers
 from tfldbg.reference.function import FunctionRecorder, Given, ReferenceFunction
-from tfldbg.run.job import DataSource, Job, ModelSource, Options
-from tfldbg.run.litert import Runner
 from tfldbg.session.float_copies import FloatCopies, float_copies
 from tfldbg.session.with_capture import WithCapture
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.graph.model import Operator, Subgraph
+    from tfldbg.run.job import DataSource, Job, ModelSource, Options
+    from tfldbg.run.litert import Runner
 
 _AT_ONCE = 32
 """Samples that the function is called with."""

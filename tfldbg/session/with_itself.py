@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.file import TwinsRunner, free_or_nothing
 from tfldbg.compare.compounding.operators import Counterpart, FileCounterpart, Sides
-from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
-from tfldbg.diagnose.evidence import Run
-from tfldbg.run.job import DataSource, Job, ModelSource
-from tfldbg.run.litert import Runner
 from tfldbg.session.comparisons import readable
 from tfldbg.session.float_copies import float_copies, related_at_rest
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.run.job import DataSource, Job, ModelSource
+    from tfldbg.run.litert import Runner
 
 
 class WithItself:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.compare.against.keras import KerasReference, relate_keras
 from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, Sides
-from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
-from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import UsageError
 from tfldbg.files import sha256_of_path
 from tfldbg.graph.query import keeps_state
 from tfldbg.match.ports import pair_inputs
 from tfldbg.reference.keras import load_frozen
-from tfldbg.run.job import DataSource, Job, ModelSource, Options
-from tfldbg.run.litert import Runner
 from tfldbg.run.room import check_constants
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.run.job import DataSource, Job, ModelSource, Options
+    from tfldbg.run.litert import Runner
 
 
 class WithKeras:

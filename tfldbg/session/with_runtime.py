@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.file import FileReference, FreeFile, shadow
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
-from tfldbg.diagnose.evidence import Run
 from tfldbg.errors import UsageError
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import own_steps
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.run.job import DataSource, Job, ModelSource
-from tfldbg.run.litert import Runner
 from tfldbg.run.runtimes import RUNTIMES, Kernels
 from tfldbg.session.comparisons import first_sample, readable
 from tfldbg.session.float_copies import variables_of
+
+if TYPE_CHECKING:
+    from tfldbg.compare.stream import Reference
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.run.job import DataSource, Job, ModelSource
+    from tfldbg.run.litert import Runner
 
 
 class WithRuntime:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,11 @@ from numpy.typing import NDArray
 from tfldbg.compare.batch import Batch, Computed, batch_of
 from tfldbg.errors import CaptureError
 from tfldbg.files import sync_folder, worded
-from tfldbg.graph.model import Subgraph
 from tfldbg.store.locked import LENGTH, begin, begun, lock, open_locked, pour
 from tfldbg.store.packed import MOST_OF_A_BYTE, Packer, rows_of_chunk, unpacked
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph
 
 CODES = "codes"
 """The field of TFLite's own values; the others are those of `Computed`."""

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import guard
-from tfldbg.diagnose.evidence import Evidence, Run
 from tfldbg.errors import CaptureError
 from tfldbg.store import schema
 from tfldbg.store.evidence_json import from_json
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Evidence, Run
 
 _HINT = "record one with tfldbg trace MODEL.tflite --keras QAT.h5 --dump RUN.h5"
 

@@ -8,24 +8,26 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, TensorStats
-from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.histogram import EDGES_LSB
-from tfldbg.compare.tally import Measured
-from tfldbg.diagnose.evidence import Evidence
 from tfldbg.files import check_target, replacing
-from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import producers
 from tfldbg.store import schema
 from tfldbg.store.disk import TolerantFile, h5py_file, undisturbed
 from tfldbg.store.evidence_json import to_json
 from tfldbg.store.journal import CODES, Journal, Layout
 from tfldbg.store.packed import LEVEL
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch, Computed
+    from tfldbg.compare.tally import Measured
+    from tfldbg.diagnose.evidence import Evidence
+    from tfldbg.graph.model import Subgraph
 
 _DATASETS = {CODES: schema.VALUES, "free": schema.REFERENCE, "local": schema.LOCAL_REFERENCE}
 """By field of the journal the dataset that holds it."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.batch import in_real_units
-from tfldbg.graph.model import Subgraph
 from tfldbg.match.values import choose_by_values
 from tfldbg.reference.evaluate import Evaluator, Frozen, in_reference_order
-from tfldbg.run.litert import Runner
-from tfldbg.run.samples import Samples
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph
+    from tfldbg.run.litert import Runner
+    from tfldbg.run.samples import Samples
 
 _SAMPLES = 4
 

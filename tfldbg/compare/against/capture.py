@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.compare.against.file import shadow
 from tfldbg.compare.batch import Batch, Computed, in_real_units
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations, numpy_type
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import given
 from tfldbg.reference import capture as recordings
-from tfldbg.reference.capture import Capture
-from tfldbg.reference.recorded import Recorded
 from tfldbg.rewrite.cut import cut_model
 from tfldbg.rewrite.twin import LocalModel, Step, untwinned
 from tfldbg.run.derived import DerivedRunner, derived_program
-from tfldbg.run.job import Job
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
+    from tfldbg.reference.capture import Capture
+    from tfldbg.reference.recorded import Recorded
+    from tfldbg.run.job import Job
 
 _ON_GRID = 0.01
 """LSB by which a real value may miss a code that it stands for.

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tfldbg import quant
-from tfldbg.compare.against.file import FileReference
 from tfldbg.compare.batch import Batch, Computed, as_floats
 from tfldbg.compare.ranges.passes import Copy, copy_runner, real_inputs
-from tfldbg.graph.model import QuantParams, Subgraph
-from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.twin import FAKE_QUANT, twins
 
-EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES = "emulated", "float-ranges", "fake-quant-ranges"
-EMULATIONS = (EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES)
-"""References that round to codes as TFLite does: with the file's parameters, with those of a float
-pass over the data, with those of a fake-quantized pass over it."""
+if TYPE_CHECKING:
+    from tfldbg.compare.against.file import FileReference
+    from tfldbg.graph.model import QuantParams, Subgraph
+    from tfldbg.reference.evaluate import Floats
 
 
 class RoundedRunner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from tfldbg.compare.overlap import Behind
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Graph, Subgraph, Tensor
 from tfldbg.graph.variables import Source, sources
-from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.twin import (
     CLAMP,
     FAKE_QUANT,
@@ -26,9 +26,12 @@ from tfldbg.rewrite.twin import (
     twins,
 )
 from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, derived_program, sample_of
-from tfldbg.run.job import Job
 from tfldbg.run.litert import Runner, refusal
-from tfldbg.run.runtimes import Kernels
+
+if TYPE_CHECKING:
+    from tfldbg.reference.evaluate import Floats
+    from tfldbg.run.job import Job
+    from tfldbg.run.runtimes import Kernels
 
 Builder = Callable[[Graph, Subgraph, Sequence[Step]], LocalModel]
 OPERATORS_NAME = "the single operators of '{}'"

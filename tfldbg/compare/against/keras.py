@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.agreement import Agreement
 from tfldbg.compare.against.plan import cut
@@ -12,15 +13,17 @@ from tfldbg.compare.constants.weights import check_weights
 from tfldbg.compare.ranges.calibrate import Extent
 from tfldbg.compare.ranges.parameters import expected_by_keras
 from tfldbg.compare.relation import Port, Relation
-from tfldbg.graph.model import Subgraph
 from tfldbg.match.matcher import match
-from tfldbg.match.model import Matching
-from tfldbg.progress import Progress
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment, in_reference_order
 from tfldbg.reference.graphdef import RefGraph, node_of
-from tfldbg.run.job import Job
-from tfldbg.run.litert import Runner
-from tfldbg.run.samples import Samples
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph
+    from tfldbg.match.model import Matching
+    from tfldbg.progress import Progress
+    from tfldbg.run.job import Job
+    from tfldbg.run.litert import Runner
+    from tfldbg.run.samples import Samples
 
 _BATCH = 16
 """Samples that a reference of any batch size computes at a time."""

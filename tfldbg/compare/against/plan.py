@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tfldbg.graph.model import Operator, Subgraph
 from tfldbg.graph.query import activation_inputs, producers
-from tfldbg.match.model import Matching
 from tfldbg.reference.evaluate import Segment, open_ends
-from tfldbg.reference.graphdef import RefGraph
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Subgraph
+    from tfldbg.match.model import Matching
+    from tfldbg.reference.graphdef import RefGraph
 
 _MOST_TOGETHER = 4
 """Operators that are checked together; a fault in a longer run could not be placed."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.errors import MatchError
-from tfldbg.graph.model import Subgraph
 from tfldbg.graph.query import non_activations
-from tfldbg.match.model import Matching
 from tfldbg.reference.graphdef import IDENTITY_OPS, RefGraph, node_of
+
+if TYPE_CHECKING:
+    from tfldbg.compare.constants.checks import WeightCheck
+    from tfldbg.graph.model import Subgraph
+    from tfldbg.match.model import Matching
 
 _HINT = "give the Keras model that the file was converted from"
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.against.capture import RecordedTensors
 from tfldbg.compare.relation import Recording
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, producers
 from tfldbg.quant import code_range
+
+if TYPE_CHECKING:
+    from tfldbg.compare.against.capture import RecordedTensors
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
 
 _SAMPLES = 4
 _BYTES = 64

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.constants.files import Holder, compare_constants
 from tfldbg.compare.relation import Relation
 from tfldbg.errors import MatchError
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations, shape_tensors
 from tfldbg.match.files import Index, Pair, pair_operators
 from tfldbg.match.itself import counterpart
@@ -17,6 +16,10 @@ from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import aliases, given
 from tfldbg.rewrite.twin import ALIASES, Step, untwinned
+
+if TYPE_CHECKING:
+    from tfldbg.compare.constants.checks import WeightCheck
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

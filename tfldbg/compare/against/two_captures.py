@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import Accumulator, TensorStats
 from tfldbg.errors import DataError
-from tfldbg.match.two_captures import Node, SideBySide
-from tfldbg.progress import Progress
 from tfldbg.reference.capture import Capture, Recorded, in_real_units
+
+if TYPE_CHECKING:
+    from tfldbg.match.two_captures import Node, SideBySide
+    from tfldbg.progress import Progress
 
 _BATCH_BYTES = 48 << 20
 _MOST_SAMPLES = 32

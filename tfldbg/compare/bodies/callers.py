@@ -11,21 +11,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.bodies.part import Found, RunningPart, Values
 from tfldbg.compare.metrics import FLOAT_RELATIVE
 from tfldbg.compare.steps import Doubles, Figure, along, figures_of
 from tfldbg.errors import RunError
-from tfldbg.graph.model import Operator
 from tfldbg.graph.query import ROLES, called_subgraphs, constant
 from tfldbg.graph.steps import FEWEST_STEPS, SequenceOutput
 from tfldbg.rewrite.body import parts_of
-from tfldbg.run.job import Job
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch, Computed
+    from tfldbg.graph.model import Operator
+    from tfldbg.run.job import Job
 
 _MOST_CALLERS = 32
 """Operators that are looked into; each takes two processes for every subgraph."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,12 @@ from tfldbg.errors import RunError
 from tfldbg.graph.query import constant
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import own_steps
-from tfldbg.rewrite.body import Part
 from tfldbg.run.job import Loaded
 from tfldbg.run.litert import Program, Runner
-from tfldbg.run.runtimes import Kernels
+
+if TYPE_CHECKING:
+    from tfldbg.rewrite.body import Part
+    from tfldbg.run.runtimes import Kernels
 
 _TOGETHER = 32
 """Runs that are compared at once."""

@@ -22,26 +22,28 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.batch import Batch
 from tfldbg.compare.compounding.misread import Readers
-from tfldbg.compare.compounding.operators import Counterpart, Sides, Values
 from tfldbg.compare.compounding.replaying import MOST_OPERATORS, Replaying, Sample
 from tfldbg.compare.compounding.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
 from tfldbg.compare.stream import batch_size, run_batch
 from tfldbg.compare.tally import Plan
 from tfldbg.errors import RunError
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, non_activations, producers
 from tfldbg.progress import Progress, Silent
-from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.emit import is_real
 from tfldbg.rewrite.replay import Replayed, replay_model, upstream
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch
+    from tfldbg.compare.compounding.operators import Counterpart, Sides, Values
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
+    from tfldbg.reference.evaluate import Floats
 
 MOST_SAMPLES = 16
 """Samples on which shares are measured: each costs one run of the replay for every operator."""

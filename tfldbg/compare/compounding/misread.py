@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +18,15 @@ from tfldbg import quant
 from tfldbg.compare.against.file import OPERATORS_NAME, shadow
 from tfldbg.compare.batch import Batch, in_real_units
 from tfldbg.graph.model import QuantParams, Tensor
-from tfldbg.match.model import Matching
 from tfldbg.match.steps import own_steps
-from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.rewrite.twin import Step
 from tfldbg.run.derived import DerivedRunner, derived_program
-from tfldbg.run.job import Job
+
+if TYPE_CHECKING:
+    from tfldbg.match.model import Matching
+    from tfldbg.reference.evaluate import Floats
+    from tfldbg.rewrite.twin import Step
+    from tfldbg.run.job import Job
 
 _CLEARLY_CLOSER = 0.5
 """RMSE against RMSE: a reader that is merely rounded otherwise comes out about as close."""

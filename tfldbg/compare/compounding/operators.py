@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,11 +13,7 @@ from tfldbg import quant
 from tfldbg.compare.against.file import OPERATORS_NAME, shadow
 from tfldbg.compare.against.keras import KerasReference
 from tfldbg.compare.batch import Batch, Computed
-from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Reference
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, numpy_type
-from tfldbg.match.model import Match
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import own_steps
 from tfldbg.reference.evaluate import Floats, Frozen, Segment
@@ -25,8 +21,14 @@ from tfldbg.reference.graphdef import FAKE_QUANT_OPS
 from tfldbg.rewrite.emit import as_float
 from tfldbg.rewrite.twin import MOST_DIMENSIONS, LocalModel, Step
 from tfldbg.run.derived import DerivedRunner, derived_program
-from tfldbg.run.job import Job
-from tfldbg.run.litert import Runner
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+    from tfldbg.match.model import Match
+    from tfldbg.run.job import Job
+    from tfldbg.run.litert import Runner
 
 Values = Mapping[int, Floats]
 """By tensor of the traced file (n, ...) in real units."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.compounding.shares import Doubles, Item, Shares
-from tfldbg.rewrite.replay import Replay
 from tfldbg.run.derived import derived_program
 from tfldbg.run.litert import Runner
+
+if TYPE_CHECKING:
+    from tfldbg.rewrite.replay import Replay
 
 Arrays = Mapping[int, NDArray[Any]]
 """By tensor of the traced file the values of one sample, real units where it is real."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.metrics import root_mean_square
-from tfldbg.graph.model import Subgraph
-from tfldbg.reference.evaluate import Floats
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Subgraph
+    from tfldbg.reference.evaluate import Floats
 
 Doubles = NDArray[np.float64]
 Item = tuple[str, int]

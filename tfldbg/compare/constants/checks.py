@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.model import QuantParams, Tensor
+if TYPE_CHECKING:
+    from tfldbg.graph.model import QuantParams, Tensor
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

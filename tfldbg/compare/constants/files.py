@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,11 @@ from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arran
 from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
 from tfldbg.compare.constants.folding import BIASED, bias_index, stored
 from tfldbg.compare.constants.weights import SAME
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import real_constant
 from tfldbg.rewrite.emit import is_real
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _FLOAT32 = 2.0**-20
 """Steps of float32 constants, relative: eight units in the last place, for foldings that differ."""

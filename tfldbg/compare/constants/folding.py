@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfldbg.compare.constants.checks import Doubles, Floats, along
-from tfldbg.graph.model import Operator, Subgraph, Tensor
 from tfldbg.graph.query import folded_constants, producers
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, RefNode, node_of
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
 
 FOLDING = 10 * 2.0**-23
 """Rounding of a folded constant, as a share of the sum of the magnitudes of its terms.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfldbg.compare.constants.arrangement import weights_arrangement
 from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference, steps_of
 from tfldbg.compare.constants.folding import AFTER, FOLDING, stored
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_slots, real_constant
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
 from tfldbg.reference.graphdef import RefGraph, RefNode, node_of
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _OPERAND: Mapping[tuple[str, str], Callable[[Doubles], Doubles]] = {
     ("ADD", "Add"): lambda c: c,

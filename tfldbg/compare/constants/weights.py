@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,9 +32,11 @@ from tfldbg.compare.constants.folding import (
     product_scale,
 )
 from tfldbg.compare.constants.operands import check_operands
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import constant, real_constant
-from tfldbg.reference.evaluate import Frozen, Segment
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+    from tfldbg.reference.evaluate import Frozen, Segment
 
 __all__ = [
     "HALF_STEP",

@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 from tfldbg.compare.ranges.calibrate import FAKE_QUANT_PASS, FLOAT_PASS
-from tfldbg.graph.model import Tensor
 from tfldbg.match.settle import same_parameters
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
 
 TRAINED, KERAS_PASS = "trained ranges", "float pass of the Keras model"
 CLOSE = 0.02

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,13 +19,15 @@ from tfldbg.compare.constants.folding import (
     stored,
 )
 from tfldbg.compare.constants.weights import WeightCheck, check_folded
-from tfldbg.compare.ranges.table import RangeTable
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import non_activations
-from tfldbg.match.model import Match, Matching
 from tfldbg.match.settle import same_parameters
-from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import FakeQuant, RefGraph, node_of
+
+if TYPE_CHECKING:
+    from tfldbg.compare.ranges.table import RangeTable
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+    from tfldbg.match.model import Match, Matching
+    from tfldbg.reference.evaluate import Frozen
 
 _PRODUCT = 1e-6
 """How far a bias's scale may be from input scale times weight scale, relative.  Both factors, their

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,15 @@ from tfldbg.compare.ranges.calibrate import (
     as_parameters,
     calibrate,
 )
-from tfldbg.graph.model import Graph, QuantParams, Subgraph
 from tfldbg.graph.variables import Source, sources
-from tfldbg.progress import Progress
-from tfldbg.reference.evaluate import Floats
 from tfldbg.rewrite.twin import Twins, measuring_twin
 from tfldbg.run.derived import DerivedRunner, derived_program
-from tfldbg.run.samples import Samples
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, QuantParams, Subgraph
+    from tfldbg.progress import Progress
+    from tfldbg.reference.evaluate import Floats
+    from tfldbg.run.samples import Samples
 
 
 class Actual(Protocol):

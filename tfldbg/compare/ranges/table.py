@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tfldbg.compare.ranges.calibrate import FAKE_QUANT_PASS, FLOAT_PASS, Calibrated, Sharing
 from tfldbg.compare.ranges.following import (
@@ -14,8 +15,10 @@ from tfldbg.compare.ranges.following import (
     follow,
     liken,
 )
-from tfldbg.compare.ranges.passes import Pass
-from tfldbg.graph.model import Subgraph
+
+if TYPE_CHECKING:
+    from tfldbg.compare.ranges.passes import Pass
+    from tfldbg.graph.model import Subgraph
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.model import Finding
 from tfldbg.diagnose.rules import (
     constants,
     differences,
@@ -24,7 +24,10 @@ from tfldbg.diagnose.rules import (
     weights,
 )
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, to_finding
-from tfldbg.graph.model import Graph, Subgraph
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.model import Finding
+    from tfldbg.graph.model import Graph, Subgraph
 
 __all__ = [
     "CATALOG",
@@ -79,19 +82,18 @@ def file_findings(graph: Graph, subgraph: Subgraph) -> tuple[Finding, ...]:
 
     Those are judged in a trace, where the reference may know better.
     """
-    return _found(FILE_RULES, graph, subgraph)
+    return tuple(
+        to_finding(rule.about, sign) for rule in FILE_RULES for sign in rule.find(graph, subgraph)
+    )
 
 
 def inspect_findings(graph: Graph, subgraph: Subgraph) -> tuple[Finding, ...]:
     """Return everything that the file alone betrays, ordered by severity, then by operator."""
-    found = _found((*specification.BREACH_RULES, *FILE_RULES), graph, subgraph)
+    broken = (to_finding(*found) for found in specification.breaches(graph, subgraph))
     ranks = ("error", "warning", "info")
     return tuple(
-        sorted(found, key=lambda f: (ranks.index(f.severity), -1 if f.op is None else f.op))
-    )
-
-
-def _found(rules: tuple[FileRule, ...], graph: Graph, subgraph: Subgraph) -> tuple[Finding, ...]:
-    return tuple(
-        to_finding(rule.about, sign) for rule in rules for sign in rule.find(graph, subgraph)
+        sorted(
+            (*broken, *file_findings(graph, subgraph)),
+            key=lambda f: (ranks.index(f.severity), -1 if f.op is None else f.op),
+        )
     )

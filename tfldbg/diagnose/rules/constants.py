@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Sign, TraceRule, at_operator
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import blocks, constant, real_constant
 from tfldbg.graph.wires import WEIGHTED
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.model import Signal
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _LARGEST = 2**31 - 1
 _EPSILON = 2.0**-22

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.against.emulation import EMULATIONS
-from tfldbg.diagnose.evidence import OpEvidence
+from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.model import Divergence, Finding, Signal
 from tfldbg.diagnose.rules.model import (
     Explanation,
@@ -19,6 +19,9 @@ from tfldbg.diagnose.rules.model import (
     together,
 )
 from tfldbg.diagnose.words import number, op_name, plural
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import OpEvidence
 
 _LOCAL = Explanation(
     code="TFL001",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.accumulate import TensorStats
-from tfldbg.diagnose.evidence import OpEvidence
-from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
 from tfldbg.diagnose.words import number
 from tfldbg.match.kinds import LOOKALIKE
+
+if TYPE_CHECKING:
+    from tfldbg.compare.accumulate import TensorStats
+    from tfldbg.diagnose.evidence import OpEvidence
+    from tfldbg.diagnose.model import Signal
 
 _STEEP_KINDS = frozenset({"DIV", "EXP", "LOG", "POW", "RSQRT", "SQRT"})
 _SMALL_LSB = 2.0

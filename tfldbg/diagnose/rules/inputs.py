@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.usage import Usage
-from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule
 from tfldbg.diagnose.words import number, short
+
+if TYPE_CHECKING:
+    from tfldbg.compare.usage import Usage
+    from tfldbg.diagnose.model import Signal
 
 _CLIPPED = 0.2
 """Share of the given values, zeros left out, outside the input's range from which the data is on

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.against.emulation import EMULATIONS
-from tfldbg.diagnose.evidence import OpEvidence
-from tfldbg.diagnose.model import Signal
+from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
 from tfldbg.diagnose.words import number, plural
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import OpEvidence
+    from tfldbg.diagnose.model import Signal
 
 _ONE_CODE = 1.0 + 1e-3
 """Two codes that are one apart, and float32 rounding."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
 from tfldbg.diagnose.words import op_name, plural
-from tfldbg.graph.model import Graph, Operator, Subgraph
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.graph.model import Graph, Operator, Subgraph
 
 _ENOUGH = 256
 """Values below which nothing is said about a range: as many as eight bits have codes."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg.diagnose.evidence import OpEvidence
-from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import (
     Explanation,
     FileRule,
@@ -21,6 +20,10 @@ from tfldbg.diagnose.rules.model import (
 from tfldbg.diagnose.scales import same
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import OpEvidence
+    from tfldbg.diagnose.model import Signal
 
 _TIE = 0.01
 """How near to one half a zero point counts as a tie: float32 division of 255 steps is off by up to

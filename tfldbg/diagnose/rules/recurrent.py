@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.evidence import OpEvidence
-from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
 from tfldbg.diagnose.words import number
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import OpEvidence
+    from tfldbg.diagnose.model import Signal
 
 _FUSED = frozenset({"LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"})
 _LARGE = 8.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import (
     Explanation,
     FileRule,
@@ -15,10 +15,13 @@ from tfldbg.diagnose.rules.model import (
     said,
 )
 from tfldbg.graph.lint import lint
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import SAME_SCALE_KINDS, consumers
-from tfldbg.graph.wires import Breach
 from tfldbg.quant import code_range
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.model import Signal
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+    from tfldbg.graph.wires import Breach
 
 _SPECIFICATION = "TFLite 8-bit quantization specification"
 _WASTED = 0.25
@@ -112,11 +115,15 @@ def _shown(breach: Breach) -> dict[str, object]:
     }
 
 
-def _in_file(about: Explanation, graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
+def breaches(graph: Graph, subgraph: Subgraph) -> Iterator[tuple[Explanation, Sign]]:
+    """Yield what of the specification a file breaks, and where.
+
+    No rules of a file alone: in a trace the reference may know better (`TRACE_RULES`).
+    """
     for breach in lint(graph, subgraph):
-        if _BY_RULE.get(breach.rule, _BROKEN) is about:
-            op = subgraph.operators[breach.op]
-            yield at_operator(subgraph, op, breach.message, **_shown(breach))
+        op = subgraph.operators[breach.op]
+        about = _BY_RULE.get(breach.rule, _BROKEN)
+        yield about, at_operator(subgraph, op, breach.message, **_shown(breach))
 
 
 def _in_trace(about: Explanation, judged: Judged) -> Iterator[Sign]:
@@ -168,15 +175,9 @@ _PARAMETERS: frozenset[Signal] = frozenset({"parameters"})
 _ALL = (_BIAS_SCALE, _SAME_SCALE, _AXIS, _BROKEN, _SIGN)
 
 
-def _file_rule(about: Explanation) -> FileRule:
-    return FileRule(about, lambda graph, subgraph: _in_file(about, graph, subgraph))
-
-
 def _trace_rule(about: Explanation) -> TraceRule:
     return TraceRule(about, lambda judged: _in_trace(about, judged), _PARAMETERS)
 
 
-BREACH_RULES = tuple(_file_rule(about) for about in _ALL)
-"""What `tfldbg inspect` shows; in a trace the reference may know better (`TRACE_RULES`)."""
 FILE_RULES = (FileRule(_SIGN, _wasted_range),)
 TRACE_RULES = tuple(_trace_rule(about) for about in _ALL)

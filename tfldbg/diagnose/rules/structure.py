@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.rules.model import (
     Explanation,
@@ -14,9 +15,11 @@ from tfldbg.diagnose.rules.model import (
     listed,
 )
 from tfldbg.diagnose.words import plural
-from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import activation_inputs, consumers, folded_constants, producers
 from tfldbg.graph.wires import WEIGHTED
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _UNFOLDED = Explanation(
     code="TFL023",

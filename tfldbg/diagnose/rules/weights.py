@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.evidence import OpEvidence
-from tfldbg.diagnose.model import Signal
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import OpEvidence
+    from tfldbg.diagnose.model import Signal
 
 _MANY = 2
 
