@@ -18,7 +18,7 @@ import tfldbg
 from tests.schema import assert_documented
 from tfldbg.reference.capture import open_capture
 from tfldbg.run.job import Options
-from tfldbg.session.diff import diff
+from tfldbg.session.diffing import diff
 from tfldbg.store.schema import tensor_path
 
 FAULTS = json.loads(

@@ -17,7 +17,7 @@ from tests.svdf_file import svdf_file
 from tfldbg import session
 from tfldbg.report.terminal import plain_text
 from tfldbg.run.job import Options
-from tfldbg.session.diff import diff
+from tfldbg.session.diffing import diff
 
 STEPS = 5
 WAKE_WORD = "mww_okay_nabu_stream_int8.tflite"

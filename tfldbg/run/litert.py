@@ -7,7 +7,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -81,10 +81,24 @@ class Runner:
         self.delegated: tuple[int, ...] = ()
         """The tensors that an external delegate writes, once the runner is open."""
 
+    def start(self) -> Runner:
+        """Start the process and let it load the model, without waiting for it.
+
+        What the runtime says of the model is told when the runner is entered.
+
+        Raises:
+            RunError: No process can be started.
+        """
+        if self._child is None:
+            self._child = _Child(self._program)
+        return self
+
     def __enter__(self) -> Runner:
-        self._child = _Child(self._program)
+        self.start()
+        if self._child is None:
+            raise RunError("the runner was closed while it was started")
         try:
-            self.delegated = self._child.open()
+            self.delegated = self._child.opened()
         except DiedError as death:
             self.close()
             raise _explain(self._program, death, None) from death
@@ -188,30 +202,34 @@ class _Child:
                 hint="free some space in the temporary folder, or set TMPDIR to another one",
             ) from error
         self._watchdog = Watchdog(self._process, self.limits.timeout_s)
+        with suppress(BrokenPipeError):  # it is dead, as whoever waits for the answer is told
+            wire.send(self._process.stdin, self._opening(), ())  # type: ignore[arg-type]
 
-    def open(self) -> tuple[int, ...]:
+    def opened(self) -> tuple[int, ...]:
+        """Wait until the model is loaded; return the tensors that a delegate writes."""
+        (delegated,) = self._ask(None, ())
+        return tuple(int(tensor) for tensor in delegated)
+
+    def _opening(self) -> dict[str, Any]:
+        """Return the request to load the model."""
         program = self._program
         other = program.signature if program.subgraph.index else None
         names = {v: k for k, v in program.signature.inputs.items()} if program.signature else {}
         delegate = program.kernels.delegate
-        (delegated,) = self._ask(
-            {
-                "command": "open",
-                "path": self._path,
-                "runtime": program.kernels.runtime,
-                "delegate": str(Path(delegate.path).absolute()) if delegate else None,
-                "delegate_options": delegate.options if delegate else (),
-                "taps": list(program.taps),
-                "states": list(program.states),
-                "resources": program.resources,
-                "inputs": list(program.subgraph.inputs),
-                "input_names": names,
-                "subgraph": program.subgraph.index,
-                "signature": other.key if other else None,
-            },
-            (),
-        )
-        return tuple(int(tensor) for tensor in delegated)
+        return {
+            "command": "open",
+            "path": self._path,
+            "runtime": program.kernels.runtime,
+            "delegate": str(Path(delegate.path).absolute()) if delegate else None,
+            "delegate_options": delegate.options if delegate else (),
+            "taps": list(program.taps),
+            "states": list(program.states),
+            "resources": program.resources,
+            "inputs": list(program.subgraph.inputs),
+            "input_names": names,
+            "subgraph": program.subgraph.index,
+            "signature": other.key if other else None,
+        }
 
     def run(self, sample: Sequence[NDArray[Any]], fresh: bool = True) -> list[NDArray[Any]]:
         return self._ask({"command": "run", "fresh": fresh}, sample)
@@ -220,19 +238,23 @@ class _Child:
         request = {"command": "rerun", "inputs": list(changes)}
         return self._ask(request, list(changes.values()))
 
-    def _ask(self, request: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    def _ask(
+        self, request: dict[str, Any] | None, arrays: Sequence[NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Return the answer to a request; None stands for the one to load the model."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RunError("the child process has no pipes")
         try:
             with self._watchdog:
-                wire.send(stdin, request, arrays, self._given)  # type: ignore[arg-type]
+                if request is not None:
+                    wire.send(stdin, request, arrays, self._given)  # type: ignore[arg-type]
                 reply, answer = wire.receive(stdout, self._made)  # type: ignore[arg-type]
         except (EOFError, BrokenPipeError) as error:
             code = self._process.wait()
             if self._watchdog.barked:
-                loading = request["command"] == "open"
-                raise _late(self._program, self.limits.timeout_s, loading=loading) from error
+                late = _late(self._program, self.limits.timeout_s, loading=request is None)
+                raise late from error
             raise DiedError(code, self._said()) from error
         except wire.GarbledError as error:
             raise _garbled(self._program) from error
@@ -394,7 +416,7 @@ def _dies(
     short = replace_outputs(whole, program.subgraph.index, outputs, count)
     child = _Child(replace(program, content=short, taps=(), states=()))
     try:
-        child.open()
+        child.opened()
         if sample is not None:
             child.run(sample)
     except DiedError:
@@ -410,7 +432,7 @@ def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
     """Say why a runtime does not run a program on a sample, or None when it does."""
     child = _Child(program)
     try:
-        child.open()
+        child.opened()
         child.run(sample)
     except DiedError as death:
         return f"the {program.kernels} runtime dies of it (exit code {death.code})"
@@ -424,28 +446,6 @@ def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
 def as_bytes(array: NDArray[Any]) -> bytes:
     """Return what two arrays are compared by; strings with their lengths."""
     return repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
-
-
-def observer_identical(
-    original: Program,
-    instrumented_outputs: Sequence[Sequence[bytes]],
-    samples: Sequence[Any],
-    fresh: Sequence[bool],
-) -> bool:
-    """Run the untouched model and compare its final outputs byte for byte.
-
-    Args:
-        original: The user's own bytes, its taps being the subgraph's outputs.
-        instrumented_outputs: Per sample, the bytes of the same outputs in the rewritten model.
-        samples: The same samples as inputs.
-        fresh: By sample whether variables and resources are reset before it.
-    """
-    with Runner(original) as runner:
-        for sample, expected, reset in zip(samples, instrumented_outputs, fresh, strict=True):
-            found = [as_bytes(a) for a in runner.run(sample, fresh=reset)]
-            if found != list(expected):
-                return False
-    return True
 
 
 def check_runs(subgraph: Subgraph, name: str) -> None:

@@ -1,20 +1,29 @@
-"""Compose the stages: read, rewrite, run, match, compare, diagnose, store.  Prints nothing."""
+"""Compose the stages: read, rewrite, run, match, compare, diagnose, store.  Prints nothing.
 
-from tfldbg.run.child import limited
-from tfldbg.run.runtimes import delegate_of
-from tfldbg.session.cases import Request, parse_seeds, plan, requests
-from tfldbg.session.converting import convert
-from tfldbg.session.devices import Imported, import_run, write_kit
-from tfldbg.session.diff import diff
-from tfldbg.session.explorer import node_data
-from tfldbg.session.exposing import expose_model, protect
-from tfldbg.session.gating import check_rules, gate
-from tfldbg.session.parameters import compare_parameters
-from tfldbg.session.recording import record
-from tfldbg.session.result import Trace
-from tfldbg.session.sweeping import Shared, kept_rows, sweep
-from tfldbg.session.tracing import load_trace, trace
-from tfldbg.store.journal import unfinished
+The names below are loaded when they are used: no command needs all of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfldbg.run.child import limited
+    from tfldbg.run.runtimes import delegate_of
+    from tfldbg.session.cases import Request, parse_seeds, plan, requests
+    from tfldbg.session.converting import convert
+    from tfldbg.session.devices import Imported, import_run, write_kit
+    from tfldbg.session.diffing import diff
+    from tfldbg.session.explorer import node_data
+    from tfldbg.session.exposing import expose_model, protect
+    from tfldbg.session.gating import check_rules, gate
+    from tfldbg.session.parameters import compare_parameters
+    from tfldbg.session.recording import record
+    from tfldbg.session.result import Trace
+    from tfldbg.session.sweeping import Shared, kept_rows, sweep
+    from tfldbg.session.tracing import load_trace, trace
+    from tfldbg.store.journal import unfinished
 
 __all__ = [
     "Imported",
@@ -43,3 +52,37 @@ __all__ = [
     "unfinished",
     "write_kit",
 ]
+
+_HOMES = {
+    "Imported": "tfldbg.session.devices",
+    "Request": "tfldbg.session.cases",
+    "Shared": "tfldbg.session.sweeping",
+    "Trace": "tfldbg.session.result",
+    "check_rules": "tfldbg.session.gating",
+    "compare_parameters": "tfldbg.session.parameters",
+    "convert": "tfldbg.session.converting",
+    "delegate_of": "tfldbg.run.runtimes",
+    "diff": "tfldbg.session.diffing",
+    "expose_model": "tfldbg.session.exposing",
+    "gate": "tfldbg.session.gating",
+    "import_run": "tfldbg.session.devices",
+    "kept_rows": "tfldbg.session.sweeping",
+    "limited": "tfldbg.run.child",
+    "load_trace": "tfldbg.session.tracing",
+    "node_data": "tfldbg.session.explorer",
+    "parse_seeds": "tfldbg.session.cases",
+    "plan": "tfldbg.session.cases",
+    "protect": "tfldbg.session.exposing",
+    "record": "tfldbg.session.recording",
+    "requests": "tfldbg.session.cases",
+    "sweep": "tfldbg.session.sweeping",
+    "trace": "tfldbg.session.tracing",
+    "unfinished": "tfldbg.store.journal",
+    "write_kit": "tfldbg.session.devices",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tfldbg.session' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

@@ -15,7 +15,7 @@ from tfldbg.errors import UsageError
 from tfldbg.run.labels import LabelSource, read_labels
 from tfldbg.session.comparisons import Comparison, first_sample
 from tfldbg.session.compounding import compounding, divisible
-from tfldbg.session.describe import observed
+from tfldbg.session.observing import observed
 from tfldbg.session.with_itself import WithItself
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from tfldbg.match.model import Matching
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
-from tfldbg.session.describe import describe, observe, observed
+from tfldbg.session.describe import describe
 from tfldbg.session.exposing import protect
+from tfldbg.session.observing import Observer, observed
 from tfldbg.session.resuming import recorder
 from tfldbg.session.shapes import without_changing_shapes
 
@@ -60,9 +61,10 @@ def _record(job: Job, path: Path, progress: Progress, *, resume: bool) -> Run:
     with (
         Runner(job.instrumented) as runner,
         recorder(job, path, describe(job, True, {}), resume=resume) as writer,
+        Observer(job) as observer,
     ):
         measured = stream(plan, job.samples, runner, None, writer, progress, writer.kept())
-        identical = observe(job, measured)
+        identical = observer.identical(measured)
         timing = {"total_s": perf_counter() - began}
         run = describe(job, identical, timing, runner.delegated)
         alone = Relation(Matching({}, {}, ()), job.skipped)

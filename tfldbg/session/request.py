@@ -22,13 +22,6 @@ from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.describe import describe
 from tfldbg.session.recurrent import Recurrent
-from tfldbg.session.with_capture import WithCapture
-from tfldbg.session.with_emulation import WithEmulation
-from tfldbg.session.with_file import WithFile
-from tfldbg.session.with_function import WithFunction
-from tfldbg.session.with_itself import WithItself
-from tfldbg.session.with_keras import WithKeras
-from tfldbg.session.with_runtime import WithRuntime
 
 if TYPE_CHECKING:
     from tfldbg.compare.points import PointRecorder
@@ -111,16 +104,28 @@ class TraceRequest:
                 f"a trace has one reference, and there are {len(given)}: {', '.join(given)}",
                 hint="keep one of them, and trace again for the other",
             )
+        # Only what is wanted is imported: that takes a tenth of the time of a short trace.
         if self.keras is not None:
+            from tfldbg.session.with_keras import WithKeras
+
             return WithKeras(self.keras, self.options)
         if is_recording(self.against):
+            from tfldbg.session.with_capture import WithCapture
+
             return WithCapture(str(self.against), self.options)
         if self.against is not None:
+            from tfldbg.session.with_file import WithFile
+
             return WithFile(self.against, self.options)
         if self.reference is not None:
             return _named_reference(self.reference, self.options, progress)
-        runtime = self.against_runtime
-        return WithRuntime(runtime) if runtime is not None else WithItself()
+        if self.against_runtime is not None:
+            from tfldbg.session.with_runtime import WithRuntime
+
+            return WithRuntime(self.against_runtime)
+        from tfldbg.session.with_itself import WithItself
+
+        return WithItself()
 
     def ready(self, stack: ExitStack, progress: Progress, unread: Mapping[int, str]) -> Ready:
         """Read the file, load the reference, start the runtime and match both.
@@ -138,8 +143,10 @@ class TraceRequest:
         job = prepare(self.model, comparison.data(self.model, self.data), self.options, unread)
         plan = extras.plan(job, self.data)
         progress.stage("loading the reference")
+        runner = Runner(job.instrumented).start()  # it loads while the reference does
+        stack.callback(runner.close)
         comparison.load(job)
-        runner = _start(stack, job, comparison)
+        _enter(runner, job, comparison)
         progress.stage("matching")
         relation, reference = comparison.relate(job, runner)
         notes: tuple[str, ...] = ()
@@ -177,17 +184,23 @@ def _named_reference(
                 "a name",
                 hint="a model or a file is given with keras= or against=",
             )
+        from tfldbg.session.with_function import WithFunction
+
         name = getattr(reference, "__qualname__", type(reference).__qualname__)
         return WithFunction(name, reference, options)
     if reference not in EMULATIONS and (":" in reference or reference in plugin_names(REFERENCES)):
+        from tfldbg.session.with_function import WithFunction
+
         return WithFunction(reference, load_plugin(REFERENCES, reference), options)
+    from tfldbg.session.with_emulation import WithEmulation
+
     return WithEmulation(reference, progress)
 
 
-def _start(stack: ExitStack, job: Job, comparison: Comparison) -> Runner:
-    """Start the runtime; if it refuses the file, add what can be told without running it."""
+def _enter(runner: Runner, job: Job, comparison: Comparison) -> None:
+    """Enter the runtime; if it refuses the file, add what can be told without running it."""
     try:
-        return stack.enter_context(Runner(job.instrumented))
+        runner.__enter__()
     except RunError as error:
         relation, _ = comparison.relate(job, None)
         run = comparison.describe(describe(job, True, {}))

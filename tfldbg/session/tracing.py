@@ -21,10 +21,11 @@ from tfldbg.errors import MatchError, UsageError
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.job import DataSource, Job, ModelSource, Options
 from tfldbg.run.runtimes import Delegate, delegate_of
-from tfldbg.session.describe import describe, observe
+from tfldbg.session.describe import describe
 from tfldbg.session.exposing import protect
 from tfldbg.session.extras import Extras
 from tfldbg.session.metrics import Metrics, find_metrics
+from tfldbg.session.observing import Observer
 from tfldbg.session.pool import Pool, open_pool
 from tfldbg.session.request import TraceRequest
 from tfldbg.session.result import Trace
@@ -212,6 +213,7 @@ def _trace(
         ready = request.ready(stack, progress, unread)
         job, runner, reference, extras = ready.job, ready.runner, ready.reference, request.extras
         writer = dump.writer(job, ready.comparison, extras, stack)
+        observer = stack.enter_context(Observer(job))
         prepared = perf_counter()
         if pool is not None:
             measured = stream_in_parts(pool, request, ready, unread, progress)
@@ -223,7 +225,7 @@ def _trace(
         numbers = measured.finals.worst_samples
         worst = examine(ready.plan, job.samples, runner, reference, numbers, progress)
         streamed = perf_counter()
-        identical = observe(job, measured)
+        identical = observer.identical(measured)
         shares = extras.shares(job, runner, ready.comparison, ready.relation, reference, progress)
         timing = {
             "load_s": prepared - began,

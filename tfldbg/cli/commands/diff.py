@@ -38,7 +38,7 @@ def diff(
 ) -> None:
     """Name the first operator whose output differs between two recordings of the same data."""
     from tfldbg.diagnose.limits import read_rules
-    from tfldbg.session.diff import diff as compare
+    from tfldbg.session.diffing import diff as compare
 
     rules = read_rules(fail_on or (), tolerances)
     reports = Reports(json=json, html=html, csv=csv, junit=junit, markdown=markdown, sarif=sarif)

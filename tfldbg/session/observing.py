@@ -1,0 +1,104 @@
+"""Check that exposing the tensors of a model leaves what it computes as it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tfldbg.graph.query import HANDLE_TYPES, producers
+from tfldbg.rewrite.expose import unreadable
+from tfldbg.run.litert import Runner, as_bytes
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tfldbg.compare.tally import Measured
+    from tfldbg.run.job import Job
+    from tfldbg.run.samples import Samples
+
+_OBSERVED = 4
+
+
+class Observer:
+    """The untouched model, to compare final outputs with.  Use as a context manager.
+
+    Its process loads the model while other work goes on.
+
+    Args:
+        job: The run that is observed.
+
+    Raises:
+        RunError: No process can be started.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._others = job, _untapped(job)
+        original = job.original
+        self._original = Runner(replace(original, taps=(*original.taps, *self._others)))
+
+    def __enter__(self) -> Observer:
+        self._original.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._original.close()
+
+    def identical(self, measured: Measured) -> bool:
+        """Return whether both models make the same of the first samples, byte for byte.
+
+        Raises:
+            RunError: The runtime refuses the untouched model, or dies.
+        """
+        expected, count = measured.outputs, len(measured.outputs)
+        if self._others:
+            with Runner(replace(self._job.instrumented, taps=self._others)) as others:
+                rest = self._run(others, count)
+            expected = tuple(
+                (*outputs, *more) for outputs, more in zip(expected, rest, strict=True)
+            )
+        with self._original as original:
+            return self._run(original, count) == list(expected)
+
+    def _run(self, runner: Runner, count: int) -> list[tuple[bytes, ...]]:
+        samples = self._job.samples
+        return [
+            tuple(
+                as_bytes(array)
+                for array in runner.run(samples.codes(i), fresh=samples.begins_stream(i))
+            )
+            for i in range(count)
+        ]
+
+
+def observed(samples: Samples) -> int:
+    """Return of how many samples the final outputs are compared with the untouched model's.
+
+    Of streams it is a whole one, and the first step of the next.
+    """
+    steps = samples.stream_steps
+    return min(samples.count, max(_OBSERVED, steps + 1 if steps > 1 else 0))
+
+
+def compared(job: Job) -> int:
+    """Return on how many samples final outputs are compared; on none where none can be read."""
+    readable = {*job.exposed.taps, *_untapped(job)} & {*job.subgraph.outputs}
+    return observed(job.samples) if readable else 0
+
+
+def _untapped(job: Job) -> tuple[int, ...]:
+    """Return the final outputs that are not measured: strings, inputs, constants and others."""
+    tensors, made = job.subgraph.tensors, producers(job.subgraph)
+
+    def readable(index: int) -> bool:
+        tensor = tensors[index]
+        if tensor.type == "STRING" or index not in made:
+            return tensor.type not in HANDLE_TYPES
+        return unreadable(job.subgraph, made[index], tensor) is None
+
+    others = (i for i in job.subgraph.outputs if i >= 0 and i not in job.exposed.taps)
+    return tuple(filter(readable, others))
