@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg.compare.accumulate import Accumulator, Doubles, TensorStats
+from tfldbg.compare.accumulate import Accumulator, TensorStats
 from tfldbg.compare.batch import Batch, Computed, code_limits, fitting, in_real_units
 from tfldbg.compare.custom import Metric, MetricCounter
 from tfldbg.compare.merging import merge_all
@@ -44,9 +44,9 @@ class Measured:
 
     local: Mapping[int, TensorStats]
     accumulated: Mapping[int, TensorStats]
-    local_channels: Mapping[int, Doubles]
-    """By tensor (channels, `CHANNEL_COLUMNS`)."""
-    accumulated_channels: Mapping[int, Doubles]
+    local_counters: Mapping[int, Accumulator]
+    """What ``local`` was made of; `Accumulator.channels` tells more, and takes its time."""
+    accumulated_counters: Mapping[int, Accumulator]
     split: Mapping[int, Split]
     nan: Mapping[int, int]
     """By tensor how many of TFLite's own values are NaN, where there are any."""
@@ -168,8 +168,8 @@ class Statistics:
         return Measured(
             local={i: a.result() for i, a in self._local.items()},
             accumulated={i: a.result() for i, a in self._accumulated.items()},
-            local_channels={i: a.channels() for i, a in self._local.items()},
-            accumulated_channels={i: a.channels() for i, a in self._accumulated.items()},
+            local_counters=self._local,
+            accumulated_counters=self._accumulated,
             split={i: d.result() for i, d in self._split.items()},
             nan=self._nan,
             ranges={**self._ranges, **{i: self._largest(i, u) for i, u in usage.items()}},

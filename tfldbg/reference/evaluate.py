@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -86,12 +87,21 @@ class Evaluator:
         frozen: The reference model.
         fetches: Tensors of the free-running model, ``name`` or ``name:port``.
         segments: Operators to compute from given inputs; all must be closed.
+        once: Whether it computes one batch only, for which optimizing the graph takes longer than
+            it saves.
 
     Raises:
         KerasError: TensorFlow refuses the graph.
     """
 
-    def __init__(self, frozen: Frozen, fetches: Sequence[str], segments: Sequence[Segment]) -> None:
+    def __init__(
+        self,
+        frozen: Frozen,
+        fetches: Sequence[str],
+        segments: Sequence[Segment],
+        *,
+        once: bool = False,
+    ) -> None:
         with quiet():
             import tensorflow as tf
 
@@ -102,7 +112,7 @@ class Evaluator:
                     tf.import_graph_def(definition, name="")
             except (ValueError, tf.errors.OpError) as error:
                 raise KerasError(f"TensorFlow refuses the reference graph: {error}") from error
-            self._session = tf.compat.v1.Session(graph=graph, config=_config())
+            self._session = tf.compat.v1.Session(graph=graph, config=_config(once))
         self._graph = graph
         self._frozen = frozen
         self._taps = taps
@@ -160,7 +170,33 @@ class Evaluator:
         self._session.close()
 
 
-def _config() -> Any:
+def evaluate_once(
+    frozen: Frozen,
+    fetches: Sequence[str],
+    inputs: Sequence[NDArray[Any]] | None = None,
+    segments: Sequence[Segment] = (),
+    taps: Mapping[int, Floats] = MappingProxyType({}),
+) -> tuple[list[Floats], list[Floats]]:
+    """Compute one batch in a session of its own.
+
+    Args:
+        frozen: As for `Evaluator`, like ``fetches`` and ``segments``.
+        fetches: Tensors of the free-running model.
+        inputs: As for `Evaluator.run`, like ``taps``.
+        segments: Operators to compute from given inputs.
+        taps: What they are given.
+
+    Raises:
+        KerasError: TensorFlow refuses the graph, or cannot compute the batch.
+    """
+    evaluator = Evaluator(frozen, fetches, segments, once=True)
+    try:
+        return evaluator.run(inputs, taps)
+    finally:
+        evaluator.close()
+
+
+def _config(once: bool) -> Any:
     """Let TensorFlow fuse what is not fetched, but not rewrite arithmetic, which only costs time.
 
     What is fetched is always computed as it is named, up to float32 rounding.
@@ -171,6 +207,7 @@ def _config() -> Any:
     config = tf.compat.v1.ConfigProto()
     off = rewriter_config_pb2.RewriterConfig.OFF
     config.graph_options.rewrite_options.arithmetic_optimization = off
+    config.graph_options.rewrite_options.disable_meta_optimizer = once
     return config
 
 

@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tfldbg.compare.accumulate import CHANNEL_COLUMNS, TensorStats
+from tfldbg.compare.accumulate import CHANNEL_COLUMNS, Accumulator, TensorStats
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.files import check_target, replacing
 from tfldbg.graph.query import producers
@@ -155,17 +154,17 @@ class RunWriter:
                 if stats is not None:
                     attributes[name] = json.dumps(_scalars(stats))
                     self._write_histogram(op.tensor, schema.HISTOGRAM.format(name), stats.histogram)
-        self._write_channels(schema.LOCAL_CHANNELS, measured.local_channels)
-        self._write_channels(schema.ACCUMULATED_CHANNELS, measured.accumulated_channels)
+        self._write_channels(schema.LOCAL_CHANNELS, measured.local_counters)
+        self._write_channels(schema.ACCUMULATED_CHANNELS, measured.accumulated_counters)
 
     def _write_histogram(self, index: int, name: str, counts: tuple[int, ...]) -> None:
         if counts:
             dataset = self._group(index).create_dataset(name, data=np.array(counts, np.int64))
             dataset.attrs["edges_lsb"] = EDGES_LSB
 
-    def _write_channels(self, name: str, tables: Mapping[int, NDArray[Any]]) -> None:
-        for index, table in tables.items():
-            dataset = self._group(index).create_dataset(name, data=table)
+    def _write_channels(self, name: str, counters: Mapping[int, Accumulator]) -> None:
+        for index, counter in counters.items():
+            dataset = self._group(index).create_dataset(name, data=counter.channels())
             dataset.attrs["columns"] = list(CHANNEL_COLUMNS)
 
     def _group(self, index: int) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tfldbg.compare.batch import in_real_units
 from tfldbg.match.values import choose_by_values
-from tfldbg.reference.evaluate import Evaluator, Frozen, in_reference_order
+from tfldbg.reference.evaluate import Frozen, evaluate_once, in_reference_order
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph
@@ -71,7 +71,6 @@ class Agreement:
     def _fetched(self, nodes: Sequence[str]) -> list[NDArray[Any]]:
         """Return the values of some nodes over the first samples."""
         real = self._samples.real(0, self._count)
-        evaluator = Evaluator(self._frozen, list(nodes), [])
-        fetched, _ = evaluator.run(in_reference_order(self._inputs, real), {})
-        evaluator.close()
+        given = in_reference_order(self._inputs, real)
+        fetched, _ = evaluate_once(self._frozen, nodes, given)
         return list(fetched)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfldbg.compare.constants.checks import Doubles, Floats, along
 from tfldbg.graph.query import folded_constants, producers
-from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
+from tfldbg.reference.evaluate import Frozen, Segment, evaluate_once
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, RefNode, node_of
 
 if TYPE_CHECKING:
@@ -177,9 +177,12 @@ def measure(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment])
         for c in candidates
     ]
     term_names = list(dict.fromkeys(t.source for c in candidates for t in c.terms))
-    evaluator = Evaluator(frozen, [c.source for c in candidates] + term_names, probes)
-    values, answers = evaluator.run(None, {c.tensor: _probe(c.core) for c in candidates})
-    evaluator.close()
+    values, answers = evaluate_once(
+        frozen,
+        [c.source for c in candidates] + term_names,
+        segments=probes,
+        taps={c.tensor: _probe(c.core) for c in candidates},
+    )
     terms = dict(zip(term_names, values[len(candidates) :], strict=True))
     found = []
     for candidate, reference, answer in zip(candidates, values, answers, strict=False):

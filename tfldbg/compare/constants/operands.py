@@ -12,7 +12,7 @@ from tfldbg.compare.constants.arrangement import weights_arrangement
 from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference, steps_of
 from tfldbg.compare.constants.folding import AFTER, FOLDING, stored
 from tfldbg.graph.query import activation_slots, real_constant
-from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
+from tfldbg.reference.evaluate import Frozen, Segment, evaluate_once
 from tfldbg.reference.graphdef import RefGraph, RefNode, node_of
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ def check_operands(
             pairs.append((op, tensor, node, node.inputs[place]))
     if not pairs:
         return {}
-    evaluator = Evaluator(frozen, [source for *_, source in pairs], [])
-    values, _ = evaluator.run(None, {})
-    evaluator.close()
+    values, _ = evaluate_once(frozen, [source for *_, source in pairs])
     checks = {}
     for (op, tensor, node, _), value in zip(pairs, values, strict=True):
         with np.errstate(divide="ignore"):
