@@ -5,12 +5,11 @@ Memory holds one batch of every tensor, however many samples there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import loops
@@ -18,6 +17,7 @@ from tfldbg.compare.batch import Batch, Computed, batch_of, settled
 from tfldbg.compare.overlap import ahead, one_behind
 from tfldbg.compare.tally import Measured, Plan, Tally, check_shapes
 from tfldbg.errors import RunError
+from tfldbg.run.frames import Frames, numeric
 
 if TYPE_CHECKING:
     from tfldbg.progress import Progress
@@ -185,33 +185,28 @@ def run_batch(
     Raises:
         RunError: The runtime dies, or the samples have different shapes.
     """
-    collected: dict[int, list[NDArray[Any]]] = {i: [] for i in plan.read}
-    states: dict[int, list[NDArray[Any]]] = {}
+    frames, held = Frames[int](len(numbers)), Frames[int](len(numbers))
+    indices = (*plan.subgraph.inputs, *plan.read)
     for number in numbers:
         given = samples.codes(number)
-        made = run_sample(runner, samples, number)
-        for index, array in zip(plan.subgraph.inputs, given, strict=True):
-            collected.setdefault(index, []).append(array)
-        for index, array in zip(plan.read, made, strict=True):
-            collected[index].append(array)
-        for index, array in runner.states.items():
-            states.setdefault(index, []).append(array)
+        made = _run_sample(runner, given, number, fresh=samples.begins_stream(number))
+        frames.add(numeric(zip(indices, (*given, *made), strict=True)))
+        held.add(runner.states.items())
         progress.advance()
-    numeric = {i: a for i, a in collected.items() if a[0].dtype != object}
-    check_shapes(plan.subgraph, {i: [a.shape for a in arrays] for i, arrays in numeric.items()})
-    codes = {i: np.stack(a) for i, a in numeric.items()}
-    held = {i: np.stack(a) for i, a in states.items()}
-    tensors, steps = plan.subgraph.tensors, samples.stream_steps
-    return batch_of(tensors, numbers, codes, stream_steps=steps, states=held)
+    check_shapes(plan.subgraph, frames.shapes)
+    codes, states, steps = frames.stacked(), held.stacked(), samples.stream_steps
+    return batch_of(plan.subgraph.tensors, numbers, codes, stream_steps=steps, states=states)
 
 
-def run_sample(runner: Runner, samples: Samples, number: int) -> list[NDArray[Any]]:
-    """Invoke the model on one sample, what it remembers being reset where a stream begins.
+def _run_sample(
+    runner: Runner, given: Sequence[NDArray[Any]], number: int, *, fresh: bool
+) -> list[NDArray[Any]]:
+    """Invoke the model on one sample; what it yields lies where the next one is written.
 
     Raises:
         RunError: The runtime refuses it, dies of it or does not finish; the message says which.
     """
     try:
-        return runner.run(samples.codes(number), fresh=samples.begins_stream(number))
+        return runner.run(given, fresh=fresh, lend=True)
     except RunError as error:
         raise RunError(f"sample {number}: {error.message}", hint=error.hint) from error

@@ -48,19 +48,19 @@ class Block:
         return start
 
     def get(self, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> NDArray[Any]:
-        """Return a copy of an array.
+        """Return an array where it lies, until another message takes its place.
 
         Raises:
             ValueError: It would reach beyond the end.
         """
-        return self._view(dtype, shape, start).copy()
+        return self._view(dtype, shape, start)
 
     def _view(self, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> NDArray[Any]:
         return np.ndarray(shape, dtype, self._map, start)
 
     def close(self) -> None:
         """Give the memory back; the other process still holds it."""
-        with suppress(BufferError):  # a thread copies from it, and lets go of it after that
+        with suppress(BufferError):  # whoever still holds an array lets go of it later
             self._map.close()
         os.close(self.descriptor)
 

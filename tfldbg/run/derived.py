@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.graph.load import load_graph
 from tfldbg.rewrite.pieces import Computed, Pieces
+from tfldbg.run.frames import Frames
 from tfldbg.run.litert import Program, Runner
 from tfldbg.run.runtimes import Kernels
 
@@ -107,16 +107,16 @@ class DerivedRunner:
         Raises:
             RunError: The runtime refuses a sample or dies.
         """
-        frames = []
+        frames = Frames[int](count)
         for number in range(count):
             sample = sample_of(self._program, self._feeds, codes, real, number)
             begins = not fresh or fresh[number]
             if not begins:
                 for given, written in self._carried.items():
                     sample[given] = self._last[written].reshape(sample[given].shape)
-            self._last = self._runner.run(sample, fresh=begins)
-            frames.append(self._last[: self._results])
-        return [np.stack(column) for column in zip(*frames, strict=True)]
+            self._last = self._runner.run(sample, fresh=begins, lend=True)
+            frames.add(enumerate(self._last[: self._results]))
+        return list(frames.stacked().values())
 
     def close(self) -> None:
         """End the child process."""

@@ -115,13 +115,16 @@ class Runner:
     ) -> None:
         self.close()
 
-    def run(self, sample: Sequence[NDArray[Any]], *, fresh: bool = True) -> list[NDArray[Any]]:
+    def run(
+        self, sample: Sequence[NDArray[Any]], *, fresh: bool = True, lend: bool = False
+    ) -> list[NDArray[Any]]:
         """Invoke the model once.
 
         Args:
             sample: One array per input of the subgraph, in the input's own type and shape.
             fresh: Whether variables and resources are reset before it; else they go on from the
                 last run.
+            lend: Whether what is returned may lie in memory that the next run writes to.
 
         Returns:
             One array per tap, in the tensor's own type and shape.
@@ -130,7 +133,7 @@ class Runner:
             RunError: The runtime refuses the sample or dies.
         """
         states = self._program.states
-        found = self._answer(lambda child: child.run(sample, fresh), sample)
+        found = self._answer(lambda child: child.run(sample, fresh, lend=lend), sample)
         self.states = dict(zip(states, found[: len(states)], strict=True))
         return found[len(states) :]
 
@@ -231,15 +234,21 @@ class _Child:
             "signature": other.key if other else None,
         }
 
-    def run(self, sample: Sequence[NDArray[Any]], fresh: bool = True) -> list[NDArray[Any]]:
-        return self._ask({"command": "run", "fresh": fresh}, sample)
+    def run(
+        self, sample: Sequence[NDArray[Any]], fresh: bool = True, *, lend: bool = False
+    ) -> list[NDArray[Any]]:
+        return self._ask({"command": "run", "fresh": fresh}, sample, lend=lend)
 
     def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
         request = {"command": "rerun", "inputs": list(changes)}
         return self._ask(request, list(changes.values()))
 
     def _ask(
-        self, request: dict[str, Any] | None, arrays: Sequence[NDArray[Any]]
+        self,
+        request: dict[str, Any] | None,
+        arrays: Sequence[NDArray[Any]],
+        *,
+        lend: bool = False,
     ) -> list[NDArray[Any]]:
         """Return the answer to a request; None stands for the one to load the model."""
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -249,7 +258,7 @@ class _Child:
             with self._watchdog:
                 if request is not None:
                     wire.send(stdin, request, arrays, self._given)  # type: ignore[arg-type]
-                reply, answer = wire.receive(stdout, self._made)  # type: ignore[arg-type]
+                reply, answer = wire.receive(stdout, self._made, lend=lend)  # type: ignore[arg-type]
         except (EOFError, BrokenPipeError) as error:
             code = self._process.wait()
             if self._watchdog.barked:

@@ -78,13 +78,14 @@ def _described(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def receive(
-    stream: BinaryIO, block: Block | None = None
+    stream: BinaryIO, block: Block | None = None, *, lend: bool = False
 ) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     """Read one message.
 
     Args:
         stream: Where from.
         block: Where the other side puts large arrays.
+        lend: Whether arrays may stay there, where the next message takes their place.
 
     Raises:
         EOFError: The other side is gone.
@@ -100,7 +101,8 @@ def receive(
             arrays.append(_strings(stream, shape, lengths))
             continue
         if start is not None:
-            arrays.append(_shared(block, dtype, shape, start))
+            shared = _shared(block, dtype, shape, start)
+            arrays.append(shared if lend else shared.copy())
             continue
         raw = _read(stream, prod(shape) * dtype.itemsize)
         arrays.append(np.frombuffer(raw, dtype).reshape(shape))

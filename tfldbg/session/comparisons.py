@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from tfldbg.compare.batch import Batch, batch_of
-from tfldbg.compare.stream import Reference, run_sample
+from tfldbg.compare.stream import Reference, run_batch
+from tfldbg.compare.tally import Plan
+from tfldbg.progress import Silent
 
 if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch
     from tfldbg.compare.relation import Relation
     from tfldbg.diagnose.evidence import Run
     from tfldbg.run.job import DataSource, Job, ModelSource
@@ -51,16 +51,6 @@ def first_sample(job: Job, runner: Runner) -> Batch:
 
 def first_samples(job: Job, runner: Runner, count: int) -> Batch:
     """Run the first samples, as many as there are of ``count``."""
-    count = min(count, job.samples.count)
-    indices, known = (*job.subgraph.inputs, *job.exposed.taps), readable(job)
-    frames, held = [], []
-    for number in range(count):
-        given = job.samples.codes(number)
-        made = run_sample(runner, job.samples, number)
-        frames.append((*given, *made))
-        held.append(runner.states)
-    columns = zip(indices, zip(*frames, strict=True), strict=True)
-    codes = {i: np.stack(column) for i, column in columns if i in known}
-    states = {i: np.stack([step[i] for step in held]) for i in job.states}
-    tensors, steps = job.subgraph.tensors, job.samples.stream_steps
-    return batch_of(tensors, range(count), codes, stream_steps=steps, states=states)
+    numbers = range(min(count, job.samples.count))
+    plan = Plan(job.subgraph, job.exposed.taps, observed=0)
+    return run_batch(plan, job.samples, runner, numbers, Silent())

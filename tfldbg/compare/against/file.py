@@ -26,6 +26,7 @@ from tfldbg.rewrite.twin import (
     twins,
 )
 from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, derived_program, sample_of
+from tfldbg.run.frames import Frames, numeric
 from tfldbg.run.litert import Runner, refusal
 
 if TYPE_CHECKING:
@@ -273,17 +274,13 @@ class FreeFile:
         """Run the file on a batch."""
         job, tensors = self._job, self._job.subgraph.tensors
         indices = (*job.subgraph.inputs, *job.exposed.taps)
-        frames = []
+        frames = Frames[int](batch.stop - batch.start)
         for number in range(batch.start, batch.stop):
             given = job.samples.codes(number)
-            made = self._runner.run(given, fresh=job.samples.begins_stream(number))
-            frames.append((*given, *made))
-        columns = zip(*frames, strict=True)
-        real = {
-            i: in_real_units(tensors[i], np.stack(c))
-            for i, c in zip(indices, columns, strict=True)
-            if tensors[i].type != "STRING"
-        }
+            fresh = job.samples.begins_stream(number)
+            made = self._runner.run(given, fresh=fresh, lend=True)
+            frames.add(numeric(zip(indices, (*given, *made), strict=True)))
+        real = {i: in_real_units(tensors[i], v) for i, v in frames.stacked().items()}
         free = {
             mine: real[other]
             for mine, other in self._values.items()

@@ -1,0 +1,51 @@
+"""What a model yields sample by sample, as one array for each tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Frames(Generic[Key]):
+    """Collects the arrays of some samples, by key.
+
+    Args:
+        count: How many samples there will be.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._arrays: dict[Key, NDArray[Any]] = {}
+        self.shapes: dict[Key, list[tuple[int, ...]]] = {}
+        """By key the shape that each sample had."""
+
+    def add(self, arrays: Iterable[tuple[Key, NDArray[Any]]]) -> None:
+        """Copy the arrays of the next sample."""
+        for key, array in arrays:
+            seen = self.shapes.setdefault(key, [])
+            if not seen:
+                self._arrays[key] = np.empty((self._count, *array.shape), array.dtype)
+            seen.append(array.shape)
+            if array.shape == seen[0]:
+                self._arrays[key][len(seen) - 1] = array
+
+    def stacked(self) -> dict[Key, NDArray[Any]]:
+        """Return by key an array (n, ...), the first axis samples.
+
+        Raises:
+            ValueError: Samples are missing, or have different shapes.
+        """
+        for key, seen in self.shapes.items():
+            if len(seen) != self._count or len(set(seen)) > 1:
+                raise ValueError(f"{key}: {self._count} samples of the shapes {sorted(set(seen))}")
+        return self._arrays
+
+
+def numeric(arrays: Iterable[tuple[Key, NDArray[Any]]]) -> Iterator[tuple[Key, NDArray[Any]]]:
+    """Leave out what holds strings."""
+    return ((key, array) for key, array in arrays if array.dtype != object)
