@@ -217,18 +217,26 @@ static PyObject *clamp(PyObject *self, PyObject *args)
     return result;
 }
 
-/* Four tables, because counts of one code right after each other wait for each other. */
+/* Eight tables, because counts of one code right after each other wait for each other. */
 static void count_bytes(const uint8_t *codes, Py_ssize_t count, int64_t *counts)
 {
-    int64_t tables[4][256] = {{0}};
-    Py_ssize_t i = 0;
-    for (; i + 4 <= count; i += 4)
-        for (int k = 0; k < 4; k++)
-            tables[k][codes[i + k]]++;
-    for (; i < count; i++)
-        tables[0][codes[i]]++;
-    for (int code = 0; code < 256; code++)
-        counts[code] += tables[0][code] + tables[1][code] + tables[2][code] + tables[3][code];
+    while (count > 0) {
+        uint32_t tables[8][256] = {{0}};
+        const Py_ssize_t part = count < INT32_MAX ? count : INT32_MAX;
+        Py_ssize_t i = 0;
+        for (; i + 8 <= part; i += 8) {
+            uint64_t word;
+            memcpy(&word, codes + i, 8);
+            for (int k = 0; k < 8; k++)
+                tables[k][(word >> 8 * k) & 255]++;
+        }
+        for (; i < part; i++)
+            tables[0][codes[i]]++;
+        for (int k = 0; k < 8; k++)
+            for (int code = 0; code < 256; code++)
+                counts[code] += tables[k][code];
+        codes += part, count -= part;
+    }
 }
 
 static PyObject *count(PyObject *self, PyObject *args)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import KerasError
+from tfldbg.reference.fusing import fold_batch_norms
 from tfldbg.reference.graphdef import RefGraph, node_of
 from tfldbg.reference.quiet import quiet
 
@@ -106,6 +107,10 @@ class Evaluator:
             import tensorflow as tf
 
             definition, local_names, taps = _with_segments(frozen, segments)
+            self._fetches = [_port(name) for name in fetches]
+            self._local = [_port(name) for name in local_names]
+            if not once:
+                fold_batch_norms(definition, [*self._fetches, *self._local])
             graph = tf.Graph()
             try:
                 with graph.as_default():
@@ -116,8 +121,6 @@ class Evaluator:
         self._graph = graph
         self._frozen = frozen
         self._taps = taps
-        self._fetches = [_port(name) for name in fetches]
-        self._local = [_port(name) for name in local_names]
 
     @property
     def tap_keys(self) -> tuple[int, ...]:

@@ -1,0 +1,108 @@
+"""Fold the batch norm behind a depthwise convolution into its weights, so that TensorFlow fuses it.
+
+TensorFlow fuses batch norm with convolutions by itself, with depthwise ones it fuses a bias only: a
+batch norm there costs two passes over the tensor, and keeps the activation behind it from being
+fused too.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.reference.graphdef import node_of
+
+_BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
+_COPIES = frozenset({"Identity", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"})
+"""Between weights and the convolution; what they yield has the shape of their first input."""
+
+
+def fold_batch_norms(definition: Any, fetched: Collection[str]) -> None:
+    """Fold every batch norm that only a depthwise convolution feeds, in place.
+
+    What the batch norm yields stays the same, up to float32 rounding.
+
+    Args:
+        definition: A ``tensorflow.GraphDef`` without variables.
+        fetched: The tensors that will be read, ``name:port``.
+    """
+    nodes = {node.name: node for node in definition.node}
+    readers: dict[str, list[str]] = defaultdict(list)
+    for node in definition.node:
+        for tensor in node.input:
+            readers[node_of(tensor.removeprefix("^"))].append(tensor)
+    read = {node_of(tensor) for tensor in fetched}
+    for node in list(definition.node):
+        if node.op not in _BATCH_NORMS or node.attr["is_training"].b:
+            continue
+        conv = nodes[node_of(node.input[0])]
+        others = [t for t in (*readers[node.name], *fetched) if node_of(t) == node.name]
+        alone = len(readers[conv.name]) == 1 and conv.name not in read
+        if conv.op == "DepthwiseConv2dNative" and alone and not any(map(_second, others)):
+            _fold(definition, nodes, node, conv)
+
+
+def _second(tensor: str) -> bool:
+    """Whether a tensor is not the first output of its node."""
+    return ":" in tensor and not tensor.endswith(":0")
+
+
+def _fold(definition: Any, nodes: Mapping[str, Any], norm: Any, conv: Any) -> None:
+    """Fold one batch norm, if all of it is constant and in float32."""
+    import tensorflow as tf
+
+    float32 = tf.float32.as_datatype_enum
+    kernel = _constant(nodes, conv.input[1], _COPIES)
+    given = [_constant(nodes, tensor, {"Identity"}) for tensor in norm.input[1:5]]
+    formats = {norm.attr["data_format"].s, conv.attr["data_format"].s}
+    if kernel is None or kernel.ndim != 4 or norm.attr["T"].type != float32 or formats != {b"NHWC"}:
+        return
+    scale, offset, mean, variance = (np.empty(0) if v is None else v.astype(float) for v in given)
+    if not scale.size == offset.size == mean.size == variance.size == kernel[0, 0].size:
+        return
+    with np.errstate(all="ignore"):
+        factor = scale / np.sqrt(variance + norm.attr["epsilon"].f)
+    bias = offset - mean * factor
+    if not np.isfinite([factor, bias]).all():
+        return  # whatever is wrong with it, it shall be computed as it stands
+    names = [f"{norm.name}/tfldbg_{part}" for part in ("factor", "bias", "kernel")]
+    _add_constant(definition, names[0], factor.reshape(kernel.shape[2:]))
+    _add_constant(definition, names[1], bias)
+    product = definition.node.add(name=names[2], op="Mul", input=[conv.input[1], names[0]])
+    product.attr["T"].type = float32
+    conv.input[1] = names[2]
+    inputs = [norm.input[0], names[1], *norm.input[5:]]  # and what it waits for
+    norm.op = "BiasAdd"
+    norm.ClearField("input")
+    norm.ClearField("attr")
+    norm.input.extend(inputs)
+    norm.attr["T"].type = float32
+    norm.attr["data_format"].s = b"NHWC"
+
+
+def _constant(
+    nodes: Mapping[str, Any], tensor: str, through: Collection[str]
+) -> NDArray[Any] | None:
+    """Return the constant that a tensor is a copy of, None where it is computed otherwise."""
+    from tensorflow import make_ndarray
+
+    node = nodes[node_of(tensor)]
+    while node.op in through:
+        node = nodes[node_of(node.input[0])]
+    if node.op != "Const":
+        return None
+    value: NDArray[Any] = make_ndarray(node.attr["value"].tensor)
+    return value
+
+
+def _add_constant(definition: Any, name: str, value: NDArray[Any]) -> None:
+    from tensorflow import make_tensor_proto
+
+    made = make_tensor_proto(value.astype(np.float32))
+    node = definition.node.add(name=name, op="Const")
+    node.attr["dtype"].type = made.dtype
+    node.attr["value"].tensor.CopyFrom(made)
