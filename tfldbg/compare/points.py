@@ -129,8 +129,12 @@ class _Collected:
         if not reference.size:
             return
         with np.errstate(invalid="ignore"):
-            size = np.abs(tflite.reshape(reference.shape) - reference)
-        size = np.where(np.isfinite(size), size, 0.0)
+            size = tflite.reshape(reference.shape) - reference
+            largest = np.abs(size, out=size).max()
+        if largest <= self._largest:
+            return
+        if not np.isfinite(largest):
+            size[~np.isfinite(size)] = 0.0
         place = np.unravel_index(int(size.argmax()), size.shape)
         if size[place] > self._largest:
             self._largest = float(size[place])

@@ -136,15 +136,24 @@ def stream_part(
     def run(some: range) -> Batch:
         return run_batch(plan, samples, runner, some, progress)
 
-    def take(both: tuple[Batch, Computed]) -> None:
+    def count(both: tuple[Batch, Computed]) -> None:
         batch, computed = both[0], settled(tensors, *both, clamp=recorder is not None)
         tally.take(samples, batch, computed if reference is not None else None)
         if recorder is not None:
-            recorder.record(batch, computed)
+            keep((batch, computed))
+
+    def record(both: tuple[Batch, Computed]) -> None:
+        if recorder is not None:
+            recorder.record(*both)
 
     batches = [range(n, min(n + size, numbers.stop)) for n in numbers[::size]]
-    # The child runs the next batch and a thread counts the last one, while the reference computes.
-    with ahead(run, batches, runner.close) as made, one_behind(take) as hand:
+    # The child runs the next batch, a thread counts the last one and another records the one
+    # before, while the reference computes.
+    with (
+        ahead(run, batches, runner.close) as made,
+        one_behind(record) as keep,
+        one_behind(count) as hand,
+    ):
         for batch in made:
             tally.check(batch)
             computed = Computed({}, {})
