@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from tfldbg.run.litert import Runner
 
 
+_MANY = 32
+"""Samples from which a process for each copy saves more than it takes to start."""
+_SMALL = 64 << 20
+"""Bytes of a file up to which its weights may be in memory, as float32, once for each copy."""
+
+
 class WithItself:
     """The float copies of the file's own operators."""
 
@@ -50,6 +56,7 @@ class WithItself:
                 stack,
                 readable=known,
                 streams=job.samples.stream_steps > 1,
+                apart=_pays_off(job),
             ),
             copies.first,
         )
@@ -71,3 +78,8 @@ class WithItself:
             reference_path="its own float arithmetic",
             notes=(*run.notes, *self._notes),
         )
+
+
+def _pays_off(job: Job) -> bool:
+    """Whether to run each float copy of the whole file in a process of its own."""
+    return job.samples.count >= _MANY and len(job.loaded.graph.data) <= _SMALL

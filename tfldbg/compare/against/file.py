@@ -214,6 +214,7 @@ class TwinsRunner:
             copies.
         readable: The tensors whose copies are wanted then; None for all.
         streams: Whether variables are kept from step to step.
+        apart: Whether every copy runs in a process of its own, all of them at the same time.
 
     Raises:
         RunError: The runtime refuses the copies.
@@ -229,29 +230,52 @@ class TwinsRunner:
         emulated: frozenset[int] | None = None,
         readable: frozenset[int] | None = None,
         streams: bool = False,
+        apart: bool = False,
     ) -> None:
         quantized = any(t.lsb is not None for t in subgraph.tensors)
         modes = MODES if quantized else (FLOAT,)
         modes = modes if emulated is None else (FAKE_QUANT,)
         kept = sources(graph, subgraph) if streams else None
         wanted = readable if emulated is None else emulated
-        self._twins: Twins = twins(graph, subgraph, modes, refused, wanted, sources=kept)
-        program = derived_program(
-            f"the float copy of '{name}'", self._twins.content, self._twins.taps
-        )
-        self._runner = DerivedRunner(program, self._twins.feeds, self._twins.carried)
-        stack.callback(self._runner.close)
+        called = f"the float copy of '{name}'"
+        self._copies = [
+            _Copies(called, twins(graph, subgraph, some, refused, wanted, sources=kept), stack)
+            for some in ([(mode,) for mode in modes] if apart else [modes])
+        ]
+        self._behind = [Behind() for _ in self._copies[1:]]
+        for behind in self._behind:
+            stack.callback(behind.close, wait=False)  # what it waits for is closed after it
 
     def __call__(self, batch: Batch) -> Computed:
         """Run the copies on the model's own inputs."""
-        count = batch.stop - batch.start
-        made = self._runner.run(batch.codes, batch.real, count, batch.fresh)
-        values = map(as_floats, made)
+        first, *others = self._copies
+        pairs = zip(self._behind, others, strict=True)
+        coming = [behind.do(copies, batch) for behind, copies in pairs]
         found: dict[str, dict[int, Floats]] = {FLOAT: {}, CLAMP: {}, FAKE_QUANT: {}}
-        for (mode, index), value in zip(self._twins.results, values, strict=True):
-            if index in batch.real and value.size == batch.real[index].size:
-                found[mode][index] = value.reshape(batch.real[index].shape)
+        for some in (first(batch), *(future.result() for future in coming)):
+            for (mode, index), value in some.items():
+                found[mode][index] = value
         return Computed(found[FLOAT], {}, {}, found[CLAMP], found[FAKE_QUANT])
+
+
+class _Copies:
+    """Some of the float copies, in one process."""
+
+    def __init__(self, name: str, made: Twins, stack: ExitStack) -> None:
+        self._results = made.results
+        program = derived_program(name, made.content, made.taps)
+        self._runner = DerivedRunner(program, made.feeds, made.carried)
+        stack.callback(self._runner.close)
+
+    def __call__(self, batch: Batch) -> dict[tuple[str, int], Floats]:
+        """Return by mode and tensor what they make of a batch, in the shape that TFLite's has."""
+        count = batch.stop - batch.start
+        values = self._runner.run(batch.codes, batch.real, count, batch.fresh)
+        found = {}
+        for (mode, index), value in zip(self._results, map(as_floats, values), strict=True):
+            if index in batch.real and value.size == batch.real[index].size:
+                found[mode, index] = value.reshape(batch.real[index].shape)
+        return found
 
 
 class FreeFile:
