@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -90,6 +91,8 @@ def main() -> None:
             raise
         nameless = isinstance(error, OSError) and error.filename is None  # as stdout is
         _fail(_unprintable(error) if nameless else unexpected(error))
+    finally:
+        gc.freeze()  # searching all that is left for cycles takes as long as importing NumPy
 
 
 def _end_in_order() -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from tfldbg.cli import options as o
-from tfldbg.cli.console import ProgressBar, report_console
+from tfldbg.cli.console import report_console
 from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def convert(
 ) -> None:
     """Convert a Keras model to .tflite."""
     from tfldbg import session
+    from tfldbg.cli.progress import ProgressBar
     from tfldbg.reference.conversion import Target
     from tfldbg.run.job import Options
 

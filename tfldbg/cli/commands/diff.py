@@ -8,7 +8,6 @@ import typer
 
 from tfldbg.cli import options as o
 from tfldbg.cli.commands.report import show
-from tfldbg.cli.console import ProgressBar
 from tfldbg.cli.reports import Reports, View
 
 
@@ -37,6 +36,7 @@ def diff(
     hybrid_tolerance: o.HybridTolerance = 0.02,
 ) -> None:
     """Name the first operator whose output differs between two recordings of the same data."""
+    from tfldbg.cli.progress import ProgressBar
     from tfldbg.diagnose.limits import read_rules
     from tfldbg.session.diffing import diff as compare
 

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from tfldbg.cli import options as o
-from tfldbg.cli.console import ProgressBar, report_console
+from tfldbg.cli.console import report_console
 from tfldbg.cli.recording import recording
 from tfldbg.report.plain import printable
 
@@ -33,6 +33,7 @@ def dump(
 ) -> None:
     """Record every tensor of a model to HDF5; compare nothing."""
     from tfldbg import session
+    from tfldbg.cli.progress import ProgressBar
     from tfldbg.run.job import Options
     from tfldbg.run.runtimes import delegate_of
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tfldbg.cli import options as o
-from tfldbg.cli.console import ProgressBar, report_console
+from tfldbg.cli.console import report_console
 
 
 def params(
@@ -39,6 +39,7 @@ def params(
     fake-quantized pass over it give, with the answer which of them the file follows.
     """
     from tfldbg import session
+    from tfldbg.cli.progress import ProgressBar
     from tfldbg.report.params import Sources, draw_params, params_to_dict
     from tfldbg.run.job import Options
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tfldbg.cli import options as o
-from tfldbg.cli.console import ProgressBar, report_console
+from tfldbg.cli.console import report_console
 from tfldbg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def sweep(
     Exit code 2 if one failed, else 1 if one diverged.
     """
     from tfldbg import session
+    from tfldbg.cli.progress import ProgressBar
     from tfldbg.report.sweep_files import write_sweep_csv, write_sweep_json
 
     shared = session.Shared(

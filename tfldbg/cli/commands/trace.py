@@ -8,7 +8,6 @@ import typer
 
 from tfldbg.cli import options as o
 from tfldbg.cli.commands.report import show
-from tfldbg.cli.console import ProgressBar
 from tfldbg.cli.recording import recording
 from tfldbg.cli.reports import Reports, View
 
@@ -111,6 +110,7 @@ def trace(
     Without a reference, every operator is checked against its own float arithmetic.
     """
     from tfldbg import session
+    from tfldbg.cli.progress import ProgressBar
     from tfldbg.diagnose.limits import read_rules
 
     rules = read_rules(fail_on or (), tolerances)
