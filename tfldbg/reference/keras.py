@@ -16,7 +16,7 @@ from tfldbg.files import scratch_folder
 from tfldbg.reference import cache
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import node_of, view
-from tfldbg.reference.quiet import quiet
+from tfldbg.reference.quiet import collecting_later, quiet
 from tfldbg.reference.trust import names_registered, offences
 from tfldbg.reference.trust_graph import check_saved_model
 
@@ -156,7 +156,7 @@ def _text(value: str | bytes) -> str:
 def _load(path: Path, config: _Config, unsafe: bool) -> Any:
     loader = _load_keras3 if config.keras3 else _load_tf_keras
     try:
-        with quiet():
+        with quiet(), collecting_later():
             return loader(path, config, unsafe)
     except TfldbgError:
         raise
@@ -270,7 +270,7 @@ def _freeze_model(model: Any) -> Frozen:
             f"the {type(model).__name__} has no known inputs",
             hint="build it first, for example by calling it once on a batch",
         )
-    with quiet():
+    with quiet(), collecting_later():
         import tensorflow as tf
 
         inputs = list(model.inputs)

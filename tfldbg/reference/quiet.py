@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 
 @contextmanager
@@ -16,7 +18,7 @@ def quiet() -> Iterator[None]:
     """Send everything written to the process's stderr to a file that is thrown away.
 
     TensorFlow's native code writes there directly, so replacing ``sys.stderr`` is not enough.
-    Errors still arrive: as exceptions.
+    Errors still arrive: as exceptions.  TensorFlow is imported first, where it is not yet.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -29,9 +31,27 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             logger.setLevel(logging.ERROR)
             os.dup2(sink.fileno(), 2)
+            with collecting_later():
+                import_module("tensorflow")
             yield
     finally:
         sys.stderr.flush()
         os.dup2(saved, 2)
         os.close(saved)
         logger.setLevel(level)
+
+
+@contextmanager
+def collecting_later() -> Iterator[None]:
+    """Look for reference cycles that nobody uses afterwards, not meanwhile.
+
+    While libraries are imported and models are built there are few, and looking for them again and
+    again takes a quarter of the time.
+    """
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
