@@ -6,6 +6,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ class Block:
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._map = mmap.mmap(descriptor, size)
+        # Unlike one that `numpy.ndarray` makes of the map, its views keep the map from closing.
+        self._bytes: NDArray[np.uint8] | None = np.frombuffer(self._map, np.uint8)
         self.descriptor, self.size = descriptor, size
         self._used = 0
 
@@ -56,11 +59,15 @@ class Block:
         return self._view(dtype, shape, start)
 
     def _view(self, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> NDArray[Any]:
-        return np.ndarray(shape, dtype, self._map, start)
+        if self._bytes is None:
+            raise ValueError("the memory was given back")
+        stop = start + prod(shape) * dtype.itemsize
+        return self._bytes[start:stop].view(dtype).reshape(shape)
 
     def close(self) -> None:
-        """Give the memory back; the other process still holds it."""
-        with suppress(BufferError):  # whoever still holds an array lets go of it later
+        """Give the memory back; the other process still holds it, and whoever holds an array."""
+        self._bytes = None
+        with suppress(BufferError):  # an array is in use: the memory goes with it
             self._map.close()
         os.close(self.descriptor)
 

@@ -89,16 +89,18 @@ class Runner:
         Raises:
             RunError: No process can be started.
         """
-        if self._child is None:
-            self._child = _Child(self._program)
+        self._started()
         return self
 
-    def __enter__(self) -> Runner:
-        self.start()
+    def _started(self) -> _Child:
         if self._child is None:
-            raise RunError("the runner was closed while it was started")
+            self._child = _Child(self._program)
+        return self._child
+
+    def __enter__(self) -> Runner:
+        child = self._started()
         try:
-            self.delegated = self._child.opened()
+            self.delegated = child.opened()
         except DiedError as death:
             self.close()
             raise _explain(self._program, death, None) from death
@@ -205,7 +207,8 @@ class _Child:
                 hint="free some space in the temporary folder, or set TMPDIR to another one",
             ) from error
         self._watchdog = Watchdog(self._process, self.limits.timeout_s)
-        with suppress(BrokenPipeError):  # it is dead, as whoever waits for the answer is told
+        # A process that is dead already is told of where the answer is waited for.
+        with self._watchdog, suppress(BrokenPipeError):
             wire.send(self._process.stdin, self._opening(), ())  # type: ignore[arg-type]
 
     def opened(self) -> tuple[int, ...]:

@@ -43,6 +43,27 @@ def test_taps_are_what_the_interpreter_returns(samples: Path, runtime: str) -> N
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+def test_what_is_lent_lies_where_the_next_run_writes(samples: Path) -> None:
+    program = _program(samples / "cnn.tflite")
+    rng = np.random.default_rng(0)
+    tensor = program.subgraph.tensors[program.subgraph.inputs[0]]
+    given = [rng.integers(-128, 128, tensor.shape).astype(np.int8) for _ in range(2)]
+    with Runner(program).start() as runner:
+        kept = runner.run([given[0]])
+        lent = runner.run([given[0]], lend=True)
+        large = max(range(len(kept)), key=lambda i: kept[i].nbytes)
+        assert np.array_equal(kept[large], lent[large])
+        other = runner.run([given[1]])
+    assert np.array_equal(other[large], lent[large])
+    assert not np.array_equal(kept[large], lent[large])
+
+
+def test_a_model_that_is_refused_is_told_of_where_it_is_waited_for(shared_models: Path) -> None:
+    runner = Runner(_program(shared_models / "tflite" / "litert_custom_op.tflite")).start()
+    with pytest.raises(RunError, match="CustomTestOp"):
+        runner.__enter__()
+
+
 def test_an_abort_becomes_an_error_that_names_the_operator(shared_models: Path) -> None:
     path = shared_models / "tflite" / "litert_blockwise_quantized.tflite"
     with pytest.raises(RunError, match=r"died \(signal SIG\w+\) on .*at operator 0 ") as caught:
