@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -94,6 +95,20 @@ def test_what_is_no_string_is_refused() -> None:
 
 def test_outputs_that_are_inputs_constants_or_the_same_twice() -> None:
     assert _checked(_trace(odd_files.ends())) == [0, 1]
+
+
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_an_input_that_is_something_else_besides(samples: Path, place: str) -> None:
+    """The input twice, or an input that an operator writes: one array a tensor all the same."""
+    model = schema.ModelT.InitFromPackedBuf((samples / "dense4.tflite").read_bytes())
+    (subgraph,) = model.subgraphs
+    other = subgraph.inputs[0] if place == "input" else subgraph.operators[0].outputs[0]
+    subgraph.inputs = [*subgraph.inputs, other]
+    model.signatureDefs = []
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    result = tfldbg.trace(bytes(builder.Output()), samples=3)
+    assert result.evidence.run.samples == 3 and _checked(result)
 
 
 def test_a_tensor_without_elements_is_skipped_with_a_reason(tmp_path: Path) -> None:

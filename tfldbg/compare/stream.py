@@ -199,8 +199,8 @@ def run_batch(
     for number in numbers:
         given = samples.codes(number)
         made = _run_sample(runner, given, number, fresh=samples.begins_stream(number))
-        frames.add(numeric(zip(indices, (*given, *made), strict=True)))
-        held.add(runner.states.items())
+        frames.add(numeric(dict(zip(indices, (*given, *made), strict=True))))
+        held.add(runner.states)
         progress.advance()
     check_shapes(plan.subgraph, frames.shapes)
     codes, states, steps = frames.stacked(), held.stacked(), samples.stream_steps

@@ -115,7 +115,7 @@ class DerivedRunner:
                 for given, written in self._carried.items():
                     sample[given] = self._last[written].reshape(sample[given].shape)
             self._last = self._runner.run(sample, fresh=begins, lend=True)
-            frames.add(enumerate(self._last[: self._results]))
+            frames.add(dict(enumerate(self._last[: self._results])))
         return list(frames.stacked().values())
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Mapping
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -24,9 +24,9 @@ class Frames(Generic[Key]):
         self.shapes: dict[Key, list[tuple[int, ...]]] = {}
         """By key the shape that each sample had."""
 
-    def add(self, arrays: Iterable[tuple[Key, NDArray[Any]]]) -> None:
+    def add(self, arrays: Mapping[Key, NDArray[Any]]) -> None:
         """Copy the arrays of the next sample."""
-        for key, array in arrays:
+        for key, array in arrays.items():
             seen = self.shapes.setdefault(key, [])
             if not seen:
                 self._arrays[key] = np.empty((self._count, *array.shape), array.dtype)
@@ -46,6 +46,6 @@ class Frames(Generic[Key]):
         return self._arrays
 
 
-def numeric(arrays: Iterable[tuple[Key, NDArray[Any]]]) -> Iterator[tuple[Key, NDArray[Any]]]:
+def numeric(arrays: Mapping[Key, NDArray[Any]]) -> dict[Key, NDArray[Any]]:
     """Leave out what holds strings."""
-    return ((key, array) for key, array in arrays if array.dtype != object)
+    return {key: array for key, array in arrays.items() if array.dtype != object}

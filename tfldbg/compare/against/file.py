@@ -303,7 +303,7 @@ class FreeFile:
             given = job.samples.codes(number)
             fresh = job.samples.begins_stream(number)
             made = self._runner.run(given, fresh=fresh, lend=True)
-            frames.add(numeric(zip(indices, (*given, *made), strict=True)))
+            frames.add(numeric(dict(zip(indices, (*given, *made), strict=True))))
         real = {i: in_real_units(tensors[i], v) for i, v in frames.stacked().items()}
         free = {
             mine: real[other]
