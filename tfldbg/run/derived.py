@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -13,6 +14,9 @@ from tfldbg.rewrite.pieces import Computed, Pieces
 from tfldbg.run.frames import Frames
 from tfldbg.run.litert import Program, Runner
 from tfldbg.run.runtimes import Kernels
+
+if TYPE_CHECKING:
+    from tfldbg.rewrite.twin import Twins
 
 FLOAT_KERNELS = Kernels("builtin")
 """The kernels that compute float copies: none of those that compute quantized ones by default."""
@@ -121,3 +125,15 @@ class DerivedRunner:
     def close(self) -> None:
         """End the child process."""
         self._runner.close()
+
+
+def copy_runner(name: str, made: Twins, stack: ExitStack) -> DerivedRunner:
+    """Start a twin; ``stack`` ends it.
+
+    Raises:
+        RunError: The runtime refuses it.
+    """
+    program = derived_program(f"the float copy of '{name}'", made.content, made.taps)
+    runner = DerivedRunner(program, made.feeds, made.carried)
+    stack.callback(runner.close)
+    return runner

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from tfldbg import quant
 from tfldbg.compare.batch import Batch, Computed, as_floats
-from tfldbg.compare.ranges.passes import Copy, copy_runner, real_inputs
+from tfldbg.compare.ranges.passes import Copy, real_inputs
 from tfldbg.rewrite.twin import FAKE_QUANT, twins
+from tfldbg.run.derived import copy_runner
 
 if TYPE_CHECKING:
     from tfldbg.compare.against.file import FileReference

@@ -25,7 +25,7 @@ from tfldbg.rewrite.twin import (
     local_model,
     twins,
 )
-from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, derived_program, sample_of
+from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, copy_runner, derived_program, sample_of
 from tfldbg.run.frames import Frames, numeric
 from tfldbg.run.litert import Runner, refusal
 
@@ -237,9 +237,8 @@ class TwinsRunner:
         modes = modes if emulated is None else (FAKE_QUANT,)
         kept = sources(graph, subgraph) if streams else None
         wanted = readable if emulated is None else emulated
-        called = f"the float copy of '{name}'"
         self._copies = [
-            _Copies(called, twins(graph, subgraph, some, refused, wanted, sources=kept), stack)
+            _Copies(name, twins(graph, subgraph, some, refused, wanted, sources=kept), stack)
             for some in ([(mode,) for mode in modes] if apart else [modes])
         ]
         self._behind = [Behind() for _ in self._copies[1:]]
@@ -263,9 +262,7 @@ class _Copies:
 
     def __init__(self, name: str, made: Twins, stack: ExitStack) -> None:
         self._results = made.results
-        program = derived_program(name, made.content, made.taps)
-        self._runner = DerivedRunner(program, made.feeds, made.carried)
-        stack.callback(self._runner.close)
+        self._runner = copy_runner(name, made, stack)
 
     def __call__(self, batch: Batch) -> dict[tuple[str, int], Floats]:
         """Return by mode and tensor what they make of a batch, in the shape that TFLite's has."""

@@ -22,7 +22,7 @@ from tfldbg.compare.ranges.calibrate import (
 )
 from tfldbg.graph.variables import Source, sources
 from tfldbg.rewrite.twin import Twins, measuring_twin
-from tfldbg.run.derived import DerivedRunner, derived_program
+from tfldbg.run.derived import copy_runner
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, QuantParams, Subgraph
@@ -170,15 +170,3 @@ def real_inputs(
     """
     given = zip(inputs, samples.real(start, stop), strict=True)
     return {i: np.asarray(array, np.float32).reshape(stored[i].shape) for i, array in given}
-
-
-def copy_runner(name: str, made: Twins, stack: ExitStack) -> DerivedRunner:
-    """Start a twin; ``stack`` ends it.
-
-    Raises:
-        RunError: The runtime refuses it.
-    """
-    program = derived_program(f"the float copy of '{name}'", made.content, made.taps)
-    runner = DerivedRunner(program, made.feeds, made.carried)
-    stack.callback(runner.close)
-    return runner
