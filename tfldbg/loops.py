@@ -173,9 +173,24 @@ def count_quarters(
         _loops.quarters(*both, step, counts)
         return
     most = len(counts) // 2
-    error = (test.astype(np.float64) - reference) / step
-    signed = np.copysign(np.ceil(np.minimum(np.abs(error) * 4, most)), error).astype(np.int64)
+    error = (test.astype(np.float64) - reference) * (4 / step)
+    signed = np.copysign(np.ceil(np.minimum(np.abs(error), most)), error).astype(np.int64)
     counts += np.bincount(signed.ravel() + most, minlength=len(counts))
+
+
+def largest_difference(test: Floats, reference: Floats) -> float:
+    """Return the largest magnitude of a difference, NaN left out; 0 where there is none.
+
+    Args:
+        test: Any shape.
+        reference: As many.
+    """
+    if _loops is not None and test.dtype == reference.dtype == np.float32:
+        most: float = _loops.largest(np.ascontiguousarray(test), np.ascontiguousarray(reference))
+        return most
+    with np.errstate(invalid="ignore"):
+        size = test.reshape(reference.shape) - reference
+    return float(np.fmax.reduce(np.abs(size, out=size), axis=None, initial=0.0))
 
 
 def dequantize(codes: NDArray[Any], scale: float, zero_point: int) -> Floats:

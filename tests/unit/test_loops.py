@@ -122,6 +122,28 @@ def test_counts_are_the_same(count: int, dtype: type) -> None:
     assert np.array_equal(mine, other) and mine.sum() == count
 
 
+@given(st.integers(1, 2000), st.sampled_from([0.02, 0.3, 1.0]), st.integers(1, 9))
+def test_quarters_are_the_same(count: int, step: float, most: int) -> None:
+    generator = np.random.default_rng(count)
+    reference = (generator.integers(-128, 128, count) * step).astype(np.float32)
+    test = (reference + generator.choice([0, 0.25, 1, -1, -99], count) * step).astype(np.float32)
+    mine, other = np.zeros(2 * most + 1, np.int64), np.zeros(2 * most + 1, np.int64)
+    loops.count_quarters(test, reference, step, mine)
+    _in_numpy("count_quarters", test, reference, step, other)
+    assert np.array_equal(mine, other) and mine.sum() == count
+
+
+@given(st.integers(0, 200), st.integers(0, 9))
+def test_the_largest_difference_is_the_same_and_never_nan(count: int, odd: int) -> None:
+    both = np.random.default_rng(count).normal(0, 4, (2, count)).astype(np.float32)
+    both[0, ::7][:odd] = np.nan
+    with np.errstate(invalid="ignore"):
+        sizes = np.abs(both[0] - both[1])
+    expected = float(sizes[~np.isnan(sizes)].max(initial=0.0))
+    assert loops.largest_difference(*both) == expected
+    assert _in_numpy("largest_difference", *both) == expected
+
+
 def test_sizes_that_do_not_fit_are_refused() -> None:
     native, values = loops._loops, np.ones(6, np.float32)
     everything, sums = (-np.inf, np.inf, -np.inf, np.inf), np.zeros((loops.SUMS, 2))
@@ -137,6 +159,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         lambda: compare(values[:4], 1, loops.MAXIMA, 1),
         lambda: compare(values, 4, loops.MAXIMA, 4),
         lambda: native.clamp(values, 0, 1, 0, 1, values[:3].copy()),
+        lambda: native.largest(values, values[:5].copy()),
         lambda: native.count(np.zeros(3, np.uint8), np.zeros(255, np.int64)),
         lambda: native.dequantize(np.zeros(5, np.int8), "int16", 1.0, 0, values[:5].copy()),
     ):

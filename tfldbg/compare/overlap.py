@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+_MOST_THREADS = 4
 
 
 class Behind:
@@ -25,6 +28,50 @@ class Behind:
     def close(self, *, wait: bool = True) -> None:
         """Drop what has not begun, and wait for what has, unless something else will end it."""
         self._pool.shutdown(wait, cancel_futures=True)
+
+
+class Crew:
+    """Threads that share work whose pieces may be done in any order.  Use as a context manager.
+
+    Args:
+        most: How many threads at most, whoever asks among them, one for every two processors.
+    """
+
+    def __init__(self, most: int = _MOST_THREADS) -> None:
+        self._others = max(1, min(most, (os.cpu_count() or 1) // 2)) - 1
+        self._pool = ThreadPoolExecutor(max(1, self._others), "tfldbg-crew")
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def do(self, pieces: Iterable[Callable[[], None]]) -> None:
+        """Do all pieces, and return when they are done.
+
+        Raises:
+            Exception: What one of them raises, when the others are done as far as they go.
+        """
+        left: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        for piece in pieces:
+            left.put(piece)
+
+        def work() -> None:
+            while not left.empty():
+                try:
+                    piece = left.get_nowait()
+                except Empty:  # another thread was faster
+                    return
+                piece()
+
+        begun = [self._pool.submit(copy_context().run, work) for _ in range(self._others)]
+        try:
+            work()
+        finally:
+            wait(begun)
+        for future in begun:
+            future.result()
 
 
 @contextmanager

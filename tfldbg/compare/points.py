@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import loops
 from tfldbg.compare.merging import merge_all
 from tfldbg.compare.metrics import significant
 
@@ -126,15 +127,11 @@ class _Collected:
 
     def consider(self, start: int, tflite: Floats, reference: Floats) -> None:
         """Keep the element that differs most, the earliest of equals."""
-        if not reference.size:
+        if loops.largest_difference(tflite, reference) <= self._largest:
             return
         with np.errstate(invalid="ignore"):
-            size = tflite.reshape(reference.shape) - reference
-            largest = np.abs(size, out=size).max()
-        if largest <= self._largest:
-            return
-        if not np.isfinite(largest):
-            size[~np.isfinite(size)] = 0.0
+            size = np.abs(tflite.reshape(reference.shape) - reference)
+        size[~np.isfinite(size)] = 0.0
         place = np.unravel_index(int(size.argmax()), size.shape)
         if size[place] > self._largest:
             self._largest = float(size[place])

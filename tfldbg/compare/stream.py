@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tfldbg import loops
 from tfldbg.compare.batch import Batch, Computed, batch_of, settled
-from tfldbg.compare.overlap import ahead, one_behind
+from tfldbg.compare.overlap import Crew, ahead, one_behind
 from tfldbg.compare.tally import Measured, Plan, Tally, check_shapes
 from tfldbg.errors import RunError
 from tfldbg.run.frames import Frames, numeric
@@ -93,13 +93,14 @@ def stream(
     """
     tally, done = Tally(plan), 0
     progress.stage("tracing", samples.count)
-    for batch, computed in kept:
-        tally.check(batch)
-        tally.take(samples, batch, computed if reference is not None else None)
-        if recorder is not None:
-            recorder.record(batch, computed)
-        done = batch.stop
-        progress.advance(batch.stop - batch.start)
+    with _crew(plan) as crew:
+        for batch, computed in kept:
+            tally.check(batch)
+            tally.take(samples, batch, computed if reference is not None else None, crew)
+            if recorder is not None:
+                recorder.record(batch, computed)
+            done = batch.stop
+            progress.advance(batch.stop - batch.start)
     rest = range(done, samples.count)
     stream_part(tally, samples, runner, reference, recorder, progress, rest)
     return tally.measured()
@@ -138,7 +139,7 @@ def stream_part(
 
     def count(both: tuple[Batch, Computed]) -> None:
         batch, computed = both[0], settled(tensors, *both, clamp=recorder is not None)
-        tally.take(samples, batch, computed if reference is not None else None)
+        tally.take(samples, batch, computed if reference is not None else None, crew)
         if recorder is not None:
             keep((batch, computed))
 
@@ -150,6 +151,7 @@ def stream_part(
     # The child runs the next batch, a thread counts the last one and another records the one
     # before, while the reference computes.
     with (
+        _crew(plan) as crew,
         ahead(run, batches, runner.close) as made,
         one_behind(record) as keep,
         one_behind(count) as hand,
@@ -162,6 +164,11 @@ def stream_part(
                 computed = reference.compute(batch)
                 tally.reference_s += perf_counter() - began
             hand((batch, computed))
+
+
+def _crew(plan: Plan) -> Crew:
+    """Return who counts: one thread alone where functions of the user's are called."""
+    return Crew(1) if plan.metrics else Crew()
 
 
 def batch_size(plan: Plan, count: int, reference: Reference | None = None) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import Accumulator, TensorStats
 from tfldbg.compare.batch import Batch, Computed, code_limits, fitting, in_real_units
@@ -19,10 +21,13 @@ from tfldbg.errors import RunError
 from tfldbg.graph.query import non_activations, producers
 
 if TYPE_CHECKING:
+    from tfldbg.compare.overlap import Crew
     from tfldbg.graph.model import Subgraph
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.samples import Samples
 
+Count = Callable[[], None]
+"""Adds something to what is known of one tensor, and touches nothing else."""
 _COUNTED = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 
 
@@ -96,45 +101,47 @@ class Statistics:
         self._accumulated: dict[int, Accumulator] = {}
         self._local: dict[int, Accumulator] = {}
         self._split: dict[int, _Divided] = {}
-        self._nan: dict[int, int] = {}
-        self._ranges: dict[int, float] = {}
+        self._floats: dict[int, _Magnitude] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._usage: dict[int, UsageCounter] = {}
 
-    def see(self, batch: Batch) -> None:
-        """Note what TFLite's own values are like."""
-        for index, values in batch.real.items():
-            codes, tensor = batch.codes[index], self._tensors[index]
-            self._shapes[index] = codes.shape[1:]
-            if tensor.lsb is not None and tensor.type in _COUNTED:
-                counter = self._usage.setdefault(index, UsageCounter(tensor.type, self._histograms))
-                counter.update(codes)
-                continue
-            nan = int(np.isnan(values).sum())
-            if nan:
-                self._nan[index] = self._nan.get(index, 0) + nan
-            largest = float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
-            self._ranges[index] = max(largest, self._ranges.get(index, 0.0))
+    def counts(self, batch: Batch, computed: Computed | None) -> list[Count]:
+        """Return what there is to count of a batch, each by itself and in any order.
 
-    def compare(self, batch: Batch, computed: Computed) -> None:
-        """Add one batch, `settled`."""
+        Args:
+            batch: What TFLite made.
+            computed: What the reference made of it, `settled`; None where there is none.
+        """
+        seen = [self._seeing(i, v, batch.codes[i]) for i, v in batch.real.items()]
+        return seen if computed is None else [*seen, *self._differences(batch, computed)]
+
+    def _seeing(self, index: int, values: Floats, codes: NDArray[Any]) -> Count:
+        """Return what notes what TFLite's own values of a tensor are like."""
+        tensor = self._tensors[index]
+        self._shapes[index] = codes.shape[1:]
+        if tensor.lsb is not None and tensor.type in _COUNTED:
+            counter = self._usage.setdefault(index, UsageCounter(tensor.type, self._histograms))
+            return partial(counter.update, codes)
+        return partial(self._floats.setdefault(index, _Magnitude()).update, values)
+
+    def _differences(self, batch: Batch, computed: Computed) -> Iterator[Count]:
         real = batch.real
         for index, values in computed.free.items():
             accumulated = self._of(self._accumulated, index, values)
-            accumulated.update(values, real[index], batch.start)
+            yield partial(accumulated.update, values, real[index], batch.start)
         for index, values in computed.local.items():
             tested = computed.tested.get(index, real[index])
             local = self._of(self._local, index, values)
             saturated = computed.saturated.get(index)
             limits = code_limits(self._tensors[index]) if saturated is None else None
-            local.update(values, tested, batch.start, saturated or 0, limits)
+            yield partial(local.update, values, tested, batch.start, saturated or 0, limits)
         for index, rounded in computed.rounded.items():
             if index not in computed.free:
                 continue
             if index not in self._split:
                 self._split[index] = _Divided(self._tensors[index].lsb)
             stages = (computed.free[index], computed.clamped[index], rounded, real[index])
-            self._split[index].update(*stages)
+            yield partial(self._split[index].update, *stages)
 
     def _of(self, known: dict[int, Accumulator], index: int, values: Floats) -> Accumulator:
         if index not in known:
@@ -156,23 +163,21 @@ class Statistics:
         merge_all(self._local, other._local)
         merge_all(self._split, other._split)
         merge_all(self._usage, other._usage)
-        for index, count in other._nan.items():
-            self._nan[index] = self._nan.get(index, 0) + count
-        for index, largest in other._ranges.items():
-            self._ranges[index] = max(largest, self._ranges.get(index, 0.0))
+        merge_all(self._floats, other._floats)
         self._shapes = {**other._shapes, **self._shapes}
 
     def measured(self, outputs: tuple[tuple[bytes, ...], ...], reference_s: float) -> Measured:
         """Return the statistics of everything seen so far."""
         usage = {i: u for i, c in self._usage.items() if (u := c.result()) is not None}
+        largest = {i: f.largest for i, f in self._floats.items()}
         return Measured(
             local={i: a.result() for i, a in self._local.items()},
             accumulated={i: a.result() for i, a in self._accumulated.items()},
             local_counters=self._local,
             accumulated_counters=self._accumulated,
             split={i: d.result() for i, d in self._split.items()},
-            nan=self._nan,
-            ranges={**self._ranges, **{i: self._largest(i, u) for i, u in usage.items()}},
+            nan={i: f.nan for i, f in self._floats.items() if f.nan},
+            ranges={**largest, **{i: self._largest(i, u) for i, u in usage.items()}},
             shapes=self._shapes,
             outputs=outputs,
             reference_s=reference_s,
@@ -184,6 +189,26 @@ class Statistics:
         """Return the largest magnitude that the codes of a tensor stand for, real units."""
         ends = in_real_units(self._tensors[index], np.array([usage.lowest, usage.highest]))
         return float(np.abs(ends).max())
+
+
+class _Magnitude:
+    """Notes what the values of one tensor without codes are like."""
+
+    def __init__(self) -> None:
+        self.nan = 0
+        self.largest = 0.0
+        """The largest finite magnitude, real units."""
+
+    def update(self, values: Floats) -> None:
+        """Add values of any shape."""
+        self.nan += int(np.isnan(values).sum())
+        largest = float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
+        self.largest = max(largest, self.largest)
+
+    def merge(self, other: _Magnitude) -> None:
+        """Add what another has seen of the samples that follow."""
+        self.nan += other.nan
+        self.largest = max(self.largest, other.largest)
 
 
 class _Divided:
@@ -246,19 +271,19 @@ class Tally:
         """
         self._check({i: c.shape[1:] for i, c in batch.codes.items()})
 
-    def take(self, samples: Samples, batch: Batch, computed: Computed | None) -> None:
+    def take(self, samples: Samples, batch: Batch, computed: Computed | None, crew: Crew) -> None:
         """Count a batch.
 
         Args:
             samples: The inputs of the stream.
             batch: What TFLite made.
             computed: What the reference made of it, `settled`; None where there is none.
+            crew: Who counts.
         """
         self._outputs += _observed(self.plan, batch)
         self._beyond.add(samples, batch.start, batch.stop)
-        self._statistics.see(batch)
+        crew.do(self._statistics.counts(batch, computed))
         if computed is not None:
-            self._statistics.compare(batch, computed)
             self._finals.update(batch.start, _sides(batch, computed))
 
     def merge(self, other: Tally) -> None:

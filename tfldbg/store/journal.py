@@ -19,7 +19,6 @@ import json
 import math
 import os
 import struct
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -33,7 +32,7 @@ from tfldbg.compare.batch import Batch, Computed, batch_of
 from tfldbg.errors import CaptureError
 from tfldbg.files import sync_folder, worded
 from tfldbg.store.locked import LENGTH, begin, begun, lock, open_locked, pour
-from tfldbg.store.packed import MOST_OF_A_BYTE, Packer, rows_of_chunk, unpacked
+from tfldbg.store.packed import MOST_OF_A_BYTE, Packer, checksum, rows_of_chunk, unpacked
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph
@@ -43,6 +42,7 @@ CODES = "codes"
 SAMPLES = "number of samples"
 """In the identity of a run: how many samples there will be."""
 _START = struct.Struct("<4sIQQ")
+_LENGTHS = struct.Struct("<QQ")
 _MARK = b"tfdb"
 _LONGEST_HEADER = 64 << 20
 _VALUES = tuple(f.name for f in fields(Computed) if f.name != "saturated")
@@ -284,11 +284,11 @@ class Journal:
     def _write(self, header: Mapping[str, Any], chunks: Sequence[bytes]) -> None:
         text = json.dumps(header).encode()
         lengths = (len(text), sum(map(len, chunks)))
-        checksum = _checksum(lengths, [text, *chunks])
+        found = checksum([_LENGTHS.pack(*lengths), text, *chunks])
         start = self._file.seek(0, os.SEEK_END)
         with worded(self._target):
             try:
-                for piece in (_START.pack(_MARK, checksum, *lengths), text, *chunks):
+                for piece in (_START.pack(_MARK, found, *lengths), text, *chunks):
                     pour(self._file, piece)
                 os.fsync(self._file.fileno())
             except BaseException:
@@ -343,26 +343,19 @@ def _whole(file: BinaryIO, offset: int, size: int) -> tuple[dict[str, Any], int,
     start = file.read(_START.size)
     if len(start) < _START.size:
         return None
-    mark, checksum, header_length, values_length = _START.unpack(start)
+    mark, expected, header_length, values_length = _START.unpack(start)
     values = offset + _START.size + header_length
     if mark != _MARK or header_length > _LONGEST_HEADER or values + values_length > size:
         return None
     text = file.read(header_length)
-    found = zlib.crc32(text, zlib.crc32(struct.pack("<QQ", header_length, values_length)))
+    found = checksum([_LENGTHS.pack(header_length, values_length), text])
     left = values_length
     while left and (piece := file.read(min(left, 1 << 20))):
-        found = zlib.crc32(piece, found)
+        found = checksum([piece], found)
         left -= len(piece)
-    if left or found != checksum:
+    if left or found != expected:
         return None
     return json.loads(text), values, values + values_length
-
-
-def _checksum(lengths: tuple[int, int], pieces: Sequence[Any]) -> int:
-    checksum = zlib.crc32(struct.pack("<QQ", *lengths))
-    for piece in pieces:
-        checksum = zlib.crc32(piece, checksum)
-    return checksum
 
 
 def _record(header: Mapping[str, Any], offset: int, end: int) -> _Record:

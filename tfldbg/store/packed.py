@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,14 +21,21 @@ _CHUNK_BYTES = 1 << 20
 _MOST_THREADS = 4
 
 
-def _compressor() -> Callable[[Any, int], bytes]:
-    """Return what compresses: ISA-L is several times faster, where it is built for the machine."""
+def _zlib() -> Any:
+    """Return what compresses and adds up: ISA-L is several times faster, where it is built."""
     try:
         from isal import isal_zlib
     except ImportError:
-        return zlib.compress
-    compress: Callable[[Any, int], bytes] = isal_zlib.compress
-    return compress
+        return zlib
+    return isal_zlib
+
+
+def checksum(pieces: Iterable[Any], found: int = 0) -> int:
+    """Return the CRC-32 of bytes that follow each other, and those that ``found`` is of."""
+    crc32 = _zlib().crc32
+    for piece in pieces:
+        found = crc32(piece, found)
+    return found
 
 
 def rows_of_chunk(first: NDArray[Any]) -> int:
@@ -45,7 +52,7 @@ class Packer:
     """Threads that compress."""
 
     def __init__(self) -> None:
-        self._compress = _compressor()
+        self._compress: Callable[[Any, int], bytes] = _zlib().compress
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "tfldbg-pack")
 
     def pack(self, arrays: Sequence[NDArray[Any]], rows: Sequence[int]) -> list[list[bytes]]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _DATASETS = {CODES: schema.VALUES, "free": schema.REFERENCE, "local": schema.LOCAL_REFERENCE}
 """By field of the journal the dataset that holds it."""
+_AT_ONCE = 32
+"""Chunks that are written before Ctrl-C is looked for again."""
 
 
 class RunWriter:
@@ -121,9 +124,11 @@ class RunWriter:
                 with undisturbed():
                     dataset = self._dataset(index, name, layout)
                 nowhere = (0,) * len(layout.sample)
-                for chunk in self._journal.chunks(field, index):
+                chunks = self._journal.chunks(field, index)
+                while some := list(islice(chunks, _AT_ONCE)):
                     with undisturbed():
-                        dataset.id.write_direct_chunk((chunk.start, *nowhere), chunk.content)
+                        for chunk in some:
+                            dataset.id.write_direct_chunk((chunk.start, *nowhere), chunk.content)
                     self._check_disk()
 
     def _dataset(self, index: int, name: str, layout: Layout) -> Any:

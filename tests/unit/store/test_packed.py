@@ -54,8 +54,10 @@ def test_batches_are_whole_numbers_of_chunks(samples: int, size: int) -> None:
 def test_without_the_faster_library_zlib_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
+    fast = packed.checksum([b"12", b"3"])
     monkeypatch.setitem(sys.modules, "isal", None)
-    assert packed._compressor() is zlib.compress
+    assert packed._zlib() is zlib
+    assert packed.checksum([b"3"], packed.checksum([b"12"])) == fast == zlib.crc32(b"123")
 
 
 @pytest.mark.parametrize(

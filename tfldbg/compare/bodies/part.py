@@ -144,11 +144,11 @@ class RunningPart:
         self._note_shapes(stacked)
         if self._reference is None:
             self._reference = self._float_copies(batch)
-        self._statistics.see(batch)
         computed = self._reference.compute(batch)
         local = {i: v for i, v in computed.local.items() if self._comparable(i, v)}
         computed = settled(tensors, batch, replace(computed, local=local))
-        self._statistics.compare(batch, computed)
+        for count in self._statistics.counts(batch, computed):
+            count()
         for index, values in computed.local.items():
             largest = largest_by_step(values, batch.real[index])
             known = self._maxima.get(index, np.zeros(0))
