@@ -69,24 +69,23 @@ class Block:
         self._bytes = None
         with suppress(BufferError):  # an array is in use: the memory goes with it
             self._map.close()
-        os.close(self.descriptor)
 
 
-def new_block(arrays: Sequence[int]) -> Block | None:
-    """Return memory for some arrays; None where the system shares none that has no name.
+def shared_memory() -> int | None:
+    """Return the descriptor of memory that has no size yet; None where the system has none."""
+    return os.memfd_create("tfldbg") if hasattr(os, "memfd_create") else None
 
-    The pages are taken as they are written to.
+
+def block_for(descriptor: int, arrays: Sequence[int]) -> Block:
+    """Return memory for some arrays.  The pages are taken as they are written to.
 
     Args:
+        descriptor: As `shared_memory` returns it.
         arrays: Their sizes in bytes.
+
+    Raises:
+        OSError: There is not so much.
     """
-    if not hasattr(os, "memfd_create"):
-        return None
     size = max(_SMALLEST, sum(-(-n // _ALIGNED) * _ALIGNED for n in arrays))
-    descriptor = os.memfd_create("tfldbg")
-    try:
-        os.truncate(descriptor, size)
-        return Block(descriptor, size)
-    except OSError:
-        os.close(descriptor)
-        return None
+    os.truncate(descriptor, size)
+    return Block(descriptor, size)

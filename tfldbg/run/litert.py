@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -19,8 +17,9 @@ from tfldbg.errors import RunError
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.run import memory, wire
-from tfldbg.run.block import Block, new_block
-from tfldbg.run.child import KILLED, Watchdog, command, ending, killed, limits
+from tfldbg.run.block import Block, block_for
+from tfldbg.run.child import KILLED, Watchdog, ending, killed, limits
+from tfldbg.run.process import WorkerProcess, new_process
 from tfldbg.run.refusals import refused
 from tfldbg.run.runtimes import TRY_ANOTHER, Kernels
 
@@ -178,26 +177,16 @@ class Runner:
 
 
 class _Child:
-    """The process, its pipes, and two files without a name: the model and the error log."""
+    """A process and the model that it has loaded."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self.limits = limits()
         self._stack = ExitStack()
         try:
-            self._path, descriptors = _placed(self._stack, program)
-            self._given, self._made = _blocks(self._stack, program) if descriptors else (None, None)
-            blocks = [b for b in (self._given, self._made) if b is not None]
-            shared = [str(number) for b in blocks for number in (b.descriptor, b.size)]
-            self._log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            limit = str(self.limits.memory_bytes or 0)
-            self._process = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
-                command("tfldbg.run.worker", str(os.getpid()), limit, *shared),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                pass_fds=(*descriptors, *(b.descriptor for b in blocks)),
-            )
+            self._worker = new_process(program.kernels.runtime)
+            self._stack.callback(self._worker.close)
+            self._path = _placed(self._stack, program, self._worker)
+            self._given, self._made = _blocks(self._stack, program, self._worker)
         except BaseException as error:
             self._stack.close()
             if not isinstance(error, OSError):
@@ -206,6 +195,8 @@ class _Child:
                 f"cannot start the runtime for '{program.name}': {error}",
                 hint="free some space in the temporary folder, or set TMPDIR to another one",
             ) from error
+        self.limits = self._worker.limits
+        self._process = self._worker.popen
         self._watchdog = Watchdog(self._process, self.limits.timeout_s)
         # A process that is dead already is told of where the answer is waited for.
         with self._watchdog, suppress(BrokenPipeError):
@@ -225,6 +216,7 @@ class _Child:
         return {
             "command": "open",
             "path": self._path,
+            "shared": [[b.descriptor, b.size] for b in (self._given, self._made) if b],
             "runtime": program.kernels.runtime,
             "delegate": str(Path(delegate.path).absolute()) if delegate else None,
             "delegate_options": delegate.options if delegate else (),
@@ -276,45 +268,46 @@ class _Child:
 
     def _said(self) -> str:
         """Return the beginning of what the process wrote to stderr."""
-        self._log.seek(0)
-        return self._log.read(_MOST_SAID).decode(errors="replace")
+        log = self._worker.log
+        log.seek(0)
+        return log.read(_MOST_SAID).decode(errors="replace")
 
     def close(self) -> None:
         self._watchdog.close()
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue  # the child died with a request half read
+        self._worker.end()  # before its memory is closed, which a thread may be waiting for
         self._stack.close()
 
 
-def _placed(stack: ExitStack, program: Program) -> tuple[str, tuple[int, ...]]:
-    """Put the model into a file; return its path and the descriptors that the child must inherit.
+def _placed(stack: ExitStack, program: Program, worker: WorkerProcess) -> str:
+    """Put the model into a file; return the path by which the process opens it.
 
-    Where the system lets a process open its own descriptors, the file has no name, and is gone with
-    the last process that holds it, however that ends.
+    Where it can open its own descriptors, the file has no name, and is gone with the last process
+    that holds it, however that ends.
     """
-    if Path("/dev/fd").is_dir():
-        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        _write_model(program, file)
-        return f"/dev/fd/{file.fileno()}", (file.fileno(),)
+    if worker.model is not None:
+        _write_model(program, worker.model)
+        return f"/dev/fd/{worker.model.fileno()}"
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfldbg-")))
     with (folder / "model.tflite").open("wb") as named:
         _write_model(program, named)
-    return named.name, ()
+    return named.name
 
 
-def _blocks(stack: ExitStack, program: Program) -> tuple[Block | None, Block | None]:
+def _blocks(
+    stack: ExitStack, program: Program, worker: WorkerProcess
+) -> tuple[Block | None, Block | None]:
     """Return memory for what the child is given and for what it makes; both or none."""
-    made: list[Block | None] = []
-    for indices in (program.subgraph.inputs, (*program.states, *program.taps)):
+    if worker.given is None or worker.made is None:
+        return None, None
+    made: list[Block] = []
+    for descriptor, indices in (
+        (worker.given, program.subgraph.inputs),
+        (worker.made, (*program.states, *program.taps)),
+    ):
         tensors = [program.subgraph.tensors[i] for i in indices if i >= 0]
-        block = new_block([memory.size_of(t) for t in tensors])
-        if block is None:
+        try:
+            block = block_for(descriptor, [memory.size_of(t) for t in tensors])
+        except OSError:
             return None, None
         stack.callback(block.close)
         made.append(block)

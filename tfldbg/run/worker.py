@@ -9,6 +9,8 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -69,16 +71,16 @@ class _Model:
         return self._engine.invoke(samples)
 
 
-def serve(requests: BinaryIO, replies: BinaryIO, given: Block | None, made: Block | None) -> None:
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until the session closes the pipe.
 
     Args:
         requests: The pipe that they come through.
         replies: The pipe for the answers.
-        given: What large arrays of requests come through.
-        made: The same for answers.
     """
     model: _Model | None = None
+    given: Block | None = None
+    made: Block | None = None
     while True:
         try:
             request, arrays = wire.receive(requests, given)
@@ -86,6 +88,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, given: Block | None, made: Bloc
             return
         try:
             if request["command"] == "open":
+                given, made = _blocks(request["shared"])
                 model = _Model(request)
                 wire.send(replies, {"ok": True}, [model.delegated])
             elif request["command"] == "rerun" and model is not None:
@@ -97,16 +100,27 @@ def serve(requests: BinaryIO, replies: BinaryIO, given: Block | None, made: Bloc
             wire.send(replies, {"ok": False, "error": f"{type(error).__name__}: {error}"})
 
 
+def _blocks(shared: list[list[int]]) -> tuple[Block | None, Block | None]:
+    """Return what large arrays come through: of requests, and of answers.
+
+    Args:
+        shared: Of both the descriptor and the size; empty where no memory is shared.
+    """
+    return (Block(*shared[0]), Block(*shared[1])) if shared else (None, None)
+
+
 def main() -> None:
     """Serve on the process's own pipes, with stray prints sent to stderr.
 
-    The arguments are the parent's process id, the limit on memory in bytes (0 for none), and of the
-    memory that is shared for requests and for answers the file's descriptor and its size, if any.
+    The arguments are the parent's process id, the limit on memory in bytes (0 for none), and
+    whether to import LiteRT before the first request (1 or 0).
     """
     faulthandler.enable()
-    parent, memory, *shared = map(int, sys.argv[1:])
+    parent, memory, ahead = map(int, sys.argv[1:])
     prepare(parent, memory or None)
-    given, made = (Block(*shared[:2]), Block(*shared[2:])) if shared else (None, None)
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, replies, given, made)
+    if ahead:
+        with suppress(ImportError):  # opening a model will say so
+            import_module("ai_edge_litert.interpreter")
+    serve(sys.stdin.buffer, replies)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 class Comparison(Protocol):
     """Something to compare with, in the order in which `tfldbg.session.tracing` asks for it."""
 
+    processes: int
+    """How many processes to start for LiteRT before it is known what they run; 0 where the
+    reference keeps all processors busy meanwhile."""
+
     def data(self, model: ModelSource, given: DataSource) -> DataSource:
         """Return the data to run on: what is given, unless the reference brings its own."""
 

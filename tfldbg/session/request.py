@@ -20,6 +20,7 @@ from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
 from tfldbg.reference.capture import is_recording
 from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
+from tfldbg.run.process import started_ahead
 from tfldbg.session.describe import describe
 from tfldbg.session.recurrent import Recurrent
 
@@ -139,6 +140,7 @@ class TraceRequest:
             TfldbgError: Something is wrong with a file, the data or the options.
         """
         comparison, extras = self.comparison(progress), self.extras
+        stack.enter_context(started_ahead(comparison.processes))
         extras.check(comparison, self.options.stream_steps)
         job = prepare(self.model, comparison.data(self.model, self.data), self.options, unread)
         plan = extras.plan(job, self.data)

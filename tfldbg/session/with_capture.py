@@ -49,6 +49,8 @@ class WithCapture:
         CaptureError: The file is missing, damaged or no recording.
     """
 
+    processes = 0
+
     def __init__(self, source: Path | str, options: Options, *, label: str | None = None) -> None:
         self._path = Path(source)
         self._label = label or str(self._path)

@@ -53,6 +53,8 @@ class WithEmulation:
         UsageError: There is no such emulation.
     """
 
+    processes = 4
+
     def __init__(self, kind: str, progress: Progress) -> None:
         if kind not in EMULATIONS:
             raise UsageError(

@@ -45,6 +45,8 @@ class WithFile:
         options: Of the run.
     """
 
+    processes = 4
+
     def __init__(self, source: ModelSource, options: Options) -> None:
         self._source = Path(source) if isinstance(source, str) else source
         self._options = options

@@ -45,6 +45,8 @@ class WithFunction:
         options: Of the run.
     """
 
+    processes = 0
+
     def __init__(self, name: str, function: ReferenceFunction, options: Options) -> None:
         self._name, self._function, self._options = name, function, options
         self._own: tuple[int, ...] = ()

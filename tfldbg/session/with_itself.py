@@ -28,6 +28,8 @@ _SMALL = 64 << 20
 class WithItself:
     """The float copies of the file's own operators."""
 
+    processes = 4
+
     def __init__(self) -> None:
         self._notes: tuple[str, ...] = ()
 

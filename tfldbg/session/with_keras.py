@@ -32,6 +32,8 @@ class WithKeras:
         options: Of the run.
     """
 
+    processes = 0
+
     def __init__(self, source: Any, options: Options) -> None:
         self._source = Path(source) if isinstance(source, (str, Path)) else source
         self._options = options

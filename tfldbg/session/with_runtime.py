@@ -30,6 +30,8 @@ class WithRuntime:
         runtime: One of `tfldbg.run.runtimes.RUNTIMES`.
     """
 
+    processes = 4
+
     def __init__(self, runtime: str) -> None:
         self._kernels = Kernels(runtime)
 

@@ -24,7 +24,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_module_beside_the_model_is_not_run(hostile: Path) -> None:
-    started = command("tfldbg.run.worker", str(os.getpid()), "0")
+    started = command("tfldbg.run.worker", str(os.getpid()), "0", "0")
     done = subprocess.run(started, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert not (hostile / "ran").exists()

@@ -1,0 +1,67 @@
+"""Processes that are started before it is known what they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfldbg.run import process
+from tfldbg.run.child import limited
+from tfldbg.run.job import Options, prepare
+from tfldbg.run.litert import Runner
+from tfldbg.run.process import WorkerProcess, new_process, started_ahead
+
+
+def _alive(worker: WorkerProcess) -> bool:
+    return worker.popen.poll() is None
+
+
+def test_what_waits_is_taken_in_order_and_the_rest_is_ended() -> None:
+    with started_ahead(2):
+        waiting = process._WAITING.get()
+        assert waiting is not None
+        first, second = waiting
+        assert new_process("builtin") is first
+        assert _alive(first) and _alive(second)
+    assert _alive(first) and not _alive(second)
+    first.close()
+    assert not _alive(first) and process._WAITING.get() is None
+
+
+def test_one_that_does_not_fit_is_left_alone() -> None:
+    with started_ahead(1):
+        others = [new_process("micro"), new_process("tf")]
+        with limited(memory=1):
+            others.append(new_process("builtin"))
+        with limited(timeout=7):
+            others.append(new_process("builtin"))
+        waiting = process._WAITING.get()
+        assert waiting is not None and len(waiting) == 1
+        assert waiting[0] not in others
+        for other in others:
+            other.close()
+
+
+def test_where_none_can_be_started_the_one_that_is_needed_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("too many processes")
+
+    monkeypatch.setattr(process.subprocess, "Popen", full)
+    with started_ahead(3):
+        assert process._WAITING.get() == []
+        with pytest.raises(OSError, match="too many"):
+            new_process("builtin")
+
+
+def test_it_computes_the_same(samples: Path) -> None:
+    job = prepare(samples / "cnn.tflite", None, Options(samples=1))
+    with Runner(job.instrumented) as runner:
+        expected = runner.run(job.samples.codes(0))
+    with started_ahead(1), Runner(job.instrumented) as runner:
+        assert process._WAITING.get() == []
+        found = runner.run(job.samples.codes(0))
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))

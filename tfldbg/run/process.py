@@ -1,0 +1,122 @@
+"""A process that will run a model, and the files without a name that it shares with the session.
+
+What it takes to start one, for the most part importing NumPy and LiteRT, does not depend on the
+model.  So processes can be started before it is known what they shall run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import IO
+
+from tfldbg.run.block import shared_memory
+from tfldbg.run.child import Limits, command, limits
+from tfldbg.run.runtimes import LITERT
+
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
+"""NumPy only holds arrays there, and the threads that it would start take half of its import."""
+
+
+class WorkerProcess:
+    """A process of `tfldbg.run.worker`.
+
+    Args:
+        allowed: What it may take.
+        ahead: Whether it imports LiteRT at once, before it is asked anything.
+
+    Raises:
+        OSError: The system has no room for it.
+    """
+
+    def __init__(self, allowed: Limits, *, ahead: bool = False) -> None:
+        self.limits = allowed
+        self._stack = ExitStack()
+        try:
+            self.model = self._model_file()
+            """Where the model goes; None where a process cannot open what it has inherited."""
+            self.given, self.made = self._shared(), self._shared()
+            """Descriptors of memory for requests and for answers, None where none is shared."""
+            self.log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            """What it writes to stderr."""
+            files = [] if self.model is None else [self.model.fileno()]
+            memory = [n for n in (self.given, self.made) if n is not None]
+            told = (os.getpid(), self.limits.memory_bytes or 0, int(ahead))
+            self.popen = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
+                command("tfldbg.run.worker", *map(str, told)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.log,
+                pass_fds=(*files, *memory),
+                env={**os.environ, **_ENVIRONMENT},
+            )
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _model_file(self) -> IO[bytes] | None:
+        if not Path("/dev/fd").is_dir():
+            return None
+        return self._stack.enter_context(tempfile.TemporaryFile())
+
+    def _shared(self) -> int | None:
+        descriptor = shared_memory() if self.model is not None else None
+        if descriptor is not None:
+            self._stack.callback(os.close, descriptor)
+        return descriptor
+
+    def end(self) -> None:
+        """End it, so that nobody waits for its answer any longer."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def close(self) -> None:
+        """End it, and close what it shares with this process."""
+        self.end()
+        for pipe in (self.popen.stdin, self.popen.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue  # it died with a request half read
+        self._stack.close()
+
+
+_WAITING: ContextVar[list[WorkerProcess] | None] = ContextVar("waiting", default=None)
+
+
+def new_process(runtime: str) -> WorkerProcess:
+    """Return a process: one that waits for work, where there is one for such a runtime.
+
+    Raises:
+        OSError: The system has no room for it.
+    """
+    waiting = _WAITING.get()
+    if waiting and runtime in LITERT and waiting[0].limits == limits():
+        return waiting.pop(0)
+    return WorkerProcess(limits())
+
+
+@contextmanager
+def started_ahead(count: int) -> Iterator[None]:
+    """Start processes for what will be run while the block lasts; end those that nobody took.
+
+    Args:
+        count: How many.
+    """
+    waiting: list[WorkerProcess] = []
+    token = _WAITING.set(waiting)
+    try:
+        with suppress(OSError):  # whoever needs one will say so
+            while len(waiting) < count:
+                waiting.append(WorkerProcess(limits(), ahead=True))
+        yield
+    finally:
+        _WAITING.reset(token)
+        for process in waiting:
+            process.close()
