@@ -87,7 +87,40 @@ class WorkerProcess:
         self._stack.close()
 
 
-_WAITING: ContextVar[list[WorkerProcess] | None] = ContextVar("waiting", default=None)
+class _Ahead:
+    """One process that waits for work, and then the next: all at once would only delay the first.
+
+    Args:
+        count: How many in all.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self.waiting: WorkerProcess | None = None
+        self._start()
+
+    def take(self) -> WorkerProcess | None:
+        """Return the one that waits, if it is within the limits, and start the next."""
+        taken = self.waiting
+        if taken is None or taken.limits != limits():
+            return None
+        self.waiting = None
+        self._start()
+        return taken
+
+    def _start(self) -> None:
+        if self._left:
+            self._left -= 1
+            with suppress(OSError):  # whoever needs one will say so
+                self.waiting = WorkerProcess(limits(), ahead=True)
+
+    def close(self) -> None:
+        """End the one that nobody took."""
+        if self.waiting is not None:
+            self.waiting.close()
+
+
+_AHEAD: ContextVar[_Ahead | None] = ContextVar("ahead", default=None)
 
 
 def new_process(runtime: str) -> WorkerProcess:
@@ -96,27 +129,22 @@ def new_process(runtime: str) -> WorkerProcess:
     Raises:
         OSError: The system has no room for it.
     """
-    waiting = _WAITING.get()
-    if waiting and runtime in LITERT and waiting[0].limits == limits():
-        return waiting.pop(0)
-    return WorkerProcess(limits())
+    ahead = _AHEAD.get() if runtime in LITERT else None
+    waiting = ahead.take() if ahead is not None else None
+    return waiting or WorkerProcess(limits())
 
 
 @contextmanager
 def started_ahead(count: int) -> Iterator[None]:
-    """Start processes for what will be run while the block lasts; end those that nobody took.
+    """Start processes for what will be run while the block lasts, always one before it is needed.
 
     Args:
-        count: How many.
+        count: How many in all.
     """
-    waiting: list[WorkerProcess] = []
-    token = _WAITING.set(waiting)
+    ahead = _Ahead(count)
+    token = _AHEAD.set(ahead)
     try:
-        with suppress(OSError):  # whoever needs one will say so
-            while len(waiting) < count:
-                waiting.append(WorkerProcess(limits(), ahead=True))
         yield
     finally:
-        _WAITING.reset(token)
-        for process in waiting:
-            process.close()
+        _AHEAD.reset(token)
+        ahead.close()

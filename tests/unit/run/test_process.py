@@ -18,28 +18,43 @@ def _alive(worker: WorkerProcess) -> bool:
     return worker.popen.poll() is None
 
 
-def test_what_waits_is_taken_in_order_and_the_rest_is_ended() -> None:
+def _waiting() -> WorkerProcess | None:
+    ahead = process._AHEAD.get()
+    assert ahead is not None
+    return ahead.waiting
+
+
+def test_one_waits_until_all_have_been_taken() -> None:
     with started_ahead(2):
-        waiting = process._WAITING.get()
-        assert waiting is not None
-        first, second = waiting
-        assert new_process("builtin") is first
-        assert _alive(first) and _alive(second)
-    assert _alive(first) and not _alive(second)
-    first.close()
-    assert not _alive(first) and process._WAITING.get() is None
+        first = _waiting()
+        assert first is not None and new_process("builtin") is first
+        second = _waiting()
+        assert second is not None and new_process("xnnpack") is second
+        assert _alive(first) and _alive(second) and _waiting() is None
+        third = new_process("builtin")
+        assert third not in (first, second)
+    for taken in (first, second, third):
+        assert _alive(taken)
+        taken.close()
+        assert not _alive(taken)
+
+
+def test_the_one_that_nobody_took_is_ended() -> None:
+    with started_ahead(2):
+        waiting = _waiting()
+        assert waiting is not None and _alive(waiting)
+    assert not _alive(waiting) and process._AHEAD.get() is None
 
 
 def test_one_that_does_not_fit_is_left_alone() -> None:
     with started_ahead(1):
+        waiting = _waiting()
         others = [new_process("micro"), new_process("tf")]
         with limited(memory=1):
             others.append(new_process("builtin"))
         with limited(timeout=7):
             others.append(new_process("builtin"))
-        waiting = process._WAITING.get()
-        assert waiting is not None and len(waiting) == 1
-        assert waiting[0] not in others
+        assert waiting is not None and waiting is _waiting() and waiting not in others
         for other in others:
             other.close()
 
@@ -52,7 +67,7 @@ def test_where_none_can_be_started_the_one_that_is_needed_says_so(
 
     monkeypatch.setattr(process.subprocess, "Popen", full)
     with started_ahead(3):
-        assert process._WAITING.get() == []
+        assert _waiting() is None
         with pytest.raises(OSError, match="too many"):
             new_process("builtin")
 
@@ -62,6 +77,6 @@ def test_it_computes_the_same(samples: Path) -> None:
     with Runner(job.instrumented) as runner:
         expected = runner.run(job.samples.codes(0))
     with started_ahead(1), Runner(job.instrumented) as runner:
-        assert process._WAITING.get() == []
+        assert _waiting() is None
         found = runner.run(job.samples.codes(0))
     assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
