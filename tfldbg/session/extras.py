@@ -14,7 +14,6 @@ from tfldbg.compare.tally import Plan
 from tfldbg.errors import UsageError
 from tfldbg.run.labels import LabelSource, read_labels
 from tfldbg.session.comparisons import Comparison, first_sample
-from tfldbg.session.compounding import compounding, divisible
 from tfldbg.session.observing import observed
 from tfldbg.session.with_itself import WithItself
 
@@ -110,6 +109,8 @@ class Extras:
         """
         if not self.compounding:
             return
+        from tfldbg.session.compounding import divisible
+
         divisible(comparison)
         if stream_steps > 1:
             raise UsageError(
@@ -130,6 +131,8 @@ class Extras:
         """Measure how errors compound, where it is asked for."""
         if not self.compounding or reference is None:
             return None
+        from tfldbg.session.compounding import compounding, divisible
+
         return compounding(job, divisible(comparison), relation, reference, runner, progress)
 
     def add(

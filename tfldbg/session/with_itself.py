@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.file import TwinsRunner, free_or_nothing
-from tfldbg.compare.compounding.operators import Counterpart, FileCounterpart, Sides
 from tfldbg.session.comparisons import readable
 from tfldbg.session.float_copies import float_copies, related_at_rest
 
 if TYPE_CHECKING:
+    from tfldbg.compare.compounding.operators import Counterpart, Sides
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
@@ -66,6 +66,8 @@ class WithItself:
 
     def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
         """Return the float copies; the float copy of the whole file reads the file's own inputs."""
+        from tfldbg.compare.compounding.operators import FileCounterpart
+
         del stack
         job, copies = sides.job, sides.copies
         given = (job.subgraph.operators[i] for i in copies.refused)
