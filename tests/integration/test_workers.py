@@ -21,6 +21,7 @@ from tests.integration.test_cli import tfldbg as command
 from tests.loop_file import loop_file
 from tests.svdf_file import svdf_file
 from tfldbg import session
+from tfldbg.compare import overlap
 from tfldbg.session.pool import open_pool
 
 SAMPLE_MODELS = Path(__file__).resolve().parents[2] / "sample_models"
@@ -81,6 +82,18 @@ def alone(data: Path) -> dict[str, Any]:
 
 def test_two_processes_measure_what_one_does(alone: dict[str, Any], data: Path) -> None:
     assert_same(alone, traced(data, workers=2))
+
+
+def test_many_processors_measure_what_two_do(
+    alone: dict[str, Any], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    crews = []
+    monkeypatch.setattr(overlap.Crew, "__exit__", lambda crew, *_: crews.append(crew._others))
+    again = traced(data)
+    assert crews == [3, 3]
+    again["timing"] = alone["timing"]
+    assert again == alone
 
 
 def test_metrics_are_shared_out_as_well(data: Path) -> None:
