@@ -100,9 +100,9 @@ class _Ahead:
         self._start()
 
     def take(self) -> WorkerProcess | None:
-        """Return the one that waits, if it is within the limits, and start the next."""
+        """Return the one that waits, if it lives and is within the limits, and start the next."""
         taken = self.waiting
-        if taken is None or taken.limits != limits():
+        if taken is None or taken.limits != limits() or taken.popen.poll() is not None:
             return None
         self.waiting = None
         self._start()

@@ -46,6 +46,16 @@ def test_the_one_that_nobody_took_is_ended() -> None:
     assert not _alive(waiting) and process._AHEAD.get() is None
 
 
+def test_one_that_has_died_meanwhile_is_not_taken() -> None:
+    with started_ahead(1):
+        waiting = _waiting()
+        assert waiting is not None
+        waiting.end()
+        other = new_process("builtin")
+        assert other is not waiting and _alive(other)
+        other.close()
+
+
 def test_one_that_does_not_fit_is_left_alone() -> None:
     with started_ahead(1):
         waiting = _waiting()
