@@ -140,8 +140,8 @@ class TraceRequest:
             TfldbgError: Something is wrong with a file, the data or the options.
         """
         comparison, extras = self.comparison(progress), self.extras
-        stack.enter_context(started_ahead(comparison.processes))
         extras.check(comparison, self.options.stream_steps)
+        stack.enter_context(started_ahead(comparison.processes))
         job = prepare(self.model, comparison.data(self.model, self.data), self.options, unread)
         plan = extras.plan(job, self.data)
         progress.stage("loading the reference")
