@@ -158,7 +158,7 @@ class _Matcher:
     def _fits(self, tensor: Tensor, name: str) -> bool:
         """Whether a tensor can hold one sample of a node, as far as the shapes are known."""
         node = self._graph.nodes[name]
-        if node.shape and node.shape[0] not in (None, self._frozen.batch):
+        if not node.whole and node.shape and node.shape[0] not in (None, self._frozen.batch):
             return False  # the first axis is not the batch, so samples cannot be told apart
         elements = node.elements
         return elements is None or (elements > 0 and tensor.elements % elements == 0)

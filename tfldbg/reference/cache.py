@@ -20,12 +20,12 @@ from typing import Any
 from tfldbg.errors import TfldbgError
 from tfldbg.files import replacing, sha256_of_path
 from tfldbg.reference.evaluate import Frozen
-from tfldbg.reference.graphdef import view
+from tfldbg.reference.graphdef import Outline, view
 from tfldbg.reference.quiet import quiet
 
 FOLDER_VARIABLE = "TFLDBG_CACHE_DIR"
 """The environment variable that names another folder."""
-_FORMAT = 1
+_FORMAT = 2
 _LARGEST = 1 << 30
 """Bytes of a graph up to which it is kept; a protocol buffer holds twice as many at most."""
 _MOST = 4 << 30
@@ -96,13 +96,13 @@ def _read(entry: Path) -> Frozen:
         about = json.loads(archive.read(_ABOUT))
         definition = graph_pb2.GraphDef.FromString(archive.read(_GRAPH))
     outlines = {
-        name: (None if shape is None else tuple(shape), dtype)
-        for name, (shape, dtype) in about["outlines"].items()
+        name: tuple(Outline(None if s is None else tuple(s), dtype) for s, dtype in ports)
+        for name, ports in about["outlines"].items()
     }
     inputs, outputs = tuple(about["inputs"]), tuple(about["outputs"])
     return Frozen(
         graph_def=definition,
-        graph=view(definition, inputs, outputs, outlines),
+        graph=view(definition, inputs, outputs, outlines, whole=about["batch"] == 1),
         input_names=tuple(about["input_names"]),
         input_shapes=tuple(tuple(shape) for shape in about["input_shapes"]),
         input_dtypes=tuple(about["input_dtypes"]),
@@ -139,7 +139,10 @@ def _about(frozen: Frozen) -> dict[str, Any]:
     return {
         "inputs": frozen.graph.inputs,
         "outputs": frozen.graph.outputs,
-        "outlines": {name: (n.shape, n.dtype) for name, n in frozen.graph.nodes.items()},
+        "outlines": {
+            name: [(o.shape, o.dtype) for o in (n.first, *n.others)]
+            for name, n in frozen.graph.nodes.items()
+        },
         "input_names": frozen.input_names,
         "input_shapes": frozen.input_shapes,
         "input_dtypes": frozen.input_dtypes,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tfldbg.errors import KerasError
 from tfldbg.reference.fusing import fold_batch_norms
-from tfldbg.reference.graphdef import RefGraph, node_of
+from tfldbg.reference.graphdef import Outline, RefGraph, node_of
 from tfldbg.reference.quiet import quiet
 
 Floats = NDArray[np.float32]
@@ -106,11 +106,14 @@ class Evaluator:
         with quiet():
             import tensorflow as tf
 
-            definition, local_names, taps = _with_segments(frozen, segments)
-            self._fetches = [_port(name) for name in fetches]
-            self._local = [_port(name) for name in local_names]
+            definition, computed, taps = _with_segments(frozen, segments)
+            wanted = [*fetches, *computed]
             if not once:
-                fold_batch_norms(definition, [*self._fetches, *self._local])
+                fold_batch_norms(definition, [_port(name) for name in wanted])
+            known = [*fetches, *(segment.output for segment in segments)]
+            self._fetches = _read(definition, wanted, [frozen.graph.outline(k) for k in known])
+            if once:
+                definition = _needed(definition, self._fetches)
             graph = tf.Graph()
             try:
                 with graph.as_default():
@@ -120,12 +123,14 @@ class Evaluator:
             self._session = tf.compat.v1.Session(graph=graph, config=_config(once))
         self._graph = graph
         self._frozen = frozen
+        self._free = len(fetches)
         self._taps = taps
+        self._inputs = {n.name for n in definition.node} & set(frozen.graph.inputs)
 
     @property
     def tap_keys(self) -> tuple[int, ...]:
         """Keys of the values that `run` wants."""
-        return tuple(self._taps)
+        return tuple(dict.fromkeys(key for _, key in self._taps))
 
     def run(
         self, inputs: Sequence[NDArray[Any]] | None, taps: Mapping[int, Floats]
@@ -147,26 +152,28 @@ class Evaluator:
         import tensorflow as tf
 
         feeds = {} if inputs is None else self._input_feeds(inputs)
-        for key, tensor in self._taps.items():
-            shape = _dimensions(self._graph.get_tensor_by_name(_port(tensor)).shape)
-            dtype = self._frozen.graph.nodes[node_of(tensor)].dtype
-            feeds[f"{_tap_name(key)}:0"] = _shaped(taps[key], shape).astype(dtype, copy=False)
+        for (tensor, key), name in self._taps.items():
+            outline = self._frozen.graph.outline(tensor)
+            given = _shaped(taps[key], outline.shape, whole=self._frozen.batch == 1)
+            feeds[_port(name)] = given.astype(outline.dtype, copy=False)
         try:
             with quiet():
-                values = self._session.run(self._fetches + self._local, feeds)
+                values = self._session.run(self._fetches, feeds)
         except (ValueError, tf.errors.OpError) as error:
             said = [line for line in str(error).splitlines() if line and "Graph exec" not in line]
             raise KerasError(
                 f"the reference model cannot compute the data: {' '.join(said[:3])[:300]}",
                 hint="check that the data is what the Keras model takes",
             ) from error
-        return values[: len(self._fetches)], values[len(self._fetches) :]
+        return values[: self._free], values[self._free :]
 
     def _input_feeds(self, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
         frozen = self._frozen
         shaped = map(_shaped, inputs, frozen.input_shapes)
         named = zip(frozen.graph.inputs, shaped, frozen.input_dtypes, strict=True)
-        return {_port(name): array.astype(dtype) for name, array, dtype in named}
+        return {
+            _port(name): array.astype(dtype) for name, array, dtype in named if name in self._inputs
+        }
 
     def close(self) -> None:
         """Free the session."""
@@ -218,65 +225,97 @@ def _port(name: str) -> str:
     return name if ":" in name else f"{name}:0"
 
 
-def _tap_name(key: int) -> str:
-    return f"tfldbg_tap_{key}"
+def _shaped(
+    array: NDArray[Any], shape: tuple[int | None, ...] | None, *, whole: bool = False
+) -> NDArray[Any]:
+    """Give an array (n, ...) the shape that the reference expects, the first axis left open.
 
-
-def _dimensions(shape: Any) -> tuple[int | None, ...] | None:
-    return None if shape.rank is None else tuple(shape.as_list())
-
-
-def _shaped(array: NDArray[Any], shape: tuple[int | None, ...] | None) -> NDArray[Any]:
-    """Give an array (n, ...) the shape that the reference expects, the first axis left open."""
-    if shape is None or len(shape) == 0:
+    Where it computes one sample at a time, the first axis is one like others.
+    """
+    if shape is None or (len(shape) == 0 and not whole):
         return array
-    rest = [d or -1 for d in shape[1:]]
-    if rest.count(-1) > 1 or array.size % abs(math.prod(rest)):
+    wanted = [d or -1 for d in (shape if whole else shape[1:])]
+    if wanted.count(-1) > 1 or array.size % abs(math.prod(wanted)):
         return array
-    return array.reshape((len(array) if -1 in rest else -1, *rest))
+    if whole:
+        return array.reshape(wanted) if -1 in wanted or array.size == math.prod(wanted) else array
+    return array.reshape((len(array) if -1 in wanted else -1, *wanted))
 
 
-def _with_segments(
-    frozen: Frozen, segments: Sequence[Segment]
-) -> tuple[Any, list[str], dict[int, str]]:
+def _read(definition: Any, tensors: Sequence[str], outlines: Sequence[Outline]) -> list[str]:
+    """Add a node that reads each tensor; return what to fetch.
+
+    TensorFlow's optimizer removes some nodes that it fuses with others, even those that are
+    fetched (with oneDNN: a bias before LeakyRelu, the sigmoid of swish), but none that another node
+    reads.
+    """
+    import tensorflow as tf
+
+    for number, (tensor, outline) in enumerate(zip(tensors, outlines, strict=True)):
+        reader = definition.node.add(name=f"tfldbg_read/{number}", op="Identity", input=[tensor])
+        reader.attr["T"].type = tf.as_dtype(outline.dtype).as_datatype_enum
+    return [f"tfldbg_read/{number}:0" for number in range(len(tensors))]
+
+
+def _needed(definition: Any, fetches: Sequence[str]) -> Any:
+    """Return the part of a graph that the fetched tensors depend on."""
+    import tensorflow as tf
+
+    names = list(map(node_of, fetches))
+    return tf.compat.v1.graph_util.extract_sub_graph(definition, names)
+
+
+Taps = dict[tuple[str, int], str]
+"""By reference tensor and key of the values that replace it, the placeholder that takes them."""
+
+
+def _with_segments(frozen: Frozen, segments: Sequence[Segment]) -> tuple[Any, list[str], Taps]:
     """Append a copy of each segment to the graph, its cuts replaced by placeholders.
 
     Returns:
-        The graph, the name of each segment's output, and for each placeholder the key of its values
-        with the reference tensor it stands for.
+        The graph, the name of each segment's output, and the placeholders.
     """
     import tensorflow as tf
 
     definition = tf.compat.v1.GraphDef()
     definition.CopyFrom(frozen.graph_def)
     protos = {node.name: node for node in frozen.graph_def.node}
-    taps: dict[int, str] = {}
-    names: list[str] = []
-    for number, segment in enumerate(segments):
-        for tensor, key in segment.cuts.items():
-            taps.setdefault(key, tensor)
-        names.append(_copy_segment(definition, protos, frozen.graph, segment, number))
-    for key, tensor in taps.items():
-        placeholder = definition.node.add(name=_tap_name(key), op="Placeholder")
-        dtype = tf.as_dtype(frozen.graph.nodes[node_of(tensor)].dtype)
+    taps: Taps = {}
+    names = [
+        _copy_segment(definition, protos, frozen.graph, (f"tfldbg_op_{number}/", segment), taps)
+        for number, segment in enumerate(segments)
+    ]
+    for (tensor, _), name in taps.items():
+        placeholder = definition.node.add(name=name, op="Placeholder")
+        dtype = tf.as_dtype(frozen.graph.outline(tensor).dtype)
         placeholder.attr["dtype"].type = dtype.as_datatype_enum
     return definition, names, taps
 
 
 def _copy_segment(
-    definition: Any, protos: Mapping[str, Any], graph: RefGraph, segment: Segment, number: int
+    definition: Any,
+    protos: Mapping[str, Any],
+    graph: RefGraph,
+    named: tuple[str, Segment],
+    taps: Taps,
 ) -> str:
-    prefix = f"tfldbg_op_{number}/"
+    """Append a copy of one segment, its nodes named with a prefix; note the placeholders it reads.
+
+    Returns:
+        The name of its output.
+    """
+    import tensorflow as tf
+
+    prefix, segment = named
     copied = graph.activations  # shapes are the same for both, constants anyway
 
     def renamed(tensor: str) -> str:
         if tensor in segment.cuts:
-            return _tap_name(segment.cuts[tensor])
+            key = segment.cuts[tensor]
+            return taps.setdefault((tensor, key), f"tfldbg_tap_{len(taps)}")
         if tensor in segment.constants:
             return f"{prefix}{node_of(tensor)}"
         return f"{prefix}{tensor}" if node_of(tensor) in copied else tensor
-
-    import tensorflow as tf
 
     for tensor, values in segment.constants.items():
         node = definition.node.add(name=f"{prefix}{node_of(tensor)}", op="Const")

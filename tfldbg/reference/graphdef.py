@@ -13,6 +13,7 @@ from tfldbg import quant
 FAKE_QUANT_OPS = frozenset(
     {"FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVarsPerChannel"}
 )
+_SHAPE_OPS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 IDENTITY_OPS = frozenset(
     {"Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient"}
 )
@@ -34,6 +35,16 @@ class FakeQuant:
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """What is known of one output of a node before anything is computed."""
+
+    shape: tuple[int | None, ...] | None
+    """Static shape, None when unknown."""
+    dtype: str
+    """NumPy name of its type."""
+
+
+@dataclass(frozen=True, slots=True)
 class RefNode:
     """One node of the reference graph."""
 
@@ -49,13 +60,27 @@ class RefNode:
     """NumPy name of the first output's type."""
     transposed: bool = False
     """Whether a MatMul reads its second input transposed."""
+    others: tuple[Outline, ...] = ()
+    """Its second and later outputs."""
+    whole: bool = False
+    """Whether the graph computes one sample at a time, so that its first axis is like any other."""
 
     @property
     def elements(self) -> int | None:
         """Elements per sample, None when the shape leaves them open."""
-        if self.shape is None or None in self.shape[1:]:
+        if self.shape is None:
             return None
-        return math.prod(d or 1 for d in self.shape[1:])
+        shape = self.shape if self.whole else self.shape[1:]
+        return None if None in shape else math.prod(d or 0 for d in shape)
+
+    def outline(self, port: int) -> Outline:
+        """Return what is known of one of its outputs."""
+        return self.others[port - 1] if 0 < port <= len(self.others) else self.first
+
+    @property
+    def first(self) -> Outline:
+        """What is known of its first output."""
+        return Outline(self.shape, self.dtype)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -122,13 +147,12 @@ class RefGraph:
 
     @cached_property
     def shapes(self) -> frozenset[str]:
-        """Names of the nodes that hold shapes: ``Shape`` and integers computed from it alone."""
+        """Names of the nodes that hold shapes, and of all that is computed from them alone."""
         found: set[str] = set()
         for name in sorted(self.computed, key=lambda n: self.order[n]):
             node = self.nodes[name]
             sources = [s for s in node.sources if s in self.computed]
-            from_shapes = bool(sources) and all(s in found for s in sources)
-            if node.op == "Shape" or (from_shapes and node.dtype.startswith("int")):
+            if node.op in _SHAPE_OPS or (sources and all(s in found for s in sources)):
                 found.add(name)
         return frozenset(found)
 
@@ -140,6 +164,22 @@ class RefGraph:
     def computed_sources(self, name: str) -> tuple[str, ...]:
         """Return the nodes that feed ``name`` with activations: no constants and no shapes."""
         return tuple(s for s in self.nodes[name].sources if s in self.activations)
+
+    def outline(self, tensor_name: str) -> Outline:
+        """Return what is known of a tensor such as ``"split:1"`` before it is computed."""
+        name, _, port = tensor_name.partition(":")
+        return self.nodes[name].outline(int(port or 0))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the first axis of every value is the batch, and no other has an open size."""
+        shapes = [self.nodes[name].shape for name in self.activations]
+        return all(s == () or (s and s[0] is None and None not in s[1:]) for s in shapes)
+
+    @property
+    def makes_blocks(self) -> bool:
+        """Whether it puts blocks of all samples into the first axis."""
+        return any(n.op in ("SpaceToBatchND", "BatchToSpaceND") for n in self.nodes.values())
 
     def users(self, name: str) -> tuple[str, ...]:
         """Return the nodes that read ``name``."""
@@ -155,7 +195,9 @@ def view(
     graph_def: Any,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
-    outlines: Mapping[str, tuple[tuple[int | None, ...] | None, str]],
+    outlines: Mapping[str, tuple[Outline, ...]],
+    *,
+    whole: bool = False,
 ) -> RefGraph:
     """Build the view of a frozen ``GraphDef``.
 
@@ -163,16 +205,19 @@ def view(
         graph_def: A ``tensorflow.GraphDef`` in which every variable is a constant.
         inputs: Names of the placeholder nodes in order.
         outputs: Names of the output nodes in order.
-        outlines: Static shape (None where it is unknown) and type of each node's first output.
+        outlines: What is known of each node's outputs.
+        whole: Whether it computes one sample at a time.
     """
     protos = {node.name: node for node in graph_def.node}
-    unknown = (None, "float32")
-    nodes = (_node(proto, protos, *outlines.get(proto.name, unknown)) for proto in graph_def.node)
+    unknown = (Outline(None, "float32"),)
+    nodes = (
+        _node(proto, protos, outlines.get(proto.name, unknown), whole) for proto in graph_def.node
+    )
     return RefGraph(nodes, inputs, outputs)
 
 
 def _node(
-    proto: Any, protos: Mapping[str, Any], shape: tuple[int | None, ...] | None, dtype: str
+    proto: Any, protos: Mapping[str, Any], outlines: tuple[Outline, ...], whole: bool
 ) -> RefNode:
     inputs = tuple(i.removesuffix(":0") for i in proto.input if not i.startswith("^"))
     return RefNode(
@@ -180,9 +225,11 @@ def _node(
         op=proto.op,
         inputs=inputs,
         fake_quant=_fake_quant(proto, protos),
-        shape=shape,
-        dtype=dtype,
+        shape=outlines[0].shape,
+        dtype=outlines[0].dtype,
         transposed=proto.op == "MatMul" and bool(proto.attr["transpose_b"].b),
+        others=outlines[1:],
+        whole=whole,
     )
 
 

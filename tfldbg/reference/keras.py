@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tfldbg.errors import KerasError, TfldbgError
 from tfldbg.files import scratch_folder
 from tfldbg.reference import cache
 from tfldbg.reference.evaluate import Frozen
-from tfldbg.reference.graphdef import node_of, view
+from tfldbg.reference.graphdef import Outline, node_of, view
 from tfldbg.reference.quiet import collecting_later, quiet
 from tfldbg.reference.trust import names_registered, offences
 from tfldbg.reference.trust_graph import check_saved_model
@@ -302,7 +302,10 @@ def _input_name(model: Any, index: int, tensor: Any) -> str:
 
 
 def _traced(forward: Any, inputs: Sequence[Any], names: Sequence[str]) -> tuple[Any, int | None]:
-    """Trace with a free batch size, or with the model's own where it allows no other."""
+    """Trace with a free batch size, or with the model's own where it allows no other.
+
+    A model of one sample at a time may use the first axis for anything, so it is left as it is.
+    """
     import tensorflow as tf
 
     def specs(batch: int | None) -> list[Any]:
@@ -311,10 +314,12 @@ def _traced(forward: Any, inputs: Sequence[Any], names: Sequence[str]) -> tuple[
             for x, n in zip(inputs, names, strict=True)
         ]
 
+    own = inputs[0].shape[0]
+    if own == 1:
+        return forward.get_concrete_function(*specs(1)), 1
     try:
         return forward.get_concrete_function(*specs(None)), None
     except (ValueError, TypeError, tf.errors.OpError) as error:
-        own = inputs[0].shape[0]
         if own is None:
             raise KerasError(f"the Keras model cannot be traced: {error}") from error
         return forward.get_concrete_function(*specs(int(own))), int(own)
@@ -378,26 +383,90 @@ def _freeze(
     frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
     definition = frozen.graph.as_graph_def()
     placeholders = _user_inputs(frozen)
-    graph = view(
-        definition,
-        tuple(node_of(t.name) for t in placeholders),
-        tuple(t.name.removesuffix(":0") for t in frozen.outputs),
-        {op.name: _outline(op) for op in frozen.graph.get_operations() if op.outputs},
-    )
-    # These put blocks of all samples into the first axis: only one sample can be told apart.
-    blocks = any(n.op in ("SpaceToBatchND", "BatchToSpaceND") for n in graph.nodes.values())
+    shapes = tuple(tuple(t.shape.as_list()) for t in placeholders)
+    inputs = tuple(node_of(t.name) for t in placeholders)
+    ends = tuple(t.name.removesuffix(":0") for t in frozen.outputs)
+    graph = view(definition, inputs, ends, _outlines(frozen.graph), whole=batch == 1)
+    if batch is None and (graph.makes_blocks or not graph.is_plain):
+        sizes = [_reshaped(definition, dict(zip(inputs, shapes, strict=True)), n) for n in (1, 2)]
+        one, two = (_outlines(made) for _, made in sizes)
+        outlines = _of_any_batch(one, two, graph.activations)
+        if (
+            outlines is None or graph.makes_blocks
+        ):  # samples are mixed, so that only one at a time can be told apart
+            batch, shapes = 1, tuple((1, *shape[1:]) for shape in shapes)
+            definition, outlines = sizes[0][0], one
+        graph = view(definition, inputs, ends, outlines, whole=batch == 1)
     return Frozen(
         graph_def=definition,
         graph=graph,
         input_names=tuple(names),
-        input_shapes=tuple(tuple(t.shape.as_list()) for t in placeholders),
+        input_shapes=shapes,
         input_dtypes=tuple(t.dtype.name for t in placeholders),
         output_names=tuple(outputs) if len(outputs) == len(frozen.outputs) else graph.outputs,
-        batch=1 if blocks else batch,
+        batch=batch,
         framework=framework,
     )
 
 
-def _outline(operation: Any) -> tuple[tuple[int | None, ...] | None, str]:
-    first = operation.outputs[0]
-    return (None if first.shape.rank is None else tuple(first.shape.as_list())), first.dtype.name
+def _reshaped(
+    definition: Any, shapes: Mapping[str, tuple[int | None, ...]], batch: int
+) -> tuple[Any, Any]:
+    """Return a graph that takes another batch size: its definition, and itself."""
+    import tensorflow as tf
+
+    changed = tf.compat.v1.GraphDef()
+    changed.CopyFrom(definition)
+    for node in changed.node:
+        node.attr.pop("_output_shapes", None)
+        if node.name in shapes:
+            shape = tf.TensorShape((batch, *shapes[node.name][1:]))
+            node.attr["shape"].shape.CopyFrom(shape.as_proto())
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(changed, name="")
+    return changed, graph
+
+
+def _of_any_batch(
+    one: Mapping[str, tuple[Outline, ...]],
+    two: Mapping[str, tuple[Outline, ...]],
+    activations: frozenset[str],
+) -> dict[str, tuple[Outline, ...]] | None:
+    """Return what is known of every output whatever the batch size is.
+
+    Args:
+        one: What is known of a batch of one sample.
+        two: The same of two samples.
+        activations: The nodes whose first axis should be the batch.
+
+    Returns:
+        The outlines, the first axis of every activation open; None where that axis is another one
+        in some activation.
+    """
+    found = dict(one)
+    for name in activations & one.keys():
+        ports = []
+        for small, large in zip(one[name], two[name], strict=True):
+            if small.shape and large.shape and not _grows_first(small.shape, large.shape):
+                return None
+            shape = small.shape and (None, *small.shape[1:])
+            ports.append(Outline(shape, small.dtype))
+        found[name] = tuple(ports)
+    return found
+
+
+def _grows_first(one: tuple[int | None, ...], two: tuple[int | None, ...]) -> bool:
+    """Whether twice as many samples make the first axis twice as long, and no other longer."""
+    first = None in (one[0], two[0]) or 2 * (one[0] or 0) == two[0]
+    return first and one[1:] == two[1:]
+
+
+def _outlines(graph: Any) -> dict[str, tuple[Outline, ...]]:
+    operations = (op for op in graph.get_operations() if op.outputs)
+    return {op.name: tuple(map(_outline, op.outputs)) for op in operations}
+
+
+def _outline(tensor: Any) -> Outline:
+    shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+    return Outline(shape, tensor.dtype.name)
