@@ -93,6 +93,14 @@ class Judge:
         sure = "certain" if excess > _CLEARLY and op.match_confidence >= _NAMED else "likely"
         return divergence_of(op, "local", _local_differs(local), sure)
 
+    def is_accused(self, op: OpEvidence) -> bool:
+        """Whether an operator's own error, or its shape, is more than arithmetic explains."""
+        local = op.local
+        if local is None or self._copies_wrong(op):
+            return op.expected_shape is not None
+        beyond = local.nan or local.infinite or self._excess(op, local, self._misled(op)) > 1.0
+        return bool(beyond) or op.expected_shape is not None
+
     def _copies_wrong(self, op: OpEvidence) -> bool:
         """Whether an operator copies codes whose scale is wrong into a tensor whose scale is right.
 

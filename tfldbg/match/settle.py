@@ -36,7 +36,7 @@ _FUSED_INTO = frozenset(
 _WEIGHTED = frozenset(
     {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 )
-_ACTIVATIONS = frozenset({"Relu", "Relu6", "Tanh", "Sign"})
+ACTIVATIONS = frozenset({"Relu", "Relu6", "Tanh", "Sign"})
 _AFFINE = frozenset(
     {
         "BiasAdd",
@@ -126,7 +126,7 @@ class Settler:
         if len(users) != 1 or self._computed_by_reader(tensor, op, users[0]):
             return None
         user = self._graph.nodes[users[0]]
-        if user.op in _ACTIVATIONS:
+        if user.op in ACTIVATIONS:
             return user.name
         if op.kind not in _WEIGHTED or len(self._graph.computed_sources(user.name)) != 1:
             return None

@@ -88,8 +88,10 @@ class Evaluator:
         frozen: The reference model.
         fetches: Tensors of the free-running model, ``name`` or ``name:port``.
         segments: Operators to compute from given inputs; all must be closed.
-        once: Whether it computes one batch only, for which optimizing the graph takes longer than
-            it saves.
+        forced: Tensors of the free-running model to the keys of the values that their readers get
+            instead.
+        once: Whether it computes a few batches only, for which optimizing the graph takes longer
+            than it saves.
 
     Raises:
         KerasError: TensorFlow refuses the graph.
@@ -101,12 +103,15 @@ class Evaluator:
         fetches: Sequence[str],
         segments: Sequence[Segment],
         *,
+        forced: Mapping[str, int] = MappingProxyType({}),
         once: bool = False,
     ) -> None:
         with quiet():
             import tensorflow as tf
 
             definition, computed, taps = _with_segments(frozen, segments)
+            _force(definition, frozen.graph, forced, taps)
+            _add_placeholders(definition, frozen.graph, taps)
             wanted = [*fetches, *computed]
             if not once:
                 fold_batch_norms(definition, [_port(name) for name in wanted])
@@ -124,8 +129,9 @@ class Evaluator:
         self._graph = graph
         self._frozen = frozen
         self._free = len(fetches)
-        self._taps = taps
-        self._inputs = {n.name for n in definition.node} & set(frozen.graph.inputs)
+        held = {n.name for n in definition.node}
+        self._taps = {tap: name for tap, name in taps.items() if name in held}
+        self._inputs = held & set(frozen.graph.inputs)
 
     @property
     def tap_keys(self) -> tuple[int, ...]:
@@ -273,7 +279,7 @@ def _with_segments(frozen: Frozen, segments: Sequence[Segment]) -> tuple[Any, li
     """Append a copy of each segment to the graph, its cuts replaced by placeholders.
 
     Returns:
-        The graph, the name of each segment's output, and the placeholders.
+        The graph, the name of each segment's output, and the placeholders, which it still lacks.
     """
     import tensorflow as tf
 
@@ -285,11 +291,31 @@ def _with_segments(frozen: Frozen, segments: Sequence[Segment]) -> tuple[Any, li
         _copy_segment(definition, protos, frozen.graph, (f"tfldbg_op_{number}/", segment), taps)
         for number, segment in enumerate(segments)
     ]
+    return definition, names, taps
+
+
+def _force(definition: Any, graph: RefGraph, forced: Mapping[str, int], taps: Taps) -> None:
+    """Let the readers of some tensors of the free-running model read placeholders instead."""
+    for node in definition.node if forced else ():
+        if node.name not in graph.nodes:
+            continue
+        for place, given in enumerate(node.input):
+            tensor = given.removesuffix(":0")
+            if tensor in forced:
+                node.input[place] = _placeholder(taps, tensor, forced[tensor])
+
+
+def _placeholder(taps: Taps, tensor: str, key: int) -> str:
+    return taps.setdefault((tensor, key), f"tfldbg_tap_{len(taps)}")
+
+
+def _add_placeholders(definition: Any, graph: RefGraph, taps: Taps) -> None:
+    import tensorflow as tf
+
     for (tensor, _), name in taps.items():
         placeholder = definition.node.add(name=name, op="Placeholder")
-        dtype = tf.as_dtype(frozen.graph.outline(tensor).dtype)
+        dtype = tf.as_dtype(graph.outline(tensor).dtype)
         placeholder.attr["dtype"].type = dtype.as_datatype_enum
-    return definition, names, taps
 
 
 def _copy_segment(
@@ -311,8 +337,7 @@ def _copy_segment(
 
     def renamed(tensor: str) -> str:
         if tensor in segment.cuts:
-            key = segment.cuts[tensor]
-            return taps.setdefault((tensor, key), f"tfldbg_tap_{len(taps)}")
+            return _placeholder(taps, tensor, segment.cuts[tensor])
         if tensor in segment.constants:
             return f"{prefix}{node_of(tensor)}"
         return f"{prefix}{tensor}" if node_of(tensor) in copied else tensor

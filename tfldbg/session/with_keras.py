@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfldbg.compare.against.keras import KerasReference, relate_keras
+from tfldbg.compare.against.keras import KerasReference, KerasRelations
 from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, Sides
-from tfldbg.errors import UsageError
+from tfldbg.errors import KerasError, UsageError
 from tfldbg.files import sha256_of_path
 from tfldbg.graph.query import keeps_state
 from tfldbg.match.ports import pair_inputs
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.room import check_constants
+from tfldbg.session.verifying import Verifier
 
 if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
+    from tfldbg.reference.evaluate import Segment
     from tfldbg.run.job import DataSource, Job, ModelSource, Options
     from tfldbg.run.litert import Runner
 
@@ -68,12 +71,32 @@ class WithKeras:
         self._inputs = pair_inputs(job.loaded.specs, self._frozen, options.inputs)
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
-        """Match the graphs and cut the Keras model into operators."""
-        relation, segments = relate_keras(job, self._frozen, self._inputs, runner)
-        self._segments = segments
+        """Match the graphs, check what accuses, and cut the Keras model into operators."""
+        relations = KerasRelations(job, self._frozen, self._inputs)
+        matching = relations.by_graphs(runner)
+        relation, segments = relations.relate(matching)
+        relations.check(matching)
+        self._segments: Mapping[int, Segment] = segments
         if runner is None:
             return relation, None
-        return relation, KerasReference(self._frozen, relation, segments, job.samples)
+        reference = self._reference(relation, job)
+        verifier = Verifier(job, self._frozen, self._inputs, runner, relations)
+        first = verifier.claims(matching, reference)
+        claims = verifier.verified(first)
+        if claims is first and reference is not None:
+            return relation, reference
+        if reference is not None:
+            reference.close()
+        self._segments = claims.segments
+        last = KerasReference(self._frozen, claims.relation, claims.segments, job.samples)
+        return claims.relation, last
+
+    def _reference(self, relation: Relation, job: Job) -> KerasReference | None:
+        """Return the reference; None where a wrong match makes a graph that TensorFlow refuses."""
+        try:
+            return KerasReference(self._frozen, relation, self._segments, job.samples)
+        except KerasError:
+            return None
 
     def counterpart(self, sides: Sides, stack: ExitStack) -> Counterpart:
         """Return the model's operators with its own weights."""

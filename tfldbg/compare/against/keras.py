@@ -18,6 +18,7 @@ from tfldbg.reference.evaluate import Evaluator, Frozen, Segment, in_reference_o
 from tfldbg.reference.graphdef import RefGraph, node_of
 
 if TYPE_CHECKING:
+    from tfldbg.compare.constants.checks import WeightCheck
     from tfldbg.graph.model import Subgraph
     from tfldbg.match.model import Matching
     from tfldbg.progress import Progress
@@ -29,45 +30,86 @@ _BATCH = 16
 """Samples that a reference of any batch size computes at a time."""
 
 
-def relate_keras(
-    job: Job, frozen: Frozen, inputs: tuple[int, ...], runner: Runner | None
-) -> tuple[Relation, Mapping[int, Segment]]:
-    """Match the two models and cut the reference into one segment for each operator.
+class KerasRelations:
+    """Makes of a matching what a trace needs: one segment for each operator, constants compared.
+
+    What two matchings have in common is looked at once.
 
     Args:
         job: The TFLite side.
         frozen: The reference.
         inputs: For each TFLite input the number of the reference input.
-        runner: The instrumented model, to decide by values where nothing else does; or None.
-
-    Raises:
-        MatchError: The reference is the model of another file.
     """
-    subgraph, graph = job.subgraph, job.loaded.graph
-    taps = job.exposed.taps
-    agreement = None
-    if runner is not None:
-        agreement = Agreement(subgraph, taps, job.samples, frozen, runner, inputs)
-    sizes = agreement.elements if agreement is not None else None
-    matching = match(subgraph, job.loaded.signature, frozen, inputs, agreement, sizes)
-    plan = cut(subgraph, matching, frozen.graph)
-    checks, segments = check_weights(graph, subgraph, frozen, plan.segments)
-    check_same_model(subgraph, matching, frozen.graph, checks)
-    readable = {*taps, *subgraph.inputs}
-    reasons = {**job.skipped, **{i: u.reason for i, u in plan.uncut.items()}}
-    kept = {k: s for k, s in segments.items() if {k, *s.cuts.values()} <= readable}
-    joint = {i: operators for i, operators in plan.joint.items() if i in kept}
-    expected = expected_by_keras(subgraph, matching, frozen.graph)
-    relation = Relation(
-        matching,
-        reasons,
-        checks,
-        joint,
-        trained={i: e.trained for i, e in expected.items() if e.trained is not None},
-        operations=_operations(matching, frozen.graph),
-        ports=_ports(subgraph, matching, frozen),
-    )
-    return relation, kept
+
+    def __init__(self, job: Job, frozen: Frozen, inputs: tuple[int, ...]) -> None:
+        self._job = job
+        self._frozen = frozen
+        self._inputs = inputs
+        self._cut: dict[int, Segment] = {}
+        self._planned: dict[int, Segment] = {}
+        self._checks: dict[int, WeightCheck] = {}
+
+    def by_graphs(self, runner: Runner | None) -> Matching:
+        """Match the two models by names and structure.
+
+        Args:
+            runner: The instrumented model, to decide by values where nothing else does; or None.
+        """
+        job, frozen = self._job, self._frozen
+        agreement = None
+        if runner is not None:
+            taps = job.exposed.taps
+            agreement = Agreement(job.subgraph, taps, job.samples, frozen, runner, self._inputs)
+        sizes = agreement.elements if agreement is not None else None
+        signature = job.loaded.signature
+        return match(job.subgraph, signature, frozen, self._inputs, agreement, sizes)
+
+    def check(self, matching: Matching) -> None:
+        """Refuse the model of another file.
+
+        Raises:
+            MatchError: It is one.
+        """
+        check_same_model(self._job.subgraph, matching, self._frozen.graph, self._checks)
+
+    def relate(self, matching: Matching) -> tuple[Relation, dict[int, Segment]]:
+        """Cut the reference into operators and compare their constants.
+
+        Returns:
+            The relation, and by output tensor the segment that can be computed.
+        """
+        job, frozen = self._job, self._frozen
+        subgraph = job.subgraph
+        plan = cut(subgraph, matching, frozen.graph)
+        self._check_constants(plan.segments)
+        readable = {*job.exposed.taps, *subgraph.inputs}
+        kept = {k: s for k, s in self._planned.items() if {k, *s.cuts.values()} <= readable}
+        expected = expected_by_keras(subgraph, matching, frozen.graph)
+        relation = Relation(
+            matching,
+            {**job.skipped, **{i: u.reason for i, u in plan.uncut.items()}},
+            dict(self._checks),
+            {i: operators for i, operators in plan.joint.items() if i in kept},
+            trained={i: e.trained for i, e in expected.items() if e.trained is not None},
+            operations=_operations(matching, frozen.graph),
+            ports=_ports(subgraph, matching, frozen),
+        )
+        return relation, kept
+
+    def _check_constants(self, segments: Mapping[int, Segment]) -> None:
+        """Compare the constants of the segments that are new; forget those that are no more."""
+        fresh = {k: s for k, s in segments.items() if not _same_segment(s, self._cut.get(k))}
+        stale = fresh.keys() | (self._cut.keys() - segments.keys())
+        checks, planned = check_weights(
+            self._job.loaded.graph, self._job.subgraph, self._frozen, fresh
+        )
+        self._cut = dict(segments)
+        self._checks = {k: c for k, c in self._checks.items() if k not in stale} | checks
+        self._planned = {k: planned.get(k) or self._planned[k] for k in segments}
+
+
+def _same_segment(one: Segment, other: Segment | None) -> bool:
+    return other is not None and (one.output, one.cuts) == (other.output, other.cuts)
 
 
 def _operations(matching: Matching, graph: RefGraph) -> dict[int, str]:

@@ -7,7 +7,7 @@ rule of its own.  The answer to zeros is the folded bias.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from tfldbg.compare.constants.checks import Doubles, Floats, along
 from tfldbg.graph.query import folded_constants, producers
-from tfldbg.reference.evaluate import Frozen, Segment, evaluate_once
+from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, RefNode, node_of
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ BIASED: Mapping[str, tuple[int, int]] = {
     "TRANSPOSE_CONV": (2, 3),
 }
 """Operators whose second input is weights: which inputs are the activation and the bias."""
+_MOVES = frozenset({"Reshape", "Squeeze", "ExpandDims", "BatchToSpaceND"})
+"""Operations behind the core that may put its values elsewhere, channels staying last."""
 _SUMS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
 _SCALINGS = frozenset({"Mul", "RealDiv", "Div"})
 
@@ -120,6 +122,8 @@ class _Candidate:
     core: RefNode
     source: str
     """The reference tensor that holds the weights."""
+    moved: RefNode
+    """The core, or the last of those behind it that only move what it yields."""
     before_activation: str
     terms: tuple[_Term, ...]
 
@@ -173,16 +177,11 @@ def measure(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment])
     if not candidates:
         return []
     probes = [
-        Segment(key=c.tensor, output=c.before_activation, cuts={c.core.name: c.tensor})
+        Segment(key=c.tensor, output=c.before_activation, cuts={c.moved.name: c.tensor})
         for c in candidates
     ]
     term_names = list(dict.fromkeys(t.source for c in candidates for t in c.terms))
-    values, answers = evaluate_once(
-        frozen,
-        [c.source for c in candidates] + term_names,
-        segments=probes,
-        taps={c.tensor: _probe(c.core) for c in candidates},
-    )
+    values, answers = _ask(frozen, [c.source for c in candidates] + term_names, probes, candidates)
     terms = dict(zip(term_names, values[len(candidates) :], strict=True))
     found = []
     for candidate, reference, answer in zip(candidates, values, answers, strict=False):
@@ -190,6 +189,28 @@ def measure(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment])
         if measured is not None:
             found.append(measured)
     return found
+
+
+def _ask(
+    frozen: Frozen,
+    constants: Sequence[str],
+    probes: Sequence[Segment],
+    candidates: Sequence[_Candidate],
+) -> tuple[list[Floats], list[Floats]]:
+    """Return constants, and what follows each core makes of zeros and of the other value.
+
+    They are sent one after the other: a reference may take no more than one sample.
+    """
+    evaluator = Evaluator(frozen, constants, probes, once=True)
+    try:
+        zeros, large = (
+            evaluator.run(None, {c.tensor: _probe(c.moved, value) for c in candidates})
+            for value in (0.0, _PROBE)
+        )
+    finally:
+        evaluator.close()
+    answers = zip(zeros[1], large[1], strict=True)
+    return list(zeros[0]), [np.stack(pair) for pair in answers]
 
 
 def _candidate(
@@ -206,16 +227,19 @@ def _candidate(
     shape = core.shape
     if node_of(source) in graph.computed or core.transposed:
         return None
-    if shape is None or shape[-1] is None or _reads_shapes(core, before_activation, graph):
+    if shape is None or shape[-1] is None:
         return None
-    tail = _tail(core, before_activation, graph)
-    if any(node.op == "Reshape" and _is_fixed(node) for node in tail):
+    moved = _moved(core, before_activation, graph)
+    if _reads_shapes(moved, before_activation, graph):
+        return None
+    tail = _tail(moved, before_activation, graph)
+    if not core.whole and any(node.op == "Reshape" and _is_fixed(node) for node in tail):
         return None  # it takes as many values as the model's own batch has, and no probe
     if not _reads_input_as_it_is(core, segment, graph):
         return None
     terms = _terms(core, before_activation, graph)
     bias = bias_index(subgraph, op)
-    return _Candidate(op, weights.index, bias, core, source, before_activation, terms)
+    return _Candidate(op, weights.index, bias, core, source, moved, before_activation, terms)
 
 
 def has_weights(op: Operator) -> bool:
@@ -256,6 +280,17 @@ def _reads_shapes(core: RefNode, end: str, graph: RefGraph) -> bool:
 def _is_fixed(node: RefNode) -> bool:
     """Whether a node's shape leaves no batch size open."""
     return node.shape is not None and None not in node.shape
+
+
+def _moved(core: RefNode, end: str, graph: RefGraph) -> RefNode:
+    """Return the last node behind the core up to which values are moved and channels are not."""
+    moved = core
+    for node in reversed(_tail(core, end, graph)):
+        same_channels = node.shape is not None and node.shape[-1:] == (core.shape or ())[-1:]
+        if node.op not in _MOVES or not same_channels:
+            break
+        moved = node
+    return moved
 
 
 def _tail(core: RefNode, end: str, graph: RefGraph) -> list[RefNode]:
@@ -320,9 +355,10 @@ def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:
     return None
 
 
-def _probe(core: RefNode) -> Floats:
-    shape = tuple(d or 1 for d in (core.shape or ())[1:])
-    return np.stack([np.zeros(shape, np.float32), np.full(shape, _PROBE, np.float32)])
+def _probe(node: RefNode, value: float) -> Floats:
+    """Return one sample of what a node may yield, all of it the same."""
+    shape = tuple(d or 1 for d in node.shape or ())
+    return np.full(shape if node.whole else (1, *shape[1:]), value, np.float32)
 
 
 def _affine(answer: Floats) -> tuple[Doubles, Doubles] | None:

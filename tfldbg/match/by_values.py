@@ -1,0 +1,132 @@
+"""Which node of the reference a tensor is, told by the values of a few samples alone.
+
+Names and structure are claims; values are a witness that does not read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, node_of
+
+Doubles = NDArray[np.float64]
+
+_ALIKE = 0.3
+"""RMSE over RMS up to which a node may be what a tensor holds: rounding to a coarse scale reaches a
+quarter; values of another node are off by half of the signal and more."""
+_CLEARLY = 0.5
+"""Share of the next node's distance that the best one's must stay below, both clearly apart."""
+_SAME_MOMENTS = 0.01
+"""Relative difference of moments that rounding to codes explains where the values are the same."""
+_SKIPPED = FAKE_QUANT_OPS | IDENTITY_OPS | {"Placeholder"}
+_NUMBERS = ("float", "int", "bfloat")
+
+
+def candidates(graph: RefGraph, elements: Iterable[int]) -> list[str]:
+    """Return the tensors that may hold as many values a sample, in topological order.
+
+    Args:
+        graph: The reference.
+        elements: Numbers of values that are looked for.
+    """
+    wanted = frozenset(elements)
+    found = []
+    for name in sorted(graph.activations, key=lambda n: graph.order[n]):
+        node = graph.nodes[name]
+        if node.op in _SKIPPED or not node.dtype.startswith(_NUMBERS):
+            continue
+        if node.elements is not None and not any(
+            node.elements and count % node.elements == 0 for count in wanted
+        ):
+            continue
+        found.append(name)
+        found += [f"{name}:{port}" for port in range(1, len(node.others) + 1)]
+    return found
+
+
+def nearest(test: NDArray[Any], values: Mapping[str, NDArray[Any]]) -> str | None:
+    """Return the node whose values a tensor holds, element by element.
+
+    Args:
+        test: What the tensor holds, samples one after the other, real units.
+        values: By node what it holds, clamped to the tensor's range; as many values each.
+
+    Returns:
+        The first node of those that agree best; None where none agrees, where another value agrees
+        about as well, or where all values of the tensor are the same, which tells nothing.
+    """
+    flat = np.asarray(test, np.float64).ravel()
+    if not flat.size or np.ptp(flat) == 0 or not np.isfinite(flat).all():
+        return None
+    distance = {name: _distance(flat, value) for name, value in values.items()}
+    ranked = sorted(distance, key=lambda name: distance[name])
+    if not ranked or distance[ranked[0]] > _ALIKE:
+        return None
+    best = ranked[0]
+    rival = next((n for n in ranked[1:] if not np.array_equal(values[n], values[best])), None)
+    floor = 1e-6  # float32 sums in another order: nodes this near hold the same values
+    if rival is None or distance[best] < _CLEARLY * distance[rival] or distance[rival] < floor:
+        return best
+    return None
+
+
+def _distance(flat: Doubles, value: NDArray[Any]) -> float:
+    """Return the RMSE over the RMS of the tensor's own values."""
+    other = np.asarray(value, np.float64).ravel()
+    scale = float(np.linalg.norm(flat))
+    off = float(np.linalg.norm(flat - other))
+    return off / scale if np.isfinite(off) else np.inf
+
+
+def moments(values: NDArray[Any]) -> Doubles:
+    """Return what reordering the values of a sample does not change.
+
+    Args:
+        values: (n, ...) real units.
+
+    Returns:
+        (n, 4) sum, root of the sum of squares, least and greatest value of each sample.
+    """
+    rows = np.asarray(values, np.float64).reshape(len(values), -1)
+    columns = (rows.sum(1), np.sqrt(np.square(rows).sum(1)), rows.min(1), rows.max(1))
+    return np.stack(columns, 1)
+
+
+def reordered(test: NDArray[Any], values: Mapping[str, NDArray[Any]]) -> str | None:
+    """Return a node that holds the tensor's values in another order, None where there is none.
+
+    Args:
+        test: (n, ...) what the tensor holds, real units.
+        values: By node (n, ...), as many values each.
+    """
+    own = moments(test)
+    scale = np.abs(own).max()
+    if not np.isfinite(scale) or scale == 0 or np.ptp(np.asarray(test)) == 0:
+        return None
+    away = {name: float(np.abs(moments(v) - own).max() / scale) for name, v in values.items()}
+    best = min(away, key=lambda name: away[name], default=None)
+    return best if best is not None and away[best] <= _SAME_MOMENTS else None
+
+
+def agreeing(test: NDArray[Any], value: NDArray[Any], within: float) -> float:
+    """Return the share of elements that differ by no more than ``within``, zeros left out."""
+    one, other = (np.asarray(v, np.float64).ravel() for v in (test, value))
+    telling = (one != 0) | (other != 0)
+    if not telling.any():
+        return 1.0
+    return float((np.abs(one - other) <= within)[telling].mean())
+
+
+def twins(graph: RefGraph, tensor: str) -> list[str]:
+    """Return the nodes that compute the same: the same operation on the same inputs.
+
+    The converter keeps one of them; all their readers read it.
+    """
+    node = graph.nodes[node_of(tensor)]
+    readers = graph.users(node.inputs[0].split(":")[0]) if node.inputs else ()
+    same = (n for n in readers if n != node.name)
+    return [n for n in same if (graph.nodes[n].op, graph.nodes[n].inputs) == (node.op, node.inputs)]

@@ -1,0 +1,310 @@
+"""Check every match that would accuse an operator, by the values of a few samples, before it does.
+
+A match is a claim.  Where an operator's own error is beyond its bound, either the operator is wrong
+or the claim is.  An operator's error reaches those that read it; if these agree with the reference
+once the claim is given up or another node is taken, and no other operator is accused instead, then
+the claim was wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.batch import Batch, Computed, clamped, settled
+from tfldbg.compare.overlap import Crew
+from tfldbg.compare.stream import run_batch
+from tfldbg.compare.tally import Plan, Tally
+from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.judge import Judge
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.diagnose.scales import without_refuted, wrong_scales
+from tfldbg.errors import KerasError
+from tfldbg.graph.query import non_activations, producers
+from tfldbg.match.by_values import candidates
+from tfldbg.match.model import Match, Matching, Unmatched
+from tfldbg.match.parameters import resolve_parameters
+from tfldbg.match.proposals import Proposals
+from tfldbg.progress import Silent
+from tfldbg.reference.evaluate import Evaluator, in_reference_order
+from tfldbg.session.describe import describe
+
+if TYPE_CHECKING:
+    from tfldbg.compare.against.keras import KerasReference, KerasRelations
+    from tfldbg.compare.relation import Relation
+    from tfldbg.reference.evaluate import Floats, Frozen, Segment
+    from tfldbg.run.job import Job
+    from tfldbg.run.litert import Runner
+
+_SAMPLES = 4
+_ROUNDS = 4
+_MOST_ALONE = 24
+"""Accusations that are tried one by one in a round; each costs a small graph of its own."""
+
+Changes = Mapping[int, "Match | Unmatched"]
+"""By tensor another match, or why it has none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Claims:
+    """A matching and what follows from it on a few samples."""
+
+    matching: Matching
+    relation: Relation
+    segments: Mapping[int, Segment]
+    accused: frozenset[int]
+    """Tensors whose own error is beyond the bound of their operator."""
+    unchecked: frozenset[int]
+    """Operators that nothing checks, of those that compute activations."""
+
+    def better_than(self, other: Claims) -> bool:
+        """Whether fewer operators are accused or unchecked, and none that was not before."""
+        mine, theirs = (
+            {*(("accused", t) for t in c.accused), *(("unchecked", o) for o in c.unchecked)}
+            for c in (self, other)
+        )
+        return mine < theirs
+
+
+class Verifier:
+    """Tries matches on a few samples.
+
+    Args:
+        job: The TFLite side.
+        frozen: The reference.
+        inputs: For each TFLite input the number of the reference input.
+        runner: The instrumented model.
+        relations: Makes segments of a matching.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        frozen: Frozen,
+        inputs: tuple[int, ...],
+        runner: Runner,
+        relations: KerasRelations,
+    ) -> None:
+        self._job = job
+        self._frozen = frozen
+        self._inputs = inputs
+        self._relations = relations
+        self._plan = Plan(job.subgraph, job.exposed.taps, observed=0)
+        self._batches = [
+            run_batch(self._plan, job.samples, runner, numbers, Silent())
+            for numbers in _numbers(job.samples.count, frozen.batch)
+        ]
+        self._known: dict[int, tuple[Segment, list[Floats] | None]] = {}
+
+    def claims(self, matching: Matching, reference: KerasReference | None = None) -> Claims:
+        """Return what follows from a matching.
+
+        Args:
+            matching: It.
+            reference: Its reference, where there is one already.
+        """
+        relation, segments = self._relations.relate(matching)
+        if reference is not None:
+            self._compute_by(reference, segments)
+        self._compute({k: s for k, s in segments.items() if not self._knows(k, s)})
+        local = {k: v for k in segments if (v := self._known[k][1]) is not None}
+        failing = frozenset(segments) - local.keys()
+        evidence = without_refuted(self._evidence(relation, local))
+        judge = Judge(Thresholds(), wrong_scales(evidence), "keras")
+        accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
+        covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}
+        open_ones = {o.op for o in evidence.ops if o.activation and o.op not in covered}
+        return Claims(matching, relation, segments, failing | accused, frozenset(open_ones))
+
+    def verified(self, claims: Claims) -> Claims:
+        """Return the claims that are left when those that values refute are given up."""
+        for _ in range(_ROUNDS):
+            if not claims.accused and not claims.unchecked:
+                return claims
+            better = next(self._better(claims), None)
+            if better is None:
+                break
+            claims = better
+        return self._computable(claims)
+
+    def _better(self, claims: Claims) -> Iterator[Claims]:
+        """Yield claims that accuse less, the boldest first."""
+        proposals = self._proposals(claims)
+        renamed = {t: c for t, c in proposals.items() if isinstance(c, Match)}
+        for changes in (proposals, renamed) if renamed else (proposals,):
+            if changes:
+                tried = self._with(claims, changes)
+                if tried.better_than(claims):
+                    yield tried
+        found = claims
+        for tensor in sorted(claims.accused & proposals.keys())[:_MOST_ALONE]:
+            tried = self._with(found, {tensor: proposals[tensor]})
+            found = tried if tried.better_than(found) else found
+        if found is not claims:
+            yield found
+
+    def _with(self, claims: Claims, changes: Changes) -> Claims:
+        return self.claims(changed(claims.matching, changes, self._job))
+
+    def _computable(self, claims: Claims) -> Claims:
+        """Give up the matches whose segments TensorFlow cannot compute."""
+        failing = [k for k in claims.segments if self._known[k][1] is None]
+        reason = "the reference cannot compute it from the values that its operator had"
+        changes = {k: Unmatched(k, reason) for k in failing}
+        return self._with(claims, changes) if changes else claims
+
+    def _proposals(self, claims: Claims) -> dict[int, Match | Unmatched]:
+        """Return other matches for what is accused, and some for what is unchecked."""
+        job, subgraph = self._job, self._job.subgraph
+        others = non_activations(subgraph)
+        writers = producers(subgraph)
+        open_ones = [
+            i
+            for i, op in writers.items()
+            if i in self._plan.read and i not in others
+            if i in claims.accused or (op.index in claims.unchecked)
+        ]
+        values = self._free(claims, open_ones)
+        if not values:
+            return {}
+        proposals = Proposals(subgraph, job.loaded.signature, self._frozen, claims.matching)
+        found: dict[int, Match | Unmatched] = {}
+        for index in open_ones:
+            tensor = subgraph.tensors[index]
+            test = self._held(index)
+            limited = {
+                name: clamped(tensor, v.astype(np.float32))[0].reshape(test.shape)
+                for name, v in values.items()
+                if v.size == test.size
+            }
+            proposed = proposals.of(tensor, test, limited, accused=index in claims.accused)
+            if proposed is not None:
+                found[index] = proposed
+        return found
+
+    def _held(self, index: int) -> Floats:
+        return np.concatenate([b.real[index] for b in self._batches])
+
+    def _free(self, claims: Claims, wanted: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """Return what nodes hold if every tensor whose match stands has TFLite's value.
+
+        Args:
+            claims: What is claimed.
+            wanted: Tensors that such a node is looked for.
+
+        Returns:
+            By reference tensor its values, first axis samples.
+        """
+        subgraph, matching = self._job.subgraph, claims.matching
+        forced: dict[str, int] = {}
+        for match in matching.matches.values():
+            if match.tensor in self._batches[0].real and match.tensor not in wanted:
+                for name in (match.node, match.raw, *match.chain):
+                    forced.setdefault(name, match.tensor)
+        names = candidates(self._frozen.graph, (subgraph.tensors[i].elements for i in wanted))
+        names = [name for name in names if name not in forced]
+        if not names:
+            return {}
+        try:
+            evaluator = Evaluator(self._frozen, names, [], forced=forced, once=True)
+        except KerasError:
+            return {}
+        try:
+            found = [
+                evaluator.run(self._given(b), self._taken(b, evaluator))[0] for b in self._batches
+            ]
+        except KerasError:
+            return {}
+        finally:
+            evaluator.close()
+        return {
+            name: np.concatenate(
+                [v.reshape(b.stop - b.start, -1) for v, b in zip(parts, self._batches, strict=True)]
+            )
+            for name, parts in zip(names, zip(*found, strict=True), strict=True)
+            if all(
+                v.size and v.size % (b.stop - b.start) == 0
+                for v, b in zip(parts, self._batches, strict=True)
+            )
+        }
+
+    def _given(self, batch: Batch) -> list[NDArray[Any]]:
+        return in_reference_order(self._inputs, self._job.samples.real(batch.start, batch.stop))
+
+    def _taken(self, batch: Batch, evaluator: Evaluator) -> dict[int, Floats]:
+        return {key: batch.real[key] for key in evaluator.tap_keys}
+
+    def _knows(self, key: int, segment: Segment) -> bool:
+        return key in self._known and self._known[key][0] is segment
+
+    def _compute_by(self, reference: KerasReference, segments: Mapping[int, Segment]) -> None:
+        """Compute all segments by the reference that the trace will use, if it can."""
+        try:
+            computed = [reference.compute(batch).local for batch in self._batches]
+        except KerasError:
+            return
+        self._known = {k: (s, [c[k] for c in computed]) for k, s in segments.items()}
+
+    def _compute(self, segments: Mapping[int, Segment]) -> None:
+        """Compute segments; where TensorFlow cannot compute all of them, each half by itself."""
+        if not segments:
+            return
+        try:
+            self._known |= self._computed(segments)
+        except KerasError:
+            keys = list(segments)
+            if len(keys) == 1:
+                self._known[keys[0]] = (segments[keys[0]], None)
+                return
+            half = len(keys) // 2
+            for some in (keys[:half], keys[half:]):
+                self._compute({k: segments[k] for k in some})
+
+    def _computed(
+        self, segments: Mapping[int, Segment]
+    ) -> dict[int, tuple[Segment, list[Floats] | None]]:
+        evaluator = Evaluator(self._frozen, [], list(segments.values()), once=True)
+        try:
+            parts = [
+                evaluator.run(self._given(b), self._taken(b, evaluator))[1] for b in self._batches
+            ]
+        finally:
+            evaluator.close()
+        columns = zip(*parts, strict=True)
+        return {k: (s, list(v)) for (k, s), v in zip(segments.items(), columns, strict=True)}
+
+    def _evidence(self, relation: Relation, local: Mapping[int, list[Floats]]) -> Any:
+        tensors, samples = self._job.subgraph.tensors, self._job.samples
+        tally = Tally(self._plan)
+        with Crew(1) as crew:
+            for number, batch in enumerate(self._batches):
+                computed = Computed({}, {k: v[number] for k, v in local.items()})
+                tally.take(samples, batch, settled(tensors, batch, computed), crew)
+        return collect(self._job.loaded, self._run, relation, tally.measured())
+
+    @cached_property
+    def _run(self) -> Any:
+        return replace(describe(self._job, True, {}), reference_kind="keras")
+
+
+def changed(matching: Matching, changes: Changes, job: Job) -> Matching:
+    """Return a matching with some tensors matched otherwise or not at all."""
+    matches = {i: m for i, m in matching.matches.items() if i not in changes}
+    matches |= {i: c for i, c in changes.items() if isinstance(c, Match)}
+    unmatched = {i: u for i, u in matching.unmatched.items() if i not in changes}
+    unmatched |= {i: c for i, c in changes.items() if isinstance(c, Unmatched)}
+    shapes = {i: s for i, s in matching.shapes.items() if i not in changes}
+    resolved = resolve_parameters(job.subgraph, matches)
+    return replace(matching, matches=resolved, unmatched=unmatched, shapes=shapes)
+
+
+def _numbers(count: int, size: int | None) -> Iterable[range]:
+    """Return the samples to look at, in batches that the reference takes."""
+    step = size or min(_SAMPLES, count)
+    most = max(1, _SAMPLES // step) * step
+    return [range(n, min(n + step, count)) for n in range(0, min(most, count), step)]
