@@ -23,7 +23,7 @@ from tfldbg.match.kinds import (
     REQUANTIZING,
     SEVERAL_OUTPUTS,
 )
-from tfldbg.match.model import Match, Matching, Unmatched
+from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.names import NameIndex
 from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.ports import pair_outputs
@@ -129,9 +129,7 @@ class _Matcher:
             return
         for port, index in enumerate(op.outputs[1:], 1):
             name = f"{first.raw}:{port}"
-            self.matches[index] = replace(
-                first, tensor=index, node=name, raw=name, chain=(name,), parameters="none"
-            )
+            self.matches[index] = port_match(index, name, first.rule, first.confidence)
 
     def _match_by_name(self, op: Operator, tensor: Tensor) -> None:
         """Match to the most downstream node named: the order of a name's parts says nothing."""
@@ -171,6 +169,9 @@ class _Matcher:
 
     def _accept_output(self, tensor: Tensor, op: Operator, node: str) -> None:
         """Match the last tensor to the value before its fake-quant nodes, then settle as usual."""
+        if ":" in node:
+            self.matches[tensor.index] = port_match(tensor.index, node, "output", 1.0)
+            return
         anchor = node
         while self._graph.nodes[anchor].op in FAKE_QUANT_OPS | IDENTITY_OPS:
             anchor = self._graph.nodes[anchor].sources[0]
@@ -290,7 +291,7 @@ class _Matcher:
         """
         rule = "structure"
         following = self._following(op, given, REFERENCE_OPS.get(op.kind, frozenset()))
-        if not following and op.kind not in HANDED_ON:
+        if not following and op.kind not in HANDED_ON and not self._is_named(op, tensor):
             following = self._following(op, given, _lookalikes(op.kind))
             rule = LOOKALIKE
         fitting = [name for name in following if self._fits(tensor, name)]
@@ -308,6 +309,12 @@ class _Matcher:
             self.matches[tensor.index] = named if most and rule != LOOKALIKE else best[0]
             return True
         return bool(best) and self._match_by_values(tensor, best)
+
+    def _is_named(self, op: Operator, tensor: Tensor) -> bool:
+        """Whether a name leads to a node of an operation that the operator computes."""
+        wanted = REFERENCE_OPS.get(op.kind, frozenset())
+        nodes = (self._graph.nodes[n] for n in self._mentioned[tensor.index])
+        return any(node.op in wanted for node in nodes)
 
     def _note_shape(self, op: Operator, tensor: Tensor, following: Sequence[str]) -> None:
         """Remember that the reference makes a value of another shape from the same inputs."""

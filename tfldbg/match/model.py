@@ -34,6 +34,11 @@ class Match:
     data."""
 
 
+def port_match(tensor: int, name: str, rule: str, confidence: float) -> Match:
+    """Return the match with an output of a node that has several, which nothing is folded into."""
+    return Match(tensor, name, name, (name,), (name,), rule, confidence, "none")
+
+
 @dataclass(frozen=True, slots=True)
 class Unmatched:
     """A TFLite tensor without a counterpart, and why."""

@@ -11,6 +11,7 @@ from tfldbg.reference.graphdef import IDENTITY_OPS, node_of
 if TYPE_CHECKING:
     from tfldbg.graph.model import Signature, Subgraph, Tensor
     from tfldbg.reference.evaluate import Frozen
+    from tfldbg.reference.graphdef import RefGraph
     from tfldbg.run.samples import InputSpec
 
 
@@ -91,13 +92,13 @@ def _shape_fits(tensor: Tensor, frozen: Frozen, number: int) -> bool:
 
 
 def pair_outputs(subgraph: Subgraph, signature: Signature | None, frozen: Frozen) -> dict[int, str]:
-    """Find the reference node of every TFLite output that can be told without looking inside.
+    """Find the reference tensor of every TFLite output that can be told without looking inside.
 
     ``StatefulPartitionedCall:k`` is not the Keras output number, so only the signature's names, a
     single output or a unique shape decide.
     """
     nodes = {
-        name: _source(frozen, out)
+        name: source_of(frozen.graph, out)
         for name, out in zip(frozen.output_names, frozen.graph.outputs, strict=True)
     }
     outputs = [i for i in dict.fromkeys(subgraph.outputs) if not subgraph.tensors[i].has_data]
@@ -117,12 +118,11 @@ def pair_outputs(subgraph: Subgraph, signature: Signature | None, frozen: Frozen
 
 
 def _same_elements(tensor: Tensor, frozen: Frozen, name: str) -> bool:
-    return frozen.graph.nodes[node_of(name)].elements in (None, tensor.elements)
+    return frozen.graph.elements(name) in (None, tensor.elements)
 
 
-def _source(frozen: Frozen, name: str) -> str:
-    """Walk up from an output through the nodes that only hand its value on."""
-    node = frozen.graph.nodes[node_of(name)]
-    while node.op in IDENTITY_OPS:
-        node = frozen.graph.nodes[node.sources[0]]
-    return node.name
+def source_of(graph: RefGraph, tensor: str) -> str:
+    """Walk up from a tensor through the nodes that only hand its value on."""
+    while graph.nodes[node_of(tensor)].op in IDENTITY_OPS:
+        tensor = graph.nodes[node_of(tensor)].inputs[0]
+    return tensor

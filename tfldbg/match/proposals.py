@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from tfldbg.graph.query import consumers, producers
+from tfldbg.graph.query import consumers
 from tfldbg.match.by_values import agreeing, nearest, reordered, twins
 from tfldbg.match.kinds import REFERENCE_OPS
-from tfldbg.match.model import Match, Unmatched
-from tfldbg.match.ports import pair_outputs
+from tfldbg.match.model import Match, Unmatched, port_match
 from tfldbg.match.settle import ACTIVATIONS, Settler
 from tfldbg.reference.graphdef import node_of
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Signature, Subgraph, Tensor
+    from tfldbg.graph.model import Subgraph, Tensor
     from tfldbg.match.model import Matching
-    from tfldbg.reference.evaluate import Frozen
+    from tfldbg.reference.graphdef import RefGraph
 
 _MOSTLY = 0.25
 """Share of a tensor's elements whose agreement tells that its match is right and its operator is
@@ -36,24 +35,23 @@ class Proposals:
 
     Args:
         subgraph: The TFLite side.
-        signature: Its signature, for the names of the outputs.
-        frozen: The reference.
+        outputs: By output of the file the reference tensor that it must be.
+        graph: The reference.
         matching: What is claimed so far.
     """
 
     def __init__(
         self,
         subgraph: Subgraph,
-        signature: Signature | None,
-        frozen: Frozen,
+        outputs: Mapping[int, str],
+        graph: RefGraph,
         matching: Matching,
     ) -> None:
-        self._graph = frozen.graph
+        self._graph = graph
         self._matches = matching.matches
-        self._outputs = pair_outputs(subgraph, signature, frozen)
-        self._writers = producers(subgraph)
+        self._outputs = outputs
         self._readers = consumers(subgraph)
-        self._settler = Settler(frozen.graph, subgraph, {})
+        self._settler = Settler(graph, subgraph, {})
 
     def of(
         self, tensor: Tensor, test: Values, values: Mapping[str, Values], *, accused: bool
@@ -74,21 +72,21 @@ class Proposals:
             if known is not None and (found == known.raw or self._drops(tensor, found, known)):
                 return None
             return self._settled(tensor, found)
-        if known is None or not accused or self._mostly(tensor, test, values, known):
+        if known is None or not accused:
             return None
-        return Unmatched(tensor.index, self._reason(test, values, known))
+        other = reordered(test, values)
+        if other is None and self._mostly(tensor, test, values, known):
+            return None
+        return Unmatched(tensor.index, _reason(known, other))
 
     def _output(self, tensor: Tensor, known: Match | None) -> Match | None:
         """An output of the file is an output of the reference, whatever it holds."""
         node = self._outputs[tensor.index]
-        held = set() if known is None else {known.node, known.raw, *known.chain}
-        return None if node in held else self._settled(tensor, node)
+        return None if holds(known, node) else self._settled(tensor, node)
 
     def _settled(self, tensor: Tensor, found: str) -> Match:
         if ":" in found:
-            return Match(
-                tensor.index, found, found, (found,), (found,), "values", 0.9, "none", None
-            )
+            return port_match(tensor.index, found, "values", 0.9)
         settled = self._settler.settle(tensor, None, found, "values", 0.9)
         same = (self._settler.settle(tensor, None, t, "values") for t in twins(self._graph, found))
         chain = (*settled.chain, *(name for twin in same for name in twin.chain))
@@ -120,18 +118,23 @@ class Proposals:
         within = _FLOATS * largest if tensor.lsb is None else _CODES * tensor.lsb
         return agreeing(test, value, within) >= _MOSTLY
 
-    def _reason(self, test: Values, values: Mapping[str, Values], known: Match) -> str:
-        other = reordered(test, values)
-        if other is not None:
-            return (
-                f"it holds the values of '{other}' in another order, so it is checked together "
-                "with the operators that read it"
-            )
-        return (
-            f"its {_WITNESS.get(known.rule, 'structure')} leads to '{known.raw}', but it holds "
-            "other values while what reads it agrees with the reference, so both are checked "
-            "together"
-        )
+
+def holds(match: Match | None, name: str) -> bool:
+    """Whether a match is with a reference tensor or a copy of it."""
+    return match is not None and name in (match.node, match.raw, *match.chain)
 
 
 _WITNESS = {"name": "name", "output": "signature"}
+
+
+def _reason(known: Match, other: str | None) -> str:
+    """Say why a match was given up."""
+    if other is not None:
+        return (
+            f"it holds the values of '{other}' in another order, so it is checked together with "
+            "the operators that read it"
+        )
+    return (
+        f"its {_WITNESS.get(known.rule, 'structure')} leads to '{known.raw}', but it holds other "
+        "values while what reads it agrees with the reference, so both are checked together"
+    )

@@ -68,10 +68,12 @@ class RefNode:
     @property
     def elements(self) -> int | None:
         """Elements per sample, None when the shape leaves them open."""
-        if self.shape is None:
-            return None
-        shape = self.shape if self.whole else self.shape[1:]
-        return None if None in shape else math.prod(d or 0 for d in shape)
+        return self.elements_of(self.shape)
+
+    def elements_of(self, shape: tuple[int | None, ...] | None) -> int | None:
+        """Return the elements per sample of one of its outputs, None where they are open."""
+        own = shape if self.whole or shape is None else shape[1:]
+        return None if own is None or None in own else math.prod(d or 0 for d in own)
 
     def outline(self, port: int) -> Outline:
         """Return what is known of one of its outputs."""
@@ -169,6 +171,10 @@ class RefGraph:
         """Return what is known of a tensor such as ``"split:1"`` before it is computed."""
         name, _, port = tensor_name.partition(":")
         return self.nodes[name].outline(int(port or 0))
+
+    def elements(self, tensor_name: str) -> int | None:
+        """Return the elements per sample of a tensor, None where its shape leaves them open."""
+        return self.nodes[node_of(tensor_name)].elements_of(self.outline(tensor_name).shape)
 
     @property
     def is_plain(self) -> bool:

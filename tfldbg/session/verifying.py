@@ -29,7 +29,8 @@ from tfldbg.graph.query import non_activations, producers
 from tfldbg.match.by_values import candidates
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.parameters import resolve_parameters
-from tfldbg.match.proposals import Proposals
+from tfldbg.match.ports import pair_outputs
+from tfldbg.match.proposals import Proposals, holds
 from tfldbg.progress import Silent
 from tfldbg.reference.evaluate import Evaluator, in_reference_order
 from tfldbg.session.describe import describe
@@ -58,7 +59,8 @@ class Claims:
     relation: Relation
     segments: Mapping[int, Segment]
     accused: frozenset[int]
-    """Tensors whose own error is beyond the bound of their operator."""
+    """Tensors whose own error is beyond the bound of their operator, and outputs of the file that
+    are matched with something else than the reference's outputs."""
     unchecked: frozenset[int]
     """Operators that nothing checks, of those that compute activations."""
 
@@ -99,6 +101,7 @@ class Verifier:
             run_batch(self._plan, job.samples, runner, numbers, Silent())
             for numbers in _numbers(job.samples.count, frozen.batch)
         ]
+        self._outputs = pair_outputs(job.subgraph, job.loaded.signature, frozen)
         self._known: dict[int, tuple[Segment, list[Floats] | None]] = {}
 
     def claims(self, matching: Matching, reference: KerasReference | None = None) -> Claims:
@@ -119,6 +122,7 @@ class Verifier:
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
         covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}
         open_ones = {o.op for o in evidence.ops if o.activation and o.op not in covered}
+        accused |= {i for i, n in self._outputs.items() if not holds(matching.matches.get(i), n)}
         return Claims(matching, relation, segments, failing | accused, frozenset(open_ones))
 
     def verified(self, claims: Claims) -> Claims:
@@ -160,7 +164,7 @@ class Verifier:
 
     def _proposals(self, claims: Claims) -> dict[int, Match | Unmatched]:
         """Return other matches for what is accused, and some for what is unchecked."""
-        job, subgraph = self._job, self._job.subgraph
+        subgraph = self._job.subgraph
         others = non_activations(subgraph)
         writers = producers(subgraph)
         open_ones = [
@@ -172,7 +176,7 @@ class Verifier:
         values = self._free(claims, open_ones)
         if not values:
             return {}
-        proposals = Proposals(subgraph, job.loaded.signature, self._frozen, claims.matching)
+        proposals = Proposals(subgraph, self._outputs, self._frozen.graph, claims.matching)
         found: dict[int, Match | Unmatched] = {}
         for index in open_ones:
             tensor = subgraph.tensors[index]

@@ -55,10 +55,9 @@ def _ends_alike(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> bool
 
 
 def same_value(graph: RefGraph, output: str) -> frozenset[str]:
-    """Return the nodes that hold what an output holds: itself, and what only hands it on."""
-    name = node_of(output)
-    found = {name}
-    while graph.nodes[name].op in IDENTITY_OPS:
-        name = graph.nodes[name].sources[0]
-        found.add(name)
+    """Return the tensors that hold what an output holds: itself, and what only hands it on."""
+    found = {output}
+    while graph.nodes[node_of(output)].op in IDENTITY_OPS:
+        output = graph.nodes[node_of(output)].inputs[0]
+        found.add(output)
     return frozenset(found)

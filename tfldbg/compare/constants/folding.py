@@ -47,6 +47,8 @@ BIASED: Mapping[str, tuple[int, int]] = {
     "TRANSPOSE_CONV": (2, 3),
 }
 """Operators whose second input is weights: which inputs are the activation and the bias."""
+_BENT = 16 * _EPSILON
+"""Rounding of an affine map in float32, as a share of the magnitudes that are added."""
 _MOVES = frozenset({"Reshape", "Squeeze", "ExpandDims", "BatchToSpaceND"})
 """Operations behind the core that may put its values elsewhere, channels staying last."""
 _SUMS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
@@ -197,20 +199,20 @@ def _ask(
     probes: Sequence[Segment],
     candidates: Sequence[_Candidate],
 ) -> tuple[list[Floats], list[Floats]]:
-    """Return constants, and what follows each core makes of zeros and of the other value.
+    """Return constants, and what follows each core makes of zeros and of two other values.
 
     They are sent one after the other: a reference may take no more than one sample.
     """
     evaluator = Evaluator(frozen, constants, probes, once=True)
     try:
-        zeros, large = (
+        runs = [
             evaluator.run(None, {c.tensor: _probe(c.moved, value) for c in candidates})
-            for value in (0.0, _PROBE)
-        )
+            for value in (0.0, _PROBE, -_PROBE)
+        ]
     finally:
         evaluator.close()
-    answers = zip(zeros[1], large[1], strict=True)
-    return list(zeros[0]), [np.stack(pair) for pair in answers]
+    answers = zip(*(computed for _, computed in runs), strict=True)
+    return list(runs[0][0]), [np.stack(three) for three in answers]
 
 
 def _candidate(
@@ -349,7 +351,7 @@ def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:
         sources = graph.computed_sources(name)
         if len(sources) != 1:
             return None
-        if node.op not in AFTER and end is None:
+        if node.op not in AFTER | _MOVES and end is None:
             end = name
         name = sources[0]
     return None
@@ -367,10 +369,13 @@ def _affine(answer: Floats) -> tuple[Doubles, Doubles] | None:
     None where what follows is not an affine map per channel.
     """
     channels = answer.shape[-1]
-    zeros, probed = (a.reshape(-1, channels).astype(np.float64) for a in answer)
-    if not np.isfinite(zeros).all() or not np.isfinite(probed).all():
+    zeros, probed, negated = (a.reshape(-1, channels).astype(np.float64) for a in answer)
+    if not all(np.isfinite(values).all() for values in (zeros, probed, negated)):
         return None
     if np.ptp(zeros, axis=0).max() > 1e-6 * (1 + np.abs(zeros).max()):
+        return None
+    bent = np.abs(probed[0] + negated[0] - 2 * zeros[0])
+    if (bent > _BENT * (np.abs(probed[0]) + np.abs(negated[0]) + 2 * np.abs(zeros[0]))).any():
         return None
     return zeros[0], probed[0]
 
