@@ -114,6 +114,9 @@ REQUANTIZING = frozenset({"QUANTIZE", "DEQUANTIZE"})
 SEVERAL_OUTPUTS = frozenset({"Split", "SplitV", "Unpack", "TopKV2"})
 """Operations with more than one output, in the order of the TFLite operator's outputs."""
 
+CARRIED = "carried"
+"""Rule of a match that an operator of `HANDED_ON` hands over."""
+
 LOOKALIKE = "lookalike"
 """Rule of a match with an operation of another kind."""
 

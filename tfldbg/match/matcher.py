@@ -14,6 +14,7 @@ from tfldbg.graph.query import (
     shape_tensors,
 )
 from tfldbg.match.kinds import (
+    CARRIED,
     HANDED_ON,
     LOOKALIKE,
     LOOKALIKES,
@@ -257,7 +258,7 @@ class _Matcher:
     def _hand_on(self, known: Match, tensor: Tensor) -> None:
         """Give ``tensor`` the match of the tensor that holds the same values."""
         carried = replace(
-            known, tensor=tensor.index, rule="carried", parameters="none", expected=None
+            known, tensor=tensor.index, rule=CARRIED, parameters="none", expected=None
         )
         found = [carried]
         if tensor.lsb is not None and any(self._fake_quants(known.chain)):

@@ -8,26 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from tfldbg.graph.query import consumers
 from tfldbg.match.by_values import agreeing, nearest, reordered, twins
-from tfldbg.match.kinds import REFERENCE_OPS
-from tfldbg.match.model import Match, Unmatched, port_match
+from tfldbg.match.kinds import CARRIED, HANDED_ON
+from tfldbg.match.model import Match, Matching, Unmatched, port_match
+from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.settle import ACTIVATIONS, Settler
 from tfldbg.reference.graphdef import node_of
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph, Tensor
-    from tfldbg.match.model import Matching
     from tfldbg.reference.graphdef import RefGraph
 
 _MOSTLY = 0.25
 """Share of a tensor's elements whose agreement tells that its match is right and its operator is
 wrong: a wrong match agrees by chance, a channel or a border that is wrong leaves the others."""
 
+_SURE = 0.9
+"""Confidence of a match that values propose and that accuses nobody."""
 _CODES = 1.5
 _FLOATS = 1e-3
 
 Values = NDArray[Any]
+Changes = Mapping[int, Match | Unmatched]
+"""By tensor another match, or why it has none."""
 
 
 class Proposals:
@@ -50,11 +53,10 @@ class Proposals:
         self._graph = graph
         self._matches = matching.matches
         self._outputs = outputs
-        self._readers = consumers(subgraph)
         self._settler = Settler(graph, subgraph, {})
 
     def of(
-        self, tensor: Tensor, test: Values, values: Mapping[str, Values], *, accused: bool
+        self, tensor: Tensor, test: Values, values: Mapping[str, Values]
     ) -> Match | Unmatched | None:
         """Return another match of a tensor, or why it has none; None where nothing is better.
 
@@ -62,7 +64,6 @@ class Proposals:
             tensor: The tensor.
             test: (n, ...) what it holds, real units.
             values: By reference tensor (n, ...) what it would hold, clamped to the tensor's range.
-            accused: Whether its operator is accused; else it is unchecked.
         """
         known = self._matches.get(tensor.index)
         if tensor.index in self._outputs:
@@ -72,7 +73,7 @@ class Proposals:
             if known is not None and (found == known.raw or self._drops(tensor, found, known)):
                 return None
             return self._settled(tensor, found)
-        if known is None or not accused:
+        if known is None:
             return None
         other = reordered(test, values)
         if other is None and self._mostly(tensor, test, values, known):
@@ -86,27 +87,28 @@ class Proposals:
 
     def _settled(self, tensor: Tensor, found: str) -> Match:
         if ":" in found:
-            return port_match(tensor.index, found, "values", 0.9)
-        settled = self._settler.settle(tensor, None, found, "values", 0.9)
+            return port_match(tensor.index, found, "values", _SURE)
+        settled = self._settler.settle(tensor, None, found, "values", _SURE)
         same = (self._settler.settle(tensor, None, t, "values") for t in twins(self._graph, found))
         chain = (*settled.chain, *(name for twin in same for name in twin.chain))
         return replace(settled, chain=tuple(dict.fromkeys(chain)))
 
     def _drops(self, tensor: Tensor, found: str, known: Match) -> bool:
-        """Whether the tensor lacks an activation that its match has, and nobody computes after it.
+        """Whether the tensor lacks an activation that its match has, and no other operator has it.
 
         What follows may hide that on this data.
         """
         name, between = node_of(known.raw), []
         while name != node_of(found):
-            between.append(self._graph.nodes[name].op)
+            if self._graph.nodes[name].op in ACTIVATIONS:
+                between.append(name)
             sources = self._graph.computed_sources(name)
             if len(sources) != 1:
                 return False
             name = sources[0]
-        kinds = {op.kind for op in self._readers.get(tensor.index, ())}
-        computed = frozenset().union(*(REFERENCE_OPS.get(kind, frozenset()) for kind in kinds))
-        return any(op in ACTIVATIONS and op not in computed for op in between)
+        others = (m for m in self._matches.values() if m.tensor != tensor.index)
+        held = frozenset(name for m in others for name in (m.raw, *m.group))
+        return not held.issuperset(between)
 
     def _mostly(
         self, tensor: Tensor, test: Values, values: Mapping[str, Values], known: Match
@@ -117,6 +119,54 @@ class Proposals:
         largest = float(abs(value).max(initial=0.0))
         within = _FLOATS * largest if tensor.lsb is None else _CODES * tensor.lsb
         return agreeing(test, value, within) >= _MOSTLY
+
+
+def changed(matching: Matching, changes: Changes, subgraph: Subgraph, graph: RefGraph) -> Matching:
+    """Return a matching with some tensors matched otherwise or not at all.
+
+    Tensors whose match was carried over from one of them through an operator that only hands values
+    on follow it.
+    """
+    changes = _followed(matching, changes, subgraph, Settler(graph, subgraph, {}))
+    matches = {i: m for i, m in matching.matches.items() if i not in changes}
+    matches |= {i: c for i, c in changes.items() if isinstance(c, Match)}
+    unmatched = {i: u for i, u in matching.unmatched.items() if i not in changes}
+    unmatched |= {i: c for i, c in changes.items() if isinstance(c, Unmatched)}
+    shapes = {i: s for i, s in matching.shapes.items() if i not in changes}
+    return replace(
+        matching,
+        matches=resolve_parameters(subgraph, matches),
+        unmatched=unmatched,
+        shapes=shapes,
+    )
+
+
+def _followed(
+    matching: Matching, changes: Changes, subgraph: Subgraph, settler: Settler
+) -> dict[int, Match | Unmatched]:
+    """Add the changes of the tensors whose matches were carried over."""
+    found = dict(changes)
+
+    def follow(source: int, target: int) -> None:
+        known, change = matching.matches.get(target), found.get(source)
+        if change is None or target in found or known is None or known.rule != CARRIED:
+            return
+        if isinstance(change, Unmatched):
+            found[target] = Unmatched(target, change.reason)
+        elif ":" in change.raw:
+            found[target] = port_match(target, change.raw, CARRIED, change.confidence)
+        else:
+            tensor = subgraph.tensors[target]
+            settled = settler.settle(tensor, None, change.raw, CARRIED, change.confidence)
+            chain = tuple(dict.fromkeys((*settled.chain, *change.chain)))
+            found[target] = replace(settled, chain=chain)
+
+    handing = [op for op in subgraph.operators if op.kind in HANDED_ON and op.inputs and op.outputs]
+    for op in handing:
+        follow(op.inputs[0], op.outputs[0])
+    for op in reversed(handing):
+        follow(op.outputs[0], op.inputs[0])
+    return found
 
 
 def holds(match: Match | None, name: str) -> bool:

@@ -28,9 +28,8 @@ from tfldbg.errors import KerasError
 from tfldbg.graph.query import non_activations, producers
 from tfldbg.match.by_values import candidates
 from tfldbg.match.model import Match, Matching, Unmatched
-from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.ports import pair_outputs
-from tfldbg.match.proposals import Proposals, holds
+from tfldbg.match.proposals import Changes, Proposals, changed, holds
 from tfldbg.progress import Silent
 from tfldbg.reference.evaluate import Evaluator, in_reference_order
 from tfldbg.session.describe import describe
@@ -46,9 +45,6 @@ _SAMPLES = 4
 _ROUNDS = 4
 _MOST_ALONE = 24
 """Accusations that are tried one by one in a round; each costs a small graph of its own."""
-
-Changes = Mapping[int, "Match | Unmatched"]
-"""By tensor another match, or why it has none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +149,8 @@ class Verifier:
             yield found
 
     def _with(self, claims: Claims, changes: Changes) -> Claims:
-        return self.claims(changed(claims.matching, changes, self._job))
+        matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
+        return self.claims(matching)
 
     def _computable(self, claims: Claims) -> Claims:
         """Give up the matches whose segments TensorFlow cannot compute."""
@@ -186,7 +183,7 @@ class Verifier:
                 for name, v in values.items()
                 if v.size == test.size
             }
-            proposed = proposals.of(tensor, test, limited, accused=index in claims.accused)
+            proposed = proposals.of(tensor, test, limited)
             if proposed is not None:
                 found[index] = proposed
         return found
@@ -294,17 +291,6 @@ class Verifier:
     @cached_property
     def _run(self) -> Any:
         return replace(describe(self._job, True, {}), reference_kind="keras")
-
-
-def changed(matching: Matching, changes: Changes, job: Job) -> Matching:
-    """Return a matching with some tensors matched otherwise or not at all."""
-    matches = {i: m for i, m in matching.matches.items() if i not in changes}
-    matches |= {i: c for i, c in changes.items() if isinstance(c, Match)}
-    unmatched = {i: u for i, u in matching.unmatched.items() if i not in changes}
-    unmatched |= {i: c for i, c in changes.items() if isinstance(c, Unmatched)}
-    shapes = {i: s for i, s in matching.shapes.items() if i not in changes}
-    resolved = resolve_parameters(job.subgraph, matches)
-    return replace(matching, matches=resolved, unmatched=unmatched, shapes=shapes)
 
 
 def _numbers(count: int, size: int | None) -> Iterable[range]:

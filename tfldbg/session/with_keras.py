@@ -75,14 +75,15 @@ class WithKeras:
         relations = KerasRelations(job, self._frozen, self._inputs)
         matching = relations.by_graphs(runner)
         relation, segments = relations.relate(matching)
-        relations.check(matching)
         self._segments: Mapping[int, Segment] = segments
         if runner is None:
+            relations.check(matching)
             return relation, None
         reference = self._reference(relation, job)
         verifier = Verifier(job, self._frozen, self._inputs, runner, relations)
         first = verifier.claims(matching, reference)
         claims = verifier.verified(first)
+        relations.check(claims.matching)
         if claims is first and reference is not None:
             return relation, reference
         if reference is not None:

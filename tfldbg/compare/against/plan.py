@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tfldbg.match.model import Matching
     from tfldbg.reference.graphdef import RefGraph
 
-_MOST_TOGETHER = 4
-"""Operators that are checked together; a fault in a longer run could not be placed."""
+_MOST_TOGETHER = 64
+"""Operators that are checked together: more than the longest lowering of one layer has."""
 
 
 @dataclass(frozen=True, slots=True)
