@@ -23,7 +23,10 @@ _CLEARLY = 0.5
 _SAME_MOMENTS = 0.01
 """Relative difference of moments that rounding to codes explains where the values are the same."""
 _SKIPPED = FAKE_QUANT_OPS | IDENTITY_OPS | {"Placeholder"}
-_NUMBERS = ("float", "int", "bfloat")
+_NUMBERS = ("float", "int", "bfloat", "bool")
+_NEUTRAL = frozenset({"Add", "AddV2", "BiasAdd", "Mul", "RealDiv", "Sub"})
+"""Operations that leave a value as it is where the other operand is 0 or 1, and that the converter
+leaves out then: an initial state of zeros, say."""
 
 
 def candidates(graph: RefGraph, elements: Iterable[int]) -> list[str]:
@@ -119,6 +122,56 @@ def agreeing(test: NDArray[Any], value: NDArray[Any], within: float) -> float:
     if not telling.any():
         return 1.0
     return float((np.abs(one - other) <= within)[telling].mean())
+
+
+def same_values(graph: RefGraph, tensor: str, values: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Return the tensors that hold what a tensor holds, so that the converter may keep one of them.
+
+    These are nodes of the same operation on the same inputs, nodes behind it that add zero or
+    multiply by one, and those of other branches, all of them the same to the last bit.  A node that
+    computes something else and ends at the same values by chance, as a ReLU of positive values
+    does, is none.
+
+    Args:
+        graph: The reference.
+        tensor: A reference tensor, ``name`` or ``name:port``.
+        values: By reference tensor what it holds; as many values each.
+    """
+    if tensor not in values:
+        return []
+    flat = np.ravel(values[tensor])
+    own = node_of(tensor)
+    same = twins(graph, own) if tensor == own else []
+    if flat.size and np.ptp(flat):
+        before, after = _reached(graph, own, up=True), _reached(graph, own, up=False)
+        equal = [n for n, v in values.items() if n != tensor and np.array_equal(np.ravel(v), flat)]
+        same += [n for n in equal if node_of(n) not in before | after]
+        same += _unchanged_after(graph, own, frozenset(equal))
+    return list(dict.fromkeys(same))
+
+
+def _reached(graph: RefGraph, name: str, *, up: bool) -> set[str]:
+    """Return the nodes that a node is computed from, or those that are computed from it."""
+    found = {name}
+    stack = [name]
+    while stack:
+        here = stack.pop()
+        further = graph.nodes[here].sources if up else graph.users(here)
+        fresh = [n for n in further if n not in found]
+        found.update(fresh)
+        stack += fresh
+    return found
+
+
+def _unchanged_after(graph: RefGraph, name: str, equal: frozenset[str]) -> list[str]:
+    found: list[str] = []
+    stack = [name]
+    while stack:
+        for user in graph.users(stack.pop()):
+            if user in equal and graph.nodes[user].op in _NEUTRAL and user not in found:
+                found.append(user)
+                stack.append(user)
+    return found
 
 
 def twins(graph: RefGraph, tensor: str) -> list[str]:

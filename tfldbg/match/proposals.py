@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from tfldbg.match.by_values import agreeing, nearest, reordered, twins
+from tfldbg.match.by_values import agreeing, nearest, reordered, same_values
 from tfldbg.match.kinds import CARRIED, HANDED_ON
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
@@ -72,7 +73,7 @@ class Proposals:
         if found is not None:
             if known is not None and (found == known.raw or self._drops(tensor, found, known)):
                 return None
-            return self._settled(tensor, found)
+            return self._settled(tensor, found, values)
         if known is None:
             return None
         other = reordered(test, values)
@@ -80,18 +81,40 @@ class Proposals:
             return None
         return Unmatched(tensor.index, _reason(known, other))
 
+    def widened(self, tensor: Tensor, values: Mapping[str, Values]) -> Match | None:
+        """Return a tensor's match with all that holds the same; None where nothing else does.
+
+        Args:
+            tensor: The tensor.
+            values: By reference tensor what it holds.
+        """
+        known = self._matches.get(tensor.index)
+        more = [] if known is None else same_values(self._graph, known.raw, values)
+        if known is None or not more:
+            return None
+        return replace(known, chain=self._with_copies(tensor, known.chain, more))
+
+    def _with_copies(
+        self, tensor: Tensor, chain: Sequence[str], more: Sequence[str]
+    ) -> tuple[str, ...]:
+        plain = [n for n in more if ":" not in n]
+        copies = [name for n in plain for name in self._settler.settle(tensor, None, n, "").chain]
+        return tuple(dict.fromkeys((*chain, *more, *copies)))
+
     def _output(self, tensor: Tensor, known: Match | None) -> Match | None:
         """An output of the file is an output of the reference, whatever it holds."""
         node = self._outputs[tensor.index]
         return None if holds(known, node) else self._settled(tensor, node)
 
-    def _settled(self, tensor: Tensor, found: str) -> Match:
+    def _settled(
+        self, tensor: Tensor, found: str, values: Mapping[str, Values] = MappingProxyType({})
+    ) -> Match:
         if ":" in found:
-            return port_match(tensor.index, found, "values", _SURE)
-        settled = self._settler.settle(tensor, None, found, "values", _SURE)
-        same = (self._settler.settle(tensor, None, t, "values") for t in twins(self._graph, found))
-        chain = (*settled.chain, *(name for twin in same for name in twin.chain))
-        return replace(settled, chain=tuple(dict.fromkeys(chain)))
+            settled = port_match(tensor.index, found, "values", _SURE)
+        else:
+            settled = self._settler.settle(tensor, None, found, "values", _SURE)
+        same = same_values(self._graph, found, values)
+        return replace(settled, chain=self._with_copies(tensor, settled.chain, same))
 
     def _drops(self, tensor: Tensor, found: str, known: Match) -> bool:
         """Whether the tensor lacks an activation that its match has, and no other operator has it.

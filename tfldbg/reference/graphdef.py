@@ -13,7 +13,8 @@ from tfldbg import quant
 FAKE_QUANT_OPS = frozenset(
     {"FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVarsPerChannel"}
 )
-_SHAPE_OPS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
+_SHAPE_OPS = frozenset({"OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike"})
+"""Operations that read the shape of their input and not its values."""
 IDENTITY_OPS = frozenset(
     {"Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient"}
 )

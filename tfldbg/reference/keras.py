@@ -375,18 +375,17 @@ def _user_inputs(concrete: Any) -> list[Any]:
 def _freeze(
     concrete: Any, names: Sequence[str], outputs: Sequence[str], batch: int | None, framework: str
 ) -> Frozen:
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
+    import tensorflow as tf
 
-    # Loops stay one node each: lowered, they are cycles of a dozen kinds of nodes.
-    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
-    definition = frozen.graph.as_graph_def()
-    placeholders = _user_inputs(frozen)
-    shapes = tuple(tuple(t.shape.as_list()) for t in placeholders)
+    placeholders = _user_inputs(concrete)
+    ends = tuple(t.name.removesuffix(":0") for t in concrete.outputs)
     inputs = tuple(node_of(t.name) for t in placeholders)
-    ends = tuple(t.name.removesuffix(":0") for t in frozen.outputs)
-    graph = view(definition, inputs, ends, _outlines(frozen.graph), whole=batch == 1)
+    definition = _values_alone(_with_constants(concrete), [*inputs, *map(node_of, ends)])
+    shapes = tuple(tuple(t.shape.as_list()) for t in placeholders)
+    given = tf.Graph()
+    with given.as_default():
+        tf.import_graph_def(definition, name="")
+    graph = view(definition, inputs, ends, _outlines(given), whole=batch == 1)
     if batch is None and (graph.makes_blocks or not graph.is_plain):
         sizes = [_reshaped(definition, dict(zip(inputs, shapes, strict=True)), n) for n in (1, 2)]
         one, two = (_outlines(made) for _, made in sizes)
@@ -403,10 +402,54 @@ def _freeze(
         input_names=tuple(names),
         input_shapes=shapes,
         input_dtypes=tuple(t.dtype.name for t in placeholders),
-        output_names=tuple(outputs) if len(outputs) == len(frozen.outputs) else graph.outputs,
+        output_names=tuple(outputs) if len(outputs) == len(ends) else graph.outputs,
         batch=batch,
         framework=framework,
     )
+
+
+def _with_constants(concrete: Any) -> Any:
+    """Return a function's graph with constants in place of variables.
+
+    TensorFlow's own way makes a function of it again, which fails where a variable was assigned to.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    # Loops stay one node each: lowered, they are cycles of a dozen kinds of nodes.
+    data = convert_to_constants._FunctionConverterDataInEager(
+        func=concrete, lower_control_flow=False, aggressive_inlining=False
+    )
+    definition, _ = convert_to_constants._replace_variables_by_constants(converter_data=data)
+    return definition
+
+
+def _values_alone(definition: Any, kept: Sequence[str]) -> Any:
+    """Return the part of a graph that computes values, without what only has effects.
+
+    A layer that keeps a state assigns to it, which a frozen graph cannot; what it read before is a
+    constant.  ``IdentityN``, which functions with a gradient of their own leave, hands on several
+    values at once: its readers read these values.
+
+    Args:
+        definition: A ``tensorflow.GraphDef`` without variables.
+        kept: The nodes to keep, with all that they depend on.
+    """
+    import tensorflow as tf
+
+    several = {n.name: list(n.input) for n in definition.node if n.op == "IdentityN"}
+
+    def source(tensor: str) -> str:
+        name, _, port = tensor.partition(":")
+        return source(several[name][int(port or 0)]) if name in several else tensor
+
+    for node in definition.node:
+        inputs = [source(i) for i in node.input if not i.startswith("^")]
+        if node.op == "IdentityN":
+            node.op, inputs = "Identity", inputs[:1]
+            node.attr["T"].type = node.attr["T"].list.type[0]
+        del node.input[:]
+        node.input.extend(inputs)
+    return tf.compat.v1.graph_util.extract_sub_graph(definition, list(dict.fromkeys(kept)))
 
 
 def _reshaped(

@@ -25,7 +25,7 @@ from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.errors import KerasError
-from tfldbg.graph.query import non_activations, producers
+from tfldbg.graph.query import activation_inputs, non_activations
 from tfldbg.match.by_values import candidates
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
@@ -160,54 +160,65 @@ class Verifier:
         return self._with(claims, changes) if changes else claims
 
     def _proposals(self, claims: Claims) -> dict[int, Match | Unmatched]:
-        """Return other matches for what is accused, and some for what is unchecked."""
+        """Return other matches for what is accused, and for what is unchecked or feeds it."""
         subgraph = self._job.subgraph
         others = non_activations(subgraph)
-        writers = producers(subgraph)
-        open_ones = [
-            i
-            for i, op in writers.items()
-            if i in self._plan.read and i not in others
-            if i in claims.accused or (op.index in claims.unchecked)
-        ]
-        values = self._free(claims, open_ones)
-        if not values:
-            return {}
+        in_doubt: list[int] = []
+        feeding: dict[int, None] = {}
+        for op in subgraph.operators:
+            unchecked = op.index in claims.unchecked
+            readable = [i for i in op.outputs if i in self._batches[0].real and i not in others]
+            in_doubt += [i for i in readable if i in claims.accused or unchecked]
+            if unchecked:
+                given = (t.index for t in activation_inputs(subgraph, op))
+                feeding |= dict.fromkeys(i for i in given if i in self._batches[0].real)
+        values = self._free(claims, in_doubt, feeding)
         proposals = Proposals(subgraph, self._outputs, self._frozen.graph, claims.matching)
         found: dict[int, Match | Unmatched] = {}
-        for index in open_ones:
-            tensor = subgraph.tensors[index]
-            test = self._held(index)
-            limited = {
-                name: clamped(tensor, v.astype(np.float32))[0].reshape(test.shape)
-                for name, v in values.items()
-                if v.size == test.size
-            }
-            proposed = proposals.of(tensor, test, limited)
+        for index in in_doubt:
+            proposed = proposals.of(subgraph.tensors[index], *self._beside(index, values))
+            if proposed is not None:
+                found[index] = proposed
+        for index in feeding.keys() - found.keys() - set(in_doubt):
+            proposed = proposals.widened(subgraph.tensors[index], values)
             if proposed is not None:
                 found[index] = proposed
         return found
 
+    def _beside(
+        self, index: int, values: Mapping[str, NDArray[Any]]
+    ) -> tuple[Floats, dict[str, Floats]]:
+        """Return what a tensor holds, and what the nodes hold that have as many values."""
+        tensor, test = self._job.subgraph.tensors[index], self._held(index)
+        fitting = ((n, v.astype(np.float32)) for n, v in values.items() if v.size == test.size)
+        return test, {n: clamped(tensor, v)[0].reshape(test.shape) for n, v in fitting}
+
     def _held(self, index: int) -> Floats:
         return np.concatenate([b.real[index] for b in self._batches])
 
-    def _free(self, claims: Claims, wanted: Sequence[int]) -> dict[str, NDArray[Any]]:
+    def _free(
+        self, claims: Claims, wanted: Sequence[int], feeding: Iterable[int]
+    ) -> dict[str, NDArray[Any]]:
         """Return what nodes hold if every tensor whose match stands has TFLite's value.
 
         Args:
             claims: What is claimed.
-            wanted: Tensors that such a node is looked for.
+            wanted: Tensors whose match is in doubt.
+            feeding: Tensors that some of them are computed from, which keep their match.
 
         Returns:
             By reference tensor its values, first axis samples.
         """
         subgraph, matching = self._job.subgraph, claims.matching
+        unforced = {*wanted, *feeding}
         forced: dict[str, int] = {}
         for match in matching.matches.values():
-            if match.tensor in self._batches[0].real and match.tensor not in wanted:
+            if match.tensor in self._batches[0].real and match.tensor not in unforced:
                 for name in (match.node, match.raw, *match.chain):
                     forced.setdefault(name, match.tensor)
-        names = candidates(self._frozen.graph, (subgraph.tensors[i].elements for i in wanted))
+        names = candidates(
+            self._frozen.graph, (subgraph.tensors[i].elements for i in (*wanted, *feeding))
+        )
         names = [name for name in names if name not in forced]
         if not names:
             return {}
