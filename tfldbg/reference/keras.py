@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,13 @@ from tfldbg.reference import cache
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import node_of, view
 from tfldbg.reference.quiet import collecting_later, quiet
+from tfldbg.reference.repairs import (
+    annotated,
+    lenient_wrappers,
+    repaired,
+    with_config,
+    without_build_config,
+)
 from tfldbg.reference.trust import names_registered, offences
 from tfldbg.reference.trust_graph import check_saved_model
 
@@ -181,9 +187,7 @@ def _framework_of(config: _Config) -> Any:
 def _load_keras3(path: Path, config: _Config, unsafe: bool) -> Any:
     import keras
 
-    if not unsafe:
-        _check_objects(path, config, keras)
-    return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+    return _load_checked(path, config, keras, unsafe)
 
 
 def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
@@ -194,16 +198,39 @@ def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
             import tensorflow_model_optimization as tfmot
 
             scope.enter_context(tfmot.quantization.keras.quantize_scope())
-        if not unsafe:
-            _check_objects(path, config, tf_keras)
-        if config.quantized and path.suffix == ".keras":
-            return _load_quantized_archive(path, tf_keras, unsafe)
-        return tf_keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+            scope.enter_context(lenient_wrappers())
+        return _load_checked(path, config, tf_keras, unsafe)
 
 
-def _check_objects(path: Path, config: _Config, framework: Any) -> None:
+def _load_checked(path: Path, config: _Config, framework: Any, unsafe: bool) -> Any:
+    """Load a file, or a copy of it that Keras can read, unless it asks for code."""
+    _refuse_annotated(f"'{path}'", annotated(config.plain))
+    old_format = path.suffix != ".keras"
+    readable = repaired(config.plain, old_format=old_format, keras3=config.keras3)
+    if config.quantized and not old_format:
+        readable = without_build_config(readable)
+    if not unsafe:
+        _check_objects(path, readable, framework)
+    with ExitStack() as stack:
+        if readable != config.plain:
+            path = with_config(path, readable, stack.enter_context(scratch_folder()))
+        return framework.models.load_model(path, compile=False, safe_mode=not unsafe)
+
+
+def _refuse_annotated(name: str, layers: int) -> None:
+    """Refuse a model that was prepared for quantization-aware training and never quantized."""
+    if layers:
+        raise KerasError(
+            f"{name} is annotated for quantization ({layers} QuantizeAnnotate layers), and the "
+            "annotations were never applied: it computes in float, and holds no ranges",
+            hint="call tfmot.quantization.keras.quantize_apply(model), train and convert what it "
+            "returns, and trace with that; or give the float model that was annotated",
+        )
+
+
+def _check_objects(path: Path, config: Any, framework: Any) -> None:
     """Refuse a file that asks for more than what Keras itself computes with."""
-    found = offences(config.plain, framework)
+    found = offences(config, framework)
     if not found:
         return
     said = "; ".join(str(offence) for offence in found[:_MOST_OFFENCES])
@@ -215,56 +242,9 @@ def _check_objects(path: Path, config: _Config, framework: Any) -> None:
     )
 
 
-def _load_quantized_archive(path: Path, tf_keras: Any, unsafe: bool) -> Any:
-    """Load a ``.keras`` file of a ``quantize_model``, which tf_keras cannot load by itself.
-
-    The file's ``build_config`` makes each wrapper build its layer's variables a second time, and
-    the stored variables start with entries that the wrapper no longer has; without the one, and
-    reading only the last of the other, the outputs equal those of the ``.h5``.
-    """
-    with scratch_folder() as folder:
-        repaired = folder / path.name
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(repaired, "w") as new:
-            for entry in old.namelist():
-                content = old.read(entry)
-                if entry == "config.json":
-                    content = json.dumps(_without_build_config(json.loads(content))).encode()
-                new.writestr(entry, content)
-        with _lenient_wrappers():
-            return tf_keras.models.load_model(repaired, compile=False, safe_mode=not unsafe)
-
-
-def _without_build_config(item: Any) -> Any:
-    if isinstance(item, dict):
-        return {k: _without_build_config(v) for k, v in item.items() if k != "build_config"}
-    if isinstance(item, list):
-        return [_without_build_config(v) for v in item]
-    return item
-
-
-@contextmanager
-def _lenient_wrappers() -> Iterator[None]:
-    from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
-
-    def load_last(self: Any, store: Any) -> None:
-        variables = self._trainable_weights + self._non_trainable_weights
-        stored = [store[key] for key in sorted(store.keys(), key=int)]
-        for variable, value in zip(variables, stored[-len(variables) :], strict=False):
-            variable.assign(value)
-
-    wrapper = quantize_wrapper.QuantizeWrapperV2
-    own = vars(wrapper).get("load_own_variables")
-    wrapper.load_own_variables = load_last
-    try:
-        yield
-    finally:
-        if own is None:
-            del wrapper.load_own_variables
-        else:
-            wrapper.load_own_variables = own
-
-
 def _freeze_model(model: Any) -> Frozen:
+    parts = [type(part).__name__ for part in getattr(model, "submodules", ())]
+    _refuse_annotated(f"the model '{getattr(model, 'name', '')}'", parts.count("QuantizeAnnotate"))
     if not getattr(model, "inputs", None):
         raise KerasError(
             f"the {type(model).__name__} has no known inputs",
