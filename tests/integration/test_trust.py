@@ -532,6 +532,12 @@ def test_honest_saved_models_load(tmp_path: Path) -> None:
         return held.lookup(tf.cast(x, tf.int32)) + tf.random.uniform((4,))
 
     assert "x" in load_frozen(_saved(tmp_path / "table", look_up, held=table)).input_names
+    for dtype in (tf.float32, tf.float64):
+        constant = tf.constant([1.0, 2.0, 3.0, 4.0], dtype)
+        folder = _saved(
+            tmp_path / dtype.name, lambda x, held: tf.cast(x, held.dtype) * held, held=constant
+        )
+        assert load_frozen(folder).input_names == ("x",)
     graph = tf.Graph()
     with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
         x = tf.compat.v1.placeholder(tf.float32, (None, 4), name="x")

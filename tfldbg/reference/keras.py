@@ -344,7 +344,9 @@ def _freeze_saved_model(path: Path, signature: str | None, unsafe: bool) -> Froz
 
 
 def _user_inputs(concrete: Any) -> list[Any]:
-    return [t for t in concrete.inputs if t.dtype.name != "resource"]
+    """Return the inputs that a caller gives: variables and captured constants are none."""
+    captured = {tensor.ref() for _, tensor in concrete.graph.captures}
+    return [t for t in concrete.inputs if t.ref() not in captured and t.dtype.name != "resource"]
 
 
 def _freeze(

@@ -135,6 +135,7 @@ class Job:
             taps=taps,
             signature=self.loaded.signature,
             resources=keeps_resources(self.loaded.graph),
+            shapes=self.samples.shapes,
         )
 
     @property

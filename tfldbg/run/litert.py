@@ -54,6 +54,8 @@ class Program:
     """Variables to read before each invoke, after they are reset if they are."""
     resources: bool = False
     """Whether it keeps values in resources, which only a new interpreter resets."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """What the inputs are resized to before the model is prepared; empty for the file's own."""
 
 
 class DiedError(Exception):
@@ -225,6 +227,7 @@ class _Child:
             "resources": program.resources,
             "inputs": list(program.subgraph.inputs),
             "input_names": names,
+            "shapes": [list(shape) for shape in program.shapes],
             "subgraph": program.subgraph.index,
             "signature": other.key if other else None,
         }

@@ -67,6 +67,11 @@ class Samples:
         """Number of samples."""
         return len(self.arrays[0]) if self.arrays else 1
 
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape that each TFLite input takes."""
+        return tuple(array.shape for array in self.codes(0))
+
     def begins_stream(self, index: int) -> bool:
         """Whether the state is reset before a sample."""
         return index % self.stream_steps == 0
