@@ -12,6 +12,7 @@ from typing import Any
 from tfldbg import guard
 from tfldbg.errors import KerasError, TfldbgError
 from tfldbg.files import scratch_folder
+from tfldbg.kinds import kind_of
 from tfldbg.reference import cache
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import node_of, view
@@ -84,8 +85,10 @@ def _config(path: Path, unsafe: bool) -> _Config:
         return _zip_config(path, unsafe)
     if not path.exists():
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT)
+    kind = kind_of(path)
     raise KerasError(
-        f"'{path}' is no Keras model: expected .h5, .keras or a SavedModel folder", hint=_HINT
+        f"'{path}' is no Keras model: expected .h5, .keras or a SavedModel folder",
+        hint=f"it is {kind}; {_HINT}" if kind else _HINT,
     )
 
 
