@@ -36,6 +36,7 @@ class Shared:
     steps: int = 1
     delegate: Delegate | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
+    scale: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,7 @@ class _Tracer:
             data=case.data,
             samples=case.samples,
             steps=shared.steps,
+            scale=shared.scale,
             seed=case.seed or 0,
             runtime=case.runtime,
             signature=case.signature,

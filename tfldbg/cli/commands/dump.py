@@ -19,6 +19,7 @@ def dump(
         str, typer.Option("--output", "-o", metavar="RUN.h5", help="The file to write.")
     ],
     data: o.Data = None,
+    scale: o.Scale = None,
     given: o.Input = None,
     samples: o.Samples = None,
     steps: o.Steps = 1,
@@ -45,6 +46,7 @@ def dump(
         o.parse_inputs(given),
         stream_steps=steps,
         delegate=delegate_of(delegate, delegate_option),
+        scale=o.parse_scale(scale),
     )
     with (
         recording(output, resume=resume),
