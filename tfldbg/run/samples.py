@@ -256,7 +256,7 @@ def _unscaled(specs: Sequence[InputSpec], arrays: Sequence[NDArray[Any]]) -> tup
     """Say which float inputs are given bytes as they are, as models that rescale them take them."""
     return tuple(
         f"input '{spec.label}' takes float values and was given uint8 data as it is, 0 to "
-        f"{array.max()}; if it was trained on another range, map 0 to 255 to it: --scale -1,1"
+        f"{array.max()}; if it was trained on another range, map 0 to 255 to it: --scale LOW,HIGH"
         for spec, array in zip(specs, arrays, strict=True)
         if array.dtype == np.uint8 and not spec.tensor.has_codes and takes_real(spec.tensor)
     )
@@ -359,7 +359,7 @@ def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
             return array.astype(np.float32, copy=False)
     elif array.dtype == dtype or dtype.kind == "f" or not spec.tensor.has_codes:
         return array.astype(dtype, copy=False)
-    pictures = "; or map 0 to 255 to real values, as in training: --scale -1,1"
+    pictures = "; or map 0 to 255 to real values, as in training: --scale LOW,HIGH"
     raise DataError(
         f"the data '{source}' is {array.dtype}, but input {spec.describe()}",
         hint=f"give float data in real units, or {dtype} data as codes"

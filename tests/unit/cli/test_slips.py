@@ -50,6 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("inspect q.h5", "it is a Keras model"),
         ("convert a.tflite -o c.tflite", "it is a .tflite file"),
         ("trace a.tflite --keras d.npz", "it is data"),
+        ("trace a.tflite --fail-on snr>=30db", "is it sqnr?"),
     ],
 )
 def test_the_hint_names_what_was_meant(line: str, meant: str) -> None:

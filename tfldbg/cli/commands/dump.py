@@ -59,7 +59,6 @@ def dump(
     line = f"{output}: {run.samples} samples of {run.data} data, {options.kernels} runtime"
     if run.stream_steps > 1:
         line += f", {run.streams}"
-    line += "".join(f"\n  {note}" for note in run.notes)
-    report_console().print(Text(printable(line)))
-    if run.repair is not None:
-        report_console().print(Text(printable(f"  repaired: {run.repair}")))
+    repaired = () if run.repair is None else (f"repaired: {run.repair}",)
+    for text in (line, *(f"  {note}" for note in (*run.notes, *repaired))):
+        report_console().print(Text(printable(text)))
