@@ -126,7 +126,7 @@ MemoryLimit = Annotated[
     float | None,
     typer.Option(
         metavar="GIB",
-        help="How much memory each process that runs a model may take.",
+        help="How much memory all processes that run models may take together.",
         show_default="3/4 of the machine's",
         rich_help_panel=RUN,
     ),
