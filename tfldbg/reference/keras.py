@@ -224,7 +224,7 @@ def _refuse_annotated(name: str, layers: int) -> None:
     """Refuse a model that was prepared for quantization-aware training and never quantized."""
     if layers:
         raise KerasError(
-            f"{name} is annotated for quantization ({layers} QuantizeAnnotate layers), and the "
+            f"{name} is annotated for quantization (QuantizeAnnotate layers: {layers}), and the "
             "annotations were never applied: it computes in float, and holds no ranges",
             hint="call tfmot.quantization.keras.quantize_apply(model), train and convert what it "
             "returns, and trace with that; or give the float model that was annotated",
