@@ -72,3 +72,7 @@ def __getattr__(name: str) -> Any:
         return import_module("tfldbg.reference.conversion").Target
     home = "tfldbg.diagnose.model" if name in _DIAGNOSE else "tfldbg.errors"
     return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -16,6 +16,7 @@ import tfldbg
 from tests.integration.test_cli import assert_error
 from tests.integration.test_cli import tfldbg as command
 from tests.schema import assert_documented
+from tests.sound import assert_sound
 from tfldbg.graph.model import QuantParams
 from tfldbg.rewrite.draft import Draft
 from tfldbg.run import runtimes
@@ -120,7 +121,7 @@ def test_what_a_microcontroller_does_not_run_is_said(
 def test_the_arena_grows_until_the_tensors_fit(samples: Path, tmp_path: Path) -> None:
     """In a process of its own, since the interpreter writes to file descriptor 2."""
     log = tmp_path / "log"
-    request = {"path": str(samples / "cnn.tflite"), "log": str(log), "taps": [], "subgraph": 0}
+    request = {"path": str(samples / "cnn.tflite"), "taps": [], "subgraph": 0, "shapes": []}
     script = (
         "import sys\nfrom tfldbg.run.engines import micro\n"
         "micro._ARENAS = tuple(map(int, sys.argv[1:]))\n"
@@ -248,3 +249,48 @@ def test_a_delegate_that_cannot_be_loaded_says_why(
 def test_a_microcontroller_takes_no_delegate(samples: Path, delegate: Path) -> None:
     with pytest.raises(tfldbg.UsageError, match="takes no delegates"):
         tfldbg.trace(samples / "cnn.tflite", samples=1, runtime="micro", delegate=delegate)
+
+
+def _late(kernel: Any, matrix: Any) -> bytes:
+    """A file that states the shape 1x1, at which neither its convolution nor its product runs."""
+    import tensorflow as tf
+
+    def forward(x: Any) -> Any:
+        x = tf.nn.relu(tf.nn.conv1d(tf.expand_dims(x, -1), kernel, 4, "VALID"))
+        return tf.reshape(x, (-1, matrix.shape[0])) @ matrix
+
+    spec = tf.TensorSpec((None, None), tf.float32, name="x")
+    function = tf.function(forward, input_signature=[spec]).get_concrete_function()
+    converted: bytes = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    return converted
+
+
+@pytest.fixture(scope="module")
+def late() -> tuple[bytes, bytes, np.ndarray[Any, Any]]:
+    """Such a file, one with a negated filter, and data of a shape at which they run."""
+    generator = np.random.default_rng(0)
+    kernel = generator.normal(size=(16, 1, 4)).astype(np.float32)
+    matrix = generator.normal(size=(24, 3)).astype(np.float32)
+    negated = kernel * np.float32([1, 1, -1, 1])
+    data = generator.normal(size=(SAMPLES, 36)).astype(np.float32)
+    return _late(kernel, matrix), _late(negated, matrix), data
+
+
+@pytest.mark.parametrize("runtime", ["xnnpack", "builtin", "reference", "tf"])
+def test_a_file_that_runs_at_the_shape_of_the_data_alone(
+    late: tuple[bytes, bytes, np.ndarray[Any, Any]], runtime: str
+) -> None:
+    sound, broken, data = late
+    result = tfldbg.trace(sound, data=data, runtime=runtime)
+    assert_sound(result, "late")
+    assert all(op["status"] == "ok" for op in result.to_dict()["ops"])
+    result = tfldbg.trace(broken, against=sound, data=data, runtime=runtime)
+    assert result.first_divergence is not None and result.first_divergence.kind == "CONV_2D"
+
+
+@pytest.mark.usefixtures("micro")
+def test_a_microcontroller_keeps_the_shapes_of_the_file(
+    late: tuple[bytes, bytes, np.ndarray[Any, Any]],
+) -> None:
+    with pytest.raises(tfldbg.TfldbgError, match=r"own shapes alone: input 0 has \[1, 1\], and"):
+        tfldbg.trace(late[0], data=late[2], runtime="micro")

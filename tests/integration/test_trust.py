@@ -55,6 +55,10 @@ def _call(module: str, name: str) -> Config:
     return {"module": module, "class_name": "function", "config": name, "registered_name": name}
 
 
+def _of(module: str, name: str) -> Config:
+    return {"module": module, "class_name": name, "config": {}, "registered_name": name}
+
+
 def _of_keras(name: str, **config: Any) -> Config:
     stored = {"class_name": name, "module": "keras.layers", "registered_name": None}
     return {**stored, "config": {"name": "innocent", **config}}
@@ -115,6 +119,10 @@ LAYERS: dict[str, tuple[Callable[[Path], Config], str]] = {
     "a process called Dense": (
         lambda m: {**_shell(m), "registered_name": "Dense"},
         "Popen",
+    ),
+    "an initializer of another module of TensorFlow": (
+        lambda m: _dense(kernel_initializer=_of("tensorflow.python.ops.io_ops", "ReaderBase")),
+        r"\(ReaderBase\) is of 'tensorflow.python.ops.io_ops', which is none of Keras's own",
     ),
     "another module's Dense": (
         lambda m: {"class_name": "Dense", "module": "evil", "config": {"name": "innocent"}},
@@ -325,6 +333,84 @@ def test_arithmetic_of_tensorflow_is_allowed(tmp_path: Path) -> None:
         assert len(load_live(tmp_path / f"ops.{form}").layers) == len(model.layers)
 
 
+def _initializers() -> dict[str, Any]:
+    """Return one of every initializer that TensorFlow itself has, and of some of Keras."""
+    import keras
+    import tensorflow as tf
+    from tensorflow.python.ops import init_ops, init_ops_v2
+
+    made = {"an array": tf.constant_initializer(np.arange(6.0).reshape(2, 3))}
+    made["Keras 3"] = keras.initializers.HeNormal()
+    for module in (init_ops, init_ops_v2):
+        for found in {f for f in vars(module).values() if isinstance(f, type)}:
+            name = found.__name__
+            matrices = name != "Initializer" and not name.startswith("Convolution")
+            if issubclass(found, module.Initializer) and matrices:
+                given = [0.5] if name == "Constant" else []
+                made[f"{module.__name__}.{name}"] = found(*given)
+    return made
+
+
+@pytest.mark.parametrize("framework", VERSIONS)
+def test_initializers_of_tensorflow_are_allowed(tmp_path: Path, framework: str) -> None:
+    k: Any = pytest.importorskip(framework)
+    found = _initializers()
+    assert len(found) > 20
+    k.utils.set_random_seed(0)
+    layers = [k.layers.Dense(3, kernel_initializer=made) for made in found.values()]
+    start = k.Input((2,))
+    model = k.Model(start, [layer(start) for layer in layers])
+    model.set_weights([w + np.float32(number) for number, w in enumerate(model.get_weights())])
+    for form in ("h5", "keras"):
+        model.save(tmp_path / f"model.{form}")
+        loaded = load_live(tmp_path / f"model.{form}").get_weights()
+        assert all(np.array_equal(a, b) for a, b in zip(loaded, model.get_weights(), strict=True))
+
+
+def _functions(k: Any) -> Any:
+    """A nested model whose functions Keras writes to an ``.h5`` as if they were layers."""
+    n, start = k.layers, k.Input((6, 6, 2))
+    part = k.Model(start, n.Conv2D(3, 3, activation="relu")(start) * 2.0, name="part")
+    after = k.Sequential([k.Input((4, 4, 3)), n.BatchNormalization(), n.ReLU(6.0)], name="after")
+    x = after(part(start)) + k.ops.sqrt(k.ops.abs(part(start)))
+    x = n.Add()([k.ops.reshape(x, (-1, 48))[:, :40], n.Dense(40)(n.Flatten()(x))])
+    return k.Model(start, k.ops.softmax(x))
+
+
+@pytest.mark.parametrize("make", [_network, _functions])
+def test_models_of_keras_3_in_the_old_format_load(
+    tmp_path: Path, make: Callable[[Any], Any]
+) -> None:
+    import keras
+
+    model = make(keras)
+    generator = np.random.default_rng(0)
+    model.set_weights([w + generator.uniform(0, 0.1, w.shape) for w in model.get_weights()])
+    model.save(tmp_path / "model.h5")
+    loaded = load_live(tmp_path / "model.h5")
+    given = [generator.normal(size=(2, *x.shape[1:])).astype(np.float32) for x in model.inputs]
+    got, expected = (keras.tree.flatten(m(given)) for m in (loaded, model))
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_annotations_that_were_never_applied(tmp_path: Path) -> None:
+    import tensorflow_model_optimization as tfmot
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3)])
+    model = tfmot.quantization.keras.quantize_annotate_model(model)
+    for form in ("h5", "keras"):
+        model.save(tmp_path / f"annotated.{form}")
+        for unsafe in (False, True):
+            with pytest.raises(KerasError, match="never applied") as caught:
+                load_live(tmp_path / f"annotated.{form}", unsafe=unsafe)
+            assert "quantize_apply" in str(caught.value.hint)
+    with pytest.raises(KerasError, match="never applied"):
+        load_frozen(model)
+    assert load_frozen(tfmot.quantization.keras.quantize_apply(model)).input_names
+
+
 # SavedModels
 
 
@@ -446,6 +532,12 @@ def test_honest_saved_models_load(tmp_path: Path) -> None:
         return held.lookup(tf.cast(x, tf.int32)) + tf.random.uniform((4,))
 
     assert "x" in load_frozen(_saved(tmp_path / "table", look_up, held=table)).input_names
+    for dtype in (tf.float32, tf.float64):
+        constant = tf.constant([1.0, 2.0, 3.0, 4.0], dtype)
+        folder = _saved(
+            tmp_path / dtype.name, lambda x, held: tf.cast(x, held.dtype) * held, held=constant
+        )
+        assert load_frozen(folder).input_names == ("x",)
     graph = tf.Graph()
     with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
         x = tf.compat.v1.placeholder(tf.float32, (None, 4), name="x")

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from tfldbg import __version__
+from tfldbg.cli.command import Command
 from tfldbg.cli.commands.cache import cache
 from tfldbg.cli.commands.convert import convert
 from tfldbg.cli.commands.diff import diff
@@ -53,7 +54,7 @@ _PANELS: Mapping[str, Sequence[Callable[..., None]]] = {
 for panel, commands in _PANELS.items():
     for command in commands:
         name = command.__name__.rstrip("_")
-        app.command(name, rich_help_panel=panel, epilog=epilog(name))(command)
+        app.command(name, cls=Command, rich_help_panel=panel, epilog=epilog(name))(command)
 
 
 def _version(wanted: bool) -> None:

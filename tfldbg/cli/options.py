@@ -51,8 +51,17 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help=".npz, .npy, .h5 or a folder of .npy; first axis samples. Float data is in real "
-        "units, integer data in the input's own type is taken as codes.",
+        help=".npz, .npy, .h5, a folder of .npy or of pictures; first axis samples. Float data is "
+        "in real units, integer data in the input's own type is taken as codes.",
+        rich_help_panel=RUN,
+    ),
+]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="What 0 and 255 of pictures, and of uint8 data, stand for, as in training: 0,1 or "
+        "-1,1.",
         rich_help_panel=RUN,
     ),
 ]
@@ -117,7 +126,7 @@ MemoryLimit = Annotated[
     float | None,
     typer.Option(
         metavar="GIB",
-        help="How much memory each process that runs a model may take.",
+        help="How much memory all processes that run models may take together.",
         show_default="3/4 of the machine's",
         rich_help_panel=RUN,
     ),
@@ -360,6 +369,23 @@ def parse_inputs(pairs: Sequence[str] | None) -> Mapping[str, str]:
             )
         mapping[name] = key
     return mapping
+
+
+def parse_scale(scale: str | None) -> tuple[float, float] | None:
+    """Split ``LOW,HIGH``.
+
+    Raises:
+        UsageError: It holds something else.
+    """
+    if scale is None:
+        return None
+    try:
+        low, high = (float(part) for part in scale.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"--scale '{scale}' is not of the form LOW,HIGH", hint="for example --scale -1,1"
+        ) from error
+    return low, high
 
 
 def thresholds(local_lsb: float, float_tolerance: float, hybrid_tolerance: float) -> Thresholds:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,9 @@ def _metric(name: str, where: str) -> str:
     figure = "sqnr_db" if figure == "sqnr" else figure
     side = side if dot else "accumulated"
     if side not in _SIDES or figure not in UNITS:
-        raise UsageError(f"{where}: there is no metric '{name}'", hint=_METRICS)
+        near = get_close_matches(plain, (*_SHORT, *UNITS, "sqnr"), 1)
+        meant = f"is it {near[0]}? " if near else ""
+        raise UsageError(f"{where}: there is no metric '{name}'", hint=meant + _METRICS)
     return f"{side}.{figure}"
 
 

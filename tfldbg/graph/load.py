@@ -25,6 +25,7 @@ from tfldbg.graph.model import (
     Tensor,
 )
 from tfldbg.graph.verify import verify
+from tfldbg.kinds import kind_of
 
 _IDENTIFIER = b"TFL3"
 _NOT_TFLITE = "give the .tflite file that the converter wrote"
@@ -70,7 +71,7 @@ def load_graph(data: bytes | memoryview, name: str = "the model", size: int | No
         found = bytes(view[4:8])
         raise ModelError(
             f"'{name}' is not a .tflite file: bytes 4 to 8 are {found!r}, expected {_IDENTIFIER!r}",
-            hint=_NOT_TFLITE,
+            hint=f"it is {kind}; {_NOT_TFLITE}" if (kind := kind_of(name)) else _NOT_TFLITE,
         )
     try:
         verify(view)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tfldbg import guard
 from tfldbg.errors import KerasError, TfldbgError
 from tfldbg.files import scratch_folder
+from tfldbg.kinds import kind_of
 from tfldbg.reference import cache
 from tfldbg.reference.evaluate import Frozen
-from tfldbg.reference.graphdef import Outline, node_of, view
+from tfldbg.reference.freezing import freeze, user_inputs
+from tfldbg.reference.graphdef import node_of
 from tfldbg.reference.quiet import collecting_later, quiet
+from tfldbg.reference.repairs import (
+    annotated,
+    lenient_wrappers,
+    repaired,
+    with_config,
+    without_build_config,
+)
 from tfldbg.reference.trust import names_registered, offences
 from tfldbg.reference.trust_graph import check_saved_model
 
@@ -78,8 +86,10 @@ def _config(path: Path, unsafe: bool) -> _Config:
         return _zip_config(path, unsafe)
     if not path.exists():
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT)
+    kind = kind_of(path)
     raise KerasError(
-        f"'{path}' is no Keras model: expected .h5, .keras or a SavedModel folder", hint=_HINT
+        f"'{path}' is no Keras model: expected .h5, .keras or a SavedModel folder",
+        hint=f"it is {kind}; {_HINT}" if kind else _HINT,
     )
 
 
@@ -181,9 +191,7 @@ def _framework_of(config: _Config) -> Any:
 def _load_keras3(path: Path, config: _Config, unsafe: bool) -> Any:
     import keras
 
-    if not unsafe:
-        _check_objects(path, config, keras)
-    return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+    return _load_checked(path, config, keras, unsafe)
 
 
 def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
@@ -194,16 +202,39 @@ def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
             import tensorflow_model_optimization as tfmot
 
             scope.enter_context(tfmot.quantization.keras.quantize_scope())
-        if not unsafe:
-            _check_objects(path, config, tf_keras)
-        if config.quantized and path.suffix == ".keras":
-            return _load_quantized_archive(path, tf_keras, unsafe)
-        return tf_keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+            scope.enter_context(lenient_wrappers())
+        return _load_checked(path, config, tf_keras, unsafe)
 
 
-def _check_objects(path: Path, config: _Config, framework: Any) -> None:
+def _load_checked(path: Path, config: _Config, framework: Any, unsafe: bool) -> Any:
+    """Load a file, or a copy of it that Keras can read, unless it asks for code."""
+    _refuse_annotated(f"'{path}'", annotated(config.plain))
+    old_format = path.suffix != ".keras"
+    readable = repaired(config.plain, old_format=old_format, keras3=config.keras3)
+    if config.quantized and not old_format:
+        readable = without_build_config(readable)
+    if not unsafe:
+        _check_objects(path, readable, framework)
+    with ExitStack() as stack:
+        if readable != config.plain:
+            path = with_config(path, readable, stack.enter_context(scratch_folder()))
+        return framework.models.load_model(path, compile=False, safe_mode=not unsafe)
+
+
+def _refuse_annotated(name: str, layers: int) -> None:
+    """Refuse a model that was prepared for quantization-aware training and never quantized."""
+    if layers:
+        raise KerasError(
+            f"{name} is annotated for quantization (QuantizeAnnotate layers: {layers}), and the "
+            "annotations were never applied: it computes in float, and holds no ranges",
+            hint="call tfmot.quantization.keras.quantize_apply(model), train and convert what it "
+            "returns, and trace with that; or give the float model that was annotated",
+        )
+
+
+def _check_objects(path: Path, config: Any, framework: Any) -> None:
     """Refuse a file that asks for more than what Keras itself computes with."""
-    found = offences(config.plain, framework)
+    found = offences(config, framework)
     if not found:
         return
     said = "; ".join(str(offence) for offence in found[:_MOST_OFFENCES])
@@ -215,56 +246,9 @@ def _check_objects(path: Path, config: _Config, framework: Any) -> None:
     )
 
 
-def _load_quantized_archive(path: Path, tf_keras: Any, unsafe: bool) -> Any:
-    """Load a ``.keras`` file of a ``quantize_model``, which tf_keras cannot load by itself.
-
-    The file's ``build_config`` makes each wrapper build its layer's variables a second time, and
-    the stored variables start with entries that the wrapper no longer has; without the one, and
-    reading only the last of the other, the outputs equal those of the ``.h5``.
-    """
-    with scratch_folder() as folder:
-        repaired = folder / path.name
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(repaired, "w") as new:
-            for entry in old.namelist():
-                content = old.read(entry)
-                if entry == "config.json":
-                    content = json.dumps(_without_build_config(json.loads(content))).encode()
-                new.writestr(entry, content)
-        with _lenient_wrappers():
-            return tf_keras.models.load_model(repaired, compile=False, safe_mode=not unsafe)
-
-
-def _without_build_config(item: Any) -> Any:
-    if isinstance(item, dict):
-        return {k: _without_build_config(v) for k, v in item.items() if k != "build_config"}
-    if isinstance(item, list):
-        return [_without_build_config(v) for v in item]
-    return item
-
-
-@contextmanager
-def _lenient_wrappers() -> Iterator[None]:
-    from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
-
-    def load_last(self: Any, store: Any) -> None:
-        variables = self._trainable_weights + self._non_trainable_weights
-        stored = [store[key] for key in sorted(store.keys(), key=int)]
-        for variable, value in zip(variables, stored[-len(variables) :], strict=False):
-            variable.assign(value)
-
-    wrapper = quantize_wrapper.QuantizeWrapperV2
-    own = vars(wrapper).get("load_own_variables")
-    wrapper.load_own_variables = load_last
-    try:
-        yield
-    finally:
-        if own is None:
-            del wrapper.load_own_variables
-        else:
-            wrapper.load_own_variables = own
-
-
 def _freeze_model(model: Any) -> Frozen:
+    parts = [type(part).__name__ for part in getattr(model, "submodules", ())]
+    _refuse_annotated(f"the model '{getattr(model, 'name', '')}'", parts.count("QuantizeAnnotate"))
     if not getattr(model, "inputs", None):
         raise KerasError(
             f"the {type(model).__name__} has no known inputs",
@@ -283,7 +267,7 @@ def _freeze_model(model: Any) -> Frozen:
 
         concrete, batch = _traced(forward, inputs, names)
         outputs = [str(n) for n in getattr(model, "output_names", [])]
-        return _freeze(concrete, names, outputs, batch, _framework(model))
+        return freeze(concrete, names, outputs, batch, _framework(model))
 
 
 def argument_of(model: Any) -> Callable[[Sequence[Any]], Any]:
@@ -361,155 +345,8 @@ def _freeze_saved_model(path: Path, signature: str | None, unsafe: bool) -> Froz
         concrete = signatures[key]
         specs = concrete.structured_input_signature[1]
         order = {spec.name: name for name, spec in specs.items()}
-        names = [order.get(node_of(t.name), node_of(t.name)) for t in _user_inputs(concrete)]
+        names = [order.get(node_of(t.name), node_of(t.name)) for t in user_inputs(concrete)]
         outputs = list(concrete.structured_outputs)
-        sizes = {t.shape[0] for t in _user_inputs(concrete) if t.shape.rank}
+        sizes = {t.shape[0] for t in user_inputs(concrete) if t.shape.rank}
         batch = None if None in sizes else max(sizes, default=None)
-        return _freeze(concrete, names, outputs, batch, f"SavedModel, TensorFlow {tf.__version__}")
-
-
-def _user_inputs(concrete: Any) -> list[Any]:
-    return [t for t in concrete.inputs if t.dtype.name != "resource"]
-
-
-def _freeze(
-    concrete: Any, names: Sequence[str], outputs: Sequence[str], batch: int | None, framework: str
-) -> Frozen:
-    import tensorflow as tf
-
-    placeholders = _user_inputs(concrete)
-    ends = tuple(t.name.removesuffix(":0") for t in concrete.outputs)
-    inputs = tuple(node_of(t.name) for t in placeholders)
-    definition = _values_alone(_with_constants(concrete), [*inputs, *map(node_of, ends)])
-    shapes = tuple(tuple(t.shape.as_list()) for t in placeholders)
-    given = tf.Graph()
-    with given.as_default():
-        tf.import_graph_def(definition, name="")
-    graph = view(definition, inputs, ends, _outlines(given), whole=batch == 1)
-    if batch is None and (graph.makes_blocks or not graph.is_plain):
-        sizes = [_reshaped(definition, dict(zip(inputs, shapes, strict=True)), n) for n in (1, 2)]
-        one, two = (_outlines(made) for _, made in sizes)
-        outlines = _of_any_batch(one, two, graph.activations)
-        if (
-            outlines is None or graph.makes_blocks
-        ):  # samples are mixed, so that only one at a time can be told apart
-            batch, shapes = 1, tuple((1, *shape[1:]) for shape in shapes)
-            definition, outlines = sizes[0][0], one
-        graph = view(definition, inputs, ends, outlines, whole=batch == 1)
-    return Frozen(
-        graph_def=definition,
-        graph=graph,
-        input_names=tuple(names),
-        input_shapes=shapes,
-        input_dtypes=tuple(t.dtype.name for t in placeholders),
-        output_names=tuple(outputs) if len(outputs) == len(ends) else graph.outputs,
-        batch=batch,
-        framework=framework,
-    )
-
-
-def _with_constants(concrete: Any) -> Any:
-    """Return a function's graph with constants in place of variables.
-
-    TensorFlow's own way makes a function of it again, which fails where a variable was assigned to.
-    """
-    from tensorflow.python.framework import convert_to_constants
-
-    # Loops stay one node each: lowered, they are cycles of a dozen kinds of nodes.
-    data = convert_to_constants._FunctionConverterDataInEager(
-        func=concrete, lower_control_flow=False, aggressive_inlining=False
-    )
-    definition, _ = convert_to_constants._replace_variables_by_constants(converter_data=data)
-    return definition
-
-
-def _values_alone(definition: Any, kept: Sequence[str]) -> Any:
-    """Return the part of a graph that computes values, without what only has effects.
-
-    A layer that keeps a state assigns to it, which a frozen graph cannot; what it read before is a
-    constant.  ``IdentityN``, which functions with a gradient of their own leave, hands on several
-    values at once: its readers read these values.
-
-    Args:
-        definition: A ``tensorflow.GraphDef`` without variables.
-        kept: The nodes to keep, with all that they depend on.
-    """
-    import tensorflow as tf
-
-    several = {n.name: list(n.input) for n in definition.node if n.op == "IdentityN"}
-
-    def source(tensor: str) -> str:
-        name, _, port = tensor.partition(":")
-        return source(several[name][int(port or 0)]) if name in several else tensor
-
-    for node in definition.node:
-        inputs = [source(i) for i in node.input if not i.startswith("^")]
-        if node.op == "IdentityN":
-            node.op, inputs = "Identity", inputs[:1]
-            node.attr["T"].type = node.attr["T"].list.type[0]
-        del node.input[:]
-        node.input.extend(inputs)
-    return tf.compat.v1.graph_util.extract_sub_graph(definition, list(dict.fromkeys(kept)))
-
-
-def _reshaped(
-    definition: Any, shapes: Mapping[str, tuple[int | None, ...]], batch: int
-) -> tuple[Any, Any]:
-    """Return a graph that takes another batch size: its definition, and itself."""
-    import tensorflow as tf
-
-    changed = tf.compat.v1.GraphDef()
-    changed.CopyFrom(definition)
-    for node in changed.node:
-        node.attr.pop("_output_shapes", None)
-        if node.name in shapes:
-            shape = tf.TensorShape((batch, *shapes[node.name][1:]))
-            node.attr["shape"].shape.CopyFrom(shape.as_proto())
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.import_graph_def(changed, name="")
-    return changed, graph
-
-
-def _of_any_batch(
-    one: Mapping[str, tuple[Outline, ...]],
-    two: Mapping[str, tuple[Outline, ...]],
-    activations: frozenset[str],
-) -> dict[str, tuple[Outline, ...]] | None:
-    """Return what is known of every output whatever the batch size is.
-
-    Args:
-        one: What is known of a batch of one sample.
-        two: The same of two samples.
-        activations: The nodes whose first axis should be the batch.
-
-    Returns:
-        The outlines, the first axis of every activation open; None where that axis is another one
-        in some activation.
-    """
-    found = dict(one)
-    for name in activations & one.keys():
-        ports = []
-        for small, large in zip(one[name], two[name], strict=True):
-            if small.shape and large.shape and not _grows_first(small.shape, large.shape):
-                return None
-            shape = small.shape and (None, *small.shape[1:])
-            ports.append(Outline(shape, small.dtype))
-        found[name] = tuple(ports)
-    return found
-
-
-def _grows_first(one: tuple[int | None, ...], two: tuple[int | None, ...]) -> bool:
-    """Whether twice as many samples make the first axis twice as long, and no other longer."""
-    first = None in (one[0], two[0]) or 2 * (one[0] or 0) == two[0]
-    return first and one[1:] == two[1:]
-
-
-def _outlines(graph: Any) -> dict[str, tuple[Outline, ...]]:
-    operations = (op for op in graph.get_operations() if op.outputs)
-    return {op.name: tuple(map(_outline, op.outputs)) for op in operations}
-
-
-def _outline(tensor: Any) -> Outline:
-    shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
-    return Outline(shape, tensor.dtype.name)
+        return freeze(concrete, names, outputs, batch, f"SavedModel, TensorFlow {tf.__version__}")

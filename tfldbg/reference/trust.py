@@ -232,11 +232,16 @@ class _Rules:
     def _internal(self, name: str) -> Any:
         """Return a class that Keras loads by name alone although its API does not show it."""
         if self._framework.__name__ != "tf_keras":
-            return None
+            modules = ("keras.src.layers", "keras.src.models")
+            found = (getattr(sys.modules.get(module), name, None) for module in modules)
+            return next(filter(inspect.isclass, found), None)
+        from tf_keras.src import initializers
         from tf_keras.src.layers import serialization
 
+        initializers.populate_deserializable_objects()
         serialization.populate_deserializable_objects()
-        return serialization.LOCAL.ALL_OBJECTS.get(name)
+        layers = serialization.LOCAL.ALL_OBJECTS
+        return layers.get(name) or initializers.LOCAL.ALL_OBJECTS.get(name)
 
     def _by_module(self, name: str, module: str) -> Any:
         root, _, rest = module.partition(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import ModuleType
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.text import Text
 from tfldbg.diagnose.rules import CATALOG, FAMILIES, Explanation, explanations
 from tfldbg.errors import UsageError
 
+_CODE = re.compile(r"(?:TFL)?[\s_-]*(\d{1,6})", re.IGNORECASE | re.ASCII)
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -19,9 +21,8 @@ def explanation_of(code: str) -> Explanation:
     Raises:
         UsageError: There is no such code.
     """
-    wanted = code.upper()
-    if wanted.isdecimal():
-        wanted = f"TFL{int(wanted):03d}"
+    number = _CODE.fullmatch(code.strip())
+    wanted = f"TFL{int(number[1]):03d}" if number else code.upper()
     if wanted not in CATALOG:
         raise UsageError(
             f"there is no finding '{code}'",

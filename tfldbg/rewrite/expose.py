@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -42,12 +42,18 @@ class Exposed:
         return bytes(self.content)
 
 
-def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
+def expose(graph: Graph, subgraph: Subgraph, *, named: bool = False) -> Exposed:
     """Append every operator output of ``subgraph`` to its outputs.
 
     The weights, the order of the operators and the existing outputs stay as they are, so the
     runtime partitions and computes the same program.  A slip for which the runtime would refuse the
     file is mended on the way.
+
+    Args:
+        graph: The file.
+        subgraph: One of its subgraphs.
+        named: Whether the subgraph's signatures list the new outputs as well, without which
+            LiteRT's ``CompiledModel`` does not take the file.  A signature runner would copy each.
 
     Raises:
         RewriteError: The subgraph has no list of outputs.
@@ -69,13 +75,33 @@ def expose(graph: Graph, subgraph: Subgraph) -> Exposed:
     outputs = subgraph.outputs + tuple(t for t in taps if t not in known)
     return Exposed(
         content=replace_outputs(
-            graph.data if repaired is None else repaired.data, subgraph.index, outputs
+            graph.data if repaired is None else repaired.data,
+            subgraph.index,
+            outputs,
+            named=_named_outputs(graph, subgraph, outputs) if named else {},
         ),
         subgraph=subgraph.index,
         taps=tuple(taps),
         skipped=tuple(skipped),
         repair=repaired,
     )
+
+
+def _named_outputs(
+    graph: Graph, subgraph: Subgraph, outputs: Sequence[int]
+) -> dict[int, dict[str, int]]:
+    """Return what each signature of a subgraph calls all of its outputs, by its number."""
+    named = {}
+    for number, signature in enumerate(graph.signatures):
+        if signature.subgraph != subgraph.index:
+            continue
+        names = dict(signature.outputs)
+        for index in outputs:
+            if index not in signature.outputs.values():
+                name = subgraph.tensors[index].name
+                names[name if name and name not in names else f"{name or 'tensor'}_{index}"] = index
+        named[number] = names
+    return named
 
 
 def leave_out(exposed: Exposed, reasons: Mapping[int, str]) -> Exposed:

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from tfldbg.errors import RewriteError
 from tfldbg.rewrite.pieces import Piece, Pieces
 
 _ALIGNMENT = 64
+_NO_NAMES: Mapping[int, Mapping[str, int]] = MappingProxyType({})
 _OUTPUTS_FIELD = 8  # vtable offsets of the fields, from schema.fbs: 4 + 2 * field id
 _OPERATORS_FIELD = 10
 _SUBGRAPHS_FIELD = 8
 _SIGNATURES_FIELD = 18
+_SIGNATURE_OUTPUTS_FIELD = 6
 _BUFFER_OFFSET_FIELD = 6
 _LARGE_OPTIONS_FIELD = 22
 
@@ -29,6 +32,7 @@ def replace_outputs(
     subgraph: int,
     outputs: Sequence[int],
     operator_count: int | None = None,
+    named: Mapping[int, Mapping[str, int]] = _NO_NAMES,
 ) -> Pieces:
     """Give a subgraph other outputs and, if asked, fewer operators.
 
@@ -37,6 +41,8 @@ def replace_outputs(
         subgraph: Which subgraph.
         outputs: Tensor indices, the complete new list.
         operator_count: Keep only the first so many operators; None keeps all.
+        named: By number of a signature the tensors that are its outputs now, by name; one that has
+            none in the file keeps none.
 
     Returns:
         The changed file, which refers to ``data`` and does not copy it.
@@ -57,28 +63,58 @@ def replace_outputs(
         )
     absolute = _absolute_offsets(model)
     end = min((value for _, value in absolute), default=len(data))
-    vector = struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs)
     start = -(-end // _ALIGNMENT) * _ALIGNMENT if not absolute else end
+    added = bytearray(struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs))
     position = table.Pos + outputs_field
-    length_at = None
+    changes = {position: struct.pack("<I", start - position)}
+    for position, names in _signature_outputs(model, named):
+        maps, vector = _tensor_maps(names)
+        changes[position] = struct.pack("<I", start + len(added) + vector - position)
+        added += maps
     if operator_count is not None:
         operators = table.Pos + table.Offset(_OPERATORS_FIELD)
         length_at = operators + struct.unpack_from("<I", data, operators)[0]
-    last = max(position, length_at or 0, *(field for field, _ in absolute), 0)
-    if not last < end <= len(data):
+        changes[length_at] = struct.pack("<I", operator_count)
+    inserted = bytes(start - end) + added + bytes(-len(added) % _ALIGNMENT)
+    changes.update((field, struct.pack("<Q", value + len(inserted))) for field, value in absolute)
+    if not max(changes) < end <= len(data):
         raise RewriteError(
             f"bytes that should lie behind the tables begin at byte {end} of {len(data)}, among "
             "the tables",
             hint="convert or download the file again",
         )
-    inserted = bytes(start - end) + vector + bytes(-len(vector) % _ALIGNMENT)
-    changes = {position: struct.pack("<I", start - position)}
-    if length_at is not None:
-        changes[length_at] = struct.pack("<I", operator_count)
-    for field, value in absolute:
-        changes[field] = struct.pack("<Q", value + len(inserted))
     view = memoryview(data)
     return Pieces((*_changed(view[:end], changes), inserted, view[end:]))
+
+
+def _signature_outputs(
+    model: Any, named: Mapping[int, Mapping[str, int]]
+) -> Iterator[tuple[int, Mapping[str, int]]]:
+    """Yield where each signature that has outputs refers to them, and what they are now."""
+    for number, names in named.items():
+        signature = model.SignatureDefs(number)._tab
+        field = signature.Offset(_SIGNATURE_OUTPUTS_FIELD)
+        if field:
+            yield signature.Pos + field, names
+
+
+def _tensor_maps(names: Mapping[str, int]) -> tuple[bytes, int]:
+    """Return a vector of TensorMap tables with what it leads to, and where in it the vector is.
+
+    Each table has the fields name (an offset) and tensor_index of schema.fbs, behind the offset of
+    their layout, which all of them share.
+    """
+    layout, count = struct.pack("<4H", 8, 12, 4, 8), len(names)
+    first = len(layout) + 4 + 4 * count  # of the tables
+    text = first + 12 * count
+    offsets, tables, texts = bytearray(), bytearray(), bytearray()
+    for number, (name, tensor) in enumerate(names.items()):
+        table, encoded = first + 12 * number, name.encode()
+        offsets += struct.pack("<I", table - len(layout) - 4 - 4 * number)
+        tables += struct.pack("<iII", table, text + len(texts) - table - 4, tensor)
+        texts += struct.pack("<I", len(encoded)) + encoded + b"\0"
+        texts += bytes(-len(texts) % 4)
+    return layout + struct.pack("<I", count) + offsets + tables + texts, len(layout)
 
 
 def _changed(view: memoryview, changes: Mapping[int, bytes]) -> Iterator[Piece]:

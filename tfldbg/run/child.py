@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import Popen
 from time import monotonic
@@ -42,6 +42,11 @@ class Limits:
         available = machine_memory()
         return None if available is None else int(available * _SHARE)
 
+    def shared_by(self, processes: int) -> Limits:
+        """Return what each of some processes of this machine may give its children."""
+        memory = self.memory_bytes
+        return self if memory is None else replace(self, memory=memory // processes)
+
 
 _LIMITS: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B039  (frozen)
 
@@ -53,10 +58,11 @@ def limits() -> Limits:
 
 @contextmanager
 def limited(*, timeout: float | None = None, memory: float | None = None) -> Iterator[None]:
-    """Set what each child process that runs a model may take, while the block lasts.
+    """Set what the child processes that run models may take, while the block lasts.
 
     A model runs in a child process of its own.  One that gives no answer in time, or wants more
-    memory, is ended, and a `RunError` says so.
+    memory, is ended, and a `RunError` says so.  The limit on memory is one for all that run at the
+    same time.
 
     Args:
         timeout: Seconds for loading the model and for each sample, 600 by default.

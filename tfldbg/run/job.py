@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,26 +11,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import quant
 from tfldbg.errors import ModelError, RunError, UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature, keeps_resources, states
 from tfldbg.rewrite.expose import Exposed, expose, leave_out
 from tfldbg.rewrite.pieces import Pieces
+from tfldbg.run.drawn import float_range, random_samples
+from tfldbg.run.folders import Found, arrays_of_files, pictures, refuse_pictures, without_scale
 from tfldbg.run.litert import Program, check_runs
 from tfldbg.run.runtimes import MICRO, Delegate, Kernels
 from tfldbg.run.samples import (
-    Arrays,
     InputSpec,
     Samples,
     choose,
     input_specs,
-    random_samples,
     read_arrays,
+    takes_real,
 )
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Graph, Signature, Subgraph
+    from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
 
 DEFAULT_SAMPLES = 64
 
@@ -55,6 +57,8 @@ class Options:
     delegate: Delegate | None = None
     cached: bool = True
     """Whether a Keras model that an earlier run has frozen may be used, and this one's kept."""
+    scale: tuple[float, float] | None = None
+    """The real values that 0 and 255 of pictures, and of uint8 data, stand for."""
 
     @property
     def kernels(self) -> Kernels:
@@ -135,6 +139,7 @@ class Job:
             taps=taps,
             signature=self.loaded.signature,
             resources=keeps_resources(self.loaded.graph),
+            shapes=self.samples.shapes,
         )
 
     @property
@@ -222,21 +227,52 @@ def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Sampl
     steps = options.stream_steps
     limit = options.samples or -(-DEFAULT_SAMPLES // steps) * steps  # whole streams
     if data is None:
+        if options.scale is not None:
+            raise UsageError("--scale is of data, and none is given", hint="add --data PATH")
         found = random_samples(
             loaded.graph, loaded.subgraph, loaded.specs, count=limit, seed=options.seed
         )
-    else:
-        arrays, source = _named_arrays(data, loaded.specs)
-        found = choose(loaded.specs, arrays, source, limit=limit, mapping=options.inputs)
-    return replace(found, stream_steps=steps)
+        return replace(found, stream_steps=steps)
+    given = _given(loaded, data, options, limit)
+    source = str(data) if isinstance(data, (str, Path)) else "arrays"
+    found = choose(
+        loaded.specs,
+        given.arrays,
+        source,
+        limit=limit,
+        mapping=options.inputs,
+        scale=options.scale,
+    )
+    held = given.held or found.held
+    return replace(found, held=held, notes=(*given.notes, *found.notes), stream_steps=steps)
 
 
-def _named_arrays(data: DataSource, specs: Sequence[InputSpec]) -> tuple[Arrays, str]:
-    if isinstance(data, (str, Path)):
-        return read_arrays(Path(data)), str(data)
+def _given(loaded: Loaded, data: DataSource, options: Options, limit: int) -> Found:
+    """Return what the data holds; of folders with a file a sample no more than is asked for."""
+    specs = loaded.specs
     if isinstance(data, Mapping):
-        return {k: np.asarray(v) for k, v in data.items()}, "arrays"
-    return {specs[0].label if specs else "x": np.asarray(data)}, "arrays"
+        return Found({k: np.asarray(v) for k, v in data.items()})
+    if not isinstance(data, (str, Path)):
+        return Found({specs[0].label if specs else "x": np.asarray(data)})
+    if len(specs) != 1:
+        refuse_pictures(Path(data), len(specs))
+        return Found(read_arrays(Path(data)))
+    found = pictures(Path(data), specs[0], limit)
+    if found is None:
+        if not options.inputs:  # which name one of the files
+            found = arrays_of_files(Path(data), specs[0], limit)
+        return found or Found(read_arrays(Path(data)))
+    tensor = specs[0].tensor
+    if options.scale is None and tensor.type != "UINT8" and takes_real(tensor):
+        raise without_scale(str(data), specs[0], _input_range(loaded, tensor))
+    return found
+
+
+def _input_range(loaded: Loaded, tensor: Tensor) -> tuple[float, float]:
+    """Return the real range of an input, twice the same where the file does not tell."""
+    if tensor.lsb is None or tensor.zero_point is None:
+        return float_range(loaded.subgraph, tensor)
+    return quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
 
 
 def check_options(options: Options) -> None:
@@ -253,8 +289,17 @@ def check_options(options: Options) -> None:
         raise UsageError(
             f"{options.samples} samples are too few", hint="ask for at least one: --samples 1"
         )
+    _check_scale(options.scale)
     if options.stream_steps < 1:
         raise UsageError(
             f"a stream of {options.stream_steps} steps is too short",
             hint="say how many samples in a row make one stream: --steps 10",
+        )
+
+
+def _check_scale(scale: tuple[float, float] | None) -> None:
+    if scale is not None and not (np.isfinite(scale).all() and scale[0] < scale[1]):
+        raise UsageError(
+            f"the scale {scale[0]:g},{scale[1]:g} is no range",
+            hint="say what 0 and 255 stand for, for example --scale -1,1",
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import DataError
+from tfldbg.run.folders import LABELS, picture_files, picture_labels
 from tfldbg.run.samples import Samples, read_arrays
 
 if TYPE_CHECKING:
@@ -124,15 +125,19 @@ def _array_of(data: DataSource, key: str) -> NDArray[Any] | None:
     """Return one array of a collection of named ones."""
     if isinstance(data, Mapping):
         return np.asarray(data[key]) if key in data else None
-    if isinstance(data, (str, Path)) and Path(data).suffix != ".npy":
-        return read_arrays(Path(data), only=key).get(key)
-    return None
+    if not isinstance(data, (str, Path)) or Path(data).suffix == ".npy":
+        return None
+    if picture_files(Path(data)):
+        return picture_labels(Path(data)) if key == LABELS else None
+    return read_arrays(Path(data), only=key).get(key)
 
 
 def _not_there(where: str, data: DataSource, loaded: Loaded) -> str:
     """Say what there is instead."""
     said = "no such file"
-    if data is not None and not isinstance(data, np.ndarray):
+    if isinstance(data, (str, Path)) and picture_files(Path(data)):
+        said += f"; '{LABELS}' numbers the sub-folders of pictures, where they are in some"
+    elif data is not None and not isinstance(data, np.ndarray):
         held = data if isinstance(data, Mapping) else read_arrays(Path(data))
         said += f"; the data holds {_listed(held)}"
     if "=" in where:

@@ -54,15 +54,19 @@ class Program:
     """Variables to read before each invoke, after they are reset if they are."""
     resources: bool = False
     """Whether it keeps values in resources, which only a new interpreter resets."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """What the inputs are resized to before the model is prepared; empty for the file's own."""
 
 
 class DiedError(Exception):
     """The child process ended without an answer."""
 
-    def __init__(self, code: int, stderr: str) -> None:
+    def __init__(self, code: int, stderr: str, crowded: int | None = None) -> None:
         super().__init__(code)
         self.code = code
         self.stderr = stderr
+        self.crowded = crowded
+        """The bytes that all processes took together when it was ended for that, else None."""
 
 
 class Runner:
@@ -225,6 +229,7 @@ class _Child:
             "resources": program.resources,
             "inputs": list(program.subgraph.inputs),
             "input_names": names,
+            "shapes": [list(shape) for shape in program.shapes],
             "subgraph": program.subgraph.index,
             "signature": other.key if other else None,
         }
@@ -259,7 +264,7 @@ class _Child:
             if self._watchdog.barked:
                 late = _late(self._program, self.limits.timeout_s, loading=request is None)
                 raise late from error
-            raise DiedError(code, self._said()) from error
+            raise DiedError(code, self._said(), self._worker.crowded) from error
         except wire.GarbledError as error:
             raise _garbled(self._program) from error
         if reply.get("ok") is not True:
@@ -339,6 +344,10 @@ def _too_large(program: Program, limit: int | None, where: str) -> RunError:
     )
 
 
+def _limit_worded(limit: int | None) -> str:
+    return "" if limit is None else f" of {memory.worded(limit)}"
+
+
 def _late(program: Program, timeout_s: float, *, loading: bool) -> RunError:
     doing = "loading" if loading else "one sample of"
     return RunError(
@@ -357,6 +366,14 @@ def _garbled(program: Program) -> RunError:
 
 
 def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
+    if death.crowded is not None:
+        return RunError(
+            f"the processes that run '{program.name}' and what it is compared with take "
+            f"{memory.worded(death.crowded)} together, more than the limit"
+            f"{_limit_worded(limits().memory_bytes)}; {memory.largest(program.subgraph)}",
+            hint="allow more with --memory-limit GIB, where the machine has it, or measure less at "
+            "a time: fewer --workers, no --compounding, no --labels",
+        )
     if killed(death.code):  # another run could make the machine run short again
         return RunError(
             f"the {program.kernels} runtime died on '{program.name}': {KILLED}; "

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
+from tfldbg.run import together
 from tfldbg.run.block import shared_memory
 from tfldbg.run.child import Limits, command, limits
 from tfldbg.run.runtimes import LITERT
@@ -35,7 +36,9 @@ class WorkerProcess:
     """
 
     def __init__(self, allowed: Limits, *, ahead: bool = False) -> None:
-        self.limits = allowed
+        self.limits, self.allowed = allowed, allowed.memory_bytes
+        self.crowded: int | None = None
+        """The bytes that all processes took together when it was ended for that, else None."""
         self._stack = ExitStack()
         try:
             self.model = self._model_file()
@@ -46,7 +49,7 @@ class WorkerProcess:
             """What it writes to stderr."""
             files = [] if self.model is None else [self.model.fileno()]
             memory = [n for n in (self.given, self.made) if n is not None]
-            told = (os.getpid(), self.limits.memory_bytes or 0, int(ahead))
+            told = (os.getpid(), self.allowed or 0, int(ahead))
             self.popen = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
                 command("tfldbg.run.worker", *map(str, told)),
                 stdin=subprocess.PIPE,
@@ -58,6 +61,16 @@ class WorkerProcess:
         except BaseException:
             self._stack.close()
             raise
+        together.join(self)
+
+    @property
+    def number(self) -> int:
+        """The process id."""
+        return self.popen.pid
+
+    def kill(self) -> None:
+        """End it; whoever is asking it something finds it dead."""
+        self.popen.kill()
 
     def _model_file(self) -> IO[bytes] | None:
         if not Path("/dev/fd").is_dir():
@@ -72,6 +85,7 @@ class WorkerProcess:
 
     def end(self) -> None:
         """End it, so that nobody waits for its answer any longer."""
+        together.leave(self)
         self.popen.kill()
         self.popen.wait()
 

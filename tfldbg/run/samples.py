@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 
 from tfldbg import guard, quant
 from tfldbg.errors import DataError
-from tfldbg.graph.query import consumers, numpy_type
+from tfldbg.graph.query import numpy_type
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
+    from tfldbg.graph.model import Signature, Subgraph, Tensor
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -61,11 +60,18 @@ class Samples:
     """How many samples the source holds, those beyond the limit included; 0 for random ones."""
     stream_steps: int = 1
     """How many samples in a row are the steps of one stream; 1 where each stands alone."""
+    notes: tuple[str, ...] = ()
+    """What was made of the source that nobody asked for in so many words."""
 
     @property
     def count(self) -> int:
         """Number of samples."""
         return len(self.arrays[0]) if self.arrays else 1
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape that each TFLite input takes."""
+        return tuple(array.shape for array in self.codes(0))
 
     def begins_stream(self, index: int) -> bool:
         """Whether the state is reset before a sample."""
@@ -135,7 +141,7 @@ def read_arrays(path: Path, only: str | None = None) -> Arrays:
             hint="save it with numpy.savez(path, **{input_name: array})",
         ) from error
     raise DataError(
-        f"'{path}' is no data file: expected .npz, .npy, .h5 or a folder of .npy",
+        f"'{path}' is no data file: expected .npz, .npy, .h5, or a folder of .npy or of pictures",
         hint="save it with numpy.savez('data.npz', x=array)",
     )
 
@@ -175,6 +181,7 @@ def choose(
     *,
     limit: int | None,
     mapping: Mapping[str, str],
+    scale: tuple[float, float] | None = None,
 ) -> Samples:
     """Give every input its array, checked and cut to ``limit`` samples.
 
@@ -184,6 +191,7 @@ def choose(
         source: Where they come from, for messages and reports.
         limit: How many samples to keep at most, None for all.
         mapping: Input name to array name, where the names differ.
+        scale: The real values that 0 and 255 of uint8 arrays stand for; None leaves them.
 
     Raises:
         DataError: An input has no array, or one of a wrong shape, type or content.
@@ -202,11 +210,55 @@ def choose(
     if counts == {0}:
         raise DataError(f"'{source}' holds no samples", hint="give at least one sample")
     kept = [np.asarray(array[:limit]) for array in chosen]
+    notes = _unscaled(specs, kept)
+    if scale is not None:
+        kept = _scaled(specs, kept, scale, source)
+        notes = (f"0 to 255 of uint8 data stand for {scale[0]:g} to {scale[1]:g}",)
     return Samples(
         specs,
         tuple(_checked(s, a, source) for s, a in zip(specs, kept, strict=True)),
         source,
         max(counts, default=0),
+        notes=notes,
+    )
+
+
+def takes_real(tensor: Tensor) -> bool:
+    """Whether an input takes real values: as they are, or to be quantized."""
+    dtype = numpy_type(tensor)
+    return tensor.has_codes or (dtype is not None and dtype.kind == "f")
+
+
+def _scaled(
+    specs: Sequence[InputSpec],
+    arrays: Sequence[NDArray[Any]],
+    scale: tuple[float, float],
+    source: str,
+) -> list[NDArray[Any]]:
+    """Map 0 to 255 of every uint8 array to real values, float32."""
+    low, high = scale
+    mapped = [
+        np.float32(low) + array * np.float32((high - low) / 255)
+        if array.dtype == np.uint8 and takes_real(spec.tensor)
+        else array
+        for spec, array in zip(specs, arrays, strict=True)
+    ]
+    if all(one is other for one, other in zip(mapped, arrays, strict=True)):
+        raise DataError(
+            f"--scale maps 0 to 255 of uint8 data to real values, and '{source}' is "
+            f"{', '.join(str(a.dtype) for a in arrays)}",
+            hint="leave --scale out: float data is taken as it is, in real units",
+        )
+    return mapped
+
+
+def _unscaled(specs: Sequence[InputSpec], arrays: Sequence[NDArray[Any]]) -> tuple[str, ...]:
+    """Say which float inputs are given bytes as they are, as models that rescale them take them."""
+    return tuple(
+        f"input '{spec.label}' takes float values and was given uint8 data as it is, 0 to "
+        f"{array.max()}; if it was trained on another range, map 0 to 255 to it: --scale LOW,HIGH"
+        for spec, array in zip(specs, arrays, strict=True)
+        if array.dtype == np.uint8 and not spec.tensor.has_codes and takes_real(spec.tensor)
     )
 
 
@@ -272,8 +324,22 @@ def _misfit(spec: InputSpec, array: NDArray[Any], source: str) -> DataError:
     return DataError(
         f"the data '{source}' does not fit input {spec.describe()}; "
         f"found {array.shape} {array.dtype}",
-        hint="the first axis counts samples, the others must be the input's",
+        hint=_fitting(spec.tensor, array)
+        or "the first axis counts samples, the others must be the input's",
     )
+
+
+def _fitting(tensor: Tensor, array: NDArray[Any]) -> str | None:
+    """Say how an array fits that has its axes in another order, or no axis of samples."""
+    if array.ndim and _fits(tensor, array[np.newaxis]):
+        return "it is one sample, without the axis that counts samples: give x[numpy.newaxis]"
+    for found, source, target in (("first", 1, -1), ("last", -1, 1)):
+        if array.ndim > 2 and _fits(tensor, np.moveaxis(array, source, target)):
+            return (
+                f"its channels come {found}, the input's do not: give "
+                f"numpy.moveaxis(x, {source}, {target})"
+            )
+    return None
 
 
 def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
@@ -293,9 +359,11 @@ def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
             return array.astype(np.float32, copy=False)
     elif array.dtype == dtype or dtype.kind == "f" or not spec.tensor.has_codes:
         return array.astype(dtype, copy=False)
+    pictures = "; or map 0 to 255 to real values, as in training: --scale LOW,HIGH"
     raise DataError(
         f"the data '{source}' is {array.dtype}, but input {spec.describe()}",
-        hint=f"give float data in real units, or {dtype} data as codes",
+        hint=f"give float data in real units, or {dtype} data as codes"
+        f"{pictures if array.dtype == np.uint8 else ''}",
     )
 
 
@@ -339,103 +407,3 @@ def _as_real(tensor: Tensor, batch: NDArray[Any]) -> NDArray[Any]:
     if tensor.has_codes and batch.dtype.kind != "f" and tensor.quant is not None:
         return quant.dequantize(batch, tensor.quant.scale, tensor.quant.zero_point)
     return batch
-
-
-def random_samples(
-    graph: Graph, subgraph: Subgraph, specs: tuple[InputSpec, ...], *, count: int, seed: int
-) -> Samples:
-    """Draw seeded random samples that fit each input's range.
-
-    Quantized inputs get codes over their whole range.  Float inputs that are quantized first get
-    the range of that QUANTIZE operator, other float inputs a standard normal.  Integers that index
-    a table stay inside it; other integers are 0 or 1.  Strings are a few words.
-    """
-    generator = np.random.default_rng(seed)
-    arrays = tuple(_random(graph, subgraph, s.tensor, count, generator) for s in specs)
-    return Samples(specs, arrays, "random")
-
-
-def _random(
-    graph: Graph, subgraph: Subgraph, tensor: Tensor, count: int, generator: np.random.Generator
-) -> NDArray[Any]:
-    dtype = numpy_type(tensor)
-    stated = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
-    shape = (count, *(1 if size < 0 else size for size in stated))
-    _check_room(tensor, shape)
-    if tensor.type == "STRING":
-        return _words(shape, generator)
-    if dtype is None:
-        raise DataError(
-            f"input '{tensor.name}' is {tensor.type}: neither numbers nor words can be given to it",
-            hint="trace another signature with --signature NAME",
-        )
-    if dtype.kind == "f":
-        low, high = _float_range(subgraph, tensor)
-        drawn = generator.normal(size=shape) if low == high else generator.uniform(low, high, shape)
-        return drawn.astype(np.float32)
-    if dtype.kind == "b":
-        return generator.integers(0, 2, shape).astype(bool)
-    low_code, high_code = (0, _table_rows(graph, subgraph, tensor) - 1)
-    if tensor.has_codes:
-        low_code, high_code = quant.code_range(tensor.type)
-    if low_code > high_code:
-        raise DataError(
-            f"input '{tensor.name}' indexes a table without rows: no number fits it",
-            hint="give the data with --data",
-        )
-    drawn = generator.integers(low_code, high_code, shape, _widest(dtype), endpoint=True)
-    return drawn.astype(dtype)
-
-
-def _widest(dtype: np.dtype[Any]) -> type[np.integer[Any]]:
-    return np.uint64 if dtype == np.uint64 else np.int64
-
-
-def _check_room(tensor: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse to draw what this machine cannot hold."""
-    if min(shape) < 0 or math.prod(shape) * np.dtype(np.float64).itemsize > guard.memory_limit():
-        raise DataError(
-            f"input '{tensor.name}' has shape {list(tensor.shape)}: no {shape[0]} random samples "
-            "of that fit into memory",
-            hint="draw fewer with --samples, or give the data with --data",
-        )
-
-
-def _words(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[Any]:
-    """Draw strings of one to six words of lower-case letters."""
-    drawn = np.empty(int(np.prod(shape)), object)
-    for number in range(drawn.size):
-        letters = [generator.integers(97, 123, size) for size in generator.integers(1, 9, 6)]
-        words = [bytes(word.tolist()) for word in letters[: generator.integers(1, 7)]]
-        drawn[number] = b" ".join(words)
-    return drawn.reshape(shape)
-
-
-def _float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
-    for op in consumers(subgraph).get(tensor.index, ()):
-        if op.kind != "QUANTIZE":
-            continue
-        out = subgraph.tensors[op.outputs[0]]
-        if out.lsb is not None and out.zero_point is not None:
-            return quant.real_range(out.type, out.lsb, out.zero_point)
-    return 0.0, 0.0
-
-
-def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
-    depth = tensor.shape[-1] if tensor.shape else 0  # a damaged file may state a scalar
-    for op in consumers(subgraph).get(tensor.index, ()):
-        if op.kind == "GATHER" and op.inputs[1] == tensor.index:
-            return _size(subgraph.tensors[op.inputs[0]], int(op.options.get("axis", 0)))
-        if op.kind == "EMBEDDING_LOOKUP" and op.inputs[0] == tensor.index:
-            return _size(subgraph.tensors[op.inputs[1]], 0)
-        # Rows of these indices name a place along several dimensions.
-        if op.kind == "GATHER_ND" and op.inputs[1] == tensor.index:
-            return min(subgraph.tensors[op.inputs[0]].shape[:depth], default=1)
-        if op.kind == "SCATTER_ND" and op.inputs[0] == tensor.index:
-            return min(subgraph.tensors[op.outputs[0]].shape[:depth], default=1)
-    return 2
-
-
-def _size(table: Tensor, axis: int) -> int:
-    """Return how many entries a table has along an axis, 0 where there is no such axis."""
-    return table.shape[axis] if -len(table.shape) <= axis < len(table.shape) else 0

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from tfldbg.errors import MissingExtraError, RunError, UsageError
+from tfldbg.run.child import Limits, limits
 from tfldbg.session.pool import Pool, unloadable
 
 Item = TypeVar("Item")
@@ -62,6 +63,10 @@ class _DaskPool:
 
     def __init__(self, dask: Any, client: Any, workers: int) -> None:
         self._dask, self._client, self.workers = dask, client, workers
+
+    def limits(self) -> Limits:
+        """Return what this session may: they are on other machines."""
+        return limits()
 
     def each(
         self, work: Callable[[Item], Made], items: Sequence[Item]

@@ -52,7 +52,7 @@ def describe(
             "python": platform.python_version(),
         },
         timing=timing,
-        notes=notes_on_streams(job),
+        notes=(*samples.notes, *notes_on_streams(job)),
         stream_steps=samples.stream_steps,
         delegate=_delegate(job, delegated),
         repair=job.exposed.repair.said if job.exposed.repair else None,

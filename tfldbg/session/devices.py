@@ -15,6 +15,7 @@ from tfldbg.device.tensors import as_array, output_tensors
 from tfldbg.errors import CaptureError, DataError, UsageError
 from tfldbg.files import check_target, scratch_folder, worded, write_bytes
 from tfldbg.graph.query import producers
+from tfldbg.rewrite.expose import expose
 from tfldbg.run.job import (
     DataSource,
     Loaded,
@@ -78,7 +79,8 @@ def write_kit(
     rows = [job.samples.codes(number) for number in range(job.samples.count)]
     inputs = [spec.tensor for spec in job.loaded.specs]
     original = bytes(job.original.content)
-    content = kit_files(target, job.exposed.model_bytes, original, inputs, rows)
+    exposed = expose(job.loaded.graph, job.subgraph, named=True)
+    content = kit_files(target, exposed.model_bytes, original, inputs, rows)
     _check_folder(Path(folder), content)
     for name in content:
         protect(Path(folder) / name, "--output", model, data)
@@ -86,9 +88,14 @@ def write_kit(
         path = Path(folder) / name
         _make_folder(path.parent)
         write_bytes(path, value)
-    exposed, skipped = len(job.exposed.taps), len(job.exposed.skipped)
-    repair = job.exposed.repair.said if job.exposed.repair else None
-    return Kit(job.samples.count, job.samples.source, exposed, skipped, tuple(content), repair)
+    return Kit(
+        job.samples.count,
+        job.samples.source,
+        len(exposed.taps),
+        len(exposed.skipped),
+        tuple(content),
+        exposed.repair.said if exposed.repair else None,
+    )
 
 
 def _check_folder(folder: Path, content: Iterable[str]) -> None:

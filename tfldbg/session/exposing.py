@@ -39,4 +39,4 @@ def expose_model(model: ModelSource, signature: str | None = None) -> tuple[Load
         RewriteError: It cannot be rewritten.
     """
     loaded = load(model, signature)
-    return loaded, expose(loaded.graph, loaded.subgraph)
+    return loaded, expose(loaded.graph, loaded.subgraph, named=True)

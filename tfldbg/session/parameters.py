@@ -37,6 +37,7 @@ from tfldbg.run.job import (
 )
 from tfldbg.run.litert import Runner
 from tfldbg.session.float_copies import float_copies
+from tfldbg.session.places import check_places
 from tfldbg.session.with_emulation import copy_of
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def compare_parameters(
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
     options, progress = options or Options(), progress or Silent()
+    check_places("params", model, keras=keras, against=against, data=data)
     loaded = load(model, options.signature)
     check_mapping(loaded, options)
     source: _Keras | None = None

@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from tfldbg.errors import RunError, UsageError, unexpected
-from tfldbg.run.child import command, ending, prepare
+from tfldbg.run.child import Limits, command, ending, limits, prepare
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -36,6 +36,9 @@ class Pool(Protocol):
 
     workers: int
     """How many at a time."""
+
+    def limits(self) -> Limits:
+        """Return what each may give the processes that it starts."""
 
     def each(
         self, work: Callable[[Item], Made], items: Sequence[Item]
@@ -111,6 +114,10 @@ class LocalPool:
             self._idle.put(None)  # started when there is something to do
         self._started: set[_Process] = set()
         self._lock, self._closed = Lock(), False
+
+    def limits(self) -> Limits:
+        """Return an equal part of what this session may: the machine is one."""
+        return limits().shared_by(self.workers)
 
     def each(
         self, work: Callable[[Item], Made], items: Sequence[Item]

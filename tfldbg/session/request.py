@@ -22,6 +22,7 @@ from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.run.process import started_ahead
 from tfldbg.session.describe import describe
+from tfldbg.session.places import check_places
 from tfldbg.session.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class TraceRequest:
         Raises:
             TfldbgError: Something is wrong with a file, the data or the options.
         """
+        check_places("trace", self.model, keras=self.keras, against=self.against, data=self.data)
         comparison, extras = self.comparison(progress), self.extras
         extras.check(comparison, self.options.stream_steps)
         stack.enter_context(started_ahead(comparison.processes))

@@ -12,7 +12,7 @@ from tfldbg.compare.stream import batch_size, stream_part
 from tfldbg.compare.tally import Measured, Tally
 from tfldbg.errors import UsageError
 from tfldbg.progress import Progress, Silent
-from tfldbg.run.child import Limits, limits, within
+from tfldbg.run.child import Limits, within
 from tfldbg.session.pool import Pool, in_order
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def stream_in_parts(
     count, elsewhere = ready.job.samples.count, request.elsewhere
     size = batch_size(ready.plan, count, ready.reference)
     parts = shards(count, math.lcm(size, ready.job.samples.stream_steps), pool.workers)
-    asked = [Shard(elsewhere, dict(unread), numbers, limits()) for numbers in parts]
+    asked = [Shard(elsewhere, dict(unread), numbers, pool.limits()) for numbers in parts]
     progress.stage("tracing", count)
 
     def found() -> Iterator[tuple[int, Part]]:

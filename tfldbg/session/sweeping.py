@@ -16,7 +16,7 @@ from tfldbg.diagnose.outcome import Case, Found, Outcome, reduced
 from tfldbg.errors import TfldbgError, unexpected
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.keras import load_frozen
-from tfldbg.run.child import Limits, limits, within
+from tfldbg.run.child import Limits, within
 from tfldbg.run.job import load
 from tfldbg.session.pool import Pool, in_order, open_pool
 from tfldbg.session.request import absolute
@@ -36,6 +36,7 @@ class Shared:
     steps: int = 1
     delegate: Delegate | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
+    scale: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _side_by_side(
                 continue
             progress.advance()
             yield number, known
-        asked = [_Asked(settings, _elsewhere(cases[number]), limits()) for number in missing]
+        asked = [_Asked(settings, _elsewhere(cases[number]), pool.limits()) for number in missing]
         for number, made in pool.each(_trace_case, asked):
             row = replace(made, case=cases[missing[number]])
             if kept is not None:
@@ -205,6 +206,7 @@ class _Tracer:
             data=case.data,
             samples=case.samples,
             steps=shared.steps,
+            scale=shared.scale,
             seed=case.seed or 0,
             runtime=case.runtime,
             signature=case.signature,

@@ -76,6 +76,7 @@ def trace(
     cached: bool = True,
     workers: int | None = None,
     scheduler: str | None = None,
+    scale: tuple[float, float] | None = None,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -91,9 +92,9 @@ def trace(
             inputs by name, (n, ...) float32 in real units, to tensors by name, first axis samples;
             or its name: an entry point of the group ``tfldbg.references``, or
             ``"module:function"``.
-        data: Path of the input data, an array for a single input, or arrays by input name; float
-            arrays in real units, integer arrays in the input's own type as codes; first axis
-            samples.  None draws random samples.
+        data: Path of the input data (arrays, or a folder of pictures), an array for a single input,
+            or arrays by input name; float arrays in real units, integer arrays in the input's own
+            type as codes; first axis samples.  None draws random samples.
         samples: At most so many samples, 64 by default, or as many more as make streams whole.
         steps: How many samples in a row are the steps of one stream: a model's state is reset
             before each stream and kept from step to step.  1 resets it before every sample.
@@ -131,6 +132,7 @@ def trace(
         workers: How many processes of this machine share the samples; this one alone by default.
             What is measured is the same, up to the last digits of sums.
         scheduler: The address of a Dask cluster whose workers share the samples.
+        scale: The real values that 0 and 255 of pictures, and of uint8 data, stand for.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
@@ -154,7 +156,9 @@ def trace(
     if not isinstance(delegate, Delegate):
         delegate = delegate_of(delegate, delegate_options)
     given = inputs or {}
-    options = Options(samples, seed, runtime, signature, given, unsafe, steps, delegate, cached)
+    options = Options(
+        samples, seed, runtime, signature, given, unsafe, steps, delegate, cached, scale
+    )
     target = _as_path(dump)
     if resume and target is None:
         raise UsageError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.batch import Batch, Computed, clamped, settled
+from tfldbg.compare.batch import Batch, Computed, as_floats, clamped, settled
 from tfldbg.compare.overlap import Crew
 from tfldbg.compare.stream import run_batch
 from tfldbg.compare.tally import Plan, Tally
@@ -190,7 +190,7 @@ class Verifier:
     ) -> tuple[Floats, dict[str, Floats]]:
         """Return what a tensor holds, and what the nodes hold that have as many values."""
         tensor, test = self._job.subgraph.tensors[index], self._held(index)
-        fitting = ((n, v.astype(np.float32)) for n, v in values.items() if v.size == test.size)
+        fitting = ((n, v) for n, v in values.items() if v.size == test.size)
         return test, {n: clamped(tensor, v)[0].reshape(test.shape) for n, v in fitting}
 
     def _held(self, index: int) -> Floats:
@@ -236,7 +236,10 @@ class Verifier:
             evaluator.close()
         return {
             name: np.concatenate(
-                [v.reshape(b.stop - b.start, -1) for v, b in zip(parts, self._batches, strict=True)]
+                [
+                    as_floats(v).reshape(b.stop - b.start, -1)
+                    for v, b in zip(parts, self._batches, strict=True)
+                ]
             )
             for name, parts in zip(names, zip(*found, strict=True), strict=True)
             if all(

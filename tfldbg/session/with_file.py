@@ -72,7 +72,7 @@ class WithFile:
             loaded.specs[number].label: np.asarray(array)
             for number, array in zip(numbers, real, strict=True)
         }
-        samples = replace(options, samples=job.samples.count, inputs={})
+        samples = replace(options, samples=job.samples.count, inputs={}, scale=None)
         self._good = prepare(self._source, data or None, samples)
         self._numbers = numbers
 

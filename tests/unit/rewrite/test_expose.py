@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sample_models import plant
+from tests.odd_files import two_signatures
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import constant
 from tfldbg.rewrite.expose import expose
@@ -63,6 +64,56 @@ def test_buffers_behind_the_flatbuffer_move_along(samples: Path) -> None:
     out = graph.main.outputs[0]
     found = _run(exposed.model_bytes, given).get_tensor(out)
     assert np.array_equal(found, _run(data, given).get_tensor(out))
+
+
+def test_signatures_list_the_new_outputs(samples: Path) -> None:
+    """As LiteRT's CompiledModel demands, which computes what the interpreter does."""
+    from ai_edge_litert.compiled_model import CompiledModel
+
+    small, large = read_file(samples / "cnn.tflite"), read_file(samples / "dense4.tflite")
+    for data in (small, _with_external_buffer(large)):
+        graph = load_graph(data)
+        content = expose(graph, graph.main, named=True).model_bytes
+        again = load_graph(content)
+        (signature,) = again.signatures
+        assert tuple(signature.outputs.values()) == again.main.outputs
+        assert signature.inputs == graph.signatures[0].inputs
+        assert signature.outputs.items() > graph.signatures[0].outputs.items()
+        shape = again.main.tensors[again.main.inputs[0]].shape
+        given = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+        model = CompiledModel.from_buffer(content)
+        ins, outs = model.create_input_buffers(0), model.create_output_buffers(0)
+        ins[0].write(given)
+        model.run_by_index(0, ins, outs)
+        interpreter = _run(content, given)
+        for name, buffer in zip(model.get_signature_by_index(0)["outputs"], outs, strict=True):
+            expected = interpreter.get_tensor(signature.outputs[name])
+            assert np.array_equal(buffer.read(expected.size, np.int8), expected.reshape(-1))
+
+
+def test_names_in_a_signature_are_told_apart() -> None:
+    file = plant.File(two_signatures())
+    for subgraph in file.model.subgraphs:
+        for number, tensor in enumerate(subgraph.tensors):
+            tensor.name = None if number == 2 else b"same"
+    graph = load_graph(file.save())
+    for subgraph in graph.subgraphs:
+        again = load_graph(expose(graph, subgraph, named=True).model_bytes)
+        for before, after in zip(graph.signatures, again.signatures, strict=True):
+            if after.subgraph != subgraph.index:
+                assert after.outputs == before.outputs
+            else:
+                outputs = again.subgraphs[subgraph.index].outputs
+                assert sorted(after.outputs.values()) == sorted(outputs)
+
+
+def test_a_file_without_a_signature_stays_without(samples: Path) -> None:
+    file = plant.File(read_file(samples / "dense4.tflite"))
+    file.model.signatureDefs = []
+    graph = load_graph(file.save())
+    plain, named = expose(graph, graph.main), expose(graph, graph.main, named=True)
+    assert named.model_bytes == plain.model_bytes
+    assert load_graph(named.model_bytes).signatures == ()
 
 
 def _with_external_buffer(data: bytes) -> bytes:

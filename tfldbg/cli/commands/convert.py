@@ -27,6 +27,7 @@ def convert(
         str | None,
         typer.Option(metavar="PATH", help="What to calibrate on, as for trace; or random."),
     ] = None,
+    scale: o.Scale = None,
     kind: Annotated[
         str,
         typer.Option(
@@ -71,7 +72,12 @@ def convert(
     from tfldbg.run.job import Options
 
     options = Options(
-        samples, seed, signature=signature, inputs=o.parse_inputs(given), unsafe=unsafe
+        samples,
+        seed,
+        signature=signature,
+        inputs=o.parse_inputs(given),
+        unsafe=unsafe,
+        scale=o.parse_scale(scale),
     )
     with ProgressBar() as progress:
         made = session.convert(
@@ -87,6 +93,7 @@ def convert(
         )
     words = ["tfldbg", "trace", output, "--keras", save_keras or keras]
     words += ["--data", data] if data and not made.random else []
+    words += ["--scale", scale] if scale and not made.random else []
     for pair in given or ():
         words += ["--input", pair]
     words += ["--signature", signature] if signature else []

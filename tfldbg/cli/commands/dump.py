@@ -19,6 +19,7 @@ def dump(
         str, typer.Option("--output", "-o", metavar="RUN.h5", help="The file to write.")
     ],
     data: o.Data = None,
+    scale: o.Scale = None,
     given: o.Input = None,
     samples: o.Samples = None,
     steps: o.Steps = 1,
@@ -45,6 +46,7 @@ def dump(
         o.parse_inputs(given),
         stream_steps=steps,
         delegate=delegate_of(delegate, delegate_option),
+        scale=o.parse_scale(scale),
     )
     with (
         recording(output, resume=resume),
@@ -57,7 +59,6 @@ def dump(
     line = f"{output}: {run.samples} samples of {run.data} data, {options.kernels} runtime"
     if run.stream_steps > 1:
         line += f", {run.streams}"
-    line += "".join(f"\n  {note}" for note in run.notes)
-    report_console().print(Text(printable(line)))
-    if run.repair is not None:
-        report_console().print(Text(printable(f"  repaired: {run.repair}")))
+    repaired = () if run.repair is None else (f"repaired: {run.repair}",)
+    for text in (line, *(f"  {note}" for note in (*run.notes, *repaired))):
+        report_console().print(Text(printable(text)))

@@ -17,7 +17,7 @@ def _codes() -> list[str]:
 
 def explain(
     code: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
             metavar="[TFL0xx]",
             help="The finding; all of them without it.",
@@ -29,7 +29,7 @@ def explain(
     from tfldbg.report.explain import draw_catalog, draw_explanation, explanation_of
 
     console = report_console()
-    if code is None:
+    if not code:
         draw_catalog(console)
     else:
-        draw_explanation(explanation_of(code), console)
+        draw_explanation(explanation_of(" ".join(code)), console)

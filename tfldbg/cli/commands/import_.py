@@ -29,6 +29,7 @@ def import_(
         str, typer.Option("--model", metavar="EXPOSED.tflite", help="The exposed model that ran.")
     ],
     data: o.Data = None,
+    scale: o.Scale = None,
     given: o.Input = None,
     untouched: Annotated[
         str | None,
@@ -46,7 +47,7 @@ def import_(
     from tfldbg import session
     from tfldbg.run.job import Options
 
-    options = Options(samples=samples, inputs=o.parse_inputs(given))
+    options = Options(samples=samples, inputs=o.parse_inputs(given), scale=o.parse_scale(scale))
     made = session.import_run(
         result, output, model=model, data=data, untouched=untouched, options=options
     )

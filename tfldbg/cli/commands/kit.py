@@ -52,6 +52,7 @@ def kit(
         ),
     ] = "board",
     data: o.Data = None,
+    scale: o.Scale = None,
     given: o.Input = None,
     samples: Annotated[
         int | None, typer.Option(metavar="N", help="At most so many samples.", show_default="8")
@@ -62,7 +63,9 @@ def kit(
     from tfldbg import session
     from tfldbg.run.job import Options
 
-    options = Options(samples=samples, seed=seed, inputs=o.parse_inputs(given))
+    options = Options(
+        samples=samples, seed=seed, inputs=o.parse_inputs(given), scale=o.parse_scale(scale)
+    )
     made = session.write_kit(model, output, target, data=data, options=options)
     console = report_console()
     held = ", ".join(name for name in made.files if "/" not in name)

@@ -18,6 +18,7 @@ def params(
         typer.Option(metavar="PATH", help="A sound .tflite made from the same model."),
     ] = None,
     data: o.Data = None,
+    scale: o.Scale = None,
     given: o.Input = None,
     samples: Annotated[
         int | None,
@@ -49,6 +50,7 @@ def params(
         inputs=o.parse_inputs(given),
         unsafe=unsafe,
         cached=not no_cache,
+        scale=o.parse_scale(scale),
     )
     with session.limited(timeout=timeout, memory=memory_limit), ProgressBar() as progress:
         table = session.compare_parameters(

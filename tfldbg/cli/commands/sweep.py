@@ -54,6 +54,7 @@ def sweep(
             metavar="TEMPLATE", help="The data, as for trace; likewise.", rich_help_panel=o.RUN
         ),
     ] = None,
+    scale: o.Scale = None,
     given: o.Input = None,
     samples: o.Samples = None,
     steps: o.Steps = 1,
@@ -124,6 +125,7 @@ def sweep(
         steps,
         session.delegate_of(delegate, delegate_option),
         o.thresholds(local_lsb, float_tolerance, hybrid_tolerance),
+        o.parse_scale(scale),
     )
     default = session.Request(
         keras=keras,

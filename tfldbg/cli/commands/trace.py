@@ -44,6 +44,7 @@ def trace(
         ),
     ] = None,
     data: o.Data = None,
+    scale: o.Scale = None,
     given: o.Input = None,
     samples: o.Samples = None,
     steps: o.Steps = 1,
@@ -162,6 +163,7 @@ def trace(
             resume=resume,
             workers=workers,
             scheduler=scheduler,
+            scale=o.parse_scale(scale),
         )
     show(
         result,

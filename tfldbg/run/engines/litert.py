@@ -69,6 +69,7 @@ class InterpreterEngine:
         self._resources: bool = request["resources"]
         self._inputs: list[int] = request["inputs"]
         self._subgraph: int = request["subgraph"]
+        self._shapes: list[list[int]] = request["shapes"]
         self._names: dict[int, str] = {int(k): v for k, v in request["input_names"].items()}
         self._load()
 
@@ -79,6 +80,7 @@ class InterpreterEngine:
             self._interpreter.get_signature_runner(self._signature) if self._signature else None
         )
         if self._runner is None:
+            self._resize(self._shapes)
             self._interpreter.allocate_tensors()
         self._views: list[Callable[[], NDArray[Any]]] = []
 
@@ -103,7 +105,9 @@ class InterpreterEngine:
         if self._runner is not None:
             self._runner(**{self._names[i]: a for i, a in zip(self._inputs, given, strict=True)})
             return [self._values(i, self._copier(i)) for i in self._taps]
-        self._resize(samples)
+        if self._resize([array.shape for array in samples]):
+            self._views = []
+            self._interpreter.allocate_tensors()
         for index, array in zip(self._inputs, given, strict=True):
             self._interpreter.set_tensor(index, array)
         self._interpreter.invoke()
@@ -130,16 +134,15 @@ class InterpreterEngine:
             shape = tuple(details["shape"])
             return np.empty(shape if 0 in shape else 0, details["dtype"])
 
-    def _resize(self, samples: Sequence[NDArray[Any]]) -> None:
+    def _resize(self, shapes: Sequence[Sequence[int]]) -> bool:
+        """Give every input its shape; return whether one had another."""
         changed = False
-        for index, array in zip(self._inputs, samples, strict=True):
+        for index, shape in zip(self._inputs, shapes, strict=False):  # none: they keep their own
             details = self._interpreter._get_tensor_details(index, 0)
-            if tuple(details["shape"]) != array.shape:
-                self._interpreter.resize_tensor_input(index, array.shape)
+            if tuple(details["shape"]) != tuple(shape):
+                self._interpreter.resize_tensor_input(index, shape)
                 changed = True
-        if changed:
-            self._views = []
-            self._interpreter.allocate_tensors()
+        return changed
 
 
 def _settable(array: NDArray[Any]) -> NDArray[Any]:

@@ -33,6 +33,7 @@ def open_micro(request: dict[str, Any]) -> MicroEngine:
             f"{request['subgraph']}"
         )
     model = Path(request["path"]).read_bytes()
+    _check_shapes(model, request["shapes"])
     for size in _ARENAS:
         before = _LOG.stat().st_size
         try:
@@ -43,6 +44,21 @@ def open_micro(request: dict[str, Any]) -> MicroEngine:
             if not _TOO_SMALL.search(said):
                 raise RuntimeError(_reason(said, model) or str(error)) from error
     raise RuntimeError(f"its tensors do not fit into an arena of {_ARENAS[-1] >> 20} MiB")
+
+
+def _check_shapes(model: bytes, wanted: Sequence[Sequence[int]]) -> None:
+    """Refuse samples of other shapes than the file's, to which its tensors are never resized."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    subgraph = schema.Model.GetRootAs(model).Subgraphs(0)
+    for number, shape in enumerate(wanted):
+        tensor = subgraph.Tensors(subgraph.Inputs(number))
+        own = [] if tensor.ShapeIsNone() else tensor.ShapeAsNumpy().tolist()
+        if own != list(shape):
+            raise RuntimeError(
+                f"it runs inputs of the file's own shapes alone: input {number} has {own}, and the "
+                f"data {list(shape)}"
+            )
 
 
 def _custom(model: bytes) -> list[str]:

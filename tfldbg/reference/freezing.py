@@ -1,0 +1,165 @@
+"""Make of a traced function a graph without variables whose every node can be fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfldbg.reference.evaluate import Frozen
+from tfldbg.reference.graphdef import Outline, node_of, view
+
+
+def user_inputs(concrete: Any) -> list[Any]:
+    """Return the inputs that a caller gives: variables and captured constants are none."""
+    captured = {tensor.ref() for _, tensor in concrete.graph.captures}
+    return [t for t in concrete.inputs if t.ref() not in captured and t.dtype.name != "resource"]
+
+
+def freeze(
+    concrete: Any, names: Sequence[str], outputs: Sequence[str], batch: int | None, framework: str
+) -> Frozen:
+    """Freeze a function.
+
+    Args:
+        concrete: A traced function of TensorFlow.
+        names: What the model calls its inputs.
+        outputs: What it calls its outputs.
+        batch: The only batch size that it takes, None when any will do.
+        framework: Which loader made it, with its version.
+    """
+    import tensorflow as tf
+
+    placeholders = user_inputs(concrete)
+    ends = tuple(t.name.removesuffix(":0") for t in concrete.outputs)
+    inputs = tuple(node_of(t.name) for t in placeholders)
+    definition = _values_alone(_with_constants(concrete), [*inputs, *map(node_of, ends)])
+    shapes = tuple(tuple(t.shape.as_list()) for t in placeholders)
+    given = tf.Graph()
+    with given.as_default():
+        tf.import_graph_def(definition, name="")
+    graph = view(definition, inputs, ends, _outlines(given), whole=batch == 1)
+    if batch is None and (graph.makes_blocks or not graph.is_plain):
+        sizes = [_reshaped(definition, dict(zip(inputs, shapes, strict=True)), n) for n in (1, 2)]
+        one, two = (_outlines(made) for _, made in sizes)
+        outlines = _of_any_batch(one, two, graph.activations)
+        if outlines is None or graph.makes_blocks:  # only one sample at a time can be told apart
+            batch, shapes = 1, tuple((1, *shape[1:]) for shape in shapes)
+            definition, outlines = sizes[0][0], one
+        graph = view(definition, inputs, ends, outlines, whole=batch == 1)
+    return Frozen(
+        graph_def=definition,
+        graph=graph,
+        input_names=tuple(names),
+        input_shapes=shapes,
+        input_dtypes=tuple(t.dtype.name for t in placeholders),
+        output_names=tuple(outputs) if len(outputs) == len(ends) else graph.outputs,
+        batch=batch,
+        framework=framework,
+    )
+
+
+def _with_constants(concrete: Any) -> Any:
+    """Return a function's graph with constants in place of variables.
+
+    TensorFlow's own way makes a function of it again, which fails where a variable was assigned to.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    # Loops stay one node each: lowered, they are cycles of a dozen kinds of nodes.
+    data = convert_to_constants._FunctionConverterDataInEager(
+        func=concrete, lower_control_flow=False, aggressive_inlining=False
+    )
+    definition, _ = convert_to_constants._replace_variables_by_constants(converter_data=data)
+    return definition
+
+
+def _values_alone(definition: Any, kept: Sequence[str]) -> Any:
+    """Return the part of a graph that computes values, without what only has effects.
+
+    A layer that keeps a state assigns to it, which a frozen graph cannot; what it read before is a
+    constant.  ``IdentityN``, which functions with a gradient of their own leave, hands on several
+    values at once: its readers read these values.
+
+    Args:
+        definition: A ``tensorflow.GraphDef`` without variables.
+        kept: The nodes to keep, with all that they depend on.
+    """
+    import tensorflow as tf
+
+    several = {n.name: list(n.input) for n in definition.node if n.op == "IdentityN"}
+
+    def source(tensor: str) -> str:
+        name, _, port = tensor.partition(":")
+        return source(several[name][int(port or 0)]) if name in several else tensor
+
+    for node in definition.node:
+        inputs = [source(i) for i in node.input if not i.startswith("^")]
+        if node.op == "IdentityN":
+            node.op, inputs = "Identity", inputs[:1]
+            node.attr["T"].type = node.attr["T"].list.type[0]
+        del node.input[:]
+        node.input.extend(inputs)
+    return tf.compat.v1.graph_util.extract_sub_graph(definition, list(dict.fromkeys(kept)))
+
+
+def _reshaped(
+    definition: Any, shapes: Mapping[str, tuple[int | None, ...]], batch: int
+) -> tuple[Any, Any]:
+    """Return a graph that takes another batch size: its definition, and itself."""
+    import tensorflow as tf
+
+    changed = tf.compat.v1.GraphDef()
+    changed.CopyFrom(definition)
+    for node in changed.node:
+        node.attr.pop("_output_shapes", None)
+        if node.name in shapes:
+            shape = tf.TensorShape((batch, *shapes[node.name][1:]))
+            node.attr["shape"].shape.CopyFrom(shape.as_proto())
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(changed, name="")
+    return changed, graph
+
+
+def _of_any_batch(
+    one: Mapping[str, tuple[Outline, ...]],
+    two: Mapping[str, tuple[Outline, ...]],
+    activations: frozenset[str],
+) -> dict[str, tuple[Outline, ...]] | None:
+    """Return what is known of every output whatever the batch size is.
+
+    Args:
+        one: What is known of a batch of one sample.
+        two: The same of two samples.
+        activations: The nodes whose first axis should be the batch.
+
+    Returns:
+        The outlines, the first axis of every activation open; None where that axis is another one
+        in some activation.
+    """
+    found = dict(one)
+    for name in activations & one.keys():
+        ports = []
+        for small, large in zip(one[name], two[name], strict=True):
+            if small.shape and large.shape and not _grows_first(small.shape, large.shape):
+                return None
+            shape = small.shape and (None, *small.shape[1:])
+            ports.append(Outline(shape, small.dtype))
+        found[name] = tuple(ports)
+    return found
+
+
+def _grows_first(one: tuple[int | None, ...], two: tuple[int | None, ...]) -> bool:
+    """Whether twice as many samples make the first axis twice as long, and no other longer."""
+    first = None in (one[0], two[0]) or 2 * (one[0] or 0) == two[0]
+    return first and one[1:] == two[1:]
+
+
+def _outlines(graph: Any) -> dict[str, tuple[Outline, ...]]:
+    operations = (op for op in graph.get_operations() if op.outputs)
+    return {op.name: tuple(map(_outline, op.outputs)) for op in operations}
+
+
+def _outline(tensor: Any) -> Outline:
+    shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+    return Outline(shape, tensor.dtype.name)

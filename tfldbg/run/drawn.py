@@ -1,0 +1,118 @@
+"""Samples that are drawn at random, to fit what each input takes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import guard, quant
+from tfldbg.errors import DataError
+from tfldbg.graph.query import consumers, numpy_type
+from tfldbg.run.samples import InputSpec, Samples
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Subgraph, Tensor
+
+
+def random_samples(
+    graph: Graph, subgraph: Subgraph, specs: tuple[InputSpec, ...], *, count: int, seed: int
+) -> Samples:
+    """Draw seeded random samples that fit each input's range.
+
+    Quantized inputs get codes over their whole range.  Float inputs that are quantized first get
+    the range of that QUANTIZE operator, other float inputs a standard normal.  Integers that index
+    a table stay inside it; other integers are 0 or 1.  Strings are a few words.
+    """
+    generator = np.random.default_rng(seed)
+    arrays = tuple(_random(graph, subgraph, s.tensor, count, generator) for s in specs)
+    return Samples(specs, arrays, "random")
+
+
+def _random(
+    graph: Graph, subgraph: Subgraph, tensor: Tensor, count: int, generator: np.random.Generator
+) -> NDArray[Any]:
+    dtype = numpy_type(tensor)
+    stated = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
+    shape = (count, *(1 if size < 0 else size for size in stated))
+    _check_room(tensor, shape)
+    if tensor.type == "STRING":
+        return _words(shape, generator)
+    if dtype is None:
+        raise DataError(
+            f"input '{tensor.name}' is {tensor.type}: neither numbers nor words can be given to it",
+            hint="trace another signature with --signature NAME",
+        )
+    if dtype.kind == "f":
+        low, high = float_range(subgraph, tensor)
+        drawn = generator.normal(size=shape) if low == high else generator.uniform(low, high, shape)
+        return drawn.astype(np.float32)
+    if dtype.kind == "b":
+        return generator.integers(0, 2, shape).astype(bool)
+    low_code, high_code = (0, _table_rows(graph, subgraph, tensor) - 1)
+    if tensor.has_codes:
+        low_code, high_code = quant.code_range(tensor.type)
+    if low_code > high_code:
+        raise DataError(
+            f"input '{tensor.name}' indexes a table without rows: no number fits it",
+            hint="give the data with --data",
+        )
+    drawn = generator.integers(low_code, high_code, shape, _widest(dtype), endpoint=True)
+    return drawn.astype(dtype)
+
+
+def _widest(dtype: np.dtype[Any]) -> type[np.integer[Any]]:
+    return np.uint64 if dtype == np.uint64 else np.int64
+
+
+def _check_room(tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse to draw what this machine cannot hold."""
+    if min(shape) < 0 or math.prod(shape) * np.dtype(np.float64).itemsize > guard.memory_limit():
+        raise DataError(
+            f"input '{tensor.name}' has shape {list(tensor.shape)}: no {shape[0]} random samples "
+            "of that fit into memory",
+            hint="draw fewer with --samples, or give the data with --data",
+        )
+
+
+def _words(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[Any]:
+    """Draw strings of one to six words of lower-case letters."""
+    drawn = np.empty(int(np.prod(shape)), object)
+    for number in range(drawn.size):
+        letters = [generator.integers(97, 123, size) for size in generator.integers(1, 9, 6)]
+        words = [bytes(word.tolist()) for word in letters[: generator.integers(1, 7)]]
+        drawn[number] = b" ".join(words)
+    return drawn.reshape(shape)
+
+
+def float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
+    """Return the range that a float input is quantized to, twice the same where it is not."""
+    for op in consumers(subgraph).get(tensor.index, ()):
+        if op.kind != "QUANTIZE":
+            continue
+        out = subgraph.tensors[op.outputs[0]]
+        if out.lsb is not None and out.zero_point is not None:
+            return quant.real_range(out.type, out.lsb, out.zero_point)
+    return 0.0, 0.0
+
+
+def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
+    depth = tensor.shape[-1] if tensor.shape else 0  # a damaged file may state a scalar
+    for op in consumers(subgraph).get(tensor.index, ()):
+        if op.kind == "GATHER" and op.inputs[1] == tensor.index:
+            return _size(subgraph.tensors[op.inputs[0]], int(op.options.get("axis", 0)))
+        if op.kind == "EMBEDDING_LOOKUP" and op.inputs[0] == tensor.index:
+            return _size(subgraph.tensors[op.inputs[1]], 0)
+        # Rows of these indices name a place along several dimensions.
+        if op.kind == "GATHER_ND" and op.inputs[1] == tensor.index:
+            return min(subgraph.tensors[op.inputs[0]].shape[:depth], default=1)
+        if op.kind == "SCATTER_ND" and op.inputs[0] == tensor.index:
+            return min(subgraph.tensors[op.outputs[0]].shape[:depth], default=1)
+    return 2
+
+
+def _size(table: Tensor, axis: int) -> int:
+    """Return how many entries a table has along an axis, 0 where there is no such axis."""
+    return table.shape[axis] if -len(table.shape) <= axis < len(table.shape) else 0

@@ -1,0 +1,216 @@
+"""Folders with a file a sample: pictures, or numbered arrays."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg import guard
+from tfldbg.errors import DataError, MissingExtraError
+from tfldbg.run.samples import InputSpec, input_shape, read_arrays
+
+LABELS = "labels"
+"""As an array of a folder of pictures in sub-folders: the number of each picture's sub-folder."""
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
+_MODES = {1: "L", 3: "RGB"}
+"""By number of channels what Pillow calls such a picture."""
+_NUMBER = re.compile(r"(\d+)")
+_USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+"""What pictures are mapped to, most often."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What data holds."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    held: int = 0
+    """How many samples there are, where not all were read; 0 where all were."""
+    notes: tuple[str, ...] = ()
+
+
+def picture_files(path: Path) -> list[Path]:
+    """Return the pictures of a folder and its sub-folders, or the one that a path names.
+
+    The first of each folder come first, then the second of each: so a few of them are of all
+    classes, where each class has a folder.
+    """
+    if path.is_file():
+        return [path] if path.suffix.lower() in _FORMATS else []
+    if not path.is_dir():
+        return []
+    folders: dict[Path, list[Path]] = {}
+    for file in sorted(path.rglob("*"), key=_order):
+        if file.suffix.lower() in _FORMATS and not file.name.startswith(".") and file.is_file():
+            folders.setdefault(file.parent, []).append(file)
+    ranked = [(rank, file) for files in folders.values() for rank, file in enumerate(files)]
+    return [file for _, file in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def _order(path: Path) -> list[tuple[int, str]]:
+    """Return what sorts ``2.png`` before ``10.png``."""
+    parts = _NUMBER.split(str(path))
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]
+
+
+def picture_labels(path: Path) -> NDArray[np.int64] | None:
+    """Return for each picture the number of its sub-folder, as Keras counts classes; None for none.
+
+    Sub-folders are counted from 0 in the order of their names.
+    """
+    classes = [file.relative_to(path).parts[0] for file in picture_files(path)]
+    if not classes or any((path / name).is_file() for name in classes):
+        return None
+    numbers = {name: number for number, name in enumerate(sorted(set(classes)))}
+    return np.array([numbers[name] for name in classes], np.int64)
+
+
+def pictures(path: Path, spec: InputSpec, limit: int) -> Found | None:
+    """Read pictures as the input takes them, uint8; None where there are none.
+
+    Args:
+        path: A folder, or one picture.
+        spec: The input: (1, height, width, channels) or, as PyTorch has it, (1, channels, height,
+            width); 1 channel is grey, 3 are RGB.
+        limit: At most so many.
+
+    Raises:
+        DataError: The input takes no pictures, or a file holds none.
+        MissingExtraError: Pillow is not installed.
+    """
+    if path.is_dir() and any(path.glob("*.npy")):
+        return None
+    files = picture_files(path)
+    if not files:
+        return None
+    height, width, channels, first = _layout(path, spec)
+    size, kept = height * width * channels, files[:limit]
+    if size * len(kept) > guard.memory_limit():
+        raise DataError(
+            f"{len(kept)} pictures of {height}x{width} do not fit into memory",
+            hint="read fewer with --samples",
+        )
+    array = np.empty((len(kept), height, width, channels), np.uint8)
+    for row, file in zip(array, kept, strict=True):
+        row[:] = _read(file, (width, height), channels)
+    if first:
+        array = np.moveaxis(array, -1, 1)
+    note = f"pictures, resized to {height}x{width} (bilinear), {_MODES[channels]}"
+    return Found({spec.label: array}, len(files), (note,))
+
+
+def _layout(path: Path, spec: InputSpec) -> tuple[int, int, int, bool]:
+    """Return height, width, channels of an input, and whether the channels come first."""
+    shape = spec.tensor.shape_signature
+    if len(shape) == 4 and shape[3] in _MODES and min(shape[1:]) > 0:
+        return shape[1], shape[2], shape[3], False
+    if len(shape) == 4 and shape[1] in _MODES and min(shape[1:]) > 0:
+        return shape[2], shape[3], shape[1], True
+    raise DataError(
+        f"'{path}' holds pictures, and input {spec.describe()} does not say their size",
+        hint="pictures fit inputs of (samples, height, width, channels) with 1 or 3 channels; "
+        "for others make an array: numpy.savez('data.npz', x=array)",
+    )
+
+
+def _read(file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError("--data with pictures", "Pillow", "images") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=sorted(set(_FORMATS.values()))) as picture:
+                if picture.mode.startswith(("I", "F")):
+                    raise ValueError(f"it is of mode {picture.mode}, more than 8 bits a channel")
+                fitting = picture.convert(_MODES[channels])
+                resized = fitting.resize(size, Image.Resampling.BILINEAR)
+    except Exception as error:  # decoders raise anything on what is damaged
+        raise DataError(
+            f"cannot read the picture '{file}': {error}",
+            hint="remove it from the folder, or save it anew as PNG or JPEG",
+        ) from error
+    return np.asarray(resized, np.uint8).reshape(size[1], size[0], channels)
+
+
+def refuse_pictures(path: Path, inputs: int) -> None:
+    """Refuse pictures for a model that does not have one input.
+
+    Raises:
+        DataError: There are some.
+    """
+    if not (path.is_dir() and any(path.glob("*.npy"))) and picture_files(path):
+        raise DataError(
+            f"'{path}' holds pictures, which are given to a single input, and the model has "
+            f"{inputs}",
+            hint="make an array for each input: numpy.savez('data.npz', **{input_name: array})",
+        )
+
+
+def without_scale(source: str, spec: InputSpec, limits: tuple[float, float]) -> DataError:
+    """Return the error for pictures of which nobody said what 0 to 255 stand for.
+
+    Args:
+        source: The pictures.
+        spec: The input.
+        limits: Its real range, twice the same where the file does not tell.
+    """
+    low, high = limits
+    usual = ", ".join(f"--scale {a:g},{b:g}" for a, b in _USUAL)
+    hint = f"say what the model was trained on, most often one of {usual}"
+    if low < high:
+        a, b = min(_USUAL, key=lambda u: abs(u[0] - low) + abs(u[1] - high))
+        hint += f"; the file's own input range is {low:.4g} to {high:.4g}: --scale {a:g},{b:g}"
+    return DataError(
+        f"'{source}' holds pictures, 0 to 255, and input {spec.describe()}: what 0 and 255 stand "
+        "for is not known",
+        hint=hint,
+    )
+
+
+def arrays_of_files(path: Path, spec: InputSpec, limit: int) -> Found | None:
+    """Read numbered ``.npy`` files (0.npy, 1.npy, ...), each of one sample or some, as one array.
+
+    Args:
+        path: A folder.
+        spec: The input.
+        limit: At most so many samples.
+
+    Returns:
+        The samples in the order of the numbers; None where the folder holds something else, or a
+        file is named as the input.
+
+    Raises:
+        DataError: A file is damaged.
+    """
+    files = sorted(path.glob("*.npy"), key=_order) if path.is_dir() else []
+    patterns = {_NUMBER.sub("#", file.stem) for file in files}
+    named = any(file.stem in spec.names for file in files)
+    if named or len(patterns) != 1 or "#" not in next(iter(patterns)):
+        return None
+    rows: list[NDArray[Any]] = []
+    held = 0
+    for file in files:
+        row = _samples(read_arrays(file)[file.stem], spec)
+        if row is None:
+            return None
+        if held < limit:
+            rows.append(np.array(row))
+        held += len(row)
+    fits = len({(row.shape[1:], row.dtype) for row in rows}) == 1
+    return Found({spec.label: np.concatenate(rows)}, held) if fits else None
+
+
+def _samples(array: NDArray[Any], spec: InputSpec) -> NDArray[Any] | None:
+    """Return the array with an axis of samples, None where it does not fit the input."""
+    if array.ndim and input_shape(spec.tensor, array.shape[1:]) is not None:
+        return array
+    return array[np.newaxis] if input_shape(spec.tensor, array.shape) is not None else None
