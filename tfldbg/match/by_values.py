@@ -127,10 +127,10 @@ def agreeing(test: NDArray[Any], value: NDArray[Any], within: float) -> float:
 def same_values(graph: RefGraph, tensor: str, values: Mapping[str, NDArray[Any]]) -> list[str]:
     """Return the tensors that hold what a tensor holds, so that the converter may keep one of them.
 
-    These are nodes of the same operation on the same inputs, nodes behind it that add zero or
-    multiply by one, and those of other branches, all of them the same to the last bit.  A node that
-    computes something else and ends at the same values by chance, as a ReLU of positive values
-    does, is none.
+    These are nodes of the same operation on the same inputs and equal constants, nodes behind it
+    that add zero or multiply by one, and those of other branches, all of them the same to the last
+    bit.  A node that computes something else and ends at the same values by chance, as a ReLU of
+    positive values does, is none.
 
     Args:
         graph: The reference.
@@ -141,10 +141,10 @@ def same_values(graph: RefGraph, tensor: str, values: Mapping[str, NDArray[Any]]
         return []
     flat = np.ravel(values[tensor])
     own = node_of(tensor)
-    same = twins(graph, own) if tensor == own else []
+    equal = [n for n, v in values.items() if n != tensor and np.array_equal(np.ravel(v), flat)]
+    same = [n for n in _twins(graph, own) if n in equal] if tensor == own else []
     if flat.size and np.ptp(flat):
         before, after = _reached(graph, own, up=True), _reached(graph, own, up=False)
-        equal = [n for n, v in values.items() if n != tensor and np.array_equal(np.ravel(v), flat)]
         same += [n for n in equal if node_of(n) not in before | after]
         same += _unchanged_after(graph, own, frozenset(equal))
     return list(dict.fromkeys(same))
@@ -174,12 +174,13 @@ def _unchanged_after(graph: RefGraph, name: str, equal: frozenset[str]) -> list[
     return found
 
 
-def twins(graph: RefGraph, tensor: str) -> list[str]:
-    """Return the nodes that compute the same: the same operation on the same inputs.
+def _twins(graph: RefGraph, name: str) -> list[str]:
+    """Return the nodes that compute the same, if their constants are the same."""
+    node = graph.nodes[name]
 
-    The converter keeps one of them; all their readers read it.
-    """
-    node = graph.nodes[node_of(tensor)]
-    readers = graph.users(node.inputs[0].split(":")[0]) if node.inputs else ()
-    same = (n for n in readers if n != node.name)
-    return [n for n in same if (graph.nodes[n].op, graph.nodes[n].inputs) == (node.op, node.inputs)]
+    def computed(other: str) -> tuple[str, ...]:
+        return tuple(i for i in graph.nodes[other].inputs if node_of(i) in graph.computed)
+
+    own = computed(name)
+    readers = graph.users(node_of(own[0])) if own else ()
+    return [n for n in readers if n != name and (graph.nodes[n].op, computed(n)) == (node.op, own)]
