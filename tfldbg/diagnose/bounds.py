@@ -124,7 +124,11 @@ def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own:
     out = subgraph.tensors[op.outputs[0]]
     added = 0.0
     recurrent = own.rule == "recurrent"
-    if own.rule == "float" and any(o.rule in ("noise", "relative") for o in others.values()):
+    rounded = any(
+        o.rule in ("noise", "relative") or subgraph.tensors[subgraph.operators[i].outputs[0]].lsb
+        for i, o in others.items()
+    )
+    if own.rule == "float" and rounded:
         return Bound("relative")
     for index, limit in others.items():
         between = subgraph.tensors[subgraph.operators[index].outputs[0]]

@@ -183,8 +183,20 @@ class _Matcher:
         known = self.matches.get(op.inputs[0]) if op.inputs else None
         if known is None or not op.outputs or op.outputs[0] < 0:
             return False
-        self._hand_on(known, self._subgraph.tensors[op.outputs[0]])
+        tensor = self._subgraph.tensors[op.outputs[0]]
+        cast = self._cast(known, tensor) if op.kind == "CAST" else None
+        if cast is not None:
+            settled = self._settler.settle(tensor, None, cast, CARRIED, known.confidence)
+            self.matches[tensor.index] = settled
+        else:
+            self._hand_on(known, tensor)
         return True
+
+    def _cast(self, known: Match, tensor: Tensor) -> str | None:
+        """Return the node that casts what a match stands for to the tensor's type."""
+        users = (self._graph.nodes[n] for n in self._graph.users(node_of(known.raw)))
+        casts = (n for n in users if n.op == "Cast" and n.inputs[0] in known.chain)
+        return next((n.name for n in casts if n.dtype.upper() == tensor.type), None)
 
     def carry_back(self) -> None:
         """Give the inputs of value-preserving operators the matches of their outputs."""

@@ -161,6 +161,8 @@ class Evaluator:
         for (tensor, key), name in self._taps.items():
             outline = self._frozen.graph.outline(tensor)
             given = _shaped(taps[key], outline.shape, whole=self._frozen.batch == 1)
+            if outline.dtype.startswith(("int", "uint")):
+                given = np.rint(given)  # an index that was quantized lies beside the whole number
             feeds[_port(name)] = given.astype(outline.dtype, copy=False)
         try:
             with quiet():
