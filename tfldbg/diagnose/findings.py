@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tfldbg.diagnose.fitting import misfitting
 from tfldbg.diagnose.rules import FILE_RULES, TRACE_RULES, Judged, to_finding
 from tfldbg.diagnose.rules.differences import of_divergence
 
@@ -25,7 +26,7 @@ def findings(
     first finding of a diverged model explains the first divergence.  What explains nothing follows,
     by severity.
     """
-    causes = _causes(Judged(evidence, divergences, thresholds))
+    causes = _causes(Judged(evidence, divergences, thresholds, misfitting(evidence)))
     by_tensor = {o.tensor: o for o in evidence.ops}
     by_op = {o.op: o for o in reversed(evidence.ops)}
     kind = evidence.run.reference_kind

@@ -254,6 +254,13 @@ def _option(judged: Judged) -> Iterator[Sign]:
 
 
 def _explaining(judged: Judged, op: OpEvidence) -> list[str]:
+    """Return the options with which an operator agrees, none where other kernels agree as it is.
+
+    What is right under other kernels is right in the file; that another option yields the same, as
+    two kinds of padding may, then says nothing.
+    """
+    if judged.right_elsewhere(op):
+        return []
     return [
         t.value for t in judged.evidence.trials if t.op == op.op and t.kind == "option" and t.agrees
     ]

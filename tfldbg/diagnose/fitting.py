@@ -1,0 +1,139 @@
+"""Whether data and ranges suit each other: what the given values say about the ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tfldbg.compare.ranges.fit import Filled, Misfit, misfits
+from tfldbg.quant import code_range, real_range
+
+if TYPE_CHECKING:
+    from tfldbg.compare.usage import Usage
+    from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
+
+ENOUGH = 256
+"""Values below which nothing is said about a range: as many as eight bits have codes."""
+CLIPPED = 0.2
+"""Share of the given values, zeros left out, outside the input's range from which the data is on
+another scale.
+
+Outliers are a few per cent; data in 0..255 for an input of 0..1 is outside for all but black."""
+FEW = 32
+"""Real data that uses less than one part in so many of the input's codes is on another scale: 0..1
+for an input of 0..255 uses one code in 128, and no exposure loses five bits of eight."""
+_TWO = 2
+_FLOAT_REFERENCES = frozenset({"keras", "tflite"})
+"""References that may have no ranges of their own."""
+_OWN_VALUES = frozenset({"capture", "runtime", "none"})
+"""References whose values are codes of the same ranges."""
+
+
+def is_clipped(given: InputEvidence) -> bool:
+    """Whether too much of what a model is given lies beyond the input's range."""
+    return given.beyond is not None and given.beyond > CLIPPED
+
+
+def is_narrow(given: InputEvidence) -> bool:
+    """Whether the data, in real units, uses few codes.
+
+    One alone is a constant input, such as a state that is zero.
+    """
+    usage = given.usage
+    return given.beyond is not None and usage is not None and usage.span > 1 and _few(usage)
+
+
+def quantized_instead(given: InputEvidence, alone: bool) -> tuple[int, int] | None:
+    """Return the codes that quantizing the data would give, where it was cast to codes instead.
+
+    The data was given as codes and uses few of them.  Read as real values and quantized, it would
+    use `FEW` codes or more for each that it uses now, or fill an eighth of the range.
+
+    Args:
+        given: An input of the model.
+        alone: Whether it is the only one: then even a single code is no state, which may be zero.
+
+    Returns:
+        The lowest and the highest; None where the data may well be codes.
+    """
+    usage = given.usage
+    if usage is None or given.beyond is not None or not given.scale or given.zero_point is None:
+        return None
+    if (
+        given.type is None
+        or usage.total < ENOUGH
+        or not _few(usage)
+        or (usage.span == 1 and not alone)
+    ):
+        return None
+    low, high = (round(v / given.scale) for v in (usage.lowest, usage.highest + (usage.span == 1)))
+    first, last = code_range(given.type)
+    ends = [min(max(v + given.zero_point, first), last) for v in (low, high)]
+    spread = ends[1] - ends[0] + 1
+    return (ends[0], ends[1]) if 8 * spread > usage.codes and spread > usage.span else None
+
+
+def _few(usage: Usage) -> bool:
+    return FEW * usage.span < usage.codes
+
+
+def data_suits(evidence: Evidence) -> bool:
+    """Whether the data is the user's and fits the inputs, so that it says something of ranges."""
+    alone = len(evidence.inputs) == 1
+    return evidence.run.data != "random" and not any(
+        is_clipped(i) or is_narrow(i) or quantized_instead(i, alone) for i in evidence.inputs
+    )
+
+
+def misfitting(evidence: Evidence) -> dict[int, Misfit]:
+    """Return by tensor the ranges that another operator's values, or a sentinel, made too wide."""
+    if not data_suits(evidence) or evidence.run.reference_kind in _OWN_VALUES:
+        return {}
+    inputs = [f for i in evidence.inputs if (f := _filled_input(i)) is not None]
+    found = misfits([*inputs, *(f for o in evidence.ops if (f := _filled(o)) is not None)])
+    known = {o.tensor for o in evidence.ops if o.usage and o.usage.total >= ENOUGH}
+    return {index: misfit for index, misfit in found.items() if index in known}
+
+
+def costly(evidence: Evidence) -> Mapping[int, Misfit]:
+    """Return those that a float reference does not share, which the verdict counts."""
+    if evidence.run.reference_kind not in _FLOAT_REFERENCES:
+        return {}
+    unshared = {o.tensor for o in evidence.ops if o.parameters == "none"}
+    return {i: m for i, m in misfitting(evidence).items() if i in unshared}
+
+
+def _filled_input(given: InputEvidence) -> Filled | None:
+    usage = given.usage
+    if usage is None or given.scale is None or given.zero_point is None or given.type is None:
+        return None
+    held = (usage.lowest - given.zero_point, usage.highest - given.zero_point)
+    return Filled(
+        tensor=given.tensor,
+        op=None,
+        kind="input",
+        codes=usage.codes,
+        range=max(map(abs, real_range(given.type, given.scale, given.zero_point))),
+        reach=max(map(abs, held)) * given.scale,
+        reads=(),
+        two_valued=usage.distinct is not None and usage.distinct <= _TWO,
+    )
+
+
+def _filled(op: OpEvidence) -> Filled | None:
+    usage, free = op.usage, op.accumulated
+    if usage is None or free is None or op.scale is None or op.zero_point is None:
+        return None
+    if not op.activation:
+        return None
+    return Filled(
+        tensor=op.tensor,
+        op=op.op,
+        kind=op.kind,
+        codes=usage.codes,
+        range=max(map(abs, real_range(op.type, op.scale, op.zero_point))),
+        reach=free.reference_max_abs,
+        reads=op.reads,
+        marks=op.marks,
+        two_valued=usage.distinct is not None and usage.distinct <= _TWO,
+    )
