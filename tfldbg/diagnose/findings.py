@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,10 +24,14 @@ def findings(
     """List the findings.
 
     Each divergence comes with the causes that explain it before it, in execution order, so that the
-    first finding of a diverged model explains the first divergence.  What explains nothing follows,
-    by severity.
+    first finding of a diverged model explains the first divergence; of several causes the one whose
+    code explains most divergences comes first.  What explains nothing follows, by severity.
     """
     causes = _causes(Judged(evidence, divergences, thresholds, misfitting(evidence)))
+    explained = Counter(
+        f.code for f, signals in causes for d in divergences if _explains(f, signals, d)
+    )
+    causes.sort(key=lambda cause: -explained[cause[0].code])
     by_tensor = {o.tensor: o for o in evidence.ops}
     by_op = {o.op: o for o in reversed(evidence.ops)}
     kind = evidence.run.reference_kind

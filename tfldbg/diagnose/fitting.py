@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.ranges.fit import Filled, Misfit, misfits
+from tfldbg.diagnose.words import number
+from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.quant import code_range, real_range
 
 if TYPE_CHECKING:
@@ -22,6 +25,14 @@ Outliers are a few per cent; data in 0..255 for an input of 0..1 is outside for 
 FEW = 32
 """Real data that uses less than one part in so many of the input's codes is on another scale: 0..1
 for an input of 0..255 uses one code in 128, and no exposure loses five bits of eight."""
+LARGE_LSB = 8.0
+"""Three bits of eight."""
+AMPLIFIED = 4.0
+"""Times the error at an operator's inputs from which it is another error."""
+_AVERAGES = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
+"""Operators of one scale whose values lie between those that they read."""
+_OWED = frozenset({"bypassed", "deferred"})
+"""Parameters that are those of a reader (`tfldbg.match.model.Match`)."""
 _TWO = 2
 _FLOAT_REFERENCES = frozenset({"keras", "tflite"})
 """References that may have no ranges of their own."""
@@ -95,12 +106,80 @@ def misfitting(evidence: Evidence) -> dict[int, Misfit]:
     return {index: misfit for index, misfit in found.items() if index in known}
 
 
-def costly(evidence: Evidence) -> Mapping[int, Misfit]:
+def _costly(evidence: Evidence) -> Mapping[int, Misfit]:
     """Return those that a float reference does not share, which the verdict counts."""
     if evidence.run.reference_kind not in _FLOAT_REFERENCES:
         return {}
     unshared = {o.tensor for o in evidence.ops if o.parameters == "none"}
     return {i: m for i, m in misfitting(evidence).items() if i in unshared}
+
+
+@dataclass(frozen=True, slots=True)
+class Hoisted:
+    """A requantization that clips in front of an operator, where the reference clips behind it."""
+
+    tensor: int
+    share: float
+    """Of its values, the share that is clipped."""
+    averaging: OpEvidence
+    """The operator that averages what is clipped."""
+
+    @property
+    def message(self) -> str:
+        """What is clipped too early and what it does, as the end of a sentence."""
+        behind = f"operator {self.averaging.op} {self.averaging.kind}"
+        return (
+            f"{self.share:.2%} of its values lie beyond its range and are clipped before {behind} "
+            "averages them, where the reference clips what it yields; the accumulated error there "
+            f"is {number(_drift(self.averaging))} LSB"
+        )
+
+
+def hoisted(evidence: Evidence, saturation: float) -> dict[int, Hoisted]:
+    """Return by tensor the requantizations that were moved to where they clip.
+
+    Clipping and copying, or taking the largest, may change places; clipping and averaging may not.
+    The error behind the average is that of the clipping where it is `LARGE_LSB` and `AMPLIFIED`
+    times what reaches the requantization.
+
+    Args:
+        evidence: The trace.
+        saturation: Share of clipped values from which it counts.
+    """
+    readers: dict[int, list[OpEvidence]] = {}
+    for op in evidence.ops:
+        for index in dict.fromkeys(op.reads):
+            readers.setdefault(index, []).append(op)
+    drifts = {o.tensor: _drift(o) for o in evidence.ops}
+    found = {}
+    for op in evidence.ops:
+        share = op.local.saturated / max(op.local.elements, 1) if op.local else 0.0
+        if op.parameters not in _OWED or share <= saturation:
+            continue
+        most = max(LARGE_LSB, AMPLIFIED * max((drifts.get(i, 0.0) for i in op.reads), default=0.0))
+        averaging = next(_averaging(op, readers), None)
+        if averaging is not None and _drift(averaging) >= most:
+            found[op.tensor] = Hoisted(op.tensor, share, averaging)
+    return found
+
+
+def _averaging(op: OpEvidence, readers: Mapping[int, list[OpEvidence]]) -> Iterator[OpEvidence]:
+    """Yield the operators that average what an operator yields, copied or not."""
+    for reader in readers.get(op.tensor, ()):
+        if reader.kind in _AVERAGES:
+            yield reader
+        elif reader.kind in SAME_SCALE_KINDS:
+            yield from _averaging(reader, readers)
+
+
+def _drift(op: OpEvidence) -> float:
+    return (op.accumulated.max_lsb or 0.0) if op.accumulated else 0.0
+
+
+def misplaced(evidence: Evidence, saturation: float) -> dict[int, str]:
+    """Return by tensor what a range costs that is another's or stands in another place."""
+    costs = {i: misfit.message for i, misfit in _costly(evidence).items()}
+    return costs | {i: found.message for i, found in hoisted(evidence, saturation).items()}
 
 
 def _filled_input(given: InputEvidence) -> Filled | None:

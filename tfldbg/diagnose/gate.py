@@ -339,7 +339,7 @@ def _found(found: Finding, rule: Rule, evidence: Evidence) -> Broken:
         found=None,
         limit=None,
         rule=rule.text,
-        reason=found.message,
+        reason=found.message.partition(": ")[2] if found.op is not None else found.message,
     )
 
 

@@ -15,7 +15,6 @@ from tfldbg.graph.query import SAME_SCALE_KINDS
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
     from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
-    from tfldbg.compare.ranges.fit import Misfit
     from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
 
 _FLOAT32_LSB = 0.005
@@ -44,7 +43,7 @@ class Judge:
     Args:
         thresholds: How much arithmetic explains.
         wrong: The tensors that are known to have a wrong scale.
-        misfits: Ranges that cost more than a float reference's values need.
+        misplaced: By tensor what a range costs that is another's, or stands in another place.
         reference_kind: As in `Run`.
     """
 
@@ -52,11 +51,11 @@ class Judge:
         self,
         thresholds: Thresholds,
         wrong: Mapping[int, WrongScale],
-        misfits: Mapping[int, Misfit],
+        misplaced: Mapping[int, str],
         reference_kind: str,
     ) -> None:
         self._thresholds = thresholds
-        self._misfits = misfits
+        self._misplaced = misplaced
         self._wrong = wrong
         self._kernels = 2 if reference_kind in OTHER_KERNELS else 1
         self._rounded = _ROUNDED_LSB if reference_kind in EMULATIONS else 0.0
@@ -75,9 +74,8 @@ class Judge:
         blamed = self._wrong.get(op.tensor)
         if blamed is not None and blamed.message is not None:
             return divergence_of(op, "parameters", blamed.message)
-        misfit = self._misfits.get(op.tensor)
-        if misfit is not None:
-            return divergence_of(op, "parameters", misfit.message, "likely")
+        if op.tensor in self._misplaced:
+            return divergence_of(op, "parameters", self._misplaced[op.tensor], "likely")
         if op.expected_shape is not None:
             message = f"its output has shape {list(op.shape)}, expected {list(op.expected_shape)}"
             return divergence_of(op, "shape", message)

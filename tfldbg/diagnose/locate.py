@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.bodies import with_insides
 from tfldbg.diagnose.findings import findings
-from tfldbg.diagnose.fitting import costly
+from tfldbg.diagnose.fitting import misplaced
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
@@ -26,7 +26,8 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     """
     evidence = without_refuted(evidence)
     found = [d for e in evidence.inputs if (d := judge_input(e, evidence.ops)) is not None]
-    judge = Judge(thresholds, wrong_scales(evidence), costly(evidence), evidence.run.reference_kind)
+    costs = misplaced(evidence, thresholds.saturation)
+    judge = Judge(thresholds, wrong_scales(evidence), costs, evidence.run.reference_kind)
     for op in evidence.ops:
         divergence = judge(op)
         if divergence is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg.diagnose.fitting import data_suits
+from tfldbg.diagnose.fitting import data_suits, hoisted
 from tfldbg.diagnose.rules.model import (
     Explanation,
     FileRule,
@@ -139,6 +139,20 @@ _SENTINEL = Explanation(
     suggestion="clamp the sentinel to what the values need (a mask of -30 in place of -1e9: "
     "exp(-30) is zero in any of these types), or pad with the lowest value, and calibrate again",
     sources=("tensorflow/tensorflow#117052", "google-ai-edge/ai-edge-quantizer#479"),
+)
+_HOISTED = Explanation(
+    code="TFL055",
+    title="Clipped before an average",
+    severity="error",
+    meaning="The reference quantizes what a resize or an average pool yields. These have one scale "
+    "for input and output, so the converter quantizes what they read, with the same range; values "
+    "beyond it are clipped first and averaged then, which is another result.",
+    evidence="A tensor that has its reader's parameters, more than 0.1 % of its values beyond "
+    "them, and behind the operator that averages an accumulated error of at least 8 LSB, four "
+    "times that before.",
+    suggestion="quantize what the operator reads as well in QAT, or clip there (a RELU6, say), so "
+    "that its range holds the values",
+    sources=("tensorflow/model-optimization#1000",),
 )
 _MIXED = Explanation(
     code="TFL026",
@@ -282,6 +296,14 @@ def _misfit(judged: Judged, sentinel: bool) -> Iterator[Sign]:
             yield Sign(op.op, op.name, said(op, misfit.message), _figures(misfit))
 
 
+def _clipped_first(judged: Judged) -> Iterator[Sign]:
+    found = hoisted(judged.evidence, judged.thresholds.saturation)
+    for op in judged.evidence.ops:
+        early = found.get(op.tensor)
+        if early is not None:
+            yield at(op, early.message, share=early.share, averaging=early.averaging.op)
+
+
 def _figures(misfit: Misfit) -> dict[str, object]:
     return {
         "factor": misfit.factor,
@@ -380,6 +402,7 @@ TRACE_RULES = (
     TraceRule(_UNCONVERGED, _unconverged),
     TraceRule(_NEIGHBOUR, lambda judged: _misfit(judged, sentinel=False), _PARAMETERS),
     TraceRule(_SENTINEL, lambda judged: _misfit(judged, sentinel=True), _PARAMETERS),
+    TraceRule(_HOISTED, _clipped_first, _PARAMETERS),
     TraceRule(_UNUSED, _unused),
     TraceRule(_MIXED, _mixed_ranges),
     TraceRule(_BYPASSED, _bypassed),
