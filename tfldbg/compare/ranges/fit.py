@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tfldbg.graph.lint import FIXED_OUTPUTS
-from tfldbg.graph.query import SAME_SCALE_KINDS, real_constant
+from tfldbg.graph.query import SAME_SCALE_KINDS, activation_inputs, real_constant
+from tfldbg.quant import code_range, real_range
 
 if TYPE_CHECKING:
+    from tfldbg.compare.ranges.calibrate import Extent
     from tfldbg.graph.model import Graph, Operator, Subgraph
 
 WASTED = 8.0
@@ -24,6 +26,10 @@ _FEWEST = 32
 """Codes, five bits: more than that leave the values usable, as of sixteen bits."""
 _ALIKE = 1.0 / WASTED
 """Relative difference up to which one range explains another that is `WASTED` times too wide."""
+_MAPPING = (SAME_SCALE_KINDS - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}) | (
+    {"ABS", "ADD", "CAST", "DEQUANTIZE", "MUL", "NEG", "QUANTIZE", "SUB"}
+)
+"""Operators of one computed input that make two values of two, or fewer."""
 _FIXED = frozenset(kind for kind, _ in FIXED_OUTPUTS)
 _SUMS = frozenset({"ADD", "SUB"})
 _MARKING = _SUMS | {"MAXIMUM", "MINIMUM", "MUL", "PADV2", "SELECT", "SELECT_V2"}
@@ -93,8 +99,8 @@ class Misfit:
     def message(self) -> str:
         """What does not fit, by how much and why, as the end of a sentence."""
         left = f"{self.left} of {self.codes} codes are" if self.left else "less than one code is"
-        why = f"it has the range of operator {self.by} {self.by_kind} behind it (calibrated in "
-        why += "place, in one buffer)"
+        why = f"it is that of operator {self.by} {self.by_kind} behind it, as of a buffer that was "
+        why += "calibrated in place"
         if self.sentinel is not None:
             place = "" if self.by == self.op else f" of operator {self.by} {self.by_kind} behind it"
             why = f"the sentinel {self.sentinel:.4g}{place} takes it"
@@ -123,6 +129,48 @@ def marks_of(graph: Graph, subgraph: Subgraph, op: Operator) -> tuple[float, ...
         if two and not (op.kind in _SUMS and ends[0] == ends[1]):
             found.append(max(ends, key=abs))
     return tuple(found)
+
+
+def fill(
+    graph: Graph, subgraph: Subgraph, seen: Mapping[int, Extent], masks: frozenset[int]
+) -> list[Filled]:
+    """Return the quantized tensors of a file with what a float pass saw in them.
+
+    Args:
+        graph: The file.
+        subgraph: Its subgraph.
+        seen: By tensor what was seen; what an operator copies holds what it was copied from.
+        masks: The inputs that hold one or two different values only.
+    """
+    reaches = {i: extent.reach for i, extent in seen.items()}
+    pairs = set(masks)
+    inputs: list[tuple[Operator | None, int]] = [(None, i) for i in subgraph.inputs]
+    written = [(op, i) for op in subgraph.operators for i in op.outputs if i >= 0]
+    found = []
+    for op, index in [*inputs, *written]:
+        tensor = subgraph.tensors[index]
+        reads = tuple(t.index for t in activation_inputs(subgraph, op)) if op else ()
+        marks = marks_of(graph, subgraph, op) if op else ()
+        if op and op.kind in _MAPPING and len(reads) == 1 and pairs.issuperset(reads):
+            pairs.add(index)
+        if tensor.lsb is None or tensor.zero_point is None:
+            continue
+        copied = [*(reaches.get(i, 0.0) for i in reads), *map(abs, marks)]
+        low, high = code_range(tensor.type)
+        found.append(
+            Filled(
+                tensor=index,
+                op=op.index if op else None,
+                kind=op.kind if op else "input",
+                codes=high - low + 1,
+                range=max(map(abs, real_range(tensor.type, tensor.lsb, tensor.zero_point))),
+                reach=reaches.setdefault(index, max(copied, default=0.0)),
+                reads=reads,
+                marks=marks,
+                two_valued=index in pairs,
+            )
+        )
+    return found
 
 
 def wasteful(codes: int, width: float, reach: float) -> bool:
@@ -190,9 +238,7 @@ def _swallowed(tensor: Filled, known: Mapping[int, Filled]) -> Misfit | None:
         if operand is None or not wasteful(tensor.codes, tensor.range, operand.reach):
             continue
         sentinel = _sentinel(tensor, operand, tensor.range, known)
-        if sentinel is not None and not operand.two_valued:
-            return _because(tensor, operand.reach, tensor, sentinel)
-        if sentinel is not None and wasteful(operand.codes, operand.range, operand.reach):
+        if sentinel is not None and not _is_mask(operand, known):
             return _because(tensor, operand.reach, tensor, sentinel)
     return None
 
@@ -228,10 +274,17 @@ def _masks(tensor: Filled, known: Mapping[int, Filled]) -> Iterator[float]:
     """Yield what a tensor holds where it is a mask: its own largest value, or what made it."""
     while tensor.kind in SAME_SCALE_KINDS and len(tensor.reads) == 1 and tensor.reads[0] in known:
         tensor = known[tensor.reads[0]]
-    made = [m for m in tensor.marks if _alike(abs(m), tensor.reach)]
-    yield from made
-    if tensor.two_valued and not made:
-        yield tensor.reach
+    if _is_mask(tensor, known):
+        made = [m for m in tensor.marks if _alike(abs(m), tensor.reach)]
+        yield from made or (tensor.reach,)
+
+
+def _is_mask(tensor: Filled, known: Mapping[int, Filled]) -> bool:
+    """Whether a tensor holds two values because what it is made of does.
+
+    One that a range too wide leaves two codes is no mask.
+    """
+    return tensor.two_valued and all(_is_mask(known[i], known) for i in tensor.reads if i in known)
 
 
 def _alike(one: float, other: float) -> bool:

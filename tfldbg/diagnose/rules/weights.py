@@ -63,8 +63,7 @@ def _arranged(judged: Judged) -> Iterator[Sign]:
 
 
 def _stale(judged: Judged) -> Iterator[Sign]:
-    checked = judged.checked_weights
-    differ = [o for o in judged.other_weights if not _explained(o)]
+    checked, differ = judged.checked_weights, judged.other_weights
     if len(differ) < _MANY or 2 * len(differ) <= len(checked):
         return
     message = (
@@ -72,11 +71,6 @@ def _stale(judged: Judged) -> Iterator[Sign]:
         f"({listed([o.op for o in differ])}): the file was made from another checkpoint"
     )
     yield Sign(None, None, message, {"ops": [o.op for o in differ], "checked": len(checked)})
-
-
-def _explained(op: OpEvidence) -> bool:
-    """Whether one change makes its weights of the reference's, so that these are no others."""
-    return _slip(op) is not None or (op.weights is not None and op.weights.arrangement is not None)
 
 
 def _misfolded(judged: Judged) -> Iterator[Sign]:
