@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.ranges.fit import Filled, Misfit, misfits
+from tfldbg.compare.ranges.fit import WASTED, Filled, Misfit, misfits
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.quant import code_range, real_range
 
 if TYPE_CHECKING:
-    from tfldbg.compare.usage import Usage
     from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
 
 ENOUGH = 256
@@ -51,14 +50,16 @@ def is_narrow(given: InputEvidence) -> bool:
     One alone is a constant input, such as a state that is zero.
     """
     usage = given.usage
-    return given.beyond is not None and usage is not None and usage.span > 1 and _few(usage)
+    if given.beyond is None or usage is None or usage.span == 1:
+        return False
+    return FEW * usage.span < usage.codes
 
 
 def quantized_instead(given: InputEvidence, alone: bool) -> tuple[int, int] | None:
     """Return the codes that quantizing the data would give, where it was cast to codes instead.
 
-    The data was given as codes and uses few of them.  Read as real values and quantized, it would
-    use `FEW` codes or more for each that it uses now, or fill an eighth of the range.
+    The data was given as codes.  Read as real values they lie within the input's range, and
+    quantized they would be `WASTED` times as many codes or more.
 
     Args:
         given: An input of the model.
@@ -70,22 +71,16 @@ def quantized_instead(given: InputEvidence, alone: bool) -> tuple[int, int] | No
     usage = given.usage
     if usage is None or given.beyond is not None or not given.scale or given.zero_point is None:
         return None
-    if (
-        given.type is None
-        or usage.total < ENOUGH
-        or not _few(usage)
-        or (usage.span == 1 and not alone)
-    ):
+    if given.type is None or usage.total < ENOUGH or (usage.span == 1 and not alone):
         return None
-    low, high = (round(v / given.scale) for v in (usage.lowest, usage.highest + (usage.span == 1)))
+    held = (usage.lowest, usage.highest + (usage.span == 1))
+    ends = real_range(given.type, given.scale, given.zero_point)
+    if held[0] < ends[0] - 1 or held[1] > ends[1] + 1:
+        return None  # a cast cuts off less than one
     first, last = code_range(given.type)
-    ends = [min(max(v + given.zero_point, first), last) for v in (low, high)]
-    spread = ends[1] - ends[0] + 1
-    return (ends[0], ends[1]) if 8 * spread > usage.codes and spread > usage.span else None
-
-
-def _few(usage: Usage) -> bool:
-    return FEW * usage.span < usage.codes
+    codes = (round(v / given.scale) + given.zero_point for v in held)
+    low, high = (min(max(code, first), last) for code in codes)
+    return (low, high) if high - low + 1 >= WASTED * usage.span else None
 
 
 def data_suits(evidence: Evidence) -> bool:

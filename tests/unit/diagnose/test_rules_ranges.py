@@ -225,9 +225,12 @@ def test_an_error_is_a_multiple_of_its_limit_in_any_unit() -> None:
 
 
 @plants("TFL057")
-@pytest.mark.parametrize(("type_name", "codes"), [("INT8", (-1, 0, 1)), ("INT8", (0, 1))])
-def test_real_values_that_were_cast(type_name: str, codes: tuple[int, ...]) -> None:
-    cast = replace(TIED, parameters="none", beyond=None, type=type_name, usage=usage(*codes))
+@pytest.mark.parametrize(
+    ("scale", "codes"),
+    [(2 / 255, (-1, 0, 1)), (2 / 255, (0, 1)), (9 / 255, (-4, 0, 4)), (2 / 255, (0,))],
+)
+def test_real_values_that_were_cast(scale: float, codes: tuple[int, ...]) -> None:
+    cast = replace(TIED, parameters="none", beyond=None, scale=scale, usage=usage(*codes))
     narrow = replace(operator(0, local=0.5), usage=usage(-10, 10))
     found = verdict(replace(made(narrow, data="x.npz"), inputs=(cast,)))
     assert named(found, "TFL057") == [0]
@@ -240,6 +243,7 @@ def test_real_values_that_were_cast(type_name: str, codes: tuple[int, ...]) -> N
     "change",
     [
         {"usage": usage(*range(-128, 128, 3))},
+        {"usage": usage(0, 20)},  # beyond -1 to 1: a dark image
         {"usage": usage(0, 1, total=100)},
         {"scale": 1.0, "usage": usage(0, 1)},  # of steps of 1 they are what quantizing gives
         {"beyond": 0.0},  # given as real values

@@ -51,8 +51,8 @@ _CAST = Explanation(
     meaning="Integer data is taken for the input's codes. Real values that were cast to the "
     "input's type, not quantized, are a few codes next to zero: the model sees hardly anything. "
     "Neither the file nor its calibration is to blame.",
-    evidence="Of your data, given as integers: fewer than one in 32 codes are used, while its "
-    "values, read as real numbers and quantized, would fill an eighth of them or more.",
+    evidence="Of your data, given as integers: read as real numbers the values lie within the "
+    "input's range, and quantized they would be at least eight times as many codes.",
     suggestion="quantize the data with the input's scale and zero point, rounding to nearest, or "
     "give the real values as floats: tfldbg quantizes them",
     sources=("tensorflow/tensorflow#53278",),
