@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tfldbg.diagnose.fitting import misfitting
 from tfldbg.diagnose.rules import FILE_RULES, TRACE_RULES, Judged, to_finding
 from tfldbg.diagnose.rules.differences import of_divergence
+from tfldbg.diagnose.rules.ranges import MISPLACED
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
@@ -42,7 +43,10 @@ def findings(
         left = [cause for cause in left if cause not in explaining]
         found += [replace(f, severity="error") for f, _ in explaining]
         op = by_tensor.get(divergence.tensor_index, by_op[divergence.op])
-        found.append(of_divergence(divergence, op, kind))
+        told = of_divergence(divergence, op, kind)
+        if explaining and explaining[0][0].code in MISPLACED:  # nobody learned other parameters
+            told = replace(told, suggestion=explaining[0][0].suggestion)
+        found.append(told)
     rest = sorted((f for f, _ in left), key=lambda f: _RANKS.index(f.severity))
     return (*found, *rest)
 

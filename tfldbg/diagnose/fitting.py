@@ -181,14 +181,14 @@ def _filled_input(given: InputEvidence) -> Filled | None:
     usage = given.usage
     if usage is None or given.scale is None or given.zero_point is None or given.type is None:
         return None
-    held = (usage.lowest - given.zero_point, usage.highest - given.zero_point)
+    held = max(abs(code - given.zero_point) for code in (usage.lowest, usage.highest))
     return Filled(
         tensor=given.tensor,
         op=None,
         kind="input",
         codes=usage.codes,
         range=max(map(abs, real_range(given.type, given.scale, given.zero_point))),
-        reach=max(map(abs, held)) * given.scale,
+        reach=held * given.scale,
         reads=(),
         two_valued=usage.distinct is not None and usage.distinct <= _TWO,
     )
@@ -196,17 +196,16 @@ def _filled_input(given: InputEvidence) -> Filled | None:
 
 def _filled(op: OpEvidence) -> Filled | None:
     usage, free = op.usage, op.accumulated
-    if usage is None or free is None or op.scale is None or op.zero_point is None:
+    if usage is None or op.scale is None or op.zero_point is None or not op.activation:
         return None
-    if not op.activation:
-        return None
+    held = max(abs(code - op.zero_point) for code in (usage.lowest, usage.highest)) * op.scale
     return Filled(
         tensor=op.tensor,
         op=op.op,
         kind=op.kind,
         codes=usage.codes,
         range=max(map(abs, real_range(op.type, op.scale, op.zero_point))),
-        reach=free.reference_max_abs,
+        reach=free.reference_max_abs if free is not None else held,
         reads=op.reads,
         marks=op.marks,
         two_valued=usage.distinct is not None and usage.distinct <= _TWO,

@@ -154,6 +154,8 @@ _HOISTED = Explanation(
     "that its range holds the values",
     sources=("tensorflow/model-optimization#1000",),
 )
+MISPLACED = frozenset(about.code for about in (_NEIGHBOUR, _SENTINEL, _HOISTED))
+"""What is wrong with a range though the reference has no other."""
 _MIXED = Explanation(
     code="TFL026",
     title="A concatenation of a wide and a narrow range",
