@@ -52,6 +52,8 @@ def test_a_range_of_a_reader_that_is_nearly_the_same() -> None:
         (replace(SUB, codes=65536), GAIN),  # of 16 bits more than 10 are left
         (replace(SUB, reach=0.0), GAIN),  # nothing is known
         (replace(SUB, kind="TANH"), GAIN),  # a range that the kernel fixes
+        (SUB, replace(GAIN, kind="ADD", marks=())),  # rounds to the same steps itself
+        (SUB, replace(GAIN, kind="CONV_2D", marks=())),  # writes into no buffer that it reads
     ],
 )
 def test_ranges_of_which_no_neighbour_is_to_blame(sub: Filled, gain: Filled) -> None:

@@ -26,6 +26,10 @@ _FEWEST = 32
 """Codes, five bits: more than that leave the values usable, as of sixteen bits."""
 _ALIKE = 1.0 / WASTED
 """Relative difference up to which one range explains another that is `WASTED` times too wide."""
+_AMPLIFYING = frozenset({"DIV", "EXP", "MUL", "POW", "RSQRT", "SQUARE", "SQUARED_DIFFERENCE"})
+"""Operators that may write into the buffer of an input, and make more of its error than their own
+rounding: a sum rounds to steps as wide as those of an operand that has its range, which costs
+nothing more."""
 _MAPPING = (SAME_SCALE_KINDS - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}) | (
     {"ABS", "ADD", "CAST", "DEQUANTIZE", "MUL", "NEG", "QUANTIZE", "SUB"}
 )
@@ -225,10 +229,15 @@ def _behind(
             continue  # another branch fills the range that they must share
         elif copies:
             yield from _behind(wide, reader, known, readers, seen)
-        elif 2 * reader.reach >= reader.range and any(
-            _alike(width, wide.range) for width in (reader.range, reader.reach)
-        ):
+        elif _took_its_buffer(reader, wide.range):
             yield _because(wide, wide.reach, reader, None)
+
+
+def _took_its_buffer(reader: Filled, width: float) -> bool:
+    """Whether an operator may have written into its input's buffer what fills a range."""
+    fills = 2 * reader.reach >= reader.range
+    same = _alike(reader.range, width) or _alike(reader.reach, width)
+    return reader.kind in _AMPLIFYING and fills and same
 
 
 def _swallowed(tensor: Filled, known: Mapping[int, Filled]) -> Misfit | None:

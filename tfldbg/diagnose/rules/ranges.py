@@ -119,7 +119,8 @@ _NEIGHBOUR = Explanation(
     "than its own values need. Calibration reads tensors after the run; where an operator wrote "
     "its result in place, into the buffer of its input, the input gets the range of the result.",
     evidence="Over your data the float values reach to less than an eighth of the range, and leave "
-    "at most 32 codes of use; the range is that of a reader, to an eighth, whose values fill it. A "
+    "at most 32 codes of use; the range is that of a reader that multiplies or divides, "
+    "to an eighth, whose values fill it; a sum would round to the same steps itself. A "
     "range that is f times too wide costs log2(f) bits: its steps are f times as wide, the noise "
     "of rounding is step^2 / 12, so 20 log10(f) dB are lost. Against a float model or file the "
     "verdict counts it. Not from random data, nor from data that does not suit the input.",
@@ -349,11 +350,13 @@ def _imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
     found: set[int] = set()
     for op in ops:
         own = (op.scale, op.zero_point)
-        same_range = {i for i in op.reads if written.get(i) == own}
+        computes = op.kind in _ARITHMETIC  # one range of both is no one's need
+        same_range = {i for i in op.reads if written.get(i) == own and not computes}
         found |= set(op.reads) if op.kind in SAME_SCALE_KINDS else same_range
     return frozenset(found)
 
 
+_ARITHMETIC = frozenset({"ADD", "DIV", "MUL", "SUB"})
 _FIXED = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})
 """Operators whose range the specification fixes."""
 
