@@ -145,6 +145,9 @@ def test_an_input_from_minus_one_to_one_is_at_a_tie() -> None:
             variable.assign(value)
     codes = np.random.default_rng(0).integers(0, 256, (32, 16))
     data = (codes / 127.5 - 1).astype(np.float32)
-    result = tfldbg.trace(zoo.convert(live, "qat"), keras=live, data=data)
+    file = zoo.convert(live, "qat")
+    table = compare_parameters(file, keras=live)
+    assert table.tensors[0].status == "tie" and not table.differing
+    result = tfldbg.trace(file, keras=live, data=data)
     assert result.verdict == "clean", result.diagnosis.sentence
     assert "TFL014" in {f.code for f in result.diagnosis.findings}

@@ -145,7 +145,7 @@ def _ranges(
         {
             row.tensor: (row.expected.nudged.scale, row.expected.nudged.zero_point)
             for row in table.tensors
-            if row.status in ("equal", "differ") and row.expected and row.expected.trained
+            if row.status in ("equal", "differ", "tie") and row.expected and row.expected.trained
             if row.expected.nudged is not None
         },
         filled=fill(job.loaded.graph, job.subgraph, seen, _masks(job)),
