@@ -178,3 +178,31 @@ def adjust(minimum: float, maximum: float, bits: int = 8, narrow_range: bool = F
         float((lowest - point) * scale),
         float((highest - point) * scale),
     )
+
+
+_FLOAT32_ROUNDINGS = 2.0**-22
+"""What four float32 roundings change, relative: the width of a range, its division into steps, the
+quotient of the minimum and a step, and the ends themselves."""
+
+
+def tie(minimum: float, maximum: float, scale: float, zero_points: tuple[int, int]) -> float | None:
+    """Return how many steps a range's zero lies above its minimum, where that is a tie.
+
+    Two zero points that are one apart are then the roundings of one range: `nudge` computes in
+    float32, the converter in double precision, and a half falls to either side.
+
+    Args:
+        minimum: Lower end of the range, real units.
+        maximum: Upper end of the range, real units.
+        scale: Real units per code.
+        zero_points: The two that were found.
+
+    Returns:
+        The exact number of steps, None where it is no whole number and a half to within float32
+        arithmetic, or the zero points are not one apart.
+    """
+    if not (scale > 0 and maximum > minimum) or abs(zero_points[0] - zero_points[1]) != 1:
+        return None
+    steps = round((maximum - minimum) / scale)
+    exact = -minimum * steps / (maximum - minimum)
+    return exact if abs(exact % 1.0 - 0.5) <= steps * _FLOAT32_ROUNDINGS else None

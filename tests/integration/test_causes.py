@@ -20,7 +20,7 @@ from sample_models import plant
 from sample_models.plant import File
 from tests.sound import assert_sound
 from tests.svdf_file import svdf_file
-from tests.unit.diagnose import test_rules_file, test_rules_trace
+from tests.unit.diagnose import test_rules_file, test_rules_ranges, test_rules_trace
 from tests.unit.diagnose.planted import PLANTED, plants
 from tests.unit.diagnose.test_rules_file import Network, params
 from tfldbg.diagnose.rules import CATALOG
@@ -48,7 +48,7 @@ def cause(result: tfldbg.Trace) -> str | None:
 
 
 def test_every_code_is_planted() -> None:
-    assert test_rules_file and test_rules_trace  # importing them fills the list
+    assert test_rules_file and test_rules_ranges and test_rules_trace  # importing fills the list
     assert set(PLANTED) == set(CATALOG)
 
 
@@ -299,8 +299,10 @@ def test_ranges_from_calibration(
 def test_a_zero_point_at_a_tie(tiny: Tiny) -> None:
     """Nothing is planted: fake-quant and the converter round 127.5 to different sides."""
     result = tfldbg.trace(tiny.tflite, keras=tiny.live, data=tiny.data, samples=4)
-    assert result.origins == (TIED,)
-    assert (cause(result), named(result, "TFL014")) == ("TFL014", [TIED])
+    assert (result.verdict, named(result, "TFL014")) == ("clean", [TIED])
+    (found,) = [f for f in result.diagnosis.findings if f.code == "TFL014"]
+    assert found.severity == "warning" and "fraction of a step" in found.suggestion
+    assert not tfldbg.gate(result, "TFL014").passed and tfldbg.gate(result, "TFL013").passed
     file = File(tiny.tflite)
     plant.shift_zero_point(3)(file, TIED)  # further away than a tie explains
     result = tfldbg.trace(file.save(), keras=tiny.live, data=tiny.data, samples=4)
@@ -320,7 +322,7 @@ def test_a_range_without_zero(tiny: Tiny) -> None:
 @plants("TFL017", "TFL037")
 def test_ranges_that_have_not_converged_and_outputs_in_another_order(tiny: Tiny) -> None:
     result = tfldbg.trace(tiny.tflite, keras=tiny.live, data=tiny.data)
-    assert result.origins == (TIED,), result.diagnosis.sentence
+    assert result.verdict == "clean", result.diagnosis.sentence
     found = {f.op: f.message for f in result.diagnosis.findings if f.code == "TFL017"}
     assert set(found) == {STARTED, FRESH, NARROW}
     assert "reaches below zero" in found[STARTED]

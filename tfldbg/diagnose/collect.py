@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tfldbg.compare.ranges.fit import marks_of
 from tfldbg.diagnose.bounds import Bound, bound, together
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.rules import file_findings
@@ -59,7 +60,7 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
             limit = together(subgraph, op, {i: limits[i] for i in others}, limit)
         broken = tuple(breaches.get(op.index, ()))
         gathered += [
-            _op_evidence(subgraph, op, index, limit, broken, relation, measured)
+            _op_evidence(loaded, op, index, limit, broken, relation, measured)
             for index in op.outputs
             if index >= 0
         ]
@@ -92,11 +93,13 @@ def _input_evidence(
         usage=measured.usage.get(index),
         beyond=measured.beyond.get(index),
         miscast=relation.miscast.get(index),
+        trained=relation.trained.get(index),
+        type=tensor.type,
     )
 
 
 def _op_evidence(
-    subgraph: Subgraph,
+    loaded: Loaded,
     op: Operator,
     index: int,
     limit: Bound,
@@ -104,6 +107,7 @@ def _op_evidence(
     relation: Relation,
     measured: Measured,
 ) -> OpEvidence:
+    subgraph = loaded.subgraph
     tensor = subgraph.tensors[index]
     found = relation.matching.matches.get(index)
     unmatched = relation.matching.unmatched.get(index)
@@ -147,6 +151,7 @@ def _op_evidence(
         usage=measured.usage.get(index),
         trained=relation.trained.get(index),
         operation=relation.operations.get(index),
+        marks=marks_of(loaded.graph, subgraph, op),
         own=index in relation.own,
         stateful=op.kind in _STATEFUL or any(subgraph.tensors[i].is_variable for i in given),
     )

@@ -41,6 +41,10 @@ class InputEvidence:
     codes."""
     miscast: str | None = None
     """How the recorded codes were made of the data, where rounding did not make them."""
+    trained: tuple[float, float] | None = None
+    """The range that the reference's fake-quant learned, real units."""
+    type: str | None = None
+    """TFLite's; None in recordings that do not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class OpEvidence:
     """Pairs of values behind ``local``, where they were asked for."""
     accumulated_points: Points | None = None
     """Pairs of values behind ``accumulated``, where they were asked for."""
+    marks: tuple[float, ...] = ()
+    """Constants among its inputs that may be sentinels (`tfldbg.compare.ranges.fit.marks_of`)."""
     own: bool = False
     """Whether ``local`` is against the file's own float arithmetic although there is another
     reference, which cannot judge the operator."""

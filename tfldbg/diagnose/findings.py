@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tfldbg.diagnose.fitting import misfitting
 from tfldbg.diagnose.rules import FILE_RULES, TRACE_RULES, Judged, to_finding
 from tfldbg.diagnose.rules.differences import of_divergence
+from tfldbg.diagnose.rules.ranges import MISPLACED
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
@@ -22,10 +25,14 @@ def findings(
     """List the findings.
 
     Each divergence comes with the causes that explain it before it, in execution order, so that the
-    first finding of a diverged model explains the first divergence.  What explains nothing follows,
-    by severity.
+    first finding of a diverged model explains the first divergence; of several causes the one whose
+    code explains most divergences comes first.  What explains nothing follows, by severity.
     """
-    causes = _causes(Judged(evidence, divergences, thresholds))
+    causes = _causes(Judged(evidence, divergences, thresholds, misfitting(evidence)))
+    explained = Counter(
+        f.code for f, signals in causes for d in divergences if _explains(f, signals, d)
+    )
+    causes.sort(key=lambda cause: -explained[cause[0].code])
     by_tensor = {o.tensor: o for o in evidence.ops}
     by_op = {o.op: o for o in reversed(evidence.ops)}
     kind = evidence.run.reference_kind
@@ -36,7 +43,10 @@ def findings(
         left = [cause for cause in left if cause not in explaining]
         found += [replace(f, severity="error") for f, _ in explaining]
         op = by_tensor.get(divergence.tensor_index, by_op[divergence.op])
-        found.append(of_divergence(divergence, op, kind))
+        told = of_divergence(divergence, op, kind)
+        if explaining and explaining[0][0].code in MISPLACED:  # nobody learned other parameters
+            told = replace(told, suggestion=explaining[0][0].suggestion)
+        found.append(told)
     rest = sorted((f for f, _ in left), key=lambda f: _RANKS.index(f.severity))
     return (*found, *rest)
 

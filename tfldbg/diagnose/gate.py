@@ -19,7 +19,7 @@ from tfldbg.errors import UsageError
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
     from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
-    from tfldbg.diagnose.model import Diagnosis, Divergence
+    from tfldbg.diagnose.model import Diagnosis, Divergence, Finding
 
 _MOST_NAMED = 12
 _UNCHECKED = "unchecked: "
@@ -43,7 +43,7 @@ class Broken:
     """The operator of the main subgraph inside which it stands, a loop, an IF or a composite;
     ``op`` and ``tensor_index`` then count in what that runs.  None in the main subgraph."""
     metric: str
-    """``local.max_lsb`` and so on, or ``diverged``."""
+    """``local.max_lsb`` and so on, ``diverged`` or the code of a finding."""
     found: float | None
     """None where it is unknown; then ``reason`` says why."""
     limit: float | None
@@ -108,9 +108,11 @@ def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Ga
         UsageError: A rule matches no operator, or none that has its figure.
     """
     subjects = _subjects(evidence)
-    limits = [rule for rule in rules if rule.metric != DIVERGED]
+    limits = [rule for rule in rules if rule.limits]
     kinds = {s.op.kind for s in subjects}
     broken = [_differs(d, r) for r in _verdicts(rules) for d in diagnosis.divergences]
+    coded = {rule.metric: rule for rule in rules if not rule.limits and rule.metric != DIVERGED}
+    broken += [_found(f, coded[f.code], evidence) for f in diagnosis.findings if f.code in coded]
     unseen = {body.op: body for body in evidence.bodies if body.evidence is None}
     blind = [rule for rule in limits if unseen and _may_be_inside(rule, subjects, kinds)]
     for rule in (r for r in blind if r.limit is not None):
@@ -322,6 +324,23 @@ def _unseen(body: Body, rule: Rule, evidence: Evidence) -> Broken:
 def _verdicts(rules: Sequence[Rule]) -> list[Rule]:
     """Return the rule that the verdict counts, once however often it was given."""
     return [rule for rule in rules if rule.metric == DIVERGED][:1]
+
+
+def _found(found: Finding, rule: Rule, evidence: Evidence) -> Broken:
+    """Return what a finding breaks; one about the whole file stands at the first operator."""
+    op = next((o for o in evidence.ops if found.op in (None, o.op)), None)
+    return Broken(
+        op=op.op if op else 0,
+        kind=op.kind if op else "",
+        tensor=found.tensor or (op.name if op else ""),
+        tensor_index=op.tensor if op else -1,
+        loop=None,
+        metric=rule.metric,
+        found=None,
+        limit=None,
+        rule=rule.text,
+        reason=found.message.partition(": ")[2] if found.op is not None else found.message,
+    )
 
 
 def _differs(found: Divergence, rule: Rule) -> Broken:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.model import Confidence, Divergence, Signal, Thresholds
-from tfldbg.diagnose.scales import WrongScale, same
+from tfldbg.diagnose.scales import WrongScale, same, tie
 from tfldbg.diagnose.words import number, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
 
@@ -34,7 +35,6 @@ _CLEARLY = 2.0
 """Times the bound from which nothing but a fault explains an error."""
 _NAMED = 0.9
 """Confidence of matches by name or structure."""
-_TINY = 1e-30
 
 
 class Judge:
@@ -43,20 +43,26 @@ class Judge:
     Args:
         thresholds: How much arithmetic explains.
         wrong: The tensors that are known to have a wrong scale.
+        misplaced: By tensor what a range costs that is another's, or stands in another place.
         reference_kind: As in `Run`.
     """
 
     def __init__(
-        self, thresholds: Thresholds, wrong: Mapping[int, WrongScale], reference_kind: str
+        self,
+        thresholds: Thresholds,
+        wrong: Mapping[int, WrongScale],
+        misplaced: Mapping[int, str],
+        reference_kind: str,
     ) -> None:
         self._thresholds = thresholds
+        self._misplaced = misplaced
         self._wrong = wrong
         self._kernels = 2 if reference_kind in OTHER_KERNELS else 1
         self._rounded = _ROUNDED_LSB if reference_kind in EMULATIONS else 0.0
 
     def __call__(self, op: OpEvidence) -> Divergence | None:
         """Return the divergence, None where arithmetic explains everything."""
-        if op.parameters == "differ" and op.expected is not None:
+        if op.parameters == "differ" and op.expected is not None and tie(op) is None:
             return divergence_of(op, "parameters", _parameters_differ(op))
         if self._copies_wrong(op):
             return None
@@ -68,6 +74,8 @@ class Judge:
         blamed = self._wrong.get(op.tensor)
         if blamed is not None and blamed.message is not None:
             return divergence_of(op, "parameters", blamed.message)
+        if op.tensor in self._misplaced:
+            return divergence_of(op, "parameters", self._misplaced[op.tensor], "likely")
         if op.expected_shape is not None:
             message = f"its output has shape {list(op.shape)}, expected {list(op.expected_shape)}"
             return divergence_of(op, "shape", message)
@@ -133,11 +141,18 @@ class Judge:
         elif bound.rule == "noise":
             limits = [SIGMAS * n + tolerance for n in _each(bound.noise, channels)]
         elif bound.rule == "relative":
-            return local.relative_rmse / max(thresholds.hybrid_relative, _TINY)
+            return _times(local.relative_rmse, thresholds.hybrid_relative)
         else:
             limits = [tolerance] * channels
         found = local.channel_max_abs
-        return max(f / max(limit, _TINY) for f, limit in zip(found, limits, strict=True))
+        return max(_times(f, limit) for f, limit in zip(found, limits, strict=True))
+
+
+def _times(found: float, limit: float) -> float:
+    """Return an error as a multiple of its limit, whatever the unit of both."""
+    if limit > 0:
+        return found / limit
+    return math.inf if found > 0 else 0.0
 
 
 def _each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -160,7 +175,7 @@ def judge_input(given: InputEvidence, ops: Sequence[OpEvidence]) -> Divergence |
     if given.miscast is not None:
         message = f"reads the input '{short(given.name)}', whose recorded codes are {given.miscast}"
         return Divergence(reader.op, reader.kind, given.name, given.tensor, "input", message)
-    if given.parameters != "differ" or given.expected is None:
+    if given.parameters != "differ" or given.expected is None or tie(given) is not None:
         return None
     message = (
         f"reads the input '{short(given.name)}' with {_pair(given.scale, given.zero_point)}, "

@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from tfldbg.diagnose.rules import CATALOG
 from tfldbg.errors import UsageError
 
 if sys.version_info >= (3, 11):
@@ -21,6 +22,8 @@ else:
 
 DIVERGED = "diverged"
 """The rule that stands for tfldbg's own verdict."""
+_CODE = re.compile(r"TFL\d{3}", re.IGNORECASE)
+"""A rule that stands for the findings of one code."""
 
 UNITS: Mapping[str, str] = {
     "max_lsb": "lsb",
@@ -57,13 +60,18 @@ class Rule:
     text: str
     """As it was written."""
     metric: str
-    """``local.max_lsb`` and so on, or ``diverged``."""
+    """``local.max_lsb`` and so on, ``diverged`` or the code of a finding."""
     scope: str | None = None
     """An operator kind or a pattern of tensor names; None for every operator."""
     limit: float | None = None
     """None where anything goes."""
     equal: bool = True
     """Whether the limit itself is still allowed."""
+
+    @property
+    def limits(self) -> bool:
+        """Whether it limits a figure, and is neither ``diverged`` nor a code."""
+        return self.metric != DIVERGED and _CODE.fullmatch(self.metric) is None
 
     @property
     def side(self) -> str:
@@ -105,10 +113,10 @@ def read_rules(
 
 
 def parse_rule(text: str) -> Rule:
-    """Read one rule: ``diverged``, or a metric and its limit with a scope in front or none.
+    """Read one rule: ``diverged``, the code of a finding, or a metric and its limit.
 
-    Which side of a limit is the worse one is known, so ``local<=1lsb`` (must hold) and
-    ``local>1lsb`` (fails) are the same rule.
+    A metric may have a scope in front.  Which side of a limit is the worse one is known, so
+    ``local<=1lsb`` (must hold) and ``local>1lsb`` (fails) are the same rule.
 
     Raises:
         UsageError: It is no rule.
@@ -118,6 +126,8 @@ def parse_rule(text: str) -> Rule:
     plain = text.strip()
     if plain.lower() == DIVERGED:
         return Rule(text, DIVERGED)
+    if _CODE.fullmatch(plain):
+        return _of_code(text, plain.upper())
     parts = _RULE.fullmatch(plain)
     if parts is None or not parts["metric"].strip() or not parts["limit"].strip():
         said, hint = _what_is_wrong(plain)
@@ -127,6 +137,14 @@ def parse_rule(text: str) -> Rule:
     limit = _limit(parts["limit"].strip(), metric, where)
     scope = None if parts["scope"] in (None, "*") else parts["scope"].strip()
     return Rule(text, metric, scope, limit, parts["sign"] in _ALLOWING[_figure(metric)])
+
+
+def _of_code(text: str, code: str) -> Rule:
+    if code not in CATALOG:
+        raise UsageError(
+            f"the rule '{text}': there is no finding of this code", hint="tfldbg explain lists them"
+        )
+    return Rule(text, code)
 
 
 def _what_is_wrong(plain: str) -> tuple[str, str]:

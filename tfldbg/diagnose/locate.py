@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.bodies import with_insides
 from tfldbg.diagnose.findings import findings
+from tfldbg.diagnose.fitting import misplaced
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
@@ -25,7 +26,8 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     """
     evidence = without_refuted(evidence)
     found = [d for e in evidence.inputs if (d := judge_input(e, evidence.ops)) is not None]
-    judge = Judge(thresholds, wrong_scales(evidence), evidence.run.reference_kind)
+    costs = misplaced(evidence, thresholds.saturation)
+    judge = Judge(thresholds, wrong_scales(evidence), costs, evidence.run.reference_kind)
     for op in evidence.ops:
         divergence = judge(op)
         if divergence is not None:
@@ -108,8 +110,10 @@ def _sentence(
     activations, checked = len(judged), sum(s != "unchecked" for s in judged)
     if not checked:
         return "no operator could be checked"
-    sentence = f"no operator differs: {checked} of {activations} operators checked, all within "
-    sentence += f"{worst_local(evidence)} of the reference on the inputs they had"
+    sentence = f"no operator differs{_where(evidence)}: {checked} of {activations} operators "
+    sentence += (
+        f"checked, all within {worst_local(evidence)} of the reference on the inputs they had"
+    )
     other = sum(o.local is not None and o.local.max_abs > 0 for o in evidence.ops)
     if evidence.run.reference_kind in OTHER_KERNELS:
         sentence += f"; {other} of them yield other values"
@@ -118,7 +122,17 @@ def _sentence(
     drift = [o.accumulated.max_lsb for o in evidence.ops if o.accumulated and o.accumulated.max_lsb]
     if drift and max(drift) > 1.5:
         sentence += f"; the accumulated error reaches {number(max(drift))} LSB"
+    if evidence.run.reference_kind in ("self", *EMULATIONS):
+        sentence += "; without a reference its weights are not checked"
     return sentence
+
+
+def _where(evidence: Evidence) -> str:
+    """Say under which kernels the file was judged; a recording was made elsewhere."""
+    run = evidence.run
+    if run.reference_kind == "capture":
+        return ""
+    return f" under {run.runtime}{' with the delegate' if run.delegate is not None else ''}"
 
 
 def worst_local(evidence: Evidence) -> str:
@@ -135,7 +149,7 @@ def worst_local(evidence: Evidence) -> str:
 def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) -> str:
     first = divergences[0]
     name = op_name(first.op, first.kind, first.tensor)
-    sentence = f"{name} is the first to differ: {first.message}"
+    sentence = f"{name} is the first to differ{_where(evidence)}: {first.message}"
     before = [o for o in evidence.ops if o.op < first.op and o.activation]
     if before:
         blind = len({o.op for o in before} - evidence.covered)

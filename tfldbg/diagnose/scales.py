@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tfldbg import quant
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.match.kinds import LOOKALIKE
 
 if TYPE_CHECKING:
-    from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
     from tfldbg.graph.lint import Breach
 
 SAME_SCALE = 1e-5
@@ -42,10 +43,10 @@ def wrong_scales(evidence: Evidence) -> dict[int, WrongScale]:
         for breach in op.breaches:
             if breach.expected is not None:
                 wrong[breach.tensor] = WrongScale(breach.expected[0])
-        if op.parameters == "differ" and op.expected is not None:
+        if op.parameters == "differ" and op.expected is not None and tie(op) is None:
             wrong[op.tensor] = WrongScale(op.expected[0])
     for given in evidence.inputs:
-        if given.parameters == "differ" and given.expected is not None:
+        if given.parameters == "differ" and given.expected is not None and tie(given) is None:
             wrong[given.tensor] = WrongScale(given.expected[0])
     writers = {op.tensor: op for op in evidence.ops}
     for op in evidence.ops:
@@ -78,6 +79,21 @@ def without_refuted(evidence: Evidence) -> Evidence:
 def same(one: float, other: float) -> bool:
     """Whether two scales are meant to be the same."""
     return abs(one - other) <= SAME_SCALE * abs(other)
+
+
+def tie(given: OpEvidence | InputEvidence) -> float | None:
+    """Return where the zero of a trained range lies, in steps, if the zero point is at a tie.
+
+    Scale and zero point are then the reference's up to that rounding.  None where they differ by
+    more, or do not differ.
+    """
+    known = given.parameters == "differ" and given.expected and given.trained and given.scale
+    if not known or given.expected is None or given.trained is None or given.zero_point is None:
+        return None
+    scale, zero_point = given.expected
+    if given.scale is None or not same(given.scale, scale):
+        return None
+    return quant.tie(*given.trained, scale, (given.zero_point, zero_point))
 
 
 def _by_bias(

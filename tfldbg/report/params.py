@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from tfldbg.compare.constants.weights import BiasCheck, WeightCheck
 
 _FORMAT_VERSION = 1
-_STYLES = {"differ": "bold red", "equal": "green", "bypassed": "yellow", "deferred": "yellow"}
+_STYLES = {"differ": "bold red", "equal": "green"} | dict.fromkeys(
+    ("bypassed", "deferred", "tie"), "yellow"
+)
 _EXPLAINED = (
     "ratio and steps: of the weights, below of the bias; "
     "a bias's scale should be input x weight scale"

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tfldbg.compare.ranges.fit import WASTED
 from tfldbg.compare.ranges.following import as_share
 from tfldbg.diagnose.scales import same
-from tfldbg.diagnose.words import short
+from tfldbg.diagnose.words import number, op_name, short
 from tfldbg.report.cells import NOTHING, ends_of, lines, new_table, pair
 from tfldbg.report.plain import printable
 
@@ -41,9 +42,24 @@ def draw_ranges(rows: tuple[TensorRow, ...], ranges: RangeTable, console: Consol
     console.print()
     sentence = ranges.following.sentence
     console.print(Text(printable(sentence[:1].upper() + sentence[1:]), "bold"), soft_wrap=wrap)
+    for said in _misfits(rows, ranges):
+        console.print(Text(printable(said)), soft_wrap=wrap)
     if not ranges.settled:
         said = f"the fake-quantized pass still changed after {ranges.rounds} rounds"
         console.print(Text(said), soft_wrap=wrap)
+
+
+def _misfits(rows: tuple[TensorRow, ...], ranges: RangeTable) -> Iterator[str]:
+    """Yield a sentence for each range that does not fit the values."""
+    for row in rows:
+        misfit, found = ranges.misfits.get(row.tensor), ranges.float_pass.get(row.tensor)
+        name = op_name(row.op, row.kind, row.name) if row.op is not None else ""
+        if misfit is not None:
+            yield f"{name}: {misfit.message}"
+        elif row.own is not None and found is not None and name and ranges.depends(row.tensor):
+            times = row.own.scale / found.scale
+            if times >= WASTED and found.maximum > found.minimum:
+                yield f"{name}: its range is {number(times)} times as wide as this data needs"
 
 
 def facts(ranges: RangeTable) -> tuple[tuple[str, str], ...]:
@@ -124,6 +140,10 @@ def ranges_dict(ranges: RangeTable | None) -> dict[str, Any] | None:
         "candidates": [
             {**asdict(x), "median": as_share(x.median), "largest": as_share(x.largest)}
             for x in ranges.likenesses
+        ],
+        "misfits": [
+            {**asdict(m), "bits_lost": m.bits, "db_lost": m.decibels}
+            for m in ranges.misfits.values()
         ],
         "follows": ranges.following.source,
         "sentence": ranges.following.sentence,

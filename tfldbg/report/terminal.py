@@ -130,7 +130,7 @@ def _message(finding: Finding, document: Document) -> str:
     first = finding is document.findings[0]
     if first and why in (f"{finding.code} {said}", f"{finding.code} {finding.message}"):
         return "see above"
-    if colon and f"to differ: {said}" in document.sentence:
+    if colon and f": {said}" in document.sentence:
         return f"operator {finding.op}: see above"
     return finding.message
 

@@ -22,7 +22,8 @@ def gate(
     Args:
         result: Of a trace, recorded or not.
         rules: One or several, as for ``--fail-on``: ``"sqnr>=30db"``, ``"CONV_2D:local<=1lsb"``,
-            ``"diverged"``.  Without any, and without a file, ``"diverged"`` is the rule.
+            ``"diverged"``, ``"TFL014"``.  Without any, and without a file, ``"diverged"`` is the
+            rule.
         tolerances: A TOML file of rules, which come before the others.
 
     Raises:
@@ -39,7 +40,7 @@ def check_rules(rules: Sequence[Rule], model: ModelSource) -> None:
         ModelError: The file is no .tflite file.
         UsageError: A rule matches nothing, or counts LSB and matches only tensors without a scale.
     """
-    limits = [rule for rule in rules if rule.metric != DIVERGED]
+    limits = [rule for rule in rules if rule.limits]
     if not limits:
         return
     outputs = [

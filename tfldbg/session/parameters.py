@@ -10,6 +10,7 @@ from tfldbg.compare.against.keras import keras_extents
 from tfldbg.compare.against.relate_files import relate_files
 from tfldbg.compare.constants.files import Holder
 from tfldbg.compare.ranges.calibrate import Extent, share
+from tfldbg.compare.ranges.fit import fill
 from tfldbg.compare.ranges.parameters import (
     ParameterTable,
     expected_by_file,
@@ -146,12 +147,22 @@ def _ranges(
         {
             row.tensor: (row.expected.nudged.scale, row.expected.nudged.zero_point)
             for row in table.tensors
-            if row.status in ("equal", "differ") and row.expected and row.expected.trained
+            if row.status in ("equal", "differ", "tie") and row.expected and row.expected.trained
             if row.expected.nudged is not None
         },
+        filled=fill(job.loaded.graph, job.subgraph, seen, _masks(job)),
         by_keras=by_keras,
         data=job.samples.source,
         samples=job.samples.count,
+    )
+
+
+def _masks(job: Job) -> frozenset[int]:
+    """Return the inputs that are given one or two different values only."""
+    given = zip(job.samples.specs, job.samples.arrays, strict=True)
+    pairs = ((spec.tensor.index, array) for spec, array in given if array.size)
+    return frozenset(
+        index for index, array in pairs if ((array == array.min()) | (array == array.max())).all()
     )
 
 

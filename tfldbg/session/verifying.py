@@ -114,7 +114,7 @@ class Verifier:
         local = {k: v for k in segments if (v := self._known[k][1]) is not None}
         failing = frozenset(segments) - local.keys()
         evidence = without_refuted(self._evidence(relation, local))
-        judge = Judge(Thresholds(), wrong_scales(evidence), "keras")
+        judge = Judge(Thresholds(), wrong_scales(evidence), {}, "keras")
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
         covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}
         open_ones = {o.op for o in evidence.ops if o.activation and o.op not in covered}

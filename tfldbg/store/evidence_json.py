@@ -80,7 +80,8 @@ def _body(plain: dict[str, Any]) -> Body:
 
 
 def _input(plain: dict[str, Any]) -> InputEvidence:
-    return InputEvidence(**{**plain, "expected": _pair(plain), "usage": _usage(plain["usage"])})
+    read = {"expected": _pair(plain), "usage": _usage(plain["usage"])}
+    return InputEvidence(**{**plain, **read, "trained": _tuple(plain.get("trained"))})
 
 
 def _recording(plain: dict[str, Any] | None) -> Recording | None:
@@ -124,6 +125,7 @@ def _op(plain: dict[str, Any]) -> OpEvidence:
             **plain,
             "reads": tuple(plain["reads"]),
             "joint": tuple(plain["joint"]),
+            "marks": tuple(plain.get("marks", ())),
             "shape": tuple(plain["shape"]),
             "expected_shape": _tuple(plain["expected_shape"]),
             "bound": Bound(**_tuples(plain["bound"])),

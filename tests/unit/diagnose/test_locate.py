@@ -37,7 +37,7 @@ def test_the_first_origin_is_named_and_the_rest_inherits() -> None:
     assert [d.op for d in found.divergences] == [2]
     assert found.statuses == ("ok", "ok", "origin", "inherited", "inherited")
     assert found.sentence.startswith(
-        "operator 2 CONV_2D 'layer_2' is the first to differ: 12 LSB on channel 1"
+        "operator 2 CONV_2D 'layer_2' is the first to differ under xnnpack: 12 LSB on channel 1"
     )
     assert "the 2 before it are within 0.4 LSB" in found.sentence
     assert found.findings[0].code == "TFL001"

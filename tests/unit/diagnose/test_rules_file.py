@@ -265,6 +265,7 @@ def test_parameters_that_the_specification_forbids(change: plant.Change, said: s
     found = findings(file.save())
     assert (found[0].code, found[0].op) == ("TFL010", 8)
     assert said in found[0].message
+    assert ("symmetric=True" in found[0].suggestion) is ("weights" in said)
 
 
 def test_another_range_than_the_kernels_fixed_one() -> None:

@@ -36,6 +36,11 @@ class Extent:
     def __init__(self) -> None:
         self.minimum, self.maximum = 0.0, 0.0
 
+    @property
+    def reach(self) -> float:
+        """The largest magnitude seen."""
+        return max(self.maximum, -self.minimum)
+
     def see(self, values: NDArray[Any]) -> None:
         """Add values of any shape, real units; what is not finite is left out."""
         finite = np.isfinite(values)

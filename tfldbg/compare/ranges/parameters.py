@@ -55,7 +55,8 @@ class Expected:
     """What the reference wants of one activation."""
 
     status: str
-    """``equal``, ``differ``, ``none``, ``bypassed`` or ``deferred`` as in `Match.parameters`."""
+    """``equal``, ``differ``, ``none``, ``bypassed`` or ``deferred`` as in `Match.parameters`; or
+    ``tie``, where the zero point lies between two codes and was rounded to either side (TFL014)."""
     source: str | None = None
     """The fake-quant node, or the other file's tensor."""
     trained: tuple[float, float] | None = None
@@ -277,13 +278,23 @@ def _by_fake_quant(tensor: Tensor, match: Match, matching: Matching, graph: RefG
         return Expected(match.parameters)
     name, fake = found
     ends = (fake.minimum, fake.maximum, fake.bits, fake.narrow_range)
+    nudged = _in_codes(quant.nudge(*ends), type_name)
     return Expected(
-        status=match.parameters,
+        status="tie" if _tied(tensor, fake, nudged, match.parameters) else match.parameters,
         source=name,
         trained=(fake.minimum, fake.maximum),
-        nudged=_in_codes(quant.nudge(*ends), type_name),
+        nudged=nudged,
         adjusted=_in_codes(quant.adjust(*ends), type_name),
     )
+
+
+def _tied(tensor: Tensor, fake: FakeQuant, nudged: Affine, status: str) -> bool:
+    """Whether a tensor differs by how a zero point that lies between two codes was rounded."""
+    if status != "differ" or tensor.zero_point is None:
+        return False
+    points = (tensor.zero_point, nudged.zero_point)
+    same_scale = same_parameters(tensor, (nudged.scale, tensor.zero_point))
+    return same_scale and quant.tie(fake.minimum, fake.maximum, nudged.scale, points) is not None
 
 
 def _in_codes(nudged: quant.Nudged, type_name: str) -> Affine:

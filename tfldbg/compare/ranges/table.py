@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.ranges.calibrate import FAKE_QUANT_PASS, FLOAT_PASS, Calibrated, Sharing
+from tfldbg.compare.ranges.fit import Filled, Misfit, misfits
 from tfldbg.compare.ranges.following import (
     KERAS_PASS,
     TRAINED,
@@ -43,6 +44,8 @@ class RangeTable:
     """The groups that data has a say in; the others have parameters of their own."""
     likenesses: tuple[Likeness, ...]
     following: Following
+    misfits: Mapping[int, Misfit] = field(default_factory=dict)
+    """By tensor the ranges that fit other values than these."""
 
     def depends(self, tensor: int) -> bool:
         """Whether a tensor's parameters depend on data."""
@@ -55,6 +58,7 @@ def range_table(
     passes: tuple[Pass, Pass],
     trained: Mapping[int, tuple[float, int]],
     *,
+    filled: Sequence[Filled],
     by_keras: bool,
     data: str,
     samples: int,
@@ -66,6 +70,7 @@ def range_table(
         sharing: Which tensors have one range.
         passes: The float pass and the fake-quantized pass.
         trained: By tensor scale and zero point of a QAT model's fake-quant, where there is one.
+        filled: What the float pass saw.
         by_keras: Whether that model ran the float pass.
         data: Where the data comes from.
         samples: How many samples it has.
@@ -90,6 +95,7 @@ def range_table(
         free=frozenset(sharing.free),
         likenesses=likenesses,
         following=follow(likenesses),
+        misfits=misfits(filled),
     )
 
 

@@ -18,6 +18,7 @@ from tfldbg.diagnose.rules.model import (
     listed,
     together,
 )
+from tfldbg.diagnose.rules.specification import REMEDIES
 from tfldbg.diagnose.words import number, op_name, plural
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -
     about = BY_SIGNAL[divergence.signal]
     kind = "self" if reference_kind in EMULATIONS else reference_kind
     shown: dict[str, object] = {}
+    broken = (b.rule for b in op.breaches if b.message == divergence.message)
+    remedy = next((REMEDIES[rule] for rule in broken if rule in REMEDIES), None)
     if divergence.signal == "parameters":
         shown = {"scale": op.scale, "zero_point": op.zero_point, "expected": op.expected}
     elif divergence.signal == "weights" and op.weights is not None:
@@ -164,7 +167,8 @@ def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -
         tensor=divergence.tensor,
         message=f"{op_name(op.op, op.kind, divergence.tensor)}: {divergence.message}",
         evidence=shown,
-        suggestion=_OTHER_SUGGESTIONS.get(divergence.signal, {}).get(kind, about.suggestion),
+        suggestion=remedy
+        or _OTHER_SUGGESTIONS.get(divergence.signal, {}).get(kind, about.suggestion),
     )
 
 

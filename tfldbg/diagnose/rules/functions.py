@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tfldbg.diagnose.fitting import AMPLIFIED, LARGE_LSB
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
 from tfldbg.diagnose.words import number
 from tfldbg.match.kinds import LOOKALIKE
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 _STEEP_KINDS = frozenset({"DIV", "EXP", "LOG", "POW", "RSQRT", "SQRT"})
 _SMALL_LSB = 2.0
 """Error at the inputs that a few roundings make."""
-_LARGE_LSB = 8.0
-"""Three bits of eight."""
-_AMPLIFIED = 4.0
 _FIXED = frozenset({"LOGISTIC", "SOFTMAX", "TANH"})
 _SPREAD = frozenset({"SOFTMAX"})
 """Those of them whose outputs add up to one, whatever the data: some of them must be large."""
@@ -163,7 +161,7 @@ def _steep(judged: Judged) -> Iterator[Sign]:
         reached = max(known)
         if judged.behind_origin(op):
             return  # the error that reaches it is not that of roundings
-        if reached <= _SMALL_LSB and drift >= max(_LARGE_LSB, _AMPLIFIED * reached):
+        if reached <= _SMALL_LSB and drift >= max(LARGE_LSB, AMPLIFIED * reached):
             message = (
                 f"an accumulated error of {number(reached)} LSB at its inputs becomes "
                 f"{number(drift)} LSB at its output; its own is {number(_lsb(op.local))} LSB"
@@ -254,6 +252,13 @@ def _option(judged: Judged) -> Iterator[Sign]:
 
 
 def _explaining(judged: Judged, op: OpEvidence) -> list[str]:
+    """Return the options with which an operator agrees, none where other kernels agree as it is.
+
+    What is right under other kernels is right in the file; that another option yields the same, as
+    two kinds of padding may, then says nothing.
+    """
+    if judged.right_elsewhere(op):
+        return []
     return [
         t.value for t in judged.evidence.trials if t.op == op.op and t.kind == "option" and t.agrees
     ]

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tfldbg.compare.sides import REFERENCE
+from tfldbg.diagnose.fitting import is_clipped, is_narrow, quantized_instead
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule
 from tfldbg.diagnose.words import number, short
+from tfldbg.quant import real_range
 
 if TYPE_CHECKING:
-    from tfldbg.compare.usage import Usage
+    from tfldbg.diagnose.evidence import InputEvidence
     from tfldbg.diagnose.model import Signal
 
-_CLIPPED = 0.2
-"""Share of the given values, zeros left out, outside the input's range from which the data is on
-another scale.
-
-Outliers are a few per cent; data in 0..255 for an input of 0..1 is outside for all but black."""
-_FEW = 32
-"""Real data that uses less than one part in so many of the input's codes is on another scale: 0..1
-for an input of 0..255 uses one code in 128, and no exposure loses five bits of eight."""
+_SIGMAS = 3.0
+"""Standard deviations above chance up to which guessing explains an accuracy."""
 
 _MISCAST = Explanation(
     code="TFL035",
@@ -46,6 +44,33 @@ _NORMALIZED = Explanation(
     suggestion="prepare the data as in training, and look at the input's range in tfldbg inspect",
     sources=("tensorflow/tensorflow#24966",),
 )
+_CAST = Explanation(
+    code="TFL057",
+    title="Real values given as codes",
+    severity="warning",
+    meaning="Integer data is taken for the input's codes. Real values that were cast to the "
+    "input's type, not quantized, are a few codes next to zero: the model sees hardly anything. "
+    "Neither the file nor its calibration is to blame.",
+    evidence="Of your data, given as integers: read as real numbers the values lie within the "
+    "input's range, and quantized they would be at least eight times as many codes.",
+    suggestion="quantize the data with the input's scale and zero point, rounding to nearest, or "
+    "give the real values as floats: tfldbg quantizes them",
+    sources=("tensorflow/tensorflow#53278",),
+)
+_CHANCE = Explanation(
+    code="TFL056",
+    title="The reference itself is no better than guessing",
+    severity="warning",
+    meaning="On this data the reference chooses the right class as often as chance does, so its "
+    "agreement with the file says little about what both are worth. Usually the data is prepared "
+    "in another way than in training (0..1 in place of -1..1), or the labels are counted from "
+    "another number.",
+    evidence="The accuracy of the reference and of the file, with --labels: at most three standard "
+    "deviations, sqrt(p (1 - p) / n) each, above p = 1 / classes; not where so few samples would "
+    "allow for half way to perfect.",
+    suggestion="prepare the data as in training, and compare the order of the classes",
+    sources=("tfldbg, docs/verdict.md",),
+)
 _PERMUTED = Explanation(
     code="TFL037",
     title="The outputs are in another order",
@@ -69,10 +94,8 @@ def _normalized(judged: Judged) -> Iterator[Sign]:
     if not judged.real_data:
         return
     for given in judged.evidence.inputs:
-        usage = given.usage
-        clipped = given.beyond is not None and given.beyond > _CLIPPED
-        few = usage is not None and given.beyond is not None and _is_narrow(usage)
-        if not (clipped or few) or usage is None:
+        usage, clipped = given.usage, is_clipped(given)
+        if not (clipped or is_narrow(given)) or usage is None:
             continue
         said = f"{given.beyond:.0%} of the values given to it, zeros left out, are beyond its range"
         if not clipped:
@@ -86,9 +109,63 @@ def _normalized(judged: Judged) -> Iterator[Sign]:
         )
 
 
-def _is_narrow(usage: Usage) -> bool:
-    """Whether few codes are used; one alone is a constant input, such as a state that is zero."""
-    return usage.span > 1 and _FEW * usage.span < usage.codes
+def _cast(judged: Judged) -> Iterator[Sign]:
+    if not judged.real_data:
+        return
+    inputs = judged.evidence.inputs
+    for given in inputs:
+        right, usage = quantized_instead(given, alone=len(inputs) == 1), given.usage
+        if right is not None and usage is not None:
+            span = f"{usage.lowest} to {usage.highest}"
+            held = f"the codes {span} only, {usage.span} of {usage.codes}"
+            if usage.span == 1:
+                span, held = "between it and the next", f"the code {usage.lowest} only"
+            message = (
+                f"input '{short(given.name)}' of scale {number(given.scale)}: the data holds "
+                f"{held}; real values {span}, quantized, are the codes {right[0]} to {right[1]}: "
+                "real values were cast to codes"
+            )
+            evidence: dict[str, object] = {"lowest": usage.lowest, "highest": usage.highest}
+            evidence["quantized"] = list(right)
+            yield Sign(given.first_reader, given.name, message, evidence)
+
+
+def _near_chance(judged: Judged) -> Iterator[Sign]:
+    accuracy = judged.evidence.accuracy
+    if accuracy is None or accuracy.classes < 2:
+        return
+    chance, samples = 1.0 / accuracy.classes, max(accuracy.samples, 1)
+    spread = _SIGMAS * math.sqrt(chance * (1.0 - chance) / samples)
+    right = {s.side: s.top_1 / samples for s in accuracy.sides}
+    telling = 2 * spread <= 1.0 - chance  # half way to perfect is not to be had by guessing
+    if REFERENCE not in right or not telling or max(right.values()) > chance + spread:
+        return
+    said = "; ".join(_held(i) for i in judged.evidence.inputs if i.usage and i.scale)
+    message = (
+        f"the reference itself is right on {right[REFERENCE]:.0%} of {samples} samples, and "
+        f"guessing one of {accuracy.classes} classes is on {chance:.0%}: the data or the labels do "
+        f"not suit the model{f'; {said}' if said else ''}"
+    )
+    first = judged.evidence.inputs[0] if judged.evidence.inputs else None
+    yield Sign(
+        first.first_reader if first else None,
+        first.name if first else None,
+        message,
+        {"top_1": right[REFERENCE], "chance": chance, "samples": samples},
+    )
+
+
+def _held(given: InputEvidence) -> str:
+    """Say what part of its range an input is given."""
+    usage, scale, zero = given.usage, given.scale or 0.0, given.zero_point or 0
+    if usage is None or given.type is None:
+        return ""
+    held = [number((code - zero) * scale) for code in (usage.lowest, usage.highest)]
+    ends = [number(end) for end in real_range(given.type, scale, zero)]
+    return (
+        f"input '{short(given.name)}' is given {held[0]} to {held[1]}, "
+        f"{usage.span / usage.codes:.0%} of its range {ends[0]} to {ends[1]}"
+    )
 
 
 def _permuted(judged: Judged) -> Iterator[Sign]:
@@ -109,5 +186,7 @@ FILE_RULES: tuple[FileRule, ...] = ()
 TRACE_RULES = (
     TraceRule(_MISCAST, _miscast, _INPUT),
     TraceRule(_NORMALIZED, _normalized),
+    TraceRule(_CAST, _cast),
+    TraceRule(_CHANCE, _near_chance),
     TraceRule(_PERMUTED, _permuted),
 )

@@ -139,15 +139,14 @@ def _disagree(judged: Judged) -> Iterator[Sign]:
             yield at(op, f"{_said(op)} from {other}, on the same inputs", max_lsb=_lsb(op))
         return
     for op in judged.diverged("local", "nonfinite"):
-        trials = [t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime"]
-        right = [t for t in trials if t.agrees]
+        right = judged.right_elsewhere(op)
         if right:
-            names = " and ".join(t.value for t in right)
+            names = " and ".join(right)
             message = (
                 f"under {names} the same operator agrees with the reference on the same inputs; "
                 f"{judged.evidence.run.computed_by(op.op)} does not"
             )
-            yield at(op, message, agree=[t.value for t in right])
+            yield at(op, message, agree=list(right))
 
 
 def _alike(judged: Judged) -> Iterator[Sign]:

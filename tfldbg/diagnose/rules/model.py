@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tfldbg.diagnose.fitting import ENOUGH
 from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
 from tfldbg.diagnose.words import op_name, plural
 
 if TYPE_CHECKING:
+    from tfldbg.compare.ranges.fit import Misfit
     from tfldbg.diagnose.evidence import Evidence, OpEvidence
     from tfldbg.graph.model import Graph, Operator, Subgraph
-
-_ENOUGH = 256
-"""Values below which nothing is said about a range: as many as eight bits have codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,8 @@ class Judged:
     evidence: Evidence
     divergences: tuple[Divergence, ...]
     thresholds: Thresholds
+    misfits: Mapping[int, Misfit] = field(default_factory=dict)
+    """By tensor the ranges that fit other values."""
 
     def signals(self, op: int) -> frozenset[Signal]:
         """Return by what an operator diverged."""
@@ -80,6 +81,16 @@ class Judged:
         """Return the operators that write what an operator reads."""
         return [o for o in self.evidence.ops if o.tensor in op.reads]
 
+    @property
+    def checked_weights(self) -> list[OpEvidence]:
+        """The operators whose weights were compared with the reference's."""
+        return [o for o in self.evidence.ops if o.weights is not None]
+
+    @property
+    def other_weights(self) -> list[OpEvidence]:
+        """Those of them that hold others."""
+        return [o for o in self.checked_weights if o.weights is not None and o.weights.differ]
+
     def behind_origin(self, op: OpEvidence) -> bool:
         """Whether an operator diverged itself or runs after one that did."""
         return any(d.op <= op.op for d in self.divergences)
@@ -89,9 +100,14 @@ class Judged:
         trials = [t for t in self.evidence.trials if t.op == op.op and t.kind == "runtime"]
         return bool(trials) and all(t.as_traced for t in trials)
 
+    def right_elsewhere(self, op: OpEvidence) -> tuple[str, ...]:
+        """Return the kernels under which an operator, run by itself, agrees with its reference."""
+        trials = [t for t in self.evidence.trials if t.op == op.op and t.kind == "runtime"]
+        return tuple(t.value for t in trials if t.agrees)
+
     def settles(self, op: OpEvidence) -> bool:
         """Whether the user's data gave an operator's output enough values to fill a range."""
-        return self.real_data and op.usage is not None and op.usage.total >= _ENOUGH
+        return self.real_data and op.usage is not None and op.usage.total >= ENOUGH
 
     @property
     def real_data(self) -> bool:

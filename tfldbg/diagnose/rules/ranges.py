@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfldbg.diagnose.fitting import data_suits, hoisted
 from tfldbg.diagnose.rules.model import (
     Explanation,
     FileRule,
@@ -15,19 +17,18 @@ from tfldbg.diagnose.rules.model import (
     TraceRule,
     at,
     listed,
+    said,
     together,
 )
-from tfldbg.diagnose.scales import same
-from tfldbg.diagnose.words import number
+from tfldbg.diagnose.scales import same, tie
+from tfldbg.diagnose.words import number, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
 
 if TYPE_CHECKING:
-    from tfldbg.diagnose.evidence import OpEvidence
+    from tfldbg.compare.ranges.fit import Misfit
+    from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
     from tfldbg.diagnose.model import Signal
 
-_TIE = 0.01
-"""How near to one half a zero point counts as a tie: float32 division of 255 steps is off by up to
-255 x 2**-24, and two implementations by several times that; a hundredth leaves room."""
 _CLIPPED = 0.01
 """Share of a fake-quantized activation beyond its range from which the range has not converged: a
 moving average with decay 0.999 over batches leaves out the extremes of single batches, far less."""
@@ -53,7 +54,7 @@ _OTHER_OBSERVER = Explanation(
     "with ranges from calibration data, and not converted from the QAT model. The difference grows "
     "with depth; nothing is wrong with any single operator.",
     evidence="Scales and zero points against the fake-quant nodes of the model: more than half of "
-    "them differ.",
+    "them differ, and not more than half of the weights.",
     suggestion="convert the QAT model itself, without a representative data set",
     sources=("abagrahari/tf-qat-vs-tflite",),
 )
@@ -62,11 +63,16 @@ _ZERO_POINT_TIE = Explanation(
     title="Zero point at a tie",
     severity="warning",
     meaning="The trained range is so symmetric that its zero point lies halfway between two codes. "
-    "One implementation rounds it up, the other down: every value is shifted by one step, and one "
-    "end of the range is clipped.",
-    evidence="Same scale, zero points one apart, and a trained minimum of a whole number of steps "
-    "and a half.",
-    suggestion="move the trained range by a fraction of a step, or use symmetric quantization",
+    "Training computes it in float32 (127.49999), the converter in double precision (127.5): one "
+    "rounds it down, the other up. Both ranges have the same steps, but one reaches a step further "
+    "at the lower end, the other at the upper end; and 8-bit images prepared as x / 127.5 - 1 lie "
+    "halfway between codes throughout, where the two round to either side. These values differ by "
+    "one step. It is no fault of the file, and converting it again changes nothing.",
+    evidence="Same scale, zero points one apart, and between them a trained zero that is a whole "
+    "number of steps and a half, to within what four float32 roundings move it (255 x 2**-22 of a "
+    "step). The verdict does not count it; --fail-on TFL014 does.",
+    suggestion="widen the trained range by a fraction of a step (-1 to 1.0001), or prepare the "
+    "data as x / 128 - 1 in place of x / 127.5 - 1, and train again",
     sources=("tensorflow/model-optimization#858", "tensorflow/tensorflow#117962"),
 )
 _NO_ZERO = Explanation(
@@ -105,6 +111,52 @@ _UNUSED = Explanation(
     suggestion="calibrate on representative data, scaled as at inference; leave outliers out",
     sources=("ultralytics/ultralytics#1695",),
 )
+_NEIGHBOUR = Explanation(
+    code="TFL053",
+    title="A range taken over from the operator behind",
+    severity="warning",
+    meaning="The range of an output is that of the operator that reads it, and many times wider "
+    "than its own values need. Calibration reads tensors after the run; where an operator wrote "
+    "its result in place, into the buffer of its input, the input gets the range of the result.",
+    evidence="Over your data the float values reach to less than an eighth of the range, and leave "
+    "at most 32 codes of use; the range is that of a reader that multiplies or divides, "
+    "to an eighth, whose values fill it; a sum would round to the same steps itself. A "
+    "range that is f times too wide costs log2(f) bits: its steps are f times as wide, the noise "
+    "of rounding is step^2 / 12, so 20 log10(f) dB are lost. Against a float model or file the "
+    "verdict counts it. Not from random data, nor from data that does not suit the input.",
+    suggestion="calibrate again with a converter that records each tensor by itself, or leave the "
+    "operator no buffer to share: move a factor behind it in front of it",
+    sources=("tensorflow/tensorflow#127842",),
+)
+_SENTINEL = Explanation(
+    code="TFL054",
+    title="A sentinel takes the range",
+    severity="warning",
+    meaning="A constant that stands for nothing, a mask of -1e9 or a padding of -1e3, has one "
+    "range with values that are far smaller. They are left with a few codes, or one.",
+    evidence="As for TFL053, but what fills the range is a constant of one or two values, or a "
+    "mask that is made of one: behind the operator, or added to its values. The same arithmetic "
+    "gives the bits that are lost, and when the verdict counts it.",
+    suggestion="clamp the sentinel to what the values need (a mask of -30 in place of -1e9: "
+    "exp(-30) is zero in any of these types), or pad with the lowest value, and calibrate again",
+    sources=("tensorflow/tensorflow#117052", "google-ai-edge/ai-edge-quantizer#479"),
+)
+_HOISTED = Explanation(
+    code="TFL055",
+    title="Clipped before an average",
+    severity="error",
+    meaning="The reference quantizes what a resize or an average pool yields. These have one scale "
+    "for input and output, so the converter quantizes what they read, with the same range; values "
+    "beyond it are clipped first and averaged then, which is another result.",
+    evidence="A tensor that has its reader's parameters, more than 0.1 % of its values beyond "
+    "them, and behind the operator that averages an accumulated error of at least 8 LSB, four "
+    "times that before.",
+    suggestion="quantize what the operator reads as well in QAT, or clip there (a RELU6, say), so "
+    "that its range holds the values",
+    sources=("tensorflow/model-optimization#1000",),
+)
+MISPLACED = frozenset(about.code for about in (_NEIGHBOUR, _SENTINEL, _HOISTED))
+"""What is wrong with a range though the reference has no other."""
 _MIXED = Explanation(
     code="TFL026",
     title="A concatenation of a wide and a narrow range",
@@ -139,11 +191,13 @@ def _other_observer(judged: Judged) -> Iterator[Sign]:
         for o in judged.evidence.ops
         if o.expected is not None and o.parameters in ("equal", "differ")
     ]
-    differ = [o for o in compared if o.parameters == "differ"]
+    differ = [o for o in compared if o.parameters == "differ" and tie(o) is None]
     if judged.evidence.run.reference_kind != "keras" or len(differ) < _MANY:
         return
     if 2 * len(differ) <= len(compared):
         return
+    if 2 * len(judged.other_weights) > len(judged.checked_weights):
+        return  # other weights give other ranges, and calibration leaves the weights alone
     ratios = [o.scale / o.expected[0] for o in differ if o.scale and o.expected]
     middle = float(np.median(np.abs(np.log2(ratios)))) if ratios else 0.0
     message = (
@@ -155,19 +209,38 @@ def _other_observer(judged: Judged) -> Iterator[Sign]:
 
 
 def _zero_point_tie(judged: Judged) -> Iterator[Sign]:
-    for op in judged.diverged("parameters"):
-        if op.trained is None or op.expected is None or op.scale is None or op.zero_point is None:
-            continue
-        if not same(op.scale, op.expected[0]) or abs(op.zero_point - op.expected[1]) != 1:
-            continue
-        exact = -op.trained[0] / op.expected[0]
-        if abs(exact % 1.0 - 0.5) < _TIE:
-            message = (
-                f"the trained range {number(op.trained[0])} to {number(op.trained[1])} puts zero "
-                f"at {exact:.3f} steps, a tie: the file rounds it to {op.zero_point}, the QAT "
-                f"model to {op.expected[1]}"
-            )
-            yield at(op, message, trained=list(op.trained), exact=exact)
+    by_op = {o.op: o for o in reversed(judged.evidence.ops)}
+    for given in judged.evidence.inputs:
+        reader = by_op.get(-1 if given.first_reader is None else given.first_reader)
+        exact = tie(given)
+        if reader is not None and exact is not None:
+            what = f"input '{short(given.name)}': {_at_tie(judged, given, exact)}"
+            yield Sign(reader.op, given.name, said(reader, what), _shown(given, exact))
+    for op in judged.evidence.ops:
+        exact = tie(op)
+        if exact is not None:
+            what = _at_tie(judged, op, exact)
+            yield Sign(op.op, op.name, said(op, what), _shown(op, exact))
+
+
+def _at_tie(judged: Judged, tied: InputEvidence | OpEvidence, exact: float) -> str:
+    """Say what rounds apart, and what it costs: a step here, and what is left of it at the end."""
+    (low, high), expected = tied.trained or (0.0, 0.0), tied.expected or (0.0, 0)
+    left = next((o for o in reversed(judged.evidence.ops) if o.accumulated is not None), None)
+    cost = f"values at its ends and halfway between codes differ by one step, {number(tied.scale)}"
+    if left is not None and left.accumulated is not None and left.accumulated.sqnr_db is not None:
+        lsb, db = left.accumulated.max_lsb, left.accumulated.sqnr_db
+        most = f"{number(left.accumulated.max_abs)}" if lsb is None else f"{number(lsb)} LSB"
+        cost += f"; the accumulated error at operator {left.op} is {most} ({db:.0f} dB)"
+    return (
+        f"the trained range {number(low)} to {number(high)} puts zero at {exact:.3f} steps, a tie: "
+        f"the file rounds it to zero point {tied.zero_point}, the QAT model to {expected[1]}; "
+        f"{cost}"
+    )
+
+
+def _shown(tied: InputEvidence | OpEvidence, exact: float) -> dict[str, object]:
+    return {"trained": list(tied.trained or ()), "exact": exact, "step": tied.scale}
 
 
 def _without_zero(judged: Judged) -> Iterator[Sign]:
@@ -218,7 +291,37 @@ def _beyond(judged: Judged, op: OpEvidence) -> str | None:
     return None
 
 
+def _misfit(judged: Judged, sentinel: bool) -> Iterator[Sign]:
+    by_tensor = {o.tensor: o for o in judged.evidence.ops}
+    for index, misfit in judged.misfits.items():
+        op = by_tensor.get(index)
+        if op is not None and (misfit.sentinel is not None) is sentinel:
+            yield Sign(op.op, op.name, said(op, misfit.message), _figures(misfit))
+
+
+def _clipped_first(judged: Judged) -> Iterator[Sign]:
+    found = hoisted(judged.evidence, judged.thresholds.saturation)
+    for op in judged.evidence.ops:
+        early = found.get(op.tensor)
+        if early is not None:
+            yield at(op, early.message, share=early.share, averaging=early.averaging.op)
+
+
+def _figures(misfit: Misfit) -> dict[str, object]:
+    return {
+        "factor": misfit.factor,
+        "bits_lost": misfit.bits,
+        "db_lost": misfit.decibels,
+        "reach": misfit.reach,
+        "range": misfit.range,
+        "by": misfit.by,
+        "sentinel": misfit.sentinel,
+    }
+
+
 def _unused(judged: Judged) -> Iterator[Sign]:
+    if not data_suits(judged.evidence):
+        return  # the data is to blame, not the calibration
     imposed = _imposed(judged.evidence.ops)
     found = []
     for op in judged.evidence.ops:
@@ -227,12 +330,15 @@ def _unused(judged: Judged) -> Iterator[Sign]:
             continue
         if not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED or op.tensor in imposed:
             continue  # others decide on the range
-        if judged.behind_origin(op):
+        if judged.behind_origin(op) or op.tensor in judged.misfits:
             continue  # what a broken operator yields says nothing about ranges
         if _USED * usage.span < usage.codes and usage.span > 1:
             low, high = usage.lowest, usage.highest
+            times = usage.codes / usage.span
             message = (
-                f"its values use the codes {low} to {high} only, {usage.span} of {usage.codes}"
+                f"its values use the codes {low} to {high} only, {usage.span} of {usage.codes}: "
+                f"the range is {number(times)} times as wide as they need, which costs "
+                f"{math.log2(times):.1f} bits ({20 * math.log10(times):.0f} dB)"
             )
             found.append(at(op, message, lowest=low, highest=high, codes=usage.codes))
     yield from together(found)
@@ -244,11 +350,13 @@ def _imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
     found: set[int] = set()
     for op in ops:
         own = (op.scale, op.zero_point)
-        same_range = {i for i in op.reads if written.get(i) == own}
+        computes = op.kind in _ARITHMETIC  # one range of both is no one's need
+        same_range = {i for i in op.reads if written.get(i) == own and not computes}
         found |= set(op.reads) if op.kind in SAME_SCALE_KINDS else same_range
     return frozenset(found)
 
 
+_ARITHMETIC = frozenset({"ADD", "DIV", "MUL", "SUB"})
 _FIXED = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})
 """Operators whose range the specification fixes."""
 
@@ -294,9 +402,12 @@ _PARAMETERS: frozenset[Signal] = frozenset({"parameters"})
 FILE_RULES: tuple[FileRule, ...] = ()
 TRACE_RULES = (
     TraceRule(_OTHER_OBSERVER, _other_observer, _PARAMETERS),
-    TraceRule(_ZERO_POINT_TIE, _zero_point_tie, _PARAMETERS),
+    TraceRule(_ZERO_POINT_TIE, _zero_point_tie),
     TraceRule(_NO_ZERO, _without_zero, _PARAMETERS),
     TraceRule(_UNCONVERGED, _unconverged),
+    TraceRule(_NEIGHBOUR, lambda judged: _misfit(judged, sentinel=False), _PARAMETERS),
+    TraceRule(_SENTINEL, lambda judged: _misfit(judged, sentinel=True), _PARAMETERS),
+    TraceRule(_HOISTED, _clipped_first, _PARAMETERS),
     TraceRule(_UNUSED, _unused),
     TraceRule(_MIXED, _mixed_ranges),
     TraceRule(_BYPASSED, _bypassed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.rules.model import (
@@ -96,6 +97,11 @@ _SIGN = Explanation(
     sources=("tensorflow/tensorflow#52854",),
 )
 
+REMEDIES: Mapping[str, str] = {
+    "weights_zero_point": "make the weight quantizer of the QuantizeConfig symmetric "
+    "(symmetric=True, narrow_range=True) and train again; converting again keeps the zero point"
+}
+"""By rule what to do about a breach, where the explanations say something else."""
 _BY_RULE: Mapping[str, Explanation] = {
     "axis": _AXIS,
     "bias_scale": _BIAS_SCALE,
@@ -123,7 +129,8 @@ def breaches(graph: Graph, subgraph: Subgraph) -> Iterator[tuple[Explanation, Si
     for breach in lint(graph, subgraph):
         op = subgraph.operators[breach.op]
         about = _BY_RULE.get(breach.rule, _BROKEN)
-        yield about, at_operator(subgraph, op, breach.message, **_shown(breach))
+        sign = at_operator(subgraph, op, breach.message, **_shown(breach))
+        yield about, replace(sign, suggestion=REMEDIES.get(breach.rule))
 
 
 def _in_trace(about: Explanation, judged: Judged) -> Iterator[Sign]:
@@ -131,7 +138,8 @@ def _in_trace(about: Explanation, judged: Judged) -> Iterator[Sign]:
     for op in judged.diverged("parameters"):
         for breach in op.breaches:
             if _BY_RULE.get(breach.rule, _BROKEN) is about:
-                yield Sign(op.op, op.name, said(op, breach.message), _shown(breach))
+                remedy = REMEDIES.get(breach.rule)
+                yield Sign(op.op, op.name, said(op, breach.message), _shown(breach), remedy)
 
 
 def _wasted_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:

@@ -63,8 +63,7 @@ def _arranged(judged: Judged) -> Iterator[Sign]:
 
 
 def _stale(judged: Judged) -> Iterator[Sign]:
-    checked = [o for o in judged.evidence.ops if o.weights is not None]
-    differ = [o for o in checked if o.weights is not None and o.weights.differ]
+    checked, differ = judged.checked_weights, judged.other_weights
     if len(differ) < _MANY or 2 * len(differ) <= len(checked):
         return
     message = (
@@ -93,6 +92,6 @@ _WEIGHTS: frozenset[Signal] = frozenset({"weights"})
 FILE_RULES: tuple[FileRule, ...] = ()
 TRACE_RULES = (
     TraceRule(_MISFOLDED, _misfolded, _WEIGHTS),
-    TraceRule(_STALE, _stale, _WEIGHTS),
+    TraceRule(_STALE, _stale, _WEIGHTS | {"parameters"}),
     TraceRule(_ARRANGED, _arranged, _WEIGHTS),
 )

@@ -1,0 +1,153 @@
+"""Real conversions whose ranges do not fit: a padding, a mask; and sound ones beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tfldbg
+from tfldbg.session.parameters import compare_parameters
+
+
+@dataclass(frozen=True)
+class Made:
+    """A float Keras model, and what the converter makes of it."""
+
+    live: Any
+    int8: bytes
+    float32: bytes
+    data: Any
+
+
+def _made(live: Any, data: dict[str, np.ndarray]) -> Made:
+    """Convert a model after calibration on all its data."""
+    import tensorflow as tf
+
+    plain = tf.lite.TFLiteConverter.from_keras_model(live)
+    float32 = plain.convert()
+    converter = tf.lite.TFLiteConverter.from_keras_model(live)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    count = len(next(iter(data.values())))
+    converter.representative_dataset = lambda: (
+        {name: array[n : n + 1] for name, array in data.items()} for n in range(count)
+    )
+    return Made(live, converter.convert(), float32, data)
+
+
+def _padded(sentinel: float) -> Made:
+    import tensorflow as tf
+    import tf_keras as k
+
+    class Pad(k.layers.Layer):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=sentinel)
+
+    k.utils.set_random_seed(0)
+    image = k.Input((8, 8, 2), batch_size=1, name="image")
+    x = Pad()(k.layers.Conv2D(4, 3, padding="same", activation="relu", name="first")(image))
+    x = k.layers.Conv2D(3, 3, name="second")(k.layers.MaxPool2D(3, 2)(x))
+    data = np.random.default_rng(0).normal(size=(16, 8, 8, 2)).astype(np.float32)
+    return _made(k.Model(image, k.layers.Flatten()(x)), {"image": data})
+
+
+@pytest.fixture(scope="module")
+def swallowed() -> Made:
+    return _padded(-1000.0)
+
+
+def _first(result: tfldbg.Trace) -> str | None:
+    first = result.first_divergence
+    return first.kind if first is not None else None
+
+
+def test_a_padding_that_takes_the_range_differs_from_the_float_model(swallowed: Made) -> None:
+    result = tfldbg.trace(swallowed.int8, keras=swallowed.live, data=swallowed.data)
+    assert (_first(result), result.cause and result.cause.code) == ("CONV_2D", "TFL054")
+    assert "PADV2" in result.diagnosis.sentence
+    again = tfldbg.trace(swallowed.int8, against=swallowed.float32, data=swallowed.data)
+    assert (_first(again), again.cause and again.cause.code) == ("CONV_2D", "TFL054")
+
+
+def test_alone_it_is_a_warning_and_random_data_says_nothing(swallowed: Made) -> None:
+    alone = tfldbg.trace(swallowed.int8, data=swallowed.data)
+    assert alone.verdict == "clean"
+    assert "TFL054" in {f.code for f in alone.diagnosis.findings if f.severity == "warning"}
+    random = tfldbg.trace(swallowed.int8, keras=swallowed.live, samples=16)
+    assert random.verdict == "clean", random.diagnosis.sentence
+
+
+def test_params_says_the_same(swallowed: Made) -> None:
+    ranges = compare_parameters(swallowed.int8, data=swallowed.data).ranges
+    assert ranges is not None
+    (found,) = ranges.misfits.values()
+    assert found.sentinel == pytest.approx(-1000, rel=0.01) and found.factor > 100
+
+
+def test_a_padding_among_the_values_is_sound() -> None:
+    made = _padded(-1.0)
+    result = tfldbg.trace(made.int8, keras=made.live, data=made.data)
+    assert result.verdict == "clean" and not result.diagnosis.findings
+    ranges = compare_parameters(made.int8, data=made.data).ranges
+    assert ranges is not None and not ranges.misfits
+
+
+def _attention(sentinel: float) -> Made:
+    import tensorflow as tf
+    import tf_keras as k
+
+    class Masked(k.layers.Layer):  # type: ignore[misc]
+        def call(self, given: Any) -> Any:
+            scores = tf.matmul(given[0], given[0], transpose_b=True)
+            return tf.nn.softmax(scores + given[1][:, None, :] * sentinel)
+
+    k.utils.set_random_seed(0)
+    x = k.Input((6, 8), batch_size=1, name="x")
+    mask = k.Input((6,), batch_size=1, name="mask")
+    live = k.Model([x, mask], Masked(name="scores")([k.layers.Dense(8, name="query")(x), mask]))
+    rng = np.random.default_rng(0)
+    hidden = (np.arange(6) >= rng.integers(2, 7, (32, 1))).astype(np.float32)
+    return _made(live, {"x": rng.normal(size=(32, 6, 8)).astype(np.float32), "mask": hidden})
+
+
+def test_a_mask_that_takes_the_range_of_the_scores() -> None:
+    made = _attention(-1e9)
+    result = tfldbg.trace(made.int8, keras=made.live, data=made.data)
+    assert result.verdict == "diverged"
+    codes = {f.code for f in result.diagnosis.findings}
+    assert "TFL054" in codes, result.diagnosis.findings
+    clamped = _attention(-30.0)
+    sound = tfldbg.trace(clamped.int8, keras=clamped.live, data=clamped.data)
+    assert sound.verdict == "clean" and not {"TFL053", "TFL054"} & {
+        f.code for f in sound.diagnosis.findings
+    }
+
+
+def test_an_input_from_minus_one_to_one_is_at_a_tie() -> None:
+    """What stock QAT makes of images prepared as x / 127.5 - 1."""
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as k
+
+    from benchmarks import zoo
+
+    k.utils.set_random_seed(0)
+    given = k.Input((16,), name="given")
+    model = k.Model(given, k.layers.Dense(8, name="layer")(given))
+    live = tfmot.quantization.keras.quantize_model(model)
+    ranges = {"layer_min": -1.0, "layer_max": 1.0, "activation_min": -3.0, "activation_max": 3.1}
+    for variable in live.variables:
+        name = variable.name.split(":")[0]
+        value = next((v for end, v in ranges.items() if name.endswith(end)), None)
+        if value is not None:
+            variable.assign(value)
+    codes = np.random.default_rng(0).integers(0, 256, (32, 16))
+    data = (codes / 127.5 - 1).astype(np.float32)
+    file = zoo.convert(live, "qat")
+    table = compare_parameters(file, keras=live)
+    assert table.tensors[0].status == "tie" and not table.differing
+    result = tfldbg.trace(file, keras=live, data=data)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    assert "TFL014" in {f.code for f in result.diagnosis.findings}

@@ -1,0 +1,212 @@
+"""Whether data and ranges suit each other: what the given values say about the ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tfldbg.compare.ranges.fit import WASTED, Filled, Misfit, misfits
+from tfldbg.diagnose.words import number
+from tfldbg.graph.query import SAME_SCALE_KINDS
+from tfldbg.quant import code_range, real_range
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
+
+ENOUGH = 256
+"""Values below which nothing is said about a range: as many as eight bits have codes."""
+CLIPPED = 0.2
+"""Share of the given values, zeros left out, outside the input's range from which the data is on
+another scale.
+
+Outliers are a few per cent; data in 0..255 for an input of 0..1 is outside for all but black."""
+FEW = 32
+"""Real data that uses less than one part in so many of the input's codes is on another scale: 0..1
+for an input of 0..255 uses one code in 128, and no exposure loses five bits of eight."""
+LARGE_LSB = 8.0
+"""Three bits of eight."""
+AMPLIFIED = 4.0
+"""Times the error at an operator's inputs from which it is another error."""
+_AVERAGES = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
+"""Operators of one scale whose values lie between those that they read."""
+_OWED = frozenset({"bypassed", "deferred"})
+"""Parameters that are those of a reader (`tfldbg.match.model.Match`)."""
+_TWO = 2
+_FLOAT_REFERENCES = frozenset({"keras", "tflite"})
+"""References that may have no ranges of their own."""
+_OWN_VALUES = frozenset({"capture", "runtime", "none"})
+"""References whose values are codes of the same ranges."""
+
+
+def is_clipped(given: InputEvidence) -> bool:
+    """Whether too much of what a model is given lies beyond the input's range."""
+    return given.beyond is not None and given.beyond > CLIPPED
+
+
+def is_narrow(given: InputEvidence) -> bool:
+    """Whether the data, in real units, uses few codes.
+
+    One alone is a constant input, such as a state that is zero.
+    """
+    usage = given.usage
+    if given.beyond is None or usage is None or usage.span == 1:
+        return False
+    return FEW * usage.span < usage.codes
+
+
+def quantized_instead(given: InputEvidence, alone: bool) -> tuple[int, int] | None:
+    """Return the codes that quantizing the data would give, where it was cast to codes instead.
+
+    The data was given as codes.  Read as real values they lie within the input's range, and
+    quantized they would be `WASTED` times as many codes or more.
+
+    Args:
+        given: An input of the model.
+        alone: Whether it is the only one: then even a single code is no state, which may be zero.
+
+    Returns:
+        The lowest and the highest; None where the data may well be codes.
+    """
+    usage = given.usage
+    if usage is None or given.beyond is not None or not given.scale or given.zero_point is None:
+        return None
+    if given.type is None or usage.total < ENOUGH or (usage.span == 1 and not alone):
+        return None
+    held = (usage.lowest, usage.highest + (usage.span == 1))
+    ends = real_range(given.type, given.scale, given.zero_point)
+    if held[0] < ends[0] - 1 or held[1] > ends[1] + 1:
+        return None  # a cast cuts off less than one
+    first, last = code_range(given.type)
+    codes = (round(v / given.scale) + given.zero_point for v in held)
+    low, high = (min(max(code, first), last) for code in codes)
+    return (low, high) if high - low + 1 >= WASTED * usage.span else None
+
+
+def data_suits(evidence: Evidence) -> bool:
+    """Whether the data is the user's and fits the inputs, so that it says something of ranges."""
+    alone = len(evidence.inputs) == 1
+    return evidence.run.data != "random" and not any(
+        is_clipped(i) or is_narrow(i) or quantized_instead(i, alone) for i in evidence.inputs
+    )
+
+
+def misfitting(evidence: Evidence) -> dict[int, Misfit]:
+    """Return by tensor the ranges that another operator's values, or a sentinel, made too wide."""
+    if not data_suits(evidence) or evidence.run.reference_kind in _OWN_VALUES:
+        return {}
+    inputs = [f for i in evidence.inputs if (f := _filled_input(i)) is not None]
+    found = misfits([*inputs, *(f for o in evidence.ops if (f := _filled(o)) is not None)])
+    known = {o.tensor for o in evidence.ops if o.usage and o.usage.total >= ENOUGH}
+    return {index: misfit for index, misfit in found.items() if index in known}
+
+
+def _costly(evidence: Evidence) -> Mapping[int, Misfit]:
+    """Return those that a float reference does not share, which the verdict counts."""
+    if evidence.run.reference_kind not in _FLOAT_REFERENCES:
+        return {}
+    unshared = {o.tensor for o in evidence.ops if o.parameters == "none"}
+    return {i: m for i, m in misfitting(evidence).items() if i in unshared}
+
+
+@dataclass(frozen=True, slots=True)
+class Hoisted:
+    """A requantization that clips in front of an operator, where the reference clips behind it."""
+
+    tensor: int
+    share: float
+    """Of its values, the share that is clipped."""
+    averaging: OpEvidence
+    """The operator that averages what is clipped."""
+
+    @property
+    def message(self) -> str:
+        """What is clipped too early and what it does, as the end of a sentence."""
+        behind = f"operator {self.averaging.op} {self.averaging.kind}"
+        return (
+            f"{self.share:.2%} of its values lie beyond its range and are clipped before {behind} "
+            "averages them, where the reference clips what it yields; the accumulated error there "
+            f"is {number(_drift(self.averaging))} LSB"
+        )
+
+
+def hoisted(evidence: Evidence, saturation: float) -> dict[int, Hoisted]:
+    """Return by tensor the requantizations that were moved to where they clip.
+
+    Clipping and copying, or taking the largest, may change places; clipping and averaging may not.
+    The error behind the average is that of the clipping where it is `LARGE_LSB` and `AMPLIFIED`
+    times what reaches the requantization.
+
+    Args:
+        evidence: The trace.
+        saturation: Share of clipped values from which it counts.
+    """
+    readers: dict[int, list[OpEvidence]] = {}
+    for op in evidence.ops:
+        for index in dict.fromkeys(op.reads):
+            readers.setdefault(index, []).append(op)
+    drifts = {o.tensor: _drift(o) for o in evidence.ops}
+    found = {}
+    for op in evidence.ops:
+        share = op.local.saturated / max(op.local.elements, 1) if op.local else 0.0
+        if op.parameters not in _OWED or share <= saturation:
+            continue
+        most = max(LARGE_LSB, AMPLIFIED * max((drifts.get(i, 0.0) for i in op.reads), default=0.0))
+        averaging = next(_averaging(op, readers), None)
+        if averaging is not None and _drift(averaging) >= most:
+            found[op.tensor] = Hoisted(op.tensor, share, averaging)
+    return found
+
+
+def _averaging(op: OpEvidence, readers: Mapping[int, list[OpEvidence]]) -> Iterator[OpEvidence]:
+    """Yield the operators that average what an operator yields, copied or not."""
+    for reader in readers.get(op.tensor, ()):
+        if reader.kind in _AVERAGES:
+            yield reader
+        elif reader.kind in SAME_SCALE_KINDS:
+            yield from _averaging(reader, readers)
+
+
+def _drift(op: OpEvidence) -> float:
+    return (op.accumulated.max_lsb or 0.0) if op.accumulated else 0.0
+
+
+def misplaced(evidence: Evidence, saturation: float) -> dict[int, str]:
+    """Return by tensor what a range costs that is another's or stands in another place."""
+    costs = {i: misfit.message for i, misfit in _costly(evidence).items()}
+    return costs | {i: found.message for i, found in hoisted(evidence, saturation).items()}
+
+
+def _filled_input(given: InputEvidence) -> Filled | None:
+    usage = given.usage
+    if usage is None or given.scale is None or given.zero_point is None or given.type is None:
+        return None
+    held = max(abs(code - given.zero_point) for code in (usage.lowest, usage.highest))
+    return Filled(
+        tensor=given.tensor,
+        op=None,
+        kind="input",
+        codes=usage.codes,
+        range=max(map(abs, real_range(given.type, given.scale, given.zero_point))),
+        reach=held * given.scale,
+        reads=(),
+        two_valued=usage.distinct is not None and usage.distinct <= _TWO,
+    )
+
+
+def _filled(op: OpEvidence) -> Filled | None:
+    usage, free = op.usage, op.accumulated
+    if usage is None or op.scale is None or op.zero_point is None or not op.activation:
+        return None
+    held = max(abs(code - op.zero_point) for code in (usage.lowest, usage.highest)) * op.scale
+    return Filled(
+        tensor=op.tensor,
+        op=op.op,
+        kind=op.kind,
+        codes=usage.codes,
+        range=max(map(abs, real_range(op.type, op.scale, op.zero_point))),
+        reach=free.reference_max_abs if free is not None else held,
+        reads=op.reads,
+        marks=op.marks,
+        two_valued=usage.distinct is not None and usage.distinct <= _TWO,
+    )
