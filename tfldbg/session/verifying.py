@@ -137,16 +137,29 @@ class Verifier:
         proposals = self._proposals(claims)
         renamed = {t: c for t, c in proposals.items() if isinstance(c, Match)}
         for changes in (proposals, renamed) if renamed else (proposals,):
-            if changes:
-                tried = self._with(claims, changes)
-                if tried.better_than(claims):
-                    yield tried
+            tried = self._tried(claims, changes)
+            if tried is not None:
+                yield tried
         found = claims
         for tensor in sorted(claims.accused & proposals.keys())[:_MOST_ALONE]:
-            tried = self._with(found, {tensor: proposals[tensor]})
-            found = tried if tried.better_than(found) else found
+            found = self._tried(found, {tensor: proposals[tensor]}) or found
         if found is not claims:
             yield found
+
+    def _tried(self, claims: Claims, changes: Changes) -> Claims | None:
+        """Return what follows from other matches, None where that is no better.
+
+        A match may only be given up if what is checked in its place agrees with the reference: the
+        error of an operator that is wrong is still there, at those that read it.
+        """
+        if not changes:
+            return None
+        tried = self._with(claims, changes)
+        given_up = {i for i, c in changes.items() if isinstance(c, Unmatched)}
+        operators = {o.index for o in self._job.subgraph.operators if given_up & {*o.outputs}}
+        joint = (tried.relation.joint.get(i, ()) for i in tried.accused)
+        inherited = any(not operators.isdisjoint(together) for together in joint)
+        return tried if tried.better_than(claims) and not inherited else None
 
     def _with(self, claims: Claims, changes: Changes) -> Claims:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
