@@ -45,6 +45,8 @@ class Relation:
     """By output tensor, the comparison of an operator's weights."""
     joint: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """By output tensor, the operators that are checked together in its local error."""
+    beyond: frozenset[int] = frozenset()
+    """Outputs that the reference computes from more than their operators read."""
     trained: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     """By tensor the range of the reference's fake-quant as it was trained, real units."""
     operations: Mapping[int, str] = field(default_factory=dict)

@@ -60,13 +60,23 @@ class Claims:
     unchecked: frozenset[int]
     """Operators that nothing checks, of those that compute activations."""
 
+    @property
+    def in_doubt(self) -> frozenset[int]:
+        """Tensors that are accused, or that the reference computes from more than is read."""
+        return self.accused | self.relation.beyond
+
+    @property
+    def _open(self) -> frozenset[tuple[str, int]]:
+        said = {
+            "accused": self.accused,
+            "unchecked": self.unchecked,
+            "beyond": self.relation.beyond,
+        }
+        return frozenset((what, number) for what, some in said.items() for number in some)
+
     def better_than(self, other: Claims) -> bool:
         """Whether fewer operators are accused or unchecked, and none that was not before."""
-        mine, theirs = (
-            {*(("accused", t) for t in c.accused), *(("unchecked", o) for o in c.unchecked)}
-            for c in (self, other)
-        )
-        return mine < theirs
+        return self._open < other._open
 
 
 class Verifier:
@@ -124,7 +134,7 @@ class Verifier:
     def verified(self, claims: Claims) -> Claims:
         """Return the claims that are left when those that values refute are given up."""
         for _ in range(_ROUNDS):
-            if not claims.accused and not claims.unchecked:
+            if not claims.in_doubt and not claims.unchecked:
                 return claims
             better = next(self._better(claims), None)
             if better is None:
@@ -141,7 +151,7 @@ class Verifier:
             if tried is not None:
                 yield tried
         found = claims
-        for tensor in sorted(claims.accused & proposals.keys())[:_MOST_ALONE]:
+        for tensor in sorted(claims.in_doubt & proposals.keys())[:_MOST_ALONE]:
             found = self._tried(found, {tensor: proposals[tensor]}) or found
         if found is not claims:
             yield found
@@ -181,8 +191,8 @@ class Verifier:
         for op in subgraph.operators:
             unchecked = op.index in claims.unchecked
             readable = [i for i in op.outputs if i in self._batches[0].real and i not in others]
-            in_doubt += [i for i in readable if i in claims.accused or unchecked]
-            if unchecked:
+            in_doubt += [i for i in readable if i in claims.in_doubt or unchecked]
+            if unchecked or not claims.relation.beyond.isdisjoint(op.outputs):
                 given = (t.index for t in activation_inputs(subgraph, op))
                 feeding |= dict.fromkeys(i for i in given if i in self._batches[0].real)
         values = self._free(claims, in_doubt, feeding)

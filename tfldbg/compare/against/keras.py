@@ -90,6 +90,7 @@ class KerasRelations:
             {**job.skipped, **{i: u.reason for i, u in plan.uncut.items()}},
             dict(self._checks),
             {i: operators for i, operators in plan.joint.items() if i in kept},
+            beyond=plan.beyond,
             trained={i: e.trained for i, e in expected.items() if e.trained is not None},
             operations=_operations(matching, frozen.graph),
             ports=_ports(subgraph, matching, frozen),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,13 +36,16 @@ class Cut:
     """By output tensor the operators that only one segment can compute together, the last of them
     being the one that writes it."""
     uncut: Mapping[int, Uncut]
+    beyond: frozenset[int]
+    """Output tensors that the reference computes from more than their operators read."""
 
 
 def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
     """Plan the computation of every matched operator output from the operator's own inputs.
 
     Where an input has no counterpart, the operators before it are computed together with it, from
-    the inputs that have one.
+    the inputs that have one.  Where the reference computes an output from something that the
+    operator does not read, that too has the value that TFLite gave it, if it has a counterpart.
 
     Args:
         subgraph: The TFLite side.
@@ -52,22 +55,31 @@ def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
     segments: dict[int, Segment] = {}
     joint: dict[int, tuple[int, ...]] = {}
     uncut: dict[int, Uncut] = {}
+    beyond: set[int] = set()
     writers = producers(subgraph)
+    before: dict[int, None] = dict.fromkeys(subgraph.inputs)
     for op in subgraph.operators:
         for index in op.outputs:
             if index < 0 or index not in matching.matches:
                 continue
             reached = _reach(subgraph, op, matching, writers)
-            planned = (
-                reached if isinstance(reached, str) else _segment(index, reached, matching, graph)
-            )
-            if isinstance(planned, str) or isinstance(reached, str):
-                uncut[index] = Uncut(index, str(planned))
+            if isinstance(reached, str):
+                uncut[index] = Uncut(index, reached)
+                continue
+            planned = _segment(index, reached.inputs, matching)
+            if open_ends(graph, planned):
+                known = [i for i in reversed(before) if _tells(i, index, matching)]
+                planned = _segment(index, (*reached.inputs, *known), matching)
+                beyond.add(index)
+            if open_ones := open_ends(graph, planned):
+                reason = f"the reference computes it from '{min(open_ones)}', which has no match"
+                uncut[index] = Uncut(index, reason)
                 continue
             segments[index] = planned
             if len(reached.operators) > 1:
                 joint[index] = reached.operators
-    return Cut(segments, joint, uncut)
+        before |= dict.fromkeys(op.outputs)
+    return Cut(segments, joint, uncut, frozenset(beyond & segments.keys()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +109,21 @@ def _reach(
     return _Reach(tuple(inputs), tuple(sorted(operators)))
 
 
-def _segment(index: int, reached: _Reach, matching: Matching, graph: RefGraph) -> Segment | str:
-    known = [matching.matches[i] for i in reached.inputs]
+def _tells(other: int, index: int, matching: Matching) -> bool:
+    """Whether a tensor has a counterpart that is not the very value of another tensor."""
+    match, own = matching.matches.get(other), matching.matches[index]
+    return match is not None and own.raw not in (match.node, match.raw, *match.chain)
+
+
+def _segment(index: int, inputs: Sequence[int], matching: Matching) -> Segment:
+    own = matching.matches[index]
+    known = [matching.matches[i] for i in inputs]
     # A node that is exactly an input's value goes before one that only hands such a value on.
-    cuts = {name: m.tensor for m in known for name in (m.node, m.raw)}
+    cuts: dict[str, int] = {}
+    for match in known:
+        for name in (match.node, match.raw):
+            cuts.setdefault(name, match.tensor)
     for match in known:
         for name in match.chain:
             cuts.setdefault(name, match.tensor)
-    segment = Segment(key=index, output=matching.matches[index].raw, cuts=cuts)
-    open_ones = open_ends(graph, segment)
-    if open_ones:
-        return f"the reference computes it from '{min(open_ones)}' past this operator's inputs"
-    return segment
+    return Segment(key=index, output=own.raw, cuts=cuts)
