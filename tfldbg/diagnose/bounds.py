@@ -22,9 +22,8 @@ from tfldbg.graph.query import (
     blocks,
     called_subgraphs,
     constant,
-    folded_constants,
-    producers,
     real_constant,
+    stored,
 )
 from tfldbg.graph.wires import WEIGHTED
 from tfldbg.run.runtimes import WITH_XNNPACK
@@ -165,11 +164,15 @@ def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], roun
     """Bound of an operator that yields float, perhaps from constants of fewer bits."""
     subgraph = loaded.subgraph
     given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    constants = {t.index: stored(subgraph, t.index) for t in given}
     out = op.outputs[0]
     if subgraph.tensors[out].type == "FLOAT16":
         return Bound("noise", noise=(ranges.get(out, 0.0) * _HALF_EPSILON / math.sqrt(12.0),))
-    packed = any(map(_is_packed, (*given, *_inside(loaded, op))))
-    halves = rounded and any(t.index in folded_constants(subgraph) for t in given)
+    # Of sparse codes the operator reads a dense copy; what DEQUANTIZE unpacks it reads as float.
+    own = [t for t in given if (c := constants[t.index]) is not None and c.type == t.type]
+    packed = any(_is_packed(t) for t in (*own, *_inside(loaded, op)))
+    unpacked = [c for t in given if (c := constants[t.index]) is not None and c.type != t.type]
+    halves = rounded and bool(unpacked)
     if not packed and not halves:
         return Bound("float")
     norms = _weight_norms(loaded, op)
@@ -181,14 +184,14 @@ def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], roun
 
 
 def _is_packed(tensor: Tensor) -> bool:
-    return tensor.has_data and tensor.quant is not None and tensor.type in _PACKED
+    return tensor.quant is not None and tensor.type in _PACKED
 
 
 def _inside(loaded: Loaded, op: Operator) -> tuple[Tensor, ...]:
-    """Return the tensors of the subgraphs that an operator runs."""
+    """Return the constants of the subgraphs that an operator runs."""
     subgraphs = loaded.graph.subgraphs
     run = (subgraphs[n] for n in called_subgraphs(op) if 0 <= n < len(subgraphs))
-    return tuple(tensor for subgraph in run for tensor in subgraph.tensors)
+    return tuple(tensor for subgraph in run for tensor in subgraph.tensors if tensor.has_data)
 
 
 def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
@@ -201,11 +204,8 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
     nothing = np.empty(0)
     if op.kind not in WEIGHTED:
         return nothing
-    weights = loaded.subgraph.tensors[op.inputs[1]]
-    writer = producers(loaded.subgraph).get(weights.index)
-    if writer is not None and weights.index in folded_constants(loaded.subgraph):
-        weights = loaded.subgraph.tensors[writer.inputs[0]]
-    real = real_constant(loaded.graph, weights)
+    weights = stored(loaded.subgraph, op.inputs[1])
+    real = None if weights is None else real_constant(loaded.graph, weights)
     if real is None:
         return nothing
     channel_axis = WEIGHTED[op.kind][3]
@@ -221,7 +221,7 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
 
 def _first_activation(subgraph: Subgraph, op: Operator) -> Tensor | None:
     given = [i for i in op.inputs if i >= 0]
-    first = next((i for i in given if not subgraph.tensors[i].has_data), None)
+    first = next((i for i in given if stored(subgraph, i) is None), None)
     return subgraph.tensors[first if first is not None else given[0]] if given else None
 
 
@@ -307,10 +307,11 @@ def _unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
     """
     if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
         return 0.0
-    given, weights = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.inputs[1]]
+    given, weights = subgraph.tensors[op.inputs[0]], stored(subgraph, op.inputs[1])
     out = subgraph.tensors[op.outputs[0]]
-    quantized = weights.has_data and weights.quant is not None and weights.quant.scale.size > 0
-    if not quantized or weights.quant is None or given.lsb is None or out.lsb is None:
+    if weights is None or given.lsb is None or out.lsb is None:
+        return 0.0
+    if weights.quant is None or not weights.quant.scale.size:
         return 0.0
     channel_axis = WEIGHTED[op.kind][3]
     count = weights.elements // max(weights.shape[channel_axis], 1)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
 from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
-from tfldbg.compare.constants.folding import BIASED, bias_index, stored
+from tfldbg.compare.constants.folding import BIASED, bias_index
 from tfldbg.compare.constants.weights import SAME
-from tfldbg.graph.query import real_constant
+from tfldbg.graph.query import real_constant, stored
 from tfldbg.rewrite.emit import is_real
 
 if TYPE_CHECKING:
