@@ -155,7 +155,7 @@ class WithCapture:
 
     def _matched(self, loaded: Loaded, sizes: dict[int, int]) -> MatchedCapture:
         capture, signature = self._capture, self._options.signature or ""
-        same = capture.said("model_sha256") == sha256(loaded.graph.data)
+        same = capture.said("model_sha256") == sha256(loaded.data)
         specs = [_with_wanted(spec, self._options.inputs) for spec in loaded.specs]
         return match_capture(
             loaded.subgraph,
