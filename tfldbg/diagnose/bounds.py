@@ -44,6 +44,10 @@ _EXPONENTIAL = 2.0
 513 entries over -10 to 0 is linear between them, h**2 / 16 = 0.8 with the compensated midpoint, and
 table, interpolation and input are rounded.  An output is one exponential over the sum of all."""
 _BYTES = frozenset({"INT8", "UINT8"})
+_WIDE = frozenset({"INT32", "UINT32", "INT64"})
+"""Codes of more bits than the 24 of a float32."""
+_ROUNDED = 2.0**-24
+"""By how much rounding to float32 moves a value at most, relative."""
 _PACKED = _BYTES | {"INT2", "INT4"}
 _TABLES = frozenset({"EXP", "GELU", "LOGISTIC", "LOG", "RSQRT", "SOFTMAX", "TANH", "HARD_SWISH"})
 """Functions that int16 kernels interpolate in tables of 513 entries."""
@@ -97,6 +101,7 @@ def bound(
     if out.lsb is None:
         return _float_bound(loaded, op, ranges, rounded)
     extra = sum(_kernel_lsb(subgraph, op, runtime) for runtime in runtimes)
+    extra += _float32_lsb(subgraph, op, ranges)
     extras: tuple[float, ...] = (extra,)
     if rounded:
         unknown = _unknown_weights_lsb(subgraph, op) if unknown_weights else 0.0
@@ -244,6 +249,25 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
     if runtime in ("builtin", "reference") and op.kind == "MEAN":
         return _rounded_zero_point(given, ratio)
     return 0.0
+
+
+def _float32_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:
+    """What float32 itself loses where codes are wider than its 24 bits.
+
+    A real value is its code, rounded to float32, times the scale, rounded again: 2**-24 of the
+    value each.  That happens to every input and to the output, and the reference's own result is
+    rounded once.  Inputs of sums are off by a share of their own size, however small the sum; what
+    others read is off relative to the result.
+    """
+    out = subgraph.tensors[op.outputs[0]]
+    given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    if out.lsb is None or not any(t.has_codes and t.type in _WIDE for t in (out, *given)):
+        return 0.0
+    sizes = [ranges.get(out.index, 0.0)]
+    if op.kind in ("ADD", "SUB"):
+        sizes += [ranges.get(t.index, 0.0) for t in given]
+    roundings = 2 * (len(given) + 1) + 1
+    return roundings * _ROUNDED * max(sizes) / out.lsb
 
 
 def _constants_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
