@@ -48,6 +48,8 @@ class BiasCheck:
     """The one term of the folding that explains the difference on every channel."""
     arrangement: str | None = None
     """How the bias is made of the reference's, where that explains every difference."""
+    largest: float = 0.0
+    """Largest magnitude of the reference's bias, real units."""
 
     @property
     def differ(self) -> bool:
@@ -81,6 +83,8 @@ class WeightCheck:
     """How the factor of what follows, a batch norm, was folded wrongly, where that explains it."""
     arrangement: str | None = None
     """How the weights are made of the reference's, where that explains every difference."""
+    largest: float = 0.0
+    """Largest magnitude of the reference's weights, real units."""
 
     @property
     def differ(self) -> bool:
@@ -141,15 +145,18 @@ def difference(
     if step is None or wanted.shape != found.shape or not wanted.size:
         return None
     off = np.abs(found - wanted)
-    steps = off / step
-    per_channel = steps.max(tuple(i for i in range(steps.ndim) if i != axis))
+    steps, unit = off / step, UNITS.get(tensor.type, "scale")
+    others = tuple(i for i in range(steps.ndim) if i != axis)
+    # A step of a float constant shrinks with the value: the largest says little, where it is less.
+    per_channel = (steps if unit == "scale" else off).max(others)
     return WeightCheck(
         tensor=output,
         weights=tensor.index,
-        max_steps=float(per_channel.max()),
+        max_steps=float(steps.max()),
         worst_channel=int(per_channel.argmax()),
         wrong=int((steps > HALF_STEP).sum()),
         total=int(steps.size),
         max_real=float(off.max()),
-        unit=UNITS.get(tensor.type, "scale"),
+        unit=unit,
+        largest=float(np.abs(wanted).max()),
     )

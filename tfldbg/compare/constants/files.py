@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import quant
 from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
 from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
 from tfldbg.compare.constants.folding import BIASED, bias_index
@@ -58,7 +59,7 @@ def compare_constants(
         mine, theirs = real_constant(traced.graph, one), real_constant(reference.graph, two)
         if mine is None or theirs is None or mine.size != theirs.size:
             continue
-        theirs = theirs.reshape(mine.shape)
+        theirs = _as_it_fits(op, one, theirs.reshape(mine.shape))
         step = np.maximum(_step(one, two, mine), np.finfo(np.float32).tiny)
         steps = np.abs(mine.astype(np.float64) - theirs) / step
         largest = float(steps.max(initial=0.0))
@@ -69,6 +70,20 @@ def compare_constants(
         if SAME < largest <= HALF_STEP:
             rounded[read] = mine.reshape(two.shape)
     return (replace(worst, bias=bias) if worst is not None else None), rounded
+
+
+def _as_it_fits(op: Operator, tensor: Tensor, wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the reference's constant as near as the traced file's type can come.
+
+    No code stands for infinity: the last one is as near as any.  MAXIMUM and MINIMUM, whose inputs
+    and output share a scale, yield the same for all that lies beyond the last code.
+    """
+    if tensor.lsb is None or tensor.zero_point is None:
+        return wanted
+    low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    beyond = op.kind in ("MAXIMUM", "MINIMUM") or np.isinf(wanted)
+    fitting: NDArray[np.float32] = np.where(beyond, np.clip(wanted, low, high), wanted)
+    return fitting.astype(np.float32, copy=False)
 
 
 def _constants(holder: Holder, op: Operator) -> list[tuple[int, Tensor]]:
@@ -99,6 +114,7 @@ def _weight_check(
         max_real=float(np.abs(mine - theirs).max(initial=0.0)),
         unit=UNITS.get(tensor.type, "scale"),
         arrangement=weights_arrangement(found, wanted, step, axis),
+        largest=float(np.abs(wanted).max(initial=0.0)),
     )
 
 
@@ -124,6 +140,7 @@ def _bias_check(
         max_real=float(np.abs(mine - theirs).max(initial=0.0)),
         unit=UNITS.get(tensor.type, "scale"),
         arrangement=bias_arrangement(found, wanted, HALF_STEP * step.reshape(-1)),
+        largest=float(np.abs(wanted).max(initial=0.0)),
     )
 
 

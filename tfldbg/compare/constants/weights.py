@@ -162,6 +162,7 @@ def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck
         # A term that was taken out of codes that were rounded already is rounded a second time.
         misfolded=_misfolded(folded, found, (explained + 0.5) * step),
         arrangement=bias_arrangement(found, folded.offset, explained * step),
+        largest=float(np.abs(folded.offset).max(initial=0.0)),
     )
 
 
