@@ -100,6 +100,11 @@ def _clamped(tensor: Tensor, values: NDArray[np.float32]) -> Doubles:
     return wide if tensor.lsb is None else np.clip(wide, *_ends(tensor))
 
 
+def _as_codes(tensor: Tensor, values: NDArray[np.float32]) -> Doubles:
+    """Round to codes as a kernel does: nothing is left then of an error that is explained."""
+    return _clamped(tensor, values if tensor.lsb is None else quant.to_steps(values, tensor.lsb))
+
+
 def pattern(graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch) -> Pattern | None:
     """Return what explains an operator's error: what is computed from the file goes first.
 
@@ -145,7 +150,7 @@ def _computed(
 def _run(
     graph: Graph, subgraph: Subgraph, steps: Sequence[Step], batch: Batch, error: _Error
 ) -> list[Doubles]:
-    """Return what variants of one operator yield, clamped; all of them are fed alike."""
+    """Return what variants of one operator yield, as codes; all of them are fed alike."""
     if not steps:
         return []
     keyed = [
@@ -153,7 +158,7 @@ def _run(
     ]
     made = run_alone(local_model(graph, subgraph, keyed), batch, FLOAT_KERNELS)
     shape = error.wanted.shape
-    return [_clamped(error.tensor, v.reshape(shape)) for v in made if v.size == error.wanted.size]
+    return [_as_codes(error.tensor, v.reshape(shape)) for v in made if v.size == error.wanted.size]
 
 
 def _energy(values: Doubles) -> float:
