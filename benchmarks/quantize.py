@@ -1,4 +1,4 @@
-"""Quantize float .tflite files by every recipe of litert-quantizer; needs that package and no other.
+"""Quantize float .tflite files by every recipe of litert-quantizer, which is all it needs.
 
 Run by `benchmarks.recipes` under a Python of its own, since the product does not depend on it:
 
@@ -29,8 +29,10 @@ def recipes() -> Iterator[tuple[str, Any]]:
     from litert_quantizer import algorithm_manager, recipe
 
     for name, make in vars(recipe).items():
-        if callable(make) and not name.startswith("_") and getattr(make, "__module__", "") == (
-            recipe.__name__
+        if (
+            callable(make)
+            and not name.startswith("_")
+            and getattr(make, "__module__", "") == (recipe.__name__)
         ):
             yield name, make()
     for name in _BASES:
@@ -65,6 +67,16 @@ def quantize(model: Path, data: Path, recipe: Any) -> bytes:
     return bytes(made.quantize(result).quantized_model)
 
 
+def _made(model: Path, recipe: Any, target: Path) -> str | None:
+    """Write a quantized file; return what the quantizer said where it made none."""
+    try:
+        files = model.with_name(f"{model.name}.tflite"), model.with_name(f"{model.name}.npz")
+        target.write_bytes(quantize(*files, recipe))
+    except Exception as error:  # whatever it raises is what the table shows
+        return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return None
+
+
 def main() -> None:
     """Quantize each named file by each recipe."""
     folder = Path(sys.argv[1])
@@ -72,13 +84,8 @@ def main() -> None:
         target, failed = folder / name, {}
         target.mkdir(exist_ok=True)
         for recipe, content in recipes():
-            try:
-                made = quantize(
-                    folder / f"{name}.tflite", folder / f"{name}.npz", _for_one_model(content)
-                )
-                (target / f"{recipe}.tflite").write_bytes(made)
-            except Exception as error:  # noqa: BLE001 - whatever it says is the row's text
-                failed[recipe] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            said = _made(folder / name, _for_one_model(content), target / f"{recipe}.tflite")
+            failed.update({} if said is None else {recipe: said})
         (target / FAILED).write_text(json.dumps(failed, indent=1))
         print(name, len(list(target.glob("*.tflite"))), "made,", len(failed), "failed", flush=True)
 

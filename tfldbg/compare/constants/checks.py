@@ -85,6 +85,11 @@ class WeightCheck:
     """How the weights are made of the reference's, where that explains every difference."""
     largest: float = 0.0
     """Largest magnitude of the reference's weights, real units."""
+    cut: int = 0
+    """Values that a smaller scale cuts off, which costs less than the steps that they would need;
+    they do not count as wrong."""
+    neighbours: bool = False
+    """Whether every code is the one that rounding yields or the next to it."""
 
     @property
     def differ(self) -> bool:

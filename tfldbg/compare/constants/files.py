@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,14 @@ from tfldbg import quant
 from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
 from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
 from tfldbg.compare.constants.folding import BIASED, bias_index
+from tfldbg.compare.constants.rounding import is_neighbour, within_range
 from tfldbg.compare.constants.weights import SAME
-from tfldbg.graph.query import real_constant, stored
+from tfldbg.graph.query import constant, real_constant, stored
 from tfldbg.rewrite.emit import is_real
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+    from tfldbg.compare.constants.turned import Turn
+    from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
 
 _FLOAT32 = 2.0**-20
 """Steps of float32 constants, relative: eight units in the last place, for foldings that differ."""
@@ -33,7 +35,11 @@ class Holder:
 
 
 def compare_constants(
-    traced: Holder, op: Operator, reference: Holder, other: Operator
+    traced: Holder,
+    op: Operator,
+    reference: Holder,
+    other: Operator,
+    turns: tuple[Turn | None, Turn | None] = (None, None),
 ) -> tuple[WeightCheck | None, dict[int, NDArray[np.float32]]]:
     """Compare the constants of two operators.
 
@@ -45,10 +51,12 @@ def compare_constants(
         op: Its operator.
         reference: The other file.
         other: Its operator.
+        turns: What either operator's activation is multiplied by, and its weights by the inverse.
 
     Returns:
         The constant that differs most and the bias, None where there are none to compare; and by
-        tensor of the reference the traced file's values, where rounding explains the difference.
+        tensor of the reference the values to compute with: the traced file's, where rounding
+        explains the difference, for an activation as it was before it was multiplied.
     """
     worst: WeightCheck | None = None
     bias: BiasCheck | None = None
@@ -59,17 +67,32 @@ def compare_constants(
         mine, theirs = real_constant(traced.graph, one), real_constant(reference.graph, two)
         if mine is None or theirs is None or mine.size != theirs.size:
             continue
-        theirs = _as_it_fits(op, one, theirs.reshape(mine.shape))
-        step = np.maximum(_step(one, two, mine), np.finfo(np.float32).tiny)
+        of_weights = one.index == _weights_index(traced.subgraph, op)
+        turn, turned = turns if of_weights else (None, None)
+        plain: NDArray[Any] = theirs.reshape(mine.shape)
+        plain = plain if turned is None else turned.plain(plain)
+        if turned is not None:
+            rounded[read] = plain.astype(np.float32)
+        wanted = plain if turn is None else turn.weights(plain)
+        theirs = _as_it_fits(op, one, wanted.astype(np.float32))
+        theirs, cut = within_range(one, mine, theirs, _scales(traced, one, mine))
+        step = np.maximum(_step(traced, one, reference, two, mine), np.finfo(np.float32).tiny)
         steps = np.abs(mine.astype(np.float64) - theirs) / step
         largest = float(steps.max(initial=0.0))
         if one.index == slot:
             bias = _bias_check(op, one, mine, theirs, step)
         elif worst is None or largest > worst.max_steps:
-            worst = _weight_check(op, one, mine, theirs, step)
+            worst = replace(_weight_check(op, one, mine, theirs, step), cut=cut)
         if SAME < largest <= HALF_STEP:
-            rounded[read] = mine.reshape(two.shape)
+            own = mine if turn is None else turn.plain(mine).astype(np.float32)
+            rounded[read] = own.reshape(two.shape)
     return (replace(worst, bias=bias) if worst is not None else None), rounded
+
+
+def _weights_index(subgraph: Subgraph, op: Operator) -> int | None:
+    """Return the tensor that holds an operator's weights."""
+    held = stored(subgraph, op.inputs[1]) if op.kind in BIASED and len(op.inputs) > 1 else None
+    return None if held is None else held.index
 
 
 def _as_it_fits(op: Operator, tensor: Tensor, wanted: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -114,6 +137,7 @@ def _weight_check(
         max_real=float(np.abs(mine - theirs).max(initial=0.0)),
         unit=UNITS.get(tensor.type, "scale"),
         arrangement=weights_arrangement(found, wanted, step, axis),
+        neighbours="INT" in tensor.type and is_neighbour(steps),
         largest=float(np.abs(wanted).max(initial=0.0)),
     )
 
@@ -144,20 +168,24 @@ def _bias_check(
     )
 
 
-def _step(one: Tensor, two: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _step(
+    traced: Holder, one: Tensor, reference: Holder, two: Tensor, values: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """Return the step of which rounding explains half, for every value."""
-    mine, theirs = _scales(one, values), _scales(two, values)
+    mine, theirs = _scales(traced, one, values), _scales(reference, two, values)
     floats = _FLOAT32 * float(np.abs(values).max(initial=0.0))
     if one.quant is not None and two.quant is not None and np.array_equal(mine, theirs):
         return np.asarray(np.maximum(mine, floats))
     return np.asarray(mine + theirs + floats)
 
 
-def _scales(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _scales(holder: Holder, tensor: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the spacing of a constant's values, broadcast to its shape."""
     params = tensor.quant
     if tensor.type == "FLOAT16":
         return np.asarray(_FLOAT16 * np.abs(values), np.float64)
+    if params is not None and params.block_size is not None:
+        return _block_scales(holder, params, values)
     if params is None or not params.scale.size:
         return np.zeros(values.shape)
     scales = params.scale.astype(np.float64)
@@ -170,3 +198,20 @@ def _scales(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
     if scales.size == 1:
         return np.full(values.shape, scales.reshape(-1)[0])
     return np.broadcast_to(scales, values.shape)
+
+
+def _block_scales(
+    holder: Holder, params: QuantParams, values: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the scale of each value's block, and what rounding the scale itself explains.
+
+    Scales are stored as float16, which moves a value by up to 2**-11 of itself: half of what is
+    added here.
+    """
+    held = None if params.scale_tensor is None else holder.subgraph.tensors[params.scale_tensor]
+    scales = None if held is None else constant(holder.graph, held)
+    if held is None or scales is None or scales.size * (params.block_size or 0) != values.size:
+        return np.zeros(values.shape)
+    each = np.repeat(scales.reshape(-1).astype(np.float64), params.block_size or 1)
+    steps = each.reshape(values.shape)
+    return steps if held.type != "FLOAT16" else steps + _FLOAT16 * np.abs(values)
