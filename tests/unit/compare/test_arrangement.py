@@ -126,3 +126,11 @@ def test_values_in_no_order_are_no_transpose() -> None:
     wanted = _weights(shape=(5, 8))
     shuffled = np.random.default_rng(1).permutation(wanted.reshape(-1)).reshape(5, 8)
     assert _said(shuffled, wanted) is None
+
+
+def test_codes_next_to_the_nearest_are_multiplied_by_nothing() -> None:
+    wanted = _weights(shape=(6, 64))
+    step = np.abs(wanted).max(1, keepdims=True) / 7
+    codes = np.round(wanted / step)
+    codes[:, ::9] += np.where(codes[:, ::9] * step > wanted[:, ::9], -1, 1)
+    assert weights_arrangement(codes * step, wanted, step, 0) is None

@@ -117,7 +117,8 @@ def _of_channels(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
         return "the channels are in another order"
     # The factor is known from rounded values: times a large weight its error may be half a step.
     factor = float((f * w).sum() / max(float((w * w).sum()), 1e-300))
-    if abs(factor - 1) > _ONE and factor and f.size > 1 and _near(f, factor * w, 2 * tolerance):
+    scaled = abs(factor - 1) > _ONE and factor and not _near(f, w, 2 * tolerance)
+    if scaled and f.size > 1 and _near(f, factor * w, 2 * tolerance):
         return f"{where} {_verb(wrong, f'multiplied by {factor:.3g}')}"
     largest = float(np.abs(found).max())
     cut = np.clip(w, -largest, largest)
