@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
-from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
+from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck, block_steps
 from tfldbg.compare.constants.folding import BIASED, bias_index
 from tfldbg.compare.constants.rounding import is_neighbour, within_range
 from tfldbg.compare.constants.weights import SAME
-from tfldbg.graph.query import constant, real_constant, stored
+from tfldbg.graph.query import real_constant, stored
 from tfldbg.rewrite.emit import is_real
 
 if TYPE_CHECKING:
     from tfldbg.compare.constants.turned import Turn
-    from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _FLOAT32 = 2.0**-20
 """Steps of float32 constants, relative: eight units in the last place, for foldings that differ."""
@@ -74,8 +74,9 @@ def compare_constants(
         if turned is not None:
             rounded[read] = plain.astype(np.float32)
         wanted = plain if turn is None else turn.weights(plain)
-        theirs = _as_it_fits(op, one, wanted.astype(np.float32))
-        theirs, cut = within_range(one, mine, theirs, _scales(traced, one, mine))
+        fitting = _as_it_fits(op, one, wanted.astype(np.float32)).astype(np.float64)
+        fitting, cut = within_range(one, mine, fitting, _scales(traced, one, mine))
+        theirs = fitting.astype(np.float32)
         step = np.maximum(_step(traced, one, reference, two, mine), np.finfo(np.float32).tiny)
         steps = np.abs(mine.astype(np.float64) - theirs) / step
         largest = float(steps.max(initial=0.0))
@@ -184,8 +185,9 @@ def _scales(holder: Holder, tensor: Tensor, values: NDArray[np.float32]) -> NDAr
     params = tensor.quant
     if tensor.type == "FLOAT16":
         return np.asarray(_FLOAT16 * np.abs(values), np.float64)
-    if params is not None and params.block_size is not None:
-        return _block_scales(holder, params, values)
+    blocks = block_steps(holder.graph, holder.subgraph, tensor, values)
+    if blocks is not None:
+        return blocks
     if params is None or not params.scale.size:
         return np.zeros(values.shape)
     scales = params.scale.astype(np.float64)
@@ -198,20 +200,3 @@ def _scales(holder: Holder, tensor: Tensor, values: NDArray[np.float32]) -> NDAr
     if scales.size == 1:
         return np.full(values.shape, scales.reshape(-1)[0])
     return np.broadcast_to(scales, values.shape)
-
-
-def _block_scales(
-    holder: Holder, params: QuantParams, values: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Return the scale of each value's block, and what rounding the scale itself explains.
-
-    Scales are stored as float16, which moves a value by up to 2**-11 of itself: half of what is
-    added here.
-    """
-    held = None if params.scale_tensor is None else holder.subgraph.tensors[params.scale_tensor]
-    scales = None if held is None else constant(holder.graph, held)
-    if held is None or scales is None or scales.size * (params.block_size or 0) != values.size:
-        return np.zeros(values.shape)
-    each = np.repeat(scales.reshape(-1).astype(np.float64), params.block_size or 1)
-    steps = each.reshape(values.shape)
-    return steps if held.type != "FLOAT16" else steps + _FLOAT16 * np.abs(values)

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.constants.checks import HALF_STEP, Doubles
 from tfldbg.quant import code_range
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Tensor
 
+Doubles = NDArray[np.float64]
+HALF_STEP = 0.51
+"""Half a step, and room for float32 rounding where a batch norm is folded into up to 127 steps."""
 _ENOUGH = 32
 """Values below which codes may be neighbours of the right ones by chance: of two 4-bit codes drawn
 evenly a fifth are, of 32 none is."""
 
 
 def within_range(
-    tensor: Tensor, found: NDArray[np.float32], wanted: NDArray[np.float32], steps: Doubles
-) -> tuple[NDArray[np.float32], int]:
+    tensor: Tensor, found: NDArray[np.float32], wanted: Doubles, steps: Doubles
+) -> tuple[Doubles, int]:
     """Cut the reference's weights off where a smaller scale is worth it.
 
     A scale below largest value / largest code loses the largest values and makes all steps smaller
@@ -40,16 +42,18 @@ def within_range(
     symmetric = params is not None and not np.any(params.zero_point)
     if not symmetric or "INT" not in tensor.type or not np.all(steps):
         return wanted, 0
+    if found.shape != wanted.shape:
+        return wanted, 0
     low, high = code_range(tensor.type)
     lowest = low if (np.round(found / steps) == low).any() else low + 1
     cut = np.clip(wanted, lowest * steps, high * steps)
     beyond = np.abs(wanted - cut) > (HALF_STEP - 0.5) * steps
     if not beyond.any() or _energy(found - wanted) > _energy(_evenly(wanted, steps, high)):
         return wanted, 0
-    return cut.astype(np.float32), int(np.count_nonzero(beyond))
+    return cut, int(np.count_nonzero(beyond))
 
 
-def _evenly(wanted: NDArray[np.float32], steps: Doubles, high: int) -> Doubles:
+def _evenly(wanted: Doubles, steps: Doubles, high: int) -> Doubles:
     """Return what rounding costs with scales that hold every value: one for each of the file's."""
     _, groups = np.unique(steps, return_inverse=True)
     largest = np.zeros(int(groups.max()) + 1)
