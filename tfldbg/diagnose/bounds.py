@@ -22,6 +22,7 @@ from tfldbg.graph.query import (
     blocks,
     called_subgraphs,
     constant,
+    non_activations,
     real_constant,
     stored,
 )
@@ -225,8 +226,10 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
 
 
 def _first_activation(subgraph: Subgraph, op: Operator) -> Tensor | None:
-    given = [i for i in op.inputs if i >= 0]
-    first = next((i for i in given if stored(subgraph, i) is None), None)
+    """Return the first input that holds values of the network: no constant, and no shape."""
+    given, others = [i for i in op.inputs if i >= 0], non_activations(subgraph)
+    live = (i for i in given if stored(subgraph, i) is None and i not in others)
+    first = next(live, None)
     return subgraph.tensors[first if first is not None else given[0]] if given else None
 
 
