@@ -342,3 +342,25 @@ def application(name: str, size: int, **options: Any) -> Any:
     return getattr(k.applications, name)(
         input_shape=(size, size, 3), weights=None, classes=10, **options
     )
+
+
+def wide() -> Any:
+    """Dense layers wide enough for weights in blocks of 32 and 64."""
+    import tf_keras as k
+
+    n = k.layers
+    given = k.Input((64,), name="x")
+    x = n.Dense(128)(n.Dense(128, activation="relu")(given))
+    return k.Model(given, n.Dense(64)(n.ReLU()(x)), name="wide")
+
+
+def transformer() -> Any:
+    """Attention, layer norms and a feed-forward pair, for one sequence at a time."""
+    import tf_keras as k
+
+    n = k.layers
+    steps = k.Input((8, 64), name="steps", batch_size=1)
+    query, key, value = (n.Dense(64, name=name)(steps) for name in ("query", "key", "value"))
+    x = n.LayerNormalization()(n.Add()([steps, n.Attention()([query, value, key])]))
+    y = n.Dense(64)(n.Dense(128, activation="gelu")(x))
+    return k.Model(steps, n.LayerNormalization()(n.Add()([x, y])), name="transformer")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.batch import Batch, in_real_units
+from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.errors import RunError
 from tfldbg.match.steps import given
 from tfldbg.rewrite.cut import cut_model
@@ -62,22 +62,25 @@ class Suspect:
     """How it is run by itself."""
     wanted: Floats
     """(n, ...) what the reference makes of the operator's inputs, real units."""
+    traced: Floats
+    """(n, ...) what was traced makes of them, real units."""
     limit: float
     """The difference that arithmetic explains, real units."""
 
 
 def suspects(
-    subgraph: Subgraph, limits: Mapping[int, float], batch: Batch, wanted: Mapping[int, Floats]
+    subgraph: Subgraph, limits: Mapping[int, float], batch: Batch, computed: Computed
 ) -> list[Suspect]:
     """Return the operators that can be run by themselves.
 
     Args:
         subgraph: The traced file's.
         limits: By tensor that they write the difference that arithmetic explains, real units.
-        batch: Some samples, as TFLite computed them.
-        wanted: By tensor what the reference made of the operators' inputs on the same samples.
+        batch: What the operators read: some samples, as TFLite computed them, or recorded.
+        computed: What the reference made of the operators' inputs on the same samples.
     """
     found = []
+    wanted, traced = computed.local, {**batch.real, **computed.tested}
     for op in subgraph.operators:
         for index in (i for i in op.outputs if i in limits and i in wanted):
             feeds = {t.index: _as_it_ran(t, batch) for t in given(subgraph, op)}
@@ -86,7 +89,8 @@ def suspects(
             if untwinned(subgraph, op) is None and known and index in batch.codes:
                 step = Step(op, feeds, {index: index})
                 tensor = subgraph.tensors[index]
-                found.append(Suspect(tensor, step, wanted[index], limits[index]))
+                sides = wanted[index], traced[index]
+                found.append(Suspect(tensor, step, *sides, limits[index]))
     return found
 
 
@@ -112,9 +116,9 @@ def try_kernels(
     for name in LITERT:
         if Kernels(name) == kernels:
             continue
-        for values in _run(alone, batch, Kernels(name)):
+        for values in run_alone(alone, batch, Kernels(name)):
             real = in_real_units(suspect.tensor, values)
-            trials.append(_judged("runtime", name, suspect, real, batch))
+            trials.append(_judged("runtime", name, suspect, real))
     return tuple(trials)
 
 
@@ -134,15 +138,22 @@ def try_options(
         replace(step, results=dict.fromkeys(step.results, key))
         for key, step in enumerate(variants.values())
     ]
-    changed = _run(local_model(graph, subgraph, steps), batch, FLOAT_KERNELS) if steps else []
+    model = local_model(graph, subgraph, steps) if steps else None
+    changed = run_alone(model, batch, FLOAT_KERNELS) if model is not None else []
     return tuple(
-        _judged("option", said, suspect, values.astype(np.float32), batch)
+        _judged("option", said, suspect, values.astype(np.float32))
         for said, values in zip(variants, changed, strict=False)
     )
 
 
-def _run(model: LocalModel, batch: Batch, kernels: Kernels) -> list[NDArray[Any]]:
-    """Return (n, ...) of each result, nothing where the runtime refuses the operator."""
+def run_alone(model: LocalModel, batch: Batch, kernels: Kernels) -> list[NDArray[Any]]:
+    """Return (n, ...) of each result, nothing where the runtime refuses the operator.
+
+    Args:
+        model: The operator by itself.
+        batch: What it reads.
+        kernels: Who computes it.
+    """
     program = derived_program("an operator by itself", model.content, model.taps, kernels)
     try:
         runner = DerivedRunner(program, model.feeds)
@@ -157,10 +168,9 @@ def _run(model: LocalModel, batch: Batch, kernels: Kernels) -> list[NDArray[Any]
 
 
 def _judged(
-    kind: Literal["runtime", "option"], said: str, suspect: Suspect, values: Floats, batch: Batch
+    kind: Literal["runtime", "option"], said: str, suspect: Suspect, values: Floats
 ) -> Trial:
-    tensor = suspect.tensor
-    traced = batch.real[tensor.index]
+    tensor, traced = suspect.tensor, suspect.traced
     off = _distance(tensor, suspect.wanted, values)
     limit = suspect.limit
     moved = _distance(tensor, suspect.wanted, traced)

@@ -22,9 +22,9 @@ from tfldbg.graph.query import (
     blocks,
     called_subgraphs,
     constant,
-    folded_constants,
-    producers,
+    non_activations,
     real_constant,
+    stored,
 )
 from tfldbg.graph.wires import WEIGHTED
 from tfldbg.run.runtimes import WITH_XNNPACK
@@ -45,6 +45,10 @@ _EXPONENTIAL = 2.0
 513 entries over -10 to 0 is linear between them, h**2 / 16 = 0.8 with the compensated midpoint, and
 table, interpolation and input are rounded.  An output is one exponential over the sum of all."""
 _BYTES = frozenset({"INT8", "UINT8"})
+_WIDE = frozenset({"INT32", "UINT32", "INT64"})
+"""Codes of more bits than the 24 of a float32."""
+_ROUNDED = 2.0**-24
+"""By how much rounding to float32 moves a value at most, relative."""
 _PACKED = _BYTES | {"INT2", "INT4"}
 _TABLES = frozenset({"EXP", "GELU", "LOGISTIC", "LOG", "RSQRT", "SOFTMAX", "TANH", "HARD_SWISH"})
 """Functions that int16 kernels interpolate in tables of 513 entries."""
@@ -98,6 +102,7 @@ def bound(
     if out.lsb is None:
         return _float_bound(loaded, op, ranges, rounded)
     extra = sum(_kernel_lsb(subgraph, op, runtime) for runtime in runtimes)
+    extra += _float32_lsb(subgraph, op, ranges)
     extras: tuple[float, ...] = (extra,)
     if rounded:
         unknown = _unknown_weights_lsb(subgraph, op) if unknown_weights else 0.0
@@ -169,11 +174,15 @@ def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], roun
     """Bound of an operator that yields float, perhaps from constants of fewer bits."""
     subgraph = loaded.subgraph
     given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    constants = {t.index: stored(subgraph, t.index) for t in given}
     out = op.outputs[0]
     if subgraph.tensors[out].type == "FLOAT16":
         return Bound("noise", noise=(ranges.get(out, 0.0) * _HALF_EPSILON / math.sqrt(12.0),))
-    packed = any(map(_is_packed, (*given, *_inside(loaded, op))))
-    halves = rounded and any(t.index in folded_constants(subgraph) for t in given)
+    # Of sparse codes the operator reads a dense copy; what DEQUANTIZE unpacks it reads as float.
+    own = [t for t in given if (c := constants[t.index]) is not None and c.type == t.type]
+    packed = any(_is_packed(t) for t in (*own, *_inside(loaded, op)))
+    unpacked = [c for t in given if (c := constants[t.index]) is not None and c.type != t.type]
+    halves = rounded and bool(unpacked)
     if not packed and not halves:
         return Bound("float")
     norms = _weight_norms(loaded, op)
@@ -185,14 +194,14 @@ def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], roun
 
 
 def _is_packed(tensor: Tensor) -> bool:
-    return tensor.has_data and tensor.quant is not None and tensor.type in _PACKED
+    return tensor.quant is not None and tensor.type in _PACKED
 
 
 def _inside(loaded: Loaded, op: Operator) -> tuple[Tensor, ...]:
-    """Return the tensors of the subgraphs that an operator runs."""
+    """Return the constants of the subgraphs that an operator runs."""
     subgraphs = loaded.graph.subgraphs
     run = (subgraphs[n] for n in called_subgraphs(op) if 0 <= n < len(subgraphs))
-    return tuple(tensor for subgraph in run for tensor in subgraph.tensors)
+    return tuple(tensor for subgraph in run for tensor in subgraph.tensors if tensor.has_data)
 
 
 def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
@@ -205,11 +214,8 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
     nothing = np.empty(0)
     if op.kind not in WEIGHTED:
         return nothing
-    weights = loaded.subgraph.tensors[op.inputs[1]]
-    writer = producers(loaded.subgraph).get(weights.index)
-    if writer is not None and weights.index in folded_constants(loaded.subgraph):
-        weights = loaded.subgraph.tensors[writer.inputs[0]]
-    real = real_constant(loaded.graph, weights)
+    weights = stored(loaded.subgraph, op.inputs[1])
+    real = None if weights is None else real_constant(loaded.graph, weights)
     if real is None:
         return nothing
     channel_axis = WEIGHTED[op.kind][3]
@@ -224,8 +230,10 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
 
 
 def _first_activation(subgraph: Subgraph, op: Operator) -> Tensor | None:
-    given = [i for i in op.inputs if i >= 0]
-    first = next((i for i in given if not subgraph.tensors[i].has_data), None)
+    """Return the first input that holds values of the network: no constant, and no shape."""
+    given, others = [i for i in op.inputs if i >= 0], non_activations(subgraph)
+    live = (i for i in given if stored(subgraph, i) is None and i not in others)
+    first = next(live, None)
     return subgraph.tensors[first if first is not None else given[0]] if given else None
 
 
@@ -248,6 +256,25 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
     if runtime in ("builtin", "reference") and op.kind == "MEAN":
         return _rounded_zero_point(given, ratio)
     return 0.0
+
+
+def _float32_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:
+    """What float32 itself loses where codes are wider than its 24 bits.
+
+    A real value is its code, rounded to float32, times the scale, rounded again: 2**-24 of the
+    value each.  That happens to every input and to the output, and the reference's own result is
+    rounded once.  Inputs of sums are off by a share of their own size, however small the sum; what
+    others read is off relative to the result.
+    """
+    out = subgraph.tensors[op.outputs[0]]
+    given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    if out.lsb is None or not any(t.has_codes and t.type in _WIDE for t in (out, *given)):
+        return 0.0
+    sizes = [ranges.get(out.index, 0.0)]
+    if op.kind in ("ADD", "SUB"):
+        sizes += [ranges.get(t.index, 0.0) for t in given]
+    roundings = 2 * (len(given) + 1) + 1
+    return roundings * _ROUNDED * max(sizes) / out.lsb
 
 
 def _constants_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
@@ -311,10 +338,11 @@ def _unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
     """
     if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
         return 0.0
-    given, weights = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.inputs[1]]
+    given, weights = subgraph.tensors[op.inputs[0]], stored(subgraph, op.inputs[1])
     out = subgraph.tensors[op.outputs[0]]
-    quantized = weights.has_data and weights.quant is not None and weights.quant.scale.size > 0
-    if not quantized or weights.quant is None or given.lsb is None or out.lsb is None:
+    if weights is None or given.lsb is None or out.lsb is None:
+        return 0.0
+    if weights.quant is None or not weights.quant.scale.size:
         return 0.0
     channel_axis = WEIGHTED[op.kind][3]
     count = weights.elements // max(weights.shape[channel_axis], 1)

@@ -10,6 +10,7 @@ from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.outputs import OutputStats
+from tfldbg.compare.patterns import Pattern
 from tfldbg.compare.points import Points
 from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.steps import Step
@@ -196,6 +197,8 @@ class Evidence:
     recording: Recording | None = None
     trials: tuple[Trial, ...] = ()
     """What was tried on the operators that differ."""
+    patterns: tuple[Pattern, ...] = ()
+    """What explains the errors of the operators that differ."""
     outputs: tuple[OutputStats, ...] = ()
     """The final outputs of every side."""
     accuracy: Accuracy | None = None

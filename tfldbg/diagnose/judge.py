@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.model import Confidence, Divergence, Signal, Thresholds
 from tfldbg.diagnose.scales import WrongScale, same, tie
-from tfldbg.diagnose.words import number, short
+from tfldbg.diagnose.words import number, off_by, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
 
 if TYPE_CHECKING:
@@ -198,10 +198,7 @@ def _parameters_differ(op: OpEvidence) -> str:
 def _weights_differ(op: OpEvidence, check: WeightCheck) -> str:
     measured = f"{_local_differs(op.local)}: " if op.local is not None else ""
     share = f"{check.wrong} of its {check.total} weights are off by more than rounding"
-    return (
-        f"{measured}{share}, by up to {number(check.max_steps)} steps "
-        f"on channel {check.worst_channel}"
-    )
+    return f"{measured}{share}, by up to {off_by(check)} on channel {check.worst_channel}"
 
 
 def _bias_differs(op: OpEvidence, check: BiasCheck) -> str:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
+
+
+_TENTH_PERCENT = 0.001
+
 
 def number(value: float | None) -> str:
     """Three significant digits without an exponent where that is readable."""
@@ -30,3 +38,18 @@ def op_name(op: int, kind: str, tensor: str) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 operator``, ``2 operators``."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def off_by(check: WeightCheck | BiasCheck) -> str:
+    """``3.2 steps``; of constants without a scale ``0.12 (16.0% of the largest)``."""
+    if check.unit == "scale":
+        return f"{number(check.max_steps)} steps"
+    if not check.largest:
+        return number(check.max_real)
+    return f"{number(check.max_real)} ({part_of_largest(check)} of the largest)"
+
+
+def part_of_largest(check: WeightCheck | BiasCheck) -> str:
+    """``16.0%``: by how much a constant is off, relative to the reference's largest value."""
+    share = check.max_real / check.largest
+    return f"{share:.1%}" if share >= _TENTH_PERCENT or not share else f"{share:.1e}"

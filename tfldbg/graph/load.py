@@ -24,6 +24,7 @@ from tfldbg.graph.model import (
     Subgraph,
     Tensor,
 )
+from tfldbg.graph.sparse import Level, Sparsity
 from tfldbg.graph.verify import verify
 from tfldbg.kinds import kind_of
 
@@ -185,7 +186,41 @@ def _tensor(source: Any, index: int, buffers: tuple[BufferSpan, ...]) -> Tensor:
         buffer=source.Buffer(),
         is_variable=bool(source.IsVariable()),
         has_data=source.Buffer() < len(buffers) and buffers[source.Buffer()].size > 0,
+        sparsity=_sparsity(source.Sparsity()),
     )
+
+
+def _sparsity(source: Any) -> Sparsity | None:
+    if source is None:
+        return None
+    levels = tuple(_level(source.DimMetadata(i)) for i in range(source.DimMetadataLength()))
+    return Sparsity(
+        _integers(source.TraversalOrderAsNumpy), _integers(source.BlockMapAsNumpy), levels
+    )
+
+
+def _level(source: Any) -> Level:
+    from ai_edge_litert import schema_py_generated as schema
+
+    if source.Format() == schema.DimensionType.DENSE:
+        return Level(int(source.DenseSize()))
+    return Level(
+        0,
+        _index_vector(source.ArraySegmentsType(), source.ArraySegments()),
+        _index_vector(source.ArrayIndicesType(), source.ArrayIndices()),
+    )
+
+
+def _index_vector(kind: int, table: Any) -> NDArray[Any]:
+    """Return the numbers of a ``SparseIndexVector``, whose name tells how wide they are."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    name = _enum_names("SparseIndexVector").get(kind, "NONE")
+    if table is None or name == "NONE":
+        return np.zeros(0, np.int32)
+    vector = getattr(schema, name)()
+    vector.Init(table.Bytes, table.Pos)
+    return np.zeros(0, np.int32) if vector.ValuesIsNone() else vector.ValuesAsNumpy()
 
 
 def _frozen(array: Any, dtype: type) -> Any:

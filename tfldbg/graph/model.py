@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tfldbg.graph.sparse import Sparsity
 
 UNKNOWN = "UNKNOWN_"
 """Before the number of an operator or a type that the schema does not name."""
@@ -54,6 +57,8 @@ class Tensor:
     is_variable: bool
     has_data: bool
     """Whether the file holds the tensor's values: a constant."""
+    sparsity: Sparsity | None = None
+    """How they are laid out where they are stored sparse."""
 
     @property
     def elements(self) -> int:

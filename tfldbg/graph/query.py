@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.errors import ModelError, UsageError
 from tfldbg.graph.model import UNKNOWN, Graph, Operator, QuantParams, Signature, Subgraph, Tensor
+from tfldbg.graph.sparse import densify
 
 _NUMPY: dict[str, str] = {
     "FLOAT32": "float32",
@@ -158,6 +159,15 @@ def folded_constants(subgraph: Subgraph) -> frozenset[int]:
     return frozenset(found)
 
 
+def stored(subgraph: Subgraph, index: int) -> Tensor | None:
+    """Return the constant behind a tensor: itself, or what `FOLDED_KINDS` unpack into it."""
+    folded, writers = folded_constants(subgraph), None
+    while index in folded:
+        writers = producers(subgraph) if writers is None else writers
+        index = writers[index].inputs[0]
+    return subgraph.tensors[index] if index >= 0 and subgraph.tensors[index].has_data else None
+
+
 @lru_cache(maxsize=8)
 def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
     """Return the tensors that hold shapes: SHAPE outputs and integers computed from them alone."""
@@ -194,8 +204,8 @@ _NIBBLES: dict[str, int] = {"INT4": 4, "UINT4": 4, "INT2": 2}
 def constant(graph: Graph, tensor: Tensor) -> NDArray[Any] | None:
     """Return a constant's codes or values, shaped as the tensor; None where there are none.
 
-    Sub-byte codes come unpacked, one a byte.  Exotic types and sparse constants, whose bytes are
-    not an array of the tensor's shape, return None as well.
+    Sub-byte codes come unpacked, one a byte, and sparse constants dense.  Exotic types, and
+    constants whose bytes do not fit the tensor's shape, return None as well.
     """
     if not tensor.has_data:
         return None
@@ -204,9 +214,12 @@ def constant(graph: Graph, tensor: Tensor) -> NDArray[Any] | None:
     if tensor.type in _NIBBLES:
         return _unpacked(raw, tensor)
     dtype = numpy_type(tensor)
-    if dtype is None or span.size != tensor.elements * dtype.itemsize:
+    if dtype is None or span.size % dtype.itemsize:
         return None
-    return np.frombuffer(raw, dtype).reshape(tensor.shape)
+    values = np.frombuffer(raw, dtype)
+    if tensor.sparsity is not None:
+        return densify(tensor.sparsity, tensor.shape, values)
+    return values.reshape(tensor.shape) if values.size == tensor.elements else None
 
 
 _BLOCK_BYTES = 16 << 20

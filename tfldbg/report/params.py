@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfldbg.compare.ranges.parameters import Affine, Expected, ParameterTable, TensorRow, WeightRow
-from tfldbg.diagnose.words import number, op_name, short
+from tfldbg.diagnose.words import number, off_by, op_name, part_of_largest, short
 from tfldbg.report import ranges
 from tfldbg.report.cells import NOTHING, ends_of, lines, new_table, pair, range_of
 from tfldbg.report.plain import printable
@@ -109,7 +109,7 @@ def _difference(row: TensorRow | WeightRow) -> str:
         return f"has scale, zero point {own}, but the reference {other}"
     check = row.check
     if check is not None and check.differ:
-        worst = f"by up to {number(check.max_steps)} steps on channel {check.worst_channel}"
+        worst = f"by up to {off_by(check)} on channel {check.worst_channel}"
         return f"has weights that are off by more than rounding, {worst}"
     bias = check.bias if check is not None else None
     if bias is not None and bias.differ:
@@ -201,7 +201,12 @@ def _weight_cells(row: WeightRow, referenced: bool) -> Iterator[Text]:
 
 
 def _steps(check: WeightCheck | BiasCheck | None) -> str:
-    return NOTHING if check is None else number(check.max_steps)
+    """Say by how many steps a constant is off; floats have none: by which share of the largest."""
+    if check is None:
+        return NOTHING
+    if check.unit == "scale" or not check.largest:
+        return number(check.max_steps)
+    return part_of_largest(check)
 
 
 def _span(values: Sequence[float | None]) -> str:

@@ -158,9 +158,6 @@ class Emitter:
         sparsity = self._operators.Tensors(tensor.index).Sparsity()
         if sparsity is not None:
             sparsity = self._schema.SparsityParametersT.InitFromObj(sparsity)
-            if self._real and tensor.type == "FLOAT16" and raw.size % 2 == 0:
-                wide = raw.view(np.float16).astype(np.float32)
-                return self.draft.tensor("FLOAT32", tensor.shape, values=wide, sparsity=sparsity)
         blocks = tensor.quant.scale_tensor if tensor.quant is not None else None
         return self.draft.tensor(
             tensor.type,
@@ -175,10 +172,9 @@ class Emitter:
         """Return a constant that the file unpacks while running: DEQUANTIZE or DENSIFY of one."""
         op = next(op for op in self._subgraph.operators if tensor.index in op.outputs)
         source = self._subgraph.tensors[op.inputs[0]]
-        if op.kind == "DENSIFY" or not self._real:
+        known = not source.has_data or constant(self._graph, source) is not None
+        if not self._real or not known:
             return self.emit(op, lambda index: self.given(index, None))[0]
-        if source.has_data and constant(self._graph, source) is not None:
-            return self._constant(source)
         return self.given(source.index, None)
 
     def emit(

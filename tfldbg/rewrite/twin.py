@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.graph.query import CALLED, folded_constants, numpy_type
+from tfldbg.graph.query import CALLED, folded_constants, numpy_type, producers
 from tfldbg.rewrite.emit import Emitter, as_float, is_real, runtime_dequantizes
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
     if any(t.type in ("STRING", "RESOURCE", "VARIANT") for t in tensors):
         return "it reads or writes a tensor that holds no numbers"
     folded = folded_constants(subgraph)
+    known = _known(subgraph)
     for tensor in tensors:
+        if tensor.index not in known and tensor.elements and not tensor.is_variable:
+            return f"it reads '{tensor.name}', which nothing writes"
         computed = not tensor.has_data and tensor.index not in folded
         if computed and numpy_type(tensor) is None and not is_real(tensor):
             return f"it reads or writes {tensor.type} values, which cannot be read back"
@@ -74,6 +78,13 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
             scale = f"{params.scale[0]:.6g}"
             return f"it reads or writes codes of the scale {scale}, which stand for no real values"
     return None
+
+
+@lru_cache(maxsize=8)
+def _known(subgraph: Subgraph) -> frozenset[int]:
+    """Return the tensors that hold values: inputs, constants, and what operators write."""
+    constants = (t.index for t in subgraph.tensors if t.has_data)
+    return frozenset((*subgraph.inputs, *constants, *producers(subgraph)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

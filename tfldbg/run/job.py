@@ -18,6 +18,7 @@ from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature, keeps_resources, states
 from tfldbg.rewrite.expose import Exposed, expose, leave_out
 from tfldbg.rewrite.pieces import Pieces
+from tfldbg.rewrite.separate import separate
 from tfldbg.run.drawn import float_range, random_samples
 from tfldbg.run.folders import Found, arrays_of_files, pictures, refuse_pictures, without_scale
 from tfldbg.run.litert import Program, check_runs
@@ -72,9 +73,17 @@ class Loaded:
 
     path: str
     graph: Graph
+    """The file, or the copy that `separate` makes of it."""
     subgraph: Subgraph
     signature: Signature | None
     specs: tuple[InputSpec, ...]
+    untouched: Graph | None = None
+    """The file itself, where ``graph`` is such a copy."""
+
+    @property
+    def data(self) -> memoryview:
+        """The user's own bytes."""
+        return (self.untouched or self.graph).data
 
 
 def load(model: ModelSource, signature: str | None = None) -> Loaded:
@@ -86,7 +95,10 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
     """
     path = "<bytes>" if isinstance(model, bytes) else str(model)
     content = model if isinstance(model, bytes) else read_file(Path(model))
-    graph = load_graph(content, path)
+    graph, untouched = load_graph(content, path), None
+    copy = separate(graph)
+    if copy is not None:
+        graph, untouched = load_graph(copy, path), graph
     if not graph.subgraphs:
         raise ModelError(
             f"'{path}' holds no subgraph, so there is nothing to run and nothing to expose",
@@ -94,7 +106,7 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
         )
     subgraph, chosen = choose_signature(graph, signature)
     check_operands(subgraph, path)
-    return Loaded(path, graph, subgraph, chosen, input_specs(subgraph, chosen))
+    return Loaded(path, graph, subgraph, chosen, input_specs(subgraph, chosen), untouched)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,9 +138,24 @@ class Job:
     def original(self) -> Program:
         """The user's own bytes, mended at most, read at the outputs that can be read."""
         outputs = [i for i in self.subgraph.outputs if i in self.exposed.taps]
-        repaired = self.exposed.repair
+        repaired, untouched = self.exposed.repair, self.loaded.untouched
         data = self.loaded.graph.data if repaired is None else repaired.data
-        return self._program(Pieces((data,)), tuple(outputs))
+        program = self._program(Pieces((data,)), tuple(outputs))
+        if untouched is None or repaired is not None:
+            return program
+        return replace(
+            program,
+            content=Pieces((untouched.data,)),
+            subgraph=untouched.subgraphs[self.subgraph.index],
+            taps=self.in_untouched(outputs),
+        )
+
+    def in_untouched(self, outputs: Sequence[int]) -> tuple[int, ...]:
+        """Return the tensors that hold some of the model's outputs in the user's own file."""
+        if self.loaded.untouched is None:
+            return tuple(outputs)
+        own = self.loaded.untouched.subgraphs[self.subgraph.index].outputs
+        return tuple(own[self.subgraph.outputs.index(i)] for i in outputs)
 
     def _program(self, content: Pieces, taps: tuple[int, ...]) -> Program:
         return Program(

@@ -35,7 +35,7 @@ def describe(
     packages = ("ai-edge-litert", "numpy", *_PACKAGES.get(options.runtime, ()))
     return Run(
         model_path=job.loaded.path,
-        model_sha256=sha256(job.loaded.graph.data),
+        model_sha256=sha256(job.loaded.data),
         reference_kind="none",
         reference_path="",
         reference_sha256=None,
@@ -52,7 +52,7 @@ def describe(
             "python": platform.python_version(),
         },
         timing=timing,
-        notes=(*samples.notes, *notes_on_streams(job)),
+        notes=(*samples.notes, *notes_on_streams(job), *_notes_on_copies(job)),
         stream_steps=samples.stream_steps,
         delegate=_delegate(job, delegated),
         repair=job.exposed.repair.said if job.exposed.repair else None,
@@ -64,6 +64,16 @@ def notes_on_streams(job: Job) -> tuple[str, ...]:
     if job.samples.stream_steps == 1 or keeps_state(job.loaded.graph):
         return ()
     return ("the file keeps no state from step to step: --steps changes nothing",)
+
+
+def _notes_on_copies(job: Job) -> tuple[str, ...]:
+    """Say that what is traced is a copy."""
+    if job.loaded.untouched is None:
+        return ()
+    return (
+        "operators of the file write over their own inputs, or its memory plan lets them write "
+        "over other values: a copy is traced in which every value has memory of its own",
+    )
 
 
 def _delegate(job: Job, delegated: Sequence[int]) -> Delegated | None:

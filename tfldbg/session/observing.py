@@ -34,7 +34,8 @@ class Observer:
     def __init__(self, job: Job) -> None:
         self._job, self._others = job, _untapped(job)
         original = job.original
-        self._original = Runner(replace(original, taps=(*original.taps, *self._others)))
+        others = job.in_untouched(self._others)
+        self._original = Runner(replace(original, taps=(*original.taps, *others)))
 
     def __enter__(self) -> Observer:
         self._original.start()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tfldbg.compare.against.capture import CaptureReference
+from tfldbg.compare.patterns import pattern
 from tfldbg.compare.sides import EMULATIONS
 from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
 from tfldbg.diagnose.judge import SIGMAS
@@ -25,7 +27,8 @@ _FLOAT_AGREES = 1e-3
 """Share of the largest value up to which floats agree: ten times what sums in another order may
 differ by, a hundredth of what a wrong option makes."""
 _TRIED = frozenset({"keras", "tflite", "self", *EMULATIONS})
-"""References that say what an operator should have made of the inputs that it had."""
+"""References that say what an operator should have made of the inputs that it had; of others both
+sides may be wrong."""
 
 
 def with_trials(
@@ -33,30 +36,38 @@ def with_trials(
 ) -> Evidence:
     """Run the first operators that differ by themselves: under other kernels, with other options.
 
+    What was recorded, or computed by other kernels, is searched for the pattern of its error alone.
+
     Args:
         evidence: What was measured.
         job: The traced file.
         runner: Its instrumented model.
         reference: What it was compared with.
     """
-    if reference is None or evidence.run.reference_kind not in _TRIED:
+    if reference is None:
         return evidence
     found = diagnose(evidence, Thresholds()).divergences
     tensors = [d.tensor_index for d in found if d.signal in ("local", "nonfinite", "shape")]
     if not tensors:
         return evidence
     batch = first_samples(job, runner, reference.batch or _SAMPLES)
-    local = reference.compute(batch).local
+    computed = reference.compute(batch)
     graph, subgraph = job.loaded.graph, job.subgraph
     kind = evidence.run.reference_kind
     tried = [o for o in evidence.ops if o.tensor in tensors[:_MOST_OPERATORS]]
     limits = {o.tensor: _limit(o, kind in EMULATIONS) for o in tried}
     trials: list[Trial] = []
-    for suspect in suspects(subgraph, limits, batch, local):
-        trials += try_kernels(graph, subgraph, suspect, batch, job.options.kernels)
+    seen = []
+    read = reference.read(batch) if isinstance(reference, CaptureReference) else batch
+    for suspect in suspects(subgraph, limits, read, computed):
+        seen.append(pattern(graph, subgraph, suspect, read))
+        if kind not in _TRIED:
+            continue
+        trials += try_kernels(graph, subgraph, suspect, read, job.options.kernels)
         if kind not in {"self", *EMULATIONS}:  # there both sides have the file's options
-            trials += try_options(graph, subgraph, suspect, batch)
-    return replace(evidence, trials=tuple(trials))
+            trials += try_options(graph, subgraph, suspect, read)
+    known = tuple(p for p in seen if p is not None)
+    return replace(evidence, trials=tuple(trials), patterns=known)
 
 
 def _limit(op: OpEvidence, rounded: bool) -> float:

@@ -124,7 +124,7 @@ class WithCapture:
             return Relation(matched.matching, job.skipped), None
         first = first_sample(job, runner)
         matched = self._matched(job.loaded, {i: v[0].size for i, v in first.codes.items()})
-        self._notes = matched.notes
+        self._notes = (*matched.notes, *_unrecorded(job, matched))
         values = self._values(job.loaded, matched)
         unmatched = {i: u.reason for i, u in matched.matching.unmatched.items()}
         operators = cut(job, values, unmatched, first)
@@ -155,7 +155,7 @@ class WithCapture:
 
     def _matched(self, loaded: Loaded, sizes: dict[int, int]) -> MatchedCapture:
         capture, signature = self._capture, self._options.signature or ""
-        same = capture.said("model_sha256") == sha256(loaded.graph.data)
+        same = capture.said("model_sha256") == sha256(loaded.data)
         specs = [_with_wanted(spec, self._options.inputs) for spec in loaded.specs]
         return match_capture(
             loaded.subgraph,
@@ -167,6 +167,18 @@ class WithCapture:
 
     def _values(self, loaded: Loaded, matched: MatchedCapture) -> RecordedTensors:
         return RecordedTensors(self._capture, matched.recorded, loaded.subgraph)
+
+
+def _unrecorded(job: Job, matched: MatchedCapture) -> tuple[str, ...]:
+    """Say which inputs are believed to be what the recorded run was given."""
+    labels = [s.label for s in job.loaded.specs if s.tensor.index not in matched.recorded]
+    if not labels:
+        return ()
+    names = ", ".join(f"'{label}'" for label in labels)
+    return (
+        f"the recording does not hold {names}: operators that read it are checked on "
+        f"{job.samples.source}, which must be what the recorded run was given",
+    )
 
 
 def _with_wanted(spec: InputSpec, mapping: Mapping[str, str]) -> InputSpec:

@@ -122,7 +122,7 @@ class WithFile:
             run,
             reference_kind="tflite",
             reference_path=self._good.loaded.path,
-            reference_sha256=sha256(self._good.loaded.graph.data),
+            reference_sha256=sha256(self._good.loaded.data),
             notes=(*run.notes, *self._notes),
         )
 

@@ -13,6 +13,7 @@ from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
 from tfldbg.compare.custom import metrics_from_json
 from tfldbg.compare.metrics import Line
 from tfldbg.compare.outputs import OutputStats, PairStats
+from tfldbg.compare.patterns import Pattern
 from tfldbg.compare.points import Extreme, Points
 from tfldbg.compare.relation import Port, Recording
 from tfldbg.compare.steps import Step
@@ -54,6 +55,7 @@ def _evidence(plain: dict[str, Any]) -> Evidence:
         ports=tuple(Port(**p) for p in plain["ports"]),
         recording=_recording(plain["recording"]),
         trials=tuple(Trial(**t) for t in plain["trials"]),
+        patterns=tuple(Pattern(**p) for p in plain.get("patterns", ())),
         outputs=tuple(_output(o) for o in plain.get("outputs", ())),
         accuracy=_accuracy(plain.get("accuracy")),
         worst=tuple(_worst(w) for w in plain.get("worst", ())),

@@ -92,3 +92,45 @@ def test_the_channels_of_a_depthwise_convolution_are_last() -> None:
 def test_biases(made: object, said: str | None) -> None:
     wanted = np.array([0.5, -1.0, 2.0, 0.25])
     assert bias_arrangement(made(wanted), wanted, np.full(4, 0.01)) == said  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((5, 8), (1, 0)),
+        ((1, 1, 12, 8), (0, 1, 3, 2)),
+        ((3, 1, 4, 5), (2, 1, 3, 0)),
+        ((6, 3, 3, 4), (1, 2, 3, 0)),  # height, width, inputs, outputs in place of outputs first
+        ((4, 3, 2, 5, 6), (4, 3, 2, 1, 0)),
+    ],
+)
+@pytest.mark.parametrize("step", [0.01, 1e-7])
+def test_a_constant_in_the_memory_order_of_its_transpose(
+    shape: tuple[int, ...], order: tuple[int, ...], step: float
+) -> None:
+    wanted = _weights(shape=shape)
+    moved = np.round(wanted.transpose(order).reshape(shape) / step) * step
+    said = weights_arrangement(moved, wanted, np.array(step), len(shape) - 1)
+    assert said == f"stored in the memory order of the transpose {order}"
+
+
+def test_steps_that_shrink_with_the_value_move_with_it() -> None:
+    wanted = _weights(shape=(5, 8)) * np.logspace(-6, 3, 8)
+    step = 1e-6 * np.abs(wanted)
+    moved = wanted.T.reshape(5, 8)
+    said = weights_arrangement(moved, wanted, step, 0)
+    assert said == "stored in the memory order of the transpose (1, 0)"
+
+
+def test_values_in_no_order_are_no_transpose() -> None:
+    wanted = _weights(shape=(5, 8))
+    shuffled = np.random.default_rng(1).permutation(wanted.reshape(-1)).reshape(5, 8)
+    assert _said(shuffled, wanted) is None
+
+
+def test_codes_next_to_the_nearest_are_multiplied_by_nothing() -> None:
+    wanted = _weights(shape=(6, 64))
+    step = np.abs(wanted).max(1, keepdims=True) / 7
+    codes = np.round(wanted / step)
+    codes[:, ::9] += np.where(codes[:, ::9] * step > wanted[:, ::9], -1, 1)
+    assert weights_arrangement(codes * step, wanted, step, 0) is None

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from sample_models import plant
+from tests.loop_file import File
 from tfldbg.compare.constants.files import Holder, compare_constants
 from tfldbg.graph.load import load_graph
 
@@ -59,3 +61,34 @@ def test_a_bias_is_told_apart_from_the_weights(samples: Path) -> None:
     check, _ = _compare(samples, change, CONV)  # type: ignore[misc]
     assert not check.differ
     assert check.bias.differ and check.bias.worst_channel == 5 and check.bias.wrong == 1
+
+
+def _largest(quantized: bool, least: float) -> bytes:
+    """MAXIMUM with a constant, in float or in int8."""
+    file = File()
+    main = file.subgraph()
+    kind = "INT8" if quantized else "FLOAT32"
+    params = {"scale": 0.05, "zero_point": 3} if quantized else {}
+    values = np.array([least], np.float32)
+    if quantized:
+        values = np.clip(np.round(values / np.float32(0.05)) + 3, -128, 127).astype(np.int8)
+    x, y = (main.tensor(kind, [1, 8], **params) for _ in range(2))
+    held = main.tensor(kind, [1], values, **params)
+    main.operator("MAXIMUM", [x, held], [y], schema.MaximumMinimumOptionsT())
+    main.ends([x], [y])
+    return file.save()
+
+
+@pytest.mark.parametrize("least", [-np.inf, -1e9, -2.0])
+def test_what_lies_below_every_code_is_the_lowest(least: float) -> None:
+    sides = [_holder(_largest(quantized, least)) for quantized in (True, False)]
+    ops = [side.subgraph.operators[0] for side in sides]
+    check, _ = compare_constants(sides[0], ops[0], sides[1], ops[1])
+    assert check is not None and not check.differ and np.isfinite(check.max_steps)
+
+
+def test_another_least_value_differs() -> None:
+    sides = [_holder(_largest(True, -1.0)), _holder(_largest(False, -2.0))]
+    ops = [side.subgraph.operators[0] for side in sides]
+    check, _ = compare_constants(sides[0], ops[0], sides[1], ops[1])
+    assert check is not None and check.differ and check.max_steps == pytest.approx(20, rel=1e-4)

@@ -48,3 +48,35 @@ def test_weights_and_a_bias_that_changed_places_are_named(samples: Path) -> None
     file.op(op).inputs = [given, bias, weights]
     with pytest.raises(RunError, match=f"refused .* at operator {op} CONV_2D"):
         tfldbg.trace(file.save(), samples=1, runtime="reference")
+
+
+def _wide(kind: str, scales: tuple[float, float]) -> bytes:
+    """QUANTIZE from int16 to int32."""
+    params = [QuantParams(np.array([s], np.float32), np.array([0], np.int64)) for s in scales]
+    draft = Draft()
+    given = draft.tensor("INT16", (1, 64), quant=params[0])
+    made = draft.tensor("INT32", (1, 64), quant=params[1])
+    draft.operator(kind, [given], [made])
+    return bytes(draft.build([given], [made]))
+
+
+@pytest.mark.parametrize("ratio", [1.0, 37.0, 3445.378, 60000.0])
+def test_codes_beyond_24_bits_are_as_exact_as_float32(ratio: float) -> None:
+    model = _wide("QUANTIZE", (1.19e-7 * ratio, 1.19e-7))
+    codes = np.linspace(-32768, 32767, 256).astype(np.int16).reshape(4, 64)
+    result = tfldbg.trace(model, data=codes, runtime="reference")
+    assert result.verdict == "clean", result.diagnosis.sentence
+    extra = result.evidence.ops[0].bound.extra_lsb[0]
+    # Five roundings of 2**-24 of the largest code, which is 32768 times the ratio.
+    assert extra == pytest.approx(5 * 2.0**-24 * 32768 * ratio, rel=1e-3)
+
+
+def test_a_wrong_32_bit_code_is_beyond_what_float32_loses(tmp_path: Path) -> None:
+    codes = np.linspace(-32768, 32767, 256).astype(np.int16).reshape(4, 64)
+    made = np.round(codes * np.float64(np.float32(0.00041)) / np.float64(np.float32(1.19e-7)))
+    model = _wide("QUANTIZE", (0.00041, 1.19e-7))
+    for wrong, verdict in ((0, "clean"), (200, "diverged")):
+        made[1, 7] += wrong
+        np.savez(tmp_path / "device.npz", t0=codes, t1=made.astype(np.int32))
+        result = tfldbg.trace(model, against=tmp_path / "device.npz", runtime="reference")
+        assert result.verdict == verdict, result.diagnosis.sentence

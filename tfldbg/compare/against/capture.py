@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,8 +188,10 @@ class _Plan:
     def _input(self, tensor: Tensor) -> str | None:
         index = tensor.index
         if index not in self._values.recorded:
-            if index in self._others and index in self._readable:
-                return None  # a shape, which is the same on both sides
+            shape = index in self._others  # which is the same on both sides
+            given = index in self._subgraph.inputs  # which the data are, where nobody recorded it
+            if (shape or given) and index in self._readable:
+                return None
             why = self._unmatched.get(index, "it is not in the recording")
             return f"its input '{tensor.name}' was not recorded: {why}"
         return self.misfit(index)
@@ -202,7 +204,7 @@ class _Plan:
 
 
 def _given(values: RecordedTensors, wanted: frozenset[int], batch: Batch) -> Batch:
-    """Return what the operators read: recorded, or from this run where it holds shapes."""
+    """Return what the operators read: recorded, or of this run where it is a shape or an input."""
     recorded = values.batch(wanted & values.recorded.keys(), batch.start, batch.stop)
     rest = wanted - values.recorded.keys()
     return Batch(
@@ -262,6 +264,12 @@ class CaptureReference:
             if i in free
         }
         return Computed(free, {i: free[i] for i in tested}, tested)
+
+    def read(self, batch: Batch) -> Batch:
+        """Return a batch with what was recorded in place of what this run computed."""
+        given = _given(self._values, self._operators.feeds, batch)
+        codes, real = {**batch.codes, **given.codes}, {**batch.real, **given.real}
+        return replace(batch, codes=codes, real=real)
 
     def close(self) -> None:
         """End the child process and close the recording."""

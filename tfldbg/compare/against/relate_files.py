@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.constants.files import Holder, compare_constants
+from tfldbg.compare.constants.turned import Turned, without_turns
 from tfldbg.compare.relation import Relation
 from tfldbg.errors import MatchError
 from tfldbg.graph.query import non_activations, shape_tensors
@@ -57,14 +58,11 @@ def relate_files(
     Raises:
         MatchError: Fewer than a third of the operators have a counterpart.
     """
-    ours = Index(traced.graph, traced.subgraph)
-    theirs = Index(reference.graph, reference.subgraph)
-    inputs = {
-        mine: reference.subgraph.inputs[number]
-        for mine, number in zip(traced.subgraph.inputs, numbers, strict=True)
-    }
-    inputs = {mine: theirs.root(other) for mine, other in inputs.items()}
-    pairs, values = pair_operators(ours, theirs, inputs)
+    paired = _pair(traced, reference, numbers, scaled=False)
+    if paired.lonely:
+        scaled = _pair(traced, reference, numbers, scaled=True)
+        paired = scaled if len(scaled.lonely) < len(paired.lonely) else paired
+    ours, theirs, pairs, values = paired.ours, paired.theirs, paired.pairs, paired.values
     if 3 * len(pairs) < len(ours.operators):
         raise MatchError(
             f"this is not a file of the same model: only {len(pairs)} of {len(ours.operators)} "
@@ -72,12 +70,17 @@ def relate_files(
             hint="give a .tflite made from the same model",
         )
     matches = _matches(traced, reference, ours, values, pairs)
+    hidden = paired.turned[0].hidden
+    matches = {index: match for index, match in matches.items() if index not in hidden}
     matches, notes = _with_parameters(traced, reference, matches, values, ours, theirs)
-    steps, checks, reasons, shapes = _steps(
-        traced, reference, ours, theirs, pairs, values, readable, states
-    )
+    steps, checks, reasons, shapes = _steps(traced, reference, paired, readable - hidden, states)
     unmatched = {
-        i: Unmatched(i, f"no operator of the reference computes what operator {op.index} does")
+        i: Unmatched(
+            i,
+            "it multiplies an activation by a constant that the weights behind it are divided by"
+            if i in hidden
+            else f"no operator of the reference computes what operator {op.index} does",
+        )
         for op in traced.subgraph.operators
         for i in op.outputs
         if i >= 0 and i not in matches
@@ -92,6 +95,7 @@ def relate_files(
             Matching(matches, unmatched, tuple(numbers), shapes),
             reasons,
             checks,
+            joint=_joint(traced.subgraph, paired, steps),
             operations=_operations(traced.subgraph, reference.subgraph, pairs),
         ),
         steps=steps,
@@ -99,6 +103,54 @@ def relate_files(
         values=found,
         notes=notes,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Paired:
+    """Two files, what turns activations in either looked through."""
+
+    ours: Index
+    theirs: Index
+    turned: tuple[Turned, Turned]
+    """Of the traced file and of the reference."""
+    pairs: tuple[Pair, ...]
+    values: Mapping[int, int]
+
+    @property
+    def lonely(self) -> set[int]:
+        """The operators of the traced file without a counterpart."""
+        return {op.index for op in self.ours.operators} - {pair.traced for pair in self.pairs}
+
+
+def _pair(traced: Holder, reference: Holder, numbers: Sequence[int], *, scaled: bool) -> _Paired:
+    """Pair operators; with ``scaled`` what one file multiplies for each channel is looked through.
+
+    Only where that leaves fewer operators alone: both files may well have such a product.
+    """
+    turned = (
+        without_turns(traced.graph, traced.subgraph, scaled=scaled),
+        without_turns(reference.graph, reference.subgraph),
+    )
+    ours, theirs = Index(traced.graph, turned[0].view), Index(reference.graph, turned[1].view)
+    inputs = {
+        mine: theirs.root(reference.subgraph.inputs[number])
+        for mine, number in zip(traced.subgraph.inputs, numbers, strict=True)
+    }
+    pairs, values = pair_operators(ours, theirs, inputs)
+    return _Paired(ours, theirs, turned, pairs, values)
+
+
+def _joint(
+    subgraph: Subgraph, paired: _Paired, steps: Sequence[Step]
+) -> dict[int, tuple[int, ...]]:
+    """Return by tensor the operators that are checked together: what turns, and what reads it."""
+    results = {index for step in steps for index in step.results.values()}
+    return {
+        index: (*turn.ops, number)
+        for number, turn in paired.turned[0].turns.items()
+        for index in subgraph.operators[number].outputs
+        if index in results
+    }
 
 
 def _operations(traced: Subgraph, reference: Subgraph, pairs: Sequence[Pair]) -> dict[int, str]:
@@ -200,26 +252,26 @@ def _expected(
 def _steps(
     traced: Holder,
     reference: Holder,
-    ours: Index,
-    theirs: Index,
-    pairs: Sequence[Pair],
-    values: Mapping[int, int],
+    paired: _Paired,
     readable: frozenset[int],
     states: Sequence[int],
 ) -> tuple[tuple[Step, ...], dict[int, WeightCheck], dict[int, str], dict[int, tuple[int, ...]]]:
+    theirs, values = paired.theirs, paired.values
+    views = [turned.view for turned in paired.turned]
+    turns = [turned.turns for turned in paired.turned]
     holders: dict[int, list[int]] = {}
     for index in sorted(readable):
-        root = ours.root(index)
+        root = paired.ours.root(index)
         if root in values:
             holders.setdefault(values[root], []).append(index)
     steps: list[Step] = []
     checks: dict[int, WeightCheck] = {}
     reasons: dict[int, str] = {}
     shapes: dict[int, tuple[int, ...]] = {}
-    for pair in pairs:
-        op = traced.subgraph.operators[pair.traced]
-        other = reference.subgraph.operators[pair.reference]
-        check, rounded = compare_constants(traced, op, reference, other)
+    for pair in paired.pairs:
+        op, other = views[0].operators[pair.traced], views[1].operators[pair.reference]
+        by = (turns[0].get(op.index), turns[1].get(other.index))
+        check, rounded = compare_constants(traced, op, reference, other, by)
         if check is not None:
             checks[op.outputs[0]] = check
         feeds = _feeds(traced, reference, theirs, op, other, holders)

@@ -5,12 +5,18 @@ Each is a hypothesis that is tested on every value; half a step is what rounding
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.constants.checks import HALF_STEP, Doubles
 
 _SHOWN = 4
+_TRIED = 64
+"""Values of which a memory order must explain each before all of them are looked at."""
+_MOST_AXES = 5
+"""Dimensions of more than one value whose every order is tried: 120 of five."""
 _ONE = 1e-3
 """How far a factor must be from 1 to be one."""
 
@@ -42,11 +48,34 @@ def _arranged(found: Doubles, wanted: Doubles, limit: Doubles, axis: int) -> str
     square = one < other and found.shape[one] == found.shape[other]
     if square and _near(found, np.swapaxes(wanted, one, other), limit):
         return "height and width are exchanged" if found.ndim == 4 else "it is transposed"
+    order = _memory_order(found, wanted, limit)
+    if order is not None:
+        return f"stored in the memory order of the transpose {order}"
     if found.ndim == 2 and _permuted(found.T, wanted.T, limit.T):
         return "the inputs are in another order"
     return _of_channels(
         *(np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (found, wanted, limit))
     )
+
+
+def _memory_order(found: Doubles, wanted: Doubles, limit: Doubles) -> tuple[int, ...] | None:
+    """Return the axes of the transpose whose bytes were stored under the shape as it was."""
+    axes = [i for i, size in enumerate(wanted.shape) if size > 1]
+    if not 2 <= len(axes) <= _MOST_AXES:
+        return None
+    flat, own = found.reshape(-1), limit.reshape(-1)
+    for moved in permutations(axes):
+        order = list(range(wanted.ndim))
+        for place, axis in zip(axes, moved, strict=True):
+            order[place] = axis
+        other, tolerance = wanted.transpose(order), limit.transpose(order)
+        some = slice(0, _TRIED)
+        head = (flat[some], other.flat[some], np.maximum(own[some], tolerance.flat[some]))
+        if list(moved) != axes and _near(*head):
+            whole = (flat, other.reshape(-1), np.maximum(own, tolerance.reshape(-1)))
+            if _near(*whole):
+                return tuple(order)
+    return None
 
 
 def bias_arrangement(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
@@ -88,7 +117,8 @@ def _of_channels(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
         return "the channels are in another order"
     # The factor is known from rounded values: times a large weight its error may be half a step.
     factor = float((f * w).sum() / max(float((w * w).sum()), 1e-300))
-    if abs(factor - 1) > _ONE and factor and f.size > 1 and _near(f, factor * w, 2 * tolerance):
+    scaled = abs(factor - 1) > _ONE and factor and not _near(f, w, 2 * tolerance)
+    if scaled and f.size > 1 and _near(f, factor * w, 2 * tolerance):
         return f"{where} {_verb(wrong, f'multiplied by {factor:.3g}')}"
     largest = float(np.abs(found).max())
     cut = np.clip(w, -largest, largest)

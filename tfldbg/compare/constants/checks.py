@@ -9,13 +9,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.constants.rounding import HALF_STEP, Doubles, is_neighbour, within_range
+from tfldbg.graph.query import constant
+
 if TYPE_CHECKING:
-    from tfldbg.graph.model import QuantParams, Tensor
+    from tfldbg.graph.model import Graph, QuantParams, Subgraph, Tensor
+
+__all__ = [
+    "HALF_STEP",
+    "TINY",
+    "UNITS",
+    "BiasCheck",
+    "Doubles",
+    "Floats",
+    "WeightCheck",
+    "along",
+    "block_steps",
+    "difference",
+    "steps_of",
+]
 
 Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-HALF_STEP = 0.51
-"""Half a step, and room for float32 rounding where a batch norm is folded into up to 127 steps."""
 TINY = float(np.finfo(np.float32).tiny)
 UNITS: Mapping[str, str] = {"FLOAT16": "float16", "FLOAT32": "float32"}
 
@@ -48,6 +62,8 @@ class BiasCheck:
     """The one term of the folding that explains the difference on every channel."""
     arrangement: str | None = None
     """How the bias is made of the reference's, where that explains every difference."""
+    largest: float = 0.0
+    """Largest magnitude of the reference's bias, real units."""
 
     @property
     def differ(self) -> bool:
@@ -81,6 +97,13 @@ class WeightCheck:
     """How the factor of what follows, a batch norm, was folded wrongly, where that explains it."""
     arrangement: str | None = None
     """How the weights are made of the reference's, where that explains every difference."""
+    largest: float = 0.0
+    """Largest magnitude of the reference's weights, real units."""
+    cut: int = 0
+    """Values that a smaller scale cuts off, which costs less than the steps that they would need;
+    they do not count as wrong."""
+    neighbours: bool = False
+    """Whether every code is the one that rounding yields or the next to it."""
 
     @property
     def differ(self) -> bool:
@@ -95,13 +118,24 @@ def along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
     return values.reshape(shape)
 
 
-def steps_of(tensor: Tensor, wanted: Doubles, rounding: Doubles, axis: int) -> Doubles | None:
+def steps_of(
+    tensor: Tensor, wanted: Doubles, rounding: Doubles, axis: int, blocks: Doubles | None = None
+) -> Doubles | None:
     """Return the size of a step of a constant's values, broadcastable to ``wanted``, real units.
 
     The spacing of float16 numbers is 2**-10 of the power of two below the value (IEEE 754), so half
     of it is at most 2**-11 of the value.
+
+    Args:
+        tensor: The tensor that holds the constant.
+        wanted: The reference's values, real units.
+        rounding: By how much float32 rounding may move them.
+        axis: Of the channels.
+        blocks: The steps where the constant is quantized block by block, see `block_steps`.
     """
     params = tensor.quant
+    if blocks is not None:
+        return blocks
     if params is not None and params.scale.size and "INT" in tensor.type:
         return _scales(params, wanted, axis)
     if tensor.type == "FLOAT16":
@@ -110,6 +144,35 @@ def steps_of(tensor: Tensor, wanted: Doubles, rounding: Doubles, axis: int) -> D
     if tensor.type == "FLOAT32":
         return np.maximum(2 * rounding, TINY)
     return None
+
+
+def block_steps(
+    graph: Graph, subgraph: Subgraph, tensor: Tensor, values: NDArray[Any]
+) -> Doubles | None:
+    """Return the step of each value of a constant that is quantized block by block.
+
+    A scale that is stored as float16 moves a value by up to 2**-11 of itself, which is half of what
+    is added here.
+
+    Args:
+        graph: The file.
+        subgraph: Its subgraph.
+        tensor: The tensor that holds the constant.
+        values: Its values, real units.
+
+    Returns:
+        Real units in the shape of ``values``, None where the constant has no blocks.
+    """
+    params = tensor.quant
+    if params is None or params.block_size is None or params.scale_tensor is None:
+        return None
+    held = subgraph.tensors[params.scale_tensor]
+    scales = constant(graph, held)
+    if scales is None or scales.size * params.block_size != values.size:
+        return None
+    each = np.repeat(scales.reshape(-1).astype(np.float64), params.block_size)
+    steps: Doubles = each.reshape(values.shape)
+    return steps if held.type != "FLOAT16" else steps + 2.0**-10 * np.abs(values)
 
 
 def _scales(params: QuantParams, wanted: Doubles, axis: int) -> Doubles | None:
@@ -126,6 +189,7 @@ def difference(
     rounding: Doubles,
     found: Floats,
     axis: int,
+    blocks: Doubles | None = None,
 ) -> WeightCheck | None:
     """Compare the values of a constant; None where they are laid out otherwise or cannot be read.
 
@@ -136,20 +200,27 @@ def difference(
         rounding: By how much float32 rounding may move them; same shape, real units.
         found: The file's values, real units.
         axis: Of the output channels.
+        blocks: As for `steps_of`.
     """
-    step = steps_of(tensor, wanted, rounding, axis)
+    step = steps_of(tensor, wanted, rounding, axis, blocks)
     if step is None or wanted.shape != found.shape or not wanted.size:
         return None
+    wanted, cut = within_range(tensor, found, wanted, np.broadcast_to(step, wanted.shape))
     off = np.abs(found - wanted)
-    steps = off / step
-    per_channel = steps.max(tuple(i for i in range(steps.ndim) if i != axis))
+    steps, unit = off / step, UNITS.get(tensor.type, "scale")
+    others = tuple(i for i in range(steps.ndim) if i != axis)
+    # A step of a float constant shrinks with the value: the largest says little, where it is less.
+    per_channel = (steps if unit == "scale" else off).max(others)
     return WeightCheck(
         tensor=output,
         weights=tensor.index,
-        max_steps=float(per_channel.max()),
+        max_steps=float(steps.max()),
         worst_channel=int(per_channel.argmax()),
         wrong=int((steps > HALF_STEP).sum()),
         total=int(steps.size),
         max_real=float(off.max()),
-        unit=UNITS.get(tensor.type, "scale"),
+        unit=unit,
+        largest=float(np.abs(wanted).max()),
+        cut=cut,
+        neighbours=unit == "scale" and is_neighbour(steps),
     )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg import quant
 from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
-from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck
-from tfldbg.compare.constants.folding import BIASED, bias_index, stored
+from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck, block_steps
+from tfldbg.compare.constants.folding import BIASED, bias_index
+from tfldbg.compare.constants.rounding import is_neighbour, within_range
 from tfldbg.compare.constants.weights import SAME
-from tfldbg.graph.query import real_constant
+from tfldbg.graph.query import real_constant, stored
 from tfldbg.rewrite.emit import is_real
 
 if TYPE_CHECKING:
+    from tfldbg.compare.constants.turned import Turn
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _FLOAT32 = 2.0**-20
@@ -32,7 +35,11 @@ class Holder:
 
 
 def compare_constants(
-    traced: Holder, op: Operator, reference: Holder, other: Operator
+    traced: Holder,
+    op: Operator,
+    reference: Holder,
+    other: Operator,
+    turns: tuple[Turn | None, Turn | None] = (None, None),
 ) -> tuple[WeightCheck | None, dict[int, NDArray[np.float32]]]:
     """Compare the constants of two operators.
 
@@ -44,10 +51,12 @@ def compare_constants(
         op: Its operator.
         reference: The other file.
         other: Its operator.
+        turns: What either operator's activation is multiplied by, and its weights by the inverse.
 
     Returns:
         The constant that differs most and the bias, None where there are none to compare; and by
-        tensor of the reference the traced file's values, where rounding explains the difference.
+        tensor of the reference the values to compute with: the traced file's, where rounding
+        explains the difference, for an activation as it was before it was multiplied.
     """
     worst: WeightCheck | None = None
     bias: BiasCheck | None = None
@@ -58,17 +67,47 @@ def compare_constants(
         mine, theirs = real_constant(traced.graph, one), real_constant(reference.graph, two)
         if mine is None or theirs is None or mine.size != theirs.size:
             continue
-        theirs = theirs.reshape(mine.shape)
-        step = np.maximum(_step(one, two, mine), np.finfo(np.float32).tiny)
+        of_weights = one.index == _weights_index(traced.subgraph, op)
+        turn, turned = turns if of_weights else (None, None)
+        plain: NDArray[Any] = theirs.reshape(mine.shape)
+        plain = plain if turned is None else turned.plain(plain)
+        if turned is not None:
+            rounded[read] = plain.astype(np.float32)
+        wanted = plain if turn is None else turn.weights(plain)
+        fitting = _as_it_fits(op, one, wanted.astype(np.float32)).astype(np.float64)
+        fitting, cut = within_range(one, mine, fitting, _scales(traced, one, mine))
+        theirs = fitting.astype(np.float32)
+        step = np.maximum(_step(traced, one, reference, two, mine), np.finfo(np.float32).tiny)
         steps = np.abs(mine.astype(np.float64) - theirs) / step
         largest = float(steps.max(initial=0.0))
         if one.index == slot:
             bias = _bias_check(op, one, mine, theirs, step)
         elif worst is None or largest > worst.max_steps:
-            worst = _weight_check(op, one, mine, theirs, step)
+            worst = replace(_weight_check(op, one, mine, theirs, step), cut=cut)
         if SAME < largest <= HALF_STEP:
-            rounded[read] = mine.reshape(two.shape)
+            own = mine if turn is None else turn.plain(mine).astype(np.float32)
+            rounded[read] = own.reshape(two.shape)
     return (replace(worst, bias=bias) if worst is not None else None), rounded
+
+
+def _weights_index(subgraph: Subgraph, op: Operator) -> int | None:
+    """Return the tensor that holds an operator's weights."""
+    held = stored(subgraph, op.inputs[1]) if op.kind in BIASED and len(op.inputs) > 1 else None
+    return None if held is None else held.index
+
+
+def _as_it_fits(op: Operator, tensor: Tensor, wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the reference's constant as near as the traced file's type can come.
+
+    No code stands for infinity: the last one is as near as any.  MAXIMUM and MINIMUM, whose inputs
+    and output share a scale, yield the same for all that lies beyond the last code.
+    """
+    if tensor.lsb is None or tensor.zero_point is None:
+        return wanted
+    low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    beyond = op.kind in ("MAXIMUM", "MINIMUM") or np.isinf(wanted)
+    fitting: NDArray[np.float32] = np.where(beyond, np.clip(wanted, low, high), wanted)
+    return fitting.astype(np.float32, copy=False)
 
 
 def _constants(holder: Holder, op: Operator) -> list[tuple[int, Tensor]]:
@@ -99,6 +138,8 @@ def _weight_check(
         max_real=float(np.abs(mine - theirs).max(initial=0.0)),
         unit=UNITS.get(tensor.type, "scale"),
         arrangement=weights_arrangement(found, wanted, step, axis),
+        neighbours="INT" in tensor.type and is_neighbour(steps),
+        largest=float(np.abs(wanted).max(initial=0.0)),
     )
 
 
@@ -124,23 +165,29 @@ def _bias_check(
         max_real=float(np.abs(mine - theirs).max(initial=0.0)),
         unit=UNITS.get(tensor.type, "scale"),
         arrangement=bias_arrangement(found, wanted, HALF_STEP * step.reshape(-1)),
+        largest=float(np.abs(wanted).max(initial=0.0)),
     )
 
 
-def _step(one: Tensor, two: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _step(
+    traced: Holder, one: Tensor, reference: Holder, two: Tensor, values: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """Return the step of which rounding explains half, for every value."""
-    mine, theirs = _scales(one, values), _scales(two, values)
+    mine, theirs = _scales(traced, one, values), _scales(reference, two, values)
     floats = _FLOAT32 * float(np.abs(values).max(initial=0.0))
     if one.quant is not None and two.quant is not None and np.array_equal(mine, theirs):
         return np.asarray(np.maximum(mine, floats))
     return np.asarray(mine + theirs + floats)
 
 
-def _scales(tensor: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _scales(holder: Holder, tensor: Tensor, values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the spacing of a constant's values, broadcast to its shape."""
     params = tensor.quant
     if tensor.type == "FLOAT16":
         return np.asarray(_FLOAT16 * np.abs(values), np.float64)
+    blocks = block_steps(holder.graph, holder.subgraph, tensor, values)
+    if blocks is not None:
+        return blocks
     if params is None or not params.scale.size:
         return np.zeros(values.shape)
     scales = params.scale.astype(np.float64)

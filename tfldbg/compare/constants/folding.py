@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfldbg.compare.constants.checks import Doubles, Floats, along
-from tfldbg.graph.query import folded_constants, producers
+from tfldbg.graph.query import stored
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, RefNode, node_of
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Operator, Subgraph, Tensor
+    from tfldbg.graph.model import Operator, Subgraph
 
 FOLDING = 10 * 2.0**-23
 """Rounding of a folded constant, as a share of the sum of the magnitudes of its terms.
@@ -155,16 +155,6 @@ def fold(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment]) ->
         segments: By output tensor, each operator cut out of the reference.
     """
     return {m.candidate.tensor: m.folded for m in measure(subgraph, frozen, segments)}
-
-
-def stored(subgraph: Subgraph, index: int) -> Tensor | None:
-    """Return the constant behind a tensor: itself, or what a DEQUANTIZE of constants unpacks."""
-    if index < 0:
-        return None
-    tensor = subgraph.tensors[index]
-    if index in folded_constants(subgraph):
-        tensor = subgraph.tensors[producers(subgraph)[index].inputs[0]]
-    return tensor if tensor.has_data else None
 
 
 def measure(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment]) -> list[Measured]:

@@ -21,6 +21,7 @@ from tfldbg.compare.constants.checks import (
     Doubles,
     Floats,
     WeightCheck,
+    block_steps,
     difference,
     steps_of,
 )
@@ -95,19 +96,25 @@ def check_folded(graph: Graph, subgraph: Subgraph, folded: Folded) -> WeightChec
         folded: What the reference wants.
     """
     found = real_constant(graph, subgraph.tensors[folded.weights])
-    check = None if found is None else _compare(subgraph, folded, found)
+    check = None if found is None else _compare(graph, subgraph, folded, found)
     return check and replace(check, bias=_compare_bias(graph, subgraph, folded))
 
 
-def _compare(subgraph: Subgraph, folded: Folded, file_weights: Floats) -> WeightCheck | None:
+def _compare(
+    graph: Graph, subgraph: Subgraph, folded: Folded, file_weights: Floats
+) -> WeightCheck | None:
+    tensor = subgraph.tensors[folded.weights]
+    blocks = block_steps(graph, subgraph, tensor, file_weights)
+
     def against(kernel: Doubles) -> WeightCheck | None:
         return difference(
             folded.op.outputs[0],
-            subgraph.tensors[folded.weights],
+            tensor,
             kernel,
             folded.kernel_rounding,
             file_weights,
             folded.channel_axis,
+            blocks,
         )
 
     check = against(folded.kernel)
@@ -119,9 +126,8 @@ def _compare(subgraph: Subgraph, folded: Folded, file_weights: Floats) -> Weight
     }
     others = ((said, against(kernel)) for said, kernel in hypotheses.items())
     found = next((said for said, other in others if other and not other.differ), None)
-    step = steps_of(
-        subgraph.tensors[folded.weights], folded.kernel, folded.kernel_rounding, folded.channel_axis
-    )
+    rounding, axis = folded.kernel_rounding, folded.channel_axis
+    step = steps_of(tensor, folded.kernel, rounding, axis, blocks)
     arranged = None
     if found is None and step is not None:
         own = file_weights.astype(np.float64)
@@ -162,6 +168,7 @@ def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck
         # A term that was taken out of codes that were rounded already is rounded a second time.
         misfolded=_misfolded(folded, found, (explained + 0.5) * step),
         arrangement=bias_arrangement(found, folded.offset, explained * step),
+        largest=float(np.abs(folded.offset).max(initial=0.0)),
     )
 
 

@@ -16,10 +16,9 @@ from tfldbg.compare.constants.folding import (
     fold,
     has_weights,
     product_scale,
-    stored,
 )
 from tfldbg.compare.constants.weights import WeightCheck, check_folded
-from tfldbg.graph.query import non_activations
+from tfldbg.graph.query import non_activations, stored
 from tfldbg.match.settle import same_parameters
 from tfldbg.reference.graphdef import FakeQuant, RefGraph, node_of
 

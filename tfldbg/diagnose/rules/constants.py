@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Sign, TraceRule, at_operator
-from tfldbg.graph.query import blocks, constant, real_constant
+from tfldbg.graph.query import blocks, constant, real_constant, stored
 from tfldbg.graph.wires import WEIGHTED
 
 if TYPE_CHECKING:
@@ -89,10 +89,11 @@ def _weighted(
 ) -> Iterator[tuple[Operator, Tensor, NDArray[np.integer]]]:
     """Yield the operators with constant integer weights, with the weights and their codes."""
     for op in subgraph.operators:
-        if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
+        weighted = op.kind in WEIGHTED and len(op.inputs) > 1
+        weights = stored(subgraph, op.inputs[1]) if weighted else None
+        if weights is None or weights.quant is None:
             continue
-        weights = subgraph.tensors[op.inputs[1]]
-        codes = constant(graph, weights) if weights.quant is not None else None
+        codes = constant(graph, weights)
         if codes is not None and codes.dtype.kind in "iu":
             yield op, weights, codes
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at, listed
+from tfldbg.diagnose.rules.model import (
+    Explanation,
+    FileRule,
+    Judged,
+    Sign,
+    TraceRule,
+    at,
+    listed,
+    together,
+)
+from tfldbg.diagnose.words import number
 
 if TYPE_CHECKING:
+    from tfldbg.compare.constants.checks import WeightCheck
     from tfldbg.diagnose.evidence import OpEvidence
     from tfldbg.diagnose.model import Signal
 
@@ -44,11 +55,69 @@ _ARRANGED = Explanation(
     severity="error",
     meaning="The constant is the reference's but for one change that explains every value: "
     "channels negated, zeroed, scaled, shifted or in another order, its inputs in another order "
-    "(a Flatten that takes channels first), height and width exchanged, large values cut off, a "
-    "bias that is missing.",
+    "(a Flatten that takes channels first), height and width exchanged, the bytes of its transpose "
+    "under the shape as it was, large values cut off, a bias that is missing.",
     evidence="Each of these is tried; half a step is what rounding explains.",
     suggestion="look for the step of the conversion, or the edit, that does this to the constant",
 )
+
+
+_CUT = Explanation(
+    code="TFL062",
+    title="Large weights are cut off for smaller steps",
+    severity="info",
+    meaning="The quantizer chose a scale that does not hold the largest weights (OCTAV, MSE): they "
+    "are cut off, and all others are rounded more finely. Taken together the constant is nearer "
+    "to the reference than with a scale that holds every weight, so that this is no fault; what "
+    "it costs shows in the accumulated error.",
+    evidence="The squares of the differences of the whole constant, against those of rounding with "
+    "largest weight / largest code as scale: the file's are no more.",
+    suggestion="quantize this operator with the scale of its largest weight (min/max), or keep it "
+    "in more bits, if its error is too large",
+)
+_COMPENSATED = Explanation(
+    code="TFL063",
+    title="Weights rounded to the code next to the nearest",
+    severity="error",
+    meaning="Every weight is the reference's, rounded to the nearest code or to the one next to "
+    "it. Quantizers that make up for the error of one weight in the next (GPTQ) do that, and the "
+    "operator's results are then nearer to the reference's than its weights are. A reference that "
+    "was trained a little after the file was made looks the same.",
+    evidence="No weight is off by more than one and a half steps, of 32 weights at least.",
+    suggestion="if the file was made by such a quantizer, trace it by itself, and judge it against "
+    "this reference by its outputs; if not, convert the reference again",
+)
+
+
+def _cut(judged: Judged) -> Iterator[Sign]:
+    signs = []
+    for op in judged.evidence.ops:
+        check = op.weights
+        if check is not None and check.cut and not check.differ:
+            message = f"{check.cut} of its {check.total} weights are beyond the range of its scale"
+            signs.append(at(op, message, cut=check.cut, total=check.total))
+    yield from together(signs)
+
+
+def _compensated(judged: Judged) -> Iterator[Sign]:
+    for op in judged.diverged("weights"):
+        check = op.weights
+        if check is not None and _rounded_otherwise(check):
+            message = (
+                f"{check.wrong} of its {check.total} weights have the code next to the nearest "
+                f"(off by up to {number(check.max_steps)} steps), the others the nearest"
+            )
+            yield at(op, message, wrong=check.wrong, total=check.total)
+
+
+def _understood(op: OpEvidence) -> bool:
+    check = op.weights
+    return check is not None and (check.arrangement is not None or _rounded_otherwise(check))
+
+
+def _rounded_otherwise(check: WeightCheck) -> bool:
+    bias = check.bias is not None and check.bias.differ
+    return check.differ and check.neighbours and check.arrangement is None and not bias
 
 
 def _arranged(judged: Judged) -> Iterator[Sign]:
@@ -64,6 +133,8 @@ def _arranged(judged: Judged) -> Iterator[Sign]:
 
 def _stale(judged: Judged) -> Iterator[Sign]:
     checked, differ = judged.checked_weights, judged.other_weights
+    if all(_slip(o) is not None or _understood(o) for o in differ):
+        return  # each of them is the reference's own weights, changed in a way that is known
     if len(differ) < _MANY or 2 * len(differ) <= len(checked):
         return
     message = (
@@ -94,4 +165,6 @@ TRACE_RULES = (
     TraceRule(_MISFOLDED, _misfolded, _WEIGHTS),
     TraceRule(_STALE, _stale, _WEIGHTS | {"parameters"}),
     TraceRule(_ARRANGED, _arranged, _WEIGHTS),
+    TraceRule(_COMPENSATED, _compensated, _WEIGHTS),
+    TraceRule(_CUT, _cut),
 )
