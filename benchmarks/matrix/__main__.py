@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import random
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 
-from benchmarks.matrix import build, table
+from benchmarks.matrix import table
 from benchmarks.matrix.build import BATCHES, FORMATS, REFERENCES, Place
 from benchmarks.matrix.cases import Case
 from benchmarks.matrix.coverage import all_cases
@@ -31,6 +33,8 @@ class Plan:
     references: Sequence[str]
     environment: dict[str, str]
     out: Path
+    done: frozenset[tuple[str, ...]]
+    """Keys of rows that are there already and are not made again."""
 
 
 @dataclass
@@ -54,22 +58,34 @@ def run_place(place: Place, plan: Plan, pair: Pair) -> Iterator[Row]:
     for form in plan.formats:
         if form == "qat" and place.framework == "keras":
             continue
-        if not place.tflite(form).exists() and not place.refusal(form).exists():
-            _build(place, form, pair)
+        keys = {r: (place.framework, place.case, place.batch, form, r) for r in plan.references}
+        if plan.done.issuperset(keys.values()):
+            continue
+        _build(place, form, pair)
         for number, reference in enumerate(plan.references):
             yield _judged(place, form, reference, pair, plants=number == 0)
 
 
 def _build(place: Place, form: str, pair: Pair) -> None:
-    try:
-        pair.builder.call("benchmarks.matrix.build", "build", place, form)
-    except (DiedError, RuntimeError) as error:
-        place.folder.mkdir(parents=True, exist_ok=True)
-        place.refusal(form).write_text(f"not converted: {error}")
+    """Convert, measure and plant, unless it was done; a crash is written down like a refusal."""
+    if not place.tflite(form).exists() and not place.refusal(form).exists():
+        try:
+            pair.builder.call("benchmarks.matrix.build", "build", place, form)
+        except (DiedError, RuntimeError) as error:
+            place.folder.mkdir(parents=True, exist_ok=True)
+            place.refusal(form).write_text(f"not converted: {error}")
+    if place.tflite(form).exists() and not place.about(form).exists():
+        try:
+            pair.builder.call("benchmarks.matrix.build", "measure", place, form)
+        except (DiedError, RuntimeError) as error:
+            plain = {"sqnr": None, "fault": None, "why": str(error)}
+            place.about(form).write_text(json.dumps(plain))
 
 
 def _judged(place: Place, form: str, reference: str, pair: Pair, *, plants: bool) -> Row:
     row = Row.of(place, form, reference)
+    if not plants:
+        row = row.changed(fault=None)
     if not place.tflite(form).exists():
         outcome, _, message = place.refusal(form).read_text().partition(": ")
         return row.changed(outcome=outcome, message=message, path=str(place.refusal(form)))
@@ -84,13 +100,16 @@ def _judged(place: Place, form: str, reference: str, pair: Pair, *, plants: bool
 
 def places(plan: Plan, cases: Sequence[Case], frameworks: Sequence[str]) -> list[Place]:
     """Return every Keras model that is to be built."""
-    return [
+    found = [
         Place(plan.cache, framework, case.name, batch)
         for case in cases
         for framework in case.frameworks
         for batch in plan.batches
         if framework in frameworks and not (case.fixed and batch == "none")
     ]
+    # Mixed, so that a run that was ended early has seen something of everything.
+    random.Random(7).shuffle(found)  # noqa: S311
+    return found
 
 
 def run(wanted: Sequence[Place], plan: Plan, jobs: int) -> Iterator[Row]:
@@ -144,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--references", type=_listed(REFERENCES), default=["own"], help="Keras formats")
     p.add_argument("--cache", type=Path, default=Path("matrix"), help="where files are kept")
     p.add_argument("--out", type=Path, help="rows, one a line; CACHE/rows.jsonl by default")
+    p.add_argument("--go-on", action="store_true", help="make no row again that --out holds")
     p.add_argument("--jobs", type=int, default=2, help="how many files at a time")
     p.add_argument("--onednn", choices=("0", "1"), help="TF_ENABLE_ONEDNN_OPTS of the processes")
     p.add_argument("--table", action="store_true", help="print the tables of --out, run nothing")
@@ -168,7 +188,8 @@ def main() -> None:
         if options.onednn is not None:
             environment["TF_ENABLE_ONEDNN_OPTS"] = options.onednn
         formats, references = options.formats, options.references
-        plan = Plan(options.cache, formats, options.batches, references, environment, out)
+        done = frozenset(r.key for r in read_rows(out)) if options.go_on else frozenset()
+        plan = Plan(options.cache, formats, options.batches, references, environment, out, done)
         wanted = places(plan, cases, options.frameworks)
         for row in run(wanted, plan, options.jobs):
             append(out, row)

@@ -6,6 +6,7 @@ Everything lands in a folder, so that a run after a change of the product conver
 from __future__ import annotations
 
 import functools
+import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.matrix import planting, third_hand
 from benchmarks.matrix.cases import Case, Framework, Setting
 
 FORMATS = ("float32", "dynamic", "float16", "int8", "int16x8", "qat")
@@ -57,6 +59,14 @@ class Place:
         """What is fed: by input name (8, ...), in real units."""
         return self.folder / "data.npz"
 
+    def about(self, form: str) -> Path:
+        """What was measured of the .tflite without the product, and the fault, as JSON."""
+        return self.folder / f"{form}.json"
+
+    def planted(self, form: str) -> Path:
+        """The .tflite with a fault."""
+        return self.folder / f"{form}.planted.tflite"
+
     def outputs(self, form: str) -> Path:
         """What the live Keras model yields for it: 0, 1, ... (8, ...) float32."""
         return self.folder / f"outputs{'-qat' if form == 'qat' else ''}.npz"
@@ -78,6 +88,26 @@ def build(place: Place, form: str) -> None:
         place.refusal(form).write_text(f"not {stage}: {said}")
     else:
         place.tflite(form).write_bytes(content)
+
+
+def measure(place: Place, form: str) -> None:
+    """Run the sound file by itself, plant a fault that changes a value, and write both down."""
+    good = place.tflite(form).read_bytes()
+    with np.load(place.data) as archive:
+        data = {key: archive[key] for key in archive.files}
+    with np.load(place.outputs(form)) as archive:
+        expected = [archive[key][: third_hand.SAMPLES] for key in archive.files]
+    sound = third_hand.values_of(good, data)
+    sqnr = third_hand.least_sqnr(third_hand.outputs_of(good, sound), expected)
+    seed = seed_of(place) + zlib.crc32(f"{form} {place.batch}".encode())
+    found = planting.plant_one(good, form, seed, data, sound)
+    about: dict[str, Any] = {"sqnr": sqnr, "fault": None}
+    if found is not None:
+        fault, kind, broken = found
+        place.planted(form).write_bytes(broken)
+        what = {"kind": fault.name, "op": fault.op, "op_kind": kind, "detail": fault.detail}
+        about["fault"] = what
+    place.about(form).write_text(json.dumps(about))
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.matrix.cases import Case, Framework
 from benchmarks.matrix.layers import layer_cases
+from benchmarks.matrix.operators import operator_cases
 
 ALIASES = "another name of a class that is listed"
 LEFT_OUT: dict[str, str] = {
@@ -30,7 +31,7 @@ LEFT_OUT: dict[str, str] = {
 def all_cases() -> dict[str, Case]:
     """Return every case by name."""
     found: dict[str, Case] = {}
-    for case in layer_cases():
+    for case in (*layer_cases(), *operator_cases()):
         if case.name in found:
             raise ValueError(f"two cases are called {case.name}")
         found[case.name] = case

@@ -1,7 +1,7 @@
 """Small constructions of every layer class of tf_keras and of Keras 3.
 
-Each is a line: the class, its arguments in words, where it stands, and how it is called.  What is no
-line here has a reason in `benchmarks.matrix.coverage`; a test holds the two against the frameworks.
+Each is a line: the class, its arguments in words, where it stands, and how it is called.  What has
+no line here has a reason in `benchmarks.matrix.coverage`; a test holds both against the frameworks.
 """
 
 from __future__ import annotations

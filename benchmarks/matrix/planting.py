@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from benchmarks import proposals
+from benchmarks.matrix.third_hand import Values, differs, values_of
 from benchmarks.proposals import Proposal
 from sample_models import plant
 from sample_models.plant import Fault, File
@@ -49,6 +51,27 @@ TABLES = {
 SELECTING = ("SELECT", "SELECT_V2")
 RECALIBRATED = ("output scale", "zero point", "copied scale")
 """Kinds that make a post-training file that is as right as before, only calibrated otherwise."""
+TRIES = 24
+"""Faults that are tried until one changes a value."""
+
+
+def plant_one(
+    good: bytes, form: str, seed: int, data: Mapping[str, np.ndarray], sound: Values
+) -> tuple[Fault, str, bytes] | None:
+    """Plant the first fault, in an order that the seed gives, that changes a value.
+
+    Returns:
+        The fault, the operator's kind, and the broken file; None where no fault suits.
+    """
+    for fault in shuffled(good, form, seed)[:TRIES]:
+        try:
+            broken = plant.apply(good, fault)
+            changed = differs(sound, values_of(broken, data))
+        except Exception:  # noqa: S112  (the fault does not suit the file: another is tried)
+            continue
+        if changed:
+            return fault, File(good).kind(fault.op), broken
+    return None
 
 
 def shuffled(good: bytes, form: str, seed: int) -> list[Fault]:
@@ -57,7 +80,7 @@ def shuffled(good: bytes, form: str, seed: int) -> list[Fault]:
     Faults of the layer's own operators tend to come before those of the layers around it.
     """
     file = File(good)
-    faults = [*proposals.faults_for(file), *_more(file)]
+    faults = [f for f in (*proposals.faults_for(file), *_more(file)) if _computes(file, f.op)]
     if form != "qat":
         faults = [f for f in faults if not f.name.startswith(RECALIBRATED)]
     chance = random.Random(seed)  # noqa: S311
@@ -73,6 +96,11 @@ def shuffled(good: bytes, form: str, seed: int) -> list[Fault]:
         ranked.append((turn[fault.op], place[fault.op], fault))
     ranked.sort(key=lambda r: r[:2])
     return [fault for *_, fault in ranked]
+
+
+def _computes(file: File, op: int) -> bool:
+    """Whether an operator computes values of the network; whole numbers are shapes and indices."""
+    return file.output(op).type not in (schema.TensorType.INT32, schema.TensorType.INT64)
 
 
 def _around(file: File, op: int) -> bool:

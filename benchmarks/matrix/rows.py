@@ -64,7 +64,15 @@ class Row:
     def of(place: Place, form: str, reference: str) -> Row:
         """Return the row of a file of which nothing is known yet."""
         about = (place.framework, place.case, place.batch, form, reference)
-        return Row(*about, str(place.tflite(form)), str(place.keras(reference, form)))
+        row = Row(*about, str(place.tflite(form)), str(place.keras(reference, form)))
+        if not place.about(form).exists():
+            return row
+        plain = json.loads(place.about(form).read_text())
+        fault, path = plain["fault"], str(place.planted(form))
+        return row.changed(
+            sqnr=plain["sqnr"],
+            fault=Planted(**fault, outcome="error", path=path) if fault else None,
+        )
 
     @property
     def key(self) -> tuple[str, ...]:
