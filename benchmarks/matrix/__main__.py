@@ -46,6 +46,7 @@ class Pair:
 
     @staticmethod
     def of(plan: Plan) -> Pair:
+        """Return children that are started when they are needed."""
         log = plan.cache / "log.txt"
         return Pair(
             Worker(plan.environment, BUILD_SECONDS, log),

@@ -38,6 +38,7 @@ class Place:
 
     @property
     def folder(self) -> Path:
+        """What holds all of it."""
         return self.cache / self.framework / self.case / f"batch-{self.batch}"
 
     def keras(self, reference: str, form: str) -> Path:
@@ -48,6 +49,7 @@ class Place:
         return self.folder / (f"{stem}.{reference}" if reference != "saved_model" else stem)
 
     def tflite(self, form: str) -> Path:
+        """The converted file."""
         return self.folder / f"{form}.tflite"
 
     def refusal(self, form: str) -> Path:
@@ -141,20 +143,24 @@ def _keep_outputs(path: Path, found: list[np.ndarray]) -> None:
 
 
 def case_of(place: Place) -> Case:
+    """Return the case that a place holds."""
     from benchmarks.matrix.coverage import all_cases
 
     return all_cases()[place.case]
 
 
 def setting_of(place: Place) -> Setting:
+    """Return where what is tested stands."""
     return case_of(place).setting
 
 
 def seed_of(place: Place) -> int:
+    """Return a seed of its own for every model."""
     return zlib.crc32(f"{place.framework} {place.case}".encode()) % 100_000
 
 
 def framework(name: Framework) -> Any:
+    """Return the module of a framework."""
     import keras
     import tf_keras
 
@@ -168,6 +174,8 @@ def _built(place: Place) -> Any:
     case = case_of(place)
     model = whole(k, case, 1 if place.batch == "1" else None)
     randomize(model, np.random.default_rng(seed_of(place)))
+    if case.group == "application":
+        settle(model, samples(case.setting, 1 if place.batch == "1" else 16, seed_of(place) + 3))
     return model
 
 
@@ -212,6 +220,17 @@ def randomize(model: Any, generator: np.random.Generator) -> None:
         else:
             new = generator.normal(0, 0.2, values.shape)
         variable.assign(new.astype(values.dtype))
+
+
+def settle(model: Any, given: np.ndarray) -> None:
+    """Make the statistics of batch norms those of data: without, deep networks blow up."""
+    norms = [layer for layer in model.layers if hasattr(layer, "moving_mean")]
+    usual = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(given, training=True)
+    for layer, momentum in zip(norms, usual, strict=True):
+        layer.momentum = momentum
 
 
 def samples(setting: Setting, count: int, seed: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from benchmarks.matrix.architectures import architecture_cases
 from benchmarks.matrix.cases import Case, Framework
 from benchmarks.matrix.layers import layer_cases
 from benchmarks.matrix.operators import operator_cases
@@ -31,7 +32,7 @@ LEFT_OUT: dict[str, str] = {
 def all_cases() -> dict[str, Case]:
     """Return every case by name."""
     found: dict[str, Case] = {}
-    for case in (*layer_cases(), *operator_cases()):
+    for case in (*layer_cases(), *operator_cases(), *architecture_cases()):
         if case.name in found:
             raise ValueError(f"two cases are called {case.name}")
         found[case.name] = case

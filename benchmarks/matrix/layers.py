@@ -221,13 +221,13 @@ def _attention() -> Iterator[Case]:
     yield Case("MultiHeadAttention", "no bias", SIGNAL, one)
     yield Case("MultiHeadAttention", "cross", SIGNAL, crossed)
     yield Case("MultiHeadAttention", "transformer block", SIGNAL, block)
-    causal = lambda n, x: n.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True)  # noqa: E731
+    causal = lambda n, x: n.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True)
     yield Case("MultiHeadAttention", "causal", SIGNAL, causal)
     yield Case("Attention", "", SIGNAL, pair("Attention"))
     yield Case("Attention", "scaled", SIGNAL, pair("Attention", use_scale=True))
     yield Case("Attention", "concat", SIGNAL, pair("Attention", score_mode="concat"))
     yield Case("AdditiveAttention", "", SIGNAL, pair("AdditiveAttention"))
-    grouped = lambda n, x: n.GroupQueryAttention(3, 4, 2)(x, x)  # noqa: E731
+    grouped = lambda n, x: n.GroupQueryAttention(3, 4, 2)(x, x)
     yield from only(NEW, Case("GroupQueryAttention", "", SIGNAL, grouped))
 
 
@@ -332,24 +332,20 @@ def _merging() -> Iterator[Case]:
         yield Case(layer, "two", IMAGE, merged(layer))
     yield Case("Add", "of itself", IMAGE, lambda n, x: n.Add()([x, x]))
     for layer in ("Add", "Average", "Maximum", "Concatenate"):
-        make = lambda n, x, layer=layer: getattr(n, layer)()(  # noqa: E731
-            [x, n.Conv2D(4, 1)(x), n.ReLU()(x)]
-        )
+        make = lambda n, x, layer=layer: getattr(n, layer)()([x, n.Conv2D(4, 1)(x), n.ReLU()(x)])
         yield Case(layer, "three", IMAGE, make)
     yield Case("Concatenate", "axis 1", IMAGE, merged("Concatenate", axis=1))
-    broadcast = lambda n, x: n.Multiply()(  # noqa: E731
+    broadcast = lambda n, x: n.Multiply()(
         [x, n.GlobalAveragePooling2D(keepdims=True)(n.Conv2D(4, 1, activation="sigmoid")(x))]
     )
     yield Case("Multiply", "broadcast", IMAGE, broadcast)
-    dot = lambda n, x, **o: n.Dot(axes=o["axes"], normalize=o["normalize"])(  # noqa: E731
-        [x, n.Dense(6)(x)]
-    )
+    dot = lambda n, x, **o: n.Dot(axes=o["axes"], normalize=o["normalize"])([x, n.Dense(6)(x)])
     for axes in (1, 2):
         for normalize in (False, True):
             make = functools.partial(dot, axes=axes, normalize=normalize)
             what = f"axes {axes}{' normalized' if normalize else ''}"
             yield Case("Dot", what, SIGNAL, make)
-    vectors = lambda n, x: n.Dot(axes=1)([x, n.Dense(10)(x)])  # noqa: E731
+    vectors = lambda n, x: n.Dot(axes=1)([x, n.Dense(10)(x)])
     yield Case("Dot", "of vectors", VECTOR, vectors)
 
 
@@ -394,7 +390,7 @@ def _preprocessing() -> Iterator[Case]:
     yield plain("IntegerLookup", TOKENS, "", vocabulary=[1, 3, 5, 7], output_mode="int")
     hashed = functools.partial(plain, "Hashing", TOKENS)
     yield hashed("", num_bins=5)
-    crossing = lambda n, x: n.HashedCrossing(5)((x, x))  # noqa: E731
+    crossing = lambda n, x: n.HashedCrossing(5)((x, x))
     yield Case("HashedCrossing", "", TOKENS, crossing)
 
 
@@ -464,11 +460,11 @@ NEW_RANDOM = frozenset(list(RANDOM)[9:])
 
 
 def _wrappers() -> Iterator[Case]:
-    distributed = lambda n, x: n.TimeDistributed(n.Dense(4, activation="relu"))(x)  # noqa: E731
+    distributed = lambda n, x: n.TimeDistributed(n.Dense(4, activation="relu"))(x)
     yield Case("TimeDistributed", "Dense", SIGNAL, distributed)
-    frames = lambda n, x: n.TimeDistributed(n.Conv2D(3, 2))(x)  # noqa: E731
+    frames = lambda n, x: n.TimeDistributed(n.Conv2D(3, 2))(x)
     yield Case("TimeDistributed", "Conv2D", FRAMES, frames)
-    pipeline = lambda n, x: n.Pipeline([n.Rescaling(1 / 255), n.CenterCrop(8, 8)])(x)  # noqa: E731
+    pipeline = lambda n, x: n.Pipeline([n.Rescaling(1 / 255), n.CenterCrop(8, 8)])(x)
     yield from only(NEW, Case("Pipeline", "", PIXELS, _conv_behind(pipeline)))
 
 

@@ -28,23 +28,28 @@ Call = Callable[[Any, Any], Any]
 
 UNARY = """abs absolute arctan arcsinh cbrt ceil celu conj conjugate copy cos cosh deg2rad elu erf erfc
 exp exp2 expm1 fabs floor gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh
-leaky_relu log_sigmoid log_softmax nan_to_num negative rad2deg real relu relu6
-round selu sigmoid sign silu sin sinc sinh soft_shrink softmax softplus softsign sparse_plus
-sparse_sigmoid sparsemax square squareplus stop_gradient swish tan tanh tanh_shrink trunc i0 glu""".split()
+leaky_relu log_sigmoid log_softmax nan_to_num negative rad2deg real relu relu6 round selu
+sigmoid sign silu sin sinc sinh soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid
+sparsemax square squareplus stop_gradient swish tan tanh tanh_shrink trunc i0 glu
+""".split()
 """Functions of one tensor of any values."""
 ON_POSITIVE = "log log10 log1p log2 reciprocal rsqrt sqrt arccosh".split()
 """Functions of one tensor of positive values."""
 ON_UNIT = "arccos arcsin arctanh erfinv".split()
 """Functions of values in -1..1."""
-TESTS = """isfinite isinf isnan isneginf isposinf isreal signbit logical_not""".split()
+TESTS = """isfinite isinf isnan isneginf isposinf isreal signbit logical_not
+""".split()
 """Functions of one tensor that answer yes or no."""
 BINARY = """add arctan2 divide divide_no_nan floor_divide fmax fmin fmod heaviside hypot logaddexp
-logaddexp2 maximum minimum mod multiply subtract true_divide nextafter""".split()
+logaddexp2 maximum minimum mod multiply subtract true_divide nextafter
+""".split()
 """Functions of two tensors of one shape."""
 COMPARISONS = """equal greater greater_equal less less_equal not_equal isclose logical_and logical_or
-logical_xor""".split()
-REDUCTIONS = """amax amin logsumexp max mean median min nanmax nanmean nanmedian nanmin nanprod nanstd
-nansum nanvar prod ptp std sum var average""".split()
+logical_xor
+""".split()
+REDUCTIONS = """amax amin logsumexp max mean median min nanmax nanmean nanmedian nanmin nanprod nanstd nansum
+nanvar prod ptp std sum var average
+""".split()
 """Functions of a tensor and an axis."""
 INDEX_REDUCTIONS = "argmax argmin count_nonzero nanargmax nanargmin all any".split()
 """Reductions that yield whole numbers or truths."""
@@ -54,7 +59,7 @@ ALONG = "argsort cumprod cumsum flip nancumprod nancumsum normalize sort".split(
 
 def _listed() -> dict[str, tuple[Setting, Call]]:
     """Return the functions of ``keras.ops`` that need arguments of their own."""
-    steps = lambda o, x: o.transpose(x, (0, 2, 1))  # noqa: E731
+    steps = lambda o, x: o.transpose(x, (0, 2, 1))
     return {
         "adaptive_average_pool": (IMAGE, lambda o, x: o.adaptive_average_pool(x, (3, 2))),
         "adaptive_max_pool": (IMAGE, lambda o, x: o.adaptive_max_pool(x, (3, 2))),
@@ -209,29 +214,29 @@ def _more() -> list[tuple[str, str, Setting, Call]]:
 def _images() -> list[tuple[str, str, Setting, Call]]:
     image: list[tuple[str, str, Setting, Call]] = []
     for how in ("bilinear", "nearest", "bicubic"):
-        resize = lambda o, x, how=how: o.image.resize(x, (13, 11), interpolation=how)  # noqa: E731
+        resize = lambda o, x, how=how: o.image.resize(x, (13, 11), interpolation=how)
         image.append(("image.resize", how, IMAGE, resize))
     image.append(("image.rgb_to_grayscale", "", BARE, lambda o, x: o.image.rgb_to_grayscale(x)))
     image.append(("image.rgb_to_hsv", "", BARE, lambda o, x: o.image.rgb_to_hsv(x)))
-    patches = lambda o, x: o.image.extract_patches(x, 2)  # noqa: E731
+    patches = lambda o, x: o.image.extract_patches(x, 2)
     image.append(("image.extract_patches", "", IMAGE, patches))
-    crop = lambda o, x: o.image.crop_images(x, 1, 1, target_height=5, target_width=5)  # noqa: E731
+    crop = lambda o, x: o.image.crop_images(x, 1, 1, target_height=5, target_width=5)
     image.append(("image.crop_images", "", IMAGE, crop))
-    pad = lambda o, x: o.image.pad_images(x, 1, 2, target_height=12, target_width=12)  # noqa: E731
+    pad = lambda o, x: o.image.pad_images(x, 1, 2, target_height=12, target_width=12)
     image.append(("image.pad_images", "", IMAGE, pad))
     return image
 
 
 OPS_LEFT_OUT: dict[str, str] = {
     **dict.fromkeys(
-        "arange array bartlett blackman convert_to_numpy convert_to_tensor dtype empty empty_like "
-        "eye full geomspace hamming hanning identity is_tensor kaiser linalg logspace ndim nn numpy "
-        "ones shape size tri zeros image diagflat rearrange".split(),
+        "arange array bartlett blackman convert_to_numpy convert_to_tensor dtype empty "
+        "empty_like eye full geomspace hamming hanning identity is_tensor kaiser linalg "
+        "logspace ndim nn numpy ones shape size tri zeros image diagflat rearrange".split(),
         "makes a constant, tells a shape, or is a module: computes nothing of the input",
     ),
     **dict.fromkeys(
-        "associative_scan cond custom_gradient fori_loop jvp map scan switch vectorize vectorized_map "
-        "while_loop".split(),
+        "associative_scan cond custom_gradient fori_loop jvp map scan switch vectorize "
+        "vectorized_map while_loop".split(),
         "takes a function: code, which a functional model cannot be saved with",
     ),
     **dict.fromkeys(
@@ -240,14 +245,15 @@ OPS_LEFT_OUT: dict[str, str] = {
         "a loss or a decoder of training, no part of an inference graph",
     ),
     **dict.fromkeys(
-        "bitwise_and bitwise_invert bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift "
-        "bitwise_xor gcd lcm left_shift right_shift ldexp segment_max segment_min segment_prod "
-        "segment_sum unravel_index histogram unique nonzero allclose array_equal".split(),
+        "bitwise_and bitwise_invert bitwise_left_shift bitwise_not bitwise_or "
+        "bitwise_right_shift bitwise_xor gcd lcm left_shift right_shift ldexp segment_max "
+        "segment_min segment_prod segment_sum unravel_index histogram unique nonzero allclose "
+        "array_equal".split(),
         "works on whole numbers or has an output whose shape depends on values",
     ),
     **dict.fromkeys(
-        "cholesky cholesky_inverse det eig eigh inv logdet lstsq lu_factor matrix_rank pinv qr "
-        "slogdet solve solve_triangular svd".split(),
+        "cholesky cholesky_inverse det eig eigh inv logdet lstsq lu_factor matrix_rank pinv "
+        "qr slogdet solve solve_triangular svd".split(),
         "linear algebra that TFLite has no operator for",
     ),
     **dict.fromkeys(
@@ -302,7 +308,7 @@ def _keras_ops() -> Iterator[Case]:
 
 
 def _keras_case(name: str, what: str, setting: Setting, call: Call) -> Case:
-    make = lambda k, x: call(k.ops, x)  # noqa: E731
+    make = lambda k, x: call(k.ops, x)
     return Case(f"ops.{name}", what, setting, make, NEW, "operator")
 
 
@@ -387,22 +393,22 @@ def _with_tf(call: Call, k: Any, x: Any) -> Any:
 def _tensorflow_calls() -> Iterator[tuple[str, str, Setting, Call]]:
     """Yield name, arguments, place and call of TensorFlow's functions."""
     for name in "abs cos erf exp floor negative round sign sin square softplus tanh".split():
-        call = lambda tf, x, name=name: getattr(tf.math, name)(x)  # noqa: E731
+        call = lambda tf, x, name=name: getattr(tf.math, name)(x)
         yield f"math.{name}", "", VECTOR, call
     for name in "log rsqrt sqrt reciprocal".split():
-        call = lambda tf, x, name=name: getattr(tf.math, name)(x)  # noqa: E731
+        call = lambda tf, x, name=name: getattr(tf.math, name)(x)
         yield f"math.{name}", "", POSITIVE, call
     for name in "elu relu relu6 selu silu leaky_relu log_softmax softmax sigmoid gelu".split():
-        call = lambda tf, x, name=name: getattr(tf.nn, name)(x)  # noqa: E731
+        call = lambda tf, x, name=name: getattr(tf.nn, name)(x)
         yield f"nn.{name}", "", IMAGE, call
     for name in "add subtract multiply divide maximum minimum squared_difference floordiv".split():
-        call = lambda tf, x, name=name: getattr(tf.math, name)(x, 0.5 + tf.sigmoid(x))  # noqa: E731
+        call = lambda tf, x, name=name: getattr(tf.math, name)(x, 0.5 + tf.sigmoid(x))
         yield f"math.{name}", "", VECTOR, call
     for name in "mean sum max min prod variance std logsumexp".split():
-        call = lambda tf, x, name=name: getattr(tf.math, f"reduce_{name}")(x, axis=1)  # noqa: E731
+        call = lambda tf, x, name=name: getattr(tf.math, f"reduce_{name}")(x, axis=1)
         yield f"math.reduce_{name}", "", SIGNAL, call
     for name in "greater less equal not_equal".split():
-        call = lambda tf, x, name=name: tf.where(  # noqa: E731
+        call = lambda tf, x, name=name: tf.where(
             getattr(tf.math, name)(x, tf.tanh(x) * 1.2), x, tf.exp(x)
         )
         yield f"math.{name}", "and where", VECTOR, call
@@ -439,11 +445,9 @@ def _tensorflow_shapes() -> Iterator[tuple[str, str, Setting, Call]]:
     yield "math.top_k", "values", VECTOR, lambda tf, x: tf.math.top_k(x, 4).values
     yield "math.top_k", "both", SIGNAL, _tf_top_k
     for how in ("bilinear", "nearest", "bicubic", "area"):
-        resize = lambda tf, x, how=how: tf.image.resize(x, (13, 11), how)  # noqa: E731
+        resize = lambda tf, x, how=how: tf.image.resize(x, (13, 11), how)
         yield "image.resize", how, IMAGE, resize
-    old = lambda tf, x: tf.compat.v1.image.resize_bilinear(  # noqa: E731
-        x, (13, 11), align_corners=True
-    )
+    old = lambda tf, x: tf.compat.v1.image.resize_bilinear(x, (13, 11), align_corners=True)
     yield "image.resize", "align corners", IMAGE, old
     yield "image.extract_patches", "", IMAGE, _patches
     yield "image.central_crop", "", IMAGE, lambda tf, x: tf.image.central_crop(x, 0.6)
