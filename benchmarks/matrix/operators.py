@@ -26,11 +26,12 @@ OLD: tuple[Framework, ...] = ("tf_keras",)
 NEW: tuple[Framework, ...] = ("keras",)
 Call = Callable[[Any, Any], Any]
 
-UNARY = """abs absolute arctan arcsinh cbrt ceil celu conj conjugate copy cos cosh deg2rad elu erf erfc
-exp exp2 expm1 fabs floor gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh
-leaky_relu log_sigmoid log_softmax nan_to_num negative rad2deg real relu relu6 round selu
-sigmoid sign silu sin sinc sinh soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid
-sparsemax square squareplus stop_gradient swish tan tanh tanh_shrink trunc i0 glu
+UNARY = """abs absolute arctan arcsinh cbrt ceil celu conj conjugate copy cos cosh deg2rad elu erf
+erfc exp exp2 expm1 fabs floor gelu hard_shrink hard_sigmoid hard_silu hard_swish
+hard_tanh leaky_relu log_sigmoid log_softmax nan_to_num negative rad2deg real relu relu6
+round selu sigmoid sign silu sin sinc sinh soft_shrink softmax softplus softsign
+sparse_plus sparse_sigmoid sparsemax square squareplus stop_gradient swish tan tanh
+tanh_shrink trunc i0 glu
 """.split()
 """Functions of one tensor of any values."""
 ON_POSITIVE = "log log10 log1p log2 reciprocal rsqrt sqrt arccosh".split()
@@ -47,8 +48,8 @@ logaddexp2 maximum minimum mod multiply subtract true_divide nextafter
 COMPARISONS = """equal greater greater_equal less less_equal not_equal isclose logical_and logical_or
 logical_xor
 """.split()
-REDUCTIONS = """amax amin logsumexp max mean median min nanmax nanmean nanmedian nanmin nanprod nanstd nansum
-nanvar prod ptp std sum var average
+REDUCTIONS = """amax amin logsumexp max mean median min nanmax nanmean nanmedian nanmin nanprod nanstd
+nansum nanvar prod ptp std sum var average
 """.split()
 """Functions of a tensor and an axis."""
 INDEX_REDUCTIONS = "argmax argmin count_nonzero nanargmax nanargmin all any".split()
