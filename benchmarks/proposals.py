@@ -68,7 +68,7 @@ def faults_for(file: File, betas: Mapping[str, np.ndarray] | None = None) -> lis
 
 
 def read_betas(keras: Path) -> dict[str, np.ndarray]:
-    """Read the betas of a Keras .h5 file: layer name to (channels,) float32."""
+    """Read the betas of a Keras .h5 file, layer name to (channels,) float32; of others none."""
     import h5py
 
     found: dict[str, np.ndarray] = {}
@@ -77,8 +77,9 @@ def read_betas(keras: Path) -> dict[str, np.ndarray]:
         if name.endswith("/beta:0"):
             found[name.split("/")[0]] = np.asarray(item)
 
-    with h5py.File(keras, "r") as archive:
-        archive["model_weights"].visititems(visit)
+    if keras.suffix in (".h5", ".hdf5"):
+        with h5py.File(keras, "r") as archive:
+            archive["model_weights"].visititems(visit)
     return found
 
 

@@ -289,7 +289,7 @@ def _pools() -> Iterator[Case]:
     for d, setting in SPACES.items():
         for kind in ("Average", "Max"):
             pool = functools.partial(plain, f"{kind}Pooling{d}D", setting)
-            yield pool("2")
+            yield pool("2", 2)
             yield pool("3 strides 2 same", 3, strides=2, padding="same")
             yield plain(f"Global{kind}Pooling{d}D", setting)
             yield plain(f"Global{kind}Pooling{d}D", setting, "keepdims", keepdims=True)
@@ -386,7 +386,8 @@ def _preprocessing() -> Iterator[Case]:
     yield behind("CenterCrop", "", 8, 9)
     yield plain("Discretization", VECTOR, "", bin_boundaries=[-0.5, 0.0, 0.5])
     yield plain("CategoryEncoding", TOKENS, "multi hot", num_tokens=10, output_mode="multi_hot")
-    yield plain("CategoryEncoding", TOKENS, "one hot", num_tokens=10, output_mode="one_hot")
+    one_hot = plain("CategoryEncoding", TOKENS, "one hot", num_tokens=10, output_mode="one_hot")
+    yield from only(NEW, one_hot)  # of tf_keras takes one token a sample
     yield plain("IntegerLookup", TOKENS, "", vocabulary=[1, 3, 5, 7], output_mode="int")
     hashed = functools.partial(plain, "Hashing", TOKENS)
     yield hashed("", num_bins=5)

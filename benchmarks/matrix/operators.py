@@ -45,11 +45,11 @@ BINARY = """add arctan2 divide divide_no_nan floor_divide fmax fmin fmod heavisi
 logaddexp2 maximum minimum mod multiply subtract true_divide nextafter
 """.split()
 """Functions of two tensors of one shape."""
-COMPARISONS = """equal greater greater_equal less less_equal not_equal isclose logical_and logical_or
-logical_xor
+COMPARISONS = """equal greater greater_equal less less_equal not_equal isclose logical_and
+logical_or logical_xor
 """.split()
-REDUCTIONS = """amax amin logsumexp max mean median min nanmax nanmean nanmedian nanmin nanprod nanstd
-nansum nanvar prod ptp std sum var average
+REDUCTIONS = """amax amin logsumexp max mean median min nanmax nanmean nanmedian nanmin nanprod
+nanstd nansum nanvar prod ptp std sum var average
 """.split()
 """Functions of a tensor and an axis."""
 INDEX_REDUCTIONS = "argmax argmin count_nonzero nanargmax nanargmin all any".split()
