@@ -44,9 +44,9 @@ OTHER_WEIGHTS = {
     "mlperf_kws_dscnn": "no constant is the same",
     "uraich_sine": "no constant is the same",
 }
-"""Pairs that were published together and do not belong together, and what LiteRT's interpreter, Keras
-and a fresh conversion say of them (``--agreement``).  They are called diverged, which is right, and
-no fault is planted in them."""
+"""Pairs that were published together and do not belong together, and what LiteRT's interpreter,
+Keras and a fresh conversion say of them (``--agreement``).  They are called diverged, which is
+right, and no fault is planted in them."""
 
 
 @dataclass(frozen=True)

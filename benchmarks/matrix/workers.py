@@ -64,8 +64,9 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         given = (theirs, self._environment, self._log)
-        self._process = context.Process(target=_serve, args=given)
-        self._process.start()
+        process = context.Process(target=_serve, args=given)
+        process.start()
+        self._process = process
         theirs.close()
         self._calls = 0
 
