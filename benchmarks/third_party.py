@@ -134,7 +134,7 @@ def scheme_of(path: Path) -> zoo.Scheme:
 def agreement(pair: zoo.Pair) -> float | None:
     """Return how near LiteRT's interpreter is to Keras, dB; nothing of the product is used."""
     content = pair.tflite.read_bytes()
-    found = third_hand.outputs_of(content, third_hand.values_of(content, pair.data))
+    found = third_hand.run(content, pair.data).final
     given = [np.asarray(a)[: third_hand.SAMPLES] for a in pair.data.values()]
     return third_hand.least_sqnr(found, _computed(pair.keras, given))
 

@@ -99,8 +99,8 @@ def measure(place: Place, form: str) -> None:
         data = {key: archive[key] for key in archive.files}
     with np.load(place.outputs(form)) as archive:
         expected = [archive[key][: third_hand.SAMPLES] for key in archive.files]
-    sound = third_hand.values_of(good, data)
-    sqnr = third_hand.least_sqnr(third_hand.outputs_of(good, sound), expected)
+    sound = third_hand.run(good, data)
+    sqnr = third_hand.least_sqnr(sound.final, expected)
     seed = seed_of(place) + zlib.crc32(f"{form} {place.batch}".encode())
     found = planting.plant_one(good, form, seed, data, sound)
     about: dict[str, Any] = {"sqnr": sqnr, "fault": None}
@@ -173,10 +173,17 @@ def _built(place: Place) -> Any:
     k.utils.set_random_seed(seed_of(place))
     case = case_of(place)
     model = whole(k, case, 1 if place.batch == "1" else None)
+    if case.group == "layer" and not holds(k, model, case.layer):
+        raise ValueError(f"the network of {case.name} holds no {case.layer}")
     randomize(model, np.random.default_rng(seed_of(place)))
     if case.group == "application":
         settle(model, samples(case.setting, 1 if place.batch == "1" else 16, seed_of(place) + 3))
     return model
+
+
+def holds(k: Any, model: Any, layer: str) -> bool:
+    """Whether a model holds a layer of a class, however deep."""
+    return any(isinstance(held, getattr(k.layers, layer)) for held in model._flatten_layers())
 
 
 def whole(k: Any, case: Case, batch: int | None) -> Any:

@@ -42,6 +42,7 @@ ROWS = Setting("rows", (4, 6, 2), None, "normal")
 CLIPS = Setting("clips", (3, 4, 5, 4, 2), None, "normal")
 BARE = Setting("bare", (9, 8, 3), None, "unit")
 POSITIVE = Setting("positive", (12,), None, "positive")
+MONO = Setting("mono", (512, 1), None, "normal")
 SOUND = Setting("sound", (512,), None, "normal")
 
 

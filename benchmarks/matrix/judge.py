@@ -71,13 +71,21 @@ def _named(fault: Planted, data: Mapping[str, np.ndarray], frozen: Any) -> Plant
         result = tfldbg.trace(fault.path, keras=frozen, data=dict(data))
     except Exception as error:
         return fault.changed(outcome="error", message=_told(error))
-    origins = result.origins
-    if not origins:
-        outcome = "missed"
-    elif origins[0] == fault.op:
-        outcome = "exact"
-    else:
-        outcome = "among" if fault.op in origins else "wrong"
     cause = result.cause.code if result.cause else None
-    said = result.diagnosis.sentence
-    return fault.changed(outcome=outcome, origins=origins[:6], cause=cause, message=said)
+    return fault.changed(
+        outcome=_outcome(result, fault.op),
+        origins=result.origins[:6],
+        cause=cause,
+        message=result.diagnosis.sentence,
+    )
+
+
+def _outcome(result: tfldbg.Trace, op: int) -> str:
+    if not result.origins:
+        return "missed"
+    first = result.origins[0]
+    if first == op:
+        return "exact"
+    if any(o.op == first and op in o.joint for o in result.evidence.ops):
+        return "joint"
+    return "among" if op in result.origins else "wrong"

@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from benchmarks import proposals
-from benchmarks.matrix.third_hand import Values, differs, values_of
+from benchmarks.matrix.third_hand import Ran, differs, run
 from benchmarks.proposals import Proposal
 from sample_models import plant
 from sample_models.plant import Fault, File
@@ -56,7 +56,7 @@ TRIES = 24
 
 
 def plant_one(
-    good: bytes, form: str, seed: int, data: Mapping[str, np.ndarray], sound: Values
+    good: bytes, form: str, seed: int, data: Mapping[str, np.ndarray], sound: Ran
 ) -> tuple[Fault, str, bytes] | None:
     """Plant the first fault, in an order that the seed gives, that changes a value.
 
@@ -66,7 +66,7 @@ def plant_one(
     for fault in shuffled(good, form, seed)[:TRIES]:
         try:
             broken = plant.apply(good, fault)
-            changed = differs(sound, values_of(broken, data))
+            changed = differs(sound, run(broken, data))
         except Exception:  # noqa: S112  (the fault does not suit the file: another is tried)
             continue
         if changed:

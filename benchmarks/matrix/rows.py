@@ -21,7 +21,8 @@ class Planted:
     op_kind: str
     detail: str
     outcome: str
-    """exact, among, wrong, missed or error."""
+    """exact; joint: the one that is named is measured together with it; among, wrong, missed,
+    error."""
     path: str
     origins: tuple[int, ...] = ()
     cause: str | None = None

@@ -58,6 +58,7 @@ HEADS = (
     "operators unchecked",
     "faults",
     "named",
+    "joint",
     "among",
     "wrong",
     "missed",
@@ -91,7 +92,7 @@ def _line(name: str, rows: Sequence[Row]) -> str:
         sum(sum(r.unchecked.values()) for r in rows),
         len(faults),
         f"{came['exact']} ({_share(came['exact'], len(faults))})",
-        *(came[o] for o in ("among", "wrong", "missed", "error")),
+        *(came[o] for o in ("joint", "among", "wrong", "missed", "error")),
     ]
     return f"| {name} | " + " | ".join(map(str, cells)) + " |"
 
