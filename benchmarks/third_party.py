@@ -235,7 +235,8 @@ def main() -> None:
         for line in collect(options.clones, options.folder):
             print(line, file=sys.stderr)
     if options.table:
-        print(tables.render(list(read_records(options.out))))
+        told = [r for r in read_records(options.out) if r.network not in OTHER_WEIGHTS]
+        print(tables.render(told))
         return
     kinds = tuple(options.kinds)
     plan = faults.Plan("keras", options.folder, options.out, options.most, "xnnpack", kinds)
