@@ -58,19 +58,21 @@ TRIES = 24
 def plant_one(
     good: bytes, form: str, seed: int, data: Mapping[str, np.ndarray], sound: Ran
 ) -> tuple[Fault, str, bytes] | None:
-    """Plant the first fault, in an order that the seed gives, that changes a value.
+    """Plant the first fault, in an order that the seed gives, that changes its operator's output.
 
     Returns:
         The fault, the operator's kind, and the broken file; None where no fault suits.
     """
+    file = File(good)
     for fault in shuffled(good, form, seed)[:TRIES]:
+        own = [int(i) for i in file.op(fault.op).outputs]
         try:
             broken = plant.apply(good, fault)
-            changed = differs(sound, run(broken, data))
+            changed = differs(sound, run(broken, data), own)
         except Exception:  # noqa: S112  (the fault does not suit the file: another is tried)
             continue
         if changed:
-            return fault, File(good).kind(fault.op), broken
+            return fault, file.kind(fault.op), broken
     return None
 
 

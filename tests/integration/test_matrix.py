@@ -11,16 +11,17 @@ from benchmarks.matrix.cases import BOTH, Framework
 from benchmarks.matrix.judge import judge
 
 SLICE: tuple[tuple[Framework, str, str], ...] = (
-    ("keras", "MultiHeadAttention-self", "none"),
-    ("tf_keras", "Conv2D-dilation-2-same", "none"),
-    ("keras", "Normalization", "1"),
-    ("tf_keras", "Activation-gelu", "1"),
-    ("keras", "ops-top_k", "none"),
-    ("tf_keras", "LayerNormalization", "none"),
-    ("keras", "Conv2D-groups-2", "1"),
-    ("tf_keras", "Conv2DTranspose-same-strides-2", "none"),
-    ("keras", "Concatenate-three", "none"),
-    ("tf_keras", "SeparableConv2D-same-relu", "1"),
+    ("keras", "MultiHeadAttention-transformer-block", "1"),
+    ("tf_keras", "AdditiveAttention", "none"),
+    ("tf_keras", "SeparableConv2D-dilation-2", "none"),
+    ("keras", "GRU-unrolled-sequences", "none"),
+    ("keras", "LayerNormalization-axes", "1"),
+    ("keras", "Normalization-behind-Dense", "none"),
+    ("tf_keras", "Conv2D-groups-2", "none"),
+    ("keras", "PReLU-on-image", "none"),
+    ("keras", "ops-take-of-a-table", "none"),
+    ("tf_keras", "Conv2DTranspose-output-padding", "1"),
+    ("keras", "Activation-hard_swish", "none"),
 )
 FORMATS = ("float32", "int8")
 
