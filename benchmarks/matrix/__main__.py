@@ -69,7 +69,7 @@ def run_place(place: Place, plan: Plan, pair: Pair) -> Iterator[Row]:
 
 def _build(place: Place, form: str, pair: Pair) -> None:
     """Convert, measure and plant, unless it was done; a crash is written down like a refusal."""
-    if not place.tflite(form).exists() and not place.refusal(form).exists():
+    if not place.tflite(form).exists() and not _was_refused(place, form):
         try:
             pair.builder.call("benchmarks.matrix.build", "build", place, form)
         except (DiedError, RuntimeError) as error:
@@ -81,6 +81,12 @@ def _build(place: Place, form: str, pair: Pair) -> None:
         except (DiedError, RuntimeError) as error:
             plain = {"sqnr": None, "fault": None, "why": str(error)}
             place.about(form).write_text(json.dumps(plain))
+
+
+def _was_refused(place: Place, form: str) -> bool:
+    """Whether the converter refused it; what was not even built is tried again."""
+    path = place.refusal(form)
+    return path.exists() and path.read_text().startswith("not converted")
 
 
 def _judged(place: Place, form: str, reference: str, pair: Pair, *, plants: bool) -> Row:

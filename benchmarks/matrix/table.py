@@ -142,7 +142,9 @@ def _reasons(rows: Iterable[Row], which: str) -> Iterator[str]:
     examples: dict[str, str] = {}
     for row in rows:
         for reason, count in getattr(row, which).items():
-            general = re.sub(r"'[^']*'", "'...'", reason)
+            kind, _, said = reason.partition(": ")
+            said = re.sub(r"\d+(, \d+)*", "N", re.sub(r"'[^']*'", "'...'", said))
+            general = f"{kind}: {said}"
             counts[general] += count
             examples.setdefault(general, row.path)
     yield "| operators | kind and reason | for example |"
