@@ -33,8 +33,14 @@ class Plan:
     references: Sequence[str]
     environment: dict[str, str]
     out: Path
-    done: frozenset[tuple[str, ...]]
+    done: frozenset[tuple[str, ...]] = frozenset()
     """Keys of rows that are there already and are not made again."""
+    failing: frozenset[tuple[str, ...]] | None = None
+    """Keys of the only rows that are wanted, where these are told."""
+
+    def wants(self, key: tuple[str, ...]) -> bool:
+        """Whether a row is to be made."""
+        return key not in self.done and (self.failing is None or key in self.failing)
 
 
 @dataclass
@@ -59,12 +65,10 @@ def run_place(place: Place, plan: Plan, pair: Pair) -> Iterator[Row]:
     for form in plan.formats:
         if form == "qat" and place.framework == "keras":
             continue
-        keys = {r: (place.framework, place.case, place.batch, form, r) for r in plan.references}
-        if plan.done.issuperset(keys.values()):
-            continue
-        _build(place, form, pair)
         for number, reference in enumerate(plan.references):
-            yield _judged(place, form, reference, pair, plants=number == 0)
+            if plan.wants((place.framework, place.case, place.batch, form, reference)):
+                _build(place, form, pair)
+                yield _judged(place, form, reference, pair, plants=number == 0)
 
 
 def _build(place: Place, form: str, pair: Pair) -> None:
@@ -159,18 +163,37 @@ def _listed(allowed: Sequence[str]) -> object:
 def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python3 -m benchmarks.matrix", description=__doc__)
     p.add_argument(
-        "--only", nargs="+", default=[], metavar="NAME", help="layers, or cases, by name"
+        "--only", nargs="+", default=[], metavar="NAME", help="layers or cases: Conv2D, ops.top_k"
     )
     p.add_argument("--group", choices=("layer", "operator", "application"), help="one part of it")
     p.add_argument(
-        "--frameworks", type=_listed(("tf_keras", "keras")), default=["tf_keras", "keras"]
+        "--frameworks",
+        type=_listed(("tf_keras", "keras")),
+        default=["tf_keras", "keras"],
+        help="tf_keras, keras",
     )
-    p.add_argument("--formats", type=_listed(FORMATS), default=list(FORMATS), help="of the .tflite")
-    p.add_argument("--batches", type=_listed(BATCHES), default=list(BATCHES), help="of the model")
-    p.add_argument("--references", type=_listed(REFERENCES), default=["own"], help="Keras formats")
+    p.add_argument(
+        "--formats",
+        type=_listed(FORMATS),
+        default=list(FORMATS),
+        help="of the .tflite: " + ", ".join(FORMATS),
+    )
+    p.add_argument(
+        "--batches",
+        type=_listed(BATCHES),
+        default=list(BATCHES),
+        help="of the Keras model: none, 1",
+    )
+    p.add_argument(
+        "--references",
+        type=_listed(REFERENCES),
+        default=["own"],
+        help="Keras files: " + ", ".join(REFERENCES),
+    )
     p.add_argument("--cache", type=Path, default=Path("matrix"), help="where files are kept")
     p.add_argument("--out", type=Path, help="rows, one a line; CACHE/rows.jsonl by default")
     p.add_argument("--go-on", action="store_true", help="make no row again that --out holds")
+    p.add_argument("--failing", action="store_true", help="only what falls short in --out, again")
     p.add_argument("--jobs", type=int, default=2, help="how many files at a time")
     p.add_argument("--onednn", choices=("0", "1"), help="TF_ENABLE_ONEDNN_OPTS of the processes")
     p.add_argument("--table", action="store_true", help="print the tables of --out, run nothing")
@@ -195,8 +218,11 @@ def main() -> None:
         if options.onednn is not None:
             environment["TF_ENABLE_ONEDNN_OPTS"] = options.onednn
         formats, references = options.formats, options.references
-        done = frozenset(r.key for r in read_rows(out)) if options.go_on else frozenset()
-        plan = Plan(options.cache, formats, options.batches, references, environment, out, done)
+        known = list(read_rows(out))
+        done = frozenset(r.key for r in known) if options.go_on else frozenset()
+        failing = frozenset(r.key for r in known if r.short) if options.failing else None
+        batches = options.batches
+        plan = Plan(options.cache, formats, batches, references, environment, out, done, failing)
         wanted = places(plan, cases, options.frameworks)
         for row in run(wanted, plan, options.jobs):
             append(out, row)
