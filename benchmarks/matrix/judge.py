@@ -21,6 +21,8 @@ def judge(place: Place, form: str, reference: str, plants: bool) -> Row:
     """Trace a file against its Keras model, and again with a fault planted."""
     began = perf_counter()
     row = Row.of(place, form, reference)
+    if not plants:
+        row = row.changed(fault=None)
     with np.load(place.data) as archive:
         data = {key: archive[key] for key in archive.files}
     try:
@@ -30,7 +32,7 @@ def judge(place: Place, form: str, reference: str, plants: bool) -> Row:
         row = row.changed(outcome="error", message=_told(error))
         return row.changed(seconds=round(perf_counter() - began, 2))
     row = _described(row, result)
-    if plants and row.fault is not None:
+    if row.fault is not None:
         row = row.changed(fault=_named(row.fault, data, frozen))
     return row.changed(seconds=round(perf_counter() - began, 2))
 

@@ -134,6 +134,7 @@ def _failures(row: Row) -> Iterator[tuple[str, str]]:
 def _kind_of(message: str) -> str:
     """Return a message without what differs from file to file."""
     plain = re.sub(r"'[^']*'", "'...'", message.split(" (hint")[0])
+    plain = re.sub(r"\S*\w[/:]\w\S*", "...", plain)
     return re.sub(r"\d+", "N", plain)[:FAR]
 
 
