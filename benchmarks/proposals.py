@@ -62,6 +62,7 @@ def faults_for(file: File, betas: Mapping[str, np.ndarray] | None = None) -> lis
     return [
         Fault(kind, op, detail, change, alone=True)
         for op in range(file.count)
+        if file.writes(op)
         for propose in (*_PROPOSERS, functools.partial(_beta, betas=folded))
         for kind, detail, change in propose(file, op)
     ]
@@ -233,7 +234,7 @@ def _order(file: File, op: int) -> Iterator[Proposal]:
     if kind in ORDERED and len(file.op(op).inputs) > 1:
         first, second = (int(i) for i in list(file.op(op).inputs)[:2])
         variable = not (file.is_constant(op, 0) or file.is_constant(op, 1))
-        same = list(file.tensor(first).shape) == list(file.tensor(second).shape)
+        same = file.shape(first) == file.shape(second)
         if first != second and variable and same:
             yield "inputs swapped", "", plant.swap_inputs
     if kind == "BATCH_MATMUL":

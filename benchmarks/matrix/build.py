@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import json
+import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ from benchmarks.matrix import planting, third_hand
 from benchmarks.matrix.cases import Case, Framework, Setting
 
 FORMATS = ("float32", "dynamic", "float16", "int8", "int16x8", "qat")
-BATCHES = ("none", "1")
-"""Of the Keras model: left open, or fixed."""
+BATCHES = ("none", "1", "converted")
+"""Of the Keras model: left open; fixed; left open there and fixed when it is converted."""
 REFERENCES = ("own", "h5", "keras", "saved_model")
 """``own``: .h5 for tf_keras, .keras for Keras 3."""
 TRACED, CALIBRATED = 8, 48
@@ -83,7 +85,7 @@ def build(place: Place, form: str) -> None:
     place.folder.mkdir(parents=True, exist_ok=True)
     try:
         model = _model(place, form == "qat")
-        content = convert(model, form, _calibration(place))
+        content = convert(model, form, _calibration(place), at_one=place.batch == "converted")
     except Exception as error:  # builders and converters raise whatever they like
         stage = "built" if isinstance(error, NotBuiltError) else "converted"
         said = str(error) or type(error).__name__
@@ -318,20 +320,45 @@ def _quantized(model: Any, place: Place) -> Any:
     return qat
 
 
-def convert(model: Any, form: str, calibration: np.ndarray) -> bytes:
+def convert(model: Any, form: str, calibration: np.ndarray, *, at_one: bool) -> bytes:
     """Convert as TensorFlow's guide does; what has no integer form stays float where it may."""
     if form != "int8":
-        return _converted(model, form, calibration)
+        return _converted(model, form, calibration, at_one)
     try:
-        return _converted(model, "int8", calibration)
+        return _converted(model, "int8", calibration, at_one)
     except Exception:
-        return _converted(model, "int8 where possible", calibration)
+        return _converted(model, "int8 where possible", calibration, at_one)
 
 
-def _converted(model: Any, form: str, calibration: np.ndarray) -> bytes:
+@contextmanager
+def _converter(model: Any, at_one: bool) -> Iterator[Any]:
+    """Give the converter of a model, or of its function for one sample."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if not at_one:
+        yield tf.lite.TFLiteConverter.from_keras_model(model)
+        return
+    given = model.inputs[0]
+    taken = tf.TensorSpec([1, *given.shape[1:]], given.dtype, given.name.split(":")[0])
+    if isinstance(model, tf.Module):
+        call = tf.function(lambda x: model(x, training=False)).get_concrete_function(taken)
+        yield tf.lite.TFLiteConverter.from_concrete_functions([call], model)
+        return
+    # The converter does not find the weights of a Keras 3 model behind a function.
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(folder, input_signature=[taken], verbose=False)
+        yield tf.lite.TFLiteConverter.from_saved_model(folder)
+
+
+def _converted(model: Any, form: str, calibration: np.ndarray, at_one: bool) -> bytes:
+    with _converter(model, at_one) as converter:
+        _configure(converter, form, calibration)
+        return bytes(converter.convert())
+
+
+def _configure(converter: Any, form: str, calibration: np.ndarray) -> None:
+    import tensorflow as tf
+
     if form != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if form == "float16":
@@ -349,7 +376,6 @@ def _converted(model: Any, form: str, calibration: np.ndarray) -> bytes:
             sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
             sets.TFLITE_BUILTINS,
         ]
-    return bytes(converter.convert())
 
 
 def _examples(calibration: np.ndarray) -> Iterator[list[np.ndarray]]:

@@ -112,7 +112,7 @@ def _around(file: File, op: int) -> bool:
 
 
 def _more(file: File) -> Iterator[Fault]:
-    for op in range(file.count):
+    for op in filter(file.writes, range(file.count)):
         for kind, detail, change in (*_exchanged(file, op), *_values(file, op), *_order(file, op)):
             yield Fault(kind, op, detail, change, alone=True)
 
@@ -152,10 +152,9 @@ def _roll(number: int) -> plant.Change:
 
 def _order(file: File, op: int) -> Iterator[Proposal]:
     kind, inputs = file.kind(op), [int(i) for i in file.op(op).inputs]
-    if kind in SELECTING and inputs[1] != inputs[2]:
-        same = list(file.input(op, 1).shape) == list(file.input(op, 2).shape)
-        if same:
-            yield "inputs swapped", "the branches", plant.swap_inputs_at(1, 2)
+    branches = inputs[1:3] if kind in SELECTING else [0, 0]
+    if branches[0] != branches[1] and file.shape(branches[0]) == file.shape(branches[1]):
+        yield "inputs swapped", "the branches", plant.swap_inputs_at(1, 2)
     if kind == "PACK" and len(inputs) > 1 and inputs[0] != inputs[1]:
         yield "inputs swapped", "the first two", plant.swap_inputs_at(0, 1)
     if kind == "BATCH_MATMUL":
@@ -165,7 +164,7 @@ def _order(file: File, op: int) -> Iterator[Proposal]:
             yield "operand transposed", "the second", plant.set_option("adjY", flag)
     if kind in ("SPLIT", "SPLIT_V", "UNPACK"):
         outputs = [int(i) for i in file.op(op).outputs]
-        shapes = [list(file.tensor(i).shape) for i in outputs[:2]]
+        shapes = [file.shape(i) for i in outputs[:2]]
         if len(outputs) > 1 and shapes[0] == shapes[1]:
             yield "outputs swapped", "the first two", _swap_outputs
 
