@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from benchmarks.matrix.build import Place
 
 
+DOUBTFUL_DB = 10.0
+"""Below it the interpreter's outputs are as far from Keras's as a third of them: the converter may
+have broken the file, and to call it diverged may be right."""
+
+
 @dataclass(frozen=True)
 class Planted:
     """What came of the fault that was planted in a file."""
@@ -84,6 +89,12 @@ class Row:
     def traced(self) -> bool:
         """Whether there was a file to trace."""
         return not self.outcome.startswith("not ")
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the file is called diverged and the interpreter, without the product, agrees."""
+        far = self.sqnr is not None and self.sqnr < DOUBTFUL_DB
+        return self.outcome == "false alarm" and far
 
     @property
     def short(self) -> bool:

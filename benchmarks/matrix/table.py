@@ -53,6 +53,7 @@ HEADS = (
     "files",
     "clean",
     "false alarms",
+    "doubtful",
     "errors",
     "matched",
     "operators unchecked",
@@ -80,13 +81,15 @@ def _table(by: str, rows: Sequence[Row], group: object) -> Iterator[str]:
 
 def _line(name: str, rows: Sequence[Row]) -> str:
     sound = Counter(r.outcome for r in rows)
+    doubtful = sum(r.doubtful for r in rows)
     faults = [r.fault for r in rows if r.fault is not None]
     came = Counter(f.outcome for f in faults)
     ops, matched = sum(r.ops for r in rows), sum(r.matched for r in rows)
     cells = [
         len(rows),
         f"{sound['clean']} ({_share(sound['clean'], len(rows))})",
-        sound["false alarm"],
+        sound["false alarm"] - doubtful,
+        doubtful,
         sound["error"],
         _share(matched, ops),
         sum(sum(r.unchecked.values()) for r in rows),
@@ -122,7 +125,8 @@ def _failures(row: Row) -> Iterator[tuple[str, str]]:
     if row.outcome == "false alarm":
         said = f"{what}: {row.message}{third} `{row.path}`"
         kind, signal = (row.first or "? ?").split(" ", 1)[1].rsplit(" ", 1)
-        yield f"false alarm: {kind}, {signal}", said
+        what = "doubtful, the interpreter is far from Keras" if row.doubtful else "false alarm"
+        yield f"{what}: {kind}, {signal}", said
     fault = row.fault
     if fault is None or fault.outcome == "exact" or row.outcome != "clean":
         return  # of a file that is no clean one the sums alone tell
