@@ -79,18 +79,23 @@ class Bench:
 
 
 def run_entry(name: str, plan: Plan) -> str:
-    """Trace one pair, sound and with each fault, and append the records."""
+    """Build one pair, trace it, sound and with each fault, and append the records."""
     entry = zoo.ZOO[name]
-    pair = zoo.build(name, plan.folder)
+    run_pair(zoo.build(name, plan.folder), entry.network, entry.scheme, entry.half, plan)
+    return name
+
+
+def run_pair(pair: zoo.Pair, network: str, scheme: str, half: str, plan: Plan) -> None:
+    """Trace a pair, sound and with each fault, and append the records that are not there yet."""
     done = {record.key for record in read_records(plan.out)}
     good = pair.tflite.read_bytes()
     label = plan.reference if plan.disguise == "none" else f"{plan.reference}, {plan.disguise}"
-    about = (entry.network, entry.scheme, entry.half, label)
-    blank = Record(name, *about, CLEAN, -1, "", "", "", runtime=plan.runtime)
+    about = (network, scheme, half, label)
+    blank = Record(pair.name, *about, CLEAN, -1, "", "", "", runtime=plan.runtime)
     planted = [(_of_fault(blank, f, good), f) for f in _chosen(pair, good, plan)]
     missing = [(record, fault) for record, fault in planted if record.key not in done]
     if blank.key in done and not missing:
-        return name
+        return
     sound = run_exposed(good, pair.data, plan.runtime)
     reference = _load_reference(pair, plan.reference)
     bench = Bench(pair, good, sound, reference, plan.runtime, plan.disguise)
@@ -98,7 +103,6 @@ def run_entry(name: str, plan: Plan) -> str:
         append(plan.out, _timed(lambda: _clean(blank, bench)))
     for record, fault in missing:
         append(plan.out, _timed(functools.partial(_judged, record, fault, bench)))
-    return name
 
 
 def _timed(work: Callable[[], Record]) -> Record:

@@ -62,13 +62,14 @@ def faults_for(file: File, betas: Mapping[str, np.ndarray] | None = None) -> lis
     return [
         Fault(kind, op, detail, change, alone=True)
         for op in range(file.count)
+        if file.writes(op)
         for propose in (*_PROPOSERS, functools.partial(_beta, betas=folded))
         for kind, detail, change in propose(file, op)
     ]
 
 
 def read_betas(keras: Path) -> dict[str, np.ndarray]:
-    """Read the betas of a Keras .h5 file: layer name to (channels,) float32."""
+    """Read the betas of a Keras .h5 file, layer name to (channels,) float32; of others none."""
     import h5py
 
     found: dict[str, np.ndarray] = {}
@@ -77,8 +78,9 @@ def read_betas(keras: Path) -> dict[str, np.ndarray]:
         if name.endswith("/beta:0"):
             found[name.split("/")[0]] = np.asarray(item)
 
-    with h5py.File(keras, "r") as archive:
-        archive["model_weights"].visititems(visit)
+    if keras.suffix in (".h5", ".hdf5"):
+        with h5py.File(keras, "r") as archive:
+            archive["model_weights"].visititems(visit)
     return found
 
 
@@ -232,7 +234,7 @@ def _order(file: File, op: int) -> Iterator[Proposal]:
     if kind in ORDERED and len(file.op(op).inputs) > 1:
         first, second = (int(i) for i in list(file.op(op).inputs)[:2])
         variable = not (file.is_constant(op, 0) or file.is_constant(op, 1))
-        same = list(file.tensor(first).shape) == list(file.tensor(second).shape)
+        same = file.shape(first) == file.shape(second)
         if first != second and variable and same:
             yield "inputs swapped", "", plant.swap_inputs
     if kind == "BATCH_MATMUL":

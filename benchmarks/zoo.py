@@ -208,7 +208,7 @@ def _quantized_model(model: Any) -> Any:
     """Make the QAT model and let its observers see data."""
     import tensorflow_model_optimization as tfmot
 
-    with _fast_observers():
+    with fast_observers():
         qat = tfmot.quantization.keras.quantize_model(model)
         _see_data(qat)
     return qat
@@ -237,7 +237,8 @@ def _see_data(model: Any) -> None:
 
 
 @contextmanager
-def _fast_observers() -> Iterator[None]:
+def fast_observers() -> Iterator[None]:
+    """Make the ranges of what is quantized inside real after a few dozen batches."""
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
 
     own = quant_ops.MovingAvgQuantize

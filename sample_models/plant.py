@@ -40,6 +40,16 @@ class File:
     def tensor(self, index: int) -> Any:
         return self.subgraph.tensors[index]
 
+    def shape(self, index: int) -> list[int]:
+        """Shape of a tensor; a scalar's, which files may leave out, is empty."""
+        found = self.tensor(index).shape
+        return [] if found is None else [int(d) for d in found]
+
+    def writes(self, op: int) -> bool:
+        """Whether an operator has an output; what assigns a variable has none."""
+        outputs = self.op(op).outputs
+        return outputs is not None and len(outputs) > 0
+
     def output(self, op: int) -> Any:
         return self.tensor(self.op(op).outputs[0])
 
