@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tfldbg.graph.query import (
@@ -160,7 +161,26 @@ class _Matcher:
         if not node.whole and node.shape and node.shape[0] not in (None, self._frozen.batch):
             return False  # the first axis is not the batch, so samples cannot be told apart
         elements = node.elements
-        return elements is None or (elements > 0 and tensor.elements % elements == 0)
+        if elements is None:
+            return True
+        if self._batch is not None:
+            return tensor.elements == elements * self._batch
+        return elements > 0 and tensor.elements % elements == 0
+
+    @cached_property
+    def _batch(self) -> int | None:
+        """How many samples of the reference the file takes at a time, None where that is open."""
+        pairs = (
+            (self._subgraph.tensors[i], self._graph.nodes[node_of(m.raw)])
+            for i, m in self.matches.items()
+            if i in self._subgraph.inputs
+        )
+        found = {
+            t.elements // n.elements
+            for t, n in pairs
+            if n.elements and -1 not in t.shape_signature[1:] and t.elements % n.elements == 0
+        }
+        return found.pop() if len(found) == 1 else None
 
     def match_outputs(self, outputs: dict[int, str]) -> None:
         for index, node in outputs.items():

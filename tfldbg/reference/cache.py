@@ -96,7 +96,7 @@ def _read(entry: Path) -> Frozen:
         about = json.loads(archive.read(_ABOUT))
         definition = graph_pb2.GraphDef.FromString(archive.read(_GRAPH))
     outlines = {
-        name: tuple(Outline(None if s is None else tuple(s), dtype) for s, dtype in ports)
+        name: tuple(Outline(None if s is None else tuple(s), *rest) for s, *rest in ports)
         for name, ports in about["outlines"].items()
     }
     inputs, outputs = tuple(about["inputs"]), tuple(about["outputs"])
@@ -140,7 +140,7 @@ def _about(frozen: Frozen) -> dict[str, Any]:
         "inputs": frozen.graph.inputs,
         "outputs": frozen.graph.outputs,
         "outlines": {
-            name: [(o.shape, o.dtype) for o in (n.first, *n.others)]
+            name: [(o.shape, o.dtype, o.counted) for o in (n.first, *n.others)]
             for name, n in frozen.graph.nodes.items()
         },
         "input_names": frozen.input_names,

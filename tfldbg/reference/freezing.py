@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,24 +28,21 @@ def freeze(
         batch: The only batch size that it takes, None when any will do.
         framework: Which loader made it, with its version.
     """
-    import tensorflow as tf
-
     placeholders = user_inputs(concrete)
     ends = tuple(t.name.removesuffix(":0") for t in concrete.outputs)
     inputs = tuple(node_of(t.name) for t in placeholders)
     definition = _values_alone(_with_constants(concrete), [*inputs, *map(node_of, ends)])
     shapes = tuple(tuple(t.shape.as_list()) for t in placeholders)
-    given = tf.Graph()
-    with given.as_default():
-        tf.import_graph_def(definition, name="")
-    graph = view(definition, inputs, ends, _outlines(given), whole=batch == 1)
-    if batch is None and (graph.makes_blocks or not graph.is_plain):
-        sizes = [_reshaped(definition, dict(zip(inputs, shapes, strict=True)), n) for n in (1, 2)]
-        one, two = (_outlines(made) for _, made in sizes)
-        outlines = _of_any_batch(one, two, graph.activations)
-        if outlines is None or graph.makes_blocks:  # only one sample at a time can be told apart
+    graph = view(definition, inputs, ends, _outlines(definition), whole=batch == 1)
+    if batch is None:
+        taken = dict(zip(inputs, shapes, strict=True))
+        alone, one = _reshaped(definition, taken, 1)
+        if graph.makes_blocks or not (graph.is_plain or _keeps_samples(definition, taken, one)):
+            # Only one sample at a time can be told apart.
             batch, shapes = 1, tuple((1, *shape[1:]) for shape in shapes)
-            definition, outlines = sizes[0][0], one
+            definition, outlines = alone, one
+        else:
+            outlines = {n: _of_any_batch(o, n in graph.activations) for n, o in one.items()}
         graph = view(definition, inputs, ends, outlines, whole=batch == 1)
     return Frozen(
         graph_def=definition,
@@ -104,8 +102,8 @@ def _values_alone(definition: Any, kept: Sequence[str]) -> Any:
 
 def _reshaped(
     definition: Any, shapes: Mapping[str, tuple[int | None, ...]], batch: int
-) -> tuple[Any, Any]:
-    """Return a graph that takes another batch size: its definition, and itself."""
+) -> tuple[Any, dict[str, tuple[Outline, ...]]]:
+    """Return a graph that takes another batch size, and what is known of its nodes' outputs."""
     import tensorflow as tf
 
     changed = tf.compat.v1.GraphDef()
@@ -115,47 +113,53 @@ def _reshaped(
         if node.name in shapes:
             shape = tf.TensorShape((batch, *shapes[node.name][1:]))
             node.attr["shape"].shape.CopyFrom(shape.as_proto())
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.import_graph_def(changed, name="")
-    return changed, graph
+    return changed, _outlines(changed)
 
 
-def _of_any_batch(
+def _keeps_samples(
+    definition: Any,
+    shapes: Mapping[str, tuple[int | None, ...]],
     one: Mapping[str, tuple[Outline, ...]],
-    two: Mapping[str, tuple[Outline, ...]],
-    activations: frozenset[str],
-) -> dict[str, tuple[Outline, ...]] | None:
-    """Return what is known of every output whatever the batch size is.
+) -> bool:
+    """Whether the first axis of every value is the batch: twice as long for two samples as for one.
 
     Args:
-        one: What is known of a batch of one sample.
-        two: The same of two samples.
-        activations: The nodes whose first axis should be the batch.
-
-    Returns:
-        The outlines, the first axis of every activation open; None where that axis is another one
-        in some activation.
+        definition: The graph.
+        shapes: Of its placeholders, the batch open.
+        one: What is known of its nodes for one sample.
     """
-    found = dict(one)
-    for name in activations & one.keys():
-        ports = []
-        for small, large in zip(one[name], two[name], strict=True):
-            if small.shape and large.shape and not _grows_first(small.shape, large.shape):
-                return None
-            shape = small.shape and (None, *small.shape[1:])
-            ports.append(Outline(shape, small.dtype))
-        found[name] = tuple(ports)
-    return found
+    _, two = _reshaped(definition, shapes, 2)
+    pairs = (pair for name in one for pair in zip(one[name], two[name], strict=True))
+    return all(_grows_first(a.shape, b.shape) for a, b in pairs if a.shape and a.shape != b.shape)
 
 
-def _grows_first(one: tuple[int | None, ...], two: tuple[int | None, ...]) -> bool:
-    """Whether twice as many samples make the first axis twice as long, and no other longer."""
+def _of_any_batch(one: tuple[Outline, ...], activation: bool) -> tuple[Outline, ...]:
+    """Return what is known of a node's outputs whatever the batch is, from that of one sample."""
+    if not activation:
+        return one
+    return tuple(
+        Outline(o.shape and (None, *o.shape[1:]), o.dtype, counted=_count(o.shape)) for o in one
+    )
+
+
+def _count(shape: tuple[int | None, ...] | None) -> int | None:
+    return None if shape is None or None in shape else math.prod(d or 0 for d in shape)
+
+
+def _grows_first(one: tuple[int | None, ...], two: tuple[int | None, ...] | None) -> bool:
+    if two is None or len(one) != len(two):
+        return False
     first = None in (one[0], two[0]) or 2 * (one[0] or 0) == two[0]
     return first and one[1:] == two[1:]
 
 
-def _outlines(graph: Any) -> dict[str, tuple[Outline, ...]]:
+def _outlines(definition: Any) -> dict[str, tuple[Outline, ...]]:
+    """Return what TensorFlow knows of the nodes of a graph without computing it."""
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(definition, name="")
     operations = (op for op in graph.get_operations() if op.outputs)
     return {op.name: tuple(map(_outline, op.outputs)) for op in operations}
 

@@ -43,6 +43,8 @@ class Outline:
     """Static shape, None when unknown."""
     dtype: str
     """NumPy name of its type."""
+    counted: int | None = None
+    """Elements of one sample where they were counted on a graph that takes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +67,20 @@ class RefNode:
     """Its second and later outputs."""
     whole: bool = False
     """Whether the graph computes one sample at a time, so that its first axis is like any other."""
+    counted: int | None = None
+    """As in `Outline`, of the first output."""
 
     @property
     def elements(self) -> int | None:
         """Elements per sample, None when the shape leaves them open."""
-        return self.elements_of(self.shape)
+        return self.elements_of(self.first)
 
-    def elements_of(self, shape: tuple[int | None, ...] | None) -> int | None:
+    def elements_of(self, outline: Outline) -> int | None:
         """Return the elements per sample of one of its outputs, None where they are open."""
-        own = shape if self.whole or shape is None else shape[1:]
-        return None if own is None or None in own else math.prod(d or 0 for d in own)
+        if outline.counted is not None or outline.shape is None:
+            return outline.counted
+        own = outline.shape if self.whole else outline.shape[1:]
+        return None if None in own else math.prod(d or 0 for d in own)
 
     def outline(self, port: int) -> Outline:
         """Return what is known of one of its outputs."""
@@ -83,7 +89,7 @@ class RefNode:
     @property
     def first(self) -> Outline:
         """What is known of its first output."""
-        return Outline(self.shape, self.dtype)
+        return Outline(self.shape, self.dtype, self.counted)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -175,7 +181,7 @@ class RefGraph:
 
     def elements(self, tensor_name: str) -> int | None:
         """Return the elements per sample of a tensor, None where its shape leaves them open."""
-        return self.nodes[node_of(tensor_name)].elements_of(self.outline(tensor_name).shape)
+        return self.nodes[node_of(tensor_name)].elements_of(self.outline(tensor_name))
 
     @property
     def is_plain(self) -> bool:
@@ -237,6 +243,7 @@ def _node(
         transposed=proto.op == "MatMul" and bool(proto.attr["transpose_b"].b),
         others=outlines[1:],
         whole=whole,
+        counted=outlines[0].counted,
     )
 
 

@@ -65,18 +65,16 @@ class Claims:
         """Tensors that are accused, or that the reference computes from more than is read."""
         return self.accused | self.relation.beyond
 
-    @property
-    def _open(self) -> frozenset[tuple[str, int]]:
-        said = {
-            "accused": self.accused,
-            "unchecked": self.unchecked,
-            "beyond": self.relation.beyond,
-        }
-        return frozenset((what, number) for what, some in said.items() for number in some)
-
     def better_than(self, other: Claims) -> bool:
-        """Whether fewer operators are accused or unchecked, and none that was not before."""
-        return self._open < other._open
+        """Whether fewer operators are accused or unchecked, and none that was not before.
+
+        Where these are the same, fewer may be computed from more than they read.
+        """
+        if not (self.accused <= other.accused and self.unchecked <= other.unchecked):
+            return False
+        if self.accused < other.accused or self.unchecked < other.unchecked:
+            return True
+        return self.relation.beyond < other.relation.beyond
 
 
 class Verifier:
@@ -122,7 +120,7 @@ class Verifier:
             self._compute_by(reference, segments)
         self._compute({k: s for k, s in segments.items() if not self._knows(k, s)})
         local = {k: v for k in segments if (v := self._known[k][1]) is not None}
-        failing = frozenset(segments) - local.keys()
+        failing = frozenset(segments) - self._fitting(local)
         evidence = without_refuted(self._evidence(relation, local))
         judge = Judge(Thresholds(), wrong_scales(evidence), {}, "keras")
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
@@ -175,11 +173,28 @@ class Verifier:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
         return self.claims(matching)
 
+    def _fitting(self, local: Mapping[int, list[Floats]]) -> frozenset[int]:
+        """Return the tensors of which the reference computes as many values as TFLite."""
+        held = [batch.real for batch in self._batches]
+        return frozenset(
+            k
+            for k, values in local.items()
+            if all(v.size == h[k].size for v, h in zip(values, held, strict=True))
+        )
+
     def _computable(self, claims: Claims) -> Claims:
-        """Give up the matches whose segments TensorFlow cannot compute."""
-        failing = [k for k in claims.segments if self._known[k][1] is None]
-        reason = "the reference cannot compute it from the values that its operator had"
-        changes = {k: Unmatched(k, reason) for k in failing}
+        """Give up the matches whose segments TensorFlow cannot compute, or to another size."""
+        local = {k: v for k in claims.segments if (v := self._known[k][1]) is not None}
+        failing = claims.segments.keys() - self._fitting(local)
+        changes = {
+            k: Unmatched(
+                k,
+                "the reference makes another number of values of what its operator had"
+                if k in local
+                else "the reference cannot compute it from the values that its operator had",
+            )
+            for k in failing
+        }
         return self._with(claims, changes) if changes else claims
 
     def _proposals(self, claims: Claims) -> dict[int, Match | Unmatched]:
