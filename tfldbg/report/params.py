@@ -51,7 +51,7 @@ def draw_params(
         console: Where to.
     """
     wrap = not console.is_terminal
-    style = "bold red" if table.differing else "bold green"
+    style = "bold red" if table.differing or table.unrelated else "bold green"
     title, sentence = summary(table)
     console.print(Text.assemble((title, style), ": ", printable(sentence)), soft_wrap=wrap)
     console.print()
@@ -84,6 +84,11 @@ def summary(table: ParameterTable) -> tuple[str, str]:
     for row in table.tensors:
         counts[row.status] += 1
     said = ", ".join(f"{n} {status}" for status, n in counts.items())
+    if table.unrelated and not table.differing:
+        return "UNRELATED", (
+            f"{size}: the reference has no counterpart for any operator with weights, so it may be "
+            f"another model ({said})"
+        )
     if not table.differing:
         return "EQUAL", f"{size}: no parameters differ without an excuse ({said})"
     first = table.differing[0]
@@ -262,6 +267,7 @@ def params_to_dict(table: ParameterTable, sources: Sources) -> dict[str, Any]:
         "model": {"path": sources.model},
         "reference": reference,
         "differs": bool(table.differing),
+        "unrelated": table.unrelated,
         "ranges": ranges.ranges_dict(table.ranges),
         "tensors": [
             {**_tensor_dict(row), **ranges.pass_dicts(row, table.ranges)} for row in table.tensors

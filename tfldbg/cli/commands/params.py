@@ -63,4 +63,4 @@ def params(
         write_json(params_to_dict(table, sources), json)
     if json != "-":
         draw_params(table, sources, everything, report_console())
-    raise typer.Exit(1 if table.differing else 0)
+    raise typer.Exit(1 if table.differing or table.unrelated else 0)

@@ -165,6 +165,20 @@ class ParameterTable:
         found = [row for row in rows if row.status == "differ"]
         return tuple(sorted(found, key=lambda row: -1 if row.op is None else row.op))
 
+    @property
+    def unrelated(self) -> bool:
+        """Whether a reference has nothing to compare any of the file's weights with.
+
+        That nothing differs then says nothing: it may be another model.
+        """
+        without = {row.op for row in self.tensors if row.status == "unmatched"}
+        rows = self.weights
+        return (
+            self.referenced
+            and bool(rows)
+            and all(row.check is None and row.op in without for row in rows)
+        )
+
 
 def parameter_table(
     graph: Graph, subgraph: Subgraph, frozen: Frozen | None, matching: Matching | None
