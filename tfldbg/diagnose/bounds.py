@@ -44,6 +44,9 @@ _EXPONENTIAL = 2.0
 """LSB by which each exponential of an int16 SOFTMAX is off (TFLite, ``SoftmaxInt16``): its table of
 513 entries over -10 to 0 is linear between them, h**2 / 16 = 0.8 with the compensated midpoint, and
 table, interpolation and input are rounded.  An output is one exponential over the sum of all."""
+_ROUNDED_DOWN = 0.25
+"""LiteRT's int8 SQRT takes the code below the exact result, for each of the 256 codes: it is off by
+up to a whole step."""
 _BYTES = frozenset({"INT8", "UINT8"})
 _WIDE = frozenset({"INT32", "UINT32", "INT64"})
 """Codes of more bits than the 24 of a float32."""
@@ -255,7 +258,7 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
         return max(_q8_multiplier(given, ratio), _q8_multiplier(given, ratio * slope))
     if runtime in ("builtin", "reference") and op.kind == "MEAN":
         return _rounded_zero_point(given, ratio)
-    return 0.0
+    return _ROUNDED_DOWN if op.kind == "SQRT" and bytewise else 0.0
 
 
 def _float32_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:

@@ -28,10 +28,12 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     found = [d for e in evidence.inputs if (d := judge_input(e, evidence.ops)) is not None]
     costs = misplaced(evidence, thresholds.saturation)
     judge = Judge(thresholds, wrong_scales(evidence), costs, evidence.run.reference_kind)
-    for op in evidence.ops:
-        divergence = judge(op)
-        if divergence is not None:
-            found.append(_placed(divergence, op, evidence))
+    judged = [(op, d) for op in evidence.ops if (d := judge(op)) is not None]
+    by_themselves = {op.op for op, d in judged if d.signal != "local" or not op.joint}
+    for op, divergence in judged:
+        if divergence.signal == "local" and not by_themselves.isdisjoint(op.joint[:-1]):
+            continue  # one of those that are measured with it is known to be wrong
+        found.append(_placed(divergence, op, evidence))
     inside = tuple(
         diagnose(b.evidence, thresholds) if b.evidence is not None else None
         for b in evidence.bodies

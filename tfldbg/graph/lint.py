@@ -238,7 +238,8 @@ def _signs(wires: Wires) -> Iterator[Breach]:
 def _constants(graph: Graph, wires: Wires) -> Iterator[Breach]:
     """Check float constants for NaN, and weights and biases for infinities.
 
-    Elsewhere an infinity has its use: it masks attention scores, or starts a running minimum.
+    Elsewhere an infinity has its use: it masks attention scores, or starts a running minimum.  So
+    has a NaN that is chosen where there is no value, as the largest number of none.
     """
     for tensor in wires.subgraph.tensors:
         owner = wires.owner(tensor)
@@ -246,6 +247,8 @@ def _constants(graph: Graph, wires: Wires) -> Iterator[Breach]:
             continue
         values = constant(graph, tensor)
         if values is None:
+            continue
+        if owner.kind in ("SELECT", "SELECT_V2"):
             continue
         bad = np.isnan(values) if owner.kind not in WEIGHTED else ~np.isfinite(values)
         count = int(np.count_nonzero(bad))

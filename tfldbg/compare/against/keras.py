@@ -9,6 +9,7 @@ from tfldbg.compare.against.agreement import Agreement
 from tfldbg.compare.against.plan import cut
 from tfldbg.compare.against.plausible import check_same_model, same_value
 from tfldbg.compare.batch import Batch, Computed
+from tfldbg.compare.constants.pairs import check_pairs
 from tfldbg.compare.constants.weights import check_weights
 from tfldbg.compare.ranges.calibrate import Extent
 from tfldbg.compare.ranges.parameters import expected_by_keras
@@ -82,13 +83,14 @@ class KerasRelations:
         subgraph = job.subgraph
         plan = cut(subgraph, matching, frozen.graph)
         self._check_constants(plan.segments)
+        pairs = check_pairs(job.loaded.graph, subgraph, frozen, plan.segments, plan.joint)
         readable = {*job.exposed.taps, *subgraph.inputs}
         kept = {k: s for k, s in self._planned.items() if {k, *s.cuts.values()} <= readable}
         expected = expected_by_keras(subgraph, matching, frozen.graph)
         relation = Relation(
             matching,
             {**job.skipped, **{i: u.reason for i, u in plan.uncut.items()}},
-            dict(self._checks),
+            pairs | self._checks,
             {i: operators for i, operators in plan.joint.items() if i in kept},
             beyond=plan.beyond,
             trained={i: e.trained for i, e in expected.items() if e.trained is not None},

@@ -30,7 +30,7 @@ most.  The file's bias adds two for its scale and the division by it: twenty hal
 """
 _EPSILON = 2.0**-23
 _DEAD = 1e-9
-_PROBE = 1024.0
+PROBE = 1024.0
 """Large against the offset of a batch norm, so that little of the factor is lost to rounding."""
 _CORES = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul", "Conv2DBackpropInput"})
 AFTER = frozenset({"Relu", "Relu6", "Tanh"}) | IDENTITY_OPS
@@ -197,7 +197,7 @@ def _ask(
     try:
         runs = [
             evaluator.run(None, {c.tensor: _probe(c.moved, value) for c in candidates})
-            for value in (0.0, _PROBE, -_PROBE)
+            for value in (0.0, PROBE, -PROBE)
         ]
     finally:
         evaluator.close()
@@ -353,7 +353,7 @@ def _probe(node: RefNode, value: float) -> Floats:
     return np.full(shape if node.whole else (1, *shape[1:]), value, np.float32)
 
 
-def _affine(answer: Floats) -> tuple[Doubles, Doubles] | None:
+def affine(answer: Floats) -> tuple[Doubles, Doubles] | None:
     """Return the answers to zeros and to the other value, (channels,) each.
 
     None where what follows is not an affine map per channel.
@@ -377,7 +377,7 @@ def _fold(
     answer: Floats,
     terms: Mapping[str, Floats],
 ) -> Measured | None:
-    answers = _affine(answer)
+    answers = affine(answer)
     layout = _LAYOUTS[candidate.core.op]
     own = layout.to_tflite(reference).astype(np.float64)
     axis = layout.channel_axis
@@ -386,8 +386,8 @@ def _fold(
     zeros, probed = answers
     if own.shape[axis] != zeros.size:
         return None
-    gain = (probed - zeros) / _PROBE
-    lost = _EPSILON * (np.abs(probed) + np.abs(zeros)) / _PROBE
+    gain = (probed - zeros) / PROBE
+    lost = _EPSILON * (np.abs(probed) + np.abs(zeros)) / PROBE
     kernel = own * along(gain, axis, own.ndim)
     parts = _contributions(candidate, zeros, gain, terms)
     folded = Folded(
