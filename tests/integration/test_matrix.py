@@ -22,6 +22,14 @@ SLICE: tuple[tuple[Framework, str, str], ...] = (
     ("keras", "ops-take-of-a-table", "none"),
     ("tf_keras", "Conv2DTranspose-output-padding", "1"),
     ("keras", "Activation-hard_swish", "none"),
+    ("keras", "MultiHeadAttention-self", "none"),
+    ("tf_keras", "GRU-unrolled", "1"),
+    ("tf_keras", "Conv2D-dilation-2-same", "1"),
+    ("keras", "Normalization-behind-Rescaling", "none"),
+    ("keras", "Dense-softmax", "none"),
+    ("tf_keras", "Dense-rank-4", "none"),
+    ("keras", "ops-top_k-both", "none"),
+    ("tf_keras", "BatchNormalization-first", "none"),
 )
 FORMATS = ("float32", "int8")
 
