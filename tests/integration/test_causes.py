@@ -200,11 +200,25 @@ def test_another_kind_in_its_place(
 def test_weights_of_another_checkpoint(
     digits: np.ndarray, cnn_keras: Any, broken: Callable[..., bytes]
 ) -> None:
-    bad = broken("cnn", dict.fromkeys((0, 2, 4, 8), plant.permute_channels))
+    bad = broken("cnn", dict.fromkeys((0, 2, 4, 8), _other_weights))
     result = tfldbg.trace(bad, keras=cnn_keras, data=digits, samples=4)
     assert named(result, "TFL043") == [None] and cause(result) == "TFL043"
-    few = broken("cnn", dict.fromkeys((0, 2), plant.permute_channels))
+    few = broken("cnn", dict.fromkeys((0, 2), _other_weights))
     assert not named(tfldbg.trace(few, keras=cnn_keras, data=digits, samples=4), "TFL043")
+
+
+def test_weights_that_are_all_permuted_are_no_other_checkpoint(
+    digits: np.ndarray, cnn_keras: Any, broken: Callable[..., bytes]
+) -> None:
+    bad = broken("cnn", dict.fromkeys((0, 2, 4, 8), plant.permute_channels))
+    result = tfldbg.trace(bad, keras=cnn_keras, data=digits, samples=4)
+    assert not named(result, "TFL043") and cause(result) == "TFL052"
+
+
+def _other_weights(file: File, op: int) -> None:
+    codes = file.values(op, 1)
+    drawn = np.random.default_rng(op).permutation(codes.reshape(-1))
+    file.set_values(op, 1, drawn.reshape(codes.shape))
 
 
 def test_a_published_pair_of_two_checkpoints(shared_models: Path) -> None:

@@ -33,7 +33,9 @@ def test_an_unrolled_network_is_clean_step_by_step(
     assert_documented(result.to_dict())
     steps = result.to_dict()["steps"]
     assert [s["step"] for s in steps] == list(range(6))
-    assert all(0 < s["max_local_lsb"] <= 0.75 for s in steps)
+    alone = (o.local.max_lsb for o in result.evidence.ops if o.local and not o.joint)
+    assert all((lsb or 0) <= 0.75 for lsb in alone)
+    assert all(0 < s["max_local_lsb"] <= 1.5 for s in steps)  # two that are checked together
     assert all(s["worst_op"] in s["ops"] for s in steps)
     assert steps[-1]["max_accumulated_lsb"] > steps[0]["max_local_lsb"]
 
@@ -110,7 +112,7 @@ def test_what_follows_a_fused_lstm_is_matched_to_its_saved_model(
     result = tfldbg.trace(made.tflite, keras=tmp_path / "saved", data=made.data)
     assert result.verdict == "clean", result.diagnosis.sentence
     unmatched = [o.kind for o in result.evidence.ops if o.activation and o.reference is None]
-    assert unmatched == ["UNIDIRECTIONAL_SEQUENCE_LSTM"]
+    assert not unmatched
 
 
 @pytest.mark.parametrize("against_keras", [False, True])

@@ -33,6 +33,7 @@ SIGMAS = 6.0
 """Standard deviations of accidental rounding that nothing but a fault exceeds."""
 _CLEARLY = 2.0
 """Times the bound from which nothing but a fault explains an error."""
+_TELLING = 0.1
 _NAMED = 0.9
 """Confidence of matches by name or structure."""
 
@@ -128,8 +129,26 @@ class Judge:
         wrong = (self._wrong.get(t) for t in op.reads)
         return implied is not None and any(w is not None and same(implied, w.right) for w in wrong)
 
+    def tells(self, op: OpEvidence) -> bool:
+        """Whether an error of a tenth of the reference's largest value would be beyond the bound.
+
+        The roundings of many operators that are checked together may add up to more than that.
+        """
+        local = op.local
+        if local is None or op.bound.rule == "relative":
+            return local is not None
+        limits = self._limits(op, local, misled=False)
+        return max(limits) <= _TELLING * local.reference_max_abs
+
     def _excess(self, op: OpEvidence, local: TensorStats, misled: bool) -> float:
         """Return an operator's own error as a multiple of what arithmetic explains."""
+        if op.scale is None and op.bound.rule == "relative":
+            return _times(local.relative_rmse, self._thresholds.hybrid_relative)
+        pairs = zip(local.channel_max_abs, self._limits(op, local, misled), strict=True)
+        return max(_times(found, limit) for found, limit in pairs)
+
+    def _limits(self, op: OpEvidence, local: TensorStats, misled: bool) -> list[float]:
+        """Return what arithmetic explains, real units, one a channel."""
         thresholds, bound = self._thresholds, op.bound
         channels = len(local.channel_max_abs)
         tolerance = thresholds.float_relative * max(local.reference_max_abs, 1e-6)
@@ -137,15 +156,10 @@ class Judge:
             limit = self._kernels * thresholds.lsb(bound.rule) + _FLOAT32_LSB + self._rounded
             extra = _each(bound.extra_lsb, channels)
             stale = _each(bound.implied_lsb if misled else (0.0,), channels)
-            limits = [op.scale * (limit + a + b) for a, b in zip(extra, stale, strict=True)]
-        elif bound.rule == "noise":
-            limits = [SIGMAS * n + tolerance for n in _each(bound.noise, channels)]
-        elif bound.rule == "relative":
-            return _times(local.relative_rmse, thresholds.hybrid_relative)
-        else:
-            limits = [tolerance] * channels
-        found = local.channel_max_abs
-        return max(_times(f, limit) for f, limit in zip(found, limits, strict=True))
+            return [op.scale * (limit + a + b) for a, b in zip(extra, stale, strict=True)]
+        if bound.rule == "noise":
+            return [SIGMAS * n + tolerance for n in _each(bound.noise, channels)]
+        return [tolerance] * channels
 
 
 def _times(found: float, limit: float) -> float:

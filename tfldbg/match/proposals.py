@@ -57,7 +57,12 @@ class Proposals:
         self._settler = Settler(graph, subgraph, {})
 
     def of(
-        self, tensor: Tensor, test: Values, values: Mapping[str, Values]
+        self,
+        tensor: Tensor,
+        test: Values,
+        values: Mapping[str, Values],
+        *,
+        other_weights: bool = False,
     ) -> Match | Unmatched | None:
         """Return another match of a tensor, or why it has none; None where nothing is better.
 
@@ -65,6 +70,8 @@ class Proposals:
             tensor: The tensor.
             test: (n, ...) what it holds, real units.
             values: By reference tensor (n, ...) what it would hold, clamped to the tensor's range.
+            other_weights: Whether its operator has not the weights of its match, which explains
+                that it holds other values.
         """
         known = self._matches.get(tensor.index)
         if tensor.index in self._outputs:
@@ -77,7 +84,7 @@ class Proposals:
         if known is None:
             return None
         other = reordered(test, values)
-        if other is None and self._mostly(tensor, test, values, known):
+        if other is None and (other_weights or self._mostly(tensor, test, values, known)):
             return None
         return Unmatched(tensor.index, _reason(known, other))
 

@@ -64,25 +64,29 @@ def replace_outputs(
     absolute = _absolute_offsets(model)
     end = min((value for _, value in absolute), default=len(data))
     start = -(-end // _ALIGNMENT) * _ALIGNMENT if not absolute else end
-    added = bytearray(struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs))
     position = table.Pos + outputs_field
-    changes = {position: struct.pack("<I", start - position)}
-    for position, names in _signature_outputs(model, named):
-        maps, vector = _tensor_maps(names)
-        changes[position] = struct.pack("<I", start + len(added) + vector - position)
-        added += maps
+    signatures = list(_signature_outputs(model, named))
+    length_at = None
     if operator_count is not None:
         operators = table.Pos + table.Offset(_OPERATORS_FIELD)
         length_at = operators + struct.unpack_from("<I", data, operators)[0]
-        changes[length_at] = struct.pack("<I", operator_count)
-    inserted = bytes(start - end) + added + bytes(-len(added) % _ALIGNMENT)
-    changes.update((field, struct.pack("<Q", value + len(inserted))) for field, value in absolute)
-    if not max(changes) < end <= len(data):
+    fields = (position, length_at or 0, *(at for at, _ in signatures), *(at for at, _ in absolute))
+    if not max(fields) < end <= len(data):
         raise RewriteError(
             f"bytes that should lie behind the tables begin at byte {end} of {len(data)}, among "
             "the tables",
             hint="convert or download the file again",
         )
+    added = bytearray(struct.pack(f"<I{len(outputs)}i", len(outputs), *outputs))
+    changes = {position: struct.pack("<I", start - position)}
+    for field, names in signatures:
+        maps, vector = _tensor_maps(names)
+        changes[field] = struct.pack("<I", start + len(added) + vector - field)
+        added += maps
+    if length_at is not None:
+        changes[length_at] = struct.pack("<I", operator_count)
+    inserted = bytes(start - end) + added + bytes(-len(added) % _ALIGNMENT)
+    changes.update((field, struct.pack("<Q", value + len(inserted))) for field, value in absolute)
     view = memoryview(data)
     return Pieces((*_changed(view[:end], changes), inserted, view[end:]))
 

@@ -59,6 +59,8 @@ class Claims:
     are matched with something else than the reference's outputs."""
     unchecked: frozenset[int]
     """Operators that nothing checks, of those that compute activations."""
+    telling: frozenset[int]
+    """Operators that a check covers which a large error would not pass."""
 
     @property
     def in_doubt(self) -> frozenset[int]:
@@ -127,7 +129,17 @@ class Verifier:
         covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}
         open_ones = {o.op for o in evidence.ops if o.activation and o.op not in covered}
         accused |= {i for i, n in self._outputs.items() if not holds(matching.matches.get(i), n)}
-        return Claims(matching, relation, segments, failing | accused, frozenset(open_ones))
+        telling = (
+            {o.op, *o.joint} for o in evidence.ops if o.tensor not in failing and judge.tells(o)
+        )
+        return Claims(
+            matching,
+            relation,
+            segments,
+            failing | accused,
+            unchecked=frozenset(open_ones),
+            telling=frozenset().union(*telling),
+        )
 
     def verified(self, claims: Claims) -> Claims:
         """Return the claims that are left when those that values refute are given up."""
@@ -157,8 +169,8 @@ class Verifier:
     def _tried(self, claims: Claims, changes: Changes) -> Claims | None:
         """Return what follows from other matches, None where that is no better.
 
-        A match may only be given up if what is checked in its place agrees with the reference: the
-        error of an operator that is wrong is still there, at those that read it.
+        A match may only be given up if what is checked in its place agrees with the reference, and
+        would not if the operator were wrong: its error is still there, at those that read it.
         """
         if not changes:
             return None
@@ -167,7 +179,8 @@ class Verifier:
         operators = {o.index for o in self._job.subgraph.operators if given_up & {*o.outputs}}
         joint = (tried.relation.joint.get(i, ()) for i in tried.accused)
         inherited = any(not operators.isdisjoint(together) for together in joint)
-        return tried if tried.better_than(claims) and not inherited else None
+        sound = not inherited and operators <= tried.telling
+        return tried if sound and tried.better_than(claims) else None
 
     def _with(self, claims: Claims, changes: Changes) -> Claims:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
@@ -214,7 +227,12 @@ class Verifier:
         proposals = Proposals(subgraph, self._outputs, self._frozen.graph, claims.matching)
         found: dict[int, Match | Unmatched] = {}
         for index in in_doubt:
-            proposed = proposals.of(subgraph.tensors[index], *self._beside(index, values))
+            check = claims.relation.checks.get(index)
+            proposed = proposals.of(
+                subgraph.tensors[index],
+                *self._beside(index, values),
+                other_weights=check is not None and check.differ,
+            )
             if proposed is not None:
                 found[index] = proposed
         for index in feeding.keys() - found.keys() - set(in_doubt):
