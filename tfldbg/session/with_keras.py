@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfldbg.compare.against.few import FewSamples
 from tfldbg.compare.against.keras import KerasReference, KerasRelations
 from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, Sides
 from tfldbg.errors import KerasError, UsageError
@@ -77,13 +78,14 @@ class WithKeras:
         relation, segments = relations.relate(matching)
         self._segments: Mapping[int, Segment] = segments
         if runner is None:
-            relations.check(matching)
+            relations.check(matching, relation)
             return relation, None
         reference = self._reference(relation, job)
-        verifier = Verifier(job, self._frozen, self._inputs, runner, relations)
+        few = FewSamples(job, self._frozen, self._inputs, runner)
+        verifier = Verifier(job, self._frozen, relations, few)
         first = verifier.claims(matching, reference)
         claims = verifier.verified(first)
-        relations.check(claims.matching)
+        relations.check(claims.matching, claims.relation)
         if claims is first and reference is not None:
             return relation, reference
         if reference is not None:

@@ -65,13 +65,13 @@ class KerasRelations:
         signature = job.loaded.signature
         return match(job.subgraph, signature, frozen, self._inputs, agreement, sizes)
 
-    def check(self, matching: Matching) -> None:
+    def check(self, matching: Matching, relation: Relation) -> None:
         """Refuse the model of another file.
 
         Raises:
             MatchError: It is one.
         """
-        check_same_model(self._job.subgraph, matching, self._frozen.graph, self._checks)
+        check_same_model(self._job.subgraph, matching, self._frozen.graph, relation.checks)
 
     def relate(self, matching: Matching) -> tuple[Relation, dict[int, Segment]]:
         """Cut the reference into operators and compare their constants.
