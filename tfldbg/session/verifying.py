@@ -36,6 +36,9 @@ _MOST_ALONE = 24
 """Accusations that are tried one by one in a round; each costs a small graph of its own."""
 
 
+_GONE = 0.1
+"""Share of an operator's error that may be left at its readers: rounding, where it is of another
+origin, stays far below, and what they inherit far above."""
 _NOT_COMPUTED = "the reference cannot compute it from the values that its operator had"
 _ANOTHER_SIZE = "the reference makes another number of values of what its operator had"
 
@@ -56,6 +59,8 @@ class Claims:
     """Operators that a check covers which a large error would not pass."""
     failing: Mapping[int, str]
     """By tensor why its segment yields nothing to compare it with."""
+    errors: Mapping[int, float]
+    """By tensor its own error, RMSE over the RMS of the reference."""
 
     @property
     def in_doubt(self) -> frozenset[int]:
@@ -122,6 +127,7 @@ class Verifier:
             unchecked=frozenset(o.op for o in evidence.ops if o.activation and o.op not in covered),
             telling=frozenset().union(*telling),
             failing=failing,
+            errors={i: stats.relative_rmse for i, stats in measured.local.items()},
         )
 
     @cached_property
@@ -162,12 +168,18 @@ class Verifier:
         if not changes:
             return None
         tried = self._with(claims, changes)
-        given_up = {i for i, c in changes.items() if isinstance(c, Unmatched)}
-        operators = {o.index for o in self._job.subgraph.operators if given_up & {*o.outputs}}
-        joint = (tried.relation.joint.get(i, ()) for i in tried.accused)
-        inherited = any(not operators.isdisjoint(together) for together in joint)
-        sound = not inherited and operators <= tried.telling
+        given_up = [i for i, c in changes.items() if isinstance(c, Unmatched)]
+        sound = all(self._is_refuted(i, claims, tried) for i in given_up)
         return tried if sound and tried.better_than(claims) else None
+
+    def _is_refuted(self, tensor: int, claims: Claims, tried: Claims) -> bool:
+        """Whether the error of a match that was given up is gone at those that read the tensor."""
+        operators = {o.index for o in self._job.subgraph.operators if tensor in o.outputs}
+        joint = tried.relation.joint
+        instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
+        left = max((tried.errors.get(i, 0.0) for i in instead), default=0.0)
+        gone = tensor not in claims.errors or left <= _GONE * claims.errors[tensor]
+        return operators <= tried.telling and gone and tried.accused.isdisjoint(instead)
 
     def _with(self, claims: Claims, changes: Changes) -> Claims:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)

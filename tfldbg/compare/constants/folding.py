@@ -331,20 +331,37 @@ def _summands(node: RefNode, scaled: bool, graph: RefGraph, sign: int = 1) -> li
 
 
 def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:
-    """Walk up from a segment's output to the one operation that uses the weights."""
+    """Walk up from a segment's output to the one operation that uses the weights.
+
+    Returns:
+        That operation, and the last node behind it up to which all is affine: an activation is not.
+    """
     name = node_of(segment.output)
-    end: str | None = None
+    behind: list[RefNode] = []
     while name not in segment.cuts and name in graph.computed:
         node = graph.nodes[name]
         if node.op in _CORES:
-            return node, end or name
+            return node, _last_affine(node, behind)
         sources = graph.computed_sources(name)
         if len(sources) != 1:
             return None
-        if node.op not in AFTER | _MOVES and end is None:
-            end = name
+        behind.append(node)
         name = sources[0]
     return None
+
+
+def _last_affine(core: RefNode, behind: Sequence[RefNode]) -> str:
+    """Return the last of the nodes behind a core, given last first, before one that is not affine.
+
+    What only hands values on is left out at the end.
+    """
+    last = core.name
+    for node in reversed(behind):
+        if node.op.startswith("FusedBatchNorm") or node.op in _SUMS | _SCALINGS:
+            last = node.name
+        elif node.op not in _MOVES | IDENTITY_OPS:
+            break
+    return last
 
 
 def _probe(node: RefNode, value: float) -> Floats:
