@@ -136,7 +136,9 @@ class Proposals:
             if len(sources) != 1:
                 return False
             name = sources[0]
-        others = (m for m in self._matches.values() if m.tensor != tensor.index)
+        # One that is carried over says what a value stands for, and not who computes it.
+        known_others = (m for m in self._matches.values() if m.rule != CARRIED)
+        others = (m for m in known_others if m.tensor != tensor.index)
         held = frozenset(name for m in others for name in (m.raw, *m.group))
         return not held.issuperset(between)
 
