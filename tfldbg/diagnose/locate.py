@@ -105,7 +105,7 @@ def _sentence(
     statuses: tuple[Status, ...],
 ) -> str:
     if divergences:
-        return _diverged_sentence(evidence, divergences, statuses)
+        return _diverged_sentence(evidence, divergences)
     if evidence.run.reference_kind == "none":
         return "nothing was compared: this recording has no reference"
     judged = [s for o, s in zip(evidence.ops, statuses, strict=True) if o.activation]
@@ -148,19 +148,22 @@ def worst_local(evidence: Evidence) -> str:
     return f"{max(shares, default=0.0):.2g} of the signal"
 
 
-def _is_hidden(evidence: Evidence, divergence: Divergence, statuses: tuple[Status, ...]) -> bool:
-    """Whether the operators that read a wrong value all end at right ones, as a clip may."""
+def _is_hidden(evidence: Evidence, divergence: Divergence) -> bool:
+    """Whether what follows a wrong value ends at right ones, as behind a clip it may."""
     if divergence.signal != "local":
         return False
-    pairs = zip(evidence.ops, statuses, strict=True)
-    readers = [(o, s) for o, s in pairs if divergence.tensor_index in o.reads]
-    compared = [s for o, s in readers if o.accumulated is not None]
-    return bool(compared) and all(status == "ok" for status in compared)
+    reached = {divergence.tensor_index}
+    after = []
+    for op in evidence.ops:
+        if not reached.isdisjoint(op.reads) and op.tensor not in reached:
+            reached.add(op.tensor)
+            after.append(op)
+    read = {tensor for op in after for tensor in op.reads}
+    ends = [op for op in after if op.tensor not in read]
+    return bool(ends) and all(o.accumulated and not _shows_error(o) for o in ends)
 
 
-def _diverged_sentence(
-    evidence: Evidence, divergences: tuple[Divergence, ...], statuses: tuple[Status, ...]
-) -> str:
+def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) -> str:
     first = divergences[0]
     name = op_name(first.op, first.kind, first.tensor)
     sentence = f"{name} is the first to differ{_where(evidence)}: {first.message}"
@@ -171,8 +174,8 @@ def _diverged_sentence(
         within = f"are within {number(max(steps))} LSB" if steps else "do not differ"
         sentence += f"; the {len(before)} before it {within}"
         sentence += f" ({blind} of them unchecked)" if blind else ""
-    if _is_hidden(evidence, first, statuses):
-        sentence += "; what reads it does not show it on this data"
+    if _is_hidden(evidence, first):
+        sentence += "; what follows hides it on this data"
     others = sorted({d.op for d in divergences} - {first.op})
     if others:
         listed = ", ".join(str(o) for o in others[:8]) + (", ..." if len(others) > 8 else "")

@@ -243,6 +243,8 @@ def _shaped(
     if shape is None or (len(shape) == 0 and not whole):
         return array
     wanted = [d or -1 for d in (shape if whole else shape[1:])]
+    if wanted.count(-1) > 1 and array.ndim == len(shape) + 1:
+        return array.reshape(-1, *array.shape[2:])  # the axis of the samples and the tensor's own
     if wanted.count(-1) > 1 or array.size % abs(math.prod(wanted)):
         return array
     if whole:

@@ -1,0 +1,120 @@
+"""A match accuses an operator only where values bear it out, and silence is no cure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import tfldbg
+from benchmarks import zoo
+from sample_models.plant import File
+from tfldbg.errors import MatchError
+
+Model = tuple[Any, bytes, NDArray[np.float32]]
+
+
+def _jittered(model: Any) -> Any:
+    rng = np.random.default_rng(0)
+    model.set_weights([w + 0.3 * rng.normal(size=w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def build() -> Callable[..., Model]:
+    """Make a float file of a functional model: its Keras model, the file, data."""
+    import tf_keras as k
+
+    def made(shape: tuple[int | None, ...], layers: Callable[[Any, Any], Any], *size: int) -> Model:
+        k.backend.clear_session()
+        given = k.Input(shape)
+        model = _jittered(k.Model(given, layers(k.layers, given)))
+        data = np.random.default_rng(1).normal(size=(8, *size)).astype(np.float32)
+        return model, zoo.convert(model, "float32"), data
+
+    return made
+
+
+def _split(layers: Any, given: Any) -> Any:
+    import tensorflow as tf
+
+    one, two = tf.split(layers.Dense(8, name="wide")(given), 2, axis=1)
+    return layers.Dense(3, name="last")(tf.sigmoid(one) + 2.0 * tf.tanh(two))
+
+
+def test_an_operator_that_reads_another_tensor_is_an_origin(build: Callable[..., Model]) -> None:
+    model, file, data = build((6,), _split, 6)
+    sound = tfldbg.trace(file, keras=model, data=data)
+    assert sound.verdict == "clean", sound.diagnosis.sentence
+    swapped = File(file)
+    split = next(i for i in range(swapped.count) if swapped.kind(i) == "SPLIT")
+    swapped.op(split).outputs = list(swapped.op(split).outputs)[::-1]
+    result = tfldbg.trace(swapped.save(), keras=model, data=data)
+    readers = {o.op for o in sound.evidence.ops if o.kind in ("LOGISTIC", "TANH")}
+    assert set(result.origins) & {split, *readers}
+
+
+def _free_image(layers: Any, given: Any) -> Any:
+    seen = layers.Conv2D(4, 5, 2, activation="relu", name="seen")(given)
+    return layers.GlobalAveragePooling2D()(layers.MaxPooling2D()(seen))
+
+
+def test_a_free_height_and_width(build: Callable[..., Model]) -> None:
+    model, file, data = build((None, None, 2), _free_image, 20, 24, 2)
+    result = tfldbg.trace(file, keras=model, data=data)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    assert "unchecked" not in result.diagnosis.statuses
+
+
+def _moved_bias(layers: Any, given: Any) -> Any:
+    wide = layers.Dense(8, name="wide")(given)
+    return layers.Dense(4, name="narrow")(layers.Dropout(0.1)(wide))
+
+
+def test_a_moved_bias_accuses_nobody_and_hides_no_other(build: Callable[..., Model]) -> None:
+    model, file, data = build((6,), _moved_bias, 6)
+    assert tfldbg.trace(file, keras=model, data=data).verdict == "clean"
+    for op in (0, 1):
+        wrong = File(file)
+        weights = wrong.values(op, 1).copy()
+        weights[2] *= -1
+        wrong.set_values(op, 1, weights)
+        assert tfldbg.trace(wrong.save(), keras=model, data=data).origins[:1] == (op,)
+
+
+def _clipped(layers: Any, given: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.clip_by_value(layers.Dense(5, activation="relu", name="bare")(given), 0.0, 3.0)
+
+
+def test_an_activation_that_is_missing_before_a_clip_is_told_as_hidden(
+    build: Callable[..., Model],
+) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, file, data = build((6,), _clipped, 6)
+    assert tfldbg.trace(file, keras=model, data=data).verdict == "clean"
+    bare = File(file)
+    bare.op(0).builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.NONE
+    result = tfldbg.trace(bare.save(), keras=model, data=data)
+    assert result.origins == (0,)
+    assert "hides it on this data" in result.diagnosis.sentence
+
+
+def _image(layers: Any, given: Any) -> Any:
+    seen = layers.Conv2D(3, 3, name="seen")(layers.Reshape((6, 6, 1))(given))
+    return layers.Dense(4, name="last")(layers.Flatten()(seen))
+
+
+def test_the_file_of_another_model_is_never_clean(build: Callable[..., Model]) -> None:
+    model, _, _ = build((36,), _image, 36)
+    _, file, data = build((36,), _moved_bias, 36)
+    try:
+        result = tfldbg.trace(file, keras=model, data=data)
+    except MatchError:
+        return
+    assert result.verdict == "diverged"
