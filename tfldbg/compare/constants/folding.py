@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfldbg.compare.constants.checks import Doubles, Floats, along
+from tfldbg.compare.constants.probing import EPSILON, PROBE, affine, ask
 from tfldbg.graph.query import stored
-from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
+from tfldbg.reference.evaluate import Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, RefNode, node_of
 
 if TYPE_CHECKING:
@@ -28,10 +29,7 @@ Each side folds in float32: variance plus epsilon, its reciprocal root (accurate
 last place), times gamma, bias minus mean, their product, plus beta: nine times half an epsilon at
 most.  The file's bias adds two for its scale and the division by it: twenty halves for both.
 """
-_EPSILON = 2.0**-23
 _DEAD = 1e-9
-PROBE = 1024.0
-"""Large against the offset of a batch norm, so that little of the factor is lost to rounding."""
 _CORES = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul", "Conv2DBackpropInput"})
 AFTER = frozenset({"Relu", "Relu6", "Tanh"}) | IDENTITY_OPS
 _BEFORE = (
@@ -47,8 +45,6 @@ BIASED: Mapping[str, tuple[int, int]] = {
     "TRANSPOSE_CONV": (2, 3),
 }
 """Operators whose second input is weights: which inputs are the activation and the bias."""
-_BENT = 16 * _EPSILON
-"""Rounding of an affine map in float32, as a share of the magnitudes that are added."""
 _MOVES = frozenset({"Reshape", "Squeeze", "ExpandDims", "BatchToSpaceND"})
 """Operations behind the core that may put its values elsewhere, channels staying last."""
 _SUMS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
@@ -173,7 +169,8 @@ def measure(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment])
         for c in candidates
     ]
     term_names = list(dict.fromkeys(t.source for c in candidates for t in c.terms))
-    values, answers = _ask(frozen, [c.source for c in candidates] + term_names, probes, candidates)
+    shapes = {c.tensor: _probed_shape(c.moved) for c in candidates}
+    values, answers = ask(frozen, [c.source for c in candidates] + term_names, probes, shapes)
     terms = dict(zip(term_names, values[len(candidates) :], strict=True))
     found = []
     for candidate, reference, answer in zip(candidates, values, answers, strict=False):
@@ -181,28 +178,6 @@ def measure(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment])
         if measured is not None:
             found.append(measured)
     return found
-
-
-def _ask(
-    frozen: Frozen,
-    constants: Sequence[str],
-    probes: Sequence[Segment],
-    candidates: Sequence[_Candidate],
-) -> tuple[list[Floats], list[Floats]]:
-    """Return constants, and what follows each core makes of zeros and of two other values.
-
-    They are sent one after the other: a reference may take no more than one sample.
-    """
-    evaluator = Evaluator(frozen, constants, probes, once=True)
-    try:
-        runs = [
-            evaluator.run(None, {c.tensor: _probe(c.moved, value) for c in candidates})
-            for value in (0.0, PROBE, -PROBE)
-        ]
-    finally:
-        evaluator.close()
-    answers = zip(*(computed for _, computed in runs), strict=True)
-    return list(runs[0][0]), [np.stack(three) for three in answers]
 
 
 def _candidate(
@@ -364,27 +339,10 @@ def _last_affine(core: RefNode, behind: Sequence[RefNode]) -> str:
     return last
 
 
-def _probe(node: RefNode, value: float) -> Floats:
-    """Return one sample of what a node may yield, all of it the same."""
+def _probed_shape(node: RefNode) -> tuple[int, ...]:
+    """Return the shape of one sample of what a node yields."""
     shape = tuple(d or 1 for d in node.shape or ())
-    return np.full(shape if node.whole else (1, *shape[1:]), value, np.float32)
-
-
-def affine(answer: Floats) -> tuple[Doubles, Doubles] | None:
-    """Return the answers to zeros and to the other value, (channels,) each.
-
-    None where what follows is not an affine map per channel.
-    """
-    channels = answer.shape[-1]
-    zeros, probed, negated = (a.reshape(-1, channels).astype(np.float64) for a in answer)
-    if not all(np.isfinite(values).all() for values in (zeros, probed, negated)):
-        return None
-    if np.ptp(zeros, axis=0).max() > 1e-6 * (1 + np.abs(zeros).max()):
-        return None
-    bent = np.abs(probed[0] + negated[0] - 2 * zeros[0])
-    if (bent > _BENT * (np.abs(probed[0]) + np.abs(negated[0]) + 2 * np.abs(zeros[0]))).any():
-        return None
-    return zeros[0], probed[0]
+    return shape if node.whole else (1, *shape[1:])
 
 
 def _fold(
@@ -404,7 +362,7 @@ def _fold(
     if own.shape[axis] != zeros.size:
         return None
     gain = (probed - zeros) / PROBE
-    lost = _EPSILON * (np.abs(probed) + np.abs(zeros)) / PROBE
+    lost = EPSILON * (np.abs(probed) + np.abs(zeros)) / PROBE
     kernel = own * along(gain, axis, own.ndim)
     parts = _contributions(candidate, zeros, gain, terms)
     folded = Folded(

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference
-from tfldbg.compare.constants.folding import AFTER, FOLDING, PROBE, affine
+from tfldbg.compare.constants.folding import AFTER, FOLDING
+from tfldbg.compare.constants.probing import PROBE, affine, ask
 from tfldbg.graph.query import activation_slots, real_constant, stored
-from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
+from tfldbg.reference.evaluate import Frozen, Segment
 from tfldbg.reference.graphdef import RefGraph, node_of
 
 if TYPE_CHECKING:
@@ -65,17 +66,11 @@ def check_pairs(
     ]
     if not pairs:
         return {}
-    evaluator = Evaluator(frozen, [], [p.segment for p in pairs], once=True)
-    try:
-        answers = [
-            evaluator.run(None, {p.given: _probe(subgraph, p.given, value) for p in pairs})[1]
-            for value in (0.0, PROBE, -PROBE)
-        ]
-    finally:
-        evaluator.close()
+    shapes = {p.given: subgraph.tensors[p.given].shape for p in pairs}
+    _, answers = ask(frozen, [], [p.segment for p in pairs], shapes)
     checks: dict[int, WeightCheck] = {}
-    for pair, *three in zip(pairs, *answers, strict=True):
-        checks |= _compare(graph, pair, np.stack(three))
+    for pair, answer in zip(pairs, answers, strict=True):
+        checks |= _compare(graph, pair, answer)
     return checks
 
 
@@ -102,10 +97,6 @@ def _pair(
 def _constant(subgraph: Subgraph, op: Operator) -> Tensor | None:
     found = [t for i in op.inputs if (t := stored(subgraph, i)) is not None]
     return found[0] if len(found) == 1 else None
-
-
-def _probe(subgraph: Subgraph, tensor: int, value: float) -> Floats:
-    return np.full(subgraph.tensors[tensor].shape, value, np.float32)
 
 
 def _compare(graph: Graph, pair: _Pair, answer: Floats) -> dict[int, WeightCheck]:

@@ -1,0 +1,70 @@
+"""Measure what an affine part of the reference does to every channel: send values through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfldbg.reference.evaluate import Evaluator, Frozen, Segment
+
+if TYPE_CHECKING:
+    from tfldbg.compare.constants.checks import Doubles, Floats
+
+EPSILON = 2.0**-23
+PROBE = 1024.0
+"""Large against the offset of a batch norm, so that little of the factor is lost to rounding."""
+_BENT = 16 * EPSILON
+"""Rounding of an affine map in float32, as a share of the magnitudes that are added."""
+
+
+def ask(
+    frozen: Frozen,
+    constants: Sequence[str],
+    segments: Sequence[Segment],
+    shapes: Mapping[int, tuple[int, ...]],
+) -> tuple[list[Floats], list[Floats]]:
+    """Return constants, and what segments make of zeros, of `PROBE` and of its negative.
+
+    They are sent one after the other: a reference may take no more than one sample.
+
+    Args:
+        frozen: The reference.
+        constants: Tensors to fetch beside.
+        segments: What to send values through.
+        shapes: By key of the segments' cuts the shape of one sample.
+
+    Returns:
+        The constants, and for each segment (3, ...) its answers.
+
+    Raises:
+        KerasError: TensorFlow cannot compute them.
+    """
+    evaluator = Evaluator(frozen, constants, segments, once=True)
+    try:
+        runs = [
+            evaluator.run(None, {k: np.full(s, value, np.float32) for k, s in shapes.items()})
+            for value in (0.0, PROBE, -PROBE)
+        ]
+    finally:
+        evaluator.close()
+    answers = zip(*(computed for _, computed in runs), strict=True)
+    return list(runs[0][0]), [np.stack(three) for three in answers]
+
+
+def affine(answer: Floats) -> tuple[Doubles, Doubles] | None:
+    """Return the answers to zeros and to the other value, (channels,) each.
+
+    None where what follows is not an affine map per channel.
+    """
+    channels = answer.shape[-1]
+    zeros, probed, negated = (a.reshape(-1, channels).astype(np.float64) for a in answer)
+    if not all(np.isfinite(values).all() for values in (zeros, probed, negated)):
+        return None
+    if np.ptp(zeros, axis=0).max() > 1e-6 * (1 + np.abs(zeros).max()):
+        return None
+    bent = np.abs(probed[0] + negated[0] - 2 * zeros[0])
+    if (bent > _BENT * (np.abs(probed[0]) + np.abs(negated[0]) + 2 * np.abs(zeros[0]))).any():
+        return None
+    return zeros[0], probed[0]
