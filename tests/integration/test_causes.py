@@ -106,6 +106,7 @@ def tiny() -> Tiny:
     import tensorflow_model_optimization as tfmot
     import tf_keras as k
 
+    k.backend.clear_session()  # the names of layers are counted on from test to test
     k.utils.set_random_seed(0)
     image = k.Input((8,), name="given")
     x = k.layers.Dense(16, activation="relu", name="started")(image)

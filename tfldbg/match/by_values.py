@@ -51,16 +51,20 @@ def candidates(graph: RefGraph, elements: Iterable[int]) -> list[str]:
     return found
 
 
-def nearest(test: NDArray[Any], values: Mapping[str, NDArray[Any]]) -> str | None:
+def nearest(
+    test: NDArray[Any], values: Mapping[str, NDArray[Any]], known: str | None = None
+) -> str | None:
     """Return the node whose values a tensor holds, element by element.
 
     Args:
         test: What the tensor holds, samples one after the other, real units.
         values: By node what it holds, clamped to the tensor's range; as many values each.
+        known: The node that the tensor is matched with.
 
     Returns:
-        The first node of those that agree best; None where none agrees, where another value agrees
-        about as well, or where all values of the tensor are the same, which tells nothing.
+        The node that agrees best, of several the known one or else the first; None where none
+        agrees, where another value agrees about as well, or where all values of the tensor are the
+        same, which tells nothing.
     """
     flat = np.asarray(test, np.float64).ravel()
     if not flat.size or np.ptp(flat) == 0 or not np.isfinite(flat).all():
@@ -69,9 +73,11 @@ def nearest(test: NDArray[Any], values: Mapping[str, NDArray[Any]]) -> str | Non
     ranked = sorted(distance, key=lambda name: distance[name])
     if not ranked or distance[ranked[0]] > _ALIKE:
         return None
-    best = ranked[0]
-    rival = next((n for n in ranked[1:] if not np.array_equal(values[n], values[best])), None)
     floor = 1e-6  # float32 sums in another order: nodes this near hold the same values
+    best = ranked[0]
+    if known is not None and distance.get(known, np.inf) <= max(distance[best], floor):
+        return known
+    rival = next((n for n in ranked[1:] if not np.array_equal(values[n], values[best])), None)
     if rival is None or distance[best] < _CLEARLY * distance[rival] or distance[rival] < floor:
         return best
     return None

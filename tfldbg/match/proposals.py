@@ -76,7 +76,7 @@ class Proposals:
         known = self._matches.get(tensor.index)
         if tensor.index in self._outputs:
             return self._output(tensor, known)
-        found = nearest(test, values)
+        found = nearest(test, values, None if known is None else known.raw)
         if found is not None:
             if known is not None and (found == known.raw or self._drops(tensor, found, known)):
                 return None

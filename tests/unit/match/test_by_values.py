@@ -46,9 +46,10 @@ def test_equal_values_tell_nothing() -> None:
     assert nearest(np.zeros((4, 3)), {"a": np.zeros((4, 3))}) is None
 
 
-def test_of_nodes_that_hold_the_same_the_first_is_taken() -> None:
+def test_of_nodes_that_hold_the_same_the_known_one_is_kept() -> None:
     test = _values(1)
     assert nearest(test, {"a": test, "b": test.copy()}) == "a"
+    assert nearest(test, {"a": test, "b": test.copy()}, "b") == "b"
 
 
 @given(arrays(np.float32, (2, 3, 4), elements=st.floats(-100, 100, width=32)), st.randoms())
