@@ -34,6 +34,7 @@ SIGMAS = 6.0
 _CLEARLY = 2.0
 """Times the bound from which nothing but a fault explains an error."""
 _TELLING = 0.1
+_SATURATING = frozenset({"LOGISTIC", "RELU6", "SOFTMAX", "TANH"})
 _NAMED = 0.9
 """Confidence of matches by name or structure."""
 
@@ -130,12 +131,13 @@ class Judge:
         return implied is not None and any(w is not None and same(implied, w.right) for w in wrong)
 
     def tells(self, op: OpEvidence) -> bool:
-        """Whether an error of a tenth of the reference's largest value would be beyond the bound.
+        """Whether a large error before an operator is seen behind it.
 
-        The roundings of many operators that are checked together may add up to more than that.
+        A function that saturates hides it, unless an error of a tenth of the largest value is
+        beyond the bound: roundings of operators that are checked together may add up to more.
         """
         local = op.local
-        if local is None or op.bound.rule == "relative":
+        if local is None or op.kind not in _SATURATING or op.bound.rule == "relative":
             return local is not None
         limits = self._limits(op, local, misled=False)
         return max(limits) <= _TELLING * local.reference_max_abs

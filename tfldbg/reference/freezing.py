@@ -37,7 +37,11 @@ def freeze(
     if batch is None:
         taken = dict(zip(inputs, shapes, strict=True))
         alone, one = _reshaped(definition, taken, 1)
-        if graph.makes_blocks or not (graph.is_plain or _keeps_samples(definition, taken, one)):
+        mixed = graph.makes_blocks
+        if not mixed and not graph.is_plain:
+            _, two = _reshaped(definition, taken, 2)
+            mixed = not _keeps_samples(graph.activations, one, two)
+        if mixed:
             # Only one sample at a time can be told apart.
             batch, shapes = 1, tuple((1, *shape[1:]) for shape in shapes)
             definition, outlines = alone, one
@@ -117,20 +121,19 @@ def _reshaped(
 
 
 def _keeps_samples(
-    definition: Any,
-    shapes: Mapping[str, tuple[int | None, ...]],
+    activations: frozenset[str],
     one: Mapping[str, tuple[Outline, ...]],
+    two: Mapping[str, tuple[Outline, ...]],
 ) -> bool:
     """Whether the first axis of every value is the batch: twice as long for two samples as for one.
 
     Args:
-        definition: The graph.
-        shapes: Of its placeholders, the batch open.
-        one: What is known of its nodes for one sample.
+        activations: The nodes that hold values.
+        one: What is known of all nodes for one sample.
+        two: The same for two.
     """
-    _, two = _reshaped(definition, shapes, 2)
-    pairs = (pair for name in one for pair in zip(one[name], two[name], strict=True))
-    return all(_grows_first(a.shape, b.shape) for a, b in pairs if a.shape and a.shape != b.shape)
+    pairs = (pair for n in activations & one.keys() for pair in zip(one[n], two[n], strict=True))
+    return all(_grows_first(a.shape, b.shape) for a, b in pairs if a.shape)
 
 
 def _of_any_batch(one: tuple[Outline, ...], activation: bool) -> tuple[Outline, ...]:

@@ -56,7 +56,7 @@ class Claims:
     unchecked: frozenset[int]
     """Operators that nothing checks, of those that compute activations."""
     telling: frozenset[int]
-    """Operators that a check covers which a large error would not pass."""
+    """Operators that a check covers which does not hide a large error."""
     failing: Mapping[int, str]
     """By tensor why its segment yields nothing to compare it with."""
     errors: Mapping[int, float]
