@@ -71,7 +71,7 @@ class KerasRelations:
         Raises:
             MatchError: It is one.
         """
-        check_same_model(self._job.subgraph, matching, self._frozen.graph, relation.checks)
+        check_same_model(self._job.subgraph, matching, self._frozen.graph, relation)
 
     def relate(self, matching: Matching) -> tuple[Relation, dict[int, Segment]]:
         """Cut the reference into operators and compare their constants.

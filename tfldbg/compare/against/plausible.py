@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
@@ -10,7 +9,7 @@ from tfldbg.graph.query import non_activations
 from tfldbg.reference.graphdef import IDENTITY_OPS, RefGraph, node_of
 
 if TYPE_CHECKING:
-    from tfldbg.compare.constants.checks import WeightCheck
+    from tfldbg.compare.relation import Relation
     from tfldbg.graph.model import Subgraph
     from tfldbg.match.model import Matching
 
@@ -18,11 +17,12 @@ _HINT = "give the Keras model that the file was converted from"
 
 
 def check_same_model(
-    subgraph: Subgraph, matching: Matching, graph: RefGraph, checks: Mapping[int, WeightCheck]
+    subgraph: Subgraph, matching: Matching, graph: RefGraph, relation: Relation
 ) -> None:
     """Raise if the reference is the model of another file.
 
-    It is if two thirds of the activations have no counterpart and no operator whose name it has
+    It is if two thirds of the activations have no counterpart, nor are checked together with one
+    that has, and no operator whose name it has
     explains that by the shape of its output, or if no output of the file is an
     output of the reference and not one operator has the reference's weights.
 
@@ -30,8 +30,12 @@ def check_same_model(
         MatchError: The models are not the same.
     """
     others = non_activations(subgraph)
-    wanted = [i for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others]
-    matched = [i for i in wanted if i in matching.matches]
+    checks = relation.checks
+    together = frozenset().union(*relation.joint.values())
+    wanted = {
+        i: op.index for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others
+    }
+    matched = [i for i, op in wanted.items() if i in matching.matches or op in together]
     if wanted and 3 * len(matched) < len(wanted) and not matching.shapes:
         raise MatchError(
             f"this is not the file's Keras model: only {len(matched)} of {len(wanted)} activations "
