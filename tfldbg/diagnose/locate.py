@@ -150,7 +150,7 @@ def worst_local(evidence: Evidence) -> str:
 
 def _is_hidden(evidence: Evidence, divergence: Divergence) -> bool:
     """Whether what follows a wrong value ends at right ones, as behind a clip it may."""
-    if divergence.signal != "local":
+    if divergence.signal != "local" or evidence.run.reference_kind in OTHER_KERNELS:
         return False
     reached = {divergence.tensor_index}
     after = []
@@ -174,9 +174,9 @@ def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) 
         within = f"are within {number(max(steps))} LSB" if steps else "do not differ"
         sentence += f"; the {len(before)} before it {within}"
         sentence += f" ({blind} of them unchecked)" if blind else ""
-    if _is_hidden(evidence, first):
-        sentence += "; what follows hides it on this data"
     others = sorted({d.op for d in divergences} - {first.op})
+    if not others and _is_hidden(evidence, first):
+        sentence += "; what follows hides it on this data"
     if others:
         listed = ", ".join(str(o) for o in others[:8]) + (", ..." if len(others) > 8 else "")
         sentence += f"; operators that differ by themselves too: {listed}"
