@@ -33,6 +33,11 @@ class Match:
     """Scale and zero point of the reference's fake-quant, where there is one, or computed from
     data."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every reference tensor that holds the tensor's value, the nearest first."""
+        return (self.node, self.raw, *self.chain)
+
 
 def port_match(tensor: int, name: str, rule: str, confidence: float) -> Match:
     """Return the match with an output of a node that has several, which nothing is folded into."""

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
-from tfldbg.reference.graphdef import IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Signature, Subgraph, Tensor
     from tfldbg.reference.evaluate import Frozen
-    from tfldbg.reference.graphdef import RefGraph
     from tfldbg.run.samples import InputSpec
 
 
@@ -98,7 +96,7 @@ def pair_outputs(subgraph: Subgraph, signature: Signature | None, frozen: Frozen
     single output or a unique shape decide.
     """
     nodes = {
-        name: source_of(frozen.graph, out)
+        name: frozen.graph.handed_on(out)[-1]
         for name, out in zip(frozen.output_names, frozen.graph.outputs, strict=True)
     }
     outputs = [i for i in dict.fromkeys(subgraph.outputs) if not subgraph.tensors[i].has_data]
@@ -119,10 +117,3 @@ def pair_outputs(subgraph: Subgraph, signature: Signature | None, frozen: Frozen
 
 def _same_elements(tensor: Tensor, frozen: Frozen, name: str) -> bool:
     return frozen.graph.elements(name) in (None, tensor.elements)
-
-
-def source_of(graph: RefGraph, tensor: str) -> str:
-    """Walk up from a tensor through the nodes that only hand its value on."""
-    while graph.nodes[node_of(tensor)].op in IDENTITY_OPS:
-        tensor = graph.nodes[node_of(tensor)].inputs[0]
-    return tensor

@@ -203,7 +203,7 @@ def _followed(
 
 def holds(match: Match | None, name: str) -> bool:
     """Whether a match is with a reference tensor or a copy of it."""
-    return match is not None and name in (match.node, match.raw, *match.chain)
+    return match is not None and name in match.names
 
 
 _WITNESS = {"name": "name", "output": "signature"}

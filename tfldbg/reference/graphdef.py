@@ -183,6 +183,13 @@ class RefGraph:
         """Return the elements per sample of a tensor, None where its shape leaves them open."""
         return self.nodes[node_of(tensor_name)].elements_of(self.outline(tensor_name))
 
+    def handed_on(self, tensor_name: str) -> tuple[str, ...]:
+        """Return a tensor and those whose value it only hands on; the last one is computed."""
+        found = [tensor_name]
+        while self.nodes[node_of(found[-1])].op in IDENTITY_OPS:
+            found.append(self.nodes[node_of(found[-1])].inputs[0])
+        return tuple(found)
+
     @property
     def is_plain(self) -> bool:
         """Whether the first axis of every value is the batch, and no other has an open size."""

@@ -78,7 +78,7 @@ class WithKeras:
         relation, segments = relations.relate(matching)
         self._segments: Mapping[int, Segment] = segments
         if runner is None:
-            relations.check(matching, relation)
+            relations.check(relation)
             return relation, None
         reference = self._reference(relation, job)
         few = FewSamples(job, self._frozen, self._inputs, runner)
@@ -86,7 +86,7 @@ class WithKeras:
         first = verifier.claims(matching, reference)
         claims = verifier.verified(first)
         if claims.accused or claims.unchecked:
-            relations.check(claims.matching, claims.relation)
+            relations.check(claims.relation)
         if claims is first and reference is not None:
             return relation, reference
         if reference is not None:

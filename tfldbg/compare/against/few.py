@@ -104,7 +104,7 @@ class FewSamples:
         forced: dict[str, int] = {}
         for match in matching.matches.values():
             if match.tensor in self.readable - unforced:
-                for name in (match.node, match.raw, *match.chain):
+                for name in match.names:
                     forced.setdefault(name, match.tensor)
         sizes = (self._job.subgraph.tensors[i].elements for i in unforced)
         names = [n for n in candidates(self._frozen.graph, sizes) if n not in forced]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.agreement import Agreement
 from tfldbg.compare.against.plan import cut
-from tfldbg.compare.against.plausible import check_same_model, same_value
+from tfldbg.compare.against.plausible import check_same_model
 from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.constants.pairs import check_pairs
 from tfldbg.compare.constants.weights import check_weights
@@ -65,13 +65,13 @@ class KerasRelations:
         signature = job.loaded.signature
         return match(job.subgraph, signature, frozen, self._inputs, agreement, sizes)
 
-    def check(self, matching: Matching, relation: Relation) -> None:
+    def check(self, relation: Relation) -> None:
         """Refuse the model of another file.
 
         Raises:
             MatchError: It is one.
         """
-        check_same_model(self._job.subgraph, matching, self._frozen.graph, relation)
+        check_same_model(self._job.subgraph, self._frozen.graph, relation)
 
     def relate(self, matching: Matching) -> tuple[Relation, dict[int, Segment]]:
         """Cut the reference into operators and compare their constants.
@@ -122,13 +122,13 @@ def _operations(matching: Matching, graph: RefGraph) -> dict[int, str]:
 def _ports(subgraph: Subgraph, matching: Matching, frozen: Frozen) -> tuple[Port, ...]:
     """Find which output of the reference each output of the file is."""
     names = zip(frozen.graph.outputs, frozen.output_names, strict=True)
-    ends = [(same_value(frozen.graph, node), name) for node, name in names]
+    ends = [(frozenset(frozen.graph.handed_on(node)), name) for node, name in names]
     found = []
     for position, index in enumerate(subgraph.outputs):
         match = matching.matches.get(index)
         if match is None:
             continue
-        held = {match.node, match.raw, *match.chain}
+        held = set(match.names)
         fitting = [(number, name) for number, (end, name) in enumerate(ends) if end & held]
         if len(fitting) == 1:
             found.append(Port(index, position, *fitting[0]))

@@ -112,7 +112,7 @@ def _reach(
 def _tells(other: int, index: int, matching: Matching) -> bool:
     """Whether a tensor has a counterpart that is not the very value of another tensor."""
     match, own = matching.matches.get(other), matching.matches[index]
-    return match is not None and own.raw not in (match.node, match.raw, *match.chain)
+    return match is not None and own.raw not in match.names
 
 
 def _segment(index: int, inputs: Sequence[int], matching: Matching) -> Segment:

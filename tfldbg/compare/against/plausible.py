@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
 from tfldbg.graph.query import non_activations
-from tfldbg.reference.graphdef import IDENTITY_OPS, RefGraph, node_of
 
 if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
     from tfldbg.graph.model import Subgraph
     from tfldbg.match.model import Matching
+    from tfldbg.reference.graphdef import RefGraph
 
 _HINT = "give the Keras model that the file was converted from"
 
 
-def check_same_model(
-    subgraph: Subgraph, matching: Matching, graph: RefGraph, relation: Relation
-) -> None:
+def check_same_model(subgraph: Subgraph, graph: RefGraph, relation: Relation) -> None:
     """Raise if the reference is the model of another file.
 
     It is if two thirds of the activations have no counterpart, nor are checked together with one
@@ -30,7 +28,7 @@ def check_same_model(
         MatchError: The models are not the same.
     """
     others = non_activations(subgraph)
-    checks = relation.checks
+    matching, checks = relation.matching, relation.checks
     together = frozenset().union(*relation.joint.values())
     wanted = {
         i: op.index for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others
@@ -53,15 +51,6 @@ def check_same_model(
 
 def _ends_alike(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> bool:
     """Whether some output of the file computes an output of the reference."""
-    ends = frozenset().union(*(same_value(graph, output) for output in graph.outputs))
+    ends = frozenset().union(*(graph.handed_on(output) for output in graph.outputs))
     found = (matching.matches.get(i) for i in subgraph.outputs)
-    return any(m is not None and not ends.isdisjoint((m.node, m.raw, *m.chain)) for m in found)
-
-
-def same_value(graph: RefGraph, output: str) -> frozenset[str]:
-    """Return the tensors that hold what an output holds: itself, and what only hands it on."""
-    found = {output}
-    while graph.nodes[node_of(output)].op in IDENTITY_OPS:
-        output = graph.nodes[node_of(output)].inputs[0]
-        found.add(output)
-    return frozenset(found)
+    return any(m is not None and not ends.isdisjoint(m.names) for m in found)
