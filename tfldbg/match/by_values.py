@@ -105,18 +105,23 @@ def moments(values: NDArray[Any]) -> Doubles:
     return np.stack(columns, 1)
 
 
-def reordered(test: NDArray[Any], values: Mapping[str, NDArray[Any]]) -> str | None:
+def reordered(
+    test: NDArray[Any], values: Mapping[str, NDArray[Any]], known: str | None = None
+) -> str | None:
     """Return a node that holds the tensor's values in another order, None where there is none.
 
     Args:
         test: (n, ...) what the tensor holds, real units.
         values: By node (n, ...), as many values each.
+        known: The node that the tensor is matched with, which goes first.
     """
     own = moments(test)
     scale = np.abs(own).max()
     if not np.isfinite(scale) or scale == 0 or np.ptp(np.asarray(test)) == 0:
         return None
     away = {name: float(np.abs(moments(v) - own).max() / scale) for name, v in values.items()}
+    if known is not None and away.get(known, np.inf) <= _SAME_MOMENTS:
+        return known
     best = min(away, key=lambda name: away[name], default=None)
     return best if best is not None and away[best] <= _SAME_MOMENTS else None
 

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from tfldbg.graph.query import producers
+from tfldbg.graph.wires import WEIGHTED
 from tfldbg.match.by_values import agreeing, nearest, reordered, same_values
-from tfldbg.match.kinds import CARRIED, HANDED_ON
+from tfldbg.match.kinds import CARRIED, HANDED_ON, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.settle import ACTIVATIONS, Settler
-from tfldbg.reference.graphdef import node_of
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Subgraph, Tensor
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
     from tfldbg.reference.graphdef import RefGraph
 
 _MOSTLY = 0.25
@@ -55,6 +57,7 @@ class Proposals:
         self._matches = matching.matches
         self._outputs = outputs
         self._settler = Settler(graph, subgraph, {})
+        self._writers = producers(subgraph)
 
     def of(
         self,
@@ -63,6 +66,7 @@ class Proposals:
         values: Mapping[str, Values],
         *,
         other_weights: bool = False,
+        handed_on: bool = False,
     ) -> Match | Unmatched | None:
         """Return another match of a tensor, or why it has none; None where nothing is better.
 
@@ -72,6 +76,8 @@ class Proposals:
             values: By reference tensor (n, ...) what it would hold, clamped to the tensor's range.
             other_weights: Whether its operator has not the weights of its match, which explains
                 that it holds other values.
+            handed_on: Whether an operator that computes something holds what it reads: nothing
+                would be checked if it were matched with that.
         """
         known = self._matches.get(tensor.index)
         if tensor.index in self._outputs:
@@ -80,13 +86,18 @@ class Proposals:
         if found is not None:
             if known is not None and (found == known.raw or self._drops(tensor, found, known)):
                 return None
+            if handed_on:
+                return None
             return self._settled(tensor, found, values)
         if known is None:
             return None
-        other = reordered(test, values)
+        other = reordered(test, values, known.raw)
         if other is None and (other_weights or self._mostly(tensor, test, values, known)):
             return None
-        return Unmatched(tensor.index, _reason(known, other))
+        op = self._writers.get(tensor.index)
+        absurd = op is not None and cannot_compute(op, known.raw, self._graph)
+        elsewhere = other is not None and other not in known.names
+        return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
 
     def widened(self, tensor: Tensor, values: Mapping[str, Values]) -> Match | None:
         """Return a tensor's match with all that holds the same; None where nothing else does.
@@ -199,6 +210,23 @@ def _followed(
     for op in reversed(handing):
         follow(op.outputs[0], op.inputs[0])
     return found
+
+
+def cannot_compute(op: Operator, name: str, graph: RefGraph) -> bool:
+    """Whether a node is of an operation that an operator cannot compute by itself.
+
+    Operators that something may be folded into compute more than one operation.
+
+    Args:
+        op: The operator, matched with the node.
+        name: The reference tensor.
+        graph: The reference.
+    """
+    operation = graph.nodes[node_of(name)].op
+    folds = op.kind in WEIGHTED or "fusedActivationFunction" in op.options or op.kind in HANDED_ON
+    known = REFERENCE_OPS.get(op.kind)
+    handing = IDENTITY_OPS | FAKE_QUANT_OPS | PASSED_THROUGH
+    return known is not None and not folds and operation not in known | handing
 
 
 def holds(match: Match | None, name: str) -> bool:

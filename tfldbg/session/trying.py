@@ -54,12 +54,13 @@ def with_trials(
     computed = reference.compute(batch)
     graph, subgraph = job.loaded.graph, job.subgraph
     kind = evidence.run.reference_kind
-    tried = [o for o in evidence.ops if o.tensor in tensors[:_MOST_OPERATORS]]
+    tried = [o for t in tensors[:_MOST_OPERATORS] if (o := _measured(evidence, t)) is not None]
     limits = {o.tensor: _limit(o, kind in EMULATIONS) for o in tried}
     trials: list[Trial] = []
     seen = []
     read = reference.read(batch) if isinstance(reference, CaptureReference) else batch
-    for suspect in suspects(subgraph, limits, read, computed):
+    joint = {o.tensor: o.joint for o in tried if o.joint}
+    for suspect in suspects(subgraph, limits, joint, read, computed):
         seen.append(pattern(graph, subgraph, suspect, read))
         if kind not in _TRIED:
             continue
@@ -68,6 +69,14 @@ def with_trials(
             trials += try_options(graph, subgraph, suspect, read)
     known = tuple(p for p in seen if p is not None)
     return replace(evidence, trials=tuple(trials), patterns=known)
+
+
+def _measured(evidence: Evidence, tensor: int) -> OpEvidence | None:
+    """Return where the error of a divergence was measured: of several, the last is named."""
+    own = next(o for o in evidence.ops if o.tensor == tensor)
+    if own.local is not None or own.expected_shape is not None:
+        return own
+    return next((o for o in evidence.ops if own.op in o.joint and o.local is not None), None)
 
 
 def _limit(op: OpEvidence, rounded: bool) -> float:

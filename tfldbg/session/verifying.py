@@ -8,16 +8,20 @@ the claim was wrong.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
-from tfldbg.graph.query import activation_inputs, non_activations
+from tfldbg.graph.query import activation_inputs, non_activations, producers
+from tfldbg.match.kinds import DIVIDING, HANDED_ON, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.proposals import Changes, Proposals, changed, holds
@@ -39,6 +43,13 @@ _MOST_ALONE = 24
 _GONE = 0.1
 """Share of an operator's error that may be left at its readers: rounding, where it is of another
 origin, stays far below, and what they inherit far above."""
+_MOST_PARTS = 4
+"""Parts of a divided tensor that are exchanged two by two."""
+_CHOOSING = frozenset(
+    "ARG_MAX ARG_MIN GATHER GATHER_ND MAXIMUM MAX_POOL_2D MINIMUM REDUCE_MAX REDUCE_MIN RELU "
+    "SELECT SELECT_V2 SLICE STRIDED_SLICE TOPK_V2".split()
+)
+"""Operators whose output holds some of the values that they read, and leaves out the others."""
 _NOT_COMPUTED = "the reference cannot compute it from the values that its operator had"
 _ANOTHER_SIZE = "the reference makes another number of values of what its operator had"
 
@@ -96,6 +107,7 @@ class Verifier:
         self._frozen = frozen
         self._relations = relations
         self._few = few
+        self._writers = producers(job.subgraph)
         self._outputs = pair_outputs(job.subgraph, job.loaded.signature, frozen)
 
     def claims(self, matching: Matching, reference: KerasReference | None = None) -> Claims:
@@ -143,7 +155,7 @@ class Verifier:
             if better is None:
                 break
             claims = better
-        return self._computable(claims)
+        return self._computable(self._exchanged(claims))
 
     def _better(self, claims: Claims) -> Iterator[Claims]:
         """Yield claims that accuse less, the boldest first."""
@@ -163,27 +175,59 @@ class Verifier:
         """Return what follows from other matches, None where that is no better.
 
         A match may only be given up if what is checked in its place agrees with the reference, and
-        would not if the operator were wrong: its error is still there, at those that read it.
+        would not if the operator were wrong: its error is still there, at those that read it.  One
+        that the tensor's own values contradict may be given up in any case.
         """
         if not changes:
             return None
         tried = self._with(claims, changes)
-        given_up = [i for i, c in changes.items() if isinstance(c, Unmatched)]
-        sound = all(self._is_refuted(i, claims, tried) for i in given_up)
+        given_up = [c for c in changes.values() if isinstance(c, Unmatched)]
+        sound = all(c.certain or self._is_refuted(c.tensor, claims, tried) for c in given_up)
         return tried if sound and tried.better_than(claims) else None
 
     def _is_refuted(self, tensor: int, claims: Claims, tried: Claims) -> bool:
-        """Whether the error of a match that was given up is gone at those that read the tensor."""
+        """Whether the error of a match that was given up is gone at those that read the tensor.
+
+        A reader that takes some of the values that it is given, and agrees with the reference
+        whether the match is given up or not, may have left out the wrong ones: it tells nothing.
+        """
         operators = {o.index for o in self._job.subgraph.operators if tensor in o.outputs}
         joint = tried.relation.joint
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
-        left = max((tried.errors.get(i, 0.0) for i in instead), default=0.0)
-        gone = tensor not in claims.errors or left <= _GONE * claims.errors[tensor]
-        return operators <= tried.telling and gone and tried.accused.isdisjoint(instead)
+        if not operators <= tried.telling or not tried.accused.isdisjoint(instead):
+            return False
+        if tensor not in claims.errors:
+            return True
+        little = _GONE * claims.errors[tensor]
+        left = {i: tried.errors.get(i, 0.0) for i in instead}
+        chosen = {i for i in instead if self._writers[i].kind in _CHOOSING}
+        moved = (claims.errors.get(i, np.inf) - left[i] > little for i in chosen)
+        gone = max(left.values(), default=0.0) <= little
+        return gone and (chosen < set(instead) or any(moved))
 
     def _with(self, claims: Claims, changes: Changes) -> Claims:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
         return self.claims(matching)
+
+    def _exchanged(self, claims: Claims) -> Claims:
+        """Accuse an operator that divides a tensor rather than all that read two of its parts."""
+        for op in self._job.subgraph.operators if len(claims.accused) > 1 else ():
+            if op.kind not in DIVIDING:
+                continue
+            misled = (self._writers[i] for i in claims.accused)
+            read = {i for reader in misled for i in reader.inputs}
+            parts = [i for i in op.outputs if i in read & claims.matching.matches.keys()]
+            for one, other in itertools.combinations(parts[:_MOST_PARTS], 2):
+                tried = self._with(claims, _exchange(claims.matching, one, other))
+                before, after = self._accused(claims), self._accused(tried)
+                if len(after) < len(before) and after - before <= {op.index}:
+                    claims = tried
+                    break
+        return claims
+
+    def _accused(self, claims: Claims) -> set[int]:
+        """Return the operators that write what is accused."""
+        return {self._writers[i].index for i in claims.accused}
 
     def _computable(self, claims: Claims) -> Claims:
         """Give up the matches whose segments yield nothing that could be compared."""
@@ -206,6 +250,7 @@ class Verifier:
                 few.held(index),
                 few.beside(index, values),
                 other_weights=check is not None and check.differ,
+                handed_on=self._hands_on(index),
             )
             if proposed is not None:
                 found[index] = proposed
@@ -214,6 +259,16 @@ class Verifier:
             if widened is not None:
                 found[index] = widened
         return found
+
+    def _hands_on(self, tensor: int) -> bool:
+        """Whether an operator that computes something holds, on this data, what it reads."""
+        op, subgraph, few = self._writers.get(tensor), self._job.subgraph, self._few
+        if op is None or op.kind not in REFERENCE_OPS or op.kind in HANDED_ON:
+            return False
+        held, step = few.held(tensor), subgraph.tensors[tensor].lsb or 0.0
+        given = [t.index for t in activation_inputs(subgraph, op) if t.index in few.readable]
+        alike = (v.ravel() for v in map(few.held, given) if v.size == held.size)
+        return any(np.abs(v - held.ravel()).max(initial=0.0) <= step for v in alike)
 
     def _open(self, claims: Claims) -> tuple[list[int], list[int]]:
         """Return the tensors in doubt, and those that some of them are computed from."""
@@ -229,3 +284,9 @@ class Verifier:
                 given = (t.index for t in activation_inputs(subgraph, op))
                 feeding |= dict.fromkeys(i for i in given if i in self._few.readable)
         return list(in_doubt), [i for i in feeding if i not in in_doubt]
+
+
+def _exchange(matching: Matching, one: int, other: int) -> Changes:
+    """Return the matches of two tensors, each given to the other."""
+    matches = matching.matches
+    return {one: replace(matches[other], tensor=one), other: replace(matches[one], tensor=other)}
