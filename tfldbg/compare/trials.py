@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
+from tfldbg.compare.against.runs import as_it_ran, steps_of
 from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.errors import RunError
 from tfldbg.compare.variants import variants
@@ -95,7 +96,7 @@ def suspects(
     wanted, traced = computed.local, {**batch.real, **computed.tested}
     for op in subgraph.operators:
         for index in (i for i in op.outputs if i in limits and i in wanted):
-            feeds = {t.index: _as_it_ran(t, batch) for t in given(subgraph, op)}
+            feeds = {t.index: as_it_ran(t, batch) for t in given(subgraph, op)}
             feeds |= {i: subgraph.tensors[i] for i in op.inputs if i in batch.states}
             known = all(i in batch.codes or i in batch.states for i in feeds)
             if untwinned(subgraph, op) is None and known and index in batch.codes:
@@ -105,11 +106,6 @@ def suspects(
                 sides = wanted[index], traced[index]
                 found.append(Suspect(tensor, step, run, *sides, limits[index]))
     return found
-
-
-def _as_it_ran(tensor: Tensor, batch: Batch) -> Tensor:
-    values = batch.codes.get(tensor.index)
-    return tensor if values is None else replace(tensor, shape=values.shape[1:])
 
 
 def try_kernels(
@@ -174,14 +170,9 @@ def _tried(
 
 def _steps(subgraph: Subgraph, suspect: Suspect, batch: Batch) -> list[Step]:
     """Return the run of a suspect; the suspect alone where the others cannot be run."""
-    written = {i for op in suspect.run for i in op.outputs}
-    steps = []
-    for op in suspect.run[:-1]:
-        feeds = {t.index: t for t in given(subgraph, op) if t.index not in written}
-        if untwinned(subgraph, op) is not None or not feeds.keys() <= batch.codes.keys():
-            return [suspect.step]
-        steps.append(Step(op, {i: _as_it_ran(t, batch) for i, t in feeds.items()}, {}))
-    return [*steps, suspect.step]
+    if len(suspect.run) == 1:
+        return [suspect.step]
+    return steps_of(subgraph, suspect.run, batch) or [suspect.step]
 
 
 def run_alone(model: LocalModel, batch: Batch, kernels: Kernels) -> list[NDArray[Any]]:

@@ -116,7 +116,9 @@ def bound(
     return Bound(rule, extras, *_implied(loaded, op))
 
 
-def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own: Bound) -> Bound:
+def together(
+    subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own: Bound, *, rounding: bool
+) -> Bound:
     """Add the bounds of the operators before one that are only checked together with it.
 
     Their errors are taken over as they are, in steps of this operator's output: data movement and
@@ -128,6 +130,7 @@ def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own:
         op: The last of them.
         others: The bounds of those before it, by operator.
         own: Its own bound.
+        rounding: Whether the error holds the rounding of those before it.
     """
     out = subgraph.tensors[op.outputs[0]]
     added = 0.0
@@ -144,7 +147,7 @@ def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own:
             continue
         recurrent = recurrent or limit.rule == "recurrent"
         if between.lsb is not None:
-            added += (1.0 + max(limit.extra_lsb)) * between.lsb / out.lsb
+            added += (float(rounding) + max(limit.extra_lsb)) * between.lsb / out.lsb
     rule: Rule = "recurrent" if recurrent else own.rule
     return replace(own, rule=rule, extra_lsb=tuple(e + added for e in own.extra_lsb))
 

@@ -57,7 +57,9 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
         limits[op.index] = limit
         others = relation.joint.get(op.outputs[0], ())[:-1] if op.outputs else ()
         if others:
-            limit = together(subgraph, op, {i: limits[i] for i in others}, limit)
+            unrounded = not relation.unrounded_before.isdisjoint(op.outputs)
+            before = {i: limits[i] for i in others}
+            limit = together(subgraph, op, before, limit, rounding=not unrounded)
         broken = tuple(breaches.get(op.index, ()))
         gathered += [
             _op_evidence(loaded, op, index, limit, broken, relation, measured)

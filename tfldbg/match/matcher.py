@@ -26,7 +26,7 @@ from tfldbg.match.kinds import (
     SEVERAL_OUTPUTS,
 )
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
-from tfldbg.match.names import NameIndex
+from tfldbg.match.names import NameIndex, numbered
 from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.settle import Settler, same_parameters
@@ -125,13 +125,18 @@ class _Matcher:
             self._match_other_outputs(op)
 
     def _match_other_outputs(self, op: Operator) -> None:
-        """Give the second and later outputs the ports of the node that the first one matched."""
+        """Give every output of an operator its port of the node that the first one matched."""
         first = self.matches.get(op.outputs[0]) if op.outputs else None
         if first is None or self._graph.nodes[node_of(first.raw)].op not in SEVERAL_OUTPUTS:
             return
-        for port, index in enumerate(op.outputs[1:], 1):
+        names = [self._subgraph.tensors[i].name for i in op.outputs]
+        for port, index in zip(numbered(names), op.outputs, strict=True):
             name = f"{first.raw}:{port}"
-            self.matches[index] = port_match(index, name, first.rule, first.confidence)
+            self.matches[index] = (
+                port_match(index, name, first.rule, first.confidence)
+                if port
+                else replace(first, tensor=index)
+            )
 
     def _match_by_name(self, op: Operator, tensor: Tensor) -> None:
         """Match to the most downstream node named: the order of a name's parts says nothing."""

@@ -82,6 +82,7 @@ class Settler:
         self._graph = graph
         self._subgraph = subgraph
         self._mentioned = mentioned
+        self._named = frozenset(n for names in mentioned.values() for n in names)
         self._readers = consumers(subgraph)
 
     def settle(
@@ -130,6 +131,9 @@ class Settler:
             return user.name
         if op.kind not in _WEIGHTED or len(self._graph.computed_sources(user.name)) != 1:
             return None
+        others = frozenset(user.sources) & self._graph.shapes
+        if not others.isdisjoint(self._named):
+            return None  # what is made of a shape is a constant only where no tensor holds it
         reshapes = user.op in _RESHAPES and user.elements == self._graph.nodes[name].elements
         return user.name if user.op in _AFFINE or reshapes else None
 

@@ -123,6 +123,11 @@ class RefGraph:
         return {name: tuple(users) for name, users in found.items()}
 
     @cached_property
+    def read(self) -> frozenset[str]:
+        """Names of the tensors that a node reads or the model returns."""
+        return frozenset((*self.outputs, *(i for n in self.nodes.values() for i in n.inputs)))
+
+    @cached_property
     def order(self) -> Mapping[str, int]:
         """Map each node name to its place in a topological order."""
         placed: dict[str, int] = {}

@@ -21,6 +21,7 @@ from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.graph.query import activation_inputs, non_activations, producers
+from tfldbg.match.by_values import is_moved
 from tfldbg.match.kinds import DIVIDING, HANDED_ON, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
@@ -124,8 +125,10 @@ class Verifier:
             for k, values in local.items()
             if values is None or not self._few.fits(k, values)
         }
-        measured = self._few.measured(local)
-        evidence = without_refuted(collect(self._job.loaded, self._run, relation, measured))
+        own = self._few.own(relation.joint)
+        measured = self._few.measured(local, own)
+        related = replace(relation, unrounded_before=frozenset(own))
+        evidence = without_refuted(collect(self._job.loaded, self._run, related, measured))
         judge = Judge(Thresholds(), wrong_scales(evidence), {}, "keras")
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
         accused |= {i for i, n in self._outputs.items() if not holds(matching.matches.get(i), n)}
@@ -170,6 +173,34 @@ class Verifier:
             found = self._tried(found, {tensor: proposals[tensor]}) or found
         if found is not claims:
             yield found
+            return
+        tried = self._tried(claims, self._moved(claims)) if claims.accused else None
+        if tried is not None:
+            yield tried
+
+    def _moved(self, claims: Claims) -> Changes:
+        """Give up the matches after what is accused that hold their node's values in another order.
+
+        The converter may move a transpose over the operators that follow it: all of these hold the
+        values of their nodes, and none of them in their order.
+        """
+        subgraph, few = self._job.subgraph, self._few
+        after = set(claims.accused)
+        for op in subgraph.operators:
+            if not after.isdisjoint(op.inputs):
+                after.update(op.outputs)
+        matches = claims.matching.matches
+        doubted = [i for i in after & matches.keys() & few.readable if i not in self._outputs]
+        values = few.between(claims.matching, doubted)
+        changes = {}
+        for index in doubted:
+            value = few.beside(index, values).get(matches[index].raw)
+            step = subgraph.tensors[index].lsb or 0.0
+            if value is not None and is_moved(few.held(index), value, step):
+                said = f"it holds the values of '{matches[index].raw}' in another order"
+                said += ", so it is checked together with the operators that read it"
+                changes[index] = Unmatched(index, said, certain=True)
+        return changes
 
     def _tried(self, claims: Claims, changes: Changes) -> Claims | None:
         """Return what follows from other matches, None where that is no better.
@@ -196,7 +227,7 @@ class Verifier:
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
         if not operators <= tried.telling or not tried.accused.isdisjoint(instead):
             return False
-        if tensor not in claims.errors:
+        if tensor not in claims.errors or tensor not in claims.accused:
             return True
         little = _GONE * claims.errors[tensor]
         left = {i: tried.errors.get(i, 0.0) for i in instead}
