@@ -7,7 +7,7 @@ with the reference tells the cause.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.compare.against.runs import as_it_ran, steps_of
 from tfldbg.compare.batch import Batch, Computed, in_real_units
-from tfldbg.errors import RunError
 from tfldbg.compare.variants import variants
+from tfldbg.errors import RunError
 from tfldbg.match.steps import given
 from tfldbg.rewrite.cut import cut_model
 from tfldbg.rewrite.twin import LocalModel, Step, chain_model, untwinned
@@ -153,9 +153,7 @@ def try_options(
     )
 
 
-def _tried(
-    subgraph: Subgraph, suspect: Suspect, batch: Batch
-) -> dict[tuple[int, str], list[Step]]:
+def _tried(subgraph: Subgraph, suspect: Suspect, batch: Batch) -> dict[tuple[int, str], list[Step]]:
     """Return by operator and variant what is run: all that is checked together, one changed."""
     found: dict[tuple[int, str], list[Step]] = {}
     steps = _steps(subgraph, suspect, batch)

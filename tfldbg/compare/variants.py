@@ -21,17 +21,16 @@ _SWITCHES = ("adjX", "adjY", "approximate", "exclusive", "reverse")
 """Options that are true or false and leave the shape of a square output as it is."""
 _ALIKE = (
     frozenset(
-        "ABS CEIL COS ELU EXP FLOOR HARD_SWISH LOG LOGISTIC NEG RELU RELU6 ROUND RSQRT SIN SQRT "
-        "SQUARE TANH".split()
+        ["ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6", "ROUND", "RSQRT", "SIN", "SQRT", "SQUARE", "TANH"]
     ),
-    frozenset("ADD DIV MAXIMUM MINIMUM MUL SQUARED_DIFFERENCE SUB".split()),
-    frozenset("EQUAL GREATER GREATER_EQUAL LESS LESS_EQUAL NOT_EQUAL".split()),
-    frozenset("MEAN REDUCE_MAX REDUCE_MIN REDUCE_PROD SUM".split()),
-    frozenset("ARG_MAX ARG_MIN".split()),
-    frozenset("AVERAGE_POOL_2D MAX_POOL_2D".split()),
+    frozenset(["ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB"]),
+    frozenset(["EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"]),
+    frozenset(["MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM"]),
+    frozenset(["ARG_MAX", "ARG_MIN"]),
+    frozenset(["AVERAGE_POOL_2D", "MAX_POOL_2D"]),
 )
 """Operators that take and write the same tensors."""
-_ORDERED = frozenset("CONCATENATION DIV FLOOR_DIV FLOOR_MOD PACK POW SUB".split())
+_ORDERED = frozenset(["CONCATENATION", "DIV", "FLOOR_DIV", "FLOOR_MOD", "PACK", "POW", "SUB"])
 _BRANCHING = frozenset({"SELECT", "SELECT_V2"})
 
 

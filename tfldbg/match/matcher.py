@@ -459,7 +459,7 @@ class _Matcher:
 
     def _reason(self, op: Operator, index: int) -> str:
         if index in shape_tensors(self._subgraph):
-            return "it holds a shape, not an activation"
+            return "it holds a shape or a counter, not an activation"
         if index in self._others:
             return "it unpacks a constant, which is compared where it is used"
         if index in self._refused:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.graph.query import producers
 from tfldbg.graph.wires import WEIGHTED
-from tfldbg.match.by_values import agreeing, nearest, reordered, same_values
+from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_values
 from tfldbg.match.kinds import CARRIED, HANDED_ON, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
@@ -32,7 +33,8 @@ _CODES = 1.5
 _FLOATS = 1e-3
 
 Values = NDArray[Any]
-Changes = Mapping[int, Match | Unmatched]
+Change = Match | Unmatched
+Changes = Mapping[int, Change]
 """By tensor another match, or why it has none."""
 
 
@@ -67,7 +69,7 @@ class Proposals:
         *,
         other_weights: bool = False,
         handed_on: bool = False,
-    ) -> Match | Unmatched | None:
+    ) -> Change | None:
         """Return another match of a tensor, or why it has none; None where nothing is better.
 
         Args:
@@ -84,11 +86,7 @@ class Proposals:
             return self._output(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
         if found is not None:
-            if known is not None and (found == known.raw or self._drops(tensor, found, known)):
-                return None
-            if handed_on:
-                return None
-            return self._settled(tensor, found, values)
+            return None if handed_on else self._renamed(tensor, found, values)
         if known is None:
             return None
         other = reordered(test, values, known.raw)
@@ -98,6 +96,38 @@ class Proposals:
         absurd = op is not None and cannot_compute(op, known.raw, self._graph)
         elsewhere = other is not None and other not in known.names
         return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
+
+    def after(
+        self, tensor: Tensor, test: Values, values: Mapping[str, Values], *, handed_on: bool
+    ) -> Change | None:
+        """Return another match of a tensor after one whose match is in doubt, None where none is.
+
+        Its match may follow from that one.
+
+        Args:
+            tensor: The tensor.
+            test: As for `of`.
+            values: As for `of`.
+            handed_on: As for `of`.
+        """
+        known = self._matches[tensor.index]
+        if known.raw in values and is_moved(test, values[known.raw], tensor.lsb or 0.0):
+            return Unmatched(tensor.index, _reason(known, known.raw), certain=True)
+        found = None if handed_on else nearest(test, values, known.raw)
+        return None if found is None else self._renamed(tensor, found, values)
+
+    def _renamed(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> Match | None:
+        known = self._matches.get(tensor.index)
+        if known is not None and (found == known.raw or self._drops(tensor, found, known)):
+            return None
+        return self._settled(tensor, self._suited(tensor, found, values), values)
+
+    def _suited(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> str:
+        """Return, of the nodes with a node's values, one that the tensor's operator computes."""
+        op = self._writers.get(tensor.index)
+        suited = REFERENCE_OPS.get(op.kind, frozenset()) if op is not None else frozenset()
+        equal = (n for n, v in values.items() if np.array_equal(v, values[found]))
+        return next((n for n in equal if self._graph.nodes[node_of(n)].op in suited), found)
 
     def widened(self, tensor: Tensor, values: Mapping[str, Values]) -> Match | None:
         """Return a tensor's match with all that holds the same; None where nothing else does.

@@ -37,6 +37,9 @@ _WEIGHTED = frozenset(
     {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 )
 ACTIVATIONS = frozenset({"Relu", "Relu6", "Tanh", "Sign"})
+_CLIPS = frozenset({"ClipByValue", "Maximum", "Minimum"})
+_CLIPPING = frozenset({"RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
+"""Fused activations that the converter makes of a minimum and a maximum with constants."""
 _AFFINE = frozenset(
     {
         "BiasAdd",
@@ -129,7 +132,10 @@ class Settler:
         user = self._graph.nodes[users[0]]
         if user.op in ACTIVATIONS:
             return user.name
-        if op.kind not in _WEIGHTED or len(self._graph.computed_sources(user.name)) != 1:
+        alone = len(self._graph.computed_sources(user.name)) == 1
+        if user.op in _CLIPS and op.options.get("fusedActivationFunction") in _CLIPPING and alone:
+            return user.name
+        if op.kind not in _WEIGHTED or not alone:
             return None
         others = frozenset(user.sources) & self._graph.shapes
         if not others.isdisjoint(self._named):

@@ -21,7 +21,6 @@ from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.graph.query import activation_inputs, non_activations, producers
-from tfldbg.match.by_values import is_moved
 from tfldbg.match.kinds import DIVIDING, HANDED_ON, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
@@ -47,8 +46,7 @@ origin, stays far below, and what they inherit far above."""
 _MOST_PARTS = 4
 """Parts of a divided tensor that are exchanged two by two."""
 _CHOOSING = frozenset(
-    "ARG_MAX ARG_MIN GATHER GATHER_ND MAXIMUM MAX_POOL_2D MINIMUM REDUCE_MAX REDUCE_MIN RELU "
-    "SELECT SELECT_V2 SLICE STRIDED_SLICE TOPK_V2".split()
+    ["ARG_MAX", "ARG_MIN", "GATHER", "GATHER_ND", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN", "RELU", "SELECT", "SELECT_V2", "SLICE", "STRIDED_SLICE", "TOPK_V2"]
 )
 """Operators whose output holds some of the values that they read, and leaves out the others."""
 _NOT_COMPUTED = "the reference cannot compute it from the values that its operator had"
@@ -174,32 +172,39 @@ class Verifier:
         if found is not claims:
             yield found
             return
-        tried = self._tried(claims, self._moved(claims)) if claims.accused else None
+        tried = self._tried(claims, self._after(claims)) if claims.accused else None
         if tried is not None:
             yield tried
 
-    def _moved(self, claims: Claims) -> Changes:
-        """Give up the matches after what is accused that hold their node's values in another order.
+    def _after(self, claims: Claims) -> Changes:
+        """Return other matches for all that is computed from what is accused.
 
-        The converter may move a transpose over the operators that follow it: all of these hold the
-        values of their nodes, and none of them in their order.
+        A match that structure gave follows from those before it.  And the converter may move a
+        transpose over the operators that follow: all of these hold the values of their nodes, and
+        none of them in their order.
         """
         subgraph, few = self._job.subgraph, self._few
         after = set(claims.accused)
         for op in subgraph.operators:
             if not after.isdisjoint(op.inputs):
                 after.update(op.outputs)
-        matches = claims.matching.matches
-        doubted = [i for i in after & matches.keys() & few.readable if i not in self._outputs]
+        matched = after & claims.matching.matches.keys() & few.readable
+        doubted = [i for o in subgraph.operators for i in o.outputs if i in matched]
         values = few.between(claims.matching, doubted)
-        changes = {}
-        for index in doubted:
-            value = few.beside(index, values).get(matches[index].raw)
-            step = subgraph.tensors[index].lsb or 0.0
-            if value is not None and is_moved(few.held(index), value, step):
-                said = f"it holds the values of '{matches[index].raw}' in another order"
-                said += ", so it is checked together with the operators that read it"
-                changes[index] = Unmatched(index, said, certain=True)
+        proposals = self._proposing(claims)
+        changes: dict[int, Match | Unmatched] = {}
+        for index in (i for i in doubted if i not in self._outputs):
+            follows = claims.matching.matches[index].rule == "structure" and any(
+                t.index in changes for t in activation_inputs(subgraph, self._writers[index])
+            )
+            proposed = proposals.after(
+                subgraph.tensors[index],
+                few.held(index),
+                few.beside(index, values),
+                handed_on=not follows and self._hands_on(index),
+            )
+            if proposed is not None:
+                changes[index] = proposed
         return changes
 
     def _tried(self, claims: Claims, changes: Changes) -> Claims | None:
@@ -270,9 +275,7 @@ class Verifier:
         tensors, few = self._job.subgraph.tensors, self._few
         in_doubt, feeding = self._open(claims)
         values = few.between(claims.matching, (*in_doubt, *feeding))
-        proposals = Proposals(
-            self._job.subgraph, self._outputs, self._frozen.graph, claims.matching
-        )
+        proposals = self._proposing(claims)
         found: dict[int, Match | Unmatched] = {}
         for index in in_doubt:
             check = claims.relation.checks.get(index)
@@ -290,6 +293,10 @@ class Verifier:
             if widened is not None:
                 found[index] = widened
         return found
+
+    def _proposing(self, claims: Claims) -> Proposals:
+        graph = self._frozen.graph
+        return Proposals(self._job.subgraph, self._outputs, graph, claims.matching)
 
     def _hands_on(self, tensor: int) -> bool:
         """Whether an operator that computes something holds, on this data, what it reads."""
