@@ -142,7 +142,7 @@ def try_options(
         suspect: The operator, and those that are checked together with it.
         batch: The samples that the suspect was made from.
     """
-    tried = _tried(subgraph, suspect, batch)
+    tried = _tried(graph, subgraph, suspect, batch)
     if not tried or sum(map(len, tried.values())) > _MOST_COPIES:
         return ()
     model = chain_model(graph, subgraph, list(tried.values()))
@@ -153,13 +153,21 @@ def try_options(
     )
 
 
-def _tried(subgraph: Subgraph, suspect: Suspect, batch: Batch) -> dict[tuple[int, str], list[Step]]:
+def _tried(
+    graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch
+) -> dict[tuple[int, str], list[Step]]:
     """Return by operator and variant what is run: all that is checked together, one changed."""
     found: dict[tuple[int, str], list[Step]] = {}
     steps = _steps(subgraph, suspect, batch)
     for number, step in enumerate(steps):
-        for variant in variants(subgraph, step.op):
-            other = replace(step, op=variant.op, options=variant.options, kind=variant.kind)
+        for variant in variants(graph, subgraph, step.op):
+            other = replace(
+                step,
+                op=variant.op,
+                options=variant.options,
+                kind=variant.kind,
+                constants=variant.constants,
+            )
             chain = [*steps[:number], other, *steps[number + 1 :]]
             last = replace(chain[-1], results={suspect.tensor.index: len(found)})
             found[step.op.index, variant.said] = [*chain[:-1], last]

@@ -5,32 +5,36 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.graph.query import constant, real_constant
 from tfldbg.match.kinds import DIVIDING
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Operator, Subgraph
+    from tfldbg.graph.model import Graph, Operator, Subgraph
 
-_MOST_PERMUTED, _MOST_DIVIDED = 3, 8
-"""Inputs and outputs whose other orders are tried."""
+_MOST_PERMUTED, _MOST_DIVIDED, _MOST_TRANSPOSED = 3, 8, 4
+"""Inputs, outputs and axes whose other orders are tried."""
 _RESIZING = ((False, False), (True, False), (False, True))
 """How a resize operator may place its samples: ``alignCorners`` and ``halfPixelCenters``, which
 exclude each other."""
 _SWITCHES = ("adjX", "adjY", "approximate", "exclusive", "reverse")
 """Options that are true or false and leave the shape of a square output as it is."""
 _ALIKE = (
-    frozenset(
-        ["ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6", "ROUND", "RSQRT", "SIN", "SQRT", "SQUARE", "TANH"]
-    ),
-    frozenset(["ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB"]),
-    frozenset(["EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"]),
-    frozenset(["MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM"]),
-    frozenset(["ARG_MAX", "ARG_MIN"]),
-    frozenset(["AVERAGE_POOL_2D", "MAX_POOL_2D"]),
+    frozenset({"ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOG", "LOGISTIC"})
+    | {"NEG", "RELU", "RELU6", "ROUND", "RSQRT", "SIN", "SQRT", "SQUARE", "TANH"},
+    frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB"}),
+    frozenset({"EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"}),
+    frozenset({"MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM"}),
+    frozenset({"ARG_MAX", "ARG_MIN"}),
+    frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"}),
 )
 """Operators that take and write the same tensors."""
-_ORDERED = frozenset(["CONCATENATION", "DIV", "FLOOR_DIV", "FLOOR_MOD", "PACK", "POW", "SUB"])
+_ORDERED = frozenset({"CONCATENATION", "DIV", "FLOOR_DIV", "FLOOR_MOD", "PACK", "POW", "SUB"})
+_SIGNED = frozenset({"ADD", "DIV", "MUL", "SUB"})
 _BRANCHING = frozenset({"SELECT", "SELECT_V2"})
 
 
@@ -46,12 +50,15 @@ class Variant:
     """The options that are changed."""
     kind: str | None = None
     """The operator that takes its place, None for its own."""
+    constants: Mapping[int, NDArray[Any]] = field(default_factory=dict)
+    """Constants that are replaced, real units."""
 
 
-def variants(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
+def variants(graph: Graph, subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
     """Yield the variants of an operator that read and write what it does.
 
     Args:
+        graph: The file.
         subgraph: The file's.
         op: The operator.
     """
@@ -62,6 +69,7 @@ def variants(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
             yield Variant(f"{kind} instead of {op.kind}", op, kind=kind)
     yield from _other_orders(subgraph, op)
     yield from _other_outputs(subgraph, op)
+    yield from _other_constants(graph, subgraph, op)
 
 
 def _other_options(
@@ -134,3 +142,20 @@ def _other_outputs(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
         if len({subgraph.tensors[op.outputs[i]].shape for i in (one, other)}) == 1:
             said = f"its outputs {one} and {other} exchanged"
             yield Variant(said, replace(op, outputs=tuple(outputs)))
+
+
+def _other_constants(graph: Graph, subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
+    """Yield the operators with a constant of the other sign, or that transpose otherwise."""
+    for index in op.inputs if op.kind in _SIGNED else ():
+        real = real_constant(graph, subgraph.tensors[index])
+        if real is not None:
+            yield Variant("its constant negated", op, constants={index: -real})
+    order = constant(graph, subgraph.tensors[op.inputs[1]]) if op.kind == "TRANSPOSE" else None
+    if order is None or order.size > _MOST_TRANSPOSED:
+        return
+    shape = subgraph.tensors[op.inputs[0]].shape
+    written = [shape[axis] for axis in order]
+    for other in itertools.permutations(range(order.size)):
+        if other != tuple(order) and [shape[axis] for axis in other] == written:
+            replaced = {op.inputs[1]: np.array(other, np.int32)}
+            yield Variant(f"its axes in the order {list(other)}", op, constants=replaced)

@@ -32,8 +32,8 @@ leaves out then: an initial state of zeros, say."""
 def candidates(graph: RefGraph, elements: Iterable[int]) -> list[str]:
     """Return the tensors that may hold as many values a sample, in topological order.
 
-    Further outputs of a node that nothing reads, as the statistics that a batch norm returns, are no
-    values of the model: nothing is computed from them.
+    Further outputs of a node that nothing reads, as the statistics that a batch norm returns, are
+    no values of the model: nothing is computed from them.
 
     Args:
         graph: The reference.

@@ -208,7 +208,7 @@ class RefGraph:
 
     @property
     def ranges(self) -> frozenset[str]:
-        """Names of the nodes that count: one that counts samples makes values of where these are."""
+        """Names of the nodes that count: if they count samples, values depend on their place."""
         return frozenset(name for name, node in self.nodes.items() if node.op == "Range")
 
     def users(self, name: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +96,8 @@ class Step:
     """Activation of the reference file to the tensor of the traced file that replaces it."""
     results: Mapping[int, int]
     """Output of the reference file to the tensor of the traced file it is compared with."""
-    constants: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
-    """Constants of the reference file that are replaced, real units."""
+    constants: Mapping[int, NDArray[Any]] = field(default_factory=dict)
+    """Constants of the reference file that are replaced, float32 in real units, or int32."""
     options: Mapping[str, int | bool | float] = field(default_factory=dict)
     """Options of the operator that are changed."""
     kind: str | None = None

@@ -46,7 +46,11 @@ origin, stays far below, and what they inherit far above."""
 _MOST_PARTS = 4
 """Parts of a divided tensor that are exchanged two by two."""
 _CHOOSING = frozenset(
-    ["ARG_MAX", "ARG_MIN", "GATHER", "GATHER_ND", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN", "RELU", "SELECT", "SELECT_V2", "SLICE", "STRIDED_SLICE", "TOPK_V2"]
+    {
+        *("ARG_MAX", "ARG_MIN", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"),
+        *("GATHER", "GATHER_ND", "RELU", "SELECT", "SELECT_V2", "SLICE", "STRIDED_SLICE"),
+        "TOPK_V2",
+    }
 )
 """Operators whose output holds some of the values that they read, and leaves out the others."""
 _NOT_COMPUTED = "the reference cannot compute it from the values that its operator had"
