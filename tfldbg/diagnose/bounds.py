@@ -290,6 +290,8 @@ def _constants_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
         return (0.0,)
     if op.kind in ("ADD", "SUB", "MUL"):
         return (_constant_operand(subgraph, op, given, out),)
+    if op.kind == "BATCH_MATMUL":
+        return (_constant_factor_lsb(subgraph, op, given, out),)
     return _bias_rounding(subgraph, op, given.lsb / out.lsb)
 
 
@@ -335,23 +337,39 @@ def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[floa
     return tuple(float(0.5 * ratio * scale) for scale in weights.quant.scale)
 
 
-def _unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
-    """Return what rounding of weights may add where they cannot be compared with the reference's.
+def _constant_factor_lsb(subgraph: Subgraph, op: Operator, given: Tensor, out: Tensor) -> float:
+    """Return what rounding of a matrix adds that is not compared with the reference's."""
+    number = next((n for n, i in enumerate(op.inputs) if subgraph.tensors[i].has_data), None)
+    if number is None or len(subgraph.tensors[op.inputs[number]].shape) < 2:
+        return 0.0
+    matrix = subgraph.tensors[op.inputs[number]]
+    transposed = bool(op.options.get("adjY" if number else "adjX"))
+    summed = matrix.shape[-2 if bool(number) != transposed else -1]
+    return _summed_lsb(summed, matrix, given, out)
+
+
+def _summed_lsb(count: int, weights: Tensor, given: Tensor, out: Tensor) -> float:
+    """Return by how much rounded weights may move a sum of products, in steps of the output.
 
     Each of the K weights of an output is off by up to half a step, evenly spread: their sum has the
     standard deviation ``step * sqrt(K / 12) * x``.  Six of them, for the largest step and the
     largest input, are not exceeded by chance.
     """
-    if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
-        return 0.0
-    given, weights = subgraph.tensors[op.inputs[0]], stored(subgraph, op.inputs[1])
-    out = subgraph.tensors[op.outputs[0]]
-    if weights is None or given.lsb is None or out.lsb is None:
-        return 0.0
     if weights.quant is None or not weights.quant.scale.size:
         return 0.0
-    channel_axis = WEIGHTED[op.kind][3]
-    count = weights.elements // max(weights.shape[channel_axis], 1)
+    if given.lsb is None or out.lsb is None:
+        return 0.0
     largest = max(map(abs, quant.real_range(given.type, given.lsb, given.zero_point or 0)))
     step = float(weights.quant.scale.max())
     return 6.0 * math.sqrt(count / 12.0) * step * largest / out.lsb
+
+
+def _unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
+    """Return what rounding of weights may add where they cannot be compared."""
+    if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
+        return 0.0
+    given, weights = subgraph.tensors[op.inputs[0]], stored(subgraph, op.inputs[1])
+    if weights is None:
+        return 0.0
+    count = weights.elements // max(weights.shape[WEIGHTED[op.kind][3]], 1)
+    return _summed_lsb(count, weights, given, subgraph.tensors[op.outputs[0]])
