@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.compare.against.runs import as_it_ran, steps_of
 from tfldbg.compare.batch import Batch, Computed, in_real_units
-from tfldbg.compare.variants import variants
+from tfldbg.compare.variants import Variant, variants
 from tfldbg.errors import RunError
 from tfldbg.match.steps import given
 from tfldbg.rewrite.cut import cut_model
@@ -142,7 +142,23 @@ def try_options(
         suspect: The operator, and those that are checked together with it.
         batch: The samples that the suspect was made from.
     """
-    tried = _tried(graph, subgraph, suspect, batch)
+    trials: tuple[Trial, ...] = ()
+    for likely in (True, False):
+        if not any(t.agrees for t in trials):
+            trials += _try(graph, subgraph, suspect, batch, likely=likely)
+    return trials
+
+
+def _try(
+    graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch, *, likely: bool
+) -> tuple[Trial, ...]:
+    tried: dict[tuple[int, str], list[Step]] = {}
+    steps = _steps(subgraph, suspect, batch)
+    for number, step in enumerate(steps):
+        for variant in variants(graph, subgraph, step.op, likely=likely):
+            chain = [*steps[:number], _changed(step, variant), *steps[number + 1 :]]
+            last = replace(chain[-1], results={suspect.tensor.index: len(tried)})
+            tried[step.op.index, variant.said] = [*chain[:-1], last]
     if not tried or sum(map(len, tried.values())) > _MOST_COPIES:
         return ()
     model = chain_model(graph, subgraph, list(tried.values()))
@@ -153,25 +169,14 @@ def try_options(
     )
 
 
-def _tried(
-    graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch
-) -> dict[tuple[int, str], list[Step]]:
-    """Return by operator and variant what is run: all that is checked together, one changed."""
-    found: dict[tuple[int, str], list[Step]] = {}
-    steps = _steps(subgraph, suspect, batch)
-    for number, step in enumerate(steps):
-        for variant in variants(graph, subgraph, step.op):
-            other = replace(
-                step,
-                op=variant.op,
-                options=variant.options,
-                kind=variant.kind,
-                constants=variant.constants,
-            )
-            chain = [*steps[:number], other, *steps[number + 1 :]]
-            last = replace(chain[-1], results={suspect.tensor.index: len(found)})
-            found[step.op.index, variant.said] = [*chain[:-1], last]
-    return found
+def _changed(step: Step, variant: Variant) -> Step:
+    return replace(
+        step,
+        op=variant.op,
+        options=variant.options,
+        kind=variant.kind,
+        constants=variant.constants,
+    )
 
 
 def _steps(subgraph: Subgraph, suspect: Suspect, batch: Batch) -> list[Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,16 @@ _SWITCHES = ("adjX", "adjY", "approximate", "exclusive", "reverse")
 _ALIKE = (
     frozenset({"ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOG", "LOGISTIC"})
     | {"NEG", "RELU", "RELU6", "ROUND", "RSQRT", "SIN", "SQRT", "SQUARE", "TANH"},
-    frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB"}),
-    frozenset({"EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"}),
+    frozenset({"MAXIMUM", "MINIMUM"}),
     frozenset({"MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM"}),
     frozenset({"ARG_MAX", "ARG_MIN"}),
     frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"}),
 )
 """Operators that take and write the same tensors."""
+_OF_TWO = (
+    frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB"}),
+    frozenset({"EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"}),
+)
 _ORDERED = frozenset({"CONCATENATION", "DIV", "FLOOR_DIV", "FLOOR_MOD", "PACK", "POW", "SUB"})
 _SIGNED = frozenset({"ADD", "DIV", "MUL", "SUB"})
 _BRANCHING = frozenset({"SELECT", "SELECT_V2"})
@@ -54,22 +57,31 @@ class Variant:
     """Constants that are replaced, real units."""
 
 
-def variants(graph: Graph, subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
+def variants(graph: Graph, subgraph: Subgraph, op: Operator, *, likely: bool) -> Iterator[Variant]:
     """Yield the variants of an operator that read and write what it does.
 
     Args:
         graph: The file.
-        subgraph: The file's.
+        subgraph: Its subgraph.
         op: The operator.
+        likely: Whether to yield those that tell; else those that a change of another operator often
+            explains as well, as x / y is x times 1 / y.
     """
+    if not likely:
+        yield from _exchanged(op, _OF_TWO)
+        return
     for said, options in _other_options(subgraph, op):
         yield Variant(said, op, options)
-    for kinds in _ALIKE:
-        for kind in sorted(kinds - {op.kind}) if op.kind in kinds else ():
-            yield Variant(f"{kind} instead of {op.kind}", op, kind=kind)
+    yield from _exchanged(op, _ALIKE)
     yield from _other_orders(subgraph, op)
     yield from _other_outputs(subgraph, op)
     yield from _other_constants(graph, subgraph, op)
+
+
+def _exchanged(op: Operator, families: Sequence[frozenset[str]]) -> Iterator[Variant]:
+    for kinds in families:
+        for kind in sorted(kinds - {op.kind}) if op.kind in kinds else ():
+            yield Variant(f"{kind} instead of {op.kind}", op, kind=kind)
 
 
 def _other_options(

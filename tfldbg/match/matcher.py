@@ -330,6 +330,7 @@ class _Matcher:
         Names choose between several; then quantization parameters; then the values.  Names alone
         mislead: the converter merges equal constants and joins the names of all their users.
         """
+        mentioned = frozenset(self._mentioned[tensor.index])
         rule = "structure"
         following = self._following(op, given, REFERENCE_OPS.get(op.kind, frozenset()))
         if not following and op.kind not in HANDED_ON and not self._is_named(op, tensor):
@@ -339,9 +340,10 @@ class _Matcher:
         if not fitting:
             self._note_shape(op, tensor, following)
         settled = [self._settler.settle(tensor, op, name, rule, 0.9) for name in fitting]
-        mentioned = frozenset(self._mentioned[tensor.index])
         votes = [len(mentioned & frozenset((*m.group, *m.chain))) for m in settled]
         most = max(votes, default=0)
+        if fitting and not most and (other := self._named_beside(op, tensor, given)) is not None:
+            settled, votes, rule = [other], [0], LOOKALIKE
         best = [m for m, v in zip(settled, votes, strict=True) if v == most]
         equal = [m for m in best if m.parameters == "equal"]
         best = equal or best
@@ -350,6 +352,19 @@ class _Matcher:
             self.matches[tensor.index] = named if most and rule != LOOKALIKE else best[0]
             return True
         return bool(best) and self._match_by_values(tensor, best)
+
+    def _named_beside(self, op: Operator, tensor: Tensor, given: Sequence[Tensor]) -> Match | None:
+        """Return the node of another operation that reads the same values and that a name leads to.
+
+        The file has the wrong operator then; the node of its own kind is another operator's.
+        """
+        mentioned = self._mentioned[tensor.index]
+        operations = frozenset(self._graph.nodes[name].op for name in mentioned)
+        beside = self._following(op, given, operations - REFERENCE_OPS.get(op.kind, frozenset()))
+        named = [name for name in beside if name in mentioned and self._fits(tensor, name)]
+        if len(named) != 1 or op.kind not in REFERENCE_OPS:
+            return None
+        return self._settler.settle(tensor, op, named[0], LOOKALIKE, 0.9)
 
     def _is_named(self, op: Operator, tensor: Tensor) -> bool:
         """Whether a name leads to a node of an operation that the operator computes."""

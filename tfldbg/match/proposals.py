@@ -16,7 +16,7 @@ from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_
 from tfldbg.match.kinds import CARRIED, HANDED_ON, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
-from tfldbg.match.settle import ACTIVATIONS, Settler
+from tfldbg.match.settle import ACTIVATIONS, AFFINE, Settler
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
@@ -85,11 +85,13 @@ class Proposals:
         if tensor.index in self._outputs:
             return self._output(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
-        if found is not None:
+        if found is not None and (
+            known is None or not self._lacking(tensor, found, known) & AFFINE
+        ):
             return None if handed_on else self._renamed(tensor, found, values)
         if known is None:
             return None
-        other = reordered(test, values, known.raw)
+        other = reordered(test, values, known.raw) if found is None else None
         if other is None and (other_weights or self._mostly(tensor, test, values, known)):
             return None
         op = self._writers.get(tensor.index)
@@ -118,7 +120,9 @@ class Proposals:
 
     def _renamed(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> Match | None:
         known = self._matches.get(tensor.index)
-        if known is not None and (found == known.raw or self._drops(tensor, found, known)):
+        if known is not None and found == known.raw:
+            return None
+        if known is not None and self._lacking(tensor, found, known) & (ACTIVATIONS | AFFINE):
             return None
         return self._settled(tensor, self._suited(tensor, found, values), values)
 
@@ -164,24 +168,23 @@ class Proposals:
         same = same_values(self._graph, found, values)
         return replace(settled, chain=self._with_copies(tensor, settled.chain, same))
 
-    def _drops(self, tensor: Tensor, found: str, known: Match) -> bool:
-        """Whether the tensor lacks an activation that its match has, and no other operator has it.
+    def _lacking(self, tensor: Tensor, found: str, known: Match) -> frozenset[str]:
+        """Return the operations that a tensor's match has after what it holds, and no other has.
 
         What follows may hide that on this data.
         """
         name, between = node_of(known.raw), []
         while name != node_of(found):
-            if self._graph.nodes[name].op in ACTIVATIONS:
-                between.append(name)
+            between.append(name)
             sources = self._graph.computed_sources(name)
             if len(sources) != 1:
-                return False
+                return frozenset()
             name = sources[0]
         # One that is carried over says what a value stands for, and not who computes it.
         known_others = (m for m in self._matches.values() if m.rule != CARRIED)
         others = (m for m in known_others if m.tensor != tensor.index)
         held = frozenset(name for m in others for name in (m.raw, *m.group))
-        return not held.issuperset(between)
+        return frozenset(self._graph.nodes[name].op for name in between if name not in held)
 
     def _mostly(
         self, tensor: Tensor, test: Values, values: Mapping[str, Values], known: Match

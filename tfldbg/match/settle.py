@@ -40,7 +40,7 @@ ACTIVATIONS = frozenset({"Relu", "Relu6", "Tanh", "Sign"})
 _CLIPS = frozenset({"ClipByValue", "Maximum", "Minimum"})
 _CLIPPING = frozenset({"RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
 """Fused activations that the converter makes of a minimum and a maximum with constants."""
-_AFFINE = frozenset(
+AFFINE = frozenset(
     {
         "BiasAdd",
         "FusedBatchNorm",
@@ -141,7 +141,7 @@ class Settler:
         if not others.isdisjoint(self._named):
             return None  # what is made of a shape is a constant only where no tensor holds it
         reshapes = user.op in _RESHAPES and user.elements == self._graph.nodes[name].elements
-        return user.name if user.op in _AFFINE or reshapes else None
+        return user.name if user.op in AFFINE or reshapes else None
 
     def _computed_by_reader(self, tensor: Tensor, op: Operator, name: str) -> bool:
         """Whether an operator that reads ``tensor`` and constants computes ``name`` itself.

@@ -45,14 +45,15 @@ _GONE = 0.1
 origin, stays far below, and what they inherit far above."""
 _MOST_PARTS = 4
 """Parts of a divided tensor that are exchanged two by two."""
-_CHOOSING = frozenset(
+_HIDING = frozenset(
     {
         *("ARG_MAX", "ARG_MIN", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"),
         *("GATHER", "GATHER_ND", "RELU", "SELECT", "SELECT_V2", "SLICE", "STRIDED_SLICE"),
-        "TOPK_V2",
+        *("CEIL", "FLOOR", "ONE_HOT", "ROUND", "SIGN", "TOPK_V2"),
+        *("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"),
     }
 )
-"""Operators whose output holds some of the values that they read, and leaves out the others."""
+"""Operators whose output may be the same although a value that they read is another."""
 _NOT_COMPUTED = "the reference cannot compute it from the values that its operator had"
 _ANOTHER_SIZE = "the reference makes another number of values of what its operator had"
 
@@ -228,8 +229,8 @@ class Verifier:
     def _is_refuted(self, tensor: int, claims: Claims, tried: Claims) -> bool:
         """Whether the error of a match that was given up is gone at those that read the tensor.
 
-        A reader that takes some of the values that it is given, and agrees with the reference
-        whether the match is given up or not, may have left out the wrong ones: it tells nothing.
+        A reader that may hide an error, and agrees with the reference whether the match is given up
+        or not, tells nothing.
         """
         operators = {o.index for o in self._job.subgraph.operators if tensor in o.outputs}
         joint = tried.relation.joint
@@ -240,10 +241,10 @@ class Verifier:
             return True
         little = _GONE * claims.errors[tensor]
         left = {i: tried.errors.get(i, 0.0) for i in instead}
-        chosen = {i for i in instead if self._writers[i].kind in _CHOOSING}
-        moved = (claims.errors.get(i, np.inf) - left[i] > little for i in chosen)
+        hiding = {i for i in instead if self._writers[i].kind in _HIDING}
+        moved = (claims.errors.get(i, np.inf) - left[i] > little for i in hiding)
         gone = max(left.values(), default=0.0) <= little
-        return gone and (chosen < set(instead) or any(moved))
+        return gone and (hiding < set(instead) or any(moved))
 
     def _with(self, claims: Claims, changes: Changes) -> Claims:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
