@@ -125,6 +125,13 @@ PASSED_THROUGH = frozenset({"Identity", "Pad", "PadV2", "SpaceToBatchND", "Resha
 HANDED_ON = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CAST"})
 """Operators whose output holds the values of their input, in the same order."""
 
+MOVING = HANDED_ON | {
+    *("BATCH_TO_SPACE_ND", "BROADCAST_TO", "CONCATENATION", "DEPTH_TO_SPACE", "GATHER"),
+    *("GATHER_ND", "MIRROR_PAD", "PACK", "PAD", "PADV2", "REVERSE_V2", "SLICE", "SPLIT", "SPLIT_V"),
+    *("SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH", "STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK"),
+}
+"""Operators that move values and compute none: they may leave all of them where they are."""
+
 REQUANTIZING = frozenset({"QUANTIZE", "DEQUANTIZE"})
 """Operators that change how values are stored and have no node of their own."""
 

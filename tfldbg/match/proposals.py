@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ class Proposals:
         values: Mapping[str, Values],
         *,
         other_weights: bool = False,
-        handed_on: bool = False,
+        idle: bool = False,
     ) -> Change | None:
         """Return another match of a tensor, or why it has none; None where nothing is better.
 
@@ -78,17 +78,14 @@ class Proposals:
             values: By reference tensor (n, ...) what it would hold, clamped to the tensor's range.
             other_weights: Whether its operator has not the weights of its match, which explains
                 that it holds other values.
-            handed_on: Whether an operator that computes something holds what it reads: nothing
-                would be checked if it were matched with that.
+            idle: Whether its match is also that of what its operator reads.
         """
         known = self._matches.get(tensor.index)
         if tensor.index in self._outputs:
             return self._output(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
-        if found is not None and (
-            known is None or not self._lacking(tensor, found, known) & AFFINE
-        ):
-            return None if handed_on else self._renamed(tensor, found, values)
+        if found is not None and not self._is_no_check(tensor, found, known, idle):
+            return self._renamed(tensor, found, values)
         if known is None:
             return None
         other = reordered(test, values, known.raw) if found is None else None
@@ -99,9 +96,19 @@ class Proposals:
         elsewhere = other is not None and other not in known.names
         return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
 
-    def after(
-        self, tensor: Tensor, test: Values, values: Mapping[str, Values], *, handed_on: bool
-    ) -> Change | None:
+    def _is_no_check(self, tensor: Tensor, found: str, known: Match | None, idle: bool) -> bool:
+        """Whether a tensor that holds a node's values had better be checked with what reads it.
+
+        Nothing would check it by itself, or its operator lacks a constant that its match has, which
+        may have been moved.
+        """
+        if known is None:
+            return False
+        if idle and found == known.raw:
+            return True
+        return bool(self._lacking(tensor, found, known) & AFFINE)
+
+    def after(self, tensor: Tensor, test: Values, values: Mapping[str, Values]) -> Change | None:
         """Return another match of a tensor after one whose match is in doubt, None where none is.
 
         Its match may follow from that one.
@@ -110,13 +117,28 @@ class Proposals:
             tensor: The tensor.
             test: As for `of`.
             values: As for `of`.
-            handed_on: As for `of`.
         """
         known = self._matches[tensor.index]
         if known.raw in values and is_moved(test, values[known.raw], tensor.lsb or 0.0):
             return Unmatched(tensor.index, _reason(known, known.raw), certain=True)
-        found = None if handed_on else nearest(test, values, known.raw)
+        found = nearest(test, values, known.raw)
         return None if found is None else self._renamed(tensor, found, values)
+
+    def following(self, tensor: Tensor, given: Iterable[Match]) -> Match | None:
+        """Return the node of the same operation that reads other counterparts of what is read.
+
+        Args:
+            tensor: A tensor with a match.
+            given: Other matches of what its operator reads.
+        """
+        known = self._matches[tensor.index]
+        wanted = self._graph.nodes[node_of(known.raw)].op
+        users = {user for match in given for name in match.names for user in self._users(name)}
+        found = [user for user in users if self._graph.nodes[user].op == wanted]
+        return self._settled(tensor, found[0]) if len(found) == 1 else None
+
+    def _users(self, name: str) -> tuple[str, ...]:
+        return () if ":" in name else self._graph.users(name)
 
     def _renamed(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> Match | None:
         known = self._matches.get(tensor.index)

@@ -9,22 +9,23 @@ the claim was wrong.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfldbg.compare.against.plan import NOTHING_BETWEEN
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.graph.query import activation_inputs, non_activations, producers
-from tfldbg.match.kinds import DIVIDING, HANDED_ON, REFERENCE_OPS
+from tfldbg.match.kinds import DIVIDING
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
-from tfldbg.match.proposals import Changes, Proposals, changed, holds
+from tfldbg.match.proposals import Changes, Proposals, Values, changed, holds
 from tfldbg.session.describe import describe
 
 if TYPE_CHECKING:
@@ -83,15 +84,10 @@ class Claims:
         return self.accused | self.relation.beyond
 
     def better_than(self, other: Claims) -> bool:
-        """Whether fewer operators are accused or unchecked, and none that was not before.
-
-        Where these are the same, fewer may be computed from more than they read.
-        """
+        """Whether fewer operators are in doubt or unchecked, and none is that was not before."""
         if not (self.accused <= other.accused and self.unchecked <= other.unchecked):
             return False
-        if self.accused < other.accused or self.unchecked < other.unchecked:
-            return True
-        return self.relation.beyond < other.relation.beyond
+        return self.in_doubt < other.in_doubt or self.unchecked < other.unchecked
 
 
 class Verifier:
@@ -199,15 +195,11 @@ class Verifier:
         proposals = self._proposing(claims)
         changes: dict[int, Match | Unmatched] = {}
         for index in (i for i in doubted if i not in self._outputs):
-            follows = claims.matching.matches[index].rule == "structure" and any(
-                t.index in changes for t in activation_inputs(subgraph, self._writers[index])
-            )
-            proposed = proposals.after(
-                subgraph.tensors[index],
-                few.held(index),
-                few.beside(index, values),
-                handed_on=not follows and self._hands_on(index),
-            )
+            tensor = subgraph.tensors[index]
+            proposed = proposals.after(tensor, few.held(index), few.beside(index, values))
+            if proposed is None and claims.matching.matches[index].rule == "structure":
+                read = (changes.get(i) for i in self._writers[index].inputs)
+                proposed = proposals.following(tensor, [m for m in read if isinstance(m, Match)])
             if proposed is not None:
                 changes[index] = proposed
         return changes
@@ -223,28 +215,36 @@ class Verifier:
             return None
         tried = self._with(claims, changes)
         given_up = [c for c in changes.values() if isinstance(c, Unmatched)]
-        sound = all(c.certain or self._is_refuted(c.tensor, claims, tried) for c in given_up)
-        return tried if sound and tried.better_than(claims) else None
+        if not all(self._is_refuted(c, claims, tried) for c in given_up):
+            return None
+        if tried.accused < claims.accused and not tried.better_than(claims):
+            _, feeding = self._open(tried)  # what they read may be what the reference reads
+            values = self._few.between(tried.matching, feeding)
+            tried = self._with(tried, self._widened(tried, feeding, values))
+        return tried if tried.better_than(claims) else None
 
-    def _is_refuted(self, tensor: int, claims: Claims, tried: Claims) -> bool:
+    def _is_refuted(self, given_up: Unmatched, claims: Claims, tried: Claims) -> bool:
         """Whether the error of a match that was given up is gone at those that read the tensor.
 
         A reader that may hide an error, and agrees with the reference whether the match is given up
         or not, tells nothing.
         """
+        tensor = given_up.tensor
         operators = {o.index for o in self._job.subgraph.operators if tensor in o.outputs}
         joint = tried.relation.joint
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
-        if not operators <= tried.telling or not tried.accused.isdisjoint(instead):
-            return False
-        if tensor not in claims.errors or tensor not in claims.accused:
-            return True
-        little = _GONE * claims.errors[tensor]
+        little = _GONE * claims.errors.get(tensor, 0.0)
         left = {i: tried.errors.get(i, 0.0) for i in instead}
         hiding = {i for i in instead if self._writers[i].kind in _HIDING}
         moved = (claims.errors.get(i, np.inf) - left[i] > little for i in hiding)
-        gone = max(left.values(), default=0.0) <= little
-        return gone and (hiding < set(instead) or any(moved))
+        if tensor in claims.accused and hiding == set(instead) and not any(moved):
+            return False
+        if given_up.certain:
+            return True
+        if not operators <= tried.telling or not tried.accused.isdisjoint(instead):
+            return False
+        known = tensor in claims.errors and tensor in claims.accused
+        return not known or max(left.values(), default=0.0) <= little
 
     def _with(self, claims: Claims, changes: Changes) -> Claims:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
@@ -289,29 +289,29 @@ class Verifier:
                 few.held(index),
                 few.beside(index, values),
                 other_weights=check is not None and check.differ,
-                handed_on=self._hands_on(index),
+                idle=claims.relation.reasons.get(index) == NOTHING_BETWEEN,
             )
             if proposed is not None:
                 found[index] = proposed
-        for index in feeding:
-            widened = proposals.widened(tensors[index], values)
-            if widened is not None:
-                found[index] = widened
-        return found
+        return found | self._widened(claims, feeding, values)
+
+    def _widened(
+        self, claims: Claims, feeding: Iterable[int], values: Mapping[str, Values]
+    ) -> dict[int, Match]:
+        """Return the matches of tensors with all that holds the same values.
+
+        Args:
+            claims: What they are.
+            feeding: The tensors.
+            values: By reference tensor what it holds.
+        """
+        proposals, tensors = self._proposing(claims), self._job.subgraph.tensors
+        found = {i: proposals.widened(tensors[i], values) for i in feeding}
+        return {i: match for i, match in found.items() if match is not None}
 
     def _proposing(self, claims: Claims) -> Proposals:
         graph = self._frozen.graph
         return Proposals(self._job.subgraph, self._outputs, graph, claims.matching)
-
-    def _hands_on(self, tensor: int) -> bool:
-        """Whether an operator that computes something holds, on this data, what it reads."""
-        op, subgraph, few = self._writers.get(tensor), self._job.subgraph, self._few
-        if op is None or op.kind not in REFERENCE_OPS or op.kind in HANDED_ON:
-            return False
-        held, step = few.held(tensor), subgraph.tensors[tensor].lsb or 0.0
-        given = [t.index for t in activation_inputs(subgraph, op) if t.index in few.readable]
-        alike = (v.ravel() for v in map(few.held, given) if v.size == held.size)
-        return any(np.abs(v - held.ravel()).max(initial=0.0) <= step for v in alike)
 
     def _open(self, claims: Claims) -> tuple[list[int], list[int]]:
         """Return the tensors in doubt, and those that some of them are computed from."""
