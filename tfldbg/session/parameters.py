@@ -26,6 +26,7 @@ from tfldbg.match.ports import pair_inputs
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.job import (
+    ALL_SAMPLES,
     DataSource,
     Job,
     Loaded,
@@ -46,10 +47,6 @@ if TYPE_CHECKING:
     from tfldbg.compare.constants.turned import Turn
     from tfldbg.match.model import Matching
     from tfldbg.reference.evaluate import Frozen
-
-_ALL = 2**31
-"""Samples, unless fewer are asked for: a range rests on its two extremes, whichever sample has
-them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +105,7 @@ def compare_parameters(
     if data is None:
         _refuse_samples(options)
         return table
-    job = prepare(model, data, replace(options, samples=options.samples or _ALL))
+    job = prepare(model, data, replace(options, samples=options.samples or ALL_SAMPLES))
     return replace(table, ranges=_ranges(job, table, source, progress))
 
 
