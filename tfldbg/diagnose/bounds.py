@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
+from tfldbg.diagnose.tables import table_error
 from tfldbg.graph.query import (
     SAME_SCALE_KINDS,
     blocks,
@@ -30,6 +32,7 @@ from tfldbg.graph.wires import WEIGHTED
 from tfldbg.run.runtimes import WITH_XNNPACK
 
 if TYPE_CHECKING:
+    from tfldbg.compare.usage import Usage
     from tfldbg.graph.model import Operator, Subgraph, Tensor
     from tfldbg.run.job import Loaded
 
@@ -87,6 +90,7 @@ def bound(
     ranges: Mapping[int, float],
     rounded: bool,
     unknown_weights: bool,
+    usage: Mapping[int, Usage] = MappingProxyType({}),
 ) -> Bound:
     """Return what arithmetic explains for one operator.
 
@@ -97,6 +101,7 @@ def bound(
         ranges: By tensor the largest magnitude that was seen, real units.
         rounded: Whether the reference's constants are those before rounding.
         unknown_weights: Whether its weights may be rounded without having been compared.
+        usage: By tensor the codes that were seen.
     """
     subgraph = loaded.subgraph
     if not op.outputs or op.outputs[0] < 0:
@@ -105,7 +110,7 @@ def bound(
     if out.lsb is None:
         return _float_bound(loaded, op, ranges, rounded)
     extra = sum(_kernel_lsb(subgraph, op, runtime) for runtime in runtimes)
-    extra += _float32_lsb(subgraph, op, ranges)
+    extra += _float32_lsb(subgraph, op, ranges) + _table_lsb(subgraph, op, usage)
     extras: tuple[float, ...] = (extra,)
     if rounded:
         unknown = _unknown_weights_lsb(subgraph, op) if unknown_weights else 0.0
@@ -262,6 +267,16 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
     if runtime in ("builtin", "reference") and op.kind == "MEAN":
         return _rounded_zero_point(given, ratio)
     return _ROUNDED_DOWN if op.kind == "SQRT" and bytewise else 0.0
+
+
+def _table_lsb(subgraph: Subgraph, op: Operator, usage: Mapping[int, Usage]) -> float:
+    """What an int16 kernel's table is off for the codes that were seen."""
+    given, out = _first_activation(subgraph, op), subgraph.tensors[op.outputs[0]]
+    if given is None or given.type != "INT16":
+        return 0.0
+    seen = usage.get(given.index)
+    codes = quant.code_range("INT16") if seen is None else (seen.lowest, seen.highest)
+    return table_error(op.kind, given, out, codes)
 
 
 def _float32_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:

@@ -53,7 +53,15 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
     for op in subgraph.operators:
         between = any(i in relation.unrounded for i in op.outputs)
         unknown = rounded and not quantized and not any(i in relation.checks for i in op.outputs)
-        limit = bound(loaded, op, sides, measured.ranges, rounded or between, unknown or between)
+        limit = bound(
+            loaded,
+            op,
+            sides,
+            measured.ranges,
+            rounded or between,
+            unknown or between,
+            measured.usage,
+        )
         limits[op.index] = limit
         others = relation.joint.get(op.outputs[0], ())[:-1] if op.outputs else ()
         if others:
