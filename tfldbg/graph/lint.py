@@ -75,7 +75,7 @@ def lint(graph: Graph, subgraph: Subgraph) -> tuple[Breach, ...]:
     """
     wires = Wires(subgraph, producers(subgraph), consumers(subgraph), _zeros(graph, subgraph))
     alone = [
-        *_scales(wires),
+        *_scales(graph, wires),
         *_zero_points(wires),
         *_weights(wires),
         *_axes(wires),
@@ -88,6 +88,12 @@ def lint(graph: Graph, subgraph: Subgraph) -> tuple[Breach, ...]:
     return tuple(sorted(found, key=lambda b: (b.op, b.rule, b.tensor)))
 
 
+_KEEP_ZERO = frozenset(
+    {"BROADCAST_TO", "EXPAND_DIMS", "FILL", "QUANTIZE", "RESHAPE", "SPLIT", "TILE", "TRANSPOSE"}
+)
+"""Operators that make zeros of zeros; those with weights and without a bias do, too."""
+
+
 def _zeros(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
     """Return the int32 and int64 constants, as biases are, that are all zero."""
     wide = (t for t in subgraph.tensors if t.has_data and t.type in ("INT32", "INT64"))
@@ -95,11 +101,33 @@ def _zeros(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
     return frozenset(i for i, codes in found if codes is not None and not codes.any())
 
 
-def _scales(wires: Wires) -> Iterator[Breach]:
+def _nothing_but_zero(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
+    """Return the tensors that hold zero whatever the data is, as an initial state does.
+
+    Calibration sees no range there, and the scale that it gives them scales nothing.
+    """
+    constants = ((t, constant(graph, t)) for t in subgraph.tensors if t.has_data and t.quant)
+    found = {
+        t.index
+        for t, codes in constants
+        if t.quant is not None and codes is not None and codes.size == 1
+        if t.quant.zero_point.size and codes.reshape(-1)[0] == t.quant.zero_point[0]
+    }
+    for op in subgraph.operators:
+        number = 1 if op.kind == "FILL" else 0
+        given = op.inputs[number] if len(op.inputs) > number else -1
+        biased = op.kind in WEIGHTED and any(i >= 0 for i in op.inputs[WEIGHTED[op.kind][2] :])
+        if given in found and not biased and op.kind in _KEEP_ZERO | WEIGHTED.keys():
+            found.update(op.outputs)
+    return frozenset(found)
+
+
+def _scales(graph: Graph, wires: Wires) -> Iterator[Breach]:
     """Check that every scale is positive, finite and normal, as XNNPACK demands (``isnormal``)."""
+    zero = _nothing_but_zero(graph, wires.subgraph)
     for owner, tensor, params in wires.quantized():
         wrong = np.flatnonzero(~(np.isfinite(params.scale) & (params.scale >= _NORMAL)))
-        if wrong.size:
+        if wrong.size and tensor.index not in zero:
             channel = int(wrong[0])
             shown = channel if params.scale.size > 1 else None
             where = "" if shown is None else f" on channel {shown}"

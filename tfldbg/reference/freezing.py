@@ -18,7 +18,7 @@ def user_inputs(concrete: Any) -> list[Any]:
     return [t for t in concrete.inputs if t.ref() not in captured and t.dtype.name != "resource"]
 
 
-_ALONG_AN_AXIS = frozenset({"Cumprod", "Cumsum", "ReverseV2", "Roll"})
+_ALONG_AN_AXIS = frozenset({"ConcatV2", "Cumprod", "Cumsum", "ReverseV2", "Roll"})
 """Operations whose last input is the axis, or the axes, along which they work."""
 
 
@@ -43,7 +43,10 @@ def freeze(
     if batch is None:
         taken = dict(zip(inputs, shapes, strict=True))
         alone, one = _reshaped(definition, taken, 1)
-        mixed, ranges = graph.makes_blocks or _moves_samples(definition), graph.ranges
+        mixed, ranges = (
+            graph.makes_blocks or _moves_samples(definition, graph.activations),
+            graph.ranges,
+        )
         if not mixed and (ranges or not graph.is_plain):
             _, two = _reshaped(definition, taken, 2)
             numbered = any(one[name] != two[name] for name in ranges)
@@ -127,13 +130,14 @@ def _reshaped(
     return changed, _outlines(changed)
 
 
-def _moves_samples(definition: Any) -> bool:
-    """Whether an operation that keeps the shape works along the first axis, the batch."""
+def _moves_samples(definition: Any, activations: frozenset[str]) -> bool:
+    """Whether an operation works along the first axis, the batch, which its shape does not tell."""
     from tensorflow.python.framework import tensor_util
 
     constants = {n.name: n for n in definition.node if n.op == "Const"}
     for node in definition.node:
-        axes = constants.get(node_of(node.input[-1])) if node.op in _ALONG_AN_AXIS else None
+        along = node.op in _ALONG_AN_AXIS and node.name in activations
+        axes = constants.get(node_of(node.input[-1])) if along else None
         if axes is not None and 0 in np.ravel(tensor_util.MakeNdarray(axes.attr["value"].tensor)):
             return True
     return False

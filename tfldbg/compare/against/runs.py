@@ -78,10 +78,12 @@ class OwnRuns:
         if members:
             between = (step for chain in chains.values() for step in chain.alone[:-1])
             alone |= {i: step for step in between for i in step.op.outputs if i in first.real}
+        others = non_activations(job.subgraph)
+        alone = {i: step for i, step in alone.items() if i in chains or i not in others}
         self._aliases = {i: s.op.inputs[0] for i, s in alone.items() if s.op.kind in ALIASES}
         self.joint = frozenset(chains)
         """The tensors of which it knows what all operators together make."""
-        self.members = frozenset(alone.keys() - chains.keys() - non_activations(job.subgraph))
+        self.members = frozenset(alone.keys() - chains.keys())
         """The tensors before them that it compares with their own operator's arithmetic."""
         if chains:
             self._start(job, chains, alone)
