@@ -105,6 +105,43 @@ def test_an_activation_that_is_missing_before_a_clip_is_told_as_hidden(
     assert "hides it on this data" in result.diagnosis.sentence
 
 
+@pytest.fixture(scope="module")
+def normed() -> Model:
+    """An int8 file with a batch norm that no convolution takes in, calibrated on smaller data."""
+    import tensorflow as tf
+    import tf_keras as k
+
+    k.backend.clear_session()
+    given = k.Input((6, 6, 3))
+    seen = k.layers.Concatenate()([given, k.layers.Conv2D(4, 3, padding="same")(given)])
+    seen = k.layers.ReLU()(k.layers.BatchNormalization(name="norm")(seen))
+    model = k.Model(given, k.layers.Conv2D(2, 3, name="last")(seen))
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        spread = (0.5, 2.0) if "variance" in variable.name or "gamma" in variable.name else (-1, 1)
+        variable.assign(rng.uniform(*spread, variable.shape))
+    data = rng.normal(size=(8, 6, 6, 3)).astype(np.float32)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([0.6 * data[i : i + 1]] for i in range(8))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return model, converter.convert(), data
+
+
+def test_what_clips_between_operators_that_are_checked_together(normed: Model) -> None:
+    model, file, data = normed
+    sound = tfldbg.trace(file, keras=model, data=data)
+    assert sound.verdict == "clean", sound.diagnosis.sentence
+    scaled, added = (o for o in sound.evidence.ops if o.kind in ("MUL", "ADD"))
+    assert added.joint == (scaled.op, added.op) and scaled.usage is not None
+    assert scaled.usage.highest == 127  # it clips
+    for op, change in ((scaled.op, 1.5), (added.op, -1.0)):
+        wrong = File(file)
+        wrong.set_values(op, 1, np.clip(wrong.values(op, 1) * change, -127, 127))
+        result = tfldbg.trace(wrong.save(), keras=model, data=data)
+        assert result.origins[:1] == (op,), result.diagnosis.sentence
+
+
 def _image(layers: Any, given: Any) -> Any:
     seen = layers.Conv2D(3, 3, name="seen")(layers.Reshape((6, 6, 1))(given))
     return layers.Dense(4, name="last")(layers.Flatten()(seen))

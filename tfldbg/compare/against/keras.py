@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.agreement import Agreement
+from tfldbg.compare.against.clipping import between, unclipped
 from tfldbg.compare.against.plan import cut
 from tfldbg.compare.against.plausible import check_same_model
 from tfldbg.compare.batch import Batch, Computed
@@ -179,21 +180,19 @@ class KerasReference:
         frozen: The reference.
         relation: How it is matched.
         segments: By output tensor each operator cut out of it.
-        samples: The inputs of both sides.
+        job: The TFLite side.
 
     Raises:
         KerasError: TensorFlow refuses the graph.
     """
 
     def __init__(
-        self,
-        frozen: Frozen,
-        relation: Relation,
-        segments: Mapping[int, Segment],
-        samples: Samples,
+        self, frozen: Frozen, relation: Relation, segments: Mapping[int, Segment], job: Job
     ) -> None:
         self.batch = frozen.batch
-        self._samples = samples
+        self._samples = job.samples
+        self._subgraph = job.subgraph
+        self._between = between(job.subgraph, relation.joint)
         self._matching = relation.matching
         self._keys = tuple(segments)
         fetches = [m.node for m in relation.matching.matches.values()]
@@ -210,9 +209,10 @@ class KerasReference:
             {key: batch.real[key] for key in self._evaluator.tap_keys},
         )
         free = zip(self._matching.matches, fetched, strict=True)
+        local = dict(zip(self._keys, computed, strict=True))
         return Computed(
             free={i: values for i, values in free if i in batch.real},
-            local=dict(zip(self._keys, computed, strict=True)),
+            local=unclipped(self._subgraph, local, self._between, batch),
         )
 
     def close(self) -> None:
