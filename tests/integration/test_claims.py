@@ -105,6 +105,27 @@ def test_an_activation_that_is_missing_before_a_clip_is_told_as_hidden(
     assert "hides it on this data" in result.diagnosis.sentence
 
 
+def _two_cells(layers: Any, given: Any) -> Any:
+    """Two branches, each of which applies a ReLU of its own to one tensor, as NASNet's do."""
+    seen = layers.Conv2D(4, 3, padding="same", name="seen")(given)
+    ends = []
+    for branch in ("left", "right"):
+        x = layers.ReLU(name=f"{branch}_relu")(seen)
+        ends.append(layers.SeparableConv2D(4, 3, padding="same", name=branch)(x))
+    pooled = layers.AveragePooling2D(2, name="pool")(seen)
+    return layers.Concatenate()([layers.AveragePooling2D(2)(layers.Add()(ends)), pooled])
+
+
+def test_branches_that_begin_with_the_same_activation(build: Callable[..., Model]) -> None:
+    model, file, data = build((8, 8, 3), _two_cells, 8, 8, 3)
+    sound = tfldbg.trace(file, keras=model, data=data)
+    assert sound.verdict == "clean", sound.diagnosis.sentence
+    for op in (o.op for o in sound.evidence.ops if o.kind in ("CONV_2D", "DEPTHWISE_CONV_2D")):
+        wrong = File(file)
+        wrong.set_values(op, 1, -wrong.values(op, 1))
+        assert tfldbg.trace(wrong.save(), keras=model, data=data).origins[:1] == (op,)
+
+
 @pytest.fixture(scope="module")
 def normed() -> Model:
     """An int8 file with a batch norm that no convolution takes in, calibrated on smaller data."""

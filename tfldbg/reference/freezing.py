@@ -8,6 +8,7 @@ from typing import Any
 
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import Outline, node_of, view
+from tfldbg.reference.twins import merge_twins
 
 _LARGE = 1024
 """Bytes: no shape is computed from a constant of more."""
@@ -37,6 +38,7 @@ def freeze(
     ends = tuple(t.name.removesuffix(":0") for t in concrete.outputs)
     inputs = tuple(node_of(t.name) for t in placeholders)
     definition = _values_alone(_with_constants(concrete), [*inputs, *map(node_of, ends)])
+    merge_twins(definition)
     shapes = tuple(tuple(t.shape.as_list()) for t in placeholders)
     sketch = _sketch(definition)
     graph = view(definition, inputs, ends, _outlines(sketch), whole=batch == 1)
