@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tfldbg
-from benchmarks import zoo
+from benchmarks import shapes, zoo
 from sample_models.plant import File
 from tfldbg.errors import MatchError
 
@@ -126,6 +126,28 @@ def test_branches_that_begin_with_the_same_activation(build: Callable[..., Model
         wrong = File(file)
         wrong.set_values(op, 1, -wrong.values(op, 1))
         assert tfldbg.trace(wrong.save(), keras=model, data=data).origins[:1] == (op,)
+
+
+def _small_image(layers: Any, given: Any) -> Any:
+    """A squeeze and excitation on an image that is as small as the filter."""
+    seen = layers.Conv2D(4, 3, padding="same", activation="sigmoid", name="seen")(given)
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(seen)
+    gate = layers.Conv2D(4, 1, activation="sigmoid", name="gate")(gate)
+    return layers.GlobalAveragePooling2D()(layers.Multiply()([seen, gate]))
+
+
+def test_a_smaller_image_is_no_counterpart(build: Callable[..., Model]) -> None:
+    """One value stands where nine should; those that read it can still be computed from it."""
+    model, file, data = build((3, 3, 2), _small_image, 3, 3, 2)
+    data = np.concatenate([data] * 2)  # more than the few that matches are tried on
+    assert tfldbg.trace(file, keras=model, data=data).verdict == "clean"
+    wrong = File(file)
+    exchanged = shapes.exchange_padding(wrong, 0)
+    assert exchanged is not None
+    exchanged[1](wrong, 0)
+    result = tfldbg.trace(wrong.save(), keras=model, data=data)
+    assert result.origins[:1] == (0,), result.diagnosis.sentence
+    assert "its output has shape [1, 1, 1, 4]" in result.diagnosis.sentence
 
 
 @pytest.fixture(scope="module")

@@ -243,12 +243,14 @@ def _shaped(
     if shape is None or (len(shape) == 0 and not whole):
         return array
     wanted = [d or -1 for d in (shape if whole else shape[1:])]
-    if wanted.count(-1) > 1 and array.ndim == len(shape) + 1:
-        return array.reshape(-1, *array.shape[2:])  # the axis of the samples and the tensor's own
-    if wanted.count(-1) > 1 or array.size % abs(math.prod(wanted)):
-        return array
+    size = abs(math.prod(wanted)) * (1 if whole else len(array))
+    exact = whole and -1 not in wanted
+    fits = array.size == size if exact else array.size % size == 0
+    if wanted.count(-1) > 1 or not fits:
+        # Of another shape, or not told: the axis of the samples and the tensor's own are one.
+        return array.reshape(-1, *array.shape[2:]) if array.ndim == len(shape) + 1 else array
     if whole:
-        return array.reshape(wanted) if -1 in wanted or array.size == math.prod(wanted) else array
+        return array.reshape(wanted)
     return array.reshape((len(array) if -1 in wanted else -1, *wanted))
 
 
