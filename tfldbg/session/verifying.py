@@ -112,7 +112,7 @@ class Verifier:
             for k, values in local.items()
             if values is None or not self._few.fits(k, values)
         }
-        measured = self._few.measured(local, relation.joint)
+        measured = self._few.measured(local)
         evidence = without_refuted(collect(self._job.loaded, self._run, relation, measured))
         judge = Judge(Thresholds(), wrong_scales(evidence), {}, "keras")
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}

@@ -92,13 +92,13 @@ class WithKeras:
         if reference is not None:
             reference.close()
         self._segments = claims.segments
-        last = KerasReference(self._frozen, claims.relation, claims.segments, job)
+        last = KerasReference(self._frozen, claims.relation, claims.segments, job.samples)
         return claims.relation, last
 
     def _reference(self, relation: Relation, job: Job) -> KerasReference | None:
         """Return the reference; None where a wrong match makes a graph that TensorFlow refuses."""
         try:
-            return KerasReference(self._frozen, relation, self._segments, job)
+            return KerasReference(self._frozen, relation, self._segments, job.samples)
         except KerasError:
             return None
 

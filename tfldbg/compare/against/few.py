@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.against.clipping import between, unclipped
 from tfldbg.compare.batch import Batch, Computed, as_floats, clamped, settled
 from tfldbg.compare.overlap import Crew
 from tfldbg.compare.stream import run_batch
@@ -74,21 +73,14 @@ class FewSamples:
         self._compute({k: s for k, s in segments.items() if not self._knows(k, s)})
         return {k: self._known[k][1] for k in segments}
 
-    def measured(self, local: Local, joint: Mapping[int, tuple[int, ...]]) -> Measured:
-        """Return the statistics of what was computed.
-
-        Args:
-            local: What `local` returned.
-            joint: By output tensor the operators that are checked together.
-        """
-        subgraph, samples = self._job.subgraph, self._job.samples
-        within = between(subgraph, joint)
+    def measured(self, local: Local) -> Measured:
+        """Return the statistics of what was computed."""
+        tensors, samples = self._job.subgraph.tensors, self._job.samples
         tally = Tally(self._plan)
         with Crew(1) as crew:
             for number, batch in enumerate(self._batches):
                 values = {k: v[number] for k, v in local.items() if v is not None}
-                values = unclipped(subgraph, values, within, batch)
-                computed = settled(subgraph.tensors, batch, Computed({}, values))
+                computed = settled(tensors, batch, Computed({}, values))
                 tally.take(samples, batch, computed, crew)
         return tally.measured()
 

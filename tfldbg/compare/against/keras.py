@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.agreement import Agreement
-from tfldbg.compare.against.clipping import between, unclipped
 from tfldbg.compare.against.plan import cut
 from tfldbg.compare.against.plausible import check_same_model
 from tfldbg.compare.batch import Batch, Computed
@@ -180,19 +179,21 @@ class KerasReference:
         frozen: The reference.
         relation: How it is matched.
         segments: By output tensor each operator cut out of it.
-        job: The TFLite side.
+        samples: The inputs of both sides.
 
     Raises:
         KerasError: TensorFlow refuses the graph.
     """
 
     def __init__(
-        self, frozen: Frozen, relation: Relation, segments: Mapping[int, Segment], job: Job
+        self,
+        frozen: Frozen,
+        relation: Relation,
+        segments: Mapping[int, Segment],
+        samples: Samples,
     ) -> None:
         self.batch = frozen.batch
-        self._samples = job.samples
-        self._subgraph = job.subgraph
-        self._between = between(job.subgraph, relation.joint)
+        self._samples = samples
         self._matching = relation.matching
         self._keys = tuple(segments)
         fetches = [m.node for m in relation.matching.matches.values()]
@@ -209,10 +210,9 @@ class KerasReference:
             {key: batch.real[key] for key in self._evaluator.tap_keys},
         )
         free = zip(self._matching.matches, fetched, strict=True)
-        local = dict(zip(self._keys, computed, strict=True))
         return Computed(
             free={i: values for i, values in free if i in batch.real},
-            local=unclipped(self._subgraph, local, self._between, batch),
+            local=dict(zip(self._keys, computed, strict=True)),
         )
 
     def close(self) -> None:

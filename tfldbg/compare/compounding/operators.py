@@ -83,7 +83,7 @@ class KerasCounterpart:
         matches = {i: _as_read(frozen, m) for i, m in relation.matching.matches.items()}
         read = replace(relation, matching=replace(relation.matching, matches=matches))
         own_weights = {i: replace(segment, constants={}) for i, segment in segments.items()}
-        self._reference = KerasReference(frozen, read, own_weights, job)
+        self._reference = KerasReference(frozen, read, own_weights, job.samples)
         stack.callback(self._reference.close)
         self._owed = _rounded_behind(job.subgraph, matches)
         rounded = {i: m.expected for i, m in matches.items() if m.expected and m.node != m.raw}
