@@ -15,7 +15,7 @@ from tfldbg.errors import KerasError
 from tfldbg.reference.fusing import fold_batch_norms
 from tfldbg.reference.graphdef import Outline, RefGraph, node_of
 from tfldbg.reference.quiet import quiet
-from tfldbg.reference.weights import add_placeholder, take_weights
+from tfldbg.reference.weights import add_placeholder, aligned, take_weights
 
 Floats = NDArray[np.float32]
 
@@ -306,7 +306,7 @@ def _with_segments(
         for tensor, values in segment.constants.items():
             name = f"{prefix}{node_of(tensor)}"
             add_placeholder(definition, name, np.float32, values.shape)
-            given[name] = values.astype(np.float32, copy=False)
+            given[name] = aligned(values.astype(np.float32, copy=False))
     return definition, names, taps, given
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 LARGE = 1 << 16
 """Bytes of a constant from which it is handed over; smaller ones may be folded into others."""
+_ALIGNMENT = 64
+"""Bytes: what begins elsewhere TensorFlow copies at every run."""
 
 
 def take_weights(definition: Any) -> dict[str, NDArray[Any]]:
@@ -27,9 +30,18 @@ def take_weights(definition: Any) -> dict[str, NDArray[Any]]:
         if node.op != "Const" or len(node.attr["value"].tensor.tensor_content) < LARGE:
             continue
         values = make_ndarray(node.attr["value"].tensor)
-        found[node.name] = values
+        found[node.name] = aligned(values)
         node.ClearField("attr")
         _placeholder(node, values.dtype, values.shape)
+    return found
+
+
+def aligned(values: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy that TensorFlow reads where it is."""
+    room = np.empty(values.nbytes + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    found = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    found[...] = values
     return found
 
 
