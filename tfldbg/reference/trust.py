@@ -192,6 +192,7 @@ class _Rules:
         self._framework = framework
         found = (_attribute(framework, path) for path in _BASES)
         self._bases = tuple(base for base in found if inspect.isclass(base))
+        self._of_architectures = architecture_layers(framework)
 
     def check(self, item: Mapping[str, Any], layer: str) -> Iterator[Offence]:
         if isinstance(item.get("vocabulary"), str):
@@ -249,8 +250,8 @@ class _Rules:
 
     def _internal(self, name: str) -> Any:
         """Return a class that Keras loads by name alone although its API does not show it."""
-        if name in (own := architecture_layers(self._framework)):
-            return own[name]
+        if name in self._of_architectures:
+            return self._of_architectures[name]
         if self._framework.__name__ != "tf_keras":
             modules = ("keras.src.layers", "keras.src.models")
             found = (getattr(sys.modules.get(module), name, None) for module in modules)
