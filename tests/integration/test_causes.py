@@ -21,7 +21,12 @@ from sample_models.plant import File
 from tests.sound import assert_sound
 from tests.svdf_file import svdf_file
 from tests.unit.compare import test_patterns, test_turned
-from tests.unit.diagnose import test_rules_file, test_rules_ranges, test_rules_trace
+from tests.unit.diagnose import (
+    test_as_converted,
+    test_rules_file,
+    test_rules_ranges,
+    test_rules_trace,
+)
 from tests.unit.diagnose.planted import PLANTED, plants
 from tests.unit.diagnose.test_rules_file import Network, params
 from tfldbg.diagnose.rules import CATALOG
@@ -49,7 +54,8 @@ def cause(result: tfldbg.Trace) -> str | None:
 
 
 def test_every_code_is_planted() -> None:
-    modules = (test_patterns, test_turned, test_rules_file, test_rules_ranges, test_rules_trace)
+    rules = (test_rules_file, test_rules_ranges, test_rules_trace)
+    modules = (test_patterns, test_turned, test_as_converted, *rules)
     assert all(modules)  # importing them fills the list
     assert set(PLANTED) == set(CATALOG)
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tfldbg
+from tfldbg import session
+from tfldbg.reference.conversion import Target
+from tfldbg.run.job import Options
 from tfldbg.session.parameters import compare_parameters
 
 
@@ -85,6 +91,38 @@ def test_params_says_the_same(swallowed: Made) -> None:
     assert ranges is not None
     (found,) = ranges.misfits.values()
     assert found.sentinel == pytest.approx(-1000, rel=0.01) and found.factor > 100
+
+
+@pytest.mark.parametrize(("sentinel", "warned"), [(-1000.0, True), (-1.0, False)])
+def test_convert_warns_of_the_file_that_it_writes(
+    sentinel: float, warned: bool, tmp_path: Path
+) -> None:
+    made = _padded(sentinel)
+    saved, data = tmp_path / "saved", tmp_path / "data.npz"
+    made.live.export(saved)
+    np.savez(data, **made.data)
+    arguments = [str(saved), "--data", str(data), "-o", str(tmp_path / "m.tflite")]
+    done = subprocess.run(
+        [sys.executable, "-m", "tfldbg", "convert", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout
+    assert not done.returncode and "calibrated on 16 samples" in said, done.stderr
+    assert ("TFL054 warning: operator" in said and "sentinel -99" in said) is warned, said
+    assert ("warning" in said) is warned, said
+
+
+def test_convert_says_nothing_of_ranges_where_there_are_none(
+    swallowed: Made, tmp_path: Path
+) -> None:
+    options, saved = Options(), tmp_path / "saved"
+    swallowed.live.export(saved)
+    made = session.convert(saved, tmp_path / "m.tflite", target=Target("dynamic"))
+    assert session.range_findings(made, swallowed.data, options=options) == ()
+    made = session.convert(saved, tmp_path / "m.tflite", data="random")
+    assert session.range_findings(made, "random", options=options) == ()
 
 
 def test_a_padding_among_the_values_is_sound() -> None:

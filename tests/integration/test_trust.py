@@ -351,6 +351,79 @@ def test_arithmetic_of_tensorflow_is_allowed(tmp_path: Path) -> None:
         assert len(load_live(tmp_path / f"ops.{form}").layers) == len(model.layers)
 
 
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "compat.v1.batch_to_space_nd",
+        "compat.v1.space_to_batch_nd",
+        "compat.v1.depth_to_space",
+        "compat.v1.squared_difference",
+        "compat.v1.log1p",
+        "math.special.bessel_i0",
+        "dynamic_partition",
+        "histogram_fixed_width",
+        "debugging.assert_all_finite",
+        "clip_by_global_norm",
+        "__operators__.getitem",
+        "keras.backend.relu",
+        "nn.conv2d",
+    ],
+)
+def test_functions_that_only_compute_are_allowed(symbol: str) -> None:
+    import tf_keras
+
+    layer = {"class_name": "TFOpLambda", "config": {"name": "op", "function": symbol}}
+    assert offences(layer, tf_keras) == []
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "py_function",
+        "numpy_function",
+        "compat.v1.py_func",
+        "print",
+        "io.write_file",
+        "io.read_file",
+        "io.decode_proto",
+        "io.matching_files",
+        "foldl",
+        "cond",
+        "map_fn",
+        "while_loop",
+        "ragged.map_flat_values",
+        "xla_custom_call",
+        "rpc_call",
+        "raw_ops.WriteFile",
+        "load_op_library",
+        "saved_model.load",
+        "config.run_functions_eagerly",
+        "random.set_seed",
+        "keras.models.load_model",
+        "no.such.function",
+        "",
+    ],
+)
+def test_functions_that_run_code_or_reach_files_are_refused(symbol: str) -> None:
+    import tf_keras
+
+    layer = {"class_name": "TFOpLambda", "config": {"name": "op", "function": symbol}}
+    (offence,) = offences(layer, tf_keras)
+    assert "which is no arithmetic" in offence.reason
+
+
+def test_a_model_with_blocks_of_space_loads(tmp_path: Path) -> None:
+    import tensorflow as tf
+    import tf_keras as k
+
+    given = k.Input((4, 4, 2))
+    x = tf.compat.v1.space_to_batch_nd(given, [2, 2], [[0, 0], [0, 0]])
+    x = tf.compat.v1.batch_to_space_nd(x, [2, 2], [[0, 0], [0, 0]])
+    for path in (tmp_path / "m.h5", tmp_path / "m.keras"):
+        k.Model(given, x).save(path)
+        load_frozen(path)
+
+
 def _initializers() -> dict[str, Any]:
     """Return one of every initializer that TensorFlow itself has, and of some of Keras."""
     import keras

@@ -45,6 +45,9 @@ class Relation:
     """By output tensor, the comparison of an operator's weights."""
     joint: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """By output tensor, the operators that are checked together in its local error."""
+    unrounded_before: frozenset[int] = frozenset()
+    """Those of them whose error is that of the last operator alone and of the float arithmetic of
+    all: the rounding of the operators before it is taken out."""
     beyond: frozenset[int] = frozenset()
     """Outputs that the reference computes from more than their operators read."""
     trained: Mapping[int, tuple[float, float]] = field(default_factory=dict)

@@ -7,8 +7,7 @@ with the reference tells the cause.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
+from tfldbg.compare.against.runs import as_it_ran, steps_of
 from tfldbg.compare.batch import Batch, Computed, in_real_units
+from tfldbg.compare.variants import Variant, variants
 from tfldbg.errors import RunError
 from tfldbg.match.steps import given
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.rewrite.twin import LocalModel, Step, local_model, untwinned
+from tfldbg.rewrite.twin import LocalModel, Step, chain_model, untwinned
 from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, derived_program
 from tfldbg.run.runtimes import LITERT, Kernels
 
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 Floats = NDArray[np.float32]
-_MOST_PERMUTED = 3
-_RESIZING = ((False, False), (True, False), (False, True))
-"""How a resize operator may place its samples: ``alignCorners`` and ``halfPixelCenters``, which
-exclude each other."""
+_MOST_COPIES = 2048
+"""Operators of the model that tries a run of operators with one thing changed after the other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One operator, run by itself in another way."""
+    """One operator, run in another way."""
 
     op: int
     tensor: int
+    """Where it is compared with the reference: its output, or that of the last of the operators
+    that are checked together with it."""
     kind: Literal["runtime", "option"]
     value: str
     """The kernels, or what was changed."""
@@ -51,6 +52,11 @@ class Trial:
     as_traced: bool
     """Whether the values are those of the trace, to the same limit."""
 
+    @property
+    def changed(self) -> bool:
+        """Whether something of the operator was changed."""
+        return self.kind == "option"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Suspect:
@@ -60,6 +66,8 @@ class Suspect:
     """What it writes."""
     step: Step
     """How it is run by itself."""
+    run: tuple[Operator, ...]
+    """The operators that are checked together with it, itself the last; it alone where it is."""
     wanted: Floats
     """(n, ...) what the reference makes of the operator's inputs, real units."""
     traced: Floats
@@ -69,13 +77,18 @@ class Suspect:
 
 
 def suspects(
-    subgraph: Subgraph, limits: Mapping[int, float], batch: Batch, computed: Computed
+    subgraph: Subgraph,
+    limits: Mapping[int, float],
+    joint: Mapping[int, tuple[int, ...]],
+    batch: Batch,
+    computed: Computed,
 ) -> list[Suspect]:
     """Return the operators that can be run by themselves.
 
     Args:
         subgraph: The traced file's.
         limits: By tensor that they write the difference that arithmetic explains, real units.
+        joint: By tensor the operators that are checked together where several are.
         batch: What the operators read: some samples, as TFLite computed them, or recorded.
         computed: What the reference made of the operators' inputs on the same samples.
     """
@@ -83,20 +96,16 @@ def suspects(
     wanted, traced = computed.local, {**batch.real, **computed.tested}
     for op in subgraph.operators:
         for index in (i for i in op.outputs if i in limits and i in wanted):
-            feeds = {t.index: _as_it_ran(t, batch) for t in given(subgraph, op)}
+            feeds = {t.index: as_it_ran(t, batch) for t in given(subgraph, op)}
             feeds |= {i: subgraph.tensors[i] for i in op.inputs if i in batch.states}
             known = all(i in batch.codes or i in batch.states for i in feeds)
             if untwinned(subgraph, op) is None and known and index in batch.codes:
                 step = Step(op, feeds, {index: index})
+                run = tuple(subgraph.operators[i] for i in joint.get(index, (op.index,)))
                 tensor = subgraph.tensors[index]
                 sides = wanted[index], traced[index]
-                found.append(Suspect(tensor, step, *sides, limits[index]))
+                found.append(Suspect(tensor, step, run, *sides, limits[index]))
     return found
-
-
-def _as_it_ran(tensor: Tensor, batch: Batch) -> Tensor:
-    values = batch.codes.get(tensor.index)
-    return tensor if values is None else replace(tensor, shape=values.shape[1:])
 
 
 def try_kernels(
@@ -125,25 +134,56 @@ def try_kernels(
 def try_options(
     graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch
 ) -> tuple[Trial, ...]:
-    """Run the float copy of one operator with each other option.
+    """Run the float copy of what is checked together, with one thing of one operator changed.
 
     Args:
         graph: The traced file.
         subgraph: Its subgraph.
-        suspect: The operator.
+        suspect: The operator, and those that are checked together with it.
         batch: The samples that the suspect was made from.
     """
-    variants = dict(_variants(subgraph, suspect.step))
-    steps = [
-        replace(step, results=dict.fromkeys(step.results, key))
-        for key, step in enumerate(variants.values())
-    ]
-    model = local_model(graph, subgraph, steps) if steps else None
-    changed = run_alone(model, batch, FLOAT_KERNELS) if model is not None else []
+    trials: tuple[Trial, ...] = ()
+    for likely in (True, False):
+        if not any(t.agrees for t in trials):
+            trials += _try(graph, subgraph, suspect, batch, likely=likely)
+    return trials
+
+
+def _try(
+    graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch, *, likely: bool
+) -> tuple[Trial, ...]:
+    tried: dict[tuple[int, str], list[Step]] = {}
+    steps = _steps(subgraph, suspect, batch)
+    for number, step in enumerate(steps):
+        for variant in variants(graph, subgraph, step.op, likely=likely):
+            chain = [*steps[:number], _changed(step, variant), *steps[number + 1 :]]
+            last = replace(chain[-1], results={suspect.tensor.index: len(tried)})
+            tried[step.op.index, variant.said] = [*chain[:-1], last]
+    if not tried or sum(map(len, tried.values())) > _MOST_COPIES:
+        return ()
+    model = chain_model(graph, subgraph, list(tried.values()))
+    changed = run_alone(model, batch, FLOAT_KERNELS)
     return tuple(
-        _judged("option", said, suspect, values.astype(np.float32))
-        for said, values in zip(variants, changed, strict=False)
+        replace(_judged("option", said, suspect, values.astype(np.float32)), op=op)
+        for (op, said), values in zip(tried, changed, strict=False)
     )
+
+
+def _changed(step: Step, variant: Variant) -> Step:
+    return replace(
+        step,
+        op=variant.op,
+        options=variant.options,
+        kind=variant.kind,
+        constants=variant.constants,
+    )
+
+
+def _steps(subgraph: Subgraph, suspect: Suspect, batch: Batch) -> list[Step]:
+    """Return the run of a suspect; the suspect alone where the others cannot be run."""
+    if len(suspect.run) == 1:
+        return [suspect.step]
+    return steps_of(subgraph, suspect.run, batch) or [suspect.step]
 
 
 def run_alone(model: LocalModel, batch: Batch, kernels: Kernels) -> list[NDArray[Any]]:
@@ -197,64 +237,3 @@ def _distance(tensor: Tensor, one: Floats, other: Floats) -> float:
     with np.errstate(invalid="ignore"):
         largest = float(np.abs(sides[0] - sides[1]).max(initial=0.0))
     return largest if largest == largest else float("inf")
-
-
-def _variants(subgraph: Subgraph, step: Step) -> Iterator[tuple[str, Step]]:
-    """Yield the float copies of an operator with one thing changed, each with how it is called."""
-    for said, options in _other_options(subgraph, step.op):
-        yield said, replace(step, options=options)
-    yield from _other_orders(subgraph, step)
-
-
-def _other_options(
-    subgraph: Subgraph, op: Operator
-) -> Iterator[tuple[str, dict[str, int | bool | float]]]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    own = op.options
-    for said in ("NONE", "RELU", "RELU6"):
-        if own.get("fusedActivationFunction", said) != said and op.kind != "CONCATENATION":
-            value = getattr(schema.ActivationFunctionType, said)
-            yield f"fusedActivationFunction {said}", {"fusedActivationFunction": value}
-    for said in ("SAME", "VALID"):
-        if own.get("padding", said) != said and (said == "SAME" or _fits(subgraph, op)):
-            yield f"padding {said}", {"padding": getattr(schema.Padding, said)}
-    for align, half in _RESIZING if op.kind.startswith("RESIZE_") else ():
-        if (align, half) != (bool(own.get("alignCorners")), bool(own.get("halfPixelCenters"))):
-            said = f"alignCorners {align} and halfPixelCenters {half}"
-            yield said, {"alignCorners": align, "halfPixelCenters": half}
-    own_dilation = (own.get("dilationHFactor"), own.get("dilationWFactor"))
-    for factor in (1, 2) if None not in own_dilation else ():
-        if own_dilation != (factor, factor) and own.get("padding") == "SAME":
-            said = f"dilation {factor}"
-            yield said, {"dilationHFactor": factor, "dilationWFactor": factor}
-    if own.get("beta", 1.0) != 1.0:
-        yield "beta 1", {"beta": 1.0}
-
-
-def _fits(subgraph: Subgraph, op: Operator) -> bool:
-    """Whether a filter is no larger than what it is moved over, so that VALID leaves something."""
-    if op.kind == "TRANSPOSE_CONV":
-        return False  # its output shape is an input, which would contradict
-    given_shape = subgraph.tensors[op.inputs[0]].shape
-    sizes: tuple[int, ...] = (op.options.get("filterHeight", 0), op.options.get("filterWidth", 0))
-    if len(op.inputs) > 1:
-        sizes = subgraph.tensors[op.inputs[1]].shape[1:3]
-    pairs = zip(sizes, given_shape[1:3], strict=False)
-    return len(given_shape) == 4 and all(0 < size <= extent for size, extent in pairs)
-
-
-def _other_orders(subgraph: Subgraph, step: Step) -> Iterator[tuple[str, Step]]:
-    """Yield the other orders of the inputs of operators to which the order matters."""
-    op = step.op
-    shapes = {subgraph.tensors[i].shape for i in op.inputs if i >= 0}
-    ordered = op.kind in ("CONCATENATION", "SUB", "DIV") and len(shapes) == 1
-    if not ordered or not 1 < len(op.inputs) <= _MOST_PERMUTED:
-        return
-    for order in itertools.permutations(range(len(op.inputs))):
-        inputs = tuple(op.inputs[i] for i in order)
-        if inputs != op.inputs:
-            yield (
-                f"its inputs in the order {', '.join(map(str, order))}",
-                replace(step, op=replace(op, inputs=inputs)),
-            )

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
+from tfldbg.diagnose.tables import table_error
 from tfldbg.graph.query import (
     SAME_SCALE_KINDS,
     blocks,
@@ -30,6 +32,7 @@ from tfldbg.graph.wires import WEIGHTED
 from tfldbg.run.runtimes import WITH_XNNPACK
 
 if TYPE_CHECKING:
+    from tfldbg.compare.usage import Usage
     from tfldbg.graph.model import Operator, Subgraph, Tensor
     from tfldbg.run.job import Loaded
 
@@ -87,6 +90,7 @@ def bound(
     ranges: Mapping[int, float],
     rounded: bool,
     unknown_weights: bool,
+    usage: Mapping[int, Usage] = MappingProxyType({}),
 ) -> Bound:
     """Return what arithmetic explains for one operator.
 
@@ -97,6 +101,7 @@ def bound(
         ranges: By tensor the largest magnitude that was seen, real units.
         rounded: Whether the reference's constants are those before rounding.
         unknown_weights: Whether its weights may be rounded without having been compared.
+        usage: By tensor the codes that were seen.
     """
     subgraph = loaded.subgraph
     if not op.outputs or op.outputs[0] < 0:
@@ -105,7 +110,7 @@ def bound(
     if out.lsb is None:
         return _float_bound(loaded, op, ranges, rounded)
     extra = sum(_kernel_lsb(subgraph, op, runtime) for runtime in runtimes)
-    extra += _float32_lsb(subgraph, op, ranges)
+    extra += _float32_lsb(subgraph, op, ranges) + _table_lsb(subgraph, op, usage)
     extras: tuple[float, ...] = (extra,)
     if rounded:
         unknown = _unknown_weights_lsb(subgraph, op) if unknown_weights else 0.0
@@ -116,7 +121,9 @@ def bound(
     return Bound(rule, extras, *_implied(loaded, op))
 
 
-def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own: Bound) -> Bound:
+def together(
+    subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own: Bound, *, rounding: bool
+) -> Bound:
     """Add the bounds of the operators before one that are only checked together with it.
 
     Their errors are taken over as they are, in steps of this operator's output: data movement and
@@ -128,6 +135,7 @@ def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own:
         op: The last of them.
         others: The bounds of those before it, by operator.
         own: Its own bound.
+        rounding: Whether the error holds the rounding of those before it.
     """
     out = subgraph.tensors[op.outputs[0]]
     added = 0.0
@@ -144,7 +152,7 @@ def together(subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own:
             continue
         recurrent = recurrent or limit.rule == "recurrent"
         if between.lsb is not None:
-            added += (1.0 + max(limit.extra_lsb)) * between.lsb / out.lsb
+            added += (float(rounding) + max(limit.extra_lsb)) * between.lsb / out.lsb
     rule: Rule = "recurrent" if recurrent else own.rule
     return replace(own, rule=rule, extra_lsb=tuple(e + added for e in own.extra_lsb))
 
@@ -261,6 +269,16 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
     return _ROUNDED_DOWN if op.kind == "SQRT" and bytewise else 0.0
 
 
+def _table_lsb(subgraph: Subgraph, op: Operator, usage: Mapping[int, Usage]) -> float:
+    """What an int16 kernel's table is off for the codes that were seen."""
+    given, out = _first_activation(subgraph, op), subgraph.tensors[op.outputs[0]]
+    if given is None or given.type != "INT16":
+        return 0.0
+    seen = usage.get(given.index)
+    codes = quant.code_range("INT16") if seen is None else (seen.lowest, seen.highest)
+    return table_error(op.kind, given, out, codes)
+
+
 def _float32_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:
     """What float32 itself loses where codes are wider than its 24 bits.
 
@@ -287,6 +305,8 @@ def _constants_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
         return (0.0,)
     if op.kind in ("ADD", "SUB", "MUL"):
         return (_constant_operand(subgraph, op, given, out),)
+    if op.kind == "BATCH_MATMUL":
+        return (_constant_factor_lsb(subgraph, op, given, out),)
     return _bias_rounding(subgraph, op, given.lsb / out.lsb)
 
 
@@ -332,23 +352,39 @@ def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[floa
     return tuple(float(0.5 * ratio * scale) for scale in weights.quant.scale)
 
 
-def _unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
-    """Return what rounding of weights may add where they cannot be compared with the reference's.
+def _constant_factor_lsb(subgraph: Subgraph, op: Operator, given: Tensor, out: Tensor) -> float:
+    """Return what rounding of a matrix adds that is not compared with the reference's."""
+    number = next((n for n, i in enumerate(op.inputs) if subgraph.tensors[i].has_data), None)
+    if number is None or len(subgraph.tensors[op.inputs[number]].shape) < 2:
+        return 0.0
+    matrix = subgraph.tensors[op.inputs[number]]
+    transposed = bool(op.options.get("adjY" if number else "adjX"))
+    summed = matrix.shape[-2 if bool(number) != transposed else -1]
+    return _summed_lsb(summed, matrix, given, out)
+
+
+def _summed_lsb(count: int, weights: Tensor, given: Tensor, out: Tensor) -> float:
+    """Return by how much rounded weights may move a sum of products, in steps of the output.
 
     Each of the K weights of an output is off by up to half a step, evenly spread: their sum has the
     standard deviation ``step * sqrt(K / 12) * x``.  Six of them, for the largest step and the
     largest input, are not exceeded by chance.
     """
-    if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
-        return 0.0
-    given, weights = subgraph.tensors[op.inputs[0]], stored(subgraph, op.inputs[1])
-    out = subgraph.tensors[op.outputs[0]]
-    if weights is None or given.lsb is None or out.lsb is None:
-        return 0.0
     if weights.quant is None or not weights.quant.scale.size:
         return 0.0
-    channel_axis = WEIGHTED[op.kind][3]
-    count = weights.elements // max(weights.shape[channel_axis], 1)
+    if given.lsb is None or out.lsb is None:
+        return 0.0
     largest = max(map(abs, quant.real_range(given.type, given.lsb, given.zero_point or 0)))
     step = float(weights.quant.scale.max())
     return 6.0 * math.sqrt(count / 12.0) * step * largest / out.lsb
+
+
+def _unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
+    """Return what rounding of weights may add where they cannot be compared."""
+    if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
+        return 0.0
+    given, weights = subgraph.tensors[op.inputs[0]], stored(subgraph, op.inputs[1])
+    if weights is None:
+        return 0.0
+    count = weights.elements // max(weights.shape[WEIGHTED[op.kind][3]], 1)
+    return _summed_lsb(count, weights, given, subgraph.tensors[op.outputs[0]])

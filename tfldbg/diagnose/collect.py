@@ -53,11 +53,21 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
     for op in subgraph.operators:
         between = any(i in relation.unrounded for i in op.outputs)
         unknown = rounded and not quantized and not any(i in relation.checks for i in op.outputs)
-        limit = bound(loaded, op, sides, measured.ranges, rounded or between, unknown or between)
+        limit = bound(
+            loaded,
+            op,
+            sides,
+            measured.ranges,
+            rounded or between,
+            unknown or between,
+            measured.usage,
+        )
         limits[op.index] = limit
         others = relation.joint.get(op.outputs[0], ())[:-1] if op.outputs else ()
         if others:
-            limit = together(subgraph, op, {i: limits[i] for i in others}, limit)
+            unrounded = not relation.unrounded_before.isdisjoint(op.outputs)
+            before = {i: limits[i] for i in others}
+            limit = together(subgraph, op, before, limit, rounding=not unrounded)
         broken = tuple(breaches.get(op.index, ()))
         gathered += [
             _op_evidence(loaded, op, index, limit, broken, relation, measured)

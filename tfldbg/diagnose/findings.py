@@ -11,6 +11,7 @@ from tfldbg.diagnose.fitting import misfitting
 from tfldbg.diagnose.rules import FILE_RULES, TRACE_RULES, Judged, to_finding
 from tfldbg.diagnose.rules.differences import of_divergence
 from tfldbg.diagnose.rules.ranges import MISPLACED
+from tfldbg.diagnose.rules.specification import AS_CONVERTED
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
@@ -44,7 +45,8 @@ def findings(
         found += [replace(f, severity="error") for f, _ in explaining]
         op = by_tensor.get(divergence.tensor_index, by_op[divergence.op])
         told = of_divergence(divergence, op, kind)
-        if explaining and explaining[0][0].code in MISPLACED:  # nobody learned other parameters
+        # Nobody learned other parameters.
+        if explaining and explaining[0][0].code in MISPLACED | AS_CONVERTED:
             told = replace(told, suggestion=explaining[0][0].suggestion)
         found.append(told)
     rest = sorted((f for f, _ in left), key=lambda f: _RANKS.index(f.severity))

@@ -55,17 +55,20 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
 def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Divergence:
     """Name the one of several operators that are checked together which is most likely to blame.
 
-    The others move data; where several compute, the last with constants of its own does most.
+    That is the last with which, one thing of it changed, all of them agree with the reference; else
+    the last with constants of its own, which does most.  Others move data.
     """
     if divergence.signal != "local" or not op.joint:
         return divergence
     members = [o for o in evidence.ops if o.op in op.joint]
     computing = [o for o in members if o.kind not in SAME_SCALE_KINDS | {"QUANTIZE", "DEQUANTIZE"}]
     blamed = next((o for o in reversed(computing) if o.weighted), (computing or members)[-1])
+    proved = {t.op for t in evidence.trials if t.tensor == op.tensor and t.agrees and t.changed}
+    blamed = next((o for o in reversed(members) if o.op in proved), blamed)
     if blamed.op == op.op:
         return divergence
     listed = ", ".join(str(i) for i in op.joint)
-    message = f"{divergence.message}, measured behind operators {listed} together"
+    message = f"{divergence.message}, measured after operators {listed} together"
     return divergence_of(blamed, "local", message, "likely")
 
 

@@ -111,6 +111,8 @@ def _by_bias(
         return None
     if not check.bias.max_real and not check.bias.expected:
         return None
+    if any(breach.rule == "shared_bias" for breach in op.breaches):
+        return None
     while writer.kind in SAME_SCALE_KINDS and writer.reads:
         before = writers.get(writer.reads[0])
         if before is None or before.scale is None or before.scale != writer.scale:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfldbg.graph.copies import misread_codes
 from tfldbg.graph.query import constant, consumers, producers
 from tfldbg.graph.votes import disagreements
 from tfldbg.graph.wires import (
@@ -81,6 +82,7 @@ def lint(graph: Graph, subgraph: Subgraph) -> tuple[Breach, ...]:
         *_fixed_ranges(wires),
         *_signs(wires),
         *_constants(graph, wires),
+        *misread_codes(graph, wires),
     ]
     found = alone + list(disagreements(wires, alone))
     return tuple(sorted(found, key=lambda b: (b.op, b.rule, b.tensor)))

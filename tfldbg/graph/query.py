@@ -132,9 +132,10 @@ HANDLE_TYPES = frozenset({"RESOURCE", "VARIANT"})
 
 @lru_cache(maxsize=8)
 def non_activations(subgraph: Subgraph) -> frozenset[int]:
-    """Return the computed tensors that hold no activations: shapes, unpacked constants, handles."""
+    """Return the tensors without activations: shapes, unpacked and empty constants, handles."""
     handles = frozenset(t.index for t in subgraph.tensors if t.type in HANDLE_TYPES)
-    return shape_tensors(subgraph) | folded_constants(subgraph) | handles
+    constants = folded_constants(subgraph) | empty_constants(subgraph)
+    return shape_tensors(subgraph) | constants | handles
 
 
 def activation_slots(subgraph: Subgraph, op: Operator) -> int:
@@ -170,16 +171,29 @@ def stored(subgraph: Subgraph, index: int) -> Tensor | None:
 
 @lru_cache(maxsize=8)
 def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors that hold shapes: SHAPE outputs and integers computed from them alone."""
+    """Return the tensors that hold shapes, counters, and integers computed from them alone.
+
+    A counter, as the seed of a random generator, is an integer that a resource variable keeps.
+    """
     found: set[int] = set()
+    empty = empty_constants(subgraph)
     for op in subgraph.operators:
-        computed = [i for i in op.inputs if i >= 0 and not subgraph.tensors[i].has_data]
+        known = [i for i in op.inputs if i >= 0 and i not in empty]
+        computed = [i for i in known if not subgraph.tensors[i].has_data]
         from_shapes = bool(computed) and all(i in found for i in computed)
         for out in (i for i in op.outputs if i >= 0):
             integer = subgraph.tensors[out].type in ("INT32", "INT64")
-            if op.kind == "SHAPE" or (from_shapes and integer):
+            if integer and (op.kind in ("READ_VARIABLE", "SHAPE") or from_shapes):
                 found.add(out)
     return frozenset(found)
+
+
+@lru_cache(maxsize=8)
+def empty_constants(subgraph: Subgraph) -> frozenset[int]:
+    """Return the constants without elements, such as the shape of a scalar: they have no bytes."""
+    written = {*subgraph.inputs, *producers(subgraph)}
+    empty = (t.index for t in subgraph.tensors if not t.elements and not t.is_variable)
+    return frozenset(i for i in empty if i not in written)
 
 
 def keeps_resources(graph: Graph) -> bool:

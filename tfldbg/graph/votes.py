@@ -8,8 +8,8 @@ that it was quantized for.  What most of them say is believed; who says otherwis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,6 +79,9 @@ class _Bias:
     """Bias scale of each channel."""
     steps: NDArray[np.float64]
     """Weight scale of each channel."""
+    owners: tuple[int, ...] = ()
+    """Operators that read the same bias, and whose inputs it was quantized for, where most of those
+    that read it have other inputs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +116,8 @@ def disagreements(wires: Wires, alone: Iterable[Breach]) -> Iterator[Breach]:
     """Find contradicting scales and settle who is wrong."""
     believed = _believed(wires, alone)
     read = (_read_bias(wires, op, believed) for op in wires.subgraph.operators)
-    biases = [b for b in read if b is not None]
+    found = [b for b in read if b is not None]
+    biases = [_with_owners(wires, b, found, believed) for b in found]
     for bias in biases:
         yield from _single_channels(bias, believed)
     ties = _ties(wires)
@@ -172,6 +176,27 @@ def _read_bias(wires: Wires, op: Operator, believed: _Params) -> _Bias | None:
     scale, agrees = _quantized_for(have, steps, believed.get(given.index))
     wrong = tuple(int(c) for c in np.flatnonzero(~agrees))
     return _Bias(op, given.index, weights.index, bias.index, scale, wrong, have, steps)
+
+
+def _with_owners(wires: Wires, bias: _Bias, biases: Sequence[_Bias], believed: _Params) -> _Bias:
+    """Note whom a bias suits, if it is shared by operators whose inputs have different scales.
+
+    One bias has one scale.  Where it suits the larger part of those that read it, the input of the
+    others is wrong; where it suits fewer, the converter let operators share it that must not.  In a
+    draw that is believed of 16x8 files, whose converter does so; that of int8 makes copies.
+    """
+    readers = [b for b in biases if b.tensor == bias.tensor]
+    suits = [b for b in readers if _suits(b, believed)]
+    draw = wires.subgraph.tensors[bias.tensor].type == "INT64"
+    if _suits(bias, believed) or not 0 < 2 * len(suits) < len(readers) + draw:
+        return bias
+    return replace(bias, owners=tuple(b.op.index for b in suits))
+
+
+def _suits(bias: _Bias, believed: _Params) -> bool:
+    """Whether a bias was quantized for the input that its operator reads."""
+    now = believed.get(bias.input)
+    return bias.scale is not None and now is not None and _same(bias.scale, now[0])
 
 
 def _quantized_for(
@@ -353,6 +378,8 @@ class _Dispute:
 
     def _odd_bias(self, bias: _Bias, claim: _Claim, right: _Claim) -> Breach:
         want = right.scale * float(bias.steps[0])
+        if bias.owners:
+            return _of_another(bias, want)
         channels = bias.have.size
         message = (
             f"its bias has scale {bias.have[0]:.7g}, but input scale x weight scale is {want:.7g}"
@@ -366,3 +393,16 @@ class _Dispute:
             message += f"; the output scale of operator {suspect} may be wrong instead"
         expected = (want, 0) if channels == 1 else None
         return Breach("bias_scale", bias.op.index, bias.tensor, None, message, expected, suspect)
+
+
+def _of_another(bias: _Bias, want: float) -> Breach:
+    """Say that a bias is that of other operators."""
+    shown = ", ".join(map(str, bias.owners[:3])) + (", ..." * (len(bias.owners) > 3))
+    many = len(bias.owners) > 1
+    factor = want / float(bias.have[0])
+    message = (
+        f"it shares the bias of operator{'s' * many} {shown}, which was quantized for an input of "
+        f"another scale: it counts {factor:.4g} times here, since its scale is {bias.have[0]:.7g}, "
+        f"but input scale x weight scale is {want:.7g}"
+    )
+    return Breach("shared_bias", bias.op.index, bias.tensor, None, message)

@@ -32,6 +32,9 @@ leaves out then: an initial state of zeros, say."""
 def candidates(graph: RefGraph, elements: Iterable[int]) -> list[str]:
     """Return the tensors that may hold as many values a sample, in topological order.
 
+    Further outputs of a node that nothing reads, as the statistics that a batch norm returns, are
+    no values of the model: nothing is computed from them.
+
     Args:
         graph: The reference.
         elements: Numbers of values that are looked for.
@@ -47,7 +50,8 @@ def candidates(graph: RefGraph, elements: Iterable[int]) -> list[str]:
         ):
             continue
         found.append(name)
-        found += [f"{name}:{port}" for port in range(1, len(node.others) + 1)]
+        ports = (f"{name}:{port}" for port in range(1, len(node.others) + 1))
+        found += [port for port in ports if port in graph.read]
     return found
 
 
@@ -105,20 +109,44 @@ def moments(values: NDArray[Any]) -> Doubles:
     return np.stack(columns, 1)
 
 
-def reordered(test: NDArray[Any], values: Mapping[str, NDArray[Any]]) -> str | None:
+def reordered(
+    test: NDArray[Any], values: Mapping[str, NDArray[Any]], known: str | None = None
+) -> str | None:
     """Return a node that holds the tensor's values in another order, None where there is none.
 
     Args:
         test: (n, ...) what the tensor holds, real units.
         values: By node (n, ...), as many values each.
+        known: The node that the tensor is matched with, which goes first.
     """
     own = moments(test)
     scale = np.abs(own).max()
     if not np.isfinite(scale) or scale == 0 or np.ptp(np.asarray(test)) == 0:
         return None
     away = {name: float(np.abs(moments(v) - own).max() / scale) for name, v in values.items()}
+    if known is not None and away.get(known, np.inf) <= _SAME_MOMENTS:
+        return known
     best = min(away, key=lambda name: away[name], default=None)
     return best if best is not None and away[best] <= _SAME_MOMENTS else None
+
+
+def is_moved(test: NDArray[Any], value: NDArray[Any], step: float) -> bool:
+    """Whether a tensor holds a node's values (n, ...) in another order than the node does.
+
+    Args:
+        test: What the tensor holds, real units.
+        value: What the node holds.
+        step: What one code of the tensor stands for, 0 for float: rounding, which some kernels do
+            in one direction, moves every value by as much.
+    """
+    own, other = moments(test), moments(value)
+    scale = np.abs(own).max()
+    if not np.isfinite(scale) or np.ptp(np.asarray(test)) == 0:
+        return False
+    count = test.size / len(own)
+    rounding = step * np.array([count, np.sqrt(count), 1.0, 1.0])
+    same = bool((np.abs(own - other) <= _SAME_MOMENTS * scale + rounding).all())
+    return same and _distance(np.asarray(test, np.float64).ravel(), value) > _ALIKE
 
 
 def agreeing(test: NDArray[Any], value: NDArray[Any], within: float) -> float:

@@ -26,19 +26,29 @@ REFERENCE_OPS: Mapping[str, frozenset[str]] = {
     "DEPTH_TO_SPACE": frozenset({"DepthToSpace"}),
     "DIV": frozenset({"RealDiv", "Div"}),
     "ELU": frozenset({"Elu"}),
+    "EQUAL": frozenset({"Equal"}),
     "EXP": frozenset({"Exp"}),
     "EXPAND_DIMS": frozenset({"ExpandDims", "Reshape"}),
+    "FILL": frozenset({"Fill"}),
     "FLOOR": frozenset({"Floor"}),
     "FLOOR_DIV": frozenset({"FloorDiv"}),
     "FLOOR_MOD": frozenset({"FloorMod"}),
     "FULLY_CONNECTED": frozenset({"MatMul", "BatchMatMulV2"}),
     "GATHER": frozenset({"GatherV2", "Gather", "ResourceGather"}),
     "GATHER_ND": frozenset({"GatherNd"}),
+    "GREATER": frozenset({"Greater"}),
+    "GREATER_EQUAL": frozenset({"GreaterEqual"}),
     "LEAKY_RELU": frozenset({"LeakyRelu"}),
+    "LESS": frozenset({"Less"}),
+    "LESS_EQUAL": frozenset({"LessEqual"}),
     "LOCAL_RESPONSE_NORMALIZATION": frozenset({"LRN"}),
     "LOG": frozenset({"Log"}),
-    "LOG_SOFTMAX": frozenset({"LogSoftmax"}),
+    "LOGICAL_AND": frozenset({"LogicalAnd"}),
+    "LOGICAL_NOT": frozenset({"LogicalNot"}),
+    "LOGICAL_OR": frozenset({"LogicalOr"}),
     "LOGISTIC": frozenset({"Sigmoid"}),
+    "LOG_SOFTMAX": frozenset({"LogSoftmax"}),
+    "MATRIX_DIAG": frozenset({"MatrixDiag"}),
     "MAXIMUM": frozenset({"Maximum"}),
     "MAX_POOL_2D": frozenset({"MaxPool", "Max"}),
     "MEAN": frozenset({"Mean"}),
@@ -46,11 +56,15 @@ REFERENCE_OPS: Mapping[str, frozenset[str]] = {
     "MIRROR_PAD": frozenset({"MirrorPad"}),
     "MUL": frozenset({"Mul"}),
     "NEG": frozenset({"Neg"}),
+    "NOT_EQUAL": frozenset({"NotEqual"}),
     "ONE_HOT": frozenset({"OneHot"}),
     "PACK": frozenset({"Pack"}),
     "PAD": frozenset({"Pad", "PadV2"}),
     "PADV2": frozenset({"PadV2"}),
     "POW": frozenset({"Pow"}),
+    "RANGE": frozenset({"Range"}),
+    "REDUCE_ALL": frozenset({"All"}),
+    "REDUCE_ANY": frozenset({"Any"}),
     "REDUCE_MAX": frozenset({"Max"}),
     "REDUCE_MIN": frozenset({"Min"}),
     "REDUCE_PROD": frozenset({"Prod"}),
@@ -62,6 +76,7 @@ REFERENCE_OPS: Mapping[str, frozenset[str]] = {
     "REVERSE_V2": frozenset({"ReverseV2"}),
     "ROUND": frozenset({"Round"}),
     "RSQRT": frozenset({"Rsqrt"}),
+    "SCATTER_ND": frozenset({"ScatterNd"}),
     "SELECT": frozenset({"Select", "SelectV2"}),
     "SELECT_V2": frozenset({"Select", "SelectV2"}),
     "SIGN": frozenset({"Sign"}),
@@ -85,6 +100,8 @@ REFERENCE_OPS: Mapping[str, frozenset[str]] = {
     "TRANSPOSE": frozenset({"Transpose"}),
     "TRANSPOSE_CONV": frozenset({"Conv2DBackpropInput"}),
     "UNPACK": frozenset({"Unpack"}),
+    "WHERE": frozenset({"Where"}),
+    "ZEROS_LIKE": frozenset({"ZerosLike"}),
 }
 """TFLite operator kind to the TensorFlow operations whose value it can compute."""
 
@@ -108,11 +125,21 @@ PASSED_THROUGH = frozenset({"Identity", "Pad", "PadV2", "SpaceToBatchND", "Resha
 HANDED_ON = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CAST"})
 """Operators whose output holds the values of their input, in the same order."""
 
+MOVING = HANDED_ON | {
+    *("BATCH_TO_SPACE_ND", "BROADCAST_TO", "CONCATENATION", "DEPTH_TO_SPACE", "GATHER"),
+    *("GATHER_ND", "MIRROR_PAD", "PACK", "PAD", "PADV2", "REVERSE_V2", "SLICE", "SPLIT", "SPLIT_V"),
+    *("SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH", "STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK"),
+}
+"""Operators that move values and compute none: they may leave all of them where they are."""
+
 REQUANTIZING = frozenset({"QUANTIZE", "DEQUANTIZE"})
 """Operators that change how values are stored and have no node of their own."""
 
 SEVERAL_OUTPUTS = frozenset({"Split", "SplitV", "Unpack", "TopKV2"})
 """Operations with more than one output, in the order of the TFLite operator's outputs."""
+
+DIVIDING = frozenset({"SPLIT", "SPLIT_V", "UNPACK"})
+"""Operators whose outputs are parts of their input, all of one kind."""
 
 CARRIED = "carried"
 """Rule of a match that an operator of `HANDED_ON` hands over."""

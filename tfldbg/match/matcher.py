@@ -26,7 +26,7 @@ from tfldbg.match.kinds import (
     SEVERAL_OUTPUTS,
 )
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
-from tfldbg.match.names import NameIndex
+from tfldbg.match.names import NameIndex, numbered
 from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.settle import Settler, same_parameters
@@ -125,13 +125,18 @@ class _Matcher:
             self._match_other_outputs(op)
 
     def _match_other_outputs(self, op: Operator) -> None:
-        """Give the second and later outputs the ports of the node that the first one matched."""
+        """Give every output of an operator its port of the node that the first one matched."""
         first = self.matches.get(op.outputs[0]) if op.outputs else None
         if first is None or self._graph.nodes[node_of(first.raw)].op not in SEVERAL_OUTPUTS:
             return
-        for port, index in enumerate(op.outputs[1:], 1):
+        names = [self._subgraph.tensors[i].name for i in op.outputs]
+        for port, index in zip(numbered(names), op.outputs, strict=True):
             name = f"{first.raw}:{port}"
-            self.matches[index] = port_match(index, name, first.rule, first.confidence)
+            self.matches[index] = (
+                port_match(index, name, first.rule, first.confidence)
+                if port
+                else replace(first, tensor=index)
+            )
 
     def _match_by_name(self, op: Operator, tensor: Tensor) -> None:
         """Match to the most downstream node named: the order of a name's parts says nothing."""
@@ -326,6 +331,7 @@ class _Matcher:
         Names choose between several; then quantization parameters; then the values.  Names alone
         mislead: the converter merges equal constants and joins the names of all their users.
         """
+        mentioned = frozenset(self._mentioned[tensor.index])
         rule = "structure"
         following = self._following(op, given, REFERENCE_OPS.get(op.kind, frozenset()))
         if not following and op.kind not in HANDED_ON and not self._is_named(op, tensor):
@@ -335,9 +341,10 @@ class _Matcher:
         if not fitting:
             self._note_shape(op, tensor, following)
         settled = [self._settler.settle(tensor, op, name, rule, 0.9) for name in fitting]
-        mentioned = frozenset(self._mentioned[tensor.index])
         votes = [len(mentioned & frozenset((*m.group, *m.chain))) for m in settled]
         most = max(votes, default=0)
+        if fitting and not most and (other := self._named_beside(op, tensor, given)) is not None:
+            settled, votes, rule = [other], [0], LOOKALIKE
         best = [m for m, v in zip(settled, votes, strict=True) if v == most]
         equal = [m for m in best if m.parameters == "equal"]
         best = equal or best
@@ -346,6 +353,19 @@ class _Matcher:
             self.matches[tensor.index] = named if most and rule != LOOKALIKE else best[0]
             return True
         return bool(best) and self._match_by_values(tensor, best)
+
+    def _named_beside(self, op: Operator, tensor: Tensor, given: Sequence[Tensor]) -> Match | None:
+        """Return the node of another operation that reads the same values and that a name leads to.
+
+        The file has the wrong operator then; the node of its own kind is another operator's.
+        """
+        mentioned = self._mentioned[tensor.index]
+        operations = frozenset(self._graph.nodes[name].op for name in mentioned)
+        beside = self._following(op, given, operations - REFERENCE_OPS.get(op.kind, frozenset()))
+        named = [name for name in beside if name in mentioned and self._fits(tensor, name)]
+        if len(named) != 1 or op.kind not in REFERENCE_OPS:
+            return None
+        return self._settler.settle(tensor, op, named[0], LOOKALIKE, 0.9)
 
     def _is_named(self, op: Operator, tensor: Tensor) -> bool:
         """Whether a name leads to a node of an operation that the operator computes."""
@@ -455,7 +475,7 @@ class _Matcher:
 
     def _reason(self, op: Operator, index: int) -> str:
         if index in shape_tensors(self._subgraph):
-            return "it holds a shape, not an activation"
+            return "it holds a shape or a counter, not an activation"
         if index in self._others:
             return "it unpacks a constant, which is compared where it is used"
         if index in self._refused:

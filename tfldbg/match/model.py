@@ -50,6 +50,9 @@ class Unmatched:
 
     tensor: int
     reason: str
+    certain: bool = False
+    """Whether its own values, or what its operator computes, say that it has none: that those that
+    read it agree with the reference then need not."""
 
 
 @dataclass(frozen=True, slots=True)

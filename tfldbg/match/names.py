@@ -6,7 +6,7 @@ empty, and the order of the parts says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,6 +59,20 @@ class NameIndex:
             return self._by_name[name]
         same_tail = self._by_tail.get(_tail(name), []) if "/" in name else []
         return same_tail[0] if len(same_tail) == 1 else None
+
+
+def numbered(names: Sequence[str]) -> list[int]:
+    """Return which output of an operator each of its tensors is, by the exporter's numbers.
+
+    The exporter calls them ``split``, ``split1``, ``split2``.  Their order counts where their names
+    are others.
+    """
+    base = min(names, key=len)
+    ends = [name.removeprefix(base) for name in names]
+    expected = ["", *map(str, range(1, len(names)))]
+    if sorted(ends) != sorted(expected):
+        return list(range(len(names)))
+    return [expected.index(end) for end in ends]
 
 
 def _called(name: str) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.match.by_values import agreeing, nearest, reordered, same_values
-from tfldbg.match.kinds import CARRIED, HANDED_ON
+from tfldbg.graph.query import producers
+from tfldbg.graph.wires import WEIGHTED
+from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_values
+from tfldbg.match.kinds import CARRIED, HANDED_ON, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
-from tfldbg.match.settle import ACTIVATIONS, Settler
-from tfldbg.reference.graphdef import node_of
+from tfldbg.match.settle import ACTIVATIONS, AFFINE, Settler
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Subgraph, Tensor
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
     from tfldbg.reference.graphdef import RefGraph
 
 _MOSTLY = 0.25
@@ -30,7 +33,8 @@ _CODES = 1.5
 _FLOATS = 1e-3
 
 Values = NDArray[Any]
-Changes = Mapping[int, Match | Unmatched]
+Change = Match | Unmatched
+Changes = Mapping[int, Change]
 """By tensor another match, or why it has none."""
 
 
@@ -55,6 +59,7 @@ class Proposals:
         self._matches = matching.matches
         self._outputs = outputs
         self._settler = Settler(graph, subgraph, {})
+        self._writers = producers(subgraph)
 
     def of(
         self,
@@ -63,7 +68,8 @@ class Proposals:
         values: Mapping[str, Values],
         *,
         other_weights: bool = False,
-    ) -> Match | Unmatched | None:
+        idle: bool = False,
+    ) -> Change | None:
         """Return another match of a tensor, or why it has none; None where nothing is better.
 
         Args:
@@ -72,21 +78,82 @@ class Proposals:
             values: By reference tensor (n, ...) what it would hold, clamped to the tensor's range.
             other_weights: Whether its operator has not the weights of its match, which explains
                 that it holds other values.
+            idle: Whether its match is also that of what its operator reads.
         """
         known = self._matches.get(tensor.index)
         if tensor.index in self._outputs:
             return self._output(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
-        if found is not None:
-            if known is not None and (found == known.raw or self._drops(tensor, found, known)):
-                return None
-            return self._settled(tensor, found, values)
+        if found is not None and not self._is_no_check(tensor, found, known, idle):
+            return self._renamed(tensor, found, values)
         if known is None:
             return None
-        other = reordered(test, values)
+        other = reordered(test, values, known.raw) if found is None else None
         if other is None and (other_weights or self._mostly(tensor, test, values, known)):
             return None
-        return Unmatched(tensor.index, _reason(known, other))
+        op = self._writers.get(tensor.index)
+        absurd = op is not None and cannot_compute(op, known.raw, self._graph)
+        elsewhere = other is not None and other not in known.names
+        return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
+
+    def _is_no_check(self, tensor: Tensor, found: str, known: Match | None, idle: bool) -> bool:
+        """Whether a tensor that holds a node's values had better be checked with what reads it.
+
+        Nothing would check it by itself, or its operator lacks a constant that its match has, which
+        may have been moved.
+        """
+        if known is None:
+            return False
+        if idle and found == known.raw:
+            return True
+        return bool(self._lacking(tensor, found, known) & AFFINE)
+
+    def after(self, tensor: Tensor, test: Values, values: Mapping[str, Values]) -> Change | None:
+        """Return another match of a tensor after one whose match is in doubt, None where none is.
+
+        Its match may follow from that one.
+
+        Args:
+            tensor: The tensor.
+            test: As for `of`.
+            values: As for `of`.
+        """
+        known = self._matches[tensor.index]
+        if known.raw in values and is_moved(test, values[known.raw], tensor.lsb or 0.0):
+            return Unmatched(tensor.index, _reason(known, known.raw), certain=True)
+        found = nearest(test, values, known.raw)
+        return None if found is None else self._renamed(tensor, found, values)
+
+    def following(self, tensor: Tensor, given: Iterable[Match]) -> Match | None:
+        """Return the node of the same operation that reads other counterparts of what is read.
+
+        Args:
+            tensor: A tensor with a match.
+            given: Other matches of what its operator reads.
+        """
+        known = self._matches[tensor.index]
+        wanted = self._graph.nodes[node_of(known.raw)].op
+        users = {user for match in given for name in match.names for user in self._users(name)}
+        found = [user for user in users if self._graph.nodes[user].op == wanted]
+        return self._settled(tensor, found[0]) if len(found) == 1 else None
+
+    def _users(self, name: str) -> tuple[str, ...]:
+        return () if ":" in name else self._graph.users(name)
+
+    def _renamed(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> Match | None:
+        known = self._matches.get(tensor.index)
+        if known is not None and found == known.raw:
+            return None
+        if known is not None and self._lacking(tensor, found, known) & (ACTIVATIONS | AFFINE):
+            return None
+        return self._settled(tensor, self._suited(tensor, found, values), values)
+
+    def _suited(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> str:
+        """Return, of the nodes with a node's values, one that the tensor's operator computes."""
+        op = self._writers.get(tensor.index)
+        suited = REFERENCE_OPS.get(op.kind, frozenset()) if op is not None else frozenset()
+        equal = (n for n, v in values.items() if np.array_equal(v, values[found]))
+        return next((n for n in equal if self._graph.nodes[node_of(n)].op in suited), found)
 
     def widened(self, tensor: Tensor, values: Mapping[str, Values]) -> Match | None:
         """Return a tensor's match with all that holds the same; None where nothing else does.
@@ -123,24 +190,23 @@ class Proposals:
         same = same_values(self._graph, found, values)
         return replace(settled, chain=self._with_copies(tensor, settled.chain, same))
 
-    def _drops(self, tensor: Tensor, found: str, known: Match) -> bool:
-        """Whether the tensor lacks an activation that its match has, and no other operator has it.
+    def _lacking(self, tensor: Tensor, found: str, known: Match) -> frozenset[str]:
+        """Return the operations that a tensor's match has after what it holds, and no other has.
 
         What follows may hide that on this data.
         """
         name, between = node_of(known.raw), []
         while name != node_of(found):
-            if self._graph.nodes[name].op in ACTIVATIONS:
-                between.append(name)
+            between.append(name)
             sources = self._graph.computed_sources(name)
             if len(sources) != 1:
-                return False
+                return frozenset()
             name = sources[0]
         # One that is carried over says what a value stands for, and not who computes it.
         known_others = (m for m in self._matches.values() if m.rule != CARRIED)
         others = (m for m in known_others if m.tensor != tensor.index)
         held = frozenset(name for m in others for name in (m.raw, *m.group))
-        return not held.issuperset(between)
+        return frozenset(self._graph.nodes[name].op for name in between if name not in held)
 
     def _mostly(
         self, tensor: Tensor, test: Values, values: Mapping[str, Values], known: Match
@@ -199,6 +265,23 @@ def _followed(
     for op in reversed(handing):
         follow(op.outputs[0], op.inputs[0])
     return found
+
+
+def cannot_compute(op: Operator, name: str, graph: RefGraph) -> bool:
+    """Whether a node is of an operation that an operator cannot compute by itself.
+
+    Operators that something may be folded into compute more than one operation.
+
+    Args:
+        op: The operator, matched with the node.
+        name: The reference tensor.
+        graph: The reference.
+    """
+    operation = graph.nodes[node_of(name)].op
+    folds = op.kind in WEIGHTED or "fusedActivationFunction" in op.options or op.kind in HANDED_ON
+    known = REFERENCE_OPS.get(op.kind)
+    handing = IDENTITY_OPS | FAKE_QUANT_OPS | PASSED_THROUGH
+    return known is not None and not folds and operation not in known | handing
 
 
 def holds(match: Match | None, name: str) -> bool:

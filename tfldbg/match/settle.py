@@ -37,7 +37,10 @@ _WEIGHTED = frozenset(
     {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 )
 ACTIVATIONS = frozenset({"Relu", "Relu6", "Tanh", "Sign"})
-_AFFINE = frozenset(
+_CLIPS = frozenset({"ClipByValue", "Maximum", "Minimum"})
+_CLIPPING = frozenset({"RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
+"""Fused activations that the converter makes of a minimum and a maximum with constants."""
+AFFINE = frozenset(
     {
         "BiasAdd",
         "FusedBatchNorm",
@@ -82,6 +85,7 @@ class Settler:
         self._graph = graph
         self._subgraph = subgraph
         self._mentioned = mentioned
+        self._named = frozenset(n for names in mentioned.values() for n in names)
         self._readers = consumers(subgraph)
 
     def settle(
@@ -128,10 +132,16 @@ class Settler:
         user = self._graph.nodes[users[0]]
         if user.op in ACTIVATIONS:
             return user.name
-        if op.kind not in _WEIGHTED or len(self._graph.computed_sources(user.name)) != 1:
+        alone = len(self._graph.computed_sources(user.name)) == 1
+        if user.op in _CLIPS and op.options.get("fusedActivationFunction") in _CLIPPING and alone:
+            return user.name
+        if op.kind not in _WEIGHTED or not alone:
             return None
+        others = frozenset(user.sources) & self._graph.shapes
+        if not others.isdisjoint(self._named):
+            return None  # what is made of a shape is a constant only where no tensor holds it
         reshapes = user.op in _RESHAPES and user.elements == self._graph.nodes[name].elements
-        return user.name if user.op in _AFFINE or reshapes else None
+        return user.name if user.op in AFFINE or reshapes else None
 
     def _computed_by_reader(self, tensor: Tensor, op: Operator, name: str) -> bool:
         """Whether an operator that reads ``tensor`` and constants computes ``name`` itself.

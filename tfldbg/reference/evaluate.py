@@ -162,7 +162,9 @@ class Evaluator:
         feeds = {**self._weights, **({} if inputs is None else self._input_feeds(inputs))}
         for (tensor, key), name in self._taps.items():
             outline = self._frozen.graph.outline(tensor)
-            given = _shaped(taps[key], outline.shape, whole=self._frozen.batch == 1)
+            complex_ = outline.dtype.startswith("complex")
+            held = taps[key][..., 0] + 1j * taps[key][..., 1] if complex_ else taps[key]
+            given = _shaped(held, outline.shape, whole=self._frozen.batch == 1)
             if outline.dtype.startswith(("int", "uint")):
                 given = np.rint(given)  # an index that was quantized lies beside the whole number
             feeds[_port(name)] = given.astype(outline.dtype, copy=False)
@@ -175,6 +177,7 @@ class Evaluator:
                 f"the reference model cannot compute the data: {' '.join(said[:3])[:300]}",
                 hint="check that the data is what the Keras model takes",
             ) from error
+        values = [_in_parts(v) for v in values]
         return values[: self._free], values[self._free :]
 
     def _input_feeds(self, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -188,6 +191,11 @@ class Evaluator:
     def close(self) -> None:
         """Free the session."""
         self._session.close()
+
+
+def _in_parts(values: NDArray[Any]) -> NDArray[Any]:
+    """Return complex numbers as real and imaginary part, along a last axis; others as they are."""
+    return np.stack((values.real, values.imag), -1) if values.dtype.kind == "c" else values
 
 
 def evaluate_once(

@@ -45,10 +45,11 @@ def freeze(
     if batch is None:
         taken = dict(zip(inputs, shapes, strict=True))
         one = _outlines(_reshaped(sketch, taken, 1))
-        mixed = graph.makes_blocks
-        if not mixed and not graph.is_plain:
+        mixed, ranges = graph.makes_blocks, graph.ranges
+        if not mixed and (ranges or not graph.is_plain):
             two = _outlines(_reshaped(sketch, taken, 2))
-            mixed = not _keeps_samples(graph.activations, one, two)
+            numbered = any(one[name] != two[name] for name in ranges)
+            mixed = numbered or not _keeps_samples(graph.activations, one, two)
         if mixed:
             # Only one sample at a time can be told apart.
             batch, shapes = 1, tuple((1, *shape[1:]) for shape in shapes)
@@ -163,7 +164,7 @@ def _keeps_samples(
         two: The same for two.
     """
     pairs = (pair for n in activations & one.keys() for pair in zip(one[n], two[n], strict=True))
-    return all(_grows_first(a.shape, b.shape) for a, b in pairs if a.shape)
+    return all(_grows_first(a.shape, b.shape) for a, b in pairs if a.shape is not None)
 
 
 def _of_any_batch(one: tuple[Outline, ...], activation: bool) -> tuple[Outline, ...]:
@@ -180,7 +181,7 @@ def _count(shape: tuple[int | None, ...] | None) -> int | None:
 
 
 def _grows_first(one: tuple[int | None, ...], two: tuple[int | None, ...] | None) -> bool:
-    if two is None or len(one) != len(two):
+    if not one or two is None or len(one) != len(two):
         return False
     first = None in (one[0], two[0]) or 2 * (one[0] or 0) == two[0]
     return first and one[1:] == two[1:]

@@ -123,6 +123,11 @@ class RefGraph:
         return {name: tuple(users) for name, users in found.items()}
 
     @cached_property
+    def read(self) -> frozenset[str]:
+        """Names of the tensors that a node reads or the model returns."""
+        return frozenset((*self.outputs, *(i for n in self.nodes.values() for i in n.inputs)))
+
+    @cached_property
     def order(self) -> Mapping[str, int]:
         """Map each node name to its place in a topological order."""
         placed: dict[str, int] = {}
@@ -194,12 +199,17 @@ class RefGraph:
     def is_plain(self) -> bool:
         """Whether the first axis of every value is the batch, and no other has an open size."""
         shapes = [self.nodes[name].shape for name in self.activations]
-        return all(s == () or (s and s[0] is None and None not in s[1:]) for s in shapes)
+        return all(s and s[0] is None and None not in s[1:] for s in shapes)
 
     @property
     def makes_blocks(self) -> bool:
         """Whether it puts blocks of all samples into the first axis."""
         return any(n.op in ("SpaceToBatchND", "BatchToSpaceND") for n in self.nodes.values())
+
+    @property
+    def ranges(self) -> frozenset[str]:
+        """Names of the nodes that count: if they count samples, values depend on their place."""
+        return frozenset(name for name, node in self.nodes.items() if node.op == "Range")
 
     def users(self, name: str) -> tuple[str, ...]:
         """Return the nodes that read ``name``."""

@@ -75,23 +75,20 @@ _BASES = (
     "random.SeedGenerator",
 )
 
+_KERAS_FUNCTION = re.compile(r"keras\.(activations|backend)\.\w+")
 _COMPUTING = re.compile(
-    r"(compat\.v1\.)?("
-    r"(math|nn|linalg|image|bitwise|signal|quantization|strings|random|sparse|ragged|dtypes)\.\w+|"
-    r"__operators__\.\w+|keras\.(activations|backend)\.\w+|"
-    r"a?(sin|cos|tan)h?|atan2|abs|add|add_n|arg(max|min|sort)|batch_to_space|bitcast|boolean_mask|"
-    r"broadcast_to|cast|clip_by_(norm|value)|complex|concat|constant|convert_to_tensor|cumsum|"
-    r"debugging\.check_numerics|divide|einsum|ensure_shape|(not_)?equal|exp|expand_dims|eye|fill|"
-    r"floor|gather(_nd)?|(greater|less)(_equal)?|identity(_n)?|linspace|logical_(and|not|or)|"
-    r"matmul|maximum|meshgrid|minimum|multiply|negative|norm|one_hot|(ones|zeros)(_like)?|pad|pow|"
-    r"range|rank|(real|true|truncate)div|truncatemod|"
-    r"reduce_(all|any|logsumexp|max|mean|min|prod|sum)|repeat|reshape|reverse(_sequence)?|roll|"
-    r"round|saturate_cast|scalar_mul|scatter_nd|searchsorted|sequence_mask|shape(_n)?|sigmoid|sign|"
-    r"size|slice|sort|space_to_batch(_nd)?|split|sqrt|square|squeeze|stack|stop_gradient|"
-    r"strided_slice|subtract|tensor_scatter_nd_(add|max|min|sub|update)|tensordot|tile|transpose|"
-    r"unique|unstack|where)"
+    r"tensorflow\.python\.(framework\.tensor_conversion|ops\.((gen_)?("
+    r"(array|bincount|bitwise|candidate_sampling|check|clip|ctc|data_flow|embedding|histogram|"
+    r"image|linalg|manip|math|nn|ragged_array|random|random_crop|random_index_shuffle|sort|sparse|"
+    r"special_math|spectral|stateless_random|string)_ops(_impl|_stack)?|"
+    r"confusion_matrix|control_flow_(assert|ops)|losses\.losses_impl|nn_impl|"
+    r"nn_impl_distribute|numerics|sets_impl|tensor_getitem_override)|"
+    r"(linalg|ragged|signal)\.(?!ragged_functional)\w+))"
 )
-"""Functions of TensorFlow that compute tensors of tensors, in a TFOpLambda layer."""
+"""Modules of TensorFlow whose functions compute tensors of tensors.
+
+Others read and write files (``io_ops``, ``logging_ops``), call Python (``script_ops``,
+``functional_ops``, ``cond``), talk to other machines, or hand a program to another compiler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,9 +309,24 @@ class _Rules:
         if name not in ("TFOpLambda", "SlicingOpLambda"):
             return None
         symbol = str(config.get("function")) if isinstance(config, dict) else ""
-        if _COMPUTING.fullmatch(symbol):
+        if _KERAS_FUNCTION.fullmatch(symbol) or _computes(symbol):
             return None
         return f"calls tf.{symbol}, which is no arithmetic"
+
+
+def _computes(symbol: str) -> bool:
+    """Whether a name stands for a function of TensorFlow that only computes.
+
+    A layer can hold those that dispatch: what gets the layer's tensors calls the layer.
+    """
+    from tensorflow.python.util import dispatch, tf_decorator, tf_export
+
+    function = tf_export.get_symbol_from_name(symbol)
+    ways = (dispatch.FALLBACK_DISPATCH_ATTR, dispatch.TYPE_BASED_DISPATCH_ATTR)
+    if inspect.isclass(function) or not any(hasattr(function, way) for way in ways):
+        return False
+    _, undecorated = tf_decorator.unwrap(function)
+    return _COMPUTING.fullmatch(undecorated.__module__) is not None
 
 
 def _derived(found: Any) -> str | None:

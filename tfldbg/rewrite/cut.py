@@ -21,4 +21,4 @@ def cut_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalM
         steps: Operators that `tfldbg.rewrite.twin.untwinned` does not refuse; their feeds must have
             the types and parameters of the tensors they replace.
     """
-    return side_by_side(Emitter(graph, subgraph, real=False), steps)
+    return side_by_side(Emitter(graph, subgraph, real=False), [[step] for step in steps])

@@ -28,6 +28,19 @@ _COMPUTED = 16 << 20
 """Bytes from which a constant is dequantized while it is written, and never kept whole."""
 _CODES = frozenset({"INT2", "INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16", "INT32", "INT64"})
 
+_SHARED_OPTIONS = {
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "MAXIMUM": "MaximumMinimumOptions",
+    "MEAN": "ReducerOptions",
+    "MINIMUM": "MaximumMinimumOptions",
+    "REDUCE_MAX": "ReducerOptions",
+    "REDUCE_MIN": "ReducerOptions",
+    "REDUCE_PROD": "ReducerOptions",
+    "SUM": "ReducerOptions",
+}
+"""Operators whose options are called otherwise than themselves."""
+
 
 def is_real(tensor: Tensor) -> bool:
     """Whether a tensor's values stand for real numbers that a twin holds as float32."""
@@ -178,7 +191,11 @@ class Emitter:
         return self.given(source.index, None)
 
     def emit(
-        self, op: Operator, read: Callable[[int], int], options: Mapping[str, Any] | None = None
+        self,
+        op: Operator,
+        read: Callable[[int], int],
+        options: Mapping[str, Any] | None = None,
+        kind: str | None = None,
     ) -> list[int]:
         """Copy one operator; return its outputs.
 
@@ -186,24 +203,40 @@ class Emitter:
             op: An operator of the reference file.
             read: Gives the draft's tensor for a tensor of the reference file.
             options: Options to change, by their names in the object form.
+            kind: A builtin operator that takes its place, with its options as far as it has them.
         """
         packed = self._operators.Operators(op.index)
         code = self._packed.OperatorCodes(packed.OpcodeIndex())
         copied = self._schema.OperatorT.InitFromObj(packed)
         for name, value in (options or {}).items():
             setattr(copied.builtinOptions, name, value)
+        builtin, version = max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), code.Version()
+        if kind is not None:
+            builtin, version = getattr(self._schema.BuiltinOperator, kind), 1
+            self._exchange_options(copied, kind)
         copied.intermediates = self._intermediates(packed)
         copied.largeCustomOptionsOffset = 0
         written = [self._activation(self._subgraph.tensors[i]) for i in op.outputs]
         self.draft.copy(
             copied,
-            max(code.BuiltinCode(), code.DeprecatedBuiltinCode()),
+            builtin,
             code.CustomCode(),
-            code.Version(),
+            version,
             [read(i) if i >= 0 else -1 for i in op.inputs],
             written,
         )
         return written
+
+    def _exchange_options(self, copied: Any, kind: str) -> None:
+        """Give the object form of an operator the options of another, with the values it had."""
+        name = "".join(part.title() for part in kind.split("_")) + "Options"
+        name = _SHARED_OPTIONS.get(kind, name)
+        copied.builtinOptionsType = getattr(self._schema.BuiltinOptions, name, 0)
+        made = getattr(self._schema, f"{name}T", lambda: None)()
+        for option, value in getattr(copied.builtinOptions, "__dict__", {}).items():
+            if made is not None and hasattr(made, option):
+                setattr(made, option, value)
+        copied.builtinOptions = made
 
     def _intermediates(self, packed: Any) -> list[int] | None:
         """Copy the tensors that hold the parameters of integer kernels' internal values."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,10 +96,12 @@ class Step:
     """Activation of the reference file to the tensor of the traced file that replaces it."""
     results: Mapping[int, int]
     """Output of the reference file to the tensor of the traced file it is compared with."""
-    constants: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
-    """Constants of the reference file that are replaced, real units."""
+    constants: Mapping[int, NDArray[Any]] = field(default_factory=dict)
+    """Constants of the reference file that are replaced, float32 in real units, or int32."""
     options: Mapping[str, int | bool | float] = field(default_factory=dict)
     """Options of the operator that are changed."""
+    kind: str | None = None
+    """The kind of operator that takes its place, None for its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,17 +143,36 @@ def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> Loca
         subgraph: Its subgraph.
         steps: Operators that `untwinned` does not refuse, without `ALIASES`.
     """
-    return side_by_side(Emitter(graph, subgraph, real=True), steps)
+    return side_by_side(Emitter(graph, subgraph, real=True), [[step] for step in steps])
 
 
-def side_by_side(emitter: Emitter, steps: Sequence[Step]) -> LocalModel:
-    """Emit every step for itself, its inputs given."""
+def chain_model(graph: Graph, subgraph: Subgraph, chains: Sequence[Sequence[Step]]) -> LocalModel:
+    """Build the model that computes each chain of operators from the inputs of the chain.
+
+    Args:
+        graph: The reference file.
+        subgraph: Its subgraph.
+        chains: Operators that `untwinned` does not refuse, each chain in the order in which they
+            run.
+    """
+    return side_by_side(Emitter(graph, subgraph, real=True), chains)
+
+
+def side_by_side(emitter: Emitter, chains: Sequence[Sequence[Step]]) -> LocalModel:
+    """Emit every chain for itself, what none of its operators writes being given."""
     outputs: dict[int, int] = {}
-    for step in steps:
-        written = emitter.emit(step.op, _reader(emitter, step), step.options)
-        for index, made in zip(step.op.outputs, written, strict=True):
-            if index in step.results:
-                outputs[step.results[index]] = made
+    for chain in chains:
+        known: dict[int, int] = {}
+        for step in chain:
+            read = _reader(emitter, step, known)
+            if len(chain) > 1 and step.op.kind in ALIASES:
+                written = [read(step.op.inputs[0])]
+            else:
+                written = emitter.emit(step.op, read, step.options, step.kind)
+            known |= zip(step.op.outputs, written, strict=True)
+            for index, made in zip(step.op.outputs, written, strict=True):
+                if index in step.results:
+                    outputs[step.results[index]] = made
     return LocalModel(
         content=emitter.finish(outputs.values()),
         feeds=tuple(key for key, _ in emitter.inputs),
@@ -160,8 +181,10 @@ def side_by_side(emitter: Emitter, steps: Sequence[Step]) -> LocalModel:
     )
 
 
-def _reader(emitter: Emitter, step: Step) -> Callable[[int], int]:
+def _reader(emitter: Emitter, step: Step, known: Mapping[int, int]) -> Callable[[int], int]:
     def read(index: int) -> int:
+        if index in known:
+            return known[index]
         if index in step.constants:
             return emitter.draft.constant(step.constants[index])
         return emitter.given(index, step.feeds.get(index))

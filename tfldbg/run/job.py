@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
 
 DEFAULT_SAMPLES = 64
+ALL_SAMPLES = 2**31
+"""For a range, which rests on its two extremes, whichever sample has them."""
 
 ModelSource = Path | str | bytes
 DataSource = Path | str | NDArray[Any] | Mapping[str, NDArray[Any]] | None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tfldbg.run.child import limited
     from tfldbg.run.runtimes import delegate_of
     from tfldbg.session.cases import Request, parse_seeds, plan, requests
-    from tfldbg.session.converting import convert
+    from tfldbg.session.converting import convert, range_findings
     from tfldbg.session.devices import Imported, import_run, write_kit
     from tfldbg.session.diffing import diff
     from tfldbg.session.explorer import node_data
@@ -45,6 +45,7 @@ __all__ = [
     "parse_seeds",
     "plan",
     "protect",
+    "range_findings",
     "record",
     "requests",
     "sweep",
@@ -73,6 +74,7 @@ _HOMES = {
     "parse_seeds": "tfldbg.session.cases",
     "plan": "tfldbg.session.cases",
     "protect": "tfldbg.session.exposing",
+    "range_findings": "tfldbg.session.converting",
     "record": "tfldbg.session.recording",
     "requests": "tfldbg.session.cases",
     "sweep": "tfldbg.session.sweeping",

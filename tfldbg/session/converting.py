@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfldbg.diagnose.rules import explanations, inputs, ranges
 from tfldbg.errors import UsageError
 from tfldbg.files import replacing, scratch_folder
 from tfldbg.graph.load import load_graph
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.conversion import Target, save_live
 from tfldbg.run.conversion import Answer, Request, convert_apart
-from tfldbg.run.job import DataSource, Options, check_options
+from tfldbg.run.job import ALL_SAMPLES, DataSource, Options, check_options
 from tfldbg.session.exposing import protect
+from tfldbg.session.tracing import trace
 
 if TYPE_CHECKING:
+    from tfldbg.diagnose.model import Finding
     from tfldbg.reference.observers import Range
 
 RANDOM = "random"
@@ -113,6 +116,37 @@ def convert(
         ranges=answer.ranges,
         save_keras=str(saved) if saved is not None else None,
     )
+
+
+def range_findings(
+    made: Converted, data: DataSource, *, options: Options, progress: Progress | None = None
+) -> tuple[Finding, ...]:
+    """Trace what was converted on the data of its calibration; return what is wrong with ranges.
+
+    Random data says nothing about ranges, and a file that has none is not run.
+
+    Args:
+        made: What `convert` returned.
+        data: As for `convert`.
+        options: As for `convert`.
+        progress: Is told how far the work is.
+
+    Raises:
+        TfldbgError: The file does not run.
+    """
+    if data is None or made.random or not made.target.integer:
+        return ()
+    traced = trace(
+        made.path,
+        data=data,
+        samples=options.samples or ALL_SAMPLES,
+        signature=options.signature,
+        inputs=options.inputs,
+        scale=options.scale,
+        progress=progress,
+    )
+    codes = {about.code for family in (ranges, inputs) for about in explanations(family)}
+    return tuple(f for f in traced.diagnosis.findings if f.code in codes and f.severity != "info")
 
 
 def _saved(keras: Any, folder: Path, options: Options) -> tuple[Path, Options]:

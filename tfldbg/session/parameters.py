@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfldbg.compare.against.keras import keras_extents
+from tfldbg.compare.against.keras import keras_extents, match_keras
 from tfldbg.compare.against.relate_files import relate_files
 from tfldbg.compare.constants.files import Holder
 from tfldbg.compare.ranges.calibrate import Extent, share
@@ -22,11 +22,11 @@ from tfldbg.compare.ranges.passes import fake_quant_pass, float_extents, float_p
 from tfldbg.compare.ranges.table import RangeTable, range_table
 from tfldbg.errors import UsageError
 from tfldbg.match.files import pair_file_inputs
-from tfldbg.match.matcher import match
 from tfldbg.match.ports import pair_inputs
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.job import (
+    ALL_SAMPLES,
     DataSource,
     Job,
     Loaded,
@@ -42,12 +42,11 @@ from tfldbg.session.places import check_places
 from tfldbg.session.with_emulation import copy_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tfldbg.compare.constants.turned import Turn
     from tfldbg.match.model import Matching
     from tfldbg.reference.evaluate import Frozen
-
-_ALL = 2**31
-"""Samples, unless fewer are asked for: a range rests on its two extremes, whichever sample has
-them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +55,8 @@ class _Keras:
 
     frozen: Frozen
     matching: Matching
+    turns: Mapping[int, Turn]
+    """By operator, what its activation is multiplied by, and its weights by the inverse."""
 
     @property
     def quantizes(self) -> bool:
@@ -95,7 +96,8 @@ def compare_parameters(
     source: _Keras | None = None
     if keras is not None:
         source = _load_keras(loaded, keras, options, progress)
-        table = parameter_table(loaded.graph, loaded.subgraph, source.frozen, source.matching)
+        known = (source.frozen, source.matching, source.turns)
+        table = parameter_table(loaded.graph, loaded.subgraph, *known)
     elif against is not None:
         table = _with_file(loaded, load(against, options.signature), options)
     else:
@@ -103,7 +105,7 @@ def compare_parameters(
     if data is None:
         _refuse_samples(options)
         return table
-    job = prepare(model, data, replace(options, samples=options.samples or _ALL))
+    job = prepare(model, data, replace(options, samples=options.samples or ALL_SAMPLES))
     return replace(table, ranges=_ranges(job, table, source, progress))
 
 
@@ -123,7 +125,7 @@ def _load_keras(loaded: Loaded, keras: Any, options: Options, progress: Progress
     )
     progress.stage("matching")
     inputs = pair_inputs(loaded.specs, frozen, options.inputs)
-    return _Keras(frozen, match(loaded.subgraph, loaded.signature, frozen, inputs))
+    return _Keras(frozen, *match_keras(loaded, frozen, inputs))
 
 
 def _ranges(

@@ -9,7 +9,7 @@ from tfldbg.compare.against.capture import CaptureReference
 from tfldbg.compare.patterns import pattern
 from tfldbg.compare.sides import EMULATIONS
 from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
-from tfldbg.diagnose.judge import SIGMAS
+from tfldbg.diagnose.judge import SIGMAS, Judge
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.session.comparisons import first_samples
@@ -54,12 +54,13 @@ def with_trials(
     computed = reference.compute(batch)
     graph, subgraph = job.loaded.graph, job.subgraph
     kind = evidence.run.reference_kind
-    tried = [o for o in evidence.ops if o.tensor in tensors[:_MOST_OPERATORS]]
+    tried = [_measured(evidence, t) for t in tensors[:_MOST_OPERATORS]]
     limits = {o.tensor: _limit(o, kind in EMULATIONS) for o in tried}
     trials: list[Trial] = []
     seen = []
     read = reference.read(batch) if isinstance(reference, CaptureReference) else batch
-    for suspect in suspects(subgraph, limits, read, computed):
+    joint = {o.tensor: o.joint for o in tried if o.joint}
+    for suspect in suspects(subgraph, limits, joint, read, computed):
         seen.append(pattern(graph, subgraph, suspect, read))
         if kind not in _TRIED:
             continue
@@ -68,6 +69,15 @@ def with_trials(
             trials += try_options(graph, subgraph, suspect, read)
     known = tuple(p for p in seen if p is not None)
     return replace(evidence, trials=tuple(trials), patterns=known)
+
+
+def _measured(evidence: Evidence, tensor: int) -> OpEvidence:
+    """Return where the error of a divergence was measured: of several operators, at the last."""
+    own = next(o for o in evidence.ops if o.tensor == tensor)
+    judge = Judge(Thresholds(), {}, {}, evidence.run.reference_kind)
+    if judge.is_accused(own):
+        return own
+    return next((o for o in evidence.ops if own.op in o.joint and judge.is_accused(o)), own)
 
 
 def _limit(op: OpEvidence, rounded: bool) -> float:

@@ -8,19 +8,24 @@ the claim was wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from tfldbg.compare.against.plan import NOTHING_BETWEEN
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
-from tfldbg.graph.query import activation_inputs, non_activations
+from tfldbg.graph.query import activation_inputs, non_activations, producers
+from tfldbg.match.kinds import DIVIDING
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
-from tfldbg.match.proposals import Changes, Proposals, changed, holds
+from tfldbg.match.proposals import Changes, Proposals, Values, changed, holds
 from tfldbg.session.describe import describe
 
 if TYPE_CHECKING:
@@ -39,6 +44,17 @@ _MOST_ALONE = 24
 _GONE = 0.1
 """Share of an operator's error that may be left at its readers: rounding, where it is of another
 origin, stays far below, and what they inherit far above."""
+_MOST_PARTS = 4
+"""Parts of a divided tensor that are exchanged two by two."""
+_HIDING = frozenset(
+    {
+        *("ARG_MAX", "ARG_MIN", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"),
+        *("GATHER", "GATHER_ND", "RELU", "SELECT", "SELECT_V2", "SLICE", "STRIDED_SLICE"),
+        *("CEIL", "FLOOR", "ONE_HOT", "ROUND", "SIGN", "TOPK_V2"),
+        *("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"),
+    }
+)
+"""Operators whose output may be the same although a value that they read is another."""
 _NOT_COMPUTED = "the reference cannot compute it from the values that its operator had"
 _ANOTHER_SIZE = "the reference makes another number of values of what its operator had"
 
@@ -68,15 +84,10 @@ class Claims:
         return self.accused | self.relation.beyond
 
     def better_than(self, other: Claims) -> bool:
-        """Whether fewer operators are accused or unchecked, and none that was not before.
-
-        Where these are the same, fewer may be computed from more than they read.
-        """
+        """Whether fewer operators are in doubt or unchecked, and none is that was not before."""
         if not (self.accused <= other.accused and self.unchecked <= other.unchecked):
             return False
-        if self.accused < other.accused or self.unchecked < other.unchecked:
-            return True
-        return self.relation.beyond < other.relation.beyond
+        return self.in_doubt < other.in_doubt or self.unchecked < other.unchecked
 
 
 class Verifier:
@@ -96,6 +107,7 @@ class Verifier:
         self._frozen = frozen
         self._relations = relations
         self._few = few
+        self._writers = producers(job.subgraph)
         self._outputs = pair_outputs(job.subgraph, job.loaded.signature, frozen)
 
     def claims(self, matching: Matching, reference: KerasReference | None = None) -> Claims:
@@ -112,8 +124,10 @@ class Verifier:
             for k, values in local.items()
             if values is None or not self._few.fits(k, values)
         }
-        measured = self._few.measured(local)
-        evidence = without_refuted(collect(self._job.loaded, self._run, relation, measured))
+        own = self._few.own(relation.joint)
+        measured = self._few.measured(local, own)
+        related = replace(relation, unrounded_before=frozenset(own))
+        evidence = without_refuted(collect(self._job.loaded, self._run, related, measured))
         judge = Judge(Thresholds(), wrong_scales(evidence), {}, "keras")
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
         accused |= {i for i, n in self._outputs.items() if not holds(matching.matches.get(i), n)}
@@ -143,7 +157,7 @@ class Verifier:
             if better is None:
                 break
             claims = better
-        return self._computable(claims)
+        return self._computable(self._exchanged(claims))
 
     def _better(self, claims: Claims) -> Iterator[Claims]:
         """Yield claims that accuse less, the boldest first."""
@@ -158,32 +172,103 @@ class Verifier:
             found = self._tried(found, {tensor: proposals[tensor]}) or found
         if found is not claims:
             yield found
+            return
+        tried = self._tried(claims, self._after(claims)) if claims.accused else None
+        if tried is not None:
+            yield tried
+
+    def _after(self, claims: Claims) -> Changes:
+        """Return other matches for all that is computed from what is accused.
+
+        A match that structure gave follows from those before it.  And the converter may move a
+        transpose over the operators that follow: all of these hold the values of their nodes, and
+        none of them in their order.
+        """
+        subgraph, few = self._job.subgraph, self._few
+        after = set(claims.accused)
+        for op in subgraph.operators:
+            if not after.isdisjoint(op.inputs):
+                after.update(op.outputs)
+        matched = after & claims.matching.matches.keys() & few.readable
+        doubted = [i for o in subgraph.operators for i in o.outputs if i in matched]
+        values = few.between(claims.matching, doubted)
+        proposals = self._proposing(claims)
+        changes: dict[int, Match | Unmatched] = {}
+        for index in (i for i in doubted if i not in self._outputs):
+            tensor = subgraph.tensors[index]
+            proposed = proposals.after(tensor, few.held(index), few.beside(index, values))
+            if proposed is None and claims.matching.matches[index].rule == "structure":
+                read = (changes.get(i) for i in self._writers[index].inputs)
+                proposed = proposals.following(tensor, [m for m in read if isinstance(m, Match)])
+            if proposed is not None:
+                changes[index] = proposed
+        return changes
 
     def _tried(self, claims: Claims, changes: Changes) -> Claims | None:
         """Return what follows from other matches, None where that is no better.
 
         A match may only be given up if what is checked in its place agrees with the reference, and
-        would not if the operator were wrong: its error is still there, at those that read it.
+        would not if the operator were wrong: its error is still there, at those that read it.  One
+        that the tensor's own values contradict may be given up in any case.
         """
         if not changes:
             return None
         tried = self._with(claims, changes)
-        given_up = [i for i, c in changes.items() if isinstance(c, Unmatched)]
-        sound = all(self._is_refuted(i, claims, tried) for i in given_up)
-        return tried if sound and tried.better_than(claims) else None
+        given_up = [c for c in changes.values() if isinstance(c, Unmatched)]
+        if not all(self._is_refuted(c, claims, tried) for c in given_up):
+            return None
+        if tried.accused < claims.accused and not tried.better_than(claims):
+            _, feeding = self._open(tried)  # what they read may be what the reference reads
+            values = self._few.between(tried.matching, feeding)
+            tried = self._with(tried, self._widened(tried, feeding, values))
+        return tried if tried.better_than(claims) else None
 
-    def _is_refuted(self, tensor: int, claims: Claims, tried: Claims) -> bool:
-        """Whether the error of a match that was given up is gone at those that read the tensor."""
+    def _is_refuted(self, given_up: Unmatched, claims: Claims, tried: Claims) -> bool:
+        """Whether the error of a match that was given up is gone at those that read the tensor.
+
+        A reader that may hide an error, and agrees with the reference whether the match is given up
+        or not, tells nothing.
+        """
+        tensor = given_up.tensor
         operators = {o.index for o in self._job.subgraph.operators if tensor in o.outputs}
         joint = tried.relation.joint
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
-        left = max((tried.errors.get(i, 0.0) for i in instead), default=0.0)
-        gone = tensor not in claims.errors or left <= _GONE * claims.errors[tensor]
-        return operators <= tried.telling and gone and tried.accused.isdisjoint(instead)
+        little = _GONE * claims.errors.get(tensor, 0.0)
+        left = {i: tried.errors.get(i, 0.0) for i in instead}
+        hiding = {i for i in instead if self._writers[i].kind in _HIDING}
+        moved = (claims.errors.get(i, np.inf) - left[i] > little for i in hiding)
+        if tensor in claims.accused and hiding == set(instead) and not any(moved):
+            return False
+        if given_up.certain:
+            return True
+        if not operators <= tried.telling or not tried.accused.isdisjoint(instead):
+            return False
+        known = tensor in claims.errors and tensor in claims.accused
+        return not known or max(left.values(), default=0.0) <= little
 
     def _with(self, claims: Claims, changes: Changes) -> Claims:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
         return self.claims(matching)
+
+    def _exchanged(self, claims: Claims) -> Claims:
+        """Accuse an operator that divides a tensor rather than all that read two of its parts."""
+        for op in self._job.subgraph.operators if len(claims.accused) > 1 else ():
+            if op.kind not in DIVIDING:
+                continue
+            misled = (self._writers[i] for i in claims.accused)
+            read = {i for reader in misled for i in reader.inputs}
+            parts = [i for i in op.outputs if i in read & claims.matching.matches.keys()]
+            for one, other in itertools.combinations(parts[:_MOST_PARTS], 2):
+                tried = self._with(claims, _exchange(claims.matching, one, other))
+                before, after = self._accused(claims), self._accused(tried)
+                if len(after) < len(before) and after - before <= {op.index}:
+                    claims = tried
+                    break
+        return claims
+
+    def _accused(self, claims: Claims) -> set[int]:
+        """Return the operators that write what is accused."""
+        return {self._writers[i].index for i in claims.accused}
 
     def _computable(self, claims: Claims) -> Claims:
         """Give up the matches whose segments yield nothing that could be compared."""
@@ -195,9 +280,7 @@ class Verifier:
         tensors, few = self._job.subgraph.tensors, self._few
         in_doubt, feeding = self._open(claims)
         values = few.between(claims.matching, (*in_doubt, *feeding))
-        proposals = Proposals(
-            self._job.subgraph, self._outputs, self._frozen.graph, claims.matching
-        )
+        proposals = self._proposing(claims)
         found: dict[int, Match | Unmatched] = {}
         for index in in_doubt:
             check = claims.relation.checks.get(index)
@@ -206,14 +289,29 @@ class Verifier:
                 few.held(index),
                 few.beside(index, values),
                 other_weights=check is not None and check.differ,
+                idle=claims.relation.reasons.get(index) == NOTHING_BETWEEN,
             )
             if proposed is not None:
                 found[index] = proposed
-        for index in feeding:
-            widened = proposals.widened(tensors[index], values)
-            if widened is not None:
-                found[index] = widened
-        return found
+        return found | self._widened(claims, feeding, values)
+
+    def _widened(
+        self, claims: Claims, feeding: Iterable[int], values: Mapping[str, Values]
+    ) -> dict[int, Match]:
+        """Return the matches of tensors with all that holds the same values.
+
+        Args:
+            claims: What they are.
+            feeding: The tensors.
+            values: By reference tensor what it holds.
+        """
+        proposals, tensors = self._proposing(claims), self._job.subgraph.tensors
+        found = {i: proposals.widened(tensors[i], values) for i in feeding}
+        return {i: match for i, match in found.items() if match is not None}
+
+    def _proposing(self, claims: Claims) -> Proposals:
+        graph = self._frozen.graph
+        return Proposals(self._job.subgraph, self._outputs, graph, claims.matching)
 
     def _open(self, claims: Claims) -> tuple[list[int], list[int]]:
         """Return the tensors in doubt, and those that some of them are computed from."""
@@ -229,3 +327,9 @@ class Verifier:
                 given = (t.index for t in activation_inputs(subgraph, op))
                 feeding |= dict.fromkeys(i for i in given if i in self._few.readable)
         return list(in_doubt), [i for i in feeding if i not in in_doubt]
+
+
+def _exchange(matching: Matching, one: int, other: int) -> Changes:
+    """Return the matches of two tensors, each given to the other."""
+    matches = matching.matches
+    return {one: replace(matches[other], tensor=one), other: replace(matches[one], tensor=other)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfldbg.compare.against.few import FewSamples
 from tfldbg.compare.against.keras import KerasReference, KerasRelations
+from tfldbg.compare.against.runs import BesideOwnRuns, OwnRuns
 from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, Sides
 from tfldbg.errors import KerasError, UsageError
 from tfldbg.files import sha256_of_path
@@ -20,6 +21,7 @@ from tfldbg.run.room import check_constants
 from tfldbg.session.verifying import Verifier
 
 if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
@@ -87,13 +89,12 @@ class WithKeras:
         claims = verifier.verified(first)
         if claims.accused or claims.unchecked:
             relations.check(claims.relation)
-        if claims is first and reference is not None:
-            return relation, reference
-        if reference is not None:
-            reference.close()
-        self._segments = claims.segments
-        last = KerasReference(self._frozen, claims.relation, claims.segments, job.samples)
-        return claims.relation, last
+        if claims is not first or reference is None:
+            if reference is not None:
+                reference.close()
+            self._segments = claims.segments
+            reference = KerasReference(self._frozen, claims.relation, claims.segments, job.samples)
+        return _with_own_runs(claims.relation, reference, job, few.first)
 
     def _reference(self, relation: Relation, job: Job) -> KerasReference | None:
         """Return the reference; None where a wrong match makes a graph that TensorFlow refuses."""
@@ -116,3 +117,15 @@ class WithKeras:
             reference_sha256=sha256_of_path(path) if path else None,
             versions={**run.versions, "reference": self._frozen.framework},
         )
+
+
+def _with_own_runs(
+    relation: Relation, reference: KerasReference, job: Job, first: Batch
+) -> tuple[Relation, Reference]:
+    """Let the file's own arithmetic run beside a reference that cannot divide some operators."""
+    own = OwnRuns(job, relation.joint, first, members=True)
+    if not own.joint:
+        own.close()
+        return relation, reference
+    related = replace(relation, unrounded_before=own.joint, own=own.members)
+    return related, BesideOwnRuns(reference, own)

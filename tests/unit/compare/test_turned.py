@@ -12,6 +12,8 @@ from flatbuffers import flexbuffers
 import tfldbg
 from tests.loop_file import File, Subgraph
 from tests.unit.diagnose.planted import plants
+from tfldbg.compare.ranges.parameters import WeightRow
+from tfldbg.session.parameters import compare_parameters
 
 UNITS, INPUTS, BLOCK = 48, 64, 32
 
@@ -199,6 +201,64 @@ def test_the_reference_may_be_the_rotated_file() -> None:
     weights = layers(0)
     result = traced(_file(weights, rotated), _file(weights, rotated))
     assert result.verdict == "clean" and not result.evidence.run.notes, result.diagnosis.sentence
+
+
+def keras_model(weights: list[np.ndarray]) -> Any:
+    """Build the model that `float_file` is a file of."""
+    import tf_keras as k
+
+    given = k.Input((INPUTS,), batch_size=3)
+    x = k.layers.Dense(UNITS, activation="relu", use_bias=False)(given)
+    made = k.Model(given, k.layers.Dense(INPUTS, use_bias=False)(x))
+    made.set_weights([w.T for w in weights])
+    return made
+
+
+def traced_with_keras(model: bytes, weights: list[np.ndarray]) -> tfldbg.Trace:
+    data = np.random.default_rng(1).normal(size=(4, 3, INPUTS)).astype(np.float32)
+    return tfldbg.trace(model, keras=keras_model(weights), data=data)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_keras_model_is_matched_without_what_turns(maker: str) -> None:
+    weights = layers(0)
+    result = traced_with_keras(_file(weights, MAKERS[maker]), weights)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    assert [f.code for f in result.diagnosis.findings if f.severity != "info"] == []
+    assert "unchecked" not in result.diagnosis.statuses
+    checks = [o.weights for o in result.evidence.ops if o.weights is not None]
+    assert len(checks) == 2 and all(0.4 < c.max_steps <= 0.51 for c in checks)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_keras_model_tells_a_negated_channel_behind_a_turn(maker: str, layer: int) -> None:
+    bad = layers(0)
+    bad[layer][7] *= -1
+    result = traced_with_keras(_file(bad, MAKERS[maker]), layers(0))
+    first = result.first_divergence
+    written = [o.tensor for o in result.evidence.ops if o.weights is not None]
+    assert first is not None and first.tensor_index == written[layer], result.diagnosis.sentence
+    assert result.cause is not None and "channel 7 is negated" in result.cause.message
+
+
+def test_a_keras_model_tells_a_rotation_that_nothing_undoes() -> None:
+    weights = layers(0)
+    model = _file(weights, lambda s, x, v: rotated(s, x, v, sign=-1))
+    result = traced_with_keras(model, weights)
+    assert result.verdict == "diverged"
+    assert result.cause is not None and "all channels are negated" in result.cause.message
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_params_compares_turned_weights_with_keras(maker: str) -> None:
+    weights, bad = layers(0), layers(0)
+    bad[1][7] *= -1
+    reference = keras_model(weights)
+    assert not compare_parameters(_file(weights, MAKERS[maker]), keras=reference).differing
+    (wrong,) = compare_parameters(_file(bad, MAKERS[maker]), keras=reference).differing
+    assert isinstance(wrong, WeightRow) and wrong.check is not None
+    assert wrong.check.arrangement == "channel 7 is negated"
 
 
 @plants("TFL062")

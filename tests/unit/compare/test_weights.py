@@ -32,9 +32,9 @@ def _checks(model: Path | bytes, frozen: Frozen) -> Checks:
     inputs = pair_inputs(loaded.specs, frozen, {})
     matching = match(subgraph, loaded.signature, frozen, inputs)
     segments = cut(subgraph, matching, frozen.graph).segments
-    found, planned = check_weights(graph, subgraph, frozen, segments)
+    found, planned = check_weights(graph, subgraph, frozen, segments, {})
     assert set(planned) == set(segments)
-    assert set(fold(subgraph, frozen, segments)) <= set(found)
+    assert set(fold(subgraph, frozen, segments, {})) <= set(found)
     writers = {out: op.index for op in subgraph.operators for out in op.outputs}
     return {writers[out]: check for out, check in found.items()}
 

@@ -80,3 +80,56 @@ def test_a_wrong_32_bit_code_is_beyond_what_float32_loses(tmp_path: Path) -> Non
         np.savez(tmp_path / "device.npz", t0=codes, t1=made.astype(np.int32))
         result = tfldbg.trace(model, against=tmp_path / "device.npz", runtime="reference")
         assert result.verdict == verdict, result.diagnosis.sentence
+
+
+def _looked_up(kind: str, scales: tuple[float, float]) -> bytes:
+    """One int16 function."""
+    params = [QuantParams(np.array([s], np.float32), np.array([0], np.int64)) for s in scales]
+    draft = Draft()
+    given = draft.tensor("INT16", (1, 256), quant=params[0])
+    made = draft.tensor("INT16", (1, 256), quant=params[1])
+    draft.operator(kind, [given], [made])
+    return bytes(draft.build([given], [made]))
+
+
+TABLES = [
+    ("RSQRT", (1.45e-3, 2.77e-5), 512),
+    ("RSQRT", (1e-4, 1e-3), 1),
+    ("LOG", (3e-3, 3e-4), 1),
+    ("LOG", (1e-4, 1e-4), 1000),
+    ("EXP", (3e-4, 3e-2), -32768),
+]
+_REAL = {"RSQRT": lambda x: 1 / np.sqrt(x), "LOG": np.log, "EXP": np.exp}
+
+
+@pytest.mark.parametrize(("kind", "scales", "lowest"), TABLES)
+def test_a_table_is_off_as_much_as_its_straight_lines(
+    kind: str, scales: tuple[float, float], lowest: int
+) -> None:
+    codes = np.unique(np.geomspace(1, 32768 - lowest, 4096).astype(np.int64)) + lowest - 1
+    codes = np.resize(codes, (-(-codes.size // 256), 256)).astype(np.int16)
+    result = tfldbg.trace(_looked_up(kind, scales), data=codes, runtime="reference", samples=64)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    (op,) = result.evidence.ops
+    assert op.local is not None and op.local.max_lsb is not None
+    off = op.bound.extra_lsb[0]
+    assert off > 8  # more than any table was allowed to be off
+    # Not every code was tried; entries and what lies between them are rounded.
+    assert 0.3 * off < op.local.max_lsb < off + 1.5
+
+
+@pytest.mark.parametrize(("kind", "scales", "lowest"), TABLES[::2])
+def test_beyond_its_straight_lines_a_table_is_wrong(
+    kind: str, scales: tuple[float, float], lowest: int, tmp_path: Path
+) -> None:
+    model = _looked_up(kind, scales)
+    codes = np.linspace(max(lowest, 4096), 32767, 1024).astype(np.int16).reshape(4, 256)
+    real = _REAL[kind](codes.astype(np.float64) * np.float32(scales[0])) / np.float32(scales[1])
+    made = np.clip(np.round(real), -32768, 32767)
+    extra = tfldbg.trace(model, data=codes, runtime="reference").evidence.ops[0].bound.extra_lsb[0]
+    for wrong, verdict in ((0.0, "clean"), (2 * (8 + extra) + 2, "diverged")):
+        moved = made.copy()
+        moved[1, 7] += wrong if moved[1, 7] < 0 else -wrong
+        np.savez(tmp_path / "device.npz", t0=codes, t1=moved.astype(np.int16))
+        result = tfldbg.trace(model, against=tmp_path / "device.npz", data=codes)
+        assert result.verdict == verdict, (wrong, result.diagnosis.sentence)

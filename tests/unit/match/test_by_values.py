@@ -84,7 +84,9 @@ def test_candidates_may_have_as_many_values() -> None:
         ),
     )
     assert "relu" in candidates(graph, [12])
-    assert candidates(graph, [6]) == ["top", "top:1"]
+    assert candidates(graph, [6]) == ["top"]
+    read = _graph(*graph.nodes.values(), _node("sum", "Sum", "top:1"))
+    assert candidates(read, [6]) == ["top", "top:1"]
 
 
 def _branches() -> RefGraph:

@@ -10,9 +10,14 @@ from rich.text import Text
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
+from tfldbg.errors import TfldbgError
 from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tfldbg.progress import Progress
+    from tfldbg.run.job import Options
     from tfldbg.session.converting import Converted
 
 
@@ -91,6 +96,7 @@ def convert(
             timeout=timeout,
             progress=progress,
         )
+        warnings = _range_warnings(made, data, options, progress)
     words = ["tfldbg", "trace", output, "--keras", save_keras or keras]
     words += ["--data", data] if data and not made.random else []
     words += ["--scale", scale] if scale and not made.random else []
@@ -98,10 +104,23 @@ def convert(
         words += ["--input", pair]
     words += ["--signature", signature] if signature else []
     words += ["--unsafe"] if unsafe else []
-    _show(made, shlex.join(words))
+    _show(made, warnings, shlex.join(words))
 
 
-def _show(made: Converted, following: str) -> None:
+def _range_warnings(
+    made: Converted, data: str | None, options: Options, progress: Progress
+) -> list[str]:
+    """Say what is wrong with the ranges; a file that does not run is converted all the same."""
+    from tfldbg import session
+
+    try:
+        found = session.range_findings(made, data, options=options, progress=progress)
+    except TfldbgError as error:
+        return [f"note: the ranges could not be checked: {error.message}"]
+    return [f"{f.code} {f.severity}: {f.message}; {f.suggestion}" for f in found]
+
+
+def _show(made: Converted, warnings: Sequence[str], following: str) -> None:
     lines = [
         f"{made.path}: {made.target.type}, {made.size:,} bytes, {made.operators} operators; "
         f"{made.calibration}"
@@ -117,7 +136,7 @@ def _show(made: Converted, following: str) -> None:
                 "note: the Keras file still holds the old ranges; --save-keras OUT.h5 writes the "
                 "model that this file was made from"
             )
-    lines.append(f"next: {following}")
+    lines += [*warnings, f"next: {following}"]
     console = report_console()
     for line in lines:
         console.print(Text(printable(line)), soft_wrap=True)

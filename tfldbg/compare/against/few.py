@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.against.runs import Joint, OwnRuns
 from tfldbg.compare.batch import Batch, Computed, as_floats, clamped, settled
 from tfldbg.compare.overlap import Crew
 from tfldbg.compare.stream import run_batch
 from tfldbg.compare.tally import Measured, Plan, Tally
-from tfldbg.errors import KerasError
+from tfldbg.errors import KerasError, RunError
 from tfldbg.match.by_values import candidates
 from tfldbg.progress import Silent
 from tfldbg.reference.evaluate import Evaluator, in_reference_order
@@ -49,6 +50,12 @@ class FewSamples:
             for numbers in _numbers(job.samples.count, frozen.batch)
         ]
         self._known: dict[int, tuple[Segment, list[Floats] | None]] = {}
+        self._own: dict[tuple[int, tuple[int, ...]], list[Floats] | None] = {}
+
+    @property
+    def first(self) -> Batch:
+        """The first samples."""
+        return self._batches[0]
 
     @property
     def readable(self) -> frozenset[int]:
@@ -73,14 +80,44 @@ class FewSamples:
         self._compute({k: s for k, s in segments.items() if not self._knows(k, s)})
         return {k: self._known[k][1] for k in segments}
 
-    def measured(self, local: Local) -> Measured:
-        """Return the statistics of what was computed."""
+    def own(self, joint: Joint) -> dict[int, list[Floats]]:
+        """Return what the file's own float arithmetic makes of what is checked together.
+
+        Args:
+            joint: By tensor the operators.
+
+        Returns:
+            By those of the tensors of which it is known, what is compared with the reference.
+        """
+        fresh = {i: run for i, run in joint.items() if (i, run) not in self._own}
+        if fresh:
+            runs = OwnRuns(self._job, fresh, self.first, members=False)
+            try:
+                parts = [runs.compute(b).tested for b in self._batches]
+            except RunError:
+                parts = [{}]
+            finally:
+                runs.close()
+            for index, run in fresh.items():
+                known = all(index in part for part in parts)
+                self._own[index, run] = [part[index] for part in parts] if known else None
+        found = {i: self._own[i, run] for i, run in joint.items()}
+        return {i: values for i, values in found.items() if values is not None}
+
+    def measured(self, local: Local, tested: Mapping[int, list[Floats]]) -> Measured:
+        """Return the statistics of what was computed.
+
+        Args:
+            local: By tensor what the reference made of each batch.
+            tested: By tensor what to compare it with where that is not what TFLite had.
+        """
         tensors, samples = self._job.subgraph.tensors, self._job.samples
         tally = Tally(self._plan)
         with Crew(1) as crew:
             for number, batch in enumerate(self._batches):
                 values = {k: v[number] for k, v in local.items() if v is not None}
-                computed = settled(tensors, batch, Computed({}, values))
+                other = {k: v[number] for k, v in tested.items() if k in values}
+                computed = settled(tensors, batch, Computed({}, values, other))
                 tally.take(samples, batch, computed, crew)
         return tally.measured()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.agreement import Agreement
@@ -10,20 +11,23 @@ from tfldbg.compare.against.plan import cut
 from tfldbg.compare.against.plausible import check_same_model
 from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.constants.pairs import check_pairs
+from tfldbg.compare.constants.turned import HIDDEN, Turned, without_turns
 from tfldbg.compare.constants.weights import check_weights
 from tfldbg.compare.ranges.calibrate import Extent
 from tfldbg.compare.ranges.parameters import expected_by_keras
 from tfldbg.compare.relation import Port, Relation
 from tfldbg.match.matcher import match
+from tfldbg.match.model import Unmatched
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment, in_reference_order
 from tfldbg.reference.graphdef import RefGraph, node_of
 
 if TYPE_CHECKING:
     from tfldbg.compare.constants.checks import WeightCheck
+    from tfldbg.compare.constants.turned import Turn
     from tfldbg.graph.model import Subgraph
     from tfldbg.match.model import Matching
     from tfldbg.progress import Progress
-    from tfldbg.run.job import Job
+    from tfldbg.run.job import Job, Loaded
     from tfldbg.run.litert import Runner
     from tfldbg.run.samples import Samples
 
@@ -49,6 +53,7 @@ class KerasRelations:
         self._cut: dict[int, Segment] = {}
         self._planned: dict[int, Segment] = {}
         self._checks: dict[int, WeightCheck] = {}
+        self._turns: Mapping[int, Turn] = {}
 
     def by_graphs(self, runner: Runner | None) -> Matching:
         """Match the two models by names and structure.
@@ -61,9 +66,8 @@ class KerasRelations:
         if runner is not None:
             taps = job.exposed.taps
             agreement = Agreement(job.subgraph, taps, job.samples, frozen, runner, self._inputs)
-        sizes = agreement.elements if agreement is not None else None
-        signature = job.loaded.signature
-        return match(job.subgraph, signature, frozen, self._inputs, agreement, sizes)
+        matching, self._turns = match_keras(job.loaded, frozen, self._inputs, agreement)
+        return matching
 
     def check(self, relation: Relation) -> None:
         """Refuse the model of another file.
@@ -104,11 +108,47 @@ class KerasRelations:
         fresh = {k: s for k, s in segments.items() if not _same_segment(s, self._cut.get(k))}
         stale = fresh.keys() | (self._cut.keys() - segments.keys())
         checks, planned = check_weights(
-            self._job.loaded.graph, self._job.subgraph, self._frozen, fresh
+            self._job.loaded.graph, self._job.subgraph, self._frozen, fresh, self._turns
         )
         self._cut = dict(segments)
         self._checks = {k: c for k, c in self._checks.items() if k not in stale} | checks
         self._planned = {k: planned.get(k) or self._planned[k] for k in segments}
+
+
+def match_keras(
+    loaded: Loaded, frozen: Frozen, inputs: tuple[int, ...], agreement: Agreement | None = None
+) -> tuple[Matching, Mapping[int, Turn]]:
+    """Match a file to a model, looking through what a quantizer multiplies activations by.
+
+    Products with a constant for each channel are looked through only where that leaves fewer
+    tensors without a counterpart: the model may well have such a product itself.
+
+    Args:
+        loaded: The file.
+        frozen: The reference.
+        inputs: For each TFLite input the number of the reference input.
+        agreement: Decides by values where nothing else does, and counts values; or None.
+
+    Returns:
+        The matching, and by operator what its activation is multiplied by.
+    """
+    sizes = agreement.elements if agreement is not None else None
+
+    def through(turned: Turned) -> tuple[Matching, int]:
+        found = match(turned.view, loaded.signature, frozen, inputs, agreement, sizes)
+        hidden = {i: Unmatched(i, HIDDEN) for i in turned.hidden}
+        matches = {i: m for i, m in found.matches.items() if i not in hidden}
+        kept = replace(found, matches=matches, unmatched={**found.unmatched, **hidden})
+        return kept, len(found.unmatched.keys() - hidden.keys())
+
+    plain = without_turns(loaded.graph, loaded.subgraph)
+    scaled = without_turns(loaded.graph, loaded.subgraph, scaled=True)
+    matching, alone = through(plain)
+    if alone and scaled.hidden > plain.hidden:
+        other, fewer = through(scaled)
+        if fewer < alone:
+            return other, scaled.turns
+    return matching, plain.turns
 
 
 def _same_segment(one: Segment, other: Segment | None) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tfldbg.graph.query import activation_inputs, producers
+from tfldbg.match.kinds import MOVING, REFERENCE_OPS
 from tfldbg.reference.evaluate import Segment, open_ends
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tfldbg.match.model import Matching
     from tfldbg.reference.graphdef import RefGraph
 
+NOTHING_BETWEEN = "its counterpart is also that of what it reads, so that nothing checks it"
 _MOST_TOGETHER = 64
 """Operators that are checked together: more than the longest lowering of one layer has."""
 
@@ -71,6 +73,9 @@ def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
                 known = [i for i in reversed(before) if _tells(i, index, matching)]
                 planned = _segment(index, (*reached.inputs, *known), matching)
                 beyond.add(index)
+            if planned.output in planned.cuts and op.kind in REFERENCE_OPS.keys() - MOVING:
+                uncut[index] = Uncut(index, NOTHING_BETWEEN)
+                continue
             if open_ones := open_ends(graph, planned):
                 reason = f"the reference computes it from '{min(open_ones)}', which has no match"
                 uncut[index] = Uncut(index, reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.constants.files import Holder, compare_constants
-from tfldbg.compare.constants.turned import Turned, without_turns
+from tfldbg.compare.constants.turned import HIDDEN, Turned, without_turns
 from tfldbg.compare.relation import Relation
 from tfldbg.errors import MatchError
 from tfldbg.graph.query import non_activations, shape_tensors
@@ -77,7 +77,7 @@ def relate_files(
     unmatched = {
         i: Unmatched(
             i,
-            "it multiplies an activation by a constant that the weights behind it are divided by"
+            HIDDEN
             if i in hidden
             else f"no operator of the reference computes what operator {op.index} does",
         )

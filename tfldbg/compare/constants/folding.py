@@ -20,6 +20,7 @@ from tfldbg.reference.evaluate import Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, RefNode, node_of
 
 if TYPE_CHECKING:
+    from tfldbg.compare.constants.turned import Turn
     from tfldbg.graph.model import Operator, Subgraph
 
 FOLDING = 10 * 2.0**-23
@@ -140,21 +141,26 @@ class Measured:
     gain: Doubles
     """(channels,) the factor of what follows the core."""
     folded: Folded
+    turn: Turn | None
+    """What the file multiplies the activation by, and its weights by the inverse."""
 
 
-def fold(subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment]) -> dict[int, Folded]:
+def fold(
+    subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment], turns: Mapping[int, Turn]
+) -> dict[int, Folded]:
     """Return by output tensor the weights and bias that the reference wants there.
 
     Args:
         subgraph: The TFLite side.
         frozen: The reference.
         segments: By output tensor, each operator cut out of the reference.
+        turns: By operator, what its activation is multiplied by, and its weights by the inverse.
     """
-    return {m.candidate.tensor: m.folded for m in measure(subgraph, frozen, segments)}
+    return {m.candidate.tensor: m.folded for m in measure(subgraph, frozen, segments, turns)}
 
 
 def measure(
-    subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment]
+    subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment], turns: Mapping[int, Turn]
 ) -> Iterator[Measured]:
     """Send zeros and another value through what follows each core of the reference.
 
@@ -178,7 +184,8 @@ def measure(
     values, answers = ask(frozen, [c.source for c in candidates] + term_names, probes, shapes)
     terms = dict(zip(term_names, values[len(candidates) :], strict=True))
     for candidate, reference, answer in zip(candidates, values, answers, strict=False):
-        measured = _fold(subgraph, candidate, reference, answer, terms)
+        turn = turns.get(candidate.op.index)
+        measured = _fold(subgraph, candidate, reference, answer, terms, turn)
         if measured is not None:
             yield measured
 
@@ -354,10 +361,13 @@ def _fold(
     reference: Floats,
     answer: Floats,
     terms: Mapping[str, Floats],
+    turn: Turn | None,
 ) -> Measured | None:
     answers = affine(answer)
     layout = _LAYOUTS[candidate.core.op]
-    own = layout.to_tflite(reference).astype(np.float64)
+    plain = layout.to_tflite(reference).astype(np.float64)
+    own = plain if turn is None else turn.weights(plain)
+    sizes = np.abs(plain) if turn is None else turn.spread(np.abs(plain))
     axis = layout.channel_axis
     if answers is None or own.shape != subgraph.tensors[candidate.weights].shape:
         return None
@@ -367,20 +377,21 @@ def _fold(
     gain = (probed - zeros) / PROBE
     lost = EPSILON * (np.abs(probed) + np.abs(zeros)) / PROBE
     kernel = own * along(gain, axis, own.ndim)
+    rounding = FOLDING * np.abs(gain) + lost
     parts = _contributions(candidate, zeros, gain, terms)
     folded = Folded(
         op=candidate.op,
         weights=candidate.weights,
         bias=candidate.bias,
         kernel=kernel,
-        kernel_rounding=FOLDING * np.abs(kernel) + np.abs(own) * along(lost, axis, own.ndim),
+        kernel_rounding=sizes * along(rounding, axis, own.ndim),
         offset=zeros,
         offset_rounding=FOLDING * sum((np.abs(part) for _, part in parts), np.abs(zeros)),
         channel_axis=axis,
         unfolded=own,
         terms=parts,
     )
-    return Measured(candidate, reference, gain, folded)
+    return Measured(candidate, reference, gain, folded, turn)
 
 
 def _contributions(
@@ -414,6 +425,8 @@ def product_scale(subgraph: Subgraph, op: Operator) -> Doubles | None:
 
 def in_reference_layout(measured: Measured, file_weights: Floats) -> Floats:
     """Undo the folding, so that the reference's own batch norm gives the file's weights again."""
+    if measured.turn is not None:
+        file_weights = measured.turn.plain(file_weights).astype(np.float32)
     layout, gain = _LAYOUTS[measured.candidate.core.op], measured.gain
     axis = layout.channel_axis
     dead = np.abs(gain) <= _DEAD * np.abs(gain).max()

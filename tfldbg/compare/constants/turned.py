@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Doubles = NDArray[np.float64]
 _CUSTOM = "aeq.hadamard_rotation"
+HIDDEN = "it multiplies an activation by a constant that the weights behind it are divided by"
+"""Why what a turning operator writes has no counterpart."""
 _ORTHOGONAL = 1e-5
 """How far float32 entries of a Hadamard matrix may be from their size: 2**-24 of it, and room."""
 
@@ -42,6 +44,15 @@ class Turn:
     def weights(self, plain: NDArray[Any]) -> Doubles:
         """Return (units, d) weights as they have to be for the turned activation."""
         return reduce(_times, map(_inverse, self.matrices), plain.astype(np.float64))
+
+    def spread(self, sizes: NDArray[Any]) -> Doubles:
+        """Return by how much rounding may move (units, d) turned weights.
+
+        Args:
+            sizes: (units, d) by how much it may move them as they were.
+        """
+        matrices = (np.abs(_inverse(m)) for m in self.matrices)
+        return reduce(_times, matrices, sizes.astype(np.float64))
 
     def plain(self, weights: NDArray[Any]) -> Doubles:
         """Return (units, d) weights for the activation as it was."""

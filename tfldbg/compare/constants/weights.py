@@ -36,6 +36,7 @@ from tfldbg.compare.constants.operands import check_operands
 from tfldbg.graph.query import constant, real_constant
 
 if TYPE_CHECKING:
+    from tfldbg.compare.constants.turned import Turn
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
     from tfldbg.reference.evaluate import Frozen, Segment
 
@@ -57,7 +58,11 @@ _SLIPS = {-1: "was left out", 1: "was counted twice", -2: "has the wrong sign"}
 
 
 def check_weights(
-    graph: Graph, subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment]
+    graph: Graph,
+    subgraph: Subgraph,
+    frozen: Frozen,
+    segments: Mapping[int, Segment],
+    turns: Mapping[int, Turn],
 ) -> tuple[dict[int, WeightCheck], dict[int, Segment]]:
     """Compare constant weights and biases, and let rounded weights stand in for the reference's.
 
@@ -66,6 +71,7 @@ def check_weights(
         subgraph: Its subgraph.
         frozen: The reference.
         segments: By output tensor, each operator cut out of the reference.
+        turns: By operator, what its activation is multiplied by, and its weights by the inverse.
 
     Returns:
         By output tensor the checks, and all segments, those whose weights are the reference's
@@ -73,7 +79,7 @@ def check_weights(
     """
     checks = check_operands(graph, subgraph, frozen, segments)
     planned = dict(segments)
-    for measured in measure(subgraph, frozen, segments):
+    for measured in measure(subgraph, frozen, segments, turns):
         check = check_folded(graph, subgraph, measured.folded)
         if check is None:
             continue

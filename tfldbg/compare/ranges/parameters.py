@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from tfldbg.match.settle import same_parameters
 from tfldbg.reference.graphdef import FakeQuant, RefGraph, node_of
 
 if TYPE_CHECKING:
+    from tfldbg.compare.constants.turned import Turn
     from tfldbg.compare.ranges.table import RangeTable
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
     from tfldbg.match.model import Match, Matching
@@ -181,7 +183,11 @@ class ParameterTable:
 
 
 def parameter_table(
-    graph: Graph, subgraph: Subgraph, frozen: Frozen | None, matching: Matching | None
+    graph: Graph,
+    subgraph: Subgraph,
+    frozen: Frozen | None,
+    matching: Matching | None,
+    turns: Mapping[int, Turn] = MappingProxyType({}),
 ) -> ParameterTable:
     """Put the parameters of a file beside those of its Keras model.
 
@@ -190,6 +196,7 @@ def parameter_table(
         subgraph: Its subgraph.
         frozen: The reference; None for the file alone.
         matching: Which node of the reference computes which tensor; None for the file alone.
+        turns: By operator, what its activation is multiplied by, and its weights by the inverse.
 
     Raises:
         KerasError: TensorFlow refuses the reference graph.
@@ -197,7 +204,7 @@ def parameter_table(
     if frozen is None or matching is None:
         return ParameterTable(tensor_rows(subgraph, {}), weight_rows(subgraph, {}, {}), False)
     segments = cut(subgraph, matching, frozen.graph).segments
-    folded = fold(subgraph, frozen, segments)
+    folded = fold(subgraph, frozen, segments, turns)
     found = {out: check_folded(graph, subgraph, wanted) for out, wanted in folded.items()}
     checks = {out: check for out, check in found.items() if check is not None}
     return ParameterTable(

@@ -108,11 +108,12 @@ _OPTION = Explanation(
     code="TFL049",
     title="Another option, order or kind explains the difference",
     severity="error",
-    meaning="The operator's own float arithmetic with one thing changed (activation, padding, the "
-    "order of its inputs) is what the reference computes, or the reference has an operator of "
-    "another, similar kind in its place: the file has the wrong one.",
-    evidence="The operator's float copy is run with each other option, on the inputs that it had; "
-    "the kind of its counterpart.",
+    meaning="The operator's own float arithmetic with one thing changed (its kind, activation or "
+    "padding, the order of its inputs or outputs) is what the reference computes, or the reference "
+    "has an operator of another, similar kind in its place: the file has the wrong one.",
+    evidence="The float copy of the operator, and of those that are checked together with it, is "
+    "run with one thing changed after the other, on the inputs that they had; the kind of its "
+    "counterpart.",
     suggestion="convert again; if the option is right in Keras, report the converter",
     sources=("tfldbg, docs/verdict.md",),
 )
@@ -243,7 +244,7 @@ def _option(judged: Judged) -> Iterator[Sign]:
         if op.match_rule == LOOKALIKE:
             other = op.operation or "another operator"
             yield at(op, f"the reference has {other} in its place", operation=op.operation)
-    for op in judged.diverged("local", "shape"):
+    for op in {o.op: o for o in judged.diverged("local", "shape")}.values():
         right = _explaining(judged, op)
         if right and not op.kind.startswith("RESIZE_"):
             said = " or ".join(right)
@@ -259,9 +260,8 @@ def _explaining(judged: Judged, op: OpEvidence) -> list[str]:
     """
     if judged.right_elsewhere(op):
         return []
-    return [
-        t.value for t in judged.evidence.trials if t.op == op.op and t.kind == "option" and t.agrees
-    ]
+    tried = (t for t in judged.evidence.trials if t.op == op.op and t.changed)
+    return list(dict.fromkeys(t.value for t in tried if t.agrees))
 
 
 _LOCAL: frozenset[Signal] = frozenset({"local"})

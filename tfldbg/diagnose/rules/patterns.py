@@ -79,7 +79,7 @@ def _explained_otherwise(judged: Judged, op: OpEvidence) -> bool:
     recording = judged.evidence.recording
     overwritten = recording is not None and op.tensor in dict(recording.copies)
     return overwritten or any(
-        t.op == op.op and t.kind == "option" and t.agrees for t in judged.evidence.trials
+        t.op == op.op and t.changed and t.agrees for t in judged.evidence.trials
     )
 
 

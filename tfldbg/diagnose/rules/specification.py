@@ -97,6 +97,41 @@ _SIGN = Explanation(
     sources=("tensorflow/tensorflow#52854",),
 )
 
+_MISREAD = Explanation(
+    code="TFL058",
+    title="A kernel that copies codes and does not look at scales",
+    severity="error",
+    meaning="ONE_HOT, MATRIX_DIAG, MATRIX_SET_DIAG, SPARSE_TO_DENSE and SCATTER_ND copy codes, or "
+    "write code 0 for zero, and have no notion of quantization. The converter quantizes what they "
+    "read and write like any other tensor, each with a range of its own, so that the same code "
+    "means another value behind them: zeros of a one-hot vector become 0.5. The file is broken "
+    "as converted; float, dynamic and float16 files of the same model are right.",
+    evidence="The parameters of what the operator copies against those of its output, and the "
+    "zero point of what is filled with code 0.",
+    suggestion="write it with operators that know scales: look rows of the identity matrix up in "
+    "place of ONE_HOT (tf.gather(tf.eye(n), x), an Embedding), multiply by the identity matrix in "
+    "place of MATRIX_DIAG (x[..., None] * tf.eye(n)); or leave the operator in float "
+    "(denylisted_ops of TensorFlow's QuantizationDebugOptions)",
+    sources=("LiteRT, one_hot.cc, matrix_diag.cc, scatter_nd.cc",),
+)
+_SHARED = Explanation(
+    code="TFL064",
+    title="One bias for inputs of different scales",
+    severity="error",
+    meaning="Operators that share weights, as the steps of an unrolled recurrent layer do, share "
+    "a bias too. It is stored in steps of input scale x weight scale, and is right only for the "
+    "operator whose input it was quantized for: all others add it in steps of their own input, so "
+    "it counts too much or too little, by the ratio of the scales. The converter of 16x8 files "
+    "(int64 biases) does that.",
+    evidence="A bias that most of the operators that read it contradict, and that suits the "
+    "others, to 1e-6 relative.",
+    suggestion="convert to int8, where every operator gets a bias of its own, or leave the shared "
+    "layer without one (use_bias=False)",
+    sources=("tfldbg, docs/rules.md",),
+)
+
+AS_CONVERTED = frozenset(about.code for about in (_MISREAD, _SHARED))
+"""What is wrong with a file as the converter made it: converting again does not help."""
 REMEDIES: Mapping[str, str] = {
     "weights_zero_point": "make the weight quantizer of the QuantizeConfig symmetric "
     "(symmetric=True, narrow_range=True) and train again; converting again keeps the zero point"
@@ -105,7 +140,9 @@ REMEDIES: Mapping[str, str] = {
 _BY_RULE: Mapping[str, Explanation] = {
     "axis": _AXIS,
     "bias_scale": _BIAS_SCALE,
+    "copied_codes": _MISREAD,
     "same_scale": _SAME_SCALE,
+    "shared_bias": _SHARED,
     "no_positive_code": _SIGN,
 }
 _NOT_NEGATIVE = frozenset({"ABS", "EXP", "RELU", "RELU6", "SOFTMAX", "SQRT", "SQUARE", "LOGISTIC"})
@@ -180,7 +217,7 @@ def _imposed(subgraph: Subgraph, tensor: Tensor, readers: Sequence[Operator]) ->
 
 
 _PARAMETERS: frozenset[Signal] = frozenset({"parameters"})
-_ALL = (_BIAS_SCALE, _SAME_SCALE, _AXIS, _BROKEN, _SIGN)
+_ALL = (_BIAS_SCALE, _SHARED, _SAME_SCALE, _MISREAD, _AXIS, _BROKEN, _SIGN)
 
 
 def _trace_rule(about: Explanation) -> TraceRule:

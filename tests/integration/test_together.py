@@ -1,0 +1,219 @@
+"""Operators that are checked together: which of them is named, and that none is without a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import tfldbg
+from benchmarks import zoo
+from sample_models import plant
+from sample_models.plant import Change, File
+from tests.integration.test_claims import _jittered
+
+Built = tuple[Any, dict[str, bytes], NDArray[np.float32]]
+
+
+def _layers(make: Callable[[Any, Any], Any], shape: tuple[int, ...]) -> Built:
+    import tf_keras as k
+
+    k.backend.clear_session()
+    given = k.Input(shape)
+    model = _jittered(k.Model(given, make(k.layers, given)))
+    data = np.random.default_rng(1).normal(size=(8, *shape)).astype(np.float32)
+    files = {"float32": zoo.convert(model, "float32"), "int8": zoo.convert(model, "ptq")}
+    return model, files, data
+
+
+def _normalized(layers: Any, given: Any) -> Any:
+    return layers.Dense(3)(layers.LayerNormalization()(layers.Dense(10)(given)))
+
+
+def _selu(layers: Any, given: Any) -> Any:
+    return layers.Dense(3)(layers.Dense(10, activation="selu")(given))
+
+
+@pytest.fixture(scope="module")
+def normalized() -> Built:
+    """A layer norm, which is a dozen operators in the file and one or two nodes in Keras."""
+    return _layers(_normalized, (12,))
+
+
+@pytest.fixture(scope="module")
+def selu() -> Built:
+    """A SELU, which is six operators in the file and one node in Keras."""
+    return _layers(_selu, (12,))
+
+
+FORMS = ("float32", "int8")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["normalized", "selu"])
+def test_none_is_named_without_a_fault(
+    name: str, form: str, request: pytest.FixtureRequest
+) -> None:
+    model, files, data = request.getfixturevalue(name)
+    result = tfldbg.trace(files[form], keras=model, data=data)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    assert not [
+        o for o in result.evidence.ops if o.activation and o.op not in result.evidence.covered
+    ]
+
+
+def _named(built: Built, form: str, kind: str, change: Change) -> tuple[int | None, int]:
+    """Return the operator that is named and the one that was changed: the last of a kind."""
+    model, files, data = built
+    file = File(files[form])
+    op = max(i for i in range(file.count) if file.kind(i) == kind)
+    change(file, op)
+    result = tfldbg.trace(file.save(), keras=model, data=data)
+    first = result.first_divergence
+    return (first.op if first else None), op
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("RSQRT", plant.set_kind("SQRT")),
+        ("MEAN", plant.set_kind("REDUCE_MAX")),
+        ("SQUARED_DIFFERENCE", plant.set_kind("SUB")),
+    ],
+)
+def test_the_exchanged_function_of_a_layer_norm_is_named(
+    normalized: Built, form: str, kind: str, change: Change
+) -> None:
+    named, planted = _named(normalized, form, kind, change)
+    assert named == planted
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("EXP", plant.set_kind("ABS")),
+        ("SELECT_V2", plant.swap_inputs_at(1, 2)),
+        ("SUB", plant.set_activation("RELU")),
+    ],
+)
+def test_what_is_changed_in_a_selu_is_named(
+    selu: Built, form: str, kind: str, change: Change
+) -> None:
+    if kind == "SELECT_V2":
+        kind = next(k for k in map(File(selu[1][form]).kind, range(9)) if k.startswith("SELECT"))
+    named, planted = _named(selu, form, kind, change)
+    assert named == planted
+
+
+def test_the_finding_says_what_would_be_right(selu: Built) -> None:
+    model, files, data = selu
+    file = File(files["int8"])
+    op = next(i for i in range(file.count) if file.kind(i) == "EXP")
+    plant.set_kind("ABS")(file, op)
+    result = tfldbg.trace(file.save(), keras=model, data=data)
+    assert result.cause is not None
+    assert result.cause.code == "TFL049"
+    assert "EXP instead of ABS" in result.cause.message
+
+
+def test_operators_of_a_layer_norm_have_an_error_of_their_own(normalized: Built) -> None:
+    model, files, data = normalized
+    result = tfldbg.trace(files["int8"], keras=model, data=data)
+    own = [o for o in result.evidence.ops if o.own]
+    assert {"MEAN", "RSQRT"} <= {o.kind for o in own}
+    assert all(o.local is not None and o.local.max_lsb is not None for o in own)
+
+
+def _parts(layers: Any, given: Any) -> Any:
+    import tensorflow as tf
+
+    one, two = tf.split(layers.Dense(8)(given), 2, axis=1)
+    return layers.Dense(3)(tf.sigmoid(one) + 2.0 * tf.tanh(two))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_split_whose_outputs_are_swapped_is_named(named: bool) -> None:
+    model, files, data = _layers(_parts, (6,))
+    file = File(files["float32"])
+    split = next(i for i in range(file.count) if file.kind(i) == "SPLIT")
+    file.op(split).outputs = list(file.op(split).outputs)[::-1]
+    for number in () if named else range(2):
+        file.tensor(file.op(split).outputs[number]).name = f"part {number}"
+    result = tfldbg.trace(file.save(), keras=model, data=data)
+    assert result.origins == (split,)
+
+
+def _selected(layers: Any, given: Any) -> Any:
+    import tensorflow as tf
+
+    one, two, three = (layers.Dense(4)(given) for _ in range(3))
+    first = tf.where(one > 0.0, one, two)
+    return layers.Dense(3)(tf.where(given[:, :1] > -100.0, three, first))
+
+
+def test_a_swapped_selection_that_another_hides_is_named() -> None:
+    model, files, data = _layers(_selected, (6,))
+    assert tfldbg.trace(files["float32"], keras=model, data=data).verdict == "clean"
+    file = File(files["float32"])
+    op = min(i for i in range(file.count) if file.kind(i).startswith("SELECT"))
+    plant.swap_inputs_at(1, 2)(file, op)
+    result = tfldbg.trace(file.save(), keras=model, data=data)
+    assert result.origins == (op,)
+
+
+def _counted(layers: Any, given: Any) -> Any:
+    import tensorflow as tf
+
+    seen = layers.Conv2D(4, 3, name="seen")(layers.Reshape((6, 6, 1))(given))
+    return layers.Dense(3)(tf.reduce_sum(tf.cast(tf.not_equal(seen, 0.0), tf.float32), (1, 2)))
+
+
+def test_a_missing_bias_that_what_follows_hides_is_named() -> None:
+    model, files, data = _layers(_counted, (36,))
+    assert tfldbg.trace(files["float32"], keras=model, data=data).verdict == "clean"
+    file = File(files["float32"])
+    op = next(i for i in range(file.count) if file.kind(i) == "CONV_2D")
+    plant.zero_bias(file, op)
+    result = tfldbg.trace(file.save(), keras=model, data=data)
+    assert result.first_divergence is not None
+    assert (result.first_divergence.op, result.first_divergence.signal) == (op, "weights")
+
+
+def _rounded(layers: Any, given: Any) -> Any:
+    import tensorflow as tf
+
+    wide = layers.Dense(5)(given)
+    return layers.Dense(3)(tf.where(wide < 0.0, tf.math.ceil(wide), tf.floor(wide)))
+
+
+def test_a_function_that_became_its_neighbour_is_named() -> None:
+    model, files, data = _layers(_rounded, (6,))
+    assert tfldbg.trace(files["float32"], keras=model, data=data).verdict == "clean"
+    file = File(files["float32"])
+    op = next(i for i in range(file.count) if file.kind(i) == "CEIL")
+    plant.set_kind("FLOOR")(file, op)
+    assert tfldbg.trace(file.save(), keras=model, data=data).origins == (op,)
+
+
+def _numbered(layers: Any, given: Any) -> Any:
+    import tensorflow as tf
+
+    wide = layers.Dense(5)(given)
+    rows = tf.range(tf.shape(wide)[0]) * 5
+    return layers.Dense(3)(wide + tf.cast(rows, tf.float32)[:, None] + tf.reduce_max(wide))
+
+
+def test_a_model_in_which_samples_meet_is_computed_one_at_a_time() -> None:
+    model, files, data = _layers(_numbered, (6,))
+    result = tfldbg.trace(files["float32"], keras=model, data=data)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    assert "unchecked" not in {
+        s
+        for o, s in zip(result.evidence.ops, result.diagnosis.statuses, strict=True)
+        if o.activation
+    }

@@ -1,0 +1,173 @@
+"""The same operator with one thing changed: another option, function, or order of its tensors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.graph.query import constant, real_constant
+from tfldbg.match.kinds import DIVIDING
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Subgraph
+
+_MOST_PERMUTED, _MOST_DIVIDED, _MOST_TRANSPOSED = 3, 8, 4
+"""Inputs, outputs and axes whose other orders are tried."""
+_RESIZING = ((False, False), (True, False), (False, True))
+"""How a resize operator may place its samples: ``alignCorners`` and ``halfPixelCenters``, which
+exclude each other."""
+_SWITCHES = ("adjX", "adjY", "approximate", "exclusive", "reverse")
+"""Options that are true or false and leave the shape of a square output as it is."""
+_ALIKE = (
+    frozenset({"ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOG", "LOGISTIC"})
+    | {"NEG", "RELU", "RELU6", "ROUND", "RSQRT", "SIN", "SQRT", "SQUARE", "TANH"},
+    frozenset({"MAXIMUM", "MINIMUM"}),
+    frozenset({"MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM"}),
+    frozenset({"ARG_MAX", "ARG_MIN"}),
+    frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"}),
+)
+"""Operators that take and write the same tensors."""
+_OF_TWO = (
+    frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB"}),
+    frozenset({"EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"}),
+)
+_ORDERED = frozenset({"CONCATENATION", "DIV", "FLOOR_DIV", "FLOOR_MOD", "PACK", "POW", "SUB"})
+_SIGNED = frozenset({"ADD", "DIV", "MUL", "SUB"})
+_BRANCHING = frozenset({"SELECT", "SELECT_V2"})
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An operator with one thing changed."""
+
+    said: str
+    """How it is called."""
+    op: Operator
+    """It, with its tensors in the order in which they are read and written."""
+    options: Mapping[str, int | bool | float] = field(default_factory=dict)
+    """The options that are changed."""
+    kind: str | None = None
+    """The operator that takes its place, None for its own."""
+    constants: Mapping[int, NDArray[Any]] = field(default_factory=dict)
+    """Constants that are replaced, real units."""
+
+
+def variants(graph: Graph, subgraph: Subgraph, op: Operator, *, likely: bool) -> Iterator[Variant]:
+    """Yield the variants of an operator that read and write what it does.
+
+    Args:
+        graph: The file.
+        subgraph: Its subgraph.
+        op: The operator.
+        likely: Whether to yield those that tell; else those that a change of another operator often
+            explains as well, as x / y is x times 1 / y.
+    """
+    if not likely:
+        yield from _exchanged(op, _OF_TWO)
+        return
+    for said, options in _other_options(subgraph, op):
+        yield Variant(said, op, options)
+    yield from _exchanged(op, _ALIKE)
+    yield from _other_orders(subgraph, op)
+    yield from _other_outputs(subgraph, op)
+    yield from _other_constants(graph, subgraph, op)
+
+
+def _exchanged(op: Operator, families: Sequence[frozenset[str]]) -> Iterator[Variant]:
+    for kinds in families:
+        for kind in sorted(kinds - {op.kind}) if op.kind in kinds else ():
+            yield Variant(f"{kind} instead of {op.kind}", op, kind=kind)
+
+
+def _other_options(
+    subgraph: Subgraph, op: Operator
+) -> Iterator[tuple[str, dict[str, int | bool | float]]]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    own = op.options
+    for said in ("NONE", "RELU", "RELU6"):
+        if own.get("fusedActivationFunction", said) != said and op.kind != "CONCATENATION":
+            value = getattr(schema.ActivationFunctionType, said)
+            yield f"fusedActivationFunction {said}", {"fusedActivationFunction": value}
+    for said in ("SAME", "VALID"):
+        if own.get("padding", said) != said and (said == "SAME" or _fits(subgraph, op)):
+            yield f"padding {said}", {"padding": getattr(schema.Padding, said)}
+    for align, half in _RESIZING if op.kind.startswith("RESIZE_") else ():
+        if (align, half) != (bool(own.get("alignCorners")), bool(own.get("halfPixelCenters"))):
+            said = f"alignCorners {align} and halfPixelCenters {half}"
+            yield said, {"alignCorners": align, "halfPixelCenters": half}
+    own_dilation = (own.get("dilationHFactor"), own.get("dilationWFactor"))
+    for factor in (1, 2) if None not in own_dilation else ():
+        if own_dilation != (factor, factor) and own.get("padding") == "SAME":
+            said = f"dilation {factor}"
+            yield said, {"dilationHFactor": factor, "dilationWFactor": factor}
+    if own.get("beta", 1.0) != 1.0:
+        yield "beta 1", {"beta": 1.0}
+    for name in _SWITCHES:
+        if name in own:
+            yield f"{name} {not own[name]}", {name: not own[name]}
+    if op.kind == "MIRROR_PAD":
+        for said in ("REFLECT", "SYMMETRIC"):
+            if own.get("mode", said) != said:
+                yield f"mode {said}", {"mode": getattr(schema.MirrorPadMode, said)}
+
+
+def _fits(subgraph: Subgraph, op: Operator) -> bool:
+    """Whether a filter is no larger than what it is moved over, so that VALID leaves something."""
+    if op.kind == "TRANSPOSE_CONV":
+        return False  # its output shape is an input, which would contradict
+    given_shape = subgraph.tensors[op.inputs[0]].shape
+    sizes: tuple[int, ...] = (op.options.get("filterHeight", 0), op.options.get("filterWidth", 0))
+    if len(op.inputs) > 1:
+        sizes = subgraph.tensors[op.inputs[1]].shape[1:3]
+    pairs = zip(sizes, given_shape[1:3], strict=False)
+    return len(given_shape) == 4 and all(0 < size <= extent for size, extent in pairs)
+
+
+def _other_orders(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
+    """Yield the other orders of the inputs of operators to which the order matters."""
+    first = 1 if op.kind in _BRANCHING else 0
+    moved = op.inputs[first:]
+    alike = len({subgraph.tensors[i].shape for i in moved if i >= 0}) == 1
+    ordered = op.kind in _ORDERED | _BRANCHING and alike
+    if not ordered or not 1 < len(moved) <= _MOST_PERMUTED:
+        return
+    for order in itertools.permutations(range(len(moved))):
+        inputs = (*op.inputs[:first], *(moved[i] for i in order))
+        if inputs != op.inputs:
+            numbers = ", ".join(map(str, (*range(first), *(i + first for i in order))))
+            yield Variant(f"its inputs in the order {numbers}", replace(op, inputs=inputs))
+
+
+def _other_outputs(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
+    """Yield the exchanges of two outputs of operators that divide a tensor."""
+    if op.kind not in DIVIDING or len(op.outputs) > _MOST_DIVIDED:
+        return
+    for one, other in itertools.combinations(range(len(op.outputs)), 2):
+        outputs = list(op.outputs)
+        outputs[one], outputs[other] = outputs[other], outputs[one]
+        if len({subgraph.tensors[op.outputs[i]].shape for i in (one, other)}) == 1:
+            said = f"its outputs {one} and {other} exchanged"
+            yield Variant(said, replace(op, outputs=tuple(outputs)))
+
+
+def _other_constants(graph: Graph, subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
+    """Yield the operators with a constant of the other sign, or that transpose otherwise."""
+    for index in op.inputs if op.kind in _SIGNED else ():
+        real = real_constant(graph, subgraph.tensors[index])
+        if real is not None:
+            yield Variant("its constant negated", op, constants={index: -real})
+    order = constant(graph, subgraph.tensors[op.inputs[1]]) if op.kind == "TRANSPOSE" else None
+    if order is None or order.size > _MOST_TRANSPOSED:
+        return
+    shape = subgraph.tensors[op.inputs[0]].shape
+    written = [shape[axis] for axis in order]
+    for other in itertools.permutations(range(order.size)):
+        if other != tuple(order) and [shape[axis] for axis in other] == written:
+            replaced = {op.inputs[1]: np.array(other, np.int32)}
+            yield Variant(f"its axes in the order {list(other)}", op, constants=replaced)

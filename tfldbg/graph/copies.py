@@ -1,0 +1,84 @@
+"""Operators whose kernels copy codes, or fill in code 0, and never look at scales.
+
+The converter quantizes what they read and write like any other tensor, each with a range of its
+own.  (LiteRT, ``one_hot.cc``: ``*output = indices == j ? on_value : off_value``;
+``matrix_diag.cc``: ``out = i == j ? in : 0``; ``matrix_set_diag.cc``, ``sparse_to_dense.cc``,
+``scatter_nd.cc``.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from tfldbg.graph.query import constant
+from tfldbg.graph.wires import ACTIVATIONS, Breach, Wires, in_words, output_of, parameters_of
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Graph, Operator, Tensor
+
+_COPIED: Mapping[str, Mapping[int, str]] = {
+    "MATRIX_DIAG": {0: "diagonal"},
+    "MATRIX_SET_DIAG": {0: "input", 1: "diagonal"},
+    "ONE_HOT": {2: "on value", 3: "off value"},
+    "SPARSE_TO_DENSE": {2: "values", 3: "default value"},
+}
+"""By kind the inputs whose codes are copied.  Others are tied by `tfldbg.graph.votes`."""
+_ZERO_FILLED = frozenset({"MATRIX_DIAG", "SCATTER_ND"})
+"""Kinds that write code 0 where nothing is copied."""
+_HALF_STEP = 0.5
+
+
+def misread_codes(graph: Graph, wires: Wires) -> Iterator[Breach]:
+    """Yield the operators whose output means something else than the codes that they copy.
+
+    Args:
+        graph: The file.
+        wires: Its subgraph.
+    """
+    for op in wires.subgraph.operators:
+        out = output_of(wires, op)
+        if out is None or out.type not in ACTIVATIONS or parameters_of(out) is None:
+            continue
+        said = [*_copied(graph, wires, op, out), *_filled(op, out)]
+        if said:
+            yield Breach("copied_codes", op.index, out.index, None, "; ".join(said))
+
+
+def _copied(graph: Graph, wires: Wires, op: Operator, out: Tensor) -> Iterator[str]:
+    for number, role in _COPIED.get(op.kind, {}).items():
+        given = wires.tensor(op, number)
+        have = None if given is None else parameters_of(given)
+        if given is None or have is None or given.type != out.type:
+            continue
+        codes = constant(graph, given) if given.has_data else None
+        if codes is not None and codes.size == 1:
+            yield from _misread(int(codes.reshape(-1)[0]), role, have, out)
+        elif have != parameters_of(out):
+            yield (
+                f"it copies the codes of its {role}, of {in_words(have)}, to an output of "
+                f"{_words(out)}"
+            )
+
+
+def _misread(code: int, role: str, have: tuple[float, int], out: Tensor) -> Iterator[str]:
+    """Say what a constant's code becomes, unless it means the same but for rounding."""
+    scale, zero_point = parameters_of(out) or have
+    meant, read = have[0] * (code - have[1]), scale * (code - zero_point)
+    if abs(meant - read) > _HALF_STEP * scale:
+        yield (
+            f"it copies code {code} of its {role}, which is {meant:.3g} by {in_words(have)}, to an "
+            f"output where it is {read:.3g} by {_words(out)}"
+        )
+
+
+def _filled(op: Operator, out: Tensor) -> Iterator[str]:
+    if op.kind in _ZERO_FILLED and out.zero_point and out.lsb is not None:
+        yield (
+            f"it writes code 0 for every zero, which is {-out.lsb * out.zero_point:.3g} by "
+            f"{_words(out)}"
+        )
+
+
+def _words(tensor: Tensor) -> str:
+    return in_words(parameters_of(tensor) or (0.0, 0))
