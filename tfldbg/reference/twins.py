@@ -10,8 +10,8 @@ from typing import Any
 
 _LARGE = 1024
 """Bytes of a constant from which it counts as a weight, which is compared with no other."""
-_HIDDEN = ("_output_shapes", "_class")
-"""Attributes that say nothing about the value."""
+_TOLD = ("name", "device", "experimental_debug_info")
+"""What a node says of itself besides what it computes."""
 
 
 def merge_twins(definition: Any) -> None:
@@ -68,9 +68,10 @@ def _key(node: Any, same: dict[str, str]) -> bytes | None:
         return None
     plain = type(node)()
     plain.CopyFrom(node)
-    plain.name = ""
-    for name in _HIDDEN:
-        plain.attr.pop(name, None)
+    for field in _TOLD:
+        plain.ClearField(field)
+    for name in [n for n in plain.attr if n.startswith("_")]:
+        del plain.attr[name]
     del plain.input[:]
     for tensor in node.input:
         source, _, port = tensor.partition(":")

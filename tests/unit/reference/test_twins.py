@@ -37,6 +37,8 @@ def test_branches_that_begin_alike_share_what_they_begin_with() -> None:
     wanted = ["relu_a", "relu_b", "pool_a", "pool_b", "place_b"]
     given = np.random.default_rng(0).normal(size=(2, 4, 4, 2)).astype(np.float32)
     before = _run(definition, wanted, given)
+    for node in definition.node:  # as in a SavedModel
+        node.experimental_debug_info.original_node_names.append(node.name)
     merge_twins(definition)
     assert all(map(np.array_equal, before, _run(definition, wanted, given)))
     nodes = {n.name: n for n in definition.node}
