@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tfldbg import loops, quant
 
 if TYPE_CHECKING:
+    from tfldbg.compare.undecided import Comparison
     from tfldbg.graph.model import Tensor
     from tfldbg.reference.evaluate import Floats
 
@@ -92,7 +93,12 @@ def batch_of(
 
 
 def settled(
-    tensors: Sequence[Tensor], batch: Batch, computed: Computed, *, clamp: bool = True
+    tensors: Sequence[Tensor],
+    batch: Batch,
+    computed: Computed,
+    *,
+    clamp: bool = True,
+    undecided: Sequence[Comparison] = (),
 ) -> Computed:
     """Return what can be compared: in TFLite's shape, ``local`` clamped to each tensor's range.
 
@@ -105,6 +111,7 @@ def settled(
         batch: What TFLite made.
         computed: What the reference made of it.
         clamp: Whether to clamp; `Statistics` does it by itself where that is left to it.
+        undecided: The operators that compare quantized values.
     """
     local, saturated = {}, {}
     for index, values in computed.local.items():
@@ -113,6 +120,9 @@ def settled(
             local[index] = np.ascontiguousarray(values.reshape(tested.shape))
             if clamp:
                 local[index], saturated[index] = clamped(tensors[index], local[index])
+    for comparison in undecided:
+        if comparison.output in local:
+            local[comparison.output] = comparison.settle(batch, local[comparison.output])
     return replace(
         computed,
         free=_in_order(fitting(computed.free, batch.real)),

@@ -138,7 +138,9 @@ def stream_part(
         return run_batch(plan, samples, runner, some, progress)
 
     def count(both: tuple[Batch, Computed]) -> None:
-        batch, computed = both[0], settled(tensors, *both, clamp=recorder is not None)
+        clamp = recorder is not None
+        computed = settled(tensors, *both, clamp=clamp, undecided=plan.undecided)
+        batch = both[0]
         tally.take(samples, batch, computed if reference is not None else None, crew)
         if recorder is not None:
             keep((batch, computed))

@@ -22,6 +22,7 @@ from tfldbg.graph.query import non_activations, producers
 
 if TYPE_CHECKING:
     from tfldbg.compare.overlap import Crew
+    from tfldbg.compare.undecided import Comparison
     from tfldbg.graph.model import Subgraph
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.samples import Samples
@@ -88,6 +89,8 @@ class Plan:
     """Whether to count histograms of the errors."""
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     """Metrics of the user's own, by name."""
+    undecided: tuple[Comparison, ...] = ()
+    """The operators that compare quantized values."""
 
 
 class Statistics:

@@ -40,6 +40,8 @@ own doubles, the stored factors were rounded apart from it: three roundings of a
 bound is the next power of ten.
 """
 
+_HALF_STEP = 0.5
+"""What rounding explains."""
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 
 _ONE_SCALE = SAME_SCALE_KINDS | {
@@ -316,11 +318,43 @@ class _Dispute:
         for claim in self.claims:
             if claim is right:
                 continue
+            between = self._between(claim, right)
+            if between is not None:
+                yield from self._misreads(between)
+                continue
             for tensor in claim.tensors:
                 yield from self._odd_tensor(tensor, claim, right)
             if not claim.tensors:
                 for bias in claim.biases:
                     yield self._odd_bias(bias, claim, right)
+
+    def _between(self, claim: _Claim, right: _Claim) -> Operator | None:
+        """Return the one operator between two sides of which each agrees with itself.
+
+        One slip does not change several tensors that are computed apart from each other.  What it
+        may have missed is that an operator between them copies codes.
+        """
+        touching = [t for t in self.ties if any(i in claim.tensors for i in t.tensors)]
+        both = [t for t in touching if any(i in right.tensors for i in t.tensors)]
+        copying = {tie.op.index for tie in self.ties}
+        writers = (self.wires.writers.get(i) for i in claim.tensors)
+        computing = [w for w in writers if w is not None and w.index not in copying]
+        alone = len(both) == 1 and len(touching) > 1 and len(computing) > 1
+        return both[0].op if alone else None
+
+    def _misreads(self, op: Operator) -> Iterator[Breach]:
+        """Say that an operator copies codes that mean something else behind it, if they do."""
+        tensors = self.wires.subgraph.tensors
+        given, out = tensors[op.inputs[0]], tensors[op.outputs[0]]
+        have, want = self.believed[given.index], self.believed[out.index]
+        off = (have[0] * (c - have[1]) - want[0] * (c - want[1]) for c in code_range(out.type))
+        if max(map(abs, off)) <= _HALF_STEP * want[0]:
+            return
+        message = (
+            f"it copies the codes of its input, of {in_words(have)}, to an output of "
+            f"{in_words(want)}"
+        )
+        yield Breach("copied_codes", op.index, out.index, None, message)
 
     def _begins_at_zero(self, claim: _Claim) -> bool:
         """Whether a claim gives values that a RELU made the lowest code for zero.

@@ -16,7 +16,7 @@ from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_
 from tfldbg.match.kinds import CARRIED, HANDED_ON, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
-from tfldbg.match.settle import ACTIVATIONS, AFFINE, Settler
+from tfldbg.match.settle import ACTIVATIONS, Settler
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Proposals:
         if tensor.index in self._outputs:
             return self._output(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
-        if found is not None and not self._is_no_check(tensor, found, known, idle):
+        if found is not None and not (idle and known is not None and found == known.raw):
             return self._renamed(tensor, found, values)
         if known is None:
             return None
@@ -95,18 +95,6 @@ class Proposals:
         absurd = op is not None and cannot_compute(op, known.raw, self._graph)
         elsewhere = other is not None and other not in known.names
         return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
-
-    def _is_no_check(self, tensor: Tensor, found: str, known: Match | None, idle: bool) -> bool:
-        """Whether a tensor that holds a node's values had better be checked with what reads it.
-
-        Nothing would check it by itself, or its operator lacks a constant that its match has, which
-        may have been moved.
-        """
-        if known is None:
-            return False
-        if idle and found == known.raw:
-            return True
-        return bool(self._lacking(tensor, found, known) & AFFINE)
 
     def after(self, tensor: Tensor, test: Values, values: Mapping[str, Values]) -> Change | None:
         """Return another match of a tensor after one whose match is in doubt, None where none is.
@@ -144,7 +132,7 @@ class Proposals:
         known = self._matches.get(tensor.index)
         if known is not None and found == known.raw:
             return None
-        if known is not None and self._lacking(tensor, found, known) & (ACTIVATIONS | AFFINE):
+        if known is not None and self.lacking(tensor, found, known) & ACTIVATIONS:
             return None
         return self._settled(tensor, self._suited(tensor, found, values), values)
 
@@ -190,10 +178,15 @@ class Proposals:
         same = same_values(self._graph, found, values)
         return replace(settled, chain=self._with_copies(tensor, settled.chain, same))
 
-    def _lacking(self, tensor: Tensor, found: str, known: Match) -> frozenset[str]:
+    def lacking(self, tensor: Tensor, found: str, known: Match) -> frozenset[str]:
         """Return the operations that a tensor's match has after what it holds, and no other has.
 
         What follows may hide that on this data.
+
+        Args:
+            tensor: The tensor.
+            found: What it holds.
+            known: Its match.
         """
         name, between = node_of(known.raw), []
         while name != node_of(found):

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import Outline, node_of, view
 from tfldbg.reference.twins import merge_twins
@@ -20,6 +22,10 @@ def user_inputs(concrete: Any) -> list[Any]:
     """Return the inputs that a caller gives: variables and captured constants are none."""
     captured = {tensor.ref() for _, tensor in concrete.graph.captures}
     return [t for t in concrete.inputs if t.ref() not in captured and t.dtype.name != "resource"]
+
+
+_ALONG_AN_AXIS = frozenset({"Cumprod", "Cumsum", "ReverseV2", "Roll"})
+"""Operations whose last input is the axis, or the axes, along which they work."""
 
 
 def freeze(
@@ -45,7 +51,7 @@ def freeze(
     if batch is None:
         taken = dict(zip(inputs, shapes, strict=True))
         one = _outlines(_reshaped(sketch, taken, 1))
-        mixed, ranges = graph.makes_blocks, graph.ranges
+        mixed, ranges = graph.makes_blocks or _moves_samples(definition), graph.ranges
         if not mixed and (ranges or not graph.is_plain):
             two = _outlines(_reshaped(sketch, taken, 2))
             numbered = any(one[name] != two[name] for name in ranges)
@@ -149,6 +155,18 @@ def _reshaped(definition: Any, shapes: Mapping[str, tuple[int | None, ...]], bat
             shape = tf.TensorShape((batch, *shapes[node.name][1:]))
             node.attr["shape"].shape.CopyFrom(shape.as_proto())
     return changed
+
+
+def _moves_samples(definition: Any) -> bool:
+    """Whether an operation that keeps the shape works along the first axis, the batch."""
+    from tensorflow.python.framework import tensor_util
+
+    constants = {n.name: n for n in definition.node if n.op == "Const"}
+    for node in definition.node:
+        axes = constants.get(node_of(node.input[-1])) if node.op in _ALONG_AN_AXIS else None
+        if axes is not None and 0 in np.ravel(tensor_util.MakeNdarray(axes.attr["value"].tensor)):
+            return True
+    return False
 
 
 def _keeps_samples(

@@ -11,6 +11,7 @@ from tfldbg.compare.outputs import TOLERANCE, Wanted
 from tfldbg.compare.points import PointRecorder
 from tfldbg.compare.sides import REFERENCE, TFLITE
 from tfldbg.compare.tally import Plan
+from tfldbg.compare.undecided import comparisons
 from tfldbg.errors import UsageError
 from tfldbg.run.labels import LabelSource, read_labels
 from tfldbg.session.comparisons import Comparison, first_sample
@@ -76,7 +77,9 @@ class Extras:
         wanted = Wanted(tolerance, labels, self.top_k, self.worst)
         histograms = self.histograms or self.pictures
         kept = observed(job.samples)
-        return Plan(job.subgraph, job.exposed.taps, kept, wanted, histograms, self.metrics)
+        undecided = comparisons(job.loaded.graph, job.subgraph)
+        taps = job.exposed.taps
+        return Plan(job.subgraph, taps, kept, wanted, histograms, self.metrics, undecided)
 
     def points(self, job: Job) -> PointRecorder | None:
         """Return who keeps pairs of values, where pictures are asked for."""

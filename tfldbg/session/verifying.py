@@ -22,10 +22,11 @@ from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.graph.query import activation_inputs, non_activations, producers
-from tfldbg.match.kinds import DIVIDING
+from tfldbg.match.kinds import DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
-from tfldbg.match.proposals import Changes, Proposals, Values, changed, holds
+from tfldbg.match.proposals import Change, Changes, Proposals, Values, changed, holds
+from tfldbg.match.settle import AFFINE
 from tfldbg.session.describe import describe
 
 if TYPE_CHECKING:
@@ -217,6 +218,8 @@ class Verifier:
         given_up = [c for c in changes.values() if isinstance(c, Unmatched)]
         if not all(self._is_refuted(c, claims, tried) for c in given_up):
             return None
+        if any(self._may_hide(i, c, claims, tried) for i, c in changes.items()):
+            return None
         if tried.accused < claims.accused and not tried.better_than(claims):
             _, feeding = self._open(tried)  # what they read may be what the reference reads
             values = self._few.between(tried.matching, feeding)
@@ -233,18 +236,44 @@ class Verifier:
         operators = {o.index for o in self._job.subgraph.operators if tensor in o.outputs}
         joint = tried.relation.joint
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
-        little = _GONE * claims.errors.get(tensor, 0.0)
-        left = {i: tried.errors.get(i, 0.0) for i in instead}
-        hiding = {i for i in instead if self._writers[i].kind in _HIDING}
-        moved = (claims.errors.get(i, np.inf) - left[i] > little for i in hiding)
-        if tensor in claims.accused and hiding == set(instead) and not any(moved):
+        if tensor in claims.accused and self._is_hidden(tensor, instead, claims, tried):
             return False
         if given_up.certain:
             return True
         if not operators <= tried.telling or not tried.accused.isdisjoint(instead):
             return False
         known = tensor in claims.errors and tensor in claims.accused
-        return not known or max(left.values(), default=0.0) <= little
+        left = max((tried.errors.get(i, 0.0) for i in instead), default=0.0)
+        return not known or left <= _GONE * claims.errors[tensor]
+
+    def _is_hidden(
+        self, tensor: int, readers: Iterable[int], claims: Claims, tried: Claims
+    ) -> bool:
+        """Whether all that read a tensor may hide its error, and agree with the reference."""
+        little = _GONE * claims.errors.get(tensor, 0.0)
+        moved = (claims.errors.get(i, np.inf) - tried.errors.get(i, 0.0) for i in readers)
+        hiding = all(self._writers[i].kind in _HIDING for i in readers)
+        return hiding and all(by <= little for by in moved)
+
+    def _may_hide(self, tensor: int, change: Change, claims: Claims, tried: Claims) -> bool:
+        """Whether a tensor lacks a constant that its match has, and nothing that reads it tells."""
+        known = claims.matching.matches.get(tensor)
+        if isinstance(change, Unmatched) or known is None or tensor not in claims.accused:
+            return False
+        proposals, held = self._proposing(claims), self._job.subgraph.tensors[tensor]
+        same = self._handed_on(tensor)
+        cuts = {k: same.intersection(s.cuts.values()) for k, s in tried.segments.items()}
+        readers = [k for k in cuts.keys() - same if cuts[k]]
+        lacks = bool(proposals.lacking(held, change.raw, known) & AFFINE)
+        return lacks and self._is_hidden(tensor, readers, claims, tried)
+
+    def _handed_on(self, tensor: int) -> set[int]:
+        """Return a tensor and those that hold its values in the same order."""
+        found = {tensor}
+        for op in self._job.subgraph.operators:
+            if op.kind in HANDED_ON and op.inputs[0] in found:
+                found.update(op.outputs)
+        return found
 
     def _with(self, claims: Claims, changes: Changes) -> Claims:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)

@@ -13,6 +13,7 @@ from tfldbg.compare.batch import Batch, Computed, as_floats, clamped, settled
 from tfldbg.compare.overlap import Crew
 from tfldbg.compare.stream import run_batch
 from tfldbg.compare.tally import Measured, Plan, Tally
+from tfldbg.compare.undecided import comparisons
 from tfldbg.errors import KerasError, RunError
 from tfldbg.match.by_values import candidates
 from tfldbg.progress import Silent
@@ -44,7 +45,8 @@ class FewSamples:
         self._job = job
         self._frozen = frozen
         self._inputs = inputs
-        self._plan = Plan(job.subgraph, job.exposed.taps, observed=0)
+        undecided = comparisons(job.loaded.graph, job.subgraph)
+        self._plan = Plan(job.subgraph, job.exposed.taps, observed=0, undecided=undecided)
         self._batches = [
             run_batch(self._plan, job.samples, runner, numbers, Silent())
             for numbers in _numbers(job.samples.count, frozen.batch)
@@ -117,7 +119,8 @@ class FewSamples:
             for number, batch in enumerate(self._batches):
                 values = {k: v[number] for k, v in local.items() if v is not None}
                 other = {k: v[number] for k, v in tested.items() if k in values}
-                computed = settled(tensors, batch, Computed({}, values, other))
+                made = Computed({}, values, other)
+                computed = settled(tensors, batch, made, undecided=self._plan.undecided)
                 tally.take(samples, batch, computed, crew)
         return tally.measured()
 

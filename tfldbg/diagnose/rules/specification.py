@@ -102,8 +102,8 @@ _MISREAD = Explanation(
     title="A kernel that copies codes and does not look at scales",
     severity="error",
     meaning="ONE_HOT, MATRIX_DIAG, MATRIX_SET_DIAG, SPARSE_TO_DENSE and SCATTER_ND copy codes, or "
-    "write code 0 for zero, and have no notion of quantization. The converter quantizes what they "
-    "read and write like any other tensor, each with a range of its own, so that the same code "
+    "write code 0 for zero, and know no scales; nor does REVERSE_V2. The converter quantizes what "
+    "they read and write like any other tensor, each with its own range, so that the same code "
     "means another value behind them: zeros of a one-hot vector become 0.5. The file is broken "
     "as converted; float, dynamic and float16 files of the same model are right.",
     evidence="The parameters of what the operator copies against those of its output, and the "
