@@ -229,6 +229,9 @@ def randomize(model: Any, generator: np.random.Generator) -> None:
         else:
             new = generator.normal(0, 0.2, values.shape)
         variable.assign(new.astype(values.dtype))
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # what it derived from its weights when it was built
+            layer.finalize_state()
 
 
 def settle(model: Any, given: np.ndarray) -> None:

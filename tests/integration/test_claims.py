@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tfldbg
-from benchmarks import zoo
+from benchmarks import shapes, zoo
 from sample_models.plant import File
 from tfldbg.errors import MatchError
 
@@ -103,6 +103,88 @@ def test_an_activation_that_is_missing_before_a_clip_is_told_as_hidden(
     result = tfldbg.trace(bare.save(), keras=model, data=data)
     assert result.origins == (0,)
     assert "hides it on this data" in result.diagnosis.sentence
+
+
+def _two_cells(layers: Any, given: Any) -> Any:
+    """Two branches, each of which applies a ReLU of its own to one tensor, as NASNet's do."""
+    seen = layers.Conv2D(4, 3, padding="same", name="seen")(given)
+    ends = []
+    for branch in ("left", "right"):
+        x = layers.ReLU(name=f"{branch}_relu")(seen)
+        ends.append(layers.SeparableConv2D(4, 3, padding="same", name=branch)(x))
+    pooled = layers.AveragePooling2D(2, name="pool")(seen)
+    return layers.Concatenate()([layers.AveragePooling2D(2)(layers.Add()(ends)), pooled])
+
+
+def test_branches_that_begin_with_the_same_activation(build: Callable[..., Model]) -> None:
+    model, file, data = build((8, 8, 3), _two_cells, 8, 8, 3)
+    sound = tfldbg.trace(file, keras=model, data=data)
+    assert sound.verdict == "clean", sound.diagnosis.sentence
+    convolutions = [o for o in sound.evidence.ops if "CONV_2D" in o.kind]
+    assert {o.match_rule for o in convolutions} == {"name"}  # no values were needed
+    for op in (o.op for o in convolutions):
+        wrong = File(file)
+        wrong.set_values(op, 1, -wrong.values(op, 1))
+        assert tfldbg.trace(wrong.save(), keras=model, data=data).origins[:1] == (op,)
+
+
+def _small_image(layers: Any, given: Any) -> Any:
+    """A squeeze and excitation on an image that is as small as the filter."""
+    seen = layers.Conv2D(4, 3, padding="same", activation="sigmoid", name="seen")(given)
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(seen)
+    gate = layers.Conv2D(4, 1, activation="sigmoid", name="gate")(gate)
+    return layers.GlobalAveragePooling2D()(layers.Multiply()([seen, gate]))
+
+
+def test_a_smaller_image_is_no_counterpart(build: Callable[..., Model]) -> None:
+    """One value stands where nine should; those that read it can still be computed from it."""
+    model, file, data = build((3, 3, 2), _small_image, 3, 3, 2)
+    data = np.concatenate([data] * 2)  # more than the few that matches are tried on
+    assert tfldbg.trace(file, keras=model, data=data).verdict == "clean"
+    wrong = File(file)
+    exchanged = shapes.exchange_padding(wrong, 0)
+    assert exchanged is not None
+    exchanged[1](wrong, 0)
+    result = tfldbg.trace(wrong.save(), keras=model, data=data)
+    assert result.origins[:1] == (0,), result.diagnosis.sentence
+    assert "its output has shape [1, 1, 1, 4]" in result.diagnosis.sentence
+
+
+@pytest.fixture(scope="module")
+def normed() -> Model:
+    """An int8 file with a batch norm that no convolution takes in, calibrated on smaller data."""
+    import tensorflow as tf
+    import tf_keras as k
+
+    k.backend.clear_session()
+    given = k.Input((6, 6, 3))
+    seen = k.layers.Concatenate()([given, k.layers.Conv2D(4, 3, padding="same")(given)])
+    seen = k.layers.ReLU()(k.layers.BatchNormalization(name="norm")(seen))
+    model = k.Model(given, k.layers.Conv2D(2, 3, name="last")(seen))
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        spread = (0.5, 2.0) if "variance" in variable.name or "gamma" in variable.name else (-1, 1)
+        variable.assign(rng.uniform(*spread, variable.shape))
+    data = rng.normal(size=(8, 6, 6, 3)).astype(np.float32)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([0.6 * data[i : i + 1]] for i in range(8))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return model, converter.convert(), data
+
+
+def test_what_clips_between_operators_that_are_checked_together(normed: Model) -> None:
+    model, file, data = normed
+    sound = tfldbg.trace(file, keras=model, data=data)
+    assert sound.verdict == "clean", sound.diagnosis.sentence
+    scaled, added = (o for o in sound.evidence.ops if o.kind in ("MUL", "ADD"))
+    assert added.joint == (scaled.op, added.op) and scaled.usage is not None
+    assert scaled.usage.highest == 127  # it clips
+    for op, change in ((scaled.op, 1.5), (added.op, -1.0)):
+        wrong = File(file)
+        wrong.set_values(op, 1, np.clip(wrong.values(op, 1) * change, -127, 127))
+        result = tfldbg.trace(wrong.save(), keras=model, data=data)
+        assert result.origins[:1] == (op,), result.diagnosis.sentence
 
 
 def _image(layers: Any, given: Any) -> Any:

@@ -18,7 +18,7 @@ import pytest
 from tfldbg.errors import KerasError
 from tfldbg.reference import trust_graph
 from tfldbg.reference.keras import load_frozen, load_live
-from tfldbg.reference.trust import offences
+from tfldbg.reference.trust import architecture_layers, offences
 
 Config = dict[str, Any]
 VERSIONS = {"tf_keras": "2.15.0", "keras": "3.9.0"}
@@ -276,6 +276,24 @@ def test_classes_that_python_has_registered_are_known(tmp_path: Path) -> None:
     with pytest.raises(KerasError, match=r"layer 'twice' \(Twice\) is of ") as caught:
         load_live(tmp_path / "a.keras")
     assert "keras=live_model" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("form", ["h5", "keras"])
+@pytest.mark.parametrize("framework", VERSIONS)
+def test_layers_that_the_architectures_of_keras_define_are_known(
+    tmp_path: Path, framework: str, form: str
+) -> None:
+    """ConvNeXt and InceptionResNetV2 of ``applications`` hold layers that no API shows."""
+    k: Any = pytest.importorskip(framework)
+    own = architecture_layers(k)
+    assert {"LayerScale", "CustomScaleLayer"} <= own.keys()
+    given = k.Input((4,))
+    x = own["LayerScale"](0.5, 4, name="scaled")(given)
+    path = tmp_path / f"model.{form}"
+    k.Model(given, own["CustomScaleLayer"](3.0, name="added")([given, x])).save(path)
+    loaded = load_live(path)
+    assert np.allclose(loaded(np.ones((1, 4))), 1 + 3 * 0.5)
+    assert type(loaded.get_layer("scaled")) is own["LayerScale"]
 
 
 def _network(k: Any) -> Any:

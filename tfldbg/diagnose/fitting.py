@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -105,8 +106,58 @@ def _costly(evidence: Evidence) -> Mapping[int, Misfit]:
     """Return those that a float reference does not share, which the verdict counts."""
     if evidence.run.reference_kind not in _FLOAT_REFERENCES:
         return {}
-    unshared = {o.tensor for o in evidence.ops if o.parameters == "none"}
-    return {i: m for i, m in misfitting(evidence).items() if i in unshared}
+    unshared = {o.tensor: o for o in evidence.ops if o.parameters == "none"}
+    wide = misfitting(evidence)
+    return {i: m for i, m in wide.items() if i in unshared and _tells(unshared[i], evidence)}
+
+
+def _tells(wide: OpEvidence, evidence: Evidence) -> bool:
+    """Whether rounding to the steps of a range makes more error than what it meets.
+
+    It meets what its operator inherits, and what comes with the other inputs of those that read it.
+    Where that is more, the finer steps that the values need would change nothing.
+    """
+    made = _rounding(wide)
+    free = wide.accumulated.relative_rmse if wide.accumulated is not None else 0.0
+    if free > math.sqrt(2.0) * made:
+        return False  # more than half of the power of its error is inherited
+    known = {o.tensor: o for o in evidence.ops}
+    met = [
+        max((_drifted(known[i]) for i in others), default=0.0)
+        for others in _meeting(wide.tensor, evidence)
+    ]
+    return not met or min(met) < made
+
+
+def _rounding(op: OpEvidence) -> float:
+    """Return the error of rounding to an output's steps, over the RMS of the reference."""
+    free = op.accumulated
+    if free is None or op.scale is None or not free.relative_rmse:
+        return math.inf
+    return min(1.0, op.scale / math.sqrt(12.0) * free.relative_rmse / free.rmse)
+
+
+def _drifted(op: OpEvidence) -> float:
+    return op.accumulated.relative_rmse if op.accumulated is not None else 0.0
+
+
+def _meeting(tensor: int, evidence: Evidence) -> list[tuple[int, ...]]:
+    """Return for every operator that computes with a tensor the other computed inputs it has.
+
+    What is computed from the tensor itself brings along the tensor's own error and is left out.
+    """
+    copies, reached = {tensor}, {tensor}
+    found = []
+    for op in evidence.ops:
+        if reached.isdisjoint(op.reads):
+            continue
+        if op.kind in SAME_SCALE_KINDS and not copies.isdisjoint(op.reads):
+            copies.add(op.tensor)
+        elif not copies.isdisjoint(op.reads):
+            found.append((op.reads, frozenset(reached)))
+        reached.add(op.tensor)
+    written = {o.tensor for o in evidence.ops}
+    return [tuple(i for i in reads if i in written - before) for reads, before in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,9 +170,10 @@ class _Matcher:
             return True
         if self._batch is not None:
             wanted = elements * self._batch
-            # A file says 1 for an open first axis, which may hold several blocks of a sample.
-            in_blocks = tensor.shape_signature[:1] == (-1,) and wanted % tensor.elements == 0
-            return tensor.elements == wanted or in_blocks
+            # A file says 1 for an open first axis, which may hold several blocks of a sample where
+            # the reference computes one sample at a time.
+            in_blocks = node.whole and tensor.shape_signature[:1] == (-1,)
+            return tensor.elements == wanted or (in_blocks and wanted % tensor.elements == 0)
         return elements > 0 and tensor.elements % elements == 0
 
     @cached_property

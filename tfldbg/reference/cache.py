@@ -25,7 +25,7 @@ from tfldbg.reference.quiet import quiet
 
 FOLDER_VARIABLE = "TFLDBG_CACHE_DIR"
 """The environment variable that names another folder."""
-_FORMAT = 3
+_FORMAT = 5
 _LARGEST = 1 << 30
 """Bytes of a graph up to which it is kept; a protocol buffer holds twice as many at most."""
 _MOST = 4 << 30

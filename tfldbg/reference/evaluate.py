@@ -15,6 +15,7 @@ from tfldbg.errors import KerasError
 from tfldbg.reference.fusing import fold_batch_norms
 from tfldbg.reference.graphdef import Outline, RefGraph, node_of
 from tfldbg.reference.quiet import quiet
+from tfldbg.reference.weights import add_placeholder, aligned, take_weights
 
 Floats = NDArray[np.float32]
 
@@ -109,7 +110,7 @@ class Evaluator:
         with quiet():
             import tensorflow as tf
 
-            definition, computed, taps = _with_segments(frozen, segments)
+            definition, computed, taps, given = _with_segments(frozen, segments)
             _force(definition, frozen.graph, forced, taps)
             _add_placeholders(definition, frozen.graph, taps)
             wanted = [*fetches, *computed]
@@ -117,8 +118,8 @@ class Evaluator:
                 fold_batch_norms(definition, [_port(name) for name in wanted])
             known = [*fetches, *(segment.output for segment in segments)]
             self._fetches = _read(definition, wanted, [frozen.graph.outline(k) for k in known])
-            if once:
-                definition = _needed(definition, self._fetches)
+            given |= take_weights(definition)
+            definition = _needed(definition, self._fetches)
             graph = tf.Graph()
             try:
                 with graph.as_default():
@@ -130,6 +131,7 @@ class Evaluator:
         self._frozen = frozen
         self._free = len(fetches)
         held = {n.name for n in definition.node}
+        self._weights = {_port(name): array for name, array in given.items() if name in held}
         self._taps = {tap: name for tap, name in taps.items() if name in held}
         self._inputs = held & set(frozen.graph.inputs)
 
@@ -157,7 +159,7 @@ class Evaluator:
         """
         import tensorflow as tf
 
-        feeds = {} if inputs is None else self._input_feeds(inputs)
+        feeds = {**self._weights, **({} if inputs is None else self._input_feeds(inputs))}
         for (tensor, key), name in self._taps.items():
             outline = self._frozen.graph.outline(tensor)
             complex_ = outline.dtype.startswith("complex")
@@ -251,12 +253,14 @@ def _shaped(
     if shape is None or (len(shape) == 0 and not whole):
         return array
     wanted = [d or -1 for d in (shape if whole else shape[1:])]
-    if wanted.count(-1) > 1 and array.ndim == len(shape) + 1:
-        return array.reshape(-1, *array.shape[2:])  # the axis of the samples and the tensor's own
-    if wanted.count(-1) > 1 or array.size % abs(math.prod(wanted)):
-        return array
+    size = abs(math.prod(wanted)) * (1 if whole else len(array))
+    exact = whole and -1 not in wanted
+    fits = array.size == size if exact else array.size % size == 0
+    if wanted.count(-1) > 1 or not fits:
+        # Of another shape, or not told: the axis of the samples and the tensor's own are one.
+        return array.reshape(-1, *array.shape[2:]) if array.ndim == len(shape) + 1 else array
     if whole:
-        return array.reshape(wanted) if -1 in wanted or array.size == math.prod(wanted) else array
+        return array.reshape(wanted)
     return array.reshape((len(array) if -1 in wanted else -1, *wanted))
 
 
@@ -287,11 +291,14 @@ Taps = dict[tuple[str, int], str]
 """By reference tensor and key of the values that replace it, the placeholder that takes them."""
 
 
-def _with_segments(frozen: Frozen, segments: Sequence[Segment]) -> tuple[Any, list[str], Taps]:
+def _with_segments(
+    frozen: Frozen, segments: Sequence[Segment]
+) -> tuple[Any, list[str], Taps, dict[str, Floats]]:
     """Append a copy of each segment to the graph, its cuts replaced by placeholders.
 
     Returns:
-        The graph, the name of each segment's output, and the placeholders, which it still lacks.
+        The graph, the name of each segment's output, the placeholders, which it still lacks, and by
+        name the values of those that stand for constants of segments.
     """
     import tensorflow as tf
 
@@ -299,11 +306,16 @@ def _with_segments(frozen: Frozen, segments: Sequence[Segment]) -> tuple[Any, li
     definition.CopyFrom(frozen.graph_def)
     protos = {node.name: node for node in frozen.graph_def.node}
     taps: Taps = {}
-    names = [
-        _copy_segment(definition, protos, frozen.graph, (f"tfldbg_op_{number}/", segment), taps)
-        for number, segment in enumerate(segments)
-    ]
-    return definition, names, taps
+    names = []
+    given: dict[str, Floats] = {}
+    for number, segment in enumerate(segments):
+        prefix = f"tfldbg_op_{number}/"
+        names.append(_copy_segment(definition, protos, frozen.graph, (prefix, segment), taps))
+        for tensor, values in segment.constants.items():
+            name = f"{prefix}{node_of(tensor)}"
+            add_placeholder(definition, name, np.float32, values.shape)
+            given[name] = aligned(values.astype(np.float32, copy=False))
+    return definition, names, taps, given
 
 
 def _force(definition: Any, graph: RefGraph, forced: Mapping[str, int], taps: Taps) -> None:
@@ -342,8 +354,6 @@ def _copy_segment(
     Returns:
         The name of its output.
     """
-    import tensorflow as tf
-
     prefix, segment = named
     copied = graph.activations  # shapes are the same for both, constants anyway
 
@@ -354,10 +364,6 @@ def _copy_segment(
             return f"{prefix}{node_of(tensor)}"
         return f"{prefix}{tensor}" if node_of(tensor) in copied else tensor
 
-    for tensor, values in segment.constants.items():
-        node = definition.node.add(name=f"{prefix}{node_of(tensor)}", op="Const")
-        node.attr["dtype"].type = tf.float32.as_datatype_enum
-        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values, tf.float32))
     done: set[str] = set()
     stack = [segment.output]
     while stack:

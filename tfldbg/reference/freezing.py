@@ -10,6 +10,12 @@ import numpy as np
 
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import Outline, node_of, view
+from tfldbg.reference.twins import merge_twins
+
+_LARGE = 1024
+"""Bytes: no shape is computed from a constant of more."""
+_FLOAT = 1
+"""``DT_FLOAT`` of TensorFlow."""
 
 
 def user_inputs(concrete: Any) -> list[Any]:
@@ -38,23 +44,23 @@ def freeze(
     ends = tuple(t.name.removesuffix(":0") for t in concrete.outputs)
     inputs = tuple(node_of(t.name) for t in placeholders)
     definition = _values_alone(_with_constants(concrete), [*inputs, *map(node_of, ends)])
+    merge_twins(definition)
     shapes = tuple(tuple(t.shape.as_list()) for t in placeholders)
-    graph = view(definition, inputs, ends, _outlines(definition), whole=batch == 1)
+    sketch = _sketch(definition)
+    graph = view(definition, inputs, ends, _outlines(sketch), whole=batch == 1)
     if batch is None:
         taken = dict(zip(inputs, shapes, strict=True))
-        alone, one = _reshaped(definition, taken, 1)
-        mixed, ranges = (
-            graph.makes_blocks or _moves_samples(definition, graph.activations),
-            graph.ranges,
-        )
+        one = _outlines(_reshaped(sketch, taken, 1))
+        mixed = graph.makes_blocks or _moves_samples(definition, graph.activations)
+        ranges = graph.ranges
         if not mixed and (ranges or not graph.is_plain):
-            _, two = _reshaped(definition, taken, 2)
+            two = _outlines(_reshaped(sketch, taken, 2))
             numbered = any(one[name] != two[name] for name in ranges)
             mixed = numbered or not _keeps_samples(graph.activations, one, two)
         if mixed:
             # Only one sample at a time can be told apart.
             batch, shapes = 1, tuple((1, *shape[1:]) for shape in shapes)
-            definition, outlines = alone, one
+            definition, outlines = _reshaped(definition, taken, 1), one
         else:
             outlines = {n: _of_any_batch(o, n in graph.activations) for n, o in one.items()}
         graph = view(definition, inputs, ends, outlines, whole=batch == 1)
@@ -114,10 +120,32 @@ def _values_alone(definition: Any, kept: Sequence[str]) -> Any:
     return tf.compat.v1.graph_util.extract_sub_graph(definition, list(dict.fromkeys(kept)))
 
 
-def _reshaped(
-    definition: Any, shapes: Mapping[str, tuple[int | None, ...]], batch: int
-) -> tuple[Any, dict[str, tuple[Outline, ...]]]:
-    """Return a graph that takes another batch size, and what is known of its nodes' outputs."""
+def _sketch(definition: Any) -> Any:
+    """Return a graph of the same shapes in which every element of a weight is the same number.
+
+    What TensorFlow knows without computing does not depend on weights, which would be held several
+    times over.
+    """
+    import tensorflow as tf
+
+    light = tf.compat.v1.GraphDef()
+    light.library.CopyFrom(definition.library)
+    light.versions.CopyFrom(definition.versions)
+    for node in definition.node:
+        given = node.attr["value"].tensor if node.op == "Const" else None
+        if given is None or len(given.tensor_content) < _LARGE or given.dtype != _FLOAT:
+            light.node.append(node)
+            continue
+        drawn = light.node.add(name=node.name, op="Const")
+        drawn.attr["dtype"].type = given.dtype
+        drawn.attr["value"].tensor.dtype = given.dtype
+        drawn.attr["value"].tensor.tensor_shape.CopyFrom(given.tensor_shape)
+        drawn.attr["value"].tensor.float_val.append(0.0)
+    return light
+
+
+def _reshaped(definition: Any, shapes: Mapping[str, tuple[int | None, ...]], batch: int) -> Any:
+    """Return a graph that takes another batch size."""
     import tensorflow as tf
 
     changed = tf.compat.v1.GraphDef()
@@ -127,7 +155,7 @@ def _reshaped(
         if node.name in shapes:
             shape = tf.TensorShape((batch, *shapes[node.name][1:]))
             node.attr["shape"].shape.CopyFrom(shape.as_proto())
-    return changed, _outlines(changed)
+    return changed
 
 
 def _moves_samples(definition: Any, activations: frozenset[str]) -> bool:

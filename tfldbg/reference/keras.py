@@ -25,7 +25,7 @@ from tfldbg.reference.repairs import (
     with_config,
     without_build_config,
 )
-from tfldbg.reference.trust import names_registered, offences
+from tfldbg.reference.trust import architecture_layers, names_registered, offences
 from tfldbg.reference.trust_graph import check_saved_model
 
 _HINT = "give the .h5, .keras or SavedModel folder that the .tflite was converted from"
@@ -218,7 +218,10 @@ def _load_checked(path: Path, config: _Config, framework: Any, unsafe: bool) -> 
     with ExitStack() as stack:
         if readable != config.plain:
             path = with_config(path, readable, stack.enter_context(scratch_folder()))
-        return framework.models.load_model(path, compile=False, safe_mode=not unsafe)
+        known = framework.saving.get_registered_object
+        own = architecture_layers(framework)
+        unknown = {name: found for name, found in own.items() if known(name) is None}
+        return framework.models.load_model(path, unknown, compile=False, safe_mode=not unsafe)
 
 
 def _refuse_annotated(name: str, layers: int) -> None:

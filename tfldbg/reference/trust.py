@@ -154,6 +154,24 @@ def names_registered(config: Any, framework: Any) -> bool:
     return False
 
 
+def architecture_layers(framework: Any) -> dict[str, type[Any]]:
+    """Return the layers that the modules of ``applications`` define for themselves, by class name.
+
+    They are Keras's own and compute, but its loaders only find them if they are told.
+
+    Args:
+        framework: The module that defines them: ``keras`` or ``tf_keras``.
+    """
+    start = f"{framework.applications.__name__.partition('.')[0]}.src.applications."
+    found: dict[str, type[Any]] = {}
+    for name, module in list(sys.modules.items()):
+        for key, value in vars(module).items() if name.startswith(start) else ():
+            own = inspect.isclass(value) and value.__module__ == name
+            if own and issubclass(value, framework.layers.Layer):
+                found[key] = value
+    return found
+
+
 def _root(found: Any) -> str:
     return str(getattr(found, "__module__", "")).partition(".")[0]
 
@@ -171,6 +189,7 @@ class _Rules:
         self._framework = framework
         found = (_attribute(framework, path) for path in _BASES)
         self._bases = tuple(base for base in found if inspect.isclass(base))
+        self._of_architectures = architecture_layers(framework)
 
     def check(self, item: Mapping[str, Any], layer: str) -> Iterator[Offence]:
         if isinstance(item.get("vocabulary"), str):
@@ -228,6 +247,8 @@ class _Rules:
 
     def _internal(self, name: str) -> Any:
         """Return a class that Keras loads by name alone although its API does not show it."""
+        if name in self._of_architectures:
+            return self._of_architectures[name]
         if self._framework.__name__ != "tf_keras":
             modules = ("keras.src.layers", "keras.src.models")
             found = (getattr(sys.modules.get(module), name, None) for module in modules)

@@ -27,17 +27,23 @@ WIDE = 1e4
 
 
 def _reaching(size: float, **change: Any) -> TensorStats:
-    return replace(stats(0.5, lsb=WIDE), reference_max_abs=size, **change)
+    """Values of which nothing is left when they are rounded to `WIDE` steps."""
+    return replace(stats(0.5, lsb=WIDE), reference_max_abs=size, **{"sqnr_db": 0.0, **change})
 
 
-def _calibrated_in_place(**run: Any) -> Diagnosis:
-    """SUB has the range of MUL behind it."""
+def _calibrated_in_place(sub_db: float = 0.0, met_db: float = 40.0, **run: Any) -> Diagnosis:
+    """SUB has the range of MUL behind it, which reads another tensor besides.
+
+    The errors of SUB and of the other tensor are given in dB below the signal.
+    """
     shared = {"scale": WIDE, "zero_point": 0, "parameters": "none", "expected": None}
     sub = replace(operator(0, local=0.2), kind="SUB", usage=usage(-1, 1), **shared)
-    gain = replace(operator(1, local=0.2), kind="MUL", usage=usage(-127, 127), **shared)
+    other = replace(operator(1, local=0.2), reads=(), accumulated=_reaching(5.0, sqnr_db=met_db))
+    gain = replace(operator(2, local=0.2), kind="MUL", usage=usage(-127, 127), **shared)
     return judged(
-        replace(sub, accumulated=_reaching(5.0)),
-        replace(gain, accumulated=_reaching(127 * WIDE)),
+        replace(sub, accumulated=_reaching(5.0, sqnr_db=sub_db)),
+        other,
+        replace(gain, accumulated=_reaching(127 * WIDE), reads=(sub.tensor, other.tensor)),
         **{"data": "x.npz", **run},
     )
 
@@ -48,6 +54,14 @@ def test_a_range_of_the_operator_behind_is_counted_against_a_float_reference() -
     assert [(d.op, d.signal) for d in found.divergences] == [(0, "parameters")]
     assert (found.findings[0].code, found.findings[0].severity) == ("TFL053", "error")
     assert found.findings[0].evidence["bits_lost"] == pytest.approx(math.log2(128 * WIDE / 5))
+
+
+@pytest.mark.parametrize("noise", [{"met_db": -1.0}, {"sub_db": -4.0}])
+def test_a_range_that_costs_less_than_what_arrives_anyway(noise: dict[str, float]) -> None:
+    """Rounding makes as much error as there is signal; the other input, or its own, more."""
+    found = _calibrated_in_place(**noise)
+    assert found.verdict == "clean"
+    assert [(f.code, f.severity, f.op) for f in found.findings] == [("TFL053", "warning", 0)]
 
 
 def test_without_a_float_reference_it_is_a_warning() -> None:

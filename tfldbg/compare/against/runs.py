@@ -79,8 +79,10 @@ class OwnRuns:
             between = (step for chain in chains.values() for step in chain.alone[:-1])
             alone |= {i: step for step in between for i in step.op.outputs if i in first.real}
         others = non_activations(job.subgraph)
+        sources = {i: s.op.inputs[0] for i, s in alone.items() if s.op.kind in ALIASES}
+        others |= {i for i, source in sources.items() if source not in first.real}  # constants
         alone = {i: step for i, step in alone.items() if i in chains or i not in others}
-        self._aliases = {i: s.op.inputs[0] for i, s in alone.items() if s.op.kind in ALIASES}
+        self._aliases = {i: source for i, source in sources.items() if i in alone}
         self.joint = frozenset(chains)
         """The tensors of which it knows what all operators together make."""
         self.members = frozenset(alone.keys() - chains.keys())

@@ -7,7 +7,7 @@ rule of its own.  The answer to zeros is the folded bias.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -161,8 +161,11 @@ def fold(
 
 def measure(
     subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment], turns: Mapping[int, Turn]
-) -> list[Measured]:
-    """Send zeros and another value through what follows each core of the reference."""
+) -> Iterator[Measured]:
+    """Send zeros and another value through what follows each core of the reference.
+
+    What is yielded holds six times as many bytes as the weights, so it is yielded one by one.
+    """
     candidates = [
         found
         for op in subgraph.operators
@@ -171,7 +174,7 @@ def measure(
         if found is not None
     ]
     if not candidates:
-        return []
+        return
     probes = [
         Segment(key=c.tensor, output=c.before_activation, cuts={c.moved.name: c.tensor})
         for c in candidates
@@ -180,13 +183,11 @@ def measure(
     shapes = {c.tensor: _probed_shape(c.moved) for c in candidates}
     values, answers = ask(frozen, [c.source for c in candidates] + term_names, probes, shapes)
     terms = dict(zip(term_names, values[len(candidates) :], strict=True))
-    found = []
     for candidate, reference, answer in zip(candidates, values, answers, strict=False):
         turn = turns.get(candidate.op.index)
         measured = _fold(subgraph, candidate, reference, answer, terms, turn)
         if measured is not None:
-            found.append(measured)
-    return found
+            yield measured
 
 
 def _candidate(
