@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
+from tfldbg.diagnose.resizing import resize_error
 from tfldbg.diagnose.tables import table_error
 from tfldbg.graph.query import (
     SAME_SCALE_KINDS,
@@ -111,6 +112,8 @@ def bound(
         return _float_bound(loaded, op, ranges, rounded)
     extra = sum(_kernel_lsb(subgraph, op, runtime) for runtime in runtimes)
     extra += _float32_lsb(subgraph, op, ranges) + _table_lsb(subgraph, op, usage)
+    if out.type == "INT16" and op.kind == "RESIZE_BILINEAR":
+        extra += resize_error(subgraph, op, ranges.get(op.inputs[0], 0.0))
     extras: tuple[float, ...] = (extra,)
     if rounded:
         unknown = _unknown_weights_lsb(subgraph, op) if unknown_weights else 0.0

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tfldbg.graph.copies import misread_codes
 from tfldbg.graph.query import constant, consumers, producers
@@ -106,13 +107,8 @@ def _nothing_but_zero(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
 
     Calibration sees no range there, and the scale that it gives them scales nothing.
     """
-    constants = ((t, constant(graph, t)) for t in subgraph.tensors if t.has_data and t.quant)
-    found = {
-        t.index
-        for t, codes in constants
-        if t.quant is not None and codes is not None and codes.size == 1
-        if t.quant.zero_point.size and codes.reshape(-1)[0] == t.quant.zero_point[0]
-    }
+    small = (t for t in subgraph.tensors if t.has_data and t.quant and t.elements == 1)
+    found = {t.index for t in small if not _used_channels(graph, t).any()}
     for op in subgraph.operators:
         number = 1 if op.kind == "FILL" else 0
         given = op.inputs[number] if len(op.inputs) > number else -1
@@ -122,12 +118,30 @@ def _nothing_but_zero(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
     return frozenset(found)
 
 
+def _used_channels(graph: Graph, tensor: Tensor) -> NDArray[np.bool_]:
+    """Return for each scale of a tensor whether it scales anything but zeros."""
+    params, codes = tensor.quant, constant(graph, tensor) if tensor.has_data else None
+    count = params.scale.size if params is not None else 1
+    if params is None or codes is None or params.zero_point.size not in (1, count):
+        return np.ones(count, np.bool_)
+    if count == 1:
+        return np.array([bool((codes != params.zero_point[0]).any())])
+    if params.axis >= codes.ndim or codes.shape[params.axis] != count:
+        return np.ones(count, np.bool_)
+    rows = np.moveaxis(codes, params.axis, 0).reshape(count, -1)
+    used: NDArray[np.bool_] = (rows != params.zero_point.reshape(-1, 1)).any(1)
+    return used
+
+
 def _scales(graph: Graph, wires: Wires) -> Iterator[Breach]:
     """Check that every scale is positive, finite and normal, as XNNPACK demands (``isnormal``)."""
     zero = _nothing_but_zero(graph, wires.subgraph)
     for owner, tensor, params in wires.quantized():
-        wrong = np.flatnonzero(~(np.isfinite(params.scale) & (params.scale >= _NORMAL)))
-        if wrong.size and tensor.index not in zero:
+        normal = np.isfinite(params.scale) & (params.scale >= _NORMAL)
+        if tensor.index in zero or normal.all():
+            continue
+        wrong = np.flatnonzero(~normal & _used_channels(graph, tensor))
+        if wrong.size:
             channel = int(wrong[0])
             shown = channel if params.scale.size > 1 else None
             where = "" if shown is None else f" on channel {shown}"

@@ -73,7 +73,7 @@ class OwnRuns:
     def __init__(self, job: Job, joint: Joint, first: Batch, *, members: bool) -> None:
         self._tensors = job.subgraph.tensors
         self._runner: DerivedRunner | None = None
-        chains = {i: c for i, run in joint.items() if (c := _chain(job.subgraph, run, first))}
+        chains = {i: c for i, run in joint.items() if (c := _chain(job.subgraph, i, run, first))}
         alone = {i: chain.alone[-1] for i, chain in chains.items()}
         if members:
             between = (step for chain in chains.values() for step in chain.alone[:-1])
@@ -154,13 +154,12 @@ class _Chain:
     """Each reads what it had."""
 
 
-def _chain(subgraph: Subgraph, numbers: Sequence[int], first: Batch) -> _Chain | None:
+def _chain(subgraph: Subgraph, index: int, numbers: Sequence[int], first: Batch) -> _Chain | None:
     """Return operators that are checked together, if those before the last round to codes."""
     operators = [subgraph.operators[i] for i in numbers]
-    index = next((i for i in operators[-1].outputs if i in first.real), None)
     rounding = (op for op in operators[:-1] if op.kind not in SAME_SCALE_KINDS)
     rounds = any(subgraph.tensors[op.outputs[0]].lsb is not None for op in rounding)
-    if index is None or subgraph.tensors[index].lsb is None or not rounds:
+    if index not in first.real or subgraph.tensors[index].lsb is None or not rounds:
         return None
     together = steps_of(subgraph, operators, first)
     alone = [step for op in operators for step in steps_of(subgraph, [op], first) or ()]
