@@ -17,6 +17,11 @@ DOUBTFUL_DB = 10.0
 have broken the file, and to call it diverged may be right."""
 
 
+CONVERTER = frozenset({"TFL053", "TFL054", "TFL058", "TFL064"})
+"""Findings that name what the converter did wrong: another tensor's range, a sentinel in a range,
+codes that are copied between scales, a bias that is shared."""
+
+
 @dataclass(frozen=True)
 class Planted:
     """What came of the fault that was planted in a file."""
@@ -97,10 +102,23 @@ class Row:
         return self.outcome == "false alarm" and far
 
     @property
+    def broken(self) -> bool:
+        """Whether the file is called diverged, and a finding tells what the converter broke."""
+        return self.outcome == "false alarm" and not CONVERTER.isdisjoint(self.warnings)
+
+    @property
+    def refused(self) -> bool:
+        """Whether LiteRT does not run the file, or the framework does not load its own model."""
+        said = ("runtime refused", "runtime died", "does not load")
+        return self.outcome == "error" and any(words in self.message for words in said)
+
+    @property
     def short(self) -> bool:
         """Whether the product fell short of what is expected."""
+        if not self.traced or self.broken or self.refused:
+            return False
         named = self.fault is None or self.fault.outcome == "exact"
-        return self.traced and not (self.outcome == "clean" and named)
+        return not (self.outcome == "clean" and named)
 
     def changed(self, **changes: Any) -> Row:
         """Return a copy with some fields changed."""

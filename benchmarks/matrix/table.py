@@ -54,6 +54,8 @@ HEADS = (
     "clean",
     "false alarms",
     "doubtful",
+    "broken by the converter",
+    "refused",
     "errors",
     "matched",
     "operators unchecked",
@@ -81,16 +83,19 @@ def _table(by: str, rows: Sequence[Row], group: object) -> Iterator[str]:
 
 def _line(name: str, rows: Sequence[Row]) -> str:
     sound = Counter(r.outcome for r in rows)
-    doubtful = sum(r.doubtful for r in rows)
-    faults = [r.fault for r in rows if r.fault is not None]
+    broken, refused = sum(r.broken for r in rows), sum(r.refused for r in rows)
+    doubtful = sum(r.doubtful and not r.broken for r in rows)
+    faults = [r.fault for r in rows if r.fault is not None and not (r.broken or r.refused)]
     came = Counter(f.outcome for f in faults)
     ops, matched = sum(r.ops for r in rows), sum(r.matched for r in rows)
     cells = [
         len(rows),
         f"{sound['clean']} ({_share(sound['clean'], len(rows))})",
-        sound["false alarm"] - doubtful,
+        sound["false alarm"] - doubtful - broken,
         doubtful,
-        sound["error"],
+        broken,
+        refused,
+        sound["error"] - refused,
         _share(matched, ops),
         sum(sum(r.unchecked.values()) for r in rows),
         len(faults),
@@ -120,12 +125,16 @@ def _failures(row: Row) -> Iterator[tuple[str, str]]:
     """Yield for each way a row falls short its kind and a line."""
     what = f"- {row.framework} {row.case}, {row.form}, batch {row.batch}, {row.reference}"
     third = "" if row.sqnr is None else f" [interpreter against Keras: {row.sqnr} dB]"
+    if row.refused:
+        yield f"refused: {_kind_of(row.message)}", f"{what}: {row.message} `{row.path}`"
+        return
     if row.outcome == "error":
         yield f"error: {_kind_of(row.message)}", f"{what}: {row.message}{third} `{row.path}`"
     if row.outcome == "false alarm":
         said = f"{what}: {row.message}{third} `{row.path}`"
         kind, signal = (row.first or "? ?").split(" ", 1)[1].rsplit(" ", 1)
         what = "doubtful, the interpreter is far from Keras" if row.doubtful else "false alarm"
+        what = "broken by the converter" if row.broken else what
         yield f"{what}: {kind}, {signal}", said
     fault = row.fault
     if fault is None or fault.outcome == "exact" or row.outcome != "clean":

@@ -102,3 +102,42 @@ def test_zeros_between_what_is_scattered() -> None:
     assert said(file_of(scattered, (0.1, 0))) == []
     (found,) = said(file_of(scattered, (0.1, 5)))
     assert found.startswith("it writes code 0 for every zero, which is -0.5 by")
+
+
+def reversed_sum(main: Subgraph, given: float, out: float, zero_point: int = 9) -> Any:
+    """Add a REVERSE_V2 of what two operators write, before three that read it.
+
+    Args:
+        main: Where to.
+        given: Scale of what it reads.
+        out: Scale of what it writes.
+        zero_point: Zero point of what it writes.
+    """
+    read = main.tensor("INT8", [2], None, 0.03)
+    parts = [main.tensor("INT8", [2], None, given, 5) for _ in range(2)]
+    for part in parts:
+        main.operator("ADD", [read, read], [part], schema.AddOptionsT())
+    packed = main.tensor("INT8", [2, 2], None, given, 5)
+    pack = schema.PackOptionsT()
+    pack.valuesCount = 2
+    main.operator("PACK", parts, [packed], pack)
+    axis, made = main.tensor("INT32", [1], np.array([0], np.int32)), []
+    turned = main.tensor("INT8", [2, 2], None, out, zero_point)
+    main.operator("REVERSE_V2", [packed, axis], [turned], schema.ReverseV2OptionsT())
+    for _ in range(3):
+        made.append(main.tensor("INT8", [4], None, out, zero_point))
+        shape = main.tensor("INT32", [1], np.array([4], np.int32))
+        main.operator("RESHAPE", [turned, shape], [made[-1]], schema.ReshapeOptionsT())
+    return [read], made
+
+
+def test_the_one_operator_between_two_scales_is_named() -> None:
+    graph = load_graph(file_of(reversed_sum, 0.01, 0.012))
+    (breach,) = lint(graph, graph.main)
+    assert (breach.rule, breach.op) == ("copied_codes", 3)
+    assert "of scale 0.01, zero point 5, to an output of scale 0.012" in breach.message
+
+
+def test_scales_that_mean_the_same_up_to_half_a_step_are_no_breach() -> None:
+    assert said(file_of(reversed_sum, 0.01, 0.01001, 5)) == []
+    assert len(said(file_of(reversed_sum, 0.01, 0.01001, 7))) == 1

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from tfldbg.match.by_values import agreeing, candidates, moments, nearest, reordered, same_values
+from tfldbg.match.by_values import (
+    agreeing,
+    candidates,
+    is_moved,
+    moments,
+    nearest,
+    reordered,
+    same_values,
+)
 from tfldbg.reference.graphdef import Outline, RefGraph, RefNode
 
 SHAPE = (None, 3, 4)
@@ -116,3 +124,14 @@ def test_a_relu_of_positive_values_is_another_value() -> None:
     """They are equal on this data, and on other data they are not."""
     values = {"one": np.abs(_values(1)), "again": np.abs(_values(1))}
     assert same_values(_branches(), "one", values) == []
+
+
+def test_values_in_another_order_are_told_from_other_values() -> None:
+    rng = np.random.default_rng(0)
+    value = rng.normal(size=(4, 3, 5)).astype(np.float32)
+    turned = np.swapaxes(value, 1, 2)
+    assert is_moved(turned, value, 0.0)
+    assert not is_moved(value, value, 0.0)
+    assert not is_moved(rng.normal(size=value.shape), value, 0.0)
+    rounded_down = np.floor(turned / 0.02) * 0.02
+    assert is_moved(rounded_down, value, 0.02)
