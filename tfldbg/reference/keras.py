@@ -23,6 +23,7 @@ from tfldbg.reference.repairs import (
     lenient_wrappers,
     repaired,
     with_config,
+    with_slashes,
     without_build_config,
 )
 from tfldbg.reference.trust import architecture_layers, names_registered, offences
@@ -216,6 +217,8 @@ def _load_checked(path: Path, config: _Config, framework: Any, unsafe: bool) -> 
     if not unsafe:
         _check_objects(path, readable, framework)
     with ExitStack() as stack:
+        if path.suffix == ".keras" and not config.keras3:
+            path = with_slashes(path, stack.enter_context(scratch_folder()))
         if readable != config.plain:
             path = with_config(path, readable, stack.enter_context(scratch_folder()))
         known = framework.saving.get_registered_object

@@ -6,6 +6,7 @@ What has to be changed for Keras to load them is changed in a copy of the file.
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import shutil
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-_CONFIG = "config.json"
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _OPERATIONS = "keras.src.ops."
 """Modules of Keras 3 whose classes stand for functions such as ``x + y`` in a functional model."""
 _TENSORFLOW = ("tensorflow.python.ops.init_ops_v2", "tensorflow.python.ops.init_ops")
@@ -132,6 +133,36 @@ def with_config(path: Path, config: Any, folder: Path) -> Path:
     shutil.copyfile(path, copy)
     with h5py.File(copy, "r+") as file:
         file.attrs["model_config"] = text
+    return copy
+
+
+def with_slashes(path: Path, folder: Path) -> Path:
+    r"""Write a copy of a ``.keras`` file that was saved under Windows into a folder.
+
+    tf.keras 2.13 to 2.15 joined the names of its weights with the separator of the system: the
+    group ``layers\dense`` stands for ``layers/dense`` and is not found elsewhere.
+
+    Args:
+        path: A ``.keras`` file.
+        folder: Where to.
+
+    Returns:
+        The copy; ``path`` itself where no name has a backslash.
+    """
+    import h5py
+
+    with zipfile.ZipFile(path) as old:
+        stored = io.BytesIO(old.read(_WEIGHTS))
+        with h5py.File(stored, "r+") as file:
+            renamed = [name for name in file if "\\" in name]
+            for name in renamed:
+                file.move(name, name.replace("\\", "/"))
+        if not renamed:
+            return path
+        copy = folder / path.name
+        with zipfile.ZipFile(copy, "w") as new:
+            for entry in old.namelist():
+                new.writestr(entry, stored.getvalue() if entry == _WEIGHTS else old.read(entry))
     return copy
 
 

@@ -1,0 +1,61 @@
+"""Keras files of other systems: tf.keras 2.13 to 2.15 wrote backslashes under Windows."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from tfldbg.reference.keras import load_live
+
+
+@pytest.fixture
+def model() -> Any:
+    import tf_keras as k
+
+    k.backend.clear_session()
+    return k.Sequential([k.Input((3,)), k.layers.Dense(4, name="wide"), k.layers.Dense(2)])
+
+
+def as_under_windows(path: Path) -> None:
+    """Rename the groups of an archive's weights as that version of Keras called them there."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    stored = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(stored, "r+") as file:
+        groups = [f"{top}/{name}" for top in file for name in file[top]]
+        tops = list(file)
+        for group in groups:
+            file.copy(group, group.replace("/", "\\"))
+        for top in tops:
+            del file[top]
+    members["model.weights.h5"] = stored.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_weights_with_backslashes_are_found(model: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    model.save(path)
+    as_under_windows(path)
+    before = path.read_bytes()
+    loaded = load_live(path)
+    for found, wanted in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        assert np.array_equal(found, wanted)
+    assert path.read_bytes() == before
+
+
+def test_other_files_are_read_where_they_are(model: Any, tmp_path: Path) -> None:
+    from tfldbg.reference.repairs import with_slashes
+
+    path = tmp_path / "model.keras"
+    model.save(path)
+    shutil.copyfile(path, tmp_path / "copy.keras")
+    assert with_slashes(path, tmp_path) == path
