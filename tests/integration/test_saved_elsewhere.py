@@ -29,12 +29,9 @@ def as_under_windows(path: Path) -> None:
         members = {name: archive.read(name) for name in archive.namelist()}
     stored = io.BytesIO(members["model.weights.h5"])
     with h5py.File(stored, "r+") as file:
-        groups = [f"{top}/{name}" for top in file for name in file[top]]
-        tops = list(file)
-        for group in groups:
-            file.copy(group, group.replace("/", "\\"))
-        for top in tops:
-            del file[top]
+        for name in list(file["layers"]):
+            file.move(f"layers/{name}", f"layers\\{name}")
+        del file["layers"]
     members["model.weights.h5"] = stored.getvalue()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
