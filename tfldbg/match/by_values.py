@@ -22,6 +22,10 @@ _CLEARLY = 0.5
 """Share of the next node's distance that the best one's must stay below, both clearly apart."""
 _SAME_MOMENTS = 0.01
 """Relative difference of moments that rounding to codes explains where the values are the same."""
+_ROUNDINGS = 2
+"""Steps by which values are off that an operator or two rounded before."""
+_COARSE = 0.25
+"""RMS of that over the RMS of the values from which values of other nodes look alike."""
 _SKIPPED = FAKE_QUANT_OPS | IDENTITY_OPS | {"Placeholder"}
 _NUMBERS = ("float", "int", "bfloat", "bool")
 _NEUTRAL = frozenset({"Add", "AddV2", "BiasAdd", "Mul", "RealDiv", "Sub"})
@@ -139,14 +143,14 @@ def is_moved(test: NDArray[Any], value: NDArray[Any], step: float) -> bool:
         step: What one code of the tensor stands for, 0 for float: rounding, which some kernels do
             in one direction, moves every value by as much.
     """
-    own, other = moments(test), moments(value)
-    scale = np.abs(own).max()
-    if not np.isfinite(scale) or np.ptp(np.asarray(test)) == 0:
+    rows = [np.sort(np.asarray(v, np.float64).reshape(len(v), -1), 1) for v in (test, value)]
+    norm = float(np.linalg.norm(rows[0]))
+    rounding = _ROUNDINGS * step * np.sqrt(rows[0].size)
+    if not np.isfinite(norm) or np.ptp(rows[0]) == 0 or rounding > _COARSE * norm:
         return False
-    count = test.size / len(own)
-    rounding = step * np.array([count, np.sqrt(count), 1.0, 1.0])
-    same = bool((np.abs(own - other) <= _SAME_MOMENTS * scale + rounding).all())
-    return same and _distance(np.asarray(test, np.float64).ravel(), value) > _ALIKE
+    apart = float(np.linalg.norm(rows[0] - rows[1]))
+    moved = _distance(np.asarray(test, np.float64).ravel(), value) > _ALIKE
+    return moved and apart <= _SAME_MOMENTS * norm + rounding
 
 
 def agreeing(test: NDArray[Any], value: NDArray[Any], within: float) -> float:

@@ -35,7 +35,12 @@ class NameIndex:
 
     def nodes(self, tensor_name: str) -> tuple[str, ...]:
         """Return the computed reference nodes that a tensor name mentions."""
-        found = (self._node(part) for part in self._plain(tensor_name).split(";"))
+        parts = self._plain(tensor_name).split(";")
+        if parts == [parts[0], *(f"{parts[0]}{port}" for port in range(1, len(parts)))]:
+            parts = parts[
+                :1
+            ]  # these are the outputs of one node: ``split_11`` is one of ``split_1``
+        found = (self._node(part) for part in parts)
         return tuple(dict.fromkeys(node for node in found if node is not None))
 
     def _plain(self, name: str) -> str:

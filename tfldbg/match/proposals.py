@@ -93,7 +93,7 @@ class Proposals:
             return None
         op = self._writers.get(tensor.index)
         absurd = op is not None and cannot_compute(op, known.raw, self._graph)
-        elsewhere = other is not None and other not in known.names
+        elsewhere = other is not None and other not in known.names and not other_weights
         return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
 
     def after(self, tensor: Tensor, test: Values, values: Mapping[str, Values]) -> Change | None:

@@ -195,7 +195,10 @@ class Verifier:
         values = few.between(claims.matching, doubted)
         proposals = self._proposing(claims)
         changes: dict[int, Match | Unmatched] = {}
+        checks = claims.relation.checks
         for index in (i for i in doubted if i not in self._outputs):
+            if index in checks and checks[index].differ:
+                continue  # other weights explain other values
             tensor = subgraph.tensors[index]
             proposed = proposals.after(tensor, few.held(index), few.beside(index, values))
             if proposed is None and claims.matching.matches[index].rule == "structure":

@@ -12,7 +12,7 @@ from tfldbg.compare.against.few import FewSamples
 from tfldbg.compare.against.keras import KerasReference, KerasRelations
 from tfldbg.compare.against.runs import BesideOwnRuns, OwnRuns
 from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, Sides
-from tfldbg.errors import KerasError, UsageError
+from tfldbg.errors import KerasError, RunError, UsageError
 from tfldbg.files import sha256_of_path
 from tfldbg.graph.query import keeps_state
 from tfldbg.match.ports import pair_inputs
@@ -124,7 +124,12 @@ def _with_own_runs(
 ) -> tuple[Relation, Reference]:
     """Let the file's own arithmetic run beside a reference that cannot divide some operators."""
     own = OwnRuns(job, relation.joint, first, members=True)
-    if not own.joint:
+    try:
+        own.compute(first)
+        known = own.joint
+    except RunError:
+        known = frozenset()  # they are checked as they are
+    if not known:
         own.close()
         return relation, reference
     related = replace(relation, unrounded_before=own.joint, own=own.members)
