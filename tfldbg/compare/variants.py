@@ -27,6 +27,7 @@ _ALIKE = (
     frozenset({"ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOG", "LOGISTIC"})
     | {"NEG", "RELU", "RELU6", "ROUND", "RSQRT", "SIN", "SQRT", "SQUARE", "TANH"},
     frozenset({"MAXIMUM", "MINIMUM"}),
+    frozenset({"SQUARED_DIFFERENCE", "SUB"}),
     frozenset({"MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM"}),
     frozenset({"ARG_MAX", "ARG_MIN"}),
     frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.sides import EMULATIONS
@@ -55,16 +56,20 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
 def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Divergence:
     """Name the one of several operators that are checked together which is most likely to blame.
 
-    That is the last with which, one thing of it changed, all of them agree with the reference; else
-    the last with constants of its own, which does most.  Others move data.
+    That is the one with which, one thing of it changed, all of them agree with the reference: of
+    several that of which the fewest changes explain it, then the last.  Where none does, it is the
+    last with constants of its own, which does most.  Others move data.
     """
     if divergence.signal != "local" or not op.joint:
         return divergence
     members = [o for o in evidence.ops if o.op in op.joint]
     computing = [o for o in members if o.kind not in SAME_SCALE_KINDS | {"QUANTIZE", "DEQUANTIZE"}]
     blamed = next((o for o in reversed(computing) if o.weighted), (computing or members)[-1])
-    proved = {t.op for t in evidence.trials if t.tensor == op.tensor and t.agrees and t.changed}
-    blamed = next((o for o in reversed(members) if o.op in proved), blamed)
+    tried = (t for t in evidence.trials if t.tensor == op.tensor and t.changed)
+    proved = Counter(t.op for t in tried if t.agrees)
+    # With whatever function it agrees, as one of nothing but zeros does, it tells less.
+    fewest = min(proved.values(), default=0)
+    blamed = next((o for o in reversed(members) if proved.get(o.op) == fewest), blamed)
     if blamed.op == op.op:
         return divergence
     listed = ", ".join(str(i) for i in op.joint)

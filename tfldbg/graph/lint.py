@@ -90,7 +90,8 @@ def lint(graph: Graph, subgraph: Subgraph) -> tuple[Breach, ...]:
 
 
 _KEEP_ZERO = frozenset(
-    {"BROADCAST_TO", "EXPAND_DIMS", "FILL", "QUANTIZE", "RESHAPE", "SPLIT", "TILE", "TRANSPOSE"}
+    {"BROADCAST_TO", "EXPAND_DIMS", "FILL", "MUL", "QUANTIZE", "RESHAPE", "STRIDED_SLICE"}
+    | {"SPLIT_V", "TILE", "TRANSPOSE", "UNPACK"}
 )
 """Operators that make zeros of zeros; those with weights and without a bias do, too."""
 
@@ -110,10 +111,10 @@ def _nothing_but_zero(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
     small = (t for t in subgraph.tensors if t.has_data and t.quant and t.elements == 1)
     found = {t.index for t in small if not _used_channels(graph, t).any()}
     for op in subgraph.operators:
-        number = 1 if op.kind == "FILL" else 0
-        given = op.inputs[number] if len(op.inputs) > number else -1
+        read = {"FILL": op.inputs[1:2], "MUL": op.inputs}.get(op.kind, op.inputs[:1])
         biased = op.kind in WEIGHTED and any(i >= 0 for i in op.inputs[WEIGHTED[op.kind][2] :])
-        if given in found and not biased and op.kind in _KEEP_ZERO | WEIGHTED.keys():
+        keeps = op.kind in _KEEP_ZERO | WEIGHTED.keys() and not biased
+        if keeps and not found.isdisjoint(read):
             found.update(op.outputs)
     return frozenset(found)
 

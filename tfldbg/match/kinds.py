@@ -132,6 +132,9 @@ MOVING = HANDED_ON | {
 }
 """Operators that move values and compute none: they may leave all of them where they are."""
 
+COMPUTING = frozenset(REFERENCE_OPS.keys() - MOVING)
+"""Operators whose output is another value than what they read."""
+
 REQUANTIZING = frozenset({"QUANTIZE", "DEQUANTIZE"})
 """Operators that change how values are stored and have no node of their own."""
 

@@ -22,7 +22,7 @@ from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.graph.query import activation_inputs, non_activations, producers
-from tfldbg.match.kinds import DIVIDING, HANDED_ON
+from tfldbg.match.kinds import COMPUTING, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.proposals import Change, Changes, Proposals, Values, changed, holds
@@ -204,7 +204,7 @@ class Verifier:
             if proposed is None and claims.matching.matches[index].rule == "structure":
                 read = (changes.get(i) for i in self._writers[index].inputs)
                 proposed = proposals.following(tensor, [m for m in read if isinstance(m, Match)])
-            if proposed is not None:
+            if proposed is not None and not self._repeats(index, proposed, claims, changes):
                 changes[index] = proposed
         return changes
 
@@ -323,7 +323,7 @@ class Verifier:
                 other_weights=check is not None and check.differ,
                 idle=claims.relation.reasons.get(index) == NOTHING_BETWEEN,
             )
-            if proposed is not None:
+            if proposed is not None and not self._repeats(index, proposed, claims, found):
                 found[index] = proposed
         return found | self._widened(claims, feeding, values)
 
@@ -340,6 +340,14 @@ class Verifier:
         proposals, tensors = self._proposing(claims), self._job.subgraph.tensors
         found = {i: proposals.widened(tensors[i], values) for i in feeding}
         return {i: match for i, match in found.items() if match is not None}
+
+    def _repeats(self, tensor: int, change: Change, claims: Claims, changes: Changes) -> bool:
+        """Whether an operator that computes something would be matched with what it reads."""
+        op = self._writers.get(tensor)
+        if isinstance(change, Unmatched) or op is None or op.kind not in COMPUTING:
+            return False
+        given = (changes.get(i, claims.matching.matches.get(i)) for i in op.inputs)
+        return any(isinstance(m, Match) and change.raw in m.names for m in given)
 
     def _proposing(self, claims: Claims) -> Proposals:
         graph = self._frozen.graph

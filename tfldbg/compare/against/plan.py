@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tfldbg.graph.query import activation_inputs, producers
-from tfldbg.match.kinds import MOVING, REFERENCE_OPS
+from tfldbg.match.kinds import COMPUTING
 from tfldbg.reference.evaluate import Segment, open_ends
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
                 known = [i for i in reversed(before) if _tells(i, index, matching)]
                 planned = _segment(index, (*reached.inputs, *known), matching)
                 beyond.add(index)
-            if planned.output in planned.cuts and op.kind in REFERENCE_OPS.keys() - MOVING:
+            if planned.output in planned.cuts and op.kind in COMPUTING:
                 uncut[index] = Uncut(index, NOTHING_BETWEEN)
                 continue
             if open_ones := open_ends(graph, planned):

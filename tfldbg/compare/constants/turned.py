@@ -180,7 +180,8 @@ class _Finder:
         matrix = self._custom(op) if op.kind == _CUSTOM else self._hadamard(op)
         if matrix is None and op.kind == "MUL":
             factors = self._factors(op)
-            matrix = None if factors is None else np.broadcast_to(factors, (size,))
+            if factors is not None and factors.size in (1, size):
+                matrix = np.broadcast_to(factors, (size,))
         return matrix
 
     def _factors(self, op: Operator) -> Doubles | None:
