@@ -16,7 +16,7 @@ from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_
 from tfldbg.match.kinds import CARRIED, HANDED_ON, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
-from tfldbg.match.settle import ACTIVATIONS, Settler
+from tfldbg.match.settle import ACTIVATIONS, FOLDED, Settler
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def _followed(
 def cannot_compute(op: Operator, name: str, graph: RefGraph) -> bool:
     """Whether a node is of an operation that an operator cannot compute by itself.
 
-    Operators that something may be folded into compute more than one operation.
+    Operators that a bias, a batch norm or an activation is folded into compute these as well.
 
     Args:
         op: The operator, matched with the node.
@@ -271,10 +271,12 @@ def cannot_compute(op: Operator, name: str, graph: RefGraph) -> bool:
         graph: The reference.
     """
     operation = graph.nodes[node_of(name)].op
-    folds = op.kind in WEIGHTED or "fusedActivationFunction" in op.options or op.kind in HANDED_ON
     known = REFERENCE_OPS.get(op.kind)
+    if known is None or op.kind in HANDED_ON:
+        return False
     handing = IDENTITY_OPS | FAKE_QUANT_OPS | PASSED_THROUGH
-    return known is not None and not folds and operation not in known | handing
+    folds = op.kind in WEIGHTED or "fusedActivationFunction" in op.options
+    return operation not in known | handing | (FOLDED if folds else frozenset())
 
 
 def holds(match: Match | None, name: str) -> bool:

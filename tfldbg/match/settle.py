@@ -52,6 +52,8 @@ AFFINE = frozenset(
         "Mul",
     }
 )
+FOLDED = AFFINE | _CLIPS | (ACTIVATIONS - {"Tanh"})
+"""What the converter makes part of the operator before it."""
 _RESHAPES = frozenset({"Reshape", "Squeeze", "ExpandDims"})
 _SCALE_TOLERANCE = 1e-5
 

@@ -74,6 +74,8 @@ class Claims:
     """Operators that nothing checks, of those that compute activations."""
     telling: frozenset[int]
     """Operators that a check covers which does not hide a large error."""
+    blind: frozenset[int]
+    """What the unchecked operators write."""
     failing: Mapping[int, str]
     """By tensor why its segment yields nothing to compare it with."""
     errors: Mapping[int, float]
@@ -85,8 +87,13 @@ class Claims:
         return self.accused | self.relation.beyond
 
     def better_than(self, other: Claims) -> bool:
-        """Whether fewer operators are in doubt or unchecked, and none is that was not before."""
-        if not (self.accused <= other.accused and self.unchecked <= other.unchecked):
+        """Whether fewer operators are in doubt or unchecked, and none is that was not before.
+
+        One that nothing checked may be accused in place of another.
+        """
+        known = self.accused <= other.accused
+        instead = self.accused - other.blind < other.accused
+        if not (known or instead) or not self.unchecked <= other.unchecked:
             return False
         return self.in_doubt < other.in_doubt or self.unchecked < other.unchecked
 
@@ -134,12 +141,14 @@ class Verifier:
         accused |= {i for i, n in self._outputs.items() if not holds(matching.matches.get(i), n)}
         covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}
         telling = ({o.op, *o.joint} for o in evidence.ops if judge.tells(o))
+        unchecked = [o for o in evidence.ops if o.activation and o.op not in covered]
         return Claims(
             matching,
             relation,
             segments,
             accused=frozenset(accused | failing.keys()),
-            unchecked=frozenset(o.op for o in evidence.ops if o.activation and o.op not in covered),
+            unchecked=frozenset(o.op for o in unchecked),
+            blind=frozenset(o.tensor for o in unchecked),
             telling=frozenset().union(*telling),
             failing=failing,
             errors={i: stats.relative_rmse for i, stats in measured.local.items()},
@@ -164,7 +173,8 @@ class Verifier:
         """Yield claims that accuse less, the boldest first."""
         proposals = self._proposals(claims)
         renamed = {t: c for t, c in proposals.items() if isinstance(c, Match)}
-        for changes in (proposals, renamed) if renamed else (proposals,):
+        certain = {t: c for t, c in proposals.items() if isinstance(c, Unmatched) and c.certain}
+        for changes in (proposals, renamed | certain, certain, renamed):
             tried = self._tried(claims, changes)
             if tried is not None:
                 yield tried
@@ -303,9 +313,14 @@ class Verifier:
         return {self._writers[i].index for i in claims.accused}
 
     def _computable(self, claims: Claims) -> Claims:
-        """Give up the matches whose segments yield nothing that could be compared."""
-        changes = {k: Unmatched(k, reason) for k, reason in claims.failing.items()}
-        return self._with(claims, changes) if changes else claims
+        """Give up the matches whose segments yield nothing that could be compared.
+
+        What reads them is then computed from what lies before them, which may fail, too.
+        """
+        while claims.failing:
+            changes = {k: Unmatched(k, reason) for k, reason in claims.failing.items()}
+            claims = self._with(claims, changes)
+        return claims
 
     def _proposals(self, claims: Claims) -> dict[int, Match | Unmatched]:
         """Return other matches for what is accused, and for what is unchecked or feeds it."""
