@@ -50,11 +50,19 @@ def readable(job: Job) -> frozenset[int]:
 
 def first_sample(job: Job, runner: Runner) -> Batch:
     """Run the first sample alone."""
-    return first_samples(job, runner, 1)
+    return some_samples(job, runner, 1)
 
 
-def first_samples(job: Job, runner: Runner, count: int) -> Batch:
-    """Run the first samples, as many as there are of ``count``."""
-    numbers = range(min(count, job.samples.count))
+def some_samples(job: Job, runner: Runner, count: int, shown: int = 0) -> Batch:
+    """Run as many samples as there are of ``count``: the first, or where a sample is among them.
+
+    Args:
+        job: The traced file.
+        runner: Its instrumented model.
+        count: How many samples a batch holds.
+        shown: A sample to look at; streams are looked at from their begin.
+    """
+    start = 0 if job.samples.stream_steps > 1 else shown // count * count
+    numbers = range(start, min(start + count, job.samples.count))
     plan = Plan(job.subgraph, job.exposed.taps, observed=0)
     return run_batch(plan, job.samples, runner, numbers, Silent())

@@ -12,7 +12,7 @@ from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
 from tfldbg.diagnose.judge import SIGMAS, Judge
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
-from tfldbg.session.comparisons import first_samples
+from tfldbg.session.comparisons import some_samples
 
 if TYPE_CHECKING:
     from tfldbg.compare.stream import Reference
@@ -50,11 +50,13 @@ def with_trials(
     tensors = [d.tensor_index for d in found if d.signal in ("local", "nonfinite", "shape")]
     if not tensors:
         return evidence
-    batch = first_samples(job, runner, reference.batch or _SAMPLES)
+    tried = [_measured(evidence, t) for t in tensors[:_MOST_OPERATORS]]
+    worst = (o.local.worst_sample for o in tried if o.local is not None)
+    shown = next((number for number in worst if number is not None), 0)
+    batch = some_samples(job, runner, reference.batch or _SAMPLES, shown)
     computed = reference.compute(batch)
     graph, subgraph = job.loaded.graph, job.subgraph
     kind = evidence.run.reference_kind
-    tried = [_measured(evidence, t) for t in tensors[:_MOST_OPERATORS]]
     limits = {o.tensor: _limit(o, kind in EMULATIONS) for o in tried}
     trials: list[Trial] = []
     seen = []

@@ -86,13 +86,17 @@ class Claims:
         """Tensors that are accused, or that the reference computes from more than is read."""
         return self.accused | self.relation.beyond
 
-    def better_than(self, other: Claims) -> bool:
+    def better_than(self, other: Claims, changes: Changes) -> bool:
         """Whether fewer operators are in doubt or unchecked, and none is that was not before.
 
-        One that nothing checked may be accused in place of another.
+        One that nothing checked may be accused in place of another, by the match that it had.
+
+        Args:
+            other: The claims before.
+            changes: What makes the difference.
         """
         known = self.accused <= other.accused
-        instead = self.accused - other.blind < other.accused
+        instead = self.accused - (other.blind - changes.keys()) < other.accused
         if not (known or instead) or not self.unchecked <= other.unchecked:
             return False
         return self.in_doubt < other.in_doubt or self.unchecked < other.unchecked
@@ -233,11 +237,11 @@ class Verifier:
             return None
         if any(self._may_hide(i, c, claims, tried) for i, c in changes.items()):
             return None
-        if tried.accused < claims.accused and not tried.better_than(claims):
+        if tried.accused < claims.accused and not tried.better_than(claims, changes):
             _, feeding = self._open(tried)  # what they read may be what the reference reads
             values = self._few.between(tried.matching, feeding)
             tried = self._with(tried, self._widened(tried, feeding, values))
-        return tried if tried.better_than(claims) else None
+        return tried if tried.better_than(claims, changes) else None
 
     def _is_refuted(self, given_up: Unmatched, claims: Claims, tried: Claims) -> bool:
         """Whether the error of a match that was given up is gone at those that read the tensor.
