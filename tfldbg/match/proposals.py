@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.query import producers
+from tfldbg.graph.query import activation_slots, producers
 from tfldbg.graph.wires import WEIGHTED
 from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_values
 from tfldbg.match.kinds import CARRIED, HANDED_ON, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
-from tfldbg.match.settle import ACTIVATIONS, FOLDED, Settler
+from tfldbg.match.settle import ACTIVATIONS, AFFINE, FOLDED, Settler
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Proposals:
         self._outputs = outputs
         self._settler = Settler(graph, subgraph, {})
         self._writers = producers(subgraph)
+        self._subgraph = subgraph
 
     def of(
         self,
@@ -92,7 +93,7 @@ class Proposals:
         if other is None and (other_weights or self._mostly(tensor, test, values, known)):
             return None
         op = self._writers.get(tensor.index)
-        absurd = op is not None and cannot_compute(op, known.raw, self._graph)
+        absurd = op is not None and cannot_compute(self._subgraph, op, known.raw, self._graph)
         elsewhere = other is not None and other not in known.names and not other_weights
         return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
 
@@ -260,12 +261,13 @@ def _followed(
     return found
 
 
-def cannot_compute(op: Operator, name: str, graph: RefGraph) -> bool:
+def cannot_compute(subgraph: Subgraph, op: Operator, name: str, graph: RefGraph) -> bool:
     """Whether a node is of an operation that an operator cannot compute by itself.
 
     Operators that a bias, a batch norm or an activation is folded into compute these as well.
 
     Args:
+        subgraph: Whose operator it is.
         op: The operator, matched with the node.
         name: The reference tensor.
         graph: The reference.
@@ -276,7 +278,9 @@ def cannot_compute(op: Operator, name: str, graph: RefGraph) -> bool:
         return False
     handing = IDENTITY_OPS | FAKE_QUANT_OPS | PASSED_THROUGH
     folds = op.kind in WEIGHTED or "fusedActivationFunction" in op.options
-    return operation not in known | handing | (FOLDED if folds else frozenset())
+    # A batch norm or a bias has constants, and an operator of two activations has none.
+    folded = FOLDED - (AFFINE if activation_slots(subgraph, op) > 1 else frozenset())
+    return operation not in known | handing | (folded if folds else frozenset())
 
 
 def holds(match: Match | None, name: str) -> bool:
