@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -130,25 +130,7 @@ class RefGraph:
     @cached_property
     def order(self) -> Mapping[str, int]:
         """Map each node name to its place in a topological order."""
-        placed: dict[str, int] = {}
-        entered: set[str] = set()
-        for root in self.nodes:
-            stack = [(root, False)]
-            while stack:
-                name, ready = stack.pop()
-                if name in placed:
-                    continue
-                if ready:
-                    placed[name] = len(placed)
-                    continue
-                if name in entered:  # a SavedModel may hold a loop; it is cut where it closes
-                    continue
-                entered.add(name)
-                stack.append((name, True))
-                node = self.nodes.get(name)
-                sources = node.sources if node else ()
-                stack += [(s, False) for s in reversed(sources) if s not in placed]
-        return placed
+        return in_order({name: node.sources for name, node in self.nodes.items()})
 
     @cached_property
     def computed(self) -> frozenset[str]:
@@ -214,6 +196,31 @@ class RefGraph:
     def users(self, name: str) -> tuple[str, ...]:
         """Return the nodes that read ``name``."""
         return self.consumers.get(name, ())
+
+
+def in_order(sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Map each name to its place in a topological order; a loop is cut where it closes.
+
+    Args:
+        sources: By name of a node the names of those that it reads.
+    """
+    placed: dict[str, int] = {}
+    entered: set[str] = set()
+    for root in sources:
+        stack = [(root, False)]
+        while stack:
+            name, ready = stack.pop()
+            if name in placed:
+                continue
+            if ready:
+                placed[name] = len(placed)
+                continue
+            if name in entered:  # a SavedModel may hold a loop
+                continue
+            entered.add(name)
+            stack.append((name, True))
+            stack += [(s, False) for s in reversed(sources.get(name, ())) if s not in placed]
+    return placed
 
 
 def node_of(tensor_name: str) -> str:

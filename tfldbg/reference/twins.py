@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfldbg.reference.graphdef import in_order, node_of
+
 _LARGE = 1024
 """Bytes of a constant from which it counts as a weight, which is compared with no other."""
 _TOLD = ("name", "device", "experimental_debug_info")
@@ -25,7 +27,8 @@ def merge_twins(definition: Any) -> None:
     first: dict[bytes, str] = {}
     same: dict[str, str] = {}
     nodes = {node.name: node for node in definition.node}
-    for name in _ordered(nodes):
+    read = {name: [node_of(i) for i in node.input] for name, node in nodes.items()}
+    for name in in_order(read):
         node = nodes[name]
         key = _key(node, same)
         if key is None:
@@ -41,25 +44,6 @@ def merge_twins(definition: Any) -> None:
             node.ClearField("input")
             node.input.append(other)
             node.attr["T"].type = kind
-
-
-def _ordered(nodes: dict[str, Any]) -> list[str]:
-    """Return names so that what a node reads comes before it; loops are cut where they close."""
-    placed: dict[str, None] = {}
-    for root in nodes:
-        stack = [(root, False)]
-        entered: set[str] = set()
-        while stack:
-            name, ready = stack.pop()
-            if name in placed or name not in nodes:
-                continue
-            if ready or name in entered:
-                placed[name] = None
-                continue
-            entered.add(name)
-            stack.append((name, True))
-            stack += [(i.split(":")[0], False) for i in nodes[name].input]
-    return list(placed)
 
 
 def _key(node: Any, same: dict[str, str]) -> bytes | None:

@@ -250,7 +250,7 @@ class Verifier:
         or not, tells nothing.
         """
         tensor = given_up.tensor
-        operators = {o.index for o in self._job.subgraph.operators if tensor in o.outputs}
+        operators = {self._writers[tensor].index}
         joint = tried.relation.joint
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
         if tensor in claims.accused and self._is_hidden(tensor, instead, claims, tried):
