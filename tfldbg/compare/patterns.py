@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.compare.trials import run_alone
 from tfldbg.graph.query import real_constant, stored
+from tfldbg.graph.windows import windows
 from tfldbg.graph.wires import WEIGHTED
 from tfldbg.rewrite.twin import local_model
 from tfldbg.run.derived import FLOAT_KERNELS
@@ -288,24 +289,20 @@ def _padded(
 ) -> tuple[int, ...] | None:
     """Return how many rows and columns at each of `_SIDES` have windows that reach into padding."""
     op = suspect.step.op
-    if op.options.get("padding") != "SAME" or op.kind == "TRANSPOSE_CONV":
+    if op.options.get("padding") != "SAME":
         return None
     place = op.inputs[WEIGHTED[op.kind][0] if op.kind in WEIGHTED else 0]
     given = _images(subgraph.tensors[place], batch.codes.get(place, np.zeros(0)))
-    sizes: tuple[int, ...] = (op.options.get("filterHeight", 0), op.options.get("filterWidth", 0))
-    if op.kind in WEIGHTED:
-        sizes = subgraph.tensors[op.inputs[1]].shape[1:3]
-    if given is None or 0 in sizes:
+    moved = windows(subgraph, op)
+    if given is None or not moved:
         return None
     reached: list[int] = []
-    for axis, letter in enumerate("HW"):
-        stride = int(op.options.get(f"stride{letter}", 1))
-        window = (sizes[axis] - 1) * int(op.options.get(f"dilation{letter}Factor", 1)) + 1
+    for axis, window in enumerate(moved):
         extent, count = given.shape[1 + axis], counts[axis]
         # TFLite, ComputePaddingWithOffset: the odd one of them is at the end.
-        before = max((count - 1) * stride + window - extent, 0) // 2
-        starts = np.arange(count) * stride - before
-        reached += [int((starts < 0).sum()), int((starts + window > extent).sum())]
+        before = max((count - 1) * window.stride + window.reach - extent, 0) // 2
+        starts = np.arange(count) * window.stride - before
+        reached += [int((starts < 0).sum()), int((starts + window.reach > extent).sum())]
     return tuple(reached)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.graph.query import constant, real_constant
+from tfldbg.graph.windows import windows
 from tfldbg.match.kinds import DIVIDING
 
 if TYPE_CHECKING:
@@ -120,14 +121,8 @@ def _other_options(
 
 def _fits(subgraph: Subgraph, op: Operator) -> bool:
     """Whether a filter is no larger than what it is moved over, so that VALID leaves something."""
-    if op.kind == "TRANSPOSE_CONV":
-        return False  # its output shape is an input, which would contradict
-    given_shape = subgraph.tensors[op.inputs[0]].shape
-    sizes: tuple[int, ...] = (op.options.get("filterHeight", 0), op.options.get("filterWidth", 0))
-    if len(op.inputs) > 1:
-        sizes = subgraph.tensors[op.inputs[1]].shape[1:3]
-    pairs = zip(sizes, given_shape[1:3], strict=False)
-    return len(given_shape) == 4 and all(0 < size <= extent for size, extent in pairs)
+    moved = windows(subgraph, op)
+    return bool(moved) and all(window.size <= window.extent for window in moved)
 
 
 def _other_orders(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:

@@ -14,6 +14,7 @@ from tfldbg.graph.query import (
     producers,
     shape_tensors,
 )
+from tfldbg.graph.windows import padded_otherwise
 from tfldbg.match.kinds import (
     CARRIED,
     HANDED_ON,
@@ -145,6 +146,7 @@ class _Matcher:
             return
         fitting = [n for n in mentioned if self._fits(tensor, n) and self._can_be(op, n)]
         if not fitting:
+            self._note_padding(op, tensor, mentioned)
             node = self._graph.nodes[mentioned[-1]]
             self._refused[tensor.index] = (
                 f"its name leads to '{node.name}', a {node.op} of {node.elements} elements a "
@@ -384,6 +386,14 @@ class _Matcher:
         batch = nodes[0].shape[0] if nodes[0].shape else None
         if batch in (None, self._frozen.batch):
             self.shapes[tensor.index] = (1, *(d or 1 for d in shapes.pop()))
+
+    def _note_padding(self, op: Operator, tensor: Tensor, names: Sequence[str]) -> None:
+        """Remember the shape of the node it is named for, if another padding would give it."""
+        other = padded_otherwise(self._subgraph, op)
+        nodes = (self._graph.nodes[n] for n in names)
+        own = [n for n in nodes if n.op in REFERENCE_OPS.get(op.kind, ()) and n.shape]
+        if other is not None and any(n.shape[1:] == other[1:] for n in own if n.shape):
+            self.shapes[tensor.index] = other
 
     def _from(self, names: Sequence[str]) -> frozenset[str]:
         """Return nodes with what is folded into the operator that computes them."""

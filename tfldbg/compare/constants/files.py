@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
+from tfldbg.compare.constants.candidates import BIASED, bias_index
 from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck, block_steps
-from tfldbg.compare.constants.folding import BIASED, bias_index
 from tfldbg.compare.constants.rounding import is_neighbour, within_range
 from tfldbg.compare.constants.weights import SAME
 from tfldbg.graph.query import real_constant, stored

@@ -1,8 +1,8 @@
-"""What the constants of an operator should be: the reference's, with what follows folded in.
+"""What the constants of an operator should be: the reference's, with its neighbours folded in.
 
-What follows the weights in the reference (bias, batch norm) is an affine map per channel; it is
-measured by sending zeros and one other value through it, so that no kind of normalization needs a
-rule of its own.  The answer to zeros is the folded bias.
+What follows the weights in the reference (bias, batch norm) is an affine map per channel, and so
+may be what stands before them; it is measured by sending zeros and one other value through it, so
+that no kind of normalization needs a rule of its own.  The answer to zeros is the folded bias.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfldbg.compare.constants.candidates import BIASED, Candidate, Term, candidate, read_by
 from tfldbg.compare.constants.checks import Doubles, Floats, along
 from tfldbg.compare.constants.probing import EPSILON, PROBE, affine, ask
-from tfldbg.graph.query import stored
 from tfldbg.reference.evaluate import Frozen, Segment
-from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, RefNode, node_of
+from tfldbg.reference.graphdef import node_of
 
 if TYPE_CHECKING:
     from tfldbg.compare.constants.turned import Turn
     from tfldbg.graph.model import Operator, Subgraph
+    from tfldbg.reference.graphdef import RefNode
 
 FOLDING = 10 * 2.0**-23
 """Rounding of a folded constant, as a share of the sum of the magnitudes of its terms.
@@ -31,25 +32,8 @@ last place), times gamma, bias minus mean, their product, plus beta: nine times 
 most.  The file's bias adds two for its scale and the division by it: twenty halves for both.
 """
 _DEAD = 1e-9
-_CORES = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul", "Conv2DBackpropInput"})
-AFTER = frozenset({"Relu", "Relu6", "Tanh"}) | IDENTITY_OPS
-_BEFORE = (
-    frozenset({"Pad", "PadV2", "SpaceToBatchND", "Reshape", "Squeeze", "ExpandDims", "Transpose"})
-    | IDENTITY_OPS
-    | FAKE_QUANT_OPS
-)
-"""Operations before the core that leave the values as they are."""
-BIASED: Mapping[str, tuple[int, int]] = {
-    "CONV_2D": (0, 2),
-    "DEPTHWISE_CONV_2D": (0, 2),
-    "FULLY_CONNECTED": (0, 2),
-    "TRANSPOSE_CONV": (2, 3),
-}
-"""Operators whose second input is weights: which inputs are the activation and the bias."""
-_MOVES = frozenset({"Reshape", "Squeeze", "ExpandDims", "BatchToSpaceND"})
-"""Operations behind the core that may put its values elsewhere, channels staying last."""
-_SUMS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
-_SCALINGS = frozenset({"Mul", "RealDiv", "Div"})
+_CONSTANT = 1e-5
+"""By how much a folded bias may vary over an image, as a share of the magnitudes that it sums."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,43 +83,21 @@ _LAYOUTS: Mapping[str, _Layout] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """One of the constants that the folded bias is a sum of."""
-
-    source: str
-    """The reference tensor that holds it."""
-    scaled: bool
-    """Whether the factor of a batch norm is applied behind it."""
-    role: str
-    """``bias``, or ``beta`` and ``mean`` of a batch norm."""
-    sign: int
-    """1 where it is added, -1 where it is subtracted."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class _Candidate:
-    op: Operator
-    weights: int
-    bias: int | None
-    core: RefNode
-    source: str
-    """The reference tensor that holds the weights."""
-    moved: RefNode
-    """The core, or the last of those behind it that only move what it yields."""
-    before_activation: str
-    terms: tuple[_Term, ...]
+class _Before:
+    """What values are multiplied by and shifted by before a core, as the weights that meet them."""
 
-    @property
-    def tensor(self) -> int:
-        return self.op.outputs[0]
+    scale: Doubles
+    """Broadcastable to the weights in TFLite's layout."""
+    shift: Doubles
+    """Likewise, real units."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
     """What the reference answered for one candidate."""
 
-    candidate: _Candidate
+    candidate: Candidate
     reference: Floats
     """The weights in the reference's own layout."""
     gain: Doubles
@@ -143,6 +105,9 @@ class Measured:
     folded: Folded
     turn: Turn | None
     """What the file multiplies the activation by, and its weights by the inverse."""
+    before: _Before | None
+    last: tuple[Term, Floats] | None
+    """The constant that is added last, and its values."""
 
 
 def fold(
@@ -162,7 +127,7 @@ def fold(
 def measure(
     subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment], turns: Mapping[int, Turn]
 ) -> Iterator[Measured]:
-    """Send zeros and another value through what follows each core of the reference.
+    """Send zeros and another value through what precedes and what follows each core.
 
     What is yielded holds six times as many bytes as the weights, so it is yielded one by one.
     """
@@ -170,183 +135,36 @@ def measure(
         found
         for op in subgraph.operators
         if op.outputs and op.outputs[0] in segments
-        for found in [_candidate(subgraph, op, segments[op.outputs[0]], frozen.graph)]
+        for found in [candidate(subgraph, op, segments[op.outputs[0]], frozen.graph)]
         if found is not None
     ]
     if not candidates:
         return
-    probes = [
-        Segment(key=c.tensor, output=c.before_activation, cuts={c.moved.name: c.tensor})
-        for c in candidates
-    ]
     term_names = list(dict.fromkeys(t.source for c in candidates for t in c.terms))
-    shapes = {c.tensor: _probed_shape(c.moved) for c in candidates}
-    values, answers = ask(frozen, [c.source for c in candidates] + term_names, probes, shapes)
+    constants = [c.source for c in candidates] + term_names
+    probes = [probe for c in candidates for probe in _probes(c)]
+    nodes = frozen.graph.nodes
+    shapes = {
+        key: _probed_shape(nodes[node_of(cut)]) for p in probes for cut, key in p.cuts.items()
+    }
+    values, answers = ask(frozen, constants, probes, shapes)
     terms = dict(zip(term_names, values[len(candidates) :], strict=True))
-    for candidate, reference, answer in zip(candidates, values, answers, strict=False):
-        turn = turns.get(candidate.op.index)
-        measured = _fold(subgraph, candidate, reference, answer, terms, turn)
+    answered = iter(answers)
+    for found, reference in zip(candidates, values, strict=False):
+        own = [next(answered) for _ in _probes(found)]
+        measured = _fold(subgraph, found, reference, own, terms, turns.get(found.op.index))
         if measured is not None:
             yield measured
 
 
-def _candidate(
-    subgraph: Subgraph, op: Operator, segment: Segment, graph: RefGraph
-) -> _Candidate | None:
-    if not has_weights(op):
-        return None
-    weights = stored(subgraph, op.inputs[1])
-    core_and_end = _core(segment, graph)
-    if weights is None or core_and_end is None:
-        return None
-    core, before_activation = core_and_end
-    source = core.inputs[1]
-    shape = core.shape
-    if node_of(source) in graph.computed or core.transposed:
-        return None
-    if shape is None or shape[-1] is None:
-        return None
-    moved = _moved(core, before_activation, graph)
-    if _reads_shapes(moved, before_activation, graph):
-        return None
-    tail = _tail(moved, before_activation, graph)
-    if not core.whole and any(node.op == "Reshape" and _is_fixed(node) for node in tail):
-        return None  # it takes as many values as the model's own batch has, and no probe
-    if not _reads_input_as_it_is(core, segment, graph):
-        return None
-    terms = _terms(core, before_activation, graph)
-    bias = bias_index(subgraph, op)
-    return _Candidate(op, weights.index, bias, core, source, moved, before_activation, terms)
-
-
-def has_weights(op: Operator) -> bool:
-    """Whether an operator is of a kind whose second input is weights."""
-    return op.kind in BIASED and len(op.inputs) > 1
-
-
-def bias_index(subgraph: Subgraph, op: Operator) -> int | None:
-    """Return the tensor that holds an operator's bias, -1 without one, None where it is computed.
-
-    Args:
-        subgraph: Whose operator it is.
-        op: An operator with weights.
-    """
-    place = BIASED[op.kind][1]
-    if len(op.inputs) <= place or op.inputs[place] < 0:
-        return -1
-    bias = stored(subgraph, op.inputs[place])
-    return None if bias is None else bias.index
-
-
-def _reads_input_as_it_is(core: RefNode, segment: Segment, graph: RefGraph) -> bool:
-    """Whether nothing that the converter may fold into the weights stands before the core."""
-    name = core.inputs[2 if core.op == "Conv2DBackpropInput" else 0]
-    while name not in segment.cuts and node_of(name) not in segment.cuts:
-        sources = graph.computed_sources(node_of(name))
-        if graph.nodes[node_of(name)].op not in _BEFORE or len(sources) != 1:
-            return False
-        name = sources[0]
-    return True
-
-
-def _reads_shapes(core: RefNode, end: str, graph: RefGraph) -> bool:
-    """Whether what follows the core reshapes to a shape that depends on the model's input."""
-    return any(s in graph.shapes for node in _tail(core, end, graph) for s in node.sources)
-
-
-def _is_fixed(node: RefNode) -> bool:
-    """Whether a node's shape leaves no batch size open."""
-    return node.shape is not None and None not in node.shape
-
-
-def _moved(core: RefNode, end: str, graph: RefGraph) -> RefNode:
-    """Return the last node behind the core up to which values are moved and channels are not."""
-    moved = core
-    for node in reversed(_tail(core, end, graph)):
-        same_channels = node.shape is not None and node.shape[-1:] == (core.shape or ())[-1:]
-        if node.op not in _MOVES or not same_channels:
-            break
-        moved = node
-    return moved
-
-
-def _tail(core: RefNode, end: str, graph: RefGraph) -> list[RefNode]:
-    """Return what follows the core, last first."""
-    nodes = []
-    name = end
-    while name != core.name:
-        nodes.append(graph.nodes[name])
-        name = graph.computed_sources(name)[0]
-    return nodes
-
-
-def _terms(core: RefNode, end: str, graph: RefGraph) -> tuple[_Term, ...]:
-    """Find the constants whose sum the folded bias is: their magnitudes bound its rounding."""
-    found: list[_Term] = []
-    scaled = False
-    for node in _tail(core, end, graph):
-        if node.op.startswith("FusedBatchNorm"):
-            beta, mean = node.inputs[2:4]
-            found += [_Term(beta, scaled, "beta", 1), _Term(mean, True, "mean", -1)]
-            scaled = True
-        elif node.op in _SUMS:
-            found += _summands(node, scaled, graph)
-        elif node.op in _SCALINGS:
-            scaled = True
-    return tuple(found)
-
-
-def _summands(node: RefNode, scaled: bool, graph: RefGraph, sign: int = 1) -> list[_Term]:
-    """Return the constant terms of a sum, such as beta minus mean times factor."""
-    found: list[_Term] = []
-    signs = (sign, -sign if node.op == "Sub" else sign)
-    folded = node.op == "Sub" and not graph.computed_sources(node.name)
-    for tensor, own in zip(node.inputs, signs, strict=False):
-        inner = graph.nodes[node_of(tensor)]
-        if inner.name in graph.computed:
-            continue
-        while inner.op in IDENTITY_OPS:
-            inner = graph.nodes[inner.sources[0]]
-        if inner.op in _SUMS:
-            found += _summands(inner, scaled, graph, own)
-        else:  # where a batch norm is not fused, its constants are beta - mean * factor
-            role = ("mean" if own < 0 else "beta") if folded else "bias"
-            found.append(_Term(tensor, scaled, role, own))
-    return found
-
-
-def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:
-    """Walk up from a segment's output to the one operation that uses the weights.
-
-    Returns:
-        That operation, and the last node behind it up to which all is affine: an activation is not.
-    """
-    name = node_of(segment.output)
-    behind: list[RefNode] = []
-    while name not in segment.cuts and name in graph.computed:
-        node = graph.nodes[name]
-        if node.op in _CORES:
-            return node, _last_affine(node, behind)
-        sources = graph.computed_sources(name)
-        if len(sources) != 1:
-            return None
-        behind.append(node)
-        name = sources[0]
-    return None
-
-
-def _last_affine(core: RefNode, behind: Sequence[RefNode]) -> str:
-    """Return the last of the nodes behind a core, given last first, before one that is not affine.
-
-    What only hands values on is left out at the end.
-    """
-    last = core.name
-    for node in reversed(behind):
-        if node.op.startswith("FusedBatchNorm") or node.op in _SUMS | _SCALINGS:
-            last = node.name
-        elif node.op not in _MOVES | IDENTITY_OPS:
-            break
-    return last
+def _probes(found: Candidate) -> list[Segment]:
+    """Return what follows the core; and what precedes it, and all, if it scales or shifts."""
+    key, end = found.tensor, found.before_activation
+    probes = [Segment(key=key, output=end, cuts={found.moved.name: key})]
+    if found.start is not None:
+        cuts = {found.start: -1 - key}
+        probes += [Segment(-1 - key, output, cuts) for output in (read_by(found.core), end)]
+    return probes
 
 
 def _probed_shape(node: RefNode) -> tuple[int, ...]:
@@ -357,55 +175,116 @@ def _probed_shape(node: RefNode) -> tuple[int, ...]:
 
 def _fold(
     subgraph: Subgraph,
-    candidate: _Candidate,
+    found: Candidate,
     reference: Floats,
-    answer: Floats,
+    answers: Sequence[Floats],
     terms: Mapping[str, Floats],
     turn: Turn | None,
 ) -> Measured | None:
-    answers = affine(answer)
-    layout = _LAYOUTS[candidate.core.op]
+    behind = affine(answers[0])
+    layout = _LAYOUTS[found.core.op]
     plain = layout.to_tflite(reference).astype(np.float64)
-    own = plain if turn is None else turn.weights(plain)
-    sizes = np.abs(plain) if turn is None else turn.spread(np.abs(plain))
-    axis = layout.channel_axis
-    if answers is None or own.shape != subgraph.tensors[candidate.weights].shape:
+    before = _before(found, answers[1:], plain)
+    if before is None and found.start is not None:
         return None
-    zeros, probed = answers
+    own, sizes = _scaled(plain, before, turn)
+    axis = layout.channel_axis
+    if behind is None or own.shape != subgraph.tensors[found.weights].shape:
+        return None
+    zeros, probed = behind
     if own.shape[axis] != zeros.size:
         return None
     gain = (probed - zeros) / PROBE
     lost = EPSILON * (np.abs(probed) + np.abs(zeros)) / PROBE
     kernel = own * along(gain, axis, own.ndim)
     rounding = FOLDING * np.abs(gain) + lost
-    parts = _contributions(candidate, zeros, gain, terms)
+    parts = _contributions(found, zeros, gain, terms)
+    offset_rounding = FOLDING * sum((np.abs(part) for _, part in parts), np.abs(zeros))
+    last = _last(found, zeros.size, terms)
+    if before is not None:
+        shift = gain * _summed(plain * before.shift, axis)
+        summed = np.abs(gain) * _summed(np.abs(plain * before.shift), axis)
+        if shift.any() and (last is None or not _is_constant(answers[2], summed + np.abs(zeros))):
+            return None
+        zeros = zeros + shift
+        # A sum of n products is off by up to n / 2 units in the last place of its magnitudes.
+        offset_rounding = offset_rounding + (FOLDING + EPSILON * plain.size / zeros.size) * summed
+        parts = (*parts, ("shift before it", shift))
     folded = Folded(
-        op=candidate.op,
-        weights=candidate.weights,
-        bias=candidate.bias,
+        op=found.op,
+        weights=found.weights,
+        bias=found.bias,
         kernel=kernel,
         kernel_rounding=sizes * along(rounding, axis, own.ndim),
         offset=zeros,
-        offset_rounding=FOLDING * sum((np.abs(part) for _, part in parts), np.abs(zeros)),
+        offset_rounding=offset_rounding,
         channel_axis=axis,
         unfolded=own,
         terms=parts,
     )
-    return Measured(candidate, reference, gain, folded, turn)
+    return Measured(found, reference, gain, folded, turn, before, last)
+
+
+def _before(found: Candidate, answers: Sequence[Floats], plain: Doubles) -> _Before | None:
+    """Return what stands before the core; None for nothing, and for no factor of each value.
+
+    Args:
+        found: The operator.
+        answers: What reaches the core; empty where values reach it as they are.
+        plain: The reference's weights in TFLite's layout.
+    """
+    reached = affine(answers[0]) if answers else None
+    if reached is None:
+        return None
+    zeros, probed = reached
+    repeated = 1
+    if found.core.op == "DepthwiseConv2dNative":  # each input channel meets several weights
+        repeated = plain.shape[-1] // max(zeros.size, 1)
+    scale, shift = (np.repeat(v, repeated) for v in ((probed - zeros) / PROBE, zeros))
+    return _Before(scale, shift) if scale.size == plain.shape[-1] else None
+
+
+def _scaled(plain: Doubles, before: _Before | None, turn: Turn | None) -> tuple[Doubles, Doubles]:
+    """Return the weights with what stands before them folded in, and the magnitudes summed."""
+    if before is not None:
+        plain = plain * before.scale
+    if turn is None:
+        return plain, np.abs(plain)
+    return turn.weights(plain), turn.spread(np.abs(plain))
+
+
+def _summed(values: Doubles, axis: int) -> Doubles:
+    """Return the sum over each output channel, (channels,)."""
+    summed: Doubles = values.sum(tuple(i for i in range(values.ndim) if i != axis))
+    return summed
+
+
+def _is_constant(answer: Floats, magnitudes: Doubles) -> bool:
+    """Whether zeros are answered by the same value everywhere, which padding prevents."""
+    zeros = answer[0].reshape(-1, answer.shape[-1]).astype(np.float64)
+    return bool((np.ptp(zeros, axis=0) <= _CONSTANT * magnitudes).all())
+
+
+def _last(
+    found: Candidate, channels: int, terms: Mapping[str, Floats]
+) -> tuple[Term, Floats] | None:
+    """Return a constant of every channel that is added after all factors, and its values."""
+    added = (t for t in found.terms if not t.scaled and terms[t.source].size == channels)
+    return next(((t, terms[t.source]) for t in added), None)
 
 
 def _contributions(
-    candidate: _Candidate, offset: Doubles, gain: Doubles, terms: Mapping[str, Floats]
+    found: Candidate, offset: Doubles, gain: Doubles, terms: Mapping[str, Floats]
 ) -> tuple[tuple[str, Doubles], ...]:
     """Return role and value of everything the bias is folded from, (channels,) real units."""
-    found = []
-    for term in candidate.terms:
+    parts = []
+    for term in found.terms:
         values = term.sign * terms[term.source].astype(np.float64).reshape(-1)
         if values.size not in (1, offset.size):
             values = np.abs(values).max(initial=0.0, keepdims=True)
         scaled = values * (gain if term.scaled else 1.0)
-        found.append((term.role, np.broadcast_to(scaled, offset.shape)))
-    return tuple(found)
+        parts.append((term.role, np.broadcast_to(scaled, offset.shape)))
+    return tuple(parts)
 
 
 def product_scale(subgraph: Subgraph, op: Operator) -> Doubles | None:
@@ -423,14 +302,40 @@ def product_scale(subgraph: Subgraph, op: Operator) -> Doubles | None:
     return scales if scales.size else None
 
 
-def in_reference_layout(measured: Measured, file_weights: Floats) -> Floats:
+def rounded_constants(measured: Measured, file_weights: Floats) -> dict[str, Floats]:
+    """Return the constants with which the reference computes with the file's weights.
+
+    Args:
+        measured: The operator.
+        file_weights: In the file's layout, real units.
+
+    Returns:
+        By reference tensor its values: the weights, and where values are shifted before them, the
+        constant that is added last, so that the bias stays what it was.
+    """
+    layout = _LAYOUTS[measured.candidate.core.op]
+    before, plain = measured.before, layout.to_tflite(measured.reference)
+    chosen = _unfolded(measured, file_weights, plain)
+    shape = measured.reference.shape
+    weights = np.ascontiguousarray(layout.to_reference(chosen, shape))
+    constants = {measured.candidate.source: weights}
+    if before is not None and before.shift.any() and measured.last is not None:
+        moved = (chosen.astype(np.float64) - plain) * before.shift
+        shift = measured.gain * _summed(moved, layout.channel_axis)
+        term, values = measured.last
+        kept = values - (term.sign * shift).reshape(values.shape)
+        constants[term.source] = kept.astype(values.dtype)
+    return constants
+
+
+def _unfolded(measured: Measured, file_weights: Floats, plain: Floats) -> Floats:
     """Undo the folding, so that the reference's own batch norm gives the file's weights again."""
     if measured.turn is not None:
         file_weights = measured.turn.plain(file_weights).astype(np.float32)
-    layout, gain = _LAYOUTS[measured.candidate.core.op], measured.gain
-    axis = layout.channel_axis
-    dead = np.abs(gain) <= _DEAD * np.abs(gain).max()
-    unfolded = file_weights / along(np.where(dead, 1.0, gain), axis, file_weights.ndim)
-    own = layout.to_tflite(measured.reference)
-    chosen = np.where(along(dead, axis, own.ndim), own, unfolded).astype(np.float32)
-    return np.ascontiguousarray(layout.to_reference(chosen, measured.reference.shape))
+    axis = _LAYOUTS[measured.candidate.core.op].channel_axis
+    factor: Doubles = along(measured.gain, axis, plain.ndim)
+    if measured.before is not None:
+        factor = factor * measured.before.scale
+    dead = np.abs(factor) <= _DEAD * np.abs(factor).max()
+    chosen: Floats = np.where(dead, plain, file_weights / np.where(dead, 1.0, factor))
+    return chosen.astype(np.float32)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfldbg.compare.constants.arrangement import weights_arrangement
+from tfldbg.compare.constants.candidates import AFTER
 from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference, steps_of
-from tfldbg.compare.constants.folding import AFTER, FOLDING
+from tfldbg.compare.constants.folding import FOLDING
 from tfldbg.graph.query import activation_slots, real_constant, stored
 from tfldbg.reference.evaluate import Frozen, Segment, evaluate_once
 from tfldbg.reference.graphdef import RefGraph, RefNode, node_of

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfldbg.compare.constants.candidates import AFTER
 from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference
-from tfldbg.compare.constants.folding import AFTER, FOLDING
+from tfldbg.compare.constants.folding import FOLDING
 from tfldbg.compare.constants.probing import PROBE, affine, ask
 from tfldbg.graph.query import activation_slots, real_constant, stored
 from tfldbg.reference.evaluate import Frozen, Segment

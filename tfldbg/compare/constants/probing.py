@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 EPSILON = 2.0**-23
 PROBE = 1024.0
 """Large against the offset of a batch norm, so that little of the factor is lost to rounding."""
+_EVEN = 1e-6
+"""By how much what one value becomes may vary over an image, as a share of the largest."""
 _BENT = 16 * EPSILON
 """Rounding of an affine map in float32, as a share of the magnitudes that are added."""
 
@@ -64,7 +66,7 @@ def affine(answer: Floats) -> tuple[Doubles, Doubles] | None:
     zeros, probed, negated = (a.reshape(-1, channels).astype(np.float64) for a in answer)
     if not all(np.isfinite(values).all() for values in (zeros, probed, negated)):
         return None
-    if np.ptp(zeros, axis=0).max() > 1e-6 * (1 + np.abs(zeros).max()):
+    if any(np.ptp(v, axis=0).max() > _EVEN * (1 + np.abs(v).max()) for v in (zeros, probed)):
         return None
     bent = np.abs(probed[0] + negated[0] - 2 * zeros[0])
     if (bent > _BENT * (np.abs(probed[0]) + np.abs(negated[0]) + 2 * np.abs(zeros[0]))).any():

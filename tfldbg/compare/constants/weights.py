@@ -28,9 +28,9 @@ from tfldbg.compare.constants.checks import (
 from tfldbg.compare.constants.folding import (
     Folded,
     fold,
-    in_reference_layout,
     measure,
     product_scale,
+    rounded_constants,
 )
 from tfldbg.compare.constants.operands import check_operands
 from tfldbg.graph.query import constant, real_constant
@@ -88,7 +88,7 @@ def check_weights(
         if check.unit == "float32" or file_weights is None:
             continue
         if SAME < check.max_steps <= HALF_STEP:
-            rounded = {measured.candidate.source: in_reference_layout(measured, file_weights)}
+            rounded = rounded_constants(measured, file_weights)
             planned[check.tensor] = replace(segments[check.tensor], constants=rounded)
     return checks, planned
 

@@ -11,13 +11,8 @@ import numpy as np
 
 from tfldbg import quant
 from tfldbg.compare.against.plan import cut
-from tfldbg.compare.constants.folding import (
-    Folded,
-    bias_index,
-    fold,
-    has_weights,
-    product_scale,
-)
+from tfldbg.compare.constants.candidates import bias_index, has_weights
+from tfldbg.compare.constants.folding import Folded, fold, product_scale
 from tfldbg.compare.constants.weights import WeightCheck, check_folded
 from tfldbg.graph.query import non_activations, stored
 from tfldbg.match.settle import same_parameters
