@@ -255,9 +255,10 @@ class Verifier:
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
         if tensor in claims.accused and self._is_hidden(tensor, instead, claims, tried):
             return False
-        if given_up.certain:
-            return True
-        if not operators <= tried.telling or not tried.accused.isdisjoint(instead):
+        told = not tried.accused.isdisjoint(instead)
+        if given_up.certain and told:
+            return True  # what reads the tensor is accused in its place
+        if told or not (given_up.certain or operators <= tried.telling):
             return False
         known = tensor in claims.errors and tensor in claims.accused
         left = max((tried.errors.get(i, 0.0) for i in instead), default=0.0)

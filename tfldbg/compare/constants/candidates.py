@@ -114,6 +114,8 @@ def candidate(
     if before is None:
         return None
     start, scaled = before
+    if scaled and segment.cuts.get(start) != op.inputs[BIASED[op.kind][0]]:
+        return None  # another operator stands between, and may do some of it
     terms = _terms(core, before_activation, graph)
     bias = bias_index(subgraph, op)
     return Candidate(
@@ -156,9 +158,10 @@ def read_by(core: RefNode) -> str:
 def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool] | None:
     """Return where a segment starts, and whether it scales or shifts values before its core.
 
-    None where something else stands there, which cannot be folded into weights.
+    None where something else stands there, which cannot be folded into weights, or where nothing
+    can be sent through it.
     """
-    name, scaled = read_by(core), False
+    name, scaled, shaped = read_by(core), False, False
     while name not in segment.cuts and node_of(name) not in segment.cuts:
         node = graph.nodes[node_of(name)]
         sources = graph.computed_sources(node.name)
@@ -166,9 +169,11 @@ def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool
         if not (affine or node.op in _BEFORE) or len(sources) != 1:
             return None
         name, scaled = sources[0], scaled or affine
-    if scaled and not _is_known(graph.nodes[node_of(name)]):
+        shaped = shaped or not graph.shapes.isdisjoint(node.sources)
+    open_ended = shaped or _reads_shapes(core, node_of(segment.output), graph)
+    if scaled and (open_ended or not _is_known(graph.nodes[node_of(name)])):
         return None
-    return name, scaled
+    return (name if name in segment.cuts else node_of(name)), scaled
 
 
 def _is_known(node: RefNode) -> bool:
