@@ -274,6 +274,7 @@ def _run(model: Any, given: np.ndarray, one_by_one: bool) -> list[np.ndarray]:
         _reset(model)
         found = model(given[i : i + step], training=False)
         parts.append(found if isinstance(found, (list, tuple)) else [found])
+    _reset(model)  # what is converted next would begin with the state that is left
     return [np.concatenate([np.asarray(p[j]) for p in parts]) for j in range(len(parts[0]))]
 
 

@@ -3,7 +3,7 @@
 The converter quantizes what they read and write like any other tensor, each with a range of its
 own.  (LiteRT, ``one_hot.cc``: ``*output = indices == j ? on_value : off_value``;
 ``matrix_diag.cc``: ``out = i == j ? in : 0``; ``matrix_set_diag.cc``, ``sparse_to_dense.cc``,
-``scatter_nd.cc``.)
+``scatter_nd.cc``; ``lstm_eval.cc`` copies each step's output to the state that the next one reads.)
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _COPIED: Mapping[str, Mapping[int, str]] = {
 """By kind the inputs whose codes are copied.  Others are tied by `tfldbg.graph.votes`."""
 _ZERO_FILLED = frozenset({"MATRIX_DIAG", "SCATTER_ND"})
 """Kinds that write code 0 where nothing is copied."""
+_STATES: Mapping[str, int] = {"LSTM": 18, "UNIDIRECTIONAL_SEQUENCE_LSTM": 18}
+"""By kind the input that keeps the codes of the output for the next step."""
 _HALF_STEP = 0.5
 
 
@@ -40,7 +42,7 @@ def misread_codes(graph: Graph, wires: Wires) -> Iterator[Breach]:
         out = output_of(wires, op)
         if out is None or out.type not in ACTIVATIONS or parameters_of(out) is None:
             continue
-        said = [*_copied(graph, wires, op, out), *_filled(op, out)]
+        said = [*_copied(graph, wires, op, out), *_filled(op, out), *_kept(wires, op, out)]
         if said:
             yield Breach("copied_codes", op.index, out.index, None, "; ".join(said))
 
@@ -77,6 +79,16 @@ def _filled(op: Operator, out: Tensor) -> Iterator[str]:
         yield (
             f"it writes code 0 for every zero, which is {-out.lsb * out.zero_point:.3g} by "
             f"{_words(out)}"
+        )
+
+
+def _kept(wires: Wires, op: Operator, out: Tensor) -> Iterator[str]:
+    state = wires.tensor(op, _STATES[op.kind]) if op.kind in _STATES else None
+    have = None if state is None else parameters_of(state)
+    if have is not None and have != parameters_of(out):
+        yield (
+            f"it keeps the codes of its output, of {_words(out)}, as its state, of "
+            f"{in_words(have)}, which the next step reads"
         )
 
 

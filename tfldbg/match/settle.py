@@ -135,7 +135,7 @@ class Settler:
         if user.op in ACTIVATIONS:
             return user.name
         alone = len(self._graph.computed_sources(user.name)) == 1
-        if user.op in _CLIPS and op.options.get("fusedActivationFunction") in _CLIPPING and alone:
+        if user.op in _CLIPS and alone and self._clips(tensor, op, user.name):
             return user.name
         if op.kind not in _WEIGHTED or not alone:
             return None
@@ -144,6 +144,12 @@ class Settler:
             return None  # what is made of a shape is a constant only where no tensor holds it
         reshapes = user.op in _RESHAPES and user.elements == self._graph.nodes[name].elements
         return user.name if user.op in AFFINE or reshapes else None
+
+    def _clips(self, tensor: Tensor, op: Operator, name: str) -> bool:
+        """Whether an operator clips as a node does, or should: it is named for it."""
+        named = name in self._mentioned.get(tensor.index, ())
+        fused = op.options.get("fusedActivationFunction")
+        return fused in _CLIPPING or (fused is not None and named)
 
     def _computed_by_reader(self, tensor: Tensor, op: Operator, name: str) -> bool:
         """Whether an operator that reads ``tensor`` and constants computes ``name`` itself.

@@ -141,3 +141,21 @@ def test_the_one_operator_between_two_scales_is_named() -> None:
 def test_scales_that_mean_the_same_up_to_half_a_step_are_no_breach() -> None:
     assert said(file_of(reversed_sum, 0.01, 0.01001, 5)) == []
     assert len(said(file_of(reversed_sum, 0.01, 0.01001, 7))) == 1
+
+
+def lstm(main: Subgraph, out: tuple[float, int], state: tuple[float, int]) -> Any:
+    """Add an LSTM of the inputs that count here: what it reads, and its state."""
+    read = main.tensor("INT8", [1, 4, 2], None, *OUT)
+    kept = main.tensor("INT8", [1, 3], None, *state)
+    made = main.tensor("INT8", [1, 4, 3], None, *out)
+    options = schema.UnidirectionalSequenceLSTMOptionsT()
+    inputs = [read, *[-1] * 17, kept]
+    main.operator("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, [made], options)
+    return [read], [made]
+
+
+def test_an_lstm_reads_its_output_as_its_state() -> None:
+    parameters = (0.005, 22)
+    assert not said(file_of(lstm, parameters, parameters))
+    (message,) = said(file_of(lstm, parameters, (0.003, 22)))
+    assert "scale 0.005, zero point 22, as its state, of scale 0.003" in message

@@ -102,7 +102,8 @@ _MISREAD = Explanation(
     title="A kernel that copies codes and does not look at scales",
     severity="error",
     meaning="ONE_HOT, MATRIX_DIAG, MATRIX_SET_DIAG, SPARSE_TO_DENSE and SCATTER_ND copy codes, or "
-    "write code 0 for zero, and know no scales; nor does REVERSE_V2. The converter quantizes what "
+    "write code 0 for zero, and know no scales; nor does REVERSE_V2, nor an LSTM, which keeps its "
+    "output as the state that its next step reads. The converter quantizes what "
     "they read and write like any other tensor, each with its own range, so that the same code "
     "means another value behind them: zeros of a one-hot vector become 0.5. The file is broken "
     "as converted; float, dynamic and float16 files of the same model are right.",
@@ -110,9 +111,10 @@ _MISREAD = Explanation(
     "zero point of what is filled with code 0.",
     suggestion="write it with operators that know scales: look rows of the identity matrix up in "
     "place of ONE_HOT (tf.gather(tf.eye(n), x), an Embedding), multiply by the identity matrix in "
-    "place of MATRIX_DIAG (x[..., None] * tf.eye(n)); or leave the operator in float "
+    "place of MATRIX_DIAG (x[..., None] * tf.eye(n)), unroll the LSTM (unroll=True); or leave the "
+    "operator in float "
     "(denylisted_ops of TensorFlow's QuantizationDebugOptions)",
-    sources=("LiteRT, one_hot.cc, matrix_diag.cc, scatter_nd.cc",),
+    sources=("LiteRT, one_hot.cc, matrix_diag.cc, scatter_nd.cc, lstm_eval.cc",),
 )
 _SHARED = Explanation(
     code="TFL064",
