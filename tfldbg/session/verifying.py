@@ -181,7 +181,9 @@ class Verifier:
         for changes in (proposals, renamed | certain, certain, renamed):
             tried = self._tried(claims, changes)
             if tried is not None:
-                yield tried
+                helping = {t: c for t, c in changes.items() if t not in tried.accused}
+                alone = self._tried(claims, helping) if helping.keys() < changes.keys() else None
+                yield alone or tried
         found = claims
         for tensor in sorted(claims.in_doubt & proposals.keys())[:_MOST_ALONE]:
             found = self._tried(found, {tensor: proposals[tensor]}) or found
