@@ -98,6 +98,7 @@ def test_the_exchanged_function_of_a_layer_norm_is_named(
     ("kind", "change"),
     [
         ("EXP", plant.set_kind("ABS")),
+        ("SUB", plant.negate_constant_input(1)),
         ("SELECT_V2", plant.swap_inputs_at(1, 2)),
         ("SUB", plant.set_activation("RELU")),
     ],

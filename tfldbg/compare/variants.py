@@ -153,11 +153,17 @@ def _other_outputs(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
 
 
 def _other_constants(graph: Graph, subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
-    """Yield the operators with a constant of the other sign, or that transpose otherwise."""
+    """Yield the operators with a constant of the other sign, or that transpose otherwise.
+
+    A constant of zeros, which leaves a sum as it is, may have been one that its codes cut off.
+    """
     for index in op.inputs if op.kind in _SIGNED else ():
         real = real_constant(graph, subgraph.tensors[index])
-        if real is not None:
+        if real is not None and real.any():
             yield Variant("its constant negated", op, constants={index: -real})
+        elif real is not None:
+            ones = np.ones_like(real)
+            yield Variant("ones in place of its zeros", op, constants={index: ones})
     order = constant(graph, subgraph.tensors[op.inputs[1]]) if op.kind == "TRANSPOSE" else None
     if order is None or order.size > _MOST_TRANSPOSED:
         return
