@@ -219,3 +219,22 @@ def test_a_model_in_which_samples_meet_is_computed_one_at_a_time() -> None:
         for o, s in zip(result.evidence.ops, result.diagnosis.statuses, strict=True)
         if o.activation
     }
+
+
+def _attention(layers: Any, given: Any) -> Any:
+    attended = layers.MultiHeadAttention(2, 3, use_bias=False)(given, given)
+    return layers.Dense(3)(layers.Flatten()(attended))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_another_order_of_axes_of_the_scores_of_an_attention_layer_is_named(form: str) -> None:
+    """The product before it is named for the same node of the reference."""
+    model, files, data = _layers(_attention, (10, 6))
+    assert tfldbg.trace(files[form], keras=model, data=data).verdict == "clean"
+    file = File(files[form])
+    transposes = (i for i in range(file.count) if file.kind(i) == "TRANSPOSE")
+    op = next(i for i in transposes if list(file.output(i).shape[-2:]) == [10, 10])
+    plant.swap_permutation(2, 3)(file, op)
+    first = tfldbg.trace(file.save(), keras=model, data=data).first_divergence
+    assert first is not None
+    assert first.op == op

@@ -7,7 +7,7 @@ with the reference tells the cause.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 Floats = NDArray[np.float32]
+_Key = tuple[int, str]
+"""The operator that is changed, and what is changed of it."""
+_Tried = tuple[_Key, list[Step]]
+_Ran = tuple[_Key, NDArray[Any]]
 _MOST_COPIES = 2048
 """Operators of the model that tries a run of operators with one thing changed after the other."""
 
@@ -152,21 +156,40 @@ def try_options(
 def _try(
     graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch, *, likely: bool
 ) -> tuple[Trial, ...]:
-    tried: dict[tuple[int, str], list[Step]] = {}
+    tried: dict[_Key, list[Step]] = {}
     steps = _steps(subgraph, suspect, batch)
     for number, step in enumerate(steps):
         for variant in variants(graph, subgraph, step.op, likely=likely):
             chain = [*steps[:number], _changed(step, variant), *steps[number + 1 :]]
-            last = replace(chain[-1], results={suspect.tensor.index: len(tried)})
+            last = replace(chain[-1], results={suspect.tensor.index: 0})
             tried[step.op.index, variant.said] = [*chain[:-1], last]
-    if not tried or sum(map(len, tried.values())) > _MOST_COPIES:
+    if sum(map(len, tried.values())) > _MOST_COPIES:
         return ()
-    model = chain_model(graph, subgraph, list(tried.values()))
-    changed = run_alone(model, batch, FLOAT_KERNELS)
     return tuple(
         replace(_judged("option", said, suspect, values.astype(np.float32)), op=op)
-        for (op, said), values in zip(tried, changed, strict=False)
+        for (op, said), values in _run(graph, subgraph, list(tried.items()), batch)
     )
+
+
+def _run(graph: Graph, subgraph: Subgraph, tried: Sequence[_Tried], batch: Batch) -> Iterator[_Ran]:
+    """Yield what variants compute, those left out that the runtime refuses.
+
+    They share a model, for a child process costs more than a variant; one that is refused takes
+    the others of its model with it, so these are divided until it is alone.
+    """
+    if not tried:
+        return
+    chains = [
+        [*chain[:-1], replace(chain[-1], results=dict.fromkeys(chain[-1].results, number))]
+        for number, (_, chain) in enumerate(tried)
+    ]
+    changed = run_alone(chain_model(graph, subgraph, chains), batch, FLOAT_KERNELS)
+    if changed:
+        yield from zip((key for key, _ in tried), changed, strict=True)
+    elif len(tried) > 1:
+        half = len(tried) // 2
+        yield from _run(graph, subgraph, tried[:half], batch)
+        yield from _run(graph, subgraph, tried[half:], batch)
 
 
 def _changed(step: Step, variant: Variant) -> Step:

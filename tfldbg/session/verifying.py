@@ -171,7 +171,7 @@ class Verifier:
             if better is None:
                 break
             claims = better
-        return self._computable(self._exchanged(claims))
+        return self._computable(self._exchanged(self._widest(claims)))
 
     def _better(self, claims: Claims) -> Iterator[Claims]:
         """Yield claims that accuse less, the boldest first."""
@@ -298,6 +298,33 @@ class Verifier:
     def _with(self, claims: Claims, changes: Changes) -> Claims:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
         return self.claims(matching)
+
+    def _widest(self, claims: Claims) -> Claims:
+        """Accuse together the operators after which tensors are said to hold one node's values.
+
+        Any of them may be wrong: where an operator moves the values that are accused, and what it
+        writes is said to be the same node's, only one of both claims can be right.
+        """
+        matches = claims.matching.matches
+        for index, together in claims.relation.joint.items():
+            raw = matches[index].raw if index in matches else None
+            written = {self._job.subgraph.operators[i].outputs[0] for i in together[:-1]}
+            given = claims.segments[index].cuts.values() if index in claims.segments else ()
+            shared = [
+                i
+                for i in (*written, *given)
+                if i in claims.accused and i in matches and matches[i].raw == raw
+            ]
+            if index in claims.accused or len(shared) != 1:
+                continue
+            reason = (
+                f"'{raw}' is computed by this operator and operator {together[-1]} "
+                f"{self._writers[index].kind} together, and which of them is wrong shows there"
+            )
+            tried = self._with(claims, {shared[0]: Unmatched(shared[0], reason)})
+            if tried.accused == claims.accused - {shared[0]} | {index}:
+                claims = tried
+        return claims
 
     def _exchanged(self, claims: Claims) -> Claims:
         """Accuse an operator that divides a tensor rather than all that read two of its parts."""
