@@ -200,3 +200,26 @@ def test_the_file_of_another_model_is_never_clean(build: Callable[..., Model]) -
     except MatchError:
         return
     assert result.verdict == "diverged"
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_channel_of_zeros_has_no_scale() -> None:
+    """The converter of 16x8 files gives it 0, and every rounding of the others is still known."""
+    import tf_keras as k
+
+    k.backend.clear_session()
+    given = k.Input((12, 3))
+    model = k.Model(given, k.layers.Conv1D(5, 3, use_bias=False, name="filters")(given))
+    model = _jittered(model)
+    kernel = model.get_layer("filters").get_weights()[0]
+    kernel[..., 2] = 0.0
+    model.get_layer("filters").set_weights([kernel])
+    data = np.random.default_rng(1).normal(size=(8, 12, 3)).astype(np.float32)
+    file = File(zoo.convert(model, "ptq"))
+    op = next(i for i in range(file.count) if file.kind(i) == "CONV_2D")
+    weights = file.holder(op, 1)
+    weights.quantization.scale = np.where([1, 1, 0, 1, 1], weights.quantization.scale, 0.0)
+    result = tfldbg.trace(file.save(), keras=model, data=data)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    (check,) = (o.weights for o in result.evidence.ops if o.weights)
+    assert 0 < check.max_steps < 0.51

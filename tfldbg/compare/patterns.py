@@ -194,6 +194,7 @@ def _one_scale(graph: Graph, subgraph: Subgraph, step: Step) -> Iterator[Wrong]:
     scales = weights.quant.scale.astype(np.float64)
     if scales.size != real.shape[axis] or np.ptp(scales) == 0:
         return
+    scales = np.where(scales > 0, scales, 1.0)  # a channel of zeros stays what it is
     along = [1] * real.ndim
     along[axis] = -1
     for said, scale in _candidates(scales):

@@ -181,7 +181,11 @@ def _implied(loaded: Loaded, op: Operator) -> tuple[float | None, tuple[float, .
     if not {stated.size, step.size} <= {1, codes.size}:
         return None, ()
     off = np.abs(codes.reshape(-1) * (stated - given.lsb * step)) / out.lsb
-    return float(np.median(stated / step)), tuple(float(v) for v in off)
+    live = (step > 0) & (stated > 0)  # a channel of zeros may have the scale 0
+    if not live.any():
+        return None, ()
+    implied = (stated / np.where(step > 0, step, 1.0))[live]
+    return float(np.median(implied)), tuple(float(v) for v in off)
 
 
 def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], rounded: bool) -> Bound:

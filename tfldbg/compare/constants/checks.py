@@ -176,7 +176,8 @@ def block_steps(
 
 
 def _scales(params: QuantParams, wanted: Doubles, axis: int) -> Doubles | None:
-    scales = params.scale.astype(np.float64)
+    # The converter gives a channel of nothing but zeros the scale 0.
+    scales = np.maximum(params.scale.astype(np.float64), TINY)
     if params.block_size is not None or scales.size not in (1, wanted.shape[axis]):
         return None
     return along(scales, axis if scales.size > 1 else 0, wanted.ndim)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfldbg.compare.constants.candidates import BIASED, Candidate, Term, candidate, read_by
-from tfldbg.compare.constants.checks import Doubles, Floats, along
+from tfldbg.compare.constants.checks import TINY, Doubles, Floats, along
 from tfldbg.compare.constants.probing import EPSILON, PROBE, affine, ask
 from tfldbg.reference.evaluate import Frozen, Segment
 from tfldbg.reference.graphdef import node_of
@@ -299,7 +299,7 @@ def product_scale(subgraph: Subgraph, op: Operator) -> Doubles | None:
     if given.lsb is None or weights.quant is None or weights.quant.block_size is not None:
         return None
     scales: Doubles = given.lsb * weights.quant.scale.astype(np.float64)
-    return scales if scales.size else None
+    return np.maximum(scales, TINY) if scales.size else None
 
 
 def rounded_constants(measured: Measured, file_weights: Floats) -> dict[str, Floats]:

@@ -227,5 +227,5 @@ def _file_bias(
 
 def _bias_scale(subgraph: Subgraph, op: Operator, bias: Tensor) -> Doubles | None:
     if bias.quant is not None and bias.quant.scale.size:
-        return bias.quant.scale.astype(np.float64)
+        return np.maximum(bias.quant.scale.astype(np.float64), TINY)
     return product_scale(subgraph, op)
