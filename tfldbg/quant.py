@@ -107,10 +107,12 @@ def dequantize(
             return loops.dequantize(codes, float(scales), int(zeros))
         real: NDArray[np.float32] = codes.astype(np.float32)
         real -= zeros.astype(np.float32)
-        real *= scales
+        with np.errstate(invalid="ignore", over="ignore"):  # a scale may be no number
+            real *= scales
         return real
     centred = codes.astype(np.int64) - zeros
-    wide: NDArray[np.float32] = centred.astype(np.float32) * scales
+    with np.errstate(invalid="ignore", over="ignore"):
+        wide: NDArray[np.float32] = centred.astype(np.float32) * scales
     return wide
 
 

@@ -138,10 +138,12 @@ def _scales(graph: Graph, wires: Wires) -> Iterator[Breach]:
     """Check that every scale is positive, finite and normal, as XNNPACK demands (``isnormal``)."""
     zero = _nothing_but_zero(graph, wires.subgraph)
     for owner, tensor, params in wires.quantized():
-        normal = np.isfinite(params.scale) & (params.scale >= _NORMAL)
-        if tensor.index in zero or normal.all():
+        finite = np.isfinite(params.scale)
+        normal = finite & (params.scale >= _NORMAL)
+        if normal.all() or (tensor.index in zero and finite.all()):
             continue
-        wrong = np.flatnonzero(~normal & _used_channels(graph, tensor))
+        # Zeros may have the scale 0, but zero times infinity is no number.
+        wrong = np.flatnonzero(~finite | (~normal & _used_channels(graph, tensor)))
         if wrong.size:
             channel = int(wrong[0])
             shown = channel if params.scale.size > 1 else None

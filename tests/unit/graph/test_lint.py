@@ -297,6 +297,18 @@ def test_an_impossible_weight_scale_names_the_channel() -> None:
     assert (found.rule, found.op, found.channel) == ("impossible_scale", 5, 7)
 
 
+@pytest.mark.parametrize(("value", "said"), [(0.0, False), (np.inf, True), (np.nan, True)])
+def test_zeros_may_have_the_scale_0_but_none_that_is_no_number(value: float, said: bool) -> None:
+    file = File(CNN)
+    weights, codes = params(file, 5, 1), file.values(5, 1)
+    weights.scale = scale(weights).copy()
+    weights.scale[7] = value
+    codes[7] = 0
+    file.set_values(5, 1, codes)
+    found = [b for b in breaches(file) if b.rule == "impossible_scale"]
+    assert [(b.op, b.channel) for b in found] == ([(5, 7)] if said else [])
+
+
 @pytest.mark.parametrize("zero", [-129, 128, 300])
 @pytest.mark.parametrize("op", [3, 6])
 def test_a_zero_point_outside_the_codes(op: int, zero: int) -> None:
