@@ -121,9 +121,18 @@ class File:
         others = [i for n, o in enumerate(self.subgraph.operators) if n != op for i in o.inputs]
         inputs = [int(i) for i in self.op(op).inputs]
         for number, index in enumerate(inputs):
-            if index >= 0 and index in others and self._has_data(self.tensor(index)):
-                self.subgraph.tensors.append(copy.deepcopy(self.tensor(index)))
-                inputs[number] = len(self.subgraph.tensors) - 1
+            holder = self.holder(op, number) if index in others else None
+            if holder is None:
+                continue
+            own = copy.deepcopy(self.tensor(index))
+            if holder is not self.tensor(index):  # the copy is unpacked: no operator is added
+                buffer = schema.BufferT()
+                real = self.values(op, number).astype(NUMPY[own.type])
+                buffer.data = np.frombuffer(real.tobytes(), np.uint8)
+                self.model.buffers.append(buffer)
+                own.buffer = len(self.model.buffers) - 1
+            self.subgraph.tensors.append(own)
+            inputs[number] = len(self.subgraph.tensors) - 1
         self.op(op).inputs = inputs
 
     def save(self) -> bytes:

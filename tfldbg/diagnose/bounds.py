@@ -208,7 +208,8 @@ def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], roun
         return Bound("relative")
     largest = ranges[op.inputs[0]]
     step = largest / _INT8_STEPS if packed else largest * _HALF_EPSILON
-    return Bound("noise", noise=tuple(float(n) for n in step / math.sqrt(12.0) * norms))
+    steps = np.hypot(step * norms, _bias_spacing(loaded, op, norms.size))
+    return Bound("noise", noise=tuple(float(s) for s in steps / math.sqrt(12.0)))
 
 
 def _is_packed(tensor: Tensor) -> bool:
@@ -245,6 +246,18 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
         np.concatenate([s.reshape(len(s), -1).sum(1) for s in squares])
     )
     return norms
+
+
+def _bias_spacing(loaded: Loaded, op: Operator, channels: int) -> NDArray[np.float64]:
+    """Return how far a float16 bias may be from the next one, at most, of each output channel."""
+    place = WEIGHTED[op.kind][2]
+    held = stored(loaded.subgraph, op.inputs[place]) if len(op.inputs) > place else None
+    real = (
+        real_constant(loaded.graph, held) if held is not None and held.type == "FLOAT16" else None
+    )
+    if real is None or real.size != channels:
+        return np.zeros(channels)
+    return np.abs(real.reshape(-1).astype(np.float64)) * _HALF_EPSILON
 
 
 def _first_activation(subgraph: Subgraph, op: Operator) -> Tensor | None:

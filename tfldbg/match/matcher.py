@@ -174,7 +174,7 @@ class _Matcher:
             wanted = elements * self._batch
             # A file says 1 for an open first axis, which may hold several blocks of a sample where
             # the reference computes one sample at a time.
-            in_blocks = node.whole and tensor.shape_signature[:1] == (-1,)
+            in_blocks = node.in_blocks and tensor.shape_signature[:1] == (-1,)
             return tensor.elements == wanted or (in_blocks and wanted % tensor.elements == 0)
         return elements > 0 and tensor.elements % elements == 0
 
@@ -383,6 +383,8 @@ class _Matcher:
         named = nameless or not set(self._mentioned[tensor.index]).isdisjoint(self._from(following))
         if op.kind in REQUANTIZING or len(shapes) != 1 or len(nodes) != 1 or not named:
             return
+        if nodes[0].in_blocks:
+            return  # its shape is not that of one sample
         batch = nodes[0].shape[0] if nodes[0].shape else None
         if batch in (None, self._frozen.batch):
             self.shapes[tensor.index] = (1, *(d or 1 for d in shapes.pop()))

@@ -15,6 +15,8 @@ FAKE_QUANT_OPS = frozenset(
 )
 _SHAPE_OPS = frozenset({"OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike"})
 """Operations that read the shape of their input and not its values."""
+_PRODUCTS = frozenset({"BatchMatMul", "BatchMatMulV2", "Conv2D", "Einsum", "MatMul"})
+"""Operations that compute no shape, even of an initial state, which follows from shapes alone."""
 IDENTITY_OPS = frozenset(
     {"Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient"}
 )
@@ -74,6 +76,13 @@ class RefNode:
     def elements(self) -> int | None:
         """Elements per sample, None when the shape leaves them open."""
         return self.elements_of(self.first)
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether its first axis may hold several blocks of one sample."""
+        if self.whole or self.counted is None or self.shape is None or None in self.shape[1:]:
+            return self.whole
+        return self.counted != math.prod(d or 0 for d in self.shape[1:])
 
     def elements_of(self, outline: Outline) -> int | None:
         """Return the elements per sample of one of its outputs, None where they are open."""
@@ -148,7 +157,8 @@ class RefGraph:
         for name in sorted(self.computed, key=lambda n: self.order[n]):
             node = self.nodes[name]
             sources = [s for s in node.sources if s in self.computed]
-            if node.op in _SHAPE_OPS or (sources and all(s in found for s in sources)):
+            from_shapes = sources and all(s in found for s in sources)
+            if node.op in _SHAPE_OPS or (from_shapes and node.op not in _PRODUCTS):
                 found.add(name)
         return frozenset(found)
 
