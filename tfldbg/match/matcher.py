@@ -19,9 +19,7 @@ from tfldbg.match.kinds import (
     CARRIED,
     HANDED_ON,
     LOOKALIKE,
-    LOOKALIKES,
     MAIN_OPS,
-    PASSED_THROUGH,
     REFERENCE_OPS,
     REQUANTIZING,
     SEVERAL_OUTPUTS,
@@ -31,6 +29,13 @@ from tfldbg.match.names import NameIndex, numbered
 from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.settle import Settler, same_parameters
+from tfldbg.match.structure import (
+    following,
+    lookalikes,
+    read_by,
+    sequence_read,
+    with_folded,
+)
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefNode, node_of
 
 if TYPE_CHECKING:
@@ -250,9 +255,9 @@ class _Matcher:
             given = activation_inputs(self._subgraph, op)
             if known is None or len(given) != 1 or given[0].index in self.matches:
                 continue
-            source = self._read_by(op, node_of(known.raw))
+            source = read_by(self._graph, op.kind, node_of(known.raw))
             if source is not None and op.kind == "FULLY_CONNECTED":
-                source = self._sequence_read(source, given[0])
+                source = sequence_read(self._graph, source, given[0])
             if source is None or given[0].index not in self._producers:
                 continue
             node = self._graph.nodes[source]
@@ -264,39 +269,11 @@ class _Matcher:
             settled = self._settler.settle(given[0], None, anchor, "structure", 0.8)
             self.matches[given[0].index] = settled
 
-    def _sequence_read(self, source: str, tensor: Tensor) -> str | None:
-        """Return what Keras flattens for a MatMul, if the number of its rows is not known before.
-
-        So it is behind a loop that returns all its steps: only the last axis is known.
-        """
-        while self._graph.nodes[source].elements is None:
-            shape = self._graph.nodes[source].shape or ()
-            if len(shape) == len(tensor.shape) and shape[1:].count(None) == 1:
-                return source if shape[-1] == tensor.shape[-1] else None
-            sources = self._graph.computed_sources(source)
-            if len(sources) != 1 or self._graph.nodes[source].op not in PASSED_THROUGH:
-                return None
-            source = sources[0]
-        return source
-
     def _elements(self, node: RefNode) -> int | None:
         """Return the elements of one sample of a node, counted in a run where no shape tells."""
         if node.elements is not None or self._sizes is None:
             return node.elements
         return self._sizes(node.name)
-
-    def _read_by(self, op: Operator, name: str) -> str | None:
-        """Return what the main operation of ``op`` reads, walking up from what was folded into it.
-
-        None where it reads several values, or where there is no such operation.
-        """
-        wanted = REFERENCE_OPS.get(op.kind, frozenset())
-        sources = self._graph.computed_sources(name)
-        while len(sources) == 1 and self._graph.nodes[name].op not in wanted:
-            name = sources[0]
-            sources = self._graph.computed_sources(name)
-        reached = len(sources) == 1 and self._graph.nodes[name].op in wanted
-        return sources[0] if reached else None
 
     def _hand_on(self, known: Match, tensor: Tensor) -> None:
         """Give ``tensor`` the match of the tensor that holds the same values."""
@@ -335,13 +312,13 @@ class _Matcher:
         """
         mentioned = frozenset(self._mentioned[tensor.index])
         rule = "structure"
-        following = self._following(op, given, REFERENCE_OPS.get(op.kind, frozenset()))
-        if not following and op.kind not in HANDED_ON and not self._is_named(op, tensor):
-            following = self._following(op, given, _lookalikes(op.kind))
+        found = self._following(op, given, REFERENCE_OPS.get(op.kind, frozenset()))
+        if not found and op.kind not in HANDED_ON and not self._is_named(op, tensor):
+            found = self._following(op, given, lookalikes(op.kind))
             rule = LOOKALIKE
-        fitting = [name for name in following if self._fits(tensor, name)]
+        fitting = [name for name in found if self._fits(tensor, name)]
         if not fitting:
-            self._note_shape(op, tensor, following)
+            self._note_shape(op, tensor, found)
         settled = [self._settler.settle(tensor, op, name, rule, 0.9) for name in fitting]
         votes = [len(mentioned & frozenset((*m.group, *m.chain))) for m in settled]
         most = max(votes, default=0)
@@ -375,12 +352,14 @@ class _Matcher:
         nodes = (self._graph.nodes[n] for n in self._mentioned[tensor.index])
         return any(node.op in wanted for node in nodes)
 
-    def _note_shape(self, op: Operator, tensor: Tensor, following: Sequence[str]) -> None:
+    def _note_shape(self, op: Operator, tensor: Tensor, names: Sequence[str]) -> None:
         """Remember that the reference makes a value of another shape from the same inputs."""
-        nodes = [self._graph.nodes[name] for name in following]
+        nodes = [self._graph.nodes[name] for name in names]
         shapes = {n.shape[1:] for n in nodes if n.op in MAIN_OPS and n.shape and n.elements}
         nameless = not any(self._mentioned.values())
-        named = nameless or not set(self._mentioned[tensor.index]).isdisjoint(self._from(following))
+        named = nameless or not set(self._mentioned[tensor.index]).isdisjoint(
+            with_folded(self._graph, names)
+        )
         if op.kind in REQUANTIZING or len(shapes) != 1 or len(nodes) != 1 or not named:
             return
         if nodes[0].in_blocks:
@@ -397,17 +376,6 @@ class _Matcher:
         if other is not None and any(n.shape[1:] == other[1:] for n in own if n.shape):
             self.shapes[tensor.index] = other
 
-    def _from(self, names: Sequence[str]) -> frozenset[str]:
-        """Return nodes with what is folded into the operator that computes them."""
-        found = set(names)
-        stack = list(names)
-        while stack:
-            users = [u for u in self._graph.users(stack.pop()) if u in self._graph.computed]
-            fresh = [u for u in users if u not in found and self._graph.nodes[u].op not in MAIN_OPS]
-            found.update(fresh[:1] if len(users) == 1 else [])
-            stack += fresh[:1] if len(users) == 1 else []
-        return frozenset(found)
-
     def _match_by_values(self, tensor: Tensor, candidates: Sequence[Match]) -> bool:
         if self._agreement is None:
             return False
@@ -422,38 +390,8 @@ class _Matcher:
         self, op: Operator, given: Sequence[Tensor], wanted: frozenset[str]
     ) -> list[str]:
         """Return the nodes of a wanted operation that read exactly the given values."""
-        slots = activation_slots(self._subgraph, op)
         chains = [frozenset(self.matches[t.index].chain) for t in given]
-        known = frozenset().union(*chains)
-        found: dict[str, None] = {}
-        stack = [user for name in known for user in self._graph.users(name)]
-        seen: set[str] = set()
-        while stack:
-            name = stack.pop()
-            if name in seen or name not in self._graph.computed:
-                continue
-            seen.add(name)
-            node = self._graph.nodes[name]
-            sources = len(self._graph.computed_sources(name))
-            if node.op in wanted and sources == slots and self._reads(name, chains):
-                found[name] = None
-            elif node.op in PASSED_THROUGH | FAKE_QUANT_OPS:
-                stack += self._graph.users(name)
-        return sorted(found, key=lambda n: self._graph.order[n])
-
-    def _reads(self, name: str, chains: Sequence[frozenset[str]]) -> bool:
-        """Whether the computed sources of a node are the given values, each of them read."""
-        through = PASSED_THROUGH | FAKE_QUANT_OPS
-        known = frozenset().union(*chains)
-        reached: set[str] = set()
-        for source in self._graph.computed_sources(name):
-            current = source
-            while current not in known and self._graph.nodes[current].op in through:
-                current = self._graph.computed_sources(current)[0]
-            if current not in known:
-                return False
-            reached.add(current)
-        return all(reached & chain for chain in chains)
+        return following(self._graph, chains, wanted, activation_slots(self._subgraph, op))
 
     def drop_shared_anchors(self) -> None:
         """Where an operator and the one that reads it share an anchor, keep only the last.
@@ -501,9 +439,3 @@ class _Matcher:
         if missing:
             return f"{said}, and its input tensor {', '.join(missing)} is unmatched too"
         return f"{said}, and several nodes or none could follow its inputs"
-
-
-def _lookalikes(kind: str) -> frozenset[str]:
-    """Return the operations of kinds that may have been taken for this one."""
-    kinds = {other for family in LOOKALIKES if kind in family for other in family}
-    return frozenset(op for other in kinds for op in REFERENCE_OPS.get(other, ()))

@@ -1,0 +1,116 @@
+"""What the edges of the reference graph tell: which nodes read given values, what nodes read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tfldbg.match.kinds import LOOKALIKES, MAIN_OPS, PASSED_THROUGH, REFERENCE_OPS
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS
+
+if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
+    from tfldbg.reference.graphdef import RefGraph
+
+
+def following(
+    graph: RefGraph, chains: Sequence[frozenset[str]], wanted: frozenset[str], slots: int
+) -> list[str]:
+    """Return the nodes of some operations that read exactly the given values, in order.
+
+    Args:
+        graph: The reference.
+        chains: For each value the nodes that hold it.
+        wanted: The operations.
+        slots: How many computed values they read, the same one twice counted as two.
+    """
+    known = frozenset().union(*chains)
+    found: dict[str, None] = {}
+    stack = [user for name in known for user in graph.users(name)]
+    seen: set[str] = set()
+    while stack:
+        name = stack.pop()
+        if name in seen or name not in graph.computed:
+            continue
+        seen.add(name)
+        node = graph.nodes[name]
+        sources = len(graph.computed_sources(name))
+        if node.op in wanted and sources == slots and _reads(graph, name, chains):
+            found[name] = None
+        elif node.op in PASSED_THROUGH | FAKE_QUANT_OPS:
+            stack += graph.users(name)
+    return sorted(found, key=lambda n: graph.order[n])
+
+
+def _reads(graph: RefGraph, name: str, chains: Sequence[frozenset[str]]) -> bool:
+    """Whether the computed sources of a node are the given values, each of them read."""
+    through = PASSED_THROUGH | FAKE_QUANT_OPS
+    known = frozenset().union(*chains)
+    reached: set[str] = set()
+    for source in graph.computed_sources(name):
+        current = source
+        while current not in known and graph.nodes[current].op in through:
+            current = graph.computed_sources(current)[0]
+        if current not in known:
+            return False
+        reached.add(current)
+    return all(reached & chain for chain in chains)
+
+
+def read_by(graph: RefGraph, kind: str, name: str) -> str | None:
+    """Return what the main operation of a kind reads, walking up from what was folded into it.
+
+    Args:
+        graph: The reference.
+        kind: The kind of the operator.
+        name: The node that it is matched with.
+
+    Returns:
+        None where it reads several values, or where there is no such operation.
+    """
+    wanted = REFERENCE_OPS.get(kind, frozenset())
+    sources = graph.computed_sources(name)
+    while len(sources) == 1 and graph.nodes[name].op not in wanted:
+        name = sources[0]
+        sources = graph.computed_sources(name)
+    reached = len(sources) == 1 and graph.nodes[name].op in wanted
+    return sources[0] if reached else None
+
+
+def sequence_read(graph: RefGraph, source: str, tensor: Tensor) -> str | None:
+    """Return what Keras flattens for a MatMul, if the number of its rows is not known before.
+
+    So it is behind a loop that returns all its steps: only the last axis is known.
+
+    Args:
+        graph: The reference.
+        source: What the MatMul reads.
+        tensor: What its operator reads.
+    """
+    while graph.nodes[source].elements is None:
+        shape = graph.nodes[source].shape or ()
+        if len(shape) == len(tensor.shape) and shape[1:].count(None) == 1:
+            return source if shape[-1] == tensor.shape[-1] else None
+        sources = graph.computed_sources(source)
+        if len(sources) != 1 or graph.nodes[source].op not in PASSED_THROUGH:
+            return None
+        source = sources[0]
+    return source
+
+
+def with_folded(graph: RefGraph, names: Sequence[str]) -> frozenset[str]:
+    """Return nodes with what is folded into the operator that computes them."""
+    found = set(names)
+    stack = list(names)
+    while stack:
+        users = [u for u in graph.users(stack.pop()) if u in graph.computed]
+        fresh = [u for u in users if u not in found and graph.nodes[u].op not in MAIN_OPS]
+        found.update(fresh[:1] if len(users) == 1 else [])
+        stack += fresh[:1] if len(users) == 1 else []
+    return frozenset(found)
+
+
+def lookalikes(kind: str) -> frozenset[str]:
+    """Return the operations of kinds that may have been taken for this one."""
+    kinds = {other for family in LOOKALIKES if kind in family for other in family}
+    return frozenset(op for other in kinds for op in REFERENCE_OPS.get(other, ()))
