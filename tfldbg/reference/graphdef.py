@@ -203,6 +203,20 @@ class RefGraph:
         """Names of the nodes that count: if they count samples, values depend on their place."""
         return frozenset(name for name, node in self.nodes.items() if node.op == "Range")
 
+    def comes_from(self, name: str, source: str) -> bool:
+        """Whether a node is computed from another one, or is it."""
+        stack, seen = [name], {name}
+        while stack:
+            current = stack.pop()
+            if current == source:
+                return True
+            # In a topological order, nothing before the source is computed from it.
+            before = self.computed_sources(current)
+            fresh = [n for n in before if n not in seen and self.order[n] >= self.order[source]]
+            seen.update(fresh)
+            stack += fresh
+        return False
+
     def users(self, name: str) -> tuple[str, ...]:
         """Return the nodes that read ``name``."""
         return self.consumers.get(name, ())

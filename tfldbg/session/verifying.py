@@ -22,11 +22,12 @@ from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.graph.query import activation_inputs, non_activations, producers
-from tfldbg.match.kinds import COMPUTING, DIVIDING, HANDED_ON
+from tfldbg.match.kinds import CARRIED, COMPUTING, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.proposals import Change, Changes, Proposals, Values, changed, holds
 from tfldbg.match.settle import AFFINE
+from tfldbg.reference.graphdef import node_of
 from tfldbg.session.describe import describe
 
 if TYPE_CHECKING:
@@ -213,7 +214,8 @@ class Verifier:
         changes: dict[int, Match | Unmatched] = {}
         checks = claims.relation.checks
         for index in (i for i in doubted if i not in self._outputs):
-            if index in checks and checks[index].differ:
+            carried = claims.matching.matches[index].rule == CARRIED  # it follows what it is from
+            if carried or (index in checks and checks[index].differ):
                 continue  # other weights explain other values
             tensor = subgraph.tensors[index]
             proposed = proposals.after(tensor, few.held(index), few.beside(index, values))
@@ -255,12 +257,11 @@ class Verifier:
         operators = {self._writers[tensor].index}
         joint = tried.relation.joint
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
+        if not tried.accused.isdisjoint(instead):
+            return given_up.certain  # what reads the tensor is accused in its place
         if tensor in claims.accused and self._is_hidden(tensor, instead, claims, tried):
             return False
-        told = not tried.accused.isdisjoint(instead)
-        if given_up.certain and told:
-            return True  # what reads the tensor is accused in its place
-        if told or not (given_up.certain or operators <= tried.telling):
+        if not given_up.certain and not operators <= tried.telling:
             return False
         known = tensor in claims.errors and tensor in claims.accused
         left = max((tried.errors.get(i, 0.0) for i in instead), default=0.0)
@@ -391,12 +392,19 @@ class Verifier:
         return {i: match for i, match in found.items() if match is not None}
 
     def _repeats(self, tensor: int, change: Change, claims: Claims, changes: Changes) -> bool:
-        """Whether an operator that computes something would be matched with what it reads."""
+        """Whether an operator that computes something would be matched with what it reads.
+
+        That, or what its input is computed from, may hold the same values on this data.
+        """
         op = self._writers.get(tensor)
         if isinstance(change, Unmatched) or op is None or op.kind not in COMPUTING:
             return False
         given = (changes.get(i, claims.matching.matches.get(i)) for i in op.inputs)
-        return any(isinstance(m, Match) and change.raw in m.names for m in given)
+        comes_from, node = self._frozen.graph.comes_from, node_of(change.raw)
+        return any(
+            isinstance(m, Match) and (change.raw in m.names or comes_from(node_of(m.raw), node))
+            for m in given
+        )
 
     def _proposing(self, claims: Claims) -> Proposals:
         graph = self._frozen.graph
