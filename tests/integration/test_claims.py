@@ -223,3 +223,23 @@ def test_a_channel_of_zeros_has_no_scale() -> None:
     assert result.verdict == "clean", result.diagnosis.sentence
     (check,) = (o.weights for o in result.evidence.ops if o.weights)
     assert 0 < check.max_steps < 0.51
+
+
+def test_a_model_of_the_same_inputs_and_outputs_is_another_model() -> None:
+    """Its first convolution has another number of filters, and no padding gives it that."""
+    import tf_keras as k
+
+    def made(filters: int, size: int) -> Any:
+        k.backend.clear_session()
+        given = k.Input((16, 16, 3))
+        seen = k.layers.Conv2D(filters, size, 2, activation="relu", name="stem")(given)
+        for depth in range(3):
+            seen = k.layers.Conv2D(filters, 3, padding="same", name=f"conv{depth}")(seen)
+            seen = k.layers.ReLU()(seen)
+        seen = k.layers.GlobalAveragePooling2D()(seen)
+        return _jittered(k.Model(given, k.layers.Dense(5, name="head")(seen)))
+
+    file = zoo.convert(made(8, 3), "ptq")
+    data = np.random.default_rng(1).normal(size=(4, 16, 16, 3)).astype(np.float32)
+    with pytest.raises(MatchError, match="this is not the file's Keras model: only"):
+        tfldbg.trace(file, keras=made(12, 5), data=data)

@@ -226,11 +226,34 @@ def _attention(layers: Any, given: Any) -> Any:
     return layers.Dense(3)(layers.Flatten()(attended))
 
 
+@pytest.fixture(scope="module")
+def attention() -> Built:
+    """An attention layer of two heads."""
+    return _layers(_attention, (10, 6))
+
+
 @pytest.mark.parametrize("form", FORMS)
-def test_another_order_of_axes_of_the_scores_of_an_attention_layer_is_named(form: str) -> None:
+def test_the_weights_of_an_attention_layer_are_compared(attention: Built, form: str) -> None:
+    model, files, data = attention
+    result = tfldbg.trace(files[form], keras=model, data=data)
+    assert result.verdict == "clean", result.diagnosis.sentence
+    weighted = [o for o in result.evidence.ops if o.kind == "FULLY_CONNECTED"]
+    assert len(weighted) == 5
+    assert all(o.weights is not None and not o.weights.differ for o in weighted)
+    for op in (o.op for o in weighted[:4]):
+        broken = File(files[form])
+        plant.clip_weights(broken, op)
+        first = tfldbg.trace(broken.save(), keras=model, data=data).first_divergence
+        assert first is not None
+        assert (first.op, first.signal) == (op, "weights")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_another_order_of_axes_of_the_scores_of_an_attention_layer_is_named(
+    attention: Built, form: str
+) -> None:
     """The product before it is named for the same node of the reference."""
-    model, files, data = _layers(_attention, (10, 6))
-    assert tfldbg.trace(files[form], keras=model, data=data).verdict == "clean"
+    model, files, data = attention
     file = File(files[form])
     transposes = (i for i in range(file.count) if file.kind(i) == "TRANSPOSE")
     op = next(i for i in transposes if list(file.output(i).shape[-2:]) == [10, 10])

@@ -15,6 +15,10 @@ FAKE_QUANT_OPS = frozenset(
 )
 _SHAPE_OPS = frozenset({"OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike"})
 """Operations that read the shape of their input and not its values."""
+_TRANSPOSING: Mapping[str, tuple[str, ...]] = {
+    "BatchMatMulV2": ("adj_x", "adj_y"),
+    "MatMul": ("transpose_b",),
+}
 _PRODUCTS = frozenset({"BatchMatMul", "BatchMatMulV2", "Conv2D", "Einsum", "MatMul"})
 """Operations that compute no shape, even of an initial state, which follows from shapes alone."""
 IDENTITY_OPS = frozenset(
@@ -64,7 +68,9 @@ class RefNode:
     dtype: str = "float32"
     """NumPy name of the first output's type."""
     transposed: bool = False
-    """Whether a MatMul reads its second input transposed."""
+    """Whether a product of matrices reads its second input transposed."""
+    equation: str = ""
+    """What an Einsum computes, as ``abc,cd->abd``; empty for every other operation."""
     others: tuple[Outline, ...] = ()
     """Its second and later outputs."""
     whole: bool = False
@@ -288,7 +294,8 @@ def _node(
         fake_quant=_fake_quant(proto, protos),
         shape=outlines[0].shape,
         dtype=outlines[0].dtype,
-        transposed=proto.op == "MatMul" and bool(proto.attr["transpose_b"].b),
+        transposed=any(bool(proto.attr[name].b) for name in _TRANSPOSING.get(proto.op, ())),
+        equation=proto.attr["equation"].s.decode() if proto.op == "Einsum" else "",
         others=outlines[1:],
         whole=whole,
         counted=outlines[0].counted,

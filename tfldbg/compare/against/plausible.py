@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
 from tfldbg.graph.query import non_activations
+from tfldbg.graph.wires import WEIGHTED
 
 if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
@@ -20,9 +21,10 @@ def check_same_model(subgraph: Subgraph, graph: RefGraph, relation: Relation) ->
     """Raise if the reference is the model of another file.
 
     It is if two thirds of the activations have no counterpart, nor are checked together with one
-    that has, and no operator whose name it has
-    explains that by the shape of its output, or if no output of the file is an
-    output of the reference and not one operator has the reference's weights.
+    that has, and no operator whose name it has explains that by the shape of its output.  A shape
+    with another number of channels explains nothing: weights of another size are another model's.
+    It is, too, if no output of the file is an output of the reference and not one operator has the
+    reference's weights.
 
     Raises:
         MatchError: The models are not the same.
@@ -33,8 +35,11 @@ def check_same_model(subgraph: Subgraph, graph: RefGraph, relation: Relation) ->
     wanted = {
         i: op.index for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others
     }
-    matched = [i for i, op in wanted.items() if i in matching.matches or op in together]
-    if wanted and 3 * len(matched) < len(wanted) and not matching.shapes:
+    resized = _has_other_channels(subgraph, matching)
+    checked = frozenset() if resized else together
+    matched = [i for i, op in wanted.items() if i in matching.matches or op in checked]
+    explained = matching.shapes and not resized
+    if wanted and 3 * len(matched) < len(wanted) and not explained:
         raise MatchError(
             f"this is not the file's Keras model: only {len(matched)} of {len(wanted)} activations "
             "have a counterpart in it",
@@ -47,6 +52,15 @@ def check_same_model(subgraph: Subgraph, graph: RefGraph, relation: Relation) ->
             "and all weights differ",
             hint=_HINT,
         )
+
+
+def _has_other_channels(subgraph: Subgraph, matching: Matching) -> bool:
+    """Whether an operator with weights yields another number of channels than its node."""
+    weighted = (op for op in subgraph.operators if op.kind in WEIGHTED)
+    pairs = (
+        (subgraph.tensors[i].shape, matching.shapes.get(i)) for op in weighted for i in op.outputs
+    )
+    return any(shape is not None and own[-1:] != shape[-1:] for own, shape in pairs)
 
 
 def _ends_alike(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> bool:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Subgraph
     from tfldbg.reference.evaluate import Segment
 
-_CORES = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul", "Conv2DBackpropInput"})
+_CORES = frozenset(
+    {"BatchMatMulV2", "Conv2D", "Conv2DBackpropInput", "DepthwiseConv2dNative", "Einsum", "MatMul"}
+)
 AFTER = frozenset({"Relu", "Relu6", "Tanh"}) | IDENTITY_OPS
 _BEFORE = (
     frozenset({"Pad", "PadV2", "SpaceToBatchND", "Reshape", "Squeeze", "ExpandDims", "Transpose"})
@@ -104,6 +106,8 @@ def candidate(
         return None
     if shape is None or shape[-1] is None:
         return None
+    if core.op == "Einsum" and summed_axes(core) is None:
+        return None
     moved = _moved(core, before_activation, graph)
     if _reads_shapes(moved, before_activation, graph):
         return None
@@ -150,6 +154,25 @@ def bias_index(subgraph: Subgraph, op: Operator) -> int | None:
     return None if bias is None else bias.index
 
 
+def summed_axes(core: RefNode) -> int | None:
+    """Return how many axes an Einsum sums over, if it is the product by a matrix.
+
+    Its weights have the axes that are summed first, in the order of its input's last ones, then
+    those that its output ends with, as ``abc,cde->abde`` of a projection to several heads.  None
+    for every other Einsum.
+
+    Args:
+        core: An Einsum of an activation and weights.
+    """
+    operands, _, made = core.equation.partition("->")
+    given, _, weights = operands.partition(",")
+    summed = "".join(letter for letter in given if letter not in made)
+    free = weights[len(summed) :]
+    kept = given[: len(given) - len(summed)]
+    plain = bool(summed and free and weights.startswith(summed) and given == kept + summed)
+    return len(summed) if plain and made == kept + free else None
+
+
 def read_by(core: RefNode) -> str:
     """Return the tensor that a core multiplies by its weights."""
     return core.inputs[2 if core.op == "Conv2DBackpropInput" else 0]
@@ -158,8 +181,7 @@ def read_by(core: RefNode) -> str:
 def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool] | None:
     """Return where a segment starts, and whether it scales or shifts values before its core.
 
-    None where something else stands there, which cannot be folded into weights, or where nothing
-    can be sent through it.
+    None where nothing can be sent through what scales or shifts them.
     """
     name, scaled, shaped = read_by(core), False, False
     while name not in segment.cuts and node_of(name) not in segment.cuts:
@@ -167,7 +189,7 @@ def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool
         sources = graph.computed_sources(node.name)
         affine = node.op in _SUMS | _SCALINGS or node.op.startswith("FusedBatchNorm")
         if not (affine or node.op in _BEFORE) or len(sources) != 1:
-            return None
+            return None if scaled else (name, False)  # no weights hold what this computes
         name, scaled = sources[0], scaled or affine
         shaped = shaped or not graph.shapes.isdisjoint(node.sources)
     open_ended = shaped or _reads_shapes(core, node_of(segment.output), graph)

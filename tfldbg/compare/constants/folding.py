@@ -7,13 +7,21 @@ that no kind of normalization needs a rule of its own.  The answer to zeros is t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg.compare.constants.candidates import BIASED, Candidate, Term, candidate, read_by
+from tfldbg.compare.constants.candidates import (
+    BIASED,
+    Candidate,
+    Term,
+    candidate,
+    read_by,
+    summed_axes,
+)
 from tfldbg.compare.constants.checks import TINY, Doubles, Floats, along
 from tfldbg.compare.constants.probing import EPSILON, PROBE, affine, ask
 from tfldbg.reference.evaluate import Frozen, Segment
@@ -76,11 +84,24 @@ _LAYOUTS: Mapping[str, _Layout] = {
     "DepthwiseConv2dNative": _Layout(
         lambda w: w.reshape(1, *w.shape[:2], -1), lambda w, shape: w.reshape(shape), 3
     ),
+    "BatchMatMulV2": _Layout(lambda w: w.T, lambda w, _: w.T, 0),
     "MatMul": _Layout(lambda w: w.T, lambda w, _: w.T, 0),
     "Conv2DBackpropInput": _Layout(
         lambda w: w.transpose(2, 0, 1, 3), lambda w, _: w.transpose(1, 2, 0, 3), 0
     ),
 }
+
+
+def _layout_of(core: RefNode) -> _Layout:
+    """Return how a core lays its weights out: those of an Einsum have more than two axes."""
+    summed = summed_axes(core) if core.op == "Einsum" else None
+    if summed is None:
+        return _LAYOUTS[core.op]
+    return _Layout(
+        lambda w: w.reshape(math.prod(w.shape[:summed]), -1).T,
+        lambda w, shape: w.T.reshape(shape),
+        0,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,9 +202,11 @@ def _fold(
     terms: Mapping[str, Floats],
     turn: Turn | None,
 ) -> Measured | None:
-    behind = affine(answers[0])
-    layout = _LAYOUTS[found.core.op]
+    layout = _layout_of(found.core)
     plain = layout.to_tflite(reference).astype(np.float64)
+    if found.core.op == "Einsum":  # several of its last axes are the channels
+        answers = [answers[0].reshape(3, -1, plain.shape[0]), *answers[1:]]
+    behind = affine(answers[0])
     before = _before(found, answers[1:], plain)
     if before is None and found.start is not None:
         return None
@@ -313,7 +336,7 @@ def rounded_constants(measured: Measured, file_weights: Floats) -> dict[str, Flo
         By reference tensor its values: the weights, and where values are shifted before them, the
         constant that is added last, so that the bias stays what it was.
     """
-    layout = _LAYOUTS[measured.candidate.core.op]
+    layout = _layout_of(measured.candidate.core)
     before, plain = measured.before, layout.to_tflite(measured.reference)
     chosen = _unfolded(measured, file_weights, plain)
     shape = measured.reference.shape
@@ -332,7 +355,7 @@ def _unfolded(measured: Measured, file_weights: Floats, plain: Floats) -> Floats
     """Undo the folding, so that the reference's own batch norm gives the file's weights again."""
     if measured.turn is not None:
         file_weights = measured.turn.plain(file_weights).astype(np.float32)
-    axis = _LAYOUTS[measured.candidate.core.op].channel_axis
+    axis = _layout_of(measured.candidate.core).channel_axis
     factor: Doubles = along(measured.gain, axis, plain.ndim)
     if measured.before is not None:
         factor = factor * measured.before.scale
