@@ -121,7 +121,7 @@ def _finding(finding: Finding) -> str:
 def _section(section: Section, *, titled: bool = True) -> list[str]:
     lines = [f"**{escape(section.title)}**", ""] if titled else []
     if section.rows:
-        titles = [escape(column.title) for column in section.columns]
+        titles = [escape(column.on_one_line) for column in section.columns]
         right = [column.right for column in section.columns]
         lines += _table(titles, right, ([escape(c) for c in row] for row in section.rows))
     for line in section.lines:

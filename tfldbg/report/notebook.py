@@ -120,7 +120,7 @@ def _operators(rows: Sequence[Row], unit: str) -> list[str]:
 def _section(section: Section) -> list[str]:
     lines = [f"<p><b>{_safe(section.title)}</b></p>"]
     if section.rows:
-        heads = (_head(column.title, right=column.right) for column in section.columns)
+        heads = (_head(column.on_one_line, right=column.right) for column in section.columns)
         lines += ["<table><thead><tr>", *heads, "</tr></thead><tbody>"]
         for row in section.rows:
             pairs = zip(section.columns, row, strict=True)

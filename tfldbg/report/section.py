@@ -20,6 +20,11 @@ class Column:
     fold: bool = False
     """Whether its cells may be broken over lines where the console is narrow."""
 
+    @property
+    def on_one_line(self) -> str:
+        """The title, which may be broken over lines, on one."""
+        return self.title.replace("-\n", "").replace("\n", " ")
+
 
 @dataclass(frozen=True, slots=True)
 class Section:

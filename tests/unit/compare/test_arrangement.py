@@ -55,9 +55,9 @@ def test_codes_that_were_moved_while_the_scales_stayed() -> None:
     steps = np.abs(wanted).max((1, 2, 3), keepdims=True) / 127
     codes = np.round(wanted / steps)
     moved = weights_arrangement(np.roll(codes, 1, 0) * steps, wanted, steps, 0)
-    assert moved == "in codes, the channels are in another order"
+    assert moved == "the channels are in another order, while the scales stayed"
     cut = weights_arrangement(np.clip(codes, -60, 60) * steps, wanted, steps, 0)
-    assert cut == "in codes, values beyond 60 are cut off"
+    assert cut == "values beyond 60 are cut off, while the scales stayed"
 
 
 def test_a_square_matrix_that_was_transposed() -> None:
@@ -67,8 +67,25 @@ def test_a_square_matrix_that_was_transposed() -> None:
 
 def test_the_inputs_of_a_dense_layer_in_another_order() -> None:
     wanted = _weights(shape=(5, 12))
-    order = np.arange(12).reshape(3, 4).T.reshape(-1)
+    order = np.random.default_rng(0).permutation(12)
     assert _said(wanted[:, order], wanted) == "the inputs are in another order"
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (16, 121), (121, 16)])
+def test_a_flatten_that_takes_channels_first(shape: tuple[int, int]) -> None:
+    wanted = _weights(shape=(5, shape[0] * shape[1]))
+    order = np.arange(wanted.shape[1]).reshape(shape).T.reshape(-1)
+    said = _said(wanted[:, order], wanted)
+    assert said == "the inputs are in another order, as of a Flatten that takes channels first"
+
+
+def test_the_inputs_of_a_convolution_in_another_order() -> None:
+    wanted = _weights()
+    reverse = "the input channels are in reverse order, as RGB and BGR are"
+    assert _said(wanted[..., ::-1], wanted) == reverse
+    assert _said(wanted[..., [2, 0, 3, 1]], wanted) == "the inputs are in another order"
+    assert _said(wanted[:, ::-1], wanted) == "mirrored along its height"
+    assert _said(wanted[:, :, ::-1], wanted) == "mirrored along its width"
 
 
 def test_the_channels_of_a_depthwise_convolution_are_last() -> None:

@@ -40,7 +40,7 @@ def weights_arrangement(found: Doubles, wanted: Doubles, step: Doubles, axis: in
     steps = np.broadcast_to(step, wanted.shape)
     codes = (found / steps, wanted / steps, np.full(wanted.shape, HALF_STEP))
     said = _arranged(*codes, axis)
-    return None if said is None else f"in codes, {said}"
+    return None if said is None else f"{said}, while the scales stayed"
 
 
 def _arranged(found: Doubles, wanted: Doubles, limit: Doubles, axis: int) -> str | None:
@@ -51,10 +51,45 @@ def _arranged(found: Doubles, wanted: Doubles, limit: Doubles, axis: int) -> str
     order = _memory_order(found, wanted, limit)
     if order is not None:
         return f"stored in the memory order of the transpose {order}"
-    if found.ndim == 2 and _permuted(found.T, wanted.T, limit.T):
-        return "the inputs are in another order"
+    moved = _of_inputs(found, wanted, limit, axis)
+    if moved is not None:
+        return moved
     return _of_channels(
         *(np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (found, wanted, limit))
+    )
+
+
+def _of_inputs(found: Doubles, wanted: Doubles, limit: Doubles, axis: int) -> str | None:
+    """Say that the weights meet other inputs: of another channel, row or column."""
+    last = found.ndim - 1
+    directions = {1: "height", 2: "width"} if found.ndim == 4 else {}
+    for along, direction in directions.items():
+        if _near(found, np.flip(wanted, along), np.maximum(limit, np.flip(limit, along))):
+            return f"mirrored along its {direction}"
+    if found.ndim not in (2, 4) or axis == last:
+        return None
+    if _near(found, np.flip(wanted, last), np.maximum(limit, np.flip(limit, last))):
+        return "the input channels are in reverse order, as RGB and BGR are"
+    if found.ndim == 2 and _flattened(found, wanted, limit):
+        return "the inputs are in another order, as of a Flatten that takes channels first"
+    inputs = (np.moveaxis(a, last, 0).reshape(a.shape[last], -1) for a in (found, wanted, limit))
+    return "the inputs are in another order" if _permuted(*inputs) else None
+
+
+def _flattened(found: Doubles, wanted: Doubles, limit: Doubles) -> bool:
+    """Whether the inputs of each output are those of a matrix whose axes changed places.
+
+    With hundreds of inputs, sums over so few outputs do not tell one from another.
+    """
+    outputs, inputs = found.shape
+
+    def turned(values: Doubles, rows: int) -> Doubles:
+        return values.reshape(outputs, rows, -1).swapaxes(1, 2).reshape(outputs, inputs)
+
+    return any(
+        _near(found, turned(wanted, rows), np.maximum(limit, turned(limit, rows)))
+        for rows in range(2, inputs // 2 + 1)
+        if inputs % rows == 0
     )
 
 

@@ -55,8 +55,8 @@ _ARRANGED = Explanation(
     severity="error",
     meaning="The constant is the reference's but for one change that explains every value: "
     "channels negated, zeroed, scaled, shifted or in another order, its inputs in another order "
-    "(a Flatten that takes channels first), height and width exchanged, the bytes of its transpose "
-    "under the shape as it was, large values cut off, a bias that is missing.",
+    "(a Flatten that takes channels first; RGB and BGR), mirrored, height and width exchanged, the "
+    "bytes of its transpose under the shape as it was, large values cut off, a missing bias.",
     evidence="Each of these is tried; half a step is what rounding explains.",
     suggestion="look for the step of the conversion, or the edit, that does this to the constant",
 )
