@@ -50,6 +50,7 @@ class Document:
     """A report."""
 
     verdict: str
+    """In a word, see `verdict_word`."""
     sentence: str
     facts: tuple[tuple[str, str], ...]
     unit: str
@@ -62,6 +63,12 @@ class Document:
     """What came of the user's rules, in a line."""
     sections: tuple[Section, ...] = ()
     """Whatever else was asked for."""
+
+
+def verdict_word(result: Result) -> str:
+    """Return the verdict in a word; what was only recorded has none."""
+    alone = result.evidence.run.reference_kind == "none" and result.verdict == "clean"
+    return "recorded" if alone else result.verdict
 
 
 def build(
@@ -86,7 +93,7 @@ def build(
         rows = _with_gaps(rows, chosen)
     shown = sorted(chosen) if chosen is not None else None
     return Document(
-        verdict=result.verdict,
+        verdict=verdict_word(result),
         sentence=result.diagnosis.sentence,
         facts=(*_facts(result), *(about_run(evidence.run) if verbose else ())),
         unit="LSB" if quantized else "max abs",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfldbg.diagnose.rules import CATALOG
-from tfldbg.report.document import build
+from tfldbg.report.document import build, verdict_word
 from tfldbg.report.machine import write_text
 from tfldbg.report.page_data import page_data
 from tfldbg.report.plain import printable
@@ -63,9 +63,9 @@ def to_page(result: Result) -> str:
 
 def _outcome(result: Result) -> dict[str, str]:
     """Return the verdict in a word and its colour: green only where a build may go on."""
-    if result.evidence.run.reference_kind == "none":
-        return {"word": "recorded", "colour": "nothing"}
-    word = result.verdict
+    word = verdict_word(result)
+    if word == "recorded":
+        return {"word": word, "colour": "nothing"}
     if result.gate is not None:
         word += f", gate {'passed' if result.passed else 'failed'}"
     return {"word": word, "colour": "clean" if result.passed else "diverged"}

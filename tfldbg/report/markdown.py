@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tfldbg.report.document import Document, Row, build
+from tfldbg.report.document import Document, Row, build, verdict_word
 from tfldbg.report.gate import gate_section
 from tfldbg.report.machine import write_text
 from tfldbg.report.plain import printable
@@ -73,7 +73,7 @@ def escape(text: str) -> str:
 def _headline(result: Result) -> str:
     gate = result.gate
     rules = "" if gate is None else f", gate {'passed' if gate.passed else 'FAILED'}"
-    return f"{result.verdict.upper()}{rules}"
+    return f"{verdict_word(result).upper()}{rules}"
 
 
 def _operators(rows: Iterable[Row], unit: str) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.result import Result
 
 _STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "unchecked": "dim"}
+_STYLES_OF_VERDICT = {"clean": "bold green", "diverged": "bold red", "recorded": "bold"}
 _MOST_LINES = 8
 _NARROW = 79
 """Columns below which the status would find no room beside whole kinds."""
@@ -48,7 +49,7 @@ def draw_brief(document: Document, console: Console) -> None:
 
 
 def _draw_verdict(document: Document, console: Console) -> None:
-    style = "bold green" if document.verdict == "clean" else "bold red"
+    style = _STYLES_OF_VERDICT[document.verdict]
     console.print(
         Text.assemble((document.verdict.upper(), style), ": ", printable(document.sentence)),
         soft_wrap=not console.is_terminal,
