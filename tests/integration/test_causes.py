@@ -501,6 +501,7 @@ def test_data_on_another_scale(samples: Path, digits: np.ndarray) -> None:
     for factor in (255.0, 1 / 255):
         result = tfldbg.trace(samples / "cnn.tflite", data=factor * digits, samples=4)
         assert named(result, "TFL036") == [0]
+        assert "does not suit the range of the file's input" in result.diagnosis.sentence
     assert not named(tfldbg.trace(samples / "cnn.tflite", data=digits, samples=4), "TFL036")
 
 

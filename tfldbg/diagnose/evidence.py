@@ -154,6 +154,11 @@ class Run:
     """How the copy that ran differs from the user's file, which the runtime refuses."""
 
     @property
+    def has_real_data(self) -> bool:
+        """Whether the samples are the user's: random ones say nothing about ranges."""
+        return self.data != "random"
+
+    @property
     def extent(self) -> str:
         """``64 samples``, or ``25 samples: 2 streams of 10 steps and one of 5``."""
         said = f"{self.samples} samples"

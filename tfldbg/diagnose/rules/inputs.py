@@ -41,7 +41,8 @@ _NORMALIZED = Explanation(
     "mean and deviation) is missing or done twice.",
     evidence="Of your data, given in real units: more than 20 % of what is not zero lie beyond the "
     "input's range, or fewer than one in 32 codes are used.",
-    suggestion="prepare the data as in training, and look at the input's range in tfldbg inspect",
+    suggestion="prepare the data as in training; if it is, the file was calibrated on data of "
+    "another scale: convert it again",
     sources=("tensorflow/tensorflow#24966",),
 )
 _CAST = Explanation(
@@ -100,7 +101,7 @@ def _normalized(judged: Judged) -> Iterator[Sign]:
         said = f"{given.beyond:.0%} of the values given to it, zeros left out, are beyond its range"
         if not clipped:
             said = f"the data uses {usage.span} of its {usage.codes} codes"
-        message = f"input '{short(given.name)}' of scale {number(given.scale)}: {said}"
+        message = f"{_held(given) or short(given.name)}: {said}"
         yield Sign(
             given.first_reader,
             given.name,

@@ -111,8 +111,8 @@ class Judged:
 
     @property
     def real_data(self) -> bool:
-        """Whether the samples are the user's: random ones say nothing about ranges."""
-        return self.evidence.run.data != "random"
+        """Whether the samples are the user's, see `Run`."""
+        return self.evidence.run.has_real_data
 
 
 @dataclass(frozen=True, slots=True, eq=False)
