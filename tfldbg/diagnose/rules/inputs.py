@@ -98,10 +98,12 @@ def _normalized(judged: Judged) -> Iterator[Sign]:
         usage, clipped = given.usage, is_clipped(given)
         if not (clipped or is_narrow(given)) or usage is None:
             continue
-        said = f"{given.beyond:.0%} of the values given to it, zeros left out, are beyond its range"
-        if not clipped:
-            said = f"the data uses {usage.span} of its {usage.codes} codes"
-        message = f"{_held(given) or short(given.name)}: {said}"
+        message = f"{_held(given)}: the data uses {usage.span} of its {usage.codes} codes"
+        if clipped:  # what was beyond is not known any more
+            message = (
+                f"input '{short(given.name)}' of range {_range_of(given)}: {given.beyond:.0%} of "
+                "the values given to it, zeros left out, are beyond it"
+            )
         yield Sign(
             given.first_reader,
             given.name,
@@ -159,14 +161,21 @@ def _near_chance(judged: Judged) -> Iterator[Sign]:
 def _held(given: InputEvidence) -> str:
     """Say what part of its range an input is given."""
     usage, scale, zero = given.usage, given.scale or 0.0, given.zero_point or 0
-    if usage is None or given.type is None:
+    if usage is None:
         return ""
     held = [number((code - zero) * scale) for code in (usage.lowest, usage.highest)]
-    ends = [number(end) for end in real_range(given.type, scale, zero)]
     return (
         f"input '{short(given.name)}' is given {held[0]} to {held[1]}, "
-        f"{usage.span / usage.codes:.0%} of its range {ends[0]} to {ends[1]}"
+        f"{usage.span / usage.codes:.0%} of its range {_range_of(given)}"
     )
+
+
+def _range_of(given: InputEvidence) -> str:
+    """Say from where to where an input's range reaches; its scale in an old recording."""
+    if given.type is None:
+        return f"of scale {number(given.scale)}"
+    ends = real_range(given.type, given.scale or 0.0, given.zero_point or 0)
+    return " to ".join(map(number, ends))
 
 
 def _permuted(judged: Judged) -> Iterator[Sign]:
