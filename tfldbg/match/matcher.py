@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -176,12 +177,19 @@ class _Matcher:
         if elements is None:
             return True
         if self._batch is not None:
-            wanted = elements * self._batch
-            # A file says 1 for an open first axis, which may hold several blocks of a sample where
-            # the reference computes one sample at a time.
-            in_blocks = node.in_blocks and tensor.shape_signature[:1] == (-1,)
-            return tensor.elements == wanted or (in_blocks and wanted % tensor.elements == 0)
+            return self._can_hold(tensor, elements * self._batch, node)
         return elements > 0 and tensor.elements % elements == 0
+
+    def _can_hold(self, tensor: Tensor, elements: int, node: RefNode) -> bool:
+        """Whether a tensor may hold so many values: for an open dimension a file states any size.
+
+        The first axis is the batch, unless the reference puts several blocks of a sample into it.
+        """
+        sizes = list(zip(tensor.shape, tensor.shape_signature, strict=False))
+        is_open = any(sign == -1 for _, sign in sizes[1:]) or node.in_blocks
+        known = math.prod(size for size, sign in sizes if sign != -1)
+        divisible = is_open and known > 0 and elements % known == 0
+        return tensor.elements == elements or divisible
 
     @cached_property
     def _batch(self) -> int | None:
