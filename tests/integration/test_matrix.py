@@ -31,6 +31,9 @@ SLICE: tuple[tuple[Framework, str, str], ...] = (
     ("keras", "ops-top_k-both", "none"),
     ("tf_keras", "BatchNormalization-first", "none"),
     ("tf_keras", "TimeDistributed-Dense", "none"),
+    ("tf_keras", "Conv1DTranspose-valid", "none"),
+    ("keras", "ops-extract_sequences", "none"),
+    ("tf_keras", "RandomCrop", "none"),
 )
 FORMATS = ("float32", "int8")
 OTHERS: tuple[tuple[Framework, str, str, str], ...] = (

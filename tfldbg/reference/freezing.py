@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfldbg.reference.branches import take_branches
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import Outline, node_of, view
 from tfldbg.reference.twins import merge_twins
@@ -43,9 +44,11 @@ def freeze(
     placeholders = user_inputs(concrete)
     ends = tuple(t.name.removesuffix(":0") for t in concrete.outputs)
     inputs = tuple(node_of(t.name) for t in placeholders)
-    definition = _values_alone(_with_constants(concrete), [*inputs, *map(node_of, ends)])
-    merge_twins(definition)
     shapes = tuple(tuple(t.shape.as_list()) for t in placeholders)
+    definition = _with_constants(concrete)
+    take_branches(definition, dict(zip(inputs, shapes, strict=True)))
+    definition = _values_alone(definition, [*inputs, *map(node_of, ends)])
+    merge_twins(definition)
     sketch = _sketch(definition)
     graph = view(definition, inputs, ends, _outlines(sketch), whole=batch == 1)
     if batch is None:

@@ -13,7 +13,7 @@ from tfldbg import quant
 FAKE_QUANT_OPS = frozenset(
     {"FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVarsPerChannel"}
 )
-_SHAPE_OPS = frozenset({"OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike"})
+SHAPE_OPS = frozenset({"OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike"})
 """Operations that read the shape of their input and not its values."""
 _TRANSPOSING: Mapping[str, tuple[str, ...]] = {
     "BatchMatMulV2": ("adj_x", "adj_y"),
@@ -164,7 +164,7 @@ class RefGraph:
             node = self.nodes[name]
             sources = [s for s in node.sources if s in self.computed]
             from_shapes = sources and all(s in found for s in sources)
-            if node.op in _SHAPE_OPS or (from_shapes and node.op not in _PRODUCTS):
+            if node.op in SHAPE_OPS or (from_shapes and node.op not in _PRODUCTS):
                 found.add(name)
         return frozenset(found)
 
