@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Tensor
     from tfldbg.reference.evaluate import Floats
 
+_LARGEST_HALF = 65504.0
+"""The largest float16 (IEEE 754)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
@@ -103,8 +106,9 @@ def settled(
     """Return what can be compared: in TFLite's shape, ``local`` clamped to each tensor's range.
 
     Values of another size than TFLite's are left out: the shapes themselves differ, and that is
-    judged by itself.  The arrays are laid out as they are when they come back from a file, because
-    the order in which NumPy adds up depends on it.
+    judged by itself.  In a file with float16 constants both sides end at the largest float16, which
+    is what a mask of -1e9 has become there.  The arrays are laid out as they are when they come
+    back from a file, because the order in which NumPy adds up depends on it.
 
     Args:
         tensors: Of the subgraph.
@@ -113,11 +117,17 @@ def settled(
         clamp: Whether to clamp; `Statistics` does it by itself where that is left to it.
         undecided: The operators that compare quantized values.
     """
-    local, saturated = {}, {}
+    local, saturated, own = {}, {}, dict(computed.tested)
+    halves = any(t.type == "FLOAT16" and t.has_data for t in tensors)
     for index, values in computed.local.items():
-        tested = computed.tested.get(index, batch.real[index])
+        tested = own.get(index, batch.real[index])
         if values.size == tested.size:
             local[index] = np.ascontiguousarray(values.reshape(tested.shape))
+            if halves and np.abs(local[index]).max(initial=0.0) > _LARGEST_HALF:
+                sides = (local[index], tested)
+                local[index], own[index] = (
+                    np.clip(v, -_LARGEST_HALF, _LARGEST_HALF) for v in sides
+                )
             if clamp:
                 local[index], saturated[index] = clamped(tensors[index], local[index])
     for comparison in undecided:
@@ -127,7 +137,7 @@ def settled(
         computed,
         free=_in_order(fitting(computed.free, batch.real)),
         local=local,
-        tested=_in_order(computed.tested),
+        tested=_in_order(own),
         clamped=_in_order(computed.clamped),
         rounded=_in_order(computed.rounded),
         emulated=_in_order(computed.emulated),

@@ -7,6 +7,7 @@ Where a function bends within 128 codes, as RSQRT and LOG do near zero, that is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,11 @@ _INTERVAL = (_HIGH - _LOW) / _STEPS
 _LARGER = (_HIGH - _LOW + 1) / (_HIGH - _LOW)
 _FUNCTIONS: Mapping[str, Callable[[Doubles], Doubles]] = {
     "EXP": np.exp,
+    "GELU": lambda x: x * np.vectorize(math.erfc, [float])(-x / math.sqrt(2.0)) / 2,
     "LOG": np.log,
     "RSQRT": lambda x: 1 / np.sqrt(x),
 }
-"""Functions that kernels look up in such a table."""
+"""Functions that kernels look up in such a table; GELU's approximation bends where it does."""
 _AT_ZERO: Mapping[str, float] = {"LOG": -np.inf, "RSQRT": np.inf}
 """What stands for a function's values at zero and below, where the kernels write the last code."""
 

@@ -87,13 +87,16 @@ class Proposals:
         found = nearest(test, values, None if known is None else known.raw)
         if found is not None and not (idle and known is not None and found == known.raw):
             return self._renamed(tensor, found, values)
+        if found is not None and (suited := self._suited(tensor, found, values)) != found:
+            return self._settled(tensor, suited, values)
         if known is None:
             return None
         other = reordered(test, values, known.raw) if found is None else None
-        if other is None and (other_weights or self._mostly(tensor, test, values, known)):
-            return None
         op = self._writers.get(tensor.index)
         absurd = op is not None and cannot_compute(self._subgraph, op, known.raw, self._graph)
+        mostly = not absurd and self._mostly(tensor, test, values, known)
+        if other is None and (other_weights or mostly):
+            return None
         elsewhere = other is not None and other not in known.names and not other_weights
         return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
 

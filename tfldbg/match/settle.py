@@ -132,7 +132,7 @@ class Settler:
         if len(users) != 1 or self._computed_by_reader(tensor, op, users[0]):
             return None
         user = self._graph.nodes[users[0]]
-        if user.op in ACTIVATIONS:
+        if user.op in ACTIVATIONS or (user.op == "BatchToSpaceND" and _is_dilated(op)):
             return user.name
         alone = len(self._graph.computed_sources(user.name)) == 1
         if user.op in _CLIPS and alone and self._clips(tensor, op, user.name):
@@ -211,3 +211,9 @@ class Settler:
     def _before(self, node: str) -> str:
         """Return what a fake-quant node quantizes."""
         return self._graph.nodes[node].inputs[0]
+
+
+def _is_dilated(op: Operator) -> bool:
+    """Whether a convolution dilates by itself; TensorFlow moves values into the batch for that."""
+    factors = (op.options.get(name, 1) for name in ("dilationHFactor", "dilationWFactor"))
+    return any(factor > 1 for factor in factors)

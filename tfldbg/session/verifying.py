@@ -27,7 +27,7 @@ from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.proposals import Change, Changes, Proposals, Values, changed, holds
 from tfldbg.match.settle import AFFINE
-from tfldbg.reference.graphdef import node_of
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 from tfldbg.session.describe import describe
 
 if TYPE_CHECKING:
@@ -242,9 +242,9 @@ class Verifier:
         if any(self._may_hide(i, c, claims, tried) for i, c in changes.items()):
             return None
         if tried.accused < claims.accused and not tried.better_than(claims, changes):
-            _, feeding = self._open(tried)  # what they read may be what the reference reads
-            values = self._few.between(tried.matching, feeding)
-            tried = self._with(tried, self._widened(tried, feeding, values))
+            # What was left unchecked may hold, or read, what another node holds as well.
+            more = self._proposals(tried)
+            tried = self._with(tried, {t: c for t, c in more.items() if t not in tried.accused})
         return tried if tried.better_than(claims, changes) else None
 
     def _is_refuted(self, given_up: Unmatched, claims: Claims, tried: Claims) -> bool:
@@ -283,6 +283,7 @@ class Verifier:
             return False
         proposals, held = self._proposing(claims), self._job.subgraph.tensors[tensor]
         same = self._handed_on(tensor)
+        same |= {i for i, match in tried.matching.matches.items() if match.raw == change.raw}
         cuts = {k: same.intersection(s.cuts.values()) for k, s in tried.segments.items()}
         readers = [k for k in cuts.keys() - same if cuts[k]]
         lacks = bool(proposals.lacking(held, change.raw, known) & AFFINE)
@@ -400,9 +401,14 @@ class Verifier:
         if isinstance(change, Unmatched) or op is None or op.kind not in COMPUTING:
             return False
         given = (changes.get(i, claims.matching.matches.get(i)) for i in op.inputs)
-        comes_from, node = self._frozen.graph.comes_from, node_of(change.raw)
+        graph, node = self._frozen.graph, node_of(change.raw)
+        copies = graph.nodes[node].op in IDENTITY_OPS | FAKE_QUANT_OPS
         return any(
-            isinstance(m, Match) and (change.raw in m.names or comes_from(node_of(m.raw), node))
+            isinstance(m, Match)
+            and (
+                change.raw in (m.names if copies else (m.node, m.raw))
+                or graph.comes_from(node_of(m.raw), node)
+            )
             for m in given
         )
 

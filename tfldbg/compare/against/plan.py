@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.graph.query import activation_inputs, producers
@@ -12,7 +12,7 @@ from tfldbg.reference.evaluate import Segment, open_ends
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Subgraph
-    from tfldbg.match.model import Matching
+    from tfldbg.match.model import Match, Matching
     from tfldbg.reference.graphdef import RefGraph
 
 NOTHING_BETWEEN = "its counterpart is also that of what it reads, so that nothing checks it"
@@ -74,8 +74,13 @@ def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
                 planned = _segment(index, (*reached.inputs, *known), matching)
                 beyond.add(index)
             if planned.output in planned.cuts and op.kind in COMPUTING:
-                uncut[index] = Uncut(index, NOTHING_BETWEEN)
-                continue
+                own = {name for i in reached.inputs for name in _named(matching.matches[i])}
+                if planned.output in own:
+                    uncut[index] = Uncut(index, NOTHING_BETWEEN)
+                    continue
+                # What it reads holds the same on this data, as what adds an initial state does.
+                cuts = {name: i for name, i in planned.cuts.items() if name != planned.output}
+                planned = replace(planned, cuts=cuts)
             if open_ones := open_ends(graph, planned):
                 reason = f"the reference computes it from '{min(open_ones)}', which has no match"
                 uncut[index] = Uncut(index, reason)
@@ -120,13 +125,18 @@ def _tells(other: int, index: int, matching: Matching) -> bool:
     return match is not None and own.raw not in match.names
 
 
+def _named(match: Match) -> tuple[str, str]:
+    """Return the node of a match, and what it quantizes."""
+    return match.node, match.raw
+
+
 def _segment(index: int, inputs: Sequence[int], matching: Matching) -> Segment:
     own = matching.matches[index]
     known = [matching.matches[i] for i in inputs]
     # A node that is exactly an input's value goes before one that only hands such a value on.
     cuts: dict[str, int] = {}
     for match in known:
-        for name in (match.node, match.raw):
+        for name in _named(match):
             cuts.setdefault(name, match.tensor)
     for match in known:
         for name in match.chain:
