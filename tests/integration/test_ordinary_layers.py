@@ -1,0 +1,122 @@
+"""Ordinary models that once ended in a false alarm: sound files are clean, and faults are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import tfldbg
+from benchmarks import zoo
+from sample_models import plant
+from sample_models.plant import Change, File
+from tests.integration.test_claims import _jittered
+
+Values = NDArray[np.float32]
+
+
+def _data(shape: tuple[int, ...]) -> Values:
+    return np.random.default_rng(1).normal(size=(8, *shape)).astype(np.float32)
+
+
+def _assert_clean(result: tfldbg.Trace) -> None:
+    assert result.verdict == "clean", result.diagnosis.sentence
+    covered = result.evidence.covered
+    assert not [o.op for o in result.evidence.ops if o.activation and o.op not in covered]
+
+
+def _first(content: bytes, kind: str, change: Change, **trace: Any) -> tuple[int | None, int]:
+    """Return the operator that is named and the one that was changed: the first of a kind."""
+    file = File(content)
+    op = next(i for i in range(file.count) if file.kind(i) == kind)
+    change(file, op)
+    first = tfldbg.trace(file.save(), **trace).first_divergence
+    return (first.op if first else None), op
+
+
+def test_mish_in_int8_is_three_operators_of_one_node_and_their_neighbours() -> None:
+    """For values below zero exp(x) is nearly log(1 + exp(x)), and no operator computes both."""
+    import tf_keras as k
+
+    k.backend.clear_session()
+    given = k.Input((12,))
+    made = k.layers.Dense(3)(k.layers.Dense(6, activation="mish")(given))
+    model, data = _jittered(k.Model(given, made)), _data((12,))
+    content = zoo.convert(model, "ptq")
+    _assert_clean(tfldbg.trace(content, keras=model, data=data))
+    named, planted = _first(content, "TANH", plant.set_kind("LOGISTIC"), keras=model, data=data)
+    assert named == planted
+
+
+@pytest.mark.parametrize("scheme", ["float32", "float16"])
+def test_an_initial_state_that_adds_nothing(scheme: zoo.Scheme) -> None:
+    """The file computes the product with it, which is a constant in the reference."""
+    import keras as k
+
+    k.backend.clear_session()
+    given = k.Input((5, 4), batch_size=1)
+    made = k.layers.Dense(2)(k.layers.LSTM(5, unroll=True)(given))
+    model, data = _jittered(k.Model(given, made)), _data((5, 4))
+    content = zoo.convert(model, scheme)
+    _assert_clean(tfldbg.trace(content, keras=model, data=data))
+    trace = {"keras": model, "data": data}
+    named, planted = _first(content, "TANH", plant.set_kind("LOGISTIC"), **trace)
+    assert named == planted
+
+
+def test_a_dilated_convolution_with_a_batch_norm_in_qat() -> None:
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as k
+
+    k.backend.clear_session()
+    k.utils.set_random_seed(3)
+    given = k.Input((20, 1, 3), batch_size=1)
+    made = k.layers.Conv2D(6, (3, 1), padding="same", activation="relu")(given)
+    made = k.layers.Conv2D(8, (3, 1), dilation_rate=(2, 1), padding="same")(made)
+    made = k.layers.ReLU()(k.layers.BatchNormalization()(made))
+    made = k.layers.Dense(2)(k.layers.Flatten()(made))
+    model = tfmot.quantization.keras.quantize_model(_jittered(k.Model(given, made)))
+    model.compile("sgd", "mse")
+    data = _data((20, 1, 3))
+    for sample in data:
+        model.train_on_batch(sample[None], np.zeros((1, 2)))
+    content = zoo.convert(model, "qat")
+    _assert_clean(tfldbg.trace(content, keras=model, data=data))
+    file = File(content)
+    op = [i for i in range(file.count) if file.kind(i) == "CONV_2D"][1]
+    plant.zero_bias_channel(file, op)
+    first = tfldbg.trace(file.save(), keras=model, data=data).first_divergence
+    assert first is not None
+    assert first.op == op
+
+
+def test_the_mask_of_a_causal_attention_layer_in_float16() -> None:
+    """It is -1e9 in the model, and the least float16 in the file."""
+    import tf_keras as k
+
+    k.backend.clear_session()
+    given = k.Input((6, 8))
+    made = k.layers.MultiHeadAttention(2, 4)(given, given, use_causal_mask=True)
+    made = k.layers.Dense(3)(k.layers.Flatten()(made))
+    model, data = _jittered(k.Model(given, made)), _data((6, 8))
+    content = zoo.convert(model, "float16")
+    _assert_clean(tfldbg.trace(content, keras=model, data=data))
+    trace = {"keras": model, "data": data}
+    named, planted = _first(content, "SOFTMAX", plant.set_option("beta", 2.0), **trace)
+    assert named == planted
+
+
+def test_the_end_of_an_int16_table_of_gelu() -> None:
+    """The last entry is cut off at the last code, and the line towards it is too flat."""
+    from tfldbg.diagnose.tables import table_error
+    from tfldbg.graph.model import QuantParams, Tensor
+
+    def tensor(largest: float) -> Tensor:
+        params = QuantParams(np.array([largest / 32767], np.float32), np.array([0], np.int64))
+        return Tensor(0, "", "INT16", (1,), (1,), params, 0, is_variable=False, has_data=False)
+
+    within, beyond = tensor(3.8), tensor(4.0)
+    assert table_error("GELU", within, tensor(3.8), (-32768, 32000)) < 2
+    assert table_error("GELU", beyond, tensor(3.8), (-32768, 32767)) > 10
