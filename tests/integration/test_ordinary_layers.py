@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,27 @@ def _first(content: bytes, kind: str, change: Change, **trace: Any) -> tuple[int
     return (first.op if first else None), op
 
 
-def test_mish_in_int8_is_three_operators_of_one_node_and_their_neighbours() -> None:
+def _dense_mish(k: Any, given: Any) -> Any:
+    made = k.layers.Dense(6, bias_initializer=k.initializers.Constant(-2.0))(given)
+    return k.layers.Dense(3)(k.layers.Activation("mish")(made))
+
+
+def _conv_mish(k: Any, given: Any) -> Any:
+    made = k.layers.Conv2D(8, 3, activation="mish")(given)
+    return k.layers.Dense(3)(k.layers.GlobalAveragePooling2D()(made))
+
+
+@pytest.mark.parametrize(("make", "shape"), [(_dense_mish, (12,)), (_conv_mish, (8, 8, 3))])
+def test_mish_in_int8_is_three_operators_of_one_node_and_their_neighbours(
+    make: Callable[[Any, Any], Any], shape: tuple[int, ...]
+) -> None:
     """For values below zero exp(x) is nearly log(1 + exp(x)), and no operator computes both."""
     import tf_keras as k
 
     k.backend.clear_session()
-    given = k.Input((12,))
-    made = k.layers.Dense(3)(k.layers.Dense(6, activation="mish")(given))
-    model, data = _jittered(k.Model(given, made)), _data((12,))
+    k.utils.set_random_seed(4)
+    given = k.Input(shape)
+    model, data = _jittered(k.Model(given, make(k, given))), _data(shape)
     content = zoo.convert(model, "ptq")
     _assert_clean(tfldbg.trace(content, keras=model, data=data))
     named, planted = _first(content, "TANH", plant.set_kind("LOGISTIC"), keras=model, data=data)

@@ -84,7 +84,10 @@ class Proposals:
         known = self._matches.get(tensor.index)
         if tensor.index in self._outputs:
             return self._output(tensor, known)
+        absurd = known is not None and self._is_absurd(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
+        if absurd and known is not None and found == known.raw:
+            found = None  # it holds nearly the same by chance, as exp(x) and log(1 + exp(x)) may
         if found is not None and not (idle and known is not None and found == known.raw):
             return self._renamed(tensor, found, values)
         if found is not None and (suited := self._suited(tensor, found, values)) != found:
@@ -92,13 +95,16 @@ class Proposals:
         if known is None:
             return None
         other = reordered(test, values, known.raw) if found is None else None
-        op = self._writers.get(tensor.index)
-        absurd = op is not None and cannot_compute(self._subgraph, op, known.raw, self._graph)
         mostly = not absurd and self._mostly(tensor, test, values, known)
         if other is None and (other_weights or mostly):
             return None
         elsewhere = other is not None and other not in known.names and not other_weights
         return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
+
+    def _is_absurd(self, tensor: Tensor, known: Match) -> bool:
+        """Whether the operator that writes a tensor cannot compute its match."""
+        op = self._writers.get(tensor.index)
+        return op is not None and cannot_compute(self._subgraph, op, known.raw, self._graph)
 
     def after(self, tensor: Tensor, test: Values, values: Mapping[str, Values]) -> Change | None:
         """Return another match of a tensor after one whose match is in doubt, None where none is.
