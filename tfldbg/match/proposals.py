@@ -27,6 +27,8 @@ _MOSTLY = 0.25
 """Share of a tensor's elements whose agreement tells that its match is right and its operator is
 wrong: a wrong match agrees by chance, a channel or a border that is wrong leaves the others."""
 
+_NEARLY_ALL = 0.9
+"""The same share from which a tensor holds its match, whoever computed it."""
 _SURE = 0.9
 """Confidence of a match that values propose and that accuses nobody."""
 _CODES = 1.5
@@ -86,7 +88,8 @@ class Proposals:
             return self._output(tensor, known)
         absurd = known is not None and self._is_absurd(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
-        if absurd and known is not None and found == known.raw:
+        near = known is not None and self._share(tensor, test, values, known)
+        if absurd and known is not None and found == known.raw and near < _NEARLY_ALL:
             found = None  # it holds nearly the same by chance, as exp(x) and log(1 + exp(x)) may
         if found is not None and not (idle and known is not None and found == known.raw):
             return self._renamed(tensor, found, values)
@@ -95,7 +98,7 @@ class Proposals:
         if known is None:
             return None
         other = reordered(test, values, known.raw) if found is None else None
-        mostly = not absurd and self._mostly(tensor, test, values, known)
+        mostly = not absurd and near >= _MOSTLY
         if other is None and (other_weights or mostly):
             return None
         elsewhere = other is not None and other not in known.names and not other_weights
@@ -211,15 +214,16 @@ class Proposals:
         held = frozenset(name for m in others for name in (m.raw, *m.group))
         return frozenset(self._graph.nodes[name].op for name in between if name not in held)
 
-    def _mostly(
+    def _share(
         self, tensor: Tensor, test: Values, values: Mapping[str, Values], known: Match
-    ) -> bool:
+    ) -> float:
+        """Return the share of a tensor's elements that agree with its match."""
         value = values.get(known.raw)
         if value is None:
-            return False
+            return 0.0
         largest = float(abs(value).max(initial=0.0))
         within = _FLOATS * largest if tensor.lsb is None else _CODES * tensor.lsb
-        return agreeing(test, value, within) >= _MOSTLY
+        return agreeing(test, value, within)
 
 
 def changed(matching: Matching, changes: Changes, subgraph: Subgraph, graph: RefGraph) -> Matching:
