@@ -60,7 +60,7 @@ CAUSES: dict[str, tuple[str | None, ...]] = {
     "scale x 1.1": (None, "TFL022", "TFL027"),  # what in the file contradicts it, if anything does
     "zero point + 3": (None, "TFL027"),
     # Where the reference's constant can be told, or one that is added is seen in the values.
-    "negated constant": (None, "TFL052", "TFL061"),
+    "negated constant": (None, "TFL049", "TFL052", "TFL061"),
     "swapped inputs": (None, "TFL049"),  # with more than three inputs no other order is tried
 }
 """What may explain a planted fault, beyond what differs."""
