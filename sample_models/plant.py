@@ -109,7 +109,10 @@ class File:
         return np.frombuffer(raw, NUMPY[tensor.type]).reshape(tensor.shape).copy()
 
     def set_values(self, op: int, number: int, values: np.ndarray) -> None:
-        tensor = self.holder(op, number)
+        self._fill(self.holder(op, number), values)
+
+    def _fill(self, tensor: Any, values: np.ndarray) -> None:
+        """Give a tensor a buffer of its own."""
         buffer = schema.BufferT()
         own = np.ascontiguousarray(values, NUMPY[tensor.type])
         buffer.data = np.frombuffer(own.tobytes(), np.uint8)
@@ -126,11 +129,7 @@ class File:
                 continue
             own = copy.deepcopy(self.tensor(index))
             if holder is not self.tensor(index):  # the copy is unpacked: no operator is added
-                buffer = schema.BufferT()
-                real = self.values(op, number).astype(NUMPY[own.type])
-                buffer.data = np.frombuffer(real.tobytes(), np.uint8)
-                self.model.buffers.append(buffer)
-                own.buffer = len(self.model.buffers) - 1
+                self._fill(own, self.values(op, number))
             self.subgraph.tensors.append(own)
             inputs[number] = len(self.subgraph.tensors) - 1
         self.op(op).inputs = inputs

@@ -161,17 +161,18 @@ def _try(
     for number, step in enumerate(steps):
         for variant in variants(graph, subgraph, step.op, likely=likely):
             chain = [*steps[:number], _changed(step, variant), *steps[number + 1 :]]
-            last = replace(chain[-1], results={suspect.tensor.index: 0})
-            tried[step.op.index, variant.said] = [*chain[:-1], last]
+            tried[step.op.index, variant.said] = chain
     if sum(map(len, tried.values())) > _MOST_COPIES:
         return ()
     return tuple(
         replace(_judged("option", said, suspect, values.astype(np.float32)), op=op)
-        for (op, said), values in _run(graph, subgraph, list(tried.items()), batch)
+        for (op, said), values in _run(graph, subgraph, suspect, list(tried.items()), batch)
     )
 
 
-def _run(graph: Graph, subgraph: Subgraph, tried: Sequence[_Tried], batch: Batch) -> Iterator[_Ran]:
+def _run(
+    graph: Graph, subgraph: Subgraph, suspect: Suspect, tried: Sequence[_Tried], batch: Batch
+) -> Iterator[_Ran]:
     """Yield what variants compute, those left out that the runtime refuses.
 
     They share a model, for a child process costs more than a variant; one that is refused takes
@@ -180,7 +181,7 @@ def _run(graph: Graph, subgraph: Subgraph, tried: Sequence[_Tried], batch: Batch
     if not tried:
         return
     chains = [
-        [*chain[:-1], replace(chain[-1], results=dict.fromkeys(chain[-1].results, number))]
+        [*chain[:-1], replace(chain[-1], results={suspect.tensor.index: number})]
         for number, (_, chain) in enumerate(tried)
     ]
     changed = run_alone(chain_model(graph, subgraph, chains), batch, FLOAT_KERNELS)
@@ -188,8 +189,8 @@ def _run(graph: Graph, subgraph: Subgraph, tried: Sequence[_Tried], batch: Batch
         yield from zip((key for key, _ in tried), changed, strict=True)
     elif len(tried) > 1:
         half = len(tried) // 2
-        yield from _run(graph, subgraph, tried[:half], batch)
-        yield from _run(graph, subgraph, tried[half:], batch)
+        yield from _run(graph, subgraph, suspect, tried[:half], batch)
+        yield from _run(graph, subgraph, suspect, tried[half:], batch)
 
 
 def _changed(step: Step, variant: Variant) -> Step:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,15 +51,19 @@ def table_error(kind: str, given: Tensor, out: Tensor, codes: tuple[int, int]) -
     Returns:
         0 for operators that are no such table, and where no code has a value.
     """
-    function = _FUNCTIONS.get(kind)
-    fit = given.type == out.type == "INT16" and given.lsb is not None and out.lsb is not None
-    if function is None or not fit or given.lsb is None or out.lsb is None:
+    fit = given.type == out.type == "INT16" and kind in _FUNCTIONS
+    if not fit or given.lsb is None or out.lsb is None:
         return 0.0
+    return _error(kind, given.lsb, out.lsb, codes)
+
+
+@lru_cache(maxsize=256)  # a matching that is tried bounds every operator again
+def _error(kind: str, given: float, out: float, codes: tuple[int, int]) -> float:
     lowest = max(codes[0], 1 if kind in _AT_ZERO else _LOW)
     seen = np.arange(lowest, min(codes[1], _HIGH) + 1)
     if not seen.size:
         return 0.0
-    in_steps = _InSteps(kind, function, given.lsb, out.lsb)
+    in_steps = _InSteps(kind, _FUNCTIONS[kind], given, out)
     exact = np.clip(in_steps(seen.astype(np.float64)), _LOW, _HIGH)
     entries = _entries(in_steps)
     first, behind = np.divmod(seen - _LOW, _BETWEEN)

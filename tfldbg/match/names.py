@@ -37,9 +37,8 @@ class NameIndex:
         """Return the computed reference nodes that a tensor name mentions."""
         parts = self._plain(tensor_name).split(";")
         if parts == [parts[0], *(f"{parts[0]}{port}" for port in range(1, len(parts)))]:
-            parts = parts[
-                :1
-            ]  # these are the outputs of one node: ``split_11`` is one of ``split_1``
+            # These are the outputs of one node: ``split_11`` is one of ``split_1``.
+            del parts[1:]
         found = (self._node(part) for part in parts)
         return tuple(dict.fromkeys(node for node in found if node is not None))
 

@@ -88,9 +88,10 @@ class Proposals:
             return self._output(tensor, known)
         absurd = known is not None and self._is_absurd(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
-        near = known is not None and self._share(tensor, test, values, known)
-        if absurd and known is not None and found == known.raw and near < _NEARLY_ALL:
-            found = None  # it holds nearly the same by chance, as exp(x) and log(1 + exp(x)) may
+        if absurd and known is not None and found == known.raw:
+            # It may hold nearly the same by chance, as exp(x) and log(1 + exp(x)) do.
+            near = self._share(tensor, test, values, known) < _NEARLY_ALL
+            found = None if near else found
         if found is not None and not (idle and known is not None and found == known.raw):
             return self._renamed(tensor, found, values)
         if found is not None and (suited := self._suited(tensor, found, values)) != found:
@@ -98,7 +99,7 @@ class Proposals:
         if known is None:
             return None
         other = reordered(test, values, known.raw) if found is None else None
-        mostly = not absurd and near >= _MOSTLY
+        mostly = not absurd and self._share(tensor, test, values, known) >= _MOSTLY
         if other is None and (other_weights or mostly):
             return None
         elsewhere = other is not None and other not in known.names and not other_weights

@@ -172,7 +172,7 @@ class Verifier:
             if better is None:
                 break
             claims = better
-        return self._computable(self._exchanged(self._widest(claims)))
+        return self._computable(self._exchanged(self._claimed_twice(claims)))
 
     def _better(self, claims: Claims) -> Iterator[Claims]:
         """Yield claims that accuse less, the boldest first."""
@@ -301,7 +301,7 @@ class Verifier:
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
         return self.claims(matching)
 
-    def _widest(self, claims: Claims) -> Claims:
+    def _claimed_twice(self, claims: Claims) -> Claims:
         """Accuse together the operators after which tensors are said to hold one node's values.
 
         Any of them may be wrong: where an operator moves the values that are accused, and what it

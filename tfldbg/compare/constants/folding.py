@@ -163,7 +163,8 @@ def measure(
         return
     term_names = list(dict.fromkeys(t.source for c in candidates for t in c.terms))
     constants = [c.source for c in candidates] + term_names
-    probes = [probe for c in candidates for probe in _probes(c)]
+    asked = [_probes(c) for c in candidates]
+    probes = [probe for own in asked for probe in own]
     nodes = frozen.graph.nodes
     shapes = {
         key: _probed_shape(nodes[node_of(cut)]) for p in probes for cut, key in p.cuts.items()
@@ -171,8 +172,8 @@ def measure(
     values, answers = ask(frozen, constants, probes, shapes)
     terms = dict(zip(term_names, values[len(candidates) :], strict=True))
     answered = iter(answers)
-    for found, reference in zip(candidates, values, strict=False):
-        own = [next(answered) for _ in _probes(found)]
+    for found, reference, sent in zip(candidates, values, asked, strict=False):
+        own = [next(answered) for _ in sent]
         measured = _fold(subgraph, found, reference, own, terms, turns.get(found.op.index))
         if measured is not None:
             yield measured
