@@ -134,3 +134,23 @@ def test_the_end_of_an_int16_table_of_gelu() -> None:
     within, beyond = tensor(3.8), tensor(4.0)
     assert table_error("GELU", within, tensor(3.8), (-32768, 32000)) < 2
     assert table_error("GELU", beyond, tensor(3.8), (-32768, 32767)) > 10
+
+
+def test_a_bias_that_is_missing_before_a_function_is_not_the_functions() -> None:
+    """The convolution's output holds the node before the bias, and no function adds one."""
+    import tf_keras as k
+
+    k.backend.clear_session()
+    k.utils.set_random_seed(4)
+    given = k.Input((6, 6, 3), batch_size=1)
+    first = k.layers.Conv2D(4, 3, activation="exponential")(given)
+    bias = k.initializers.Constant(0.25)
+    layer = k.layers.Conv2D(4, 3, kernel_initializer="ones", bias_initializer=bias)
+    made = k.layers.Activation("exponential")(layer(first))
+    model, data = k.Model(given, k.layers.GlobalAveragePooling2D()(made)), _data((6, 6, 3))
+    content = zoo.convert(model, "ptq")
+    _assert_clean(tfldbg.trace(content, keras=model, data=data))
+    file = File(content)
+    op = [i for i in range(file.count) if file.kind(i) == "CONV_2D"][1]
+    plant.zero_bias(file, op)
+    assert tfldbg.trace(file.save(), keras=model, data=data).origins == (op,)

@@ -44,6 +44,21 @@ def _made(live: Any, data: dict[str, np.ndarray]) -> Made:
     return Made(live, converter.convert(), float32, data)
 
 
+def _wide(made: Made) -> bytes:
+    """Convert a model to 16-bit activations, with float operators where no kernel has these."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(made.live)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    sets = tf.lite.OpsSet
+    wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    converter.target_spec.supported_ops = [wide, sets.TFLITE_BUILTINS]
+    converter.representative_dataset = lambda: (
+        {name: array[n : n + 1] for name, array in made.data.items()} for n in range(32)
+    )
+    return bytes(converter.convert())
+
+
 def _padded(sentinel: float) -> Made:
     import tensorflow as tf
     import tf_keras as k
@@ -162,6 +177,36 @@ def test_a_mask_that_takes_the_range_of_the_scores() -> None:
     assert sound.verdict == "clean" and not {"TFL053", "TFL054"} & {
         f.code for f in sound.diagnosis.findings
     }
+
+
+def _causal() -> Made:
+    """Scores of which half are replaced by -1e9, in an operator without an integer kernel."""
+    import tensorflow as tf
+    import tf_keras as k
+
+    class Causal(k.layers.Layer):  # type: ignore[misc]
+        def call(self, given: Any) -> Any:
+            scores = tf.matmul(given, given, transpose_b=True)
+            later = np.triu(np.ones((1, 6, 6), bool), 1)
+            return tf.nn.softmax(tf.where(later, tf.fill([1, 6, 6], -1e9), scores))
+
+    k.utils.set_random_seed(0)
+    given = k.Input((6, 8), batch_size=1, name="given")
+    live = k.Model(given, Causal(name="scores")(k.layers.Dense(8, name="query")(given)))
+    data = np.random.default_rng(0).normal(size=(32, 6, 8)).astype(np.float32)
+    return _made(live, {"given": data})
+
+
+@pytest.mark.parametrize("form", ["int8", "int16x8"])
+def test_a_mask_that_a_choice_puts_beside_the_scores(form: str) -> None:
+    made = _causal()
+    file = made.int8 if form == "int8" else _wide(made)
+    result = tfldbg.trace(file, keras=made.live, data=made.data)
+    assert result.verdict == "diverged", result.diagnosis.sentence
+    first = result.diagnosis.divergences[0]
+    # With an integer kernel for the choice its range is that of the scores as well.
+    assert result.evidence.ops[first.op].kind in ("BATCH_MATMUL", "QUANTIZE")
+    assert "TFL054" in {f.code for f in result.diagnosis.findings if f.op == first.op}
 
 
 def test_an_input_from_minus_one_to_one_is_at_a_tie() -> None:

@@ -112,6 +112,8 @@ def bound(
         return _float_bound(loaded, op, ranges, rounded)
     extra = sum(_kernel_lsb(subgraph, op, runtime) for runtime in runtimes)
     extra += _float32_lsb(subgraph, op, ranges) + _table_lsb(subgraph, op, usage)
+    if op.kind == "REDUCE_PROD":
+        extra += _product_lsb(subgraph, op, ranges)
     if out.type == "INT16" and op.kind == "RESIZE_BILINEAR":
         extra += resize_error(subgraph, op, ranges.get(op.inputs[0], 0.0))
     extras: tuple[float, ...] = (extra,)
@@ -297,6 +299,21 @@ def _table_lsb(subgraph: Subgraph, op: Operator, usage: Mapping[int, Usage]) -> 
     seen = usage.get(given.index)
     codes = quant.code_range("INT16") if seen is None else (seen.lowest, seen.highest)
     return table_error(op.kind, given, out, codes)
+
+
+def _product_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:
+    """What rounding after each factor of a product adds to the rounding of its output.
+
+    TFLite, reduce kernels (``GetQuantProdScaling``): each of the N factors is multiplied by
+    input scale / output scale**(1/N), and every partial product is rounded to a whole number.  The
+    factors that follow enlarge that half, each by up to its own size in units of the N-th root.
+    """
+    given, out = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.outputs[0]]
+    if out.lsb is None or not out.elements:
+        return 0.0
+    factors = max(given.elements // out.elements, 1)
+    largest = ranges.get(given.index, 0.0) / out.lsb ** (1.0 / factors)
+    return sum(0.5 * math.pow(largest, left) for left in range(1, factors))
 
 
 def _float32_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:

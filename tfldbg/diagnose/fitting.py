@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.ranges.fit import WASTED, Filled, Misfit, misfits
+from tfldbg.compare.ranges.fit import WASTED, Filled, Made, Misfit, misfits, rounded_to
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.quant import code_range, real_range
@@ -31,6 +31,8 @@ AMPLIFIED = 4.0
 """Times the error at an operator's inputs from which it is another error."""
 _AVERAGES = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
 """Operators of one scale whose values lie between those that they read."""
+_UNCLAMPED = frozenset({"none", "differ", "computed"})
+"""Parameters of an output that no fake-quant of the reference clamps to the same range."""
 _OWED = frozenset({"bypassed", "deferred"})
 """Parameters that are those of a reader (`tfldbg.match.model.Match`)."""
 _TWO = 2
@@ -92,13 +94,34 @@ def data_suits(evidence: Evidence) -> bool:
     )
 
 
+def clipped_share(op: OpEvidence) -> float:
+    """Return the share of the reference's values beyond the range that no fake-quant clamps."""
+    if op.local is None or op.parameters not in _UNCLAMPED or not op.local.elements:
+        return 0.0
+    return op.local.saturated / op.local.elements
+
+
+def exceeded(evidence: Evidence) -> dict[int, float]:
+    """Return by tensor the share of clipped values, where no calibration leaves out so many."""
+    if not data_suits(evidence):
+        return {}
+    shares = {o.tensor: clipped_share(o) for o in evidence.ops if _is_filled(o)}
+    return {tensor: share for tensor, share in shares.items() if share > CLIPPED}
+
+
+def _is_filled(op: OpEvidence) -> bool:
+    return op.scale is not None and op.usage is not None and op.usage.total >= ENOUGH
+
+
 def misfitting(evidence: Evidence) -> dict[int, Misfit]:
     """Return by tensor the ranges that another operator's values, or a sentinel, made too wide."""
     if not data_suits(evidence) or evidence.run.reference_kind in _OWN_VALUES:
         return {}
     inputs = [f for i in evidence.inputs if (f := _filled_input(i)) is not None]
-    found = misfits([*inputs, *(f for o in evidence.ops if (f := _filled(o)) is not None)])
-    known = {o.tensor for o in evidence.ops if o.usage and o.usage.total >= ENOUGH}
+    made = {o.tensor: Made(o.kind, o.reads, o.marks, o.scale is None) for o in evidence.ops}
+    written = (_filled(o, rounded_to(o.tensor, made)) for o in evidence.ops)
+    found = misfits([*inputs, *(f for f in written if f is not None)])
+    known = {o.tensor for o in evidence.ops if _is_filled(o)}
     return {index: misfit for index, misfit in found.items() if index in known}
 
 
@@ -106,18 +129,21 @@ def _costly(evidence: Evidence) -> Mapping[int, Misfit]:
     """Return those that a float reference does not share, which the verdict counts."""
     if evidence.run.reference_kind not in _FLOAT_REFERENCES:
         return {}
-    unshared = {o.tensor: o for o in evidence.ops if o.parameters == "none"}
+    # What has no counterpart has no range in a reference that has none anywhere.
+    ranged = any(o.expected is not None for o in evidence.ops)
+    none = {"none"} if ranged else {"none", None}
+    unshared = {o.tensor: o for o in evidence.ops if o.parameters in none}
     wide = misfitting(evidence)
-    return {i: m for i, m in wide.items() if i in unshared and _tells(unshared[i], evidence)}
+    return {i: m for i, m in wide.items() if i in unshared and _tells(m, unshared[i], evidence)}
 
 
-def _tells(wide: OpEvidence, evidence: Evidence) -> bool:
+def _tells(misfit: Misfit, wide: OpEvidence, evidence: Evidence) -> bool:
     """Whether rounding to the steps of a range makes more error than what it meets.
 
     It meets what its operator inherits, and what comes with the other inputs of those that read it.
     Where that is more, the finer steps that the values need would change nothing.
     """
-    made = _rounding(wide)
+    made = _rounding(misfit, wide)
     free = wide.accumulated.relative_rmse if wide.accumulated is not None else 0.0
     if free > math.sqrt(2.0) * made:
         return False  # more than half of the power of its error is inherited
@@ -129,12 +155,17 @@ def _tells(wide: OpEvidence, evidence: Evidence) -> bool:
     return not met or min(met) < made
 
 
-def _rounding(op: OpEvidence) -> float:
-    """Return the error of rounding to an output's steps, over the RMS of the reference."""
-    free = op.accumulated
-    if free is None or op.scale is None or not free.relative_rmse:
+def _rounding(misfit: Misfit, op: OpEvidence) -> float:
+    """Return the error of rounding to an output's steps, over the RMS of the reference.
+
+    Over the largest value, which is less, where the reference has no value to compare with.
+    """
+    free, step = op.accumulated, (op.scale or 0.0) / math.sqrt(12.0)
+    if free is None:
+        return min(1.0, step / misfit.reach)
+    if not free.relative_rmse:
         return math.inf
-    return min(1.0, op.scale / math.sqrt(12.0) * free.relative_rmse / free.rmse)
+    return min(1.0, step * free.relative_rmse / free.rmse)
 
 
 def _drifted(op: OpEvidence) -> float:
@@ -245,7 +276,7 @@ def _filled_input(given: InputEvidence) -> Filled | None:
     )
 
 
-def _filled(op: OpEvidence) -> Filled | None:
+def _filled(op: OpEvidence, made: Made) -> Filled | None:
     usage, free = op.usage, op.accumulated
     if usage is None or op.scale is None or op.zero_point is None or not op.activation:
         return None
@@ -253,11 +284,11 @@ def _filled(op: OpEvidence) -> Filled | None:
     return Filled(
         tensor=op.tensor,
         op=op.op,
-        kind=op.kind,
+        kind=made.kind,
         codes=usage.codes,
         range=max(map(abs, real_range(op.type, op.scale, op.zero_point))),
         reach=free.reference_max_abs if free is not None else held,
-        reads=op.reads,
-        marks=op.marks,
+        reads=made.reads,
+        marks=made.marks,
         two_valued=usage.distinct is not None and usage.distinct <= _TWO,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.bodies import with_insides
 from tfldbg.diagnose.findings import findings
-from tfldbg.diagnose.fitting import is_clipped, is_narrow, misplaced
+from tfldbg.diagnose.fitting import exceeded, is_clipped, is_narrow, misplaced
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
@@ -134,6 +134,11 @@ def _sentence(
         sentence += f"; the accumulated error reaches {number(max(drift))} LSB"
     if evidence.run.has_real_data and any(is_clipped(i) or is_narrow(i) for i in evidence.inputs):
         sentence += "; the data does not suit the range of the file's input"
+    cut = exceeded(evidence)
+    if cut:
+        tensor, share = max(cut.items(), key=lambda one: one[1])
+        op = next(o.op for o in evidence.ops if o.tensor == tensor)
+        sentence += f"; the range of operator {op} cuts off {share:.0%} of its values"
     if evidence.run.reference_kind in ("self", *EMULATIONS):
         sentence += "; without a reference its weights are not checked"
     return sentence

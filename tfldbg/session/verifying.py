@@ -21,13 +21,14 @@ from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
-from tfldbg.graph.query import activation_inputs, non_activations, producers
+from tfldbg.graph.query import activation_inputs, non_activations, producers, stored
 from tfldbg.match.kinds import CARRIED, COMPUTING, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.proposals import Change, Changes, Proposals, Values, changed, holds
 from tfldbg.match.settle import AFFINE
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
+from tfldbg.rewrite.emit import is_real
 from tfldbg.session.describe import describe
 
 if TYPE_CHECKING:
@@ -277,7 +278,10 @@ class Verifier:
         return hiding and all(by <= little for by in moved)
 
     def _may_hide(self, tensor: int, change: Change, claims: Claims, tried: Claims) -> bool:
-        """Whether a tensor lacks a constant that its match has, and nothing that reads it tells."""
+        """Whether a tensor lacks a constant that its match has, and nothing that reads it tells.
+
+        What has no constant of its own adds none in its place.
+        """
         known = claims.matching.matches.get(tensor)
         if isinstance(change, Unmatched) or known is None or tensor not in claims.accused:
             return False
@@ -286,8 +290,18 @@ class Verifier:
         same |= {i for i, match in tried.matching.matches.items() if match.raw == change.raw}
         cuts = {k: same.intersection(s.cuts.values()) for k, s in tried.segments.items()}
         readers = [k for k in cuts.keys() - same if cuts[k]]
-        lacks = bool(proposals.lacking(held, change.raw, known) & AFFINE)
-        return lacks and self._is_hidden(tensor, readers, claims, tried)
+        if not proposals.lacking(held, change.raw, known) & AFFINE:
+            return False
+        adds = any(self._has_constant(k, tried) for k in readers)
+        return not adds or self._is_hidden(tensor, readers, claims, tried)
+
+    def _has_constant(self, tensor: int, claims: Claims) -> bool:
+        """Whether what is checked by a tensor reads a constant of the network."""
+        subgraph = self._job.subgraph
+        together = claims.relation.joint.get(tensor) or (self._writers[tensor].index,)
+        given = {i for n in together for i in subgraph.operators[n].inputs if i >= 0}
+        constants = (stored(subgraph, i) for i in given)
+        return any(t is not None and is_real(t) for t in constants)
 
     def _handed_on(self, tensor: int) -> set[int]:
         """Return a tensor and those that hold its values in the same order."""

@@ -41,6 +41,34 @@ def test_a_sound_16_bit_softmax_is_clean(classes: int) -> None:
     assert result.verdict == "clean", result.diagnosis.sentence
 
 
+def _product(kind: str, factors: int, scales: tuple[float, float]) -> bytes:
+    """One REDUCE_PROD over the last axis."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    params = [QuantParams(np.array([s], np.float32), np.array([0], np.int64)) for s in scales]
+    draft = Draft()
+    given = draft.tensor(kind, (1, 64, factors), quant=params[0])
+    axis = draft.constant(np.array([2], np.int32))
+    made = draft.tensor(kind, (1, 64), quant=params[1])
+    options = schema.ReducerOptionsT()
+    draft.operator("REDUCE_PROD", [given, axis], [made], ("ReducerOptions", options))
+    return bytes(draft.build([given], [made]))
+
+
+@pytest.mark.parametrize("kind", ["INT8", "INT16"])
+@pytest.mark.parametrize("factors", [2, 3, 5])
+def test_a_product_that_is_rounded_after_each_factor_is_clean(kind: str, factors: int) -> None:
+    codes = {"INT8": 127, "INT16": 32767}[kind]
+    data = np.random.default_rng(factors).integers(-codes, codes + 1, (32, 64, factors))
+    file = _product(kind, factors, (1.5 / codes, 1.5**factors / codes))
+    given = data.astype(kind.lower())
+    result = tfldbg.trace(file, data=given, runtime="reference")
+    assert result.verdict == "clean", result.diagnosis.sentence
+    # A kernel that leaves out a factor is still seen.
+    wrong = _product(kind, factors, (1.5 / codes, 3.0**factors / codes))
+    assert tfldbg.trace(file, against=wrong, data=given, runtime="reference").origins == (0,)
+
+
 def test_weights_and_a_bias_that_changed_places_are_named(samples: Path) -> None:
     file = plant.File((samples / "cnn.tflite").read_bytes())
     op = next(i for i in range(file.count) if file.kind(i) == "CONV_2D")

@@ -242,6 +242,37 @@ def _ranged(seen: Usage, **change: Any) -> OpEvidence:
 @plants("TFL018")
 def test_a_range_that_is_hardly_used() -> None:
     assert named(judged(_ranged(usage(-10, 10)), data="x.npz"), "TFL018") == [0]
+    few = _ranged(usage(-10, 10, total=192))
+    assert named(judged(few, data="x.npz"), "TFL018") == [0]
+
+
+def _clipping(share: float, **change: Any) -> OpEvidence:
+    """A quantized output without a learned range, of which the reference exceeds a share."""
+    op = replace(operator(0, local=0.2), parameters="none", usage=usage(-128, 127))
+    assert op.local is not None
+    cut = replace(op.local, saturated=round(1000 * share), elements=1000)
+    return replace(op, local=cut, **change)
+
+
+@plants("TFL065")
+def test_a_range_that_a_fifth_of_the_values_exceed() -> None:
+    found = judged(_clipping(0.48), data="x.npz")
+    assert (found.verdict, named(found, "TFL065")) == ("clean", [0])
+    assert "the range of operator 0 cuts off 48% of its values" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("op", "data"),
+    [
+        (_clipping(0.48), "random"),
+        (_clipping(0.15), "x.npz"),  # outliers
+        (_clipping(0.48, usage=usage(-128, 127, total=100)), "x.npz"),
+        (_clipping(0.48, parameters="equal"), "x.npz"),  # the reference clamps as well
+    ],
+)
+def test_clipping_that_says_nothing_about_a_range(op: OpEvidence, data: str) -> None:
+    found = judged(op, data=data)
+    assert not named(found, "TFL065") and "cuts off" not in found.sentence
 
 
 @pytest.mark.parametrize(
@@ -249,7 +280,7 @@ def test_a_range_that_is_hardly_used() -> None:
     [
         (_ranged(usage(-10, 10)), "random"),
         (_ranged(usage(-10, 30)), "x.npz"),
-        (_ranged(usage(-10, 10, total=200)), "x.npz"),  # too few values to fill a range
+        (_ranged(usage(-10, 10, total=100)), "x.npz"),  # too few values to fill a range
         (_ranged(usage(-10)), "x.npz"),
         (_ranged(usage(-10, 10), kind="SOFTMAX"), "x.npz"),
         (_ranged(replace(usage(-10, 10), codes=65536)), "x.npz"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.graph.lint import FIXED_OUTPUTS
@@ -36,7 +36,8 @@ _MAPPING = (SAME_SCALE_KINDS - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}) | (
 """Operators of one computed input that make two values of two, or fewer."""
 _FIXED = frozenset(kind for kind, _ in FIXED_OUTPUTS)
 _SUMS = frozenset({"ADD", "SUB"})
-_MARKING = _SUMS | {"MAXIMUM", "MINIMUM", "MUL", "PADV2", "SELECT", "SELECT_V2"}
+_CHOOSING = frozenset({"SELECT", "SELECT_V2"})
+_MARKING = _SUMS | _CHOOSING | {"MAXIMUM", "MINIMUM", "MUL", "PADV2"}
 """Operators that put a constant beside other values, or a mask that they make of it."""
 
 
@@ -121,7 +122,7 @@ def marks_of(graph: Graph, subgraph: Subgraph, op: Operator) -> tuple[float, ...
     Such a constant holds one or two values.  One that a sum adds everywhere moves all values alike
     and is none.
     """
-    if op.kind not in _MARKING or not op.outputs or subgraph.tensors[op.outputs[0]].lsb is None:
+    if op.kind not in _MARKING:
         return ()
     found = []
     for tensor in (subgraph.tensors[i] for i in op.inputs if i >= 0):
@@ -133,6 +134,31 @@ def marks_of(graph: Graph, subgraph: Subgraph, op: Operator) -> tuple[float, ...
         if two and not (op.kind in _SUMS and ends[0] == ends[1]):
             found.append(max(ends, key=abs))
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a tensor is computed."""
+
+    kind: str
+    reads: tuple[int, ...]
+    marks: tuple[float, ...]
+    is_float: bool
+
+
+def rounded_to(tensor: int, made: Mapping[int, Made]) -> Made:
+    """Return what computes the values that a tensor holds, and the quantized tensors it reads.
+
+    Where an operator has no integer kernel, that is the operator before a QUANTIZE, and it reads
+    what the DEQUANTIZE before it reads.
+    """
+    own = made[tensor]
+    before = made.get(own.reads[0]) if own.kind == "QUANTIZE" and own.reads else None
+    if before is None or not before.is_float or before.kind not in _MARKING:
+        return own
+    given = (made.get(i) for i in before.reads)
+    converted = (g.reads if g and g.kind == "DEQUANTIZE" else () for g in given)
+    return replace(before, reads=tuple(i for reads in converted for i in reads))
 
 
 def fill(
@@ -150,27 +176,36 @@ def fill(
     pairs = set(masks)
     inputs: list[tuple[Operator | None, int]] = [(None, i) for i in subgraph.inputs]
     written = [(op, i) for op in subgraph.operators for i in op.outputs if i >= 0]
+    made = {
+        i: Made(
+            kind=op.kind,
+            reads=tuple(t.index for t in activation_inputs(subgraph, op)),
+            marks=marks_of(graph, subgraph, op),
+            is_float=subgraph.tensors[i].lsb is None,
+        )
+        for op, i in written
+    }
     found = []
     for op, index in [*inputs, *written]:
         tensor = subgraph.tensors[index]
-        reads = tuple(t.index for t in activation_inputs(subgraph, op)) if op else ()
-        marks = marks_of(graph, subgraph, op) if op else ()
+        reads = made[index].reads if op else ()
         if op and op.kind in _MAPPING and len(reads) == 1 and pairs.issuperset(reads):
             pairs.add(index)
         if tensor.lsb is None or tensor.zero_point is None:
             continue
-        copied = [*(reaches.get(i, 0.0) for i in reads), *map(abs, marks)]
+        own = rounded_to(index, made) if op else Made("input", (), (), is_float=False)
+        copied = [*(reaches.get(i, 0.0) for i in reads), *map(abs, own.marks)]
         low, high = code_range(tensor.type)
         found.append(
             Filled(
                 tensor=index,
                 op=op.index if op else None,
-                kind=op.kind if op else "input",
+                kind=own.kind,
                 codes=high - low + 1,
                 range=max(map(abs, real_range(tensor.type, tensor.lsb, tensor.zero_point))),
                 reach=reaches.setdefault(index, max(copied, default=0.0)),
-                reads=reads,
-                marks=marks,
+                reads=own.reads,
+                marks=own.marks,
                 two_valued=index in pairs,
             )
         )
@@ -206,7 +241,7 @@ def _misfit(
         return None  # others decide on the range
     if wasteful(tensor.codes, tensor.range, tensor.reach):
         return next(_behind(tensor, tensor, known, readers, {tensor.tensor}), None)
-    return _swallowed(tensor, known) if tensor.kind in _SUMS else None
+    return _swallowed(tensor, known) if tensor.kind in _SUMS | _CHOOSING else None
 
 
 def _behind(
@@ -241,7 +276,7 @@ def _took_its_buffer(reader: Filled, width: float) -> bool:
 
 
 def _swallowed(tensor: Filled, known: Mapping[int, Filled]) -> Misfit | None:
-    """Return what the operand of a sum loses to a sentinel that is added to it."""
+    """Return what the operand of a sum or a choice loses to a sentinel in the same output."""
     for index in tensor.reads:
         operand = known.get(index)
         if operand is None or not wasteful(tensor.codes, tensor.range, operand.reach):

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.sides import EMULATIONS
+from tfldbg.diagnose.fitting import clipped_share
 from tfldbg.diagnose.model import Divergence, Finding, Signal
 from tfldbg.diagnose.rules.model import (
     Explanation,
@@ -122,8 +123,6 @@ BY_SIGNAL: Mapping[Signal, Explanation] = {
     "shape": _SHAPE,
     "input": _INPUT,
 }
-_UNCLAMPED = frozenset({"none", "differ", "computed"})
-"""Parameters of an output that no fake-quant of the reference clamps to the same range."""
 _OTHER_SUGGESTIONS: Mapping[str, Mapping[str, str]] = {
     "local": {
         "self": "trace the file under another --runtime: kernels that agree point to the file, "
@@ -211,7 +210,7 @@ def _reference_nonfinite(judged: Judged) -> Iterator[Sign]:
 
 
 def _clipped(judged: Judged) -> Iterator[Sign]:
-    shares = [(op, _clipped_share(op)) for op in judged.evidence.ops]
+    shares = [(op, clipped_share(op)) for op in judged.evidence.ops]
     found = [(op, share) for op, share in shares if share > judged.thresholds.saturation]
     if not found:
         return
@@ -227,13 +226,6 @@ def _clips(op: OpEvidence, share: float) -> Sign:
         "can represent and are clipped"
     )
     return at(op, message, saturated=op.local.saturated if op.local else 0, share=share)
-
-
-def _clipped_share(op: OpEvidence) -> float:
-    """Share of the reference's values beyond the output's range that no fake-quant clamps."""
-    if op.local is None or op.parameters not in _UNCLAMPED or not op.local.elements:
-        return 0.0
-    return op.local.saturated / op.local.elements
 
 
 FILE_RULES: tuple[FileRule, ...] = ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg.diagnose.fitting import data_suits, hoisted
+from tfldbg.diagnose.fitting import data_suits, exceeded, hoisted
 from tfldbg.diagnose.rules.model import (
     Explanation,
     FileRule,
@@ -23,6 +23,7 @@ from tfldbg.diagnose.rules.model import (
 from tfldbg.diagnose.scales import same, tie
 from tfldbg.diagnose.words import number, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
+from tfldbg.quant import real_range
 
 if TYPE_CHECKING:
     from tfldbg.compare.ranges.fit import Misfit
@@ -99,6 +100,21 @@ _UNCONVERGED = Explanation(
     "QAT.h5 --calibrate all-values --data DATA",
     sources=("tensorflow/model-optimization#368",),
 )
+_EXCEEDED = Explanation(
+    code="TFL065",
+    title="A range that a fifth of the values exceed",
+    severity="warning",
+    meaning="The range of an output is far too narrow for the values of your data, though the data "
+    "suits the model's inputs: it was calibrated on other data, edited, or computed wrongly by the "
+    "converter. What lies beyond it is cut off, which costs far more than rounding.",
+    evidence="More than 20 % of at least 256 values of the reference lie more than a step beyond "
+    "the range. Not from random data, nor from data that does not suit the input, nor after an "
+    "operator that is wrong itself. The verdict does not count it, since the range may suit other "
+    "data; --fail-on TFL065 does.",
+    suggestion="calibrate on data like this and convert again; if it was, look at the values of "
+    "this tensor with tfldbg params --data, and report the converter",
+    sources=("tensorflow/tensorflow#127842",),
+)
 _UNUSED = Explanation(
     code="TFL018",
     title="Most of a range is never used",
@@ -107,7 +123,8 @@ _UNUSED = Explanation(
     "other data than this, or on outliers. The rounding error is as large as for a model of fewer "
     "bits.",
     evidence="The lowest and highest code that occurred over your data: they span less than an "
-    "eighth. Not where another operator imposes the range, nor from fewer than 256 values.",
+    "eighth. Not where another operator imposes the range, nor from fewer values than half of the "
+    "codes.",
     suggestion="calibrate on representative data, scaled as at inference; leave outliers out",
     sources=("ultralytics/ultralytics#1695",),
 )
@@ -326,7 +343,7 @@ def _unused(judged: Judged) -> Iterator[Sign]:
     found = []
     for op in judged.evidence.ops:
         usage = op.usage
-        if usage is None or not judged.settles(op) or usage.codes > _EIGHT_BITS:
+        if usage is None or usage.codes > _EIGHT_BITS or 2 * usage.total < usage.codes:
             continue
         if not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED or op.tensor in imposed:
             continue  # others decide on the range
@@ -342,6 +359,22 @@ def _unused(judged: Judged) -> Iterator[Sign]:
             )
             found.append(at(op, message, lowest=low, highest=high, codes=usage.codes))
     yield from together(found)
+
+
+def _exceeded(judged: Judged) -> Iterator[Sign]:
+    found = exceeded(judged.evidence)
+    for op in judged.evidence.ops:
+        if op.tensor in found and not judged.behind_origin(op):
+            message = (
+                f"{found[op.tensor]:.2%} of its values lie beyond its range, which reaches from "
+                f"{' to '.join(number(end) for end in _ends(op))}, and are cut off"
+            )
+            yield at(op, message, share=found[op.tensor])
+
+
+def _ends(op: OpEvidence) -> tuple[float, float]:
+    """Return the range of a quantized output, real units."""
+    return real_range(op.type, op.scale or 0.0, op.zero_point or 0)
 
 
 def _imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
@@ -408,6 +441,7 @@ TRACE_RULES = (
     TraceRule(_NEIGHBOUR, lambda judged: _misfit(judged, sentinel=False), _PARAMETERS),
     TraceRule(_SENTINEL, lambda judged: _misfit(judged, sentinel=True), _PARAMETERS),
     TraceRule(_HOISTED, _clipped_first, _PARAMETERS),
+    TraceRule(_EXCEEDED, _exceeded),
     TraceRule(_UNUSED, _unused),
     TraceRule(_MIXED, _mixed_ranges),
     TraceRule(_BYPASSED, _bypassed),
