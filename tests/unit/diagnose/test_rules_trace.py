@@ -176,6 +176,18 @@ def test_an_output_that_is_constant() -> None:
     assert [f.code for f in judged(op).findings] == ["TFL051", "TFL001"]
 
 
+def test_a_limit_that_overflowed_when_it_was_converted() -> None:
+    """MINIMUM with 1e12, whose code wrapped around to the lowest."""
+    values = compared(LINE, np.zeros_like(LINE))
+    op = replace(operator(0, local=None), local=values, usage=usage(-128), kind="MINIMUM")
+    assert op.scale is not None and op.zero_point is not None
+    limited = replace(op, marks=((-128 - op.zero_point) * op.scale,))
+    (found,) = [f for f in judged(limited).findings if f.code == "TFL051"]
+    assert "as its constant has" in found.message and "overflows" in (found.suggestion or "")
+    (other,) = [f for f in judged(replace(op, marks=(1.0,))).findings if f.code == "TFL051"]
+    assert "its constant" not in other.message
+
+
 def test_an_output_that_is_as_constant_as_its_reference() -> None:
     values = compared(1 + LINE / 1000, np.zeros_like(LINE))
     op = replace(operator(0, local=None), local=values, usage=usage(-3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.fitting import AMPLIFIED, LARGE_LSB
@@ -133,12 +134,30 @@ _CONSTANT = Explanation(
 )
 
 
+_OVERFLOWED = (
+    "compare the constant with the layer's: one that is far larger than the values, such as 1e12, "
+    "overflows when it is converted, and must be clamped in Keras. Otherwise MAXIMUM and MINIMUM "
+    "were exchanged"
+)
+
+
 def _constant(judged: Judged) -> Iterator[Sign]:
     for op in judged.diverged("local"):
         usage = op.usage
         if usage is not None and usage.span == 1 and _reference_varies(op.local):
             message = f"all {usage.total} values of its output have the code {usage.lowest}"
-            yield at(op, message, code=usage.lowest, total=usage.total)
+            limit = _limit(op, usage.lowest)
+            told = "" if limit is None else f", as its constant has, {number(limit)}"
+            sign = at(op, message + told, code=usage.lowest, total=usage.total)
+            yield sign if limit is None else replace(sign, suggestion=_OVERFLOWED)
+
+
+def _limit(op: OpEvidence, code: int) -> float | None:
+    """Return the constant of a MAXIMUM or MINIMUM that is all it yields, real units."""
+    if op.kind not in ("MAXIMUM", "MINIMUM") or not op.scale or op.zero_point is None:
+        return None
+    codes = {round(mark / op.scale) + op.zero_point: mark for mark in op.marks}
+    return codes.get(code)
 
 
 def _reference_varies(local: TensorStats | None) -> bool:
