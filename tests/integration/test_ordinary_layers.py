@@ -154,3 +154,23 @@ def test_a_bias_that_is_missing_before_a_function_is_not_the_functions() -> None
     op = [i for i in range(file.count) if file.kind(i) == "CONV_2D"][1]
     plant.zero_bias(file, op)
     assert tfldbg.trace(file.save(), keras=model, data=data).origins == (op,)
+
+
+def test_a_constant_that_makes_a_logarithm_nan_is_named() -> None:
+    """log(1 + exp(x)) with -1 has no value below zero, and LOG does nothing wrong."""
+    import tf_keras as k
+
+    k.backend.clear_session()
+    k.utils.set_random_seed(4)
+    given = k.Input((12,))
+    made = k.layers.Activation("softplus")(k.layers.Dense(6)(given))
+    model, data = _jittered(k.Model(given, k.layers.Dense(3)(made))), _data((12,))
+    content = zoo.convert(model, "float32")
+    _assert_clean(tfldbg.trace(content, keras=model, data=data))
+    file = File(content)
+    op = next(i for i in range(file.count) if file.kind(i) == "ADD")
+    plant.negate_constant(file, op)
+    result = tfldbg.trace(file.save(), keras=model, data=data)
+    assert result.origins == (op,)
+    assert result.diagnosis.statuses[-1] == "inherited"
+    assert "hides it" not in result.diagnosis.sentence

@@ -58,9 +58,10 @@ def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Diver
 
     That is the one with which, one thing of it changed, all of them agree with the reference: of
     several that of which the fewest changes explain it, then the last.  Where none does, it is the
-    last with constants of its own, which does most.  Others move data.
+    last with constants of its own, which does most.  Others move data.  NaN is of the operator that
+    yields it unless one of the others, changed, explains it.
     """
-    if divergence.signal != "local" or not op.joint:
+    if divergence.signal not in ("local", "nonfinite") or not op.joint:
         return divergence
     members = [o for o in evidence.ops if o.op in op.joint]
     computing = [o for o in members if o.kind not in SAME_SCALE_KINDS | {"QUANTIZE", "DEQUANTIZE"}]
@@ -69,6 +70,7 @@ def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Diver
     proved = Counter(t.op for t in tried if t.agrees)
     # With whatever function it agrees, as one of nothing but zeros does, it tells less.
     fewest = min(proved.values(), default=0)
+    blamed = op if divergence.signal == "nonfinite" else blamed
     blamed = next((o for o in reversed(members) if proved.get(o.op) == fewest), blamed)
     if blamed.op == op.op:
         return divergence
@@ -102,6 +104,8 @@ def _shows_error(op: OpEvidence) -> bool:
     accumulated = op.accumulated
     if accumulated is None:
         return False
+    if accumulated.nan or accumulated.infinite:
+        return True
     if accumulated.max_lsb is not None:
         return accumulated.max_lsb > 1.0
     return accumulated.max_abs > 1e-4 * max(accumulated.reference_max_abs, 1e-6)
