@@ -147,3 +147,24 @@ def test_another_padding_is_a_divergence_of_the_shape(convolved: Folded, form: s
     first = convolved.trace(form, padded).first_divergence
     assert first is not None
     assert (first.op, first.signal) == (convolved.op(form), "shape")
+
+
+@pytest.mark.parametrize("form", ["float32", "float16", "ptq"])
+def test_the_one_that_expm1_takes_away_is_in_the_bias(form: zoo.Scheme) -> None:
+    import tensorflow as tf
+    import tf_keras as k
+
+    k.backend.clear_session()
+    k.utils.set_random_seed(4)
+    given = k.Input((12,))
+    made = k.layers.Dense(3)(tf.math.expm1(k.layers.Dense(10)(given)))
+    model = _jittered(k.Model(given, made))
+    data = np.random.default_rng(1).normal(size=(8, 12)).astype(np.float32)
+    file = File(zoo.convert(model, form))
+    kinds = [file.kind(i) for i in range(file.count)]
+    op, last = kinds.index("EXP"), len(kinds) - 1 - kinds[::-1].index("FULLY_CONNECTED")
+    assert last == op + 1  # no SUB between them
+    sound = tfldbg.trace(file.save(), keras=model, data=data)
+    assert sound.verdict == "clean", sound.diagnosis.sentence
+    plant.zero_bias(file, last)
+    assert tfldbg.trace(file.save(), keras=model, data=data).origins == (last,)

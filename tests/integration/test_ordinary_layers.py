@@ -174,3 +174,20 @@ def test_a_constant_that_makes_a_logarithm_nan_is_named() -> None:
     assert result.origins == (op,)
     assert result.diagnosis.statuses[-1] == "inherited"
     assert "hides it" not in result.diagnosis.sentence
+
+
+def test_the_branches_of_selu_between_float_operators() -> None:
+    """Each holds SELU's values on one side of zero, and the last chooses between them in float."""
+    import tf_keras as k
+
+    from benchmarks.matrix.build import convert
+
+    k.backend.clear_session()
+    k.utils.set_random_seed(4)
+    given = k.Input((9, 8, 3))
+    made = k.layers.Flatten()(k.layers.Activation("selu")(k.layers.Conv2D(4, 3)(given)))
+    model, data = _jittered(k.Model(given, k.layers.Dense(3)(made))), _data((9, 8, 3))
+    content = convert(model, "int16x8", data, at_one=False)
+    _assert_clean(tfldbg.trace(content, keras=model, data=data))
+    named, planted = _first(content, "SUB", plant.negate_constant, keras=model, data=data)
+    assert named == planted

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tfldbg
+from benchmarks.matrix.build import convert
 from tfldbg import session
 from tfldbg.reference.conversion import Target
 from tfldbg.run.job import Options
@@ -42,21 +43,6 @@ def _made(live: Any, data: dict[str, np.ndarray]) -> Made:
         {name: array[n : n + 1] for name, array in data.items()} for n in range(count)
     )
     return Made(live, converter.convert(), float32, data)
-
-
-def _wide(made: Made) -> bytes:
-    """Convert a model to 16-bit activations, with float operators where no kernel has these."""
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_keras_model(made.live)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    sets = tf.lite.OpsSet
-    wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-    converter.target_spec.supported_ops = [wide, sets.TFLITE_BUILTINS]
-    converter.representative_dataset = lambda: (
-        {name: array[n : n + 1] for name, array in made.data.items()} for n in range(32)
-    )
-    return bytes(converter.convert())
 
 
 def _padded(sentinel: float) -> Made:
@@ -200,7 +186,9 @@ def _causal() -> Made:
 @pytest.mark.parametrize("form", ["int8", "int16x8"])
 def test_a_mask_that_a_choice_puts_beside_the_scores(form: str) -> None:
     made = _causal()
-    file = made.int8 if form == "int8" else _wide(made)
+    file = made.int8
+    if form == "int16x8":
+        file = convert(made.live, form, made.data["given"], at_one=True)
     result = tfldbg.trace(file, keras=made.live, data=made.data)
     assert result.verdict == "diverged", result.diagnosis.sentence
     first = result.diagnosis.divergences[0]

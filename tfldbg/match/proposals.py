@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 _MOSTLY = 0.25
 """Share of a tensor's elements whose agreement tells that its match is right and its operator is
 wrong: a wrong match agrees by chance, a channel or a border that is wrong leaves the others."""
-
 _NEARLY_ALL = 0.9
 """The same share from which a tensor holds its match, whoever computed it."""
+_RESHAPING = frozenset({"ExpandDims", "Reshape", "Squeeze"})
 _SURE = 0.9
 """Confidence of a match that values propose and that accuses nobody."""
 _CODES = 1.5
@@ -88,9 +88,11 @@ class Proposals:
             return self._output(tensor, known)
         absurd = known is not None and self._is_absurd(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
-        if absurd and known is not None and found == known.raw:
-            # It may hold nearly the same by chance, as exp(x) and log(1 + exp(x)) do.
-            near = self._share(tensor, test, values, known) < _NEARLY_ALL
+        if found is not None and known is not None and (absurd or self._hands_on(known.raw, found)):
+            # It may hold nearly the same by chance, as exp(x) and log(1 + exp(x)) do, and what
+            # only hands on its match is no other match.
+            same = found == known.raw or self._hands_on(known.raw, found)
+            near = same and self._share(tensor, test, values, found) < _NEARLY_ALL
             found = None if near else found
         if found is not None and not (idle and known is not None and found == known.raw):
             return self._renamed(tensor, found, values)
@@ -99,7 +101,7 @@ class Proposals:
         if known is None:
             return None
         other = reordered(test, values, known.raw) if found is None else None
-        mostly = not absurd and self._share(tensor, test, values, known) >= _MOSTLY
+        mostly = not absurd and self._share(tensor, test, values, known.raw) >= _MOSTLY
         if other is None and (other_weights or mostly):
             return None
         elsewhere = other is not None and other not in known.names and not other_weights
@@ -215,11 +217,21 @@ class Proposals:
         held = frozenset(name for m in others for name in (m.raw, *m.group))
         return frozenset(self._graph.nodes[name].op for name in between if name not in held)
 
+    def _hands_on(self, name: str, found: str) -> bool:
+        """Whether one reference tensor has the values of another in the same order, reshaped."""
+        node = node_of(found)
+        while node != node_of(name) and self._graph.nodes[node].op in _RESHAPING | IDENTITY_OPS:
+            sources = self._graph.computed_sources(node)
+            if len(sources) != 1:
+                return False
+            node = node_of(sources[0])
+        return found != name and node == node_of(name)
+
     def _share(
-        self, tensor: Tensor, test: Values, values: Mapping[str, Values], known: Match
+        self, tensor: Tensor, test: Values, values: Mapping[str, Values], name: str
     ) -> float:
-        """Return the share of a tensor's elements that agree with its match."""
-        value = values.get(known.raw)
+        """Return the share of a tensor's elements that agree with what a node holds."""
+        value = values.get(name)
         if value is None:
             return 0.0
         largest = float(abs(value).max(initial=0.0))

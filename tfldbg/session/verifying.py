@@ -318,29 +318,33 @@ class Verifier:
     def _claimed_twice(self, claims: Claims) -> Claims:
         """Accuse together the operators after which tensors are said to hold one node's values.
 
-        Any of them may be wrong: where an operator moves the values that are accused, and what it
-        writes is said to be the same node's, only one of both claims can be right.
+        Any of them may be wrong: where what is accused is the match of what is computed from it as
+        well, only one of both claims can be right.
         """
         matches = claims.matching.matches
-        for index, together in claims.relation.joint.items():
-            raw = matches[index].raw if index in matches else None
-            written = {self._job.subgraph.operators[i].outputs[0] for i in together[:-1]}
-            given = claims.segments[index].cuts.values() if index in claims.segments else ()
-            shared = [
-                i
-                for i in (*written, *given)
-                if i in claims.accused and i in matches and matches[i].raw == raw
-            ]
-            if index in claims.accused or len(shared) != 1:
+        misled: dict[str, list[int]] = {}
+        for index in sorted(claims.accused & matches.keys()):
+            misled.setdefault(matches[index].raw, []).append(index)
+        for raw, tensors in misled.items():
+            last = self._last(raw, claims.matching)
+            if last is None or last in claims.accused:
                 continue
+            end = self._writers[last]
             reason = (
-                f"'{raw}' is computed by this operator and operator {together[-1]} "
-                f"{self._writers[index].kind} together, and which of them is wrong shows there"
+                f"'{raw}' is computed by this operator and operator {end.index} {end.kind} "
+                "together, and which of them is wrong shows there"
             )
-            tried = self._with(claims, {shared[0]: Unmatched(shared[0], reason)})
-            if tried.accused == claims.accused - {shared[0]} | {index}:
+            tried = self._with(claims, {i: Unmatched(i, reason) for i in tensors})
+            if tried.accused == claims.accused - set(tensors) | {last}:
                 claims = tried
         return claims
+
+    def _last(self, raw: str, matching: Matching) -> int | None:
+        """Return the last tensor that an operator computes as a node, None without one."""
+        written = (i for op in self._job.subgraph.operators for i in op.outputs)
+        found = [(i, matching.matches.get(i)) for i in written]
+        own = [i for i, m in found if m is not None and m.raw == raw and m.rule != CARRIED]
+        return own[-1] if own else None
 
     def _exchanged(self, claims: Claims) -> Claims:
         """Accuse an operator that divides a tensor rather than all that read two of its parts."""
@@ -380,6 +384,8 @@ class Verifier:
         proposals = self._proposing(claims)
         found: dict[int, Match | Unmatched] = {}
         for index in in_doubt:
+            if self._copies_accused(index, claims):
+                continue  # it follows what it is a copy of
             check = claims.relation.checks.get(index)
             proposed = proposals.of(
                 tensors[index],
@@ -391,6 +397,12 @@ class Verifier:
             if proposed is not None and not self._repeats(index, proposed, claims, found):
                 found[index] = proposed
         return found | self._widened(claims, feeding, values)
+
+    def _copies_accused(self, tensor: int, claims: Claims) -> bool:
+        """Whether an operator only hands on the values of a tensor that is accused itself."""
+        op = self._writers.get(tensor)
+        copies = op is not None and op.kind in HANDED_ON | {"DEQUANTIZE", "QUANTIZE"}
+        return op is not None and copies and op.inputs[0] in claims.accused
 
     def _widened(
         self, claims: Claims, feeding: Iterable[int], values: Mapping[str, Values]

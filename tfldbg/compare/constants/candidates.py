@@ -36,6 +36,9 @@ BIASED: Mapping[str, tuple[int, int]] = {
 """Operators whose second input is weights: which inputs are the activation and the bias."""
 _MOVES = frozenset({"Reshape", "Squeeze", "ExpandDims", "BatchToSpaceND"})
 """Operations behind the core that may put its values elsewhere, channels staying last."""
+_SHIFTED: Mapping[str, float] = {"Expm1": -1.0}
+"""Operations that add a constant to what one operator of the file computes; the converter folds it
+into the bias after it."""
 _SUMS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
 _SCALINGS = frozenset({"Mul", "RealDiv", "Div"})
 
@@ -75,6 +78,8 @@ class Candidate:
     start: str | None
     """The reference tensor that is scaled or shifted before the core reads it; None where the core
     reads its values as they are."""
+    shift: float
+    """What the operation before the core adds to all values, and no operator of the file does."""
 
     @property
     def tensor(self) -> int:
@@ -122,6 +127,7 @@ def candidate(
         return None  # another operator stands between, and may do some of it
     terms = _terms(core, before_activation, graph)
     bias = bias_index(subgraph, op)
+    known = scaled or start in segment.cuts
     return Candidate(
         op,
         weights.index,
@@ -132,7 +138,15 @@ def candidate(
         before_activation,
         terms,
         start if scaled else None,
+        0.0 if known else _shift(subgraph, op, graph.nodes[node_of(start)]),
     )
+
+
+def _shift(subgraph: Subgraph, op: Operator, before: RefNode) -> float:
+    """Return what an operator's bias holds of the operation whose values it reads."""
+    given = op.inputs[BIASED[op.kind][0]]
+    added = any(o.kind in ("ADD", "SUB") for o in subgraph.operators if given in o.outputs)
+    return 0.0 if added else _SHIFTED.get(before.op, 0.0)
 
 
 def has_weights(op: Operator) -> bool:

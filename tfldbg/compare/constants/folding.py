@@ -228,7 +228,8 @@ def _fold(
     if before is not None:
         shift = gain * _summed(plain * before.shift, axis)
         summed = np.abs(gain) * _summed(np.abs(plain * before.shift), axis)
-        if shift.any() and (last is None or not _is_constant(answers[2], summed + np.abs(zeros))):
+        measured = len(answers) < 3 or _is_constant(answers[2], summed + np.abs(zeros))
+        if shift.any() and (last is None or not measured):
             return None
         zeros = zeros + shift
         # A sum of n products is off by up to n / 2 units in the last place of its magnitudes.
@@ -257,6 +258,9 @@ def _before(found: Candidate, answers: Sequence[Floats], plain: Doubles) -> _Bef
         answers: What reaches the core; empty where values reach it as they are.
         plain: The reference's weights in TFLite's layout.
     """
+    if found.shift:
+        every = np.ones(plain.shape[-1])
+        return _Before(every, found.shift * every)
     reached = affine(answers[0]) if answers else None
     if reached is None:
         return None

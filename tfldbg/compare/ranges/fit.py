@@ -281,6 +281,8 @@ def _swallowed(tensor: Filled, known: Mapping[int, Filled]) -> Misfit | None:
         operand = known.get(index)
         if operand is None or not wasteful(tensor.codes, tensor.range, operand.reach):
             continue
+        if tensor.kind in _CHOOSING and _alike(operand.range, tensor.range):
+            continue  # they are lost where the operand is written
         sentinel = _sentinel(tensor, operand, tensor.range, known)
         if sentinel is not None and not _is_mask(operand, known):
             return _because(tensor, operand.reach, tensor, sentinel)
