@@ -14,6 +14,7 @@ from tfldbg.diagnose.rules.model import (
     TraceRule,
     at_operator,
     said,
+    together,
 )
 from tfldbg.graph.lint import lint
 from tfldbg.graph.query import SAME_SCALE_KINDS, consumers
@@ -181,8 +182,12 @@ def _in_trace(about: Explanation, judged: Judged) -> Iterator[Sign]:
                 yield Sign(op.op, op.name, said(op, breach.message), _shown(breach), remedy)
 
 
-def _wasted_range(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
+def _wasted_ranges(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     del graph
+    yield from together(list(_wasted(subgraph)))
+
+
+def _wasted(subgraph: Subgraph) -> Iterator[Sign]:
     readers = consumers(subgraph)
     for op in subgraph.operators:
         fused = op.options.get("fusedActivationFunction")
@@ -226,5 +231,5 @@ def _trace_rule(about: Explanation) -> TraceRule:
     return TraceRule(about, lambda judged: _in_trace(about, judged), _PARAMETERS)
 
 
-FILE_RULES = (FileRule(_SIGN, _wasted_range),)
+FILE_RULES = (FileRule(_SIGN, _wasted_ranges),)
 TRACE_RULES = tuple(_trace_rule(about) for about in _ALL)
