@@ -188,6 +188,9 @@ def test_an_input_at_a_tie_is_clean_and_a_gate_can_ask_for_it() -> None:
     (broken,) = judge(tied, found, [parse_rule("tfl014")]).broken
     assert (broken.op, broken.metric) == (0, "TFL014")
     assert judge(tied, found, [parse_rule("TFL013")]).passed
+    wrong = replace(tied, ops=(tied.ops[0], operator(1, local=9.0, accumulated=9.0)))
+    (finding,) = [f for f in verdict(wrong).findings if f.code == "TFL014"]
+    assert "accumulated error" not in finding.message  # it is that of operator 1
 
 
 @pytest.mark.parametrize(

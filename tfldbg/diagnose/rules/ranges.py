@@ -243,7 +243,9 @@ def _zero_point_tie(judged: Judged) -> Iterator[Sign]:
 def _at_tie(judged: Judged, tied: InputEvidence | OpEvidence, exact: float) -> str:
     """Say what rounds apart, and what it costs: a step here, and what is left of it at the end."""
     (low, high), expected = tied.trained or (0.0, 0.0), tied.expected or (0.0, 0)
-    left = next((o for o in reversed(judged.evidence.ops) if o.accumulated is not None), None)
+    # After an operator that is wrong, what is left at the end is that one's.
+    sound = () if judged.divergences else judged.evidence.ops
+    left = next((o for o in reversed(sound) if o.accumulated is not None), None)
     cost = f"values at its ends and halfway between codes differ by one step, {number(tied.scale)}"
     if left is not None and left.accumulated is not None and left.accumulated.sqnr_db is not None:
         lsb, db = left.accumulated.max_lsb, left.accumulated.sqnr_db
