@@ -33,6 +33,8 @@ _Key = tuple[int, str]
 """The operator that is changed, and what is changed of it."""
 _Tried = tuple[_Key, list[Step]]
 _Ran = tuple[_Key, NDArray[Any]]
+_UNCHANGED = "its float arithmetic"
+"""What is run where nothing of the float copy is changed."""
 _MOST_COPIES = 2048
 """Operators of the model that tries a run of operators with one thing changed after the other."""
 
@@ -45,9 +47,9 @@ class Trial:
     tensor: int
     """Where it is compared with the reference: its output, or that of the last of the operators
     that are checked together with it."""
-    kind: Literal["runtime", "option"]
+    kind: Literal["runtime", "option", "float"]
     value: str
-    """The kernels, or what was changed."""
+    """The kernels, or what was changed; of ``float``, the file's own arithmetic, nothing."""
     max_abs: float
     """Largest difference from the reference, real units."""
     max_lsb: float | None
@@ -140,6 +142,10 @@ def try_options(
 ) -> tuple[Trial, ...]:
     """Run the float copy of what is checked together, with one thing of one operator changed.
 
+    Where the copy agrees with the reference as it is, nothing that could be changed is wrong: the
+    kernels are, or the codes.  Then that is all that is returned, for a change that changes nothing
+    agrees as well.
+
     Args:
         graph: The traced file.
         subgraph: Its subgraph.
@@ -150,7 +156,8 @@ def try_options(
     for likely in (True, False):
         if not any(t.agrees for t in trials):
             trials += _try(graph, subgraph, suspect, batch, likely=likely)
-    return trials
+    right = tuple(t for t in trials if not t.changed and t.agrees)
+    return right or tuple(t for t in trials if t.changed)
 
 
 def _try(
@@ -158,6 +165,8 @@ def _try(
 ) -> tuple[Trial, ...]:
     tried: dict[_Key, list[Step]] = {}
     steps = _steps(subgraph, suspect, batch)
+    if likely:
+        tried[suspect.step.op.index, _UNCHANGED] = steps
     for number, step in enumerate(steps):
         for variant in variants(graph, subgraph, step.op, likely=likely):
             chain = [*steps[:number], _changed(step, variant), *steps[number + 1 :]]
@@ -165,9 +174,13 @@ def _try(
     if sum(map(len, tried.values())) > _MOST_COPIES:
         return ()
     return tuple(
-        replace(_judged("option", said, suspect, values.astype(np.float32)), op=op)
+        replace(_judged(_kind(said), said, suspect, values.astype(np.float32)), op=op)
         for (op, said), values in _run(graph, subgraph, suspect, list(tried.items()), batch)
     )
+
+
+def _kind(said: str) -> Literal["option", "float"]:
+    return "float" if said == _UNCHANGED else "option"
 
 
 def _run(
@@ -232,7 +245,7 @@ def run_alone(model: LocalModel, batch: Batch, kernels: Kernels) -> list[NDArray
 
 
 def _judged(
-    kind: Literal["runtime", "option"], said: str, suspect: Suspect, values: Floats
+    kind: Literal["runtime", "option", "float"], said: str, suspect: Suspect, values: Floats
 ) -> Trial:
     tensor, traced = suspect.tensor, suspect.traced
     off = _distance(tensor, suspect.wanted, values)

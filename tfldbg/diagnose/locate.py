@@ -59,15 +59,18 @@ def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Diver
     That is the one with which, one thing of it changed, all of them agree with the reference: of
     several that of which the fewest changes explain it, then the last.  Where none does, it is the
     last with constants of its own, which does most.  Others move data.  NaN is of the operator that
-    yields it unless one of the others, changed, explains it.
+    yields it unless one of the others, changed, explains it; so is what a kernel does where the
+    float arithmetic of all of them agrees, for the others are checked against their own.
     """
     if divergence.signal not in ("local", "nonfinite") or not op.joint:
+        return divergence
+    trials = [t for t in evidence.trials if t.tensor == op.tensor]
+    if any(t.kind == "float" for t in trials):
         return divergence
     members = [o for o in evidence.ops if o.op in op.joint]
     computing = [o for o in members if o.kind not in SAME_SCALE_KINDS | {"QUANTIZE", "DEQUANTIZE"}]
     blamed = next((o for o in reversed(computing) if o.weighted), (computing or members)[-1])
-    tried = (t for t in evidence.trials if t.tensor == op.tensor and t.changed)
-    proved = Counter(t.op for t in tried if t.agrees)
+    proved = Counter(t.op for t in trials if t.changed and t.agrees)
     # With whatever function it agrees, as one of nothing but zeros does, it tells less.
     fewest = min(proved.values(), default=0)
     blamed = op if divergence.signal == "nonfinite" else blamed

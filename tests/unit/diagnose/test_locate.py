@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.diagnose.evidence import SCALE, evidence, operator, stats
 from tfldbg.compare.accumulate import Accumulator
 from tfldbg.compare.constants.weights import WeightCheck
+from tfldbg.compare.trials import Trial
 from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.evidence import InputEvidence
 from tfldbg.diagnose.locate import diagnose
@@ -170,3 +172,22 @@ def test_a_wrong_scale_excuses_the_bias_that_was_quantized_for_the_right_one() -
     assert [d.op for d in found.divergences] == [0]
     beyond = replace(operator(1, local=7.0), bound=stale)
     assert [d.op for d in diagnose(evidence(writer, beyond), Thresholds()).divergences] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "op", "named"),
+    [
+        ("option", 0, 0),  # with its constant negated all of them agree
+        ("float", 2, 2),  # their arithmetic is right as it is, and the last one's kernel is not
+    ],
+)
+def test_which_of_several_that_are_checked_together(
+    kind: Literal["option", "float"], op: int, named: int
+) -> None:
+    inner = [replace(operator(i, local=0.4), kind="ADD", own=True) for i in range(2)]
+    last = replace(operator(2, local=30.0), kind="DIV", joint=(0, 1, 2), weighted=False)
+    trial = Trial(op, last.tensor, kind, "its constant negated", 0.0, 0.0, True, False)
+    found = evidence(*inner, last)
+    assert [d.op for d in diagnose(found, Thresholds()).divergences] == [1]  # it has constants
+    tried = replace(found, trials=(trial,))
+    assert [d.op for d in diagnose(tried, Thresholds()).divergences] == [named]

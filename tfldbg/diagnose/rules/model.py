@@ -97,12 +97,12 @@ class Judged:
 
     def same_under_all_kernels(self, op: OpEvidence) -> bool:
         """Whether an operator was run by itself under other kernels, and all yield the same."""
-        trials = [t for t in self.evidence.trials if t.op == op.op and not t.changed]
+        trials = [t for t in self.evidence.trials if t.op == op.op and t.kind == "runtime"]
         return bool(trials) and all(t.as_traced for t in trials)
 
     def right_elsewhere(self, op: OpEvidence) -> tuple[str, ...]:
         """Return the kernels under which an operator, run by itself, agrees with its reference."""
-        trials = [t for t in self.evidence.trials if t.op == op.op and not t.changed]
+        trials = [t for t in self.evidence.trials if t.op == op.op and t.kind == "runtime"]
         return tuple(t.value for t in trials if t.agrees)
 
     def settles(self, op: OpEvidence) -> bool:
