@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import tfldbg
+from sample_models import plant
 from tests.schema import assert_documented
 from tfldbg.reference.capture import open_capture
 from tfldbg.run.job import Options
@@ -63,6 +64,24 @@ def test_equal_recordings(record: Callable[..., Path]) -> None:
     assert result.verdict == "clean"
     assert set(result.diagnosis.statuses) == {"ok"}
     assert all(op.accumulated and op.accumulated.max_abs == 0 for op in result.evidence.ops)
+    assert not any("another file" in note for note in result.evidence.run.notes)
+
+
+def test_recordings_of_two_files_say_so(
+    record: Callable[..., Path], samples: Path, tmp_path: Path
+) -> None:
+    """Not only a kernel may be wrong then."""
+    good, bad = record("cnn"), tmp_path / "bad.h5"
+    with open_capture(good) as capture:
+        count = capture.samples
+    images = np.load(samples / "digits.npz")["x"][:count]
+    file = plant.File((samples / "cnn.tflite").read_bytes())
+    plant.zero_bias(file, next(i for i in range(file.count) if file.kind(i) == "CONV_2D"))
+    tfldbg.record(file.save(), bad, data=images, options=Options(samples=count))
+    (note,) = [n for n in diff(good, bad).evidence.run.notes if "another file" in n]
+    assert "--against" in note
+    notes = tfldbg.trace(samples / "cnn.tflite", against=bad).evidence.run.notes
+    assert any("another file" in note for note in notes)
 
 
 def test_other_kernels_differ_by_a_rounding_and_are_clean(record: Callable[..., Path]) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch
     from tfldbg.compare.relation import Relation
     from tfldbg.diagnose.evidence import Run
+    from tfldbg.reference.capture import Capture
     from tfldbg.run.job import DataSource, Job, ModelSource
     from tfldbg.run.litert import Runner
 
@@ -46,6 +47,22 @@ def readable(job: Job) -> frozenset[int]:
     tensors = job.subgraph.tensors
     given = (i for i in job.subgraph.inputs if tensors[i].type != "STRING")
     return frozenset((*job.exposed.taps, *given))
+
+
+def other_file(capture: Capture, model_sha256: str | None) -> tuple[str, ...]:
+    """Say that a recording is of another file, where it tells what it was recorded from.
+
+    Args:
+        capture: The recording.
+        model_sha256: The file that is compared with it, None where that is unknown.
+    """
+    recorded = capture.said("model_sha256")
+    if not recorded or not model_sha256 or recorded == model_sha256:
+        return ()
+    return (
+        f"'{capture.path}' was recorded from another file, whose constants and options may be "
+        "others: compare the files with tfldbg trace MODEL.tflite --against OTHER.tflite",
+    )
 
 
 def first_sample(job: Job, runner: Runner) -> Batch:

@@ -22,6 +22,7 @@ from tfldbg.files import sha256_of_path
 from tfldbg.match.two_captures import Node, SideBySide, put_side_by_side
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import Capture, open_capture
+from tfldbg.session.comparisons import other_file
 from tfldbg.session.result import Trace
 
 
@@ -58,6 +59,7 @@ def diff(
         count = min(one.samples, other.samples, samples or one.samples)
         found = compare_captures(one, other, beside, count, progress)
         notes = (
+            *other_file(one, other.said("model_sha256")),
             *_sample_notes(one, other),
             *_stream_notes(one, other),
             *beside.notes,

@@ -28,7 +28,7 @@ from tfldbg.run.job import (
     Options,
     load,
 )
-from tfldbg.session.comparisons import first_sample
+from tfldbg.session.comparisons import first_sample, other_file
 
 if TYPE_CHECKING:
     from tfldbg.compare.stream import Reference
@@ -150,7 +150,12 @@ class WithCapture:
             reference_path=self._label,
             reference_sha256=sha256_of_path(self._path),
             data=self._label if self._supplies else run.data,
-            notes=(*run.notes, *made, *self._notes),
+            notes=(
+                *run.notes,
+                *made,
+                *other_file(self._capture, run.model_sha256),
+                *self._notes,
+            ),
         )
 
     def _matched(self, loaded: Loaded, sizes: dict[int, int]) -> MatchedCapture:
