@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -141,6 +142,9 @@ def _draw_lines(title: str, lines: tuple[str, ...], console: Console) -> None:
         return
     console.print(Text(title, style="bold"))
     for line in lines[:_MOST_LINES]:
-        console.print(Text(f"  {printable(line)}"), soft_wrap=not console.is_terminal)
+        if console.is_terminal:  # lines that are folded stay indented
+            console.print(Padding(Text(printable(line)), (0, 0, 0, 2)))
+        else:
+            console.print(Text(f"  {printable(line)}"), soft_wrap=True)
     if len(lines) > _MOST_LINES:
         console.print(f"  ... and {len(lines) - _MOST_LINES} more: see --json", style="dim")
