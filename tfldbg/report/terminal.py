@@ -143,7 +143,7 @@ def _draw_lines(title: str, lines: tuple[str, ...], console: Console) -> None:
     console.print(Text(title, style="bold"))
     for line in lines[:_MOST_LINES]:
         if console.is_terminal:  # lines that are folded stay indented
-            console.print(Padding(Text(printable(line)), (0, 0, 0, 2)))
+            console.print(Padding(Text(printable(line)), (0, 0, 0, 2), expand=False))
         else:
             console.print(Text(f"  {printable(line)}"), soft_wrap=True)
     if len(lines) > _MOST_LINES:
