@@ -313,7 +313,10 @@ def _product_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) 
         return 0.0
     factors = max(given.elements // out.elements, 1)
     largest = ranges.get(given.index, 0.0) / out.lsb ** (1.0 / factors)
-    return sum(0.5 * math.pow(largest, left) for left in range(1, factors))
+    low, high = quant.code_range(out.type)
+    with np.errstate(over="ignore"):
+        grown = 0.5 * np.power(np.float64(largest), np.arange(1, factors))
+    return min(float(grown.sum()), float(high - low))
 
 
 def _float32_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:

@@ -401,8 +401,7 @@ class Verifier:
     def _copies_accused(self, tensor: int, claims: Claims) -> bool:
         """Whether an operator only hands on the values of a tensor that is accused itself."""
         op = self._writers.get(tensor)
-        copies = op is not None and op.kind in HANDED_ON | {"DEQUANTIZE", "QUANTIZE"}
-        return op is not None and copies and op.inputs[0] in claims.accused
+        return op is not None and op.kind in HANDED_ON and op.inputs[0] in claims.accused
 
     def _widened(
         self, claims: Claims, feeding: Iterable[int], values: Mapping[str, Values]

@@ -141,20 +141,28 @@ class Made:
     """How a tensor is computed."""
 
     kind: str
+    """The operator that writes it."""
     reads: tuple[int, ...]
+    """The computed inputs of the operator."""
     marks: tuple[float, ...]
+    """As `marks_of` returns them."""
     is_float: bool
+    """Whether the tensor is not quantized."""
 
 
 def rounded_to(tensor: int, made: Mapping[int, Made]) -> Made:
     """Return what computes the values that a tensor holds, and the quantized tensors it reads.
 
-    Where an operator has no integer kernel, that is the operator before a QUANTIZE, and it reads
-    what the DEQUANTIZE before it reads.
+    Where a sum or a choice has no integer kernel, that is the operator before a QUANTIZE, and it
+    reads what the DEQUANTIZE before it reads.
+
+    Args:
+        tensor: A tensor that an operator writes.
+        made: By tensor how it is computed.
     """
     own = made[tensor]
     before = made.get(own.reads[0]) if own.kind == "QUANTIZE" and own.reads else None
-    if before is None or not before.is_float or before.kind not in _MARKING:
+    if before is None or not before.is_float or before.kind not in _SUMS | _CHOOSING:
         return own
     given = (made.get(i) for i in before.reads)
     converted = (g.reads if g and g.kind == "DEQUANTIZE" else () for g in given)
