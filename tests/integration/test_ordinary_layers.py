@@ -191,3 +191,31 @@ def test_the_branches_of_selu_between_float_operators() -> None:
     _assert_clean(tfldbg.trace(content, keras=model, data=data))
     named, planted = _first(content, "SUB", plant.negate_constant, keras=model, data=data)
     assert named == planted
+
+
+@pytest.mark.parametrize("planted", ["bias", "parts"])
+def test_the_last_operator_before_a_conversion_to_float_is_the_models_output(planted: str) -> None:
+    """In int16 files it has a name of its own, which no node has; it is an output all the same."""
+    import tensorflow as tf
+    import tf_keras as k
+
+    from benchmarks.matrix.build import convert
+
+    k.backend.clear_session()
+    k.utils.set_random_seed(4)
+    given = k.Input((12,), batch_size=1)
+    one, other = tf.split(k.layers.Dense(8)(given), 2, axis=1)
+    last = k.layers.Dense(3, bias_initializer=k.initializers.Constant(0.2))
+    model, data = k.Model(given, last(one - 0.5 * other)), _data((12,))
+    content = convert(model, "int16x8", data, at_one=True)
+    _assert_clean(tfldbg.trace(content, keras=model, data=data))
+    file = File(content)
+    kinds = [file.kind(i) for i in range(file.count)]
+    op = kinds.index("SPLIT") if planted == "parts" else file.count - 2
+    assert planted == "parts" or kinds[op] == "FULLY_CONNECTED"
+    if planted == "parts":
+        file.op(op).outputs = file.op(op).outputs[::-1]
+    else:
+        plant.zero_bias(file, op)
+    first = tfldbg.trace(file.save(), keras=model, data=data).first_divergence
+    assert first is not None and first.op == op

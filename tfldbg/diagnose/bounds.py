@@ -80,6 +80,8 @@ class Bound:
     """The scale of the input that the operator's bias was quantized for, where it has one."""
     implied_lsb: tuple[float, ...] = ()
     """What that bias is off by, one a channel, because the input has another scale."""
+    step: float | None = None
+    """What a step is where a float output holds the values of a quantized tensor, real units."""
     noise: tuple[float, ...] = ()
     """Standard deviation that rounded inputs or weights explain, real units, one a channel."""
 
@@ -143,6 +145,12 @@ def together(
         rounding: Whether the error holds the rounding of those before it.
     """
     out = subgraph.tensors[op.outputs[0]]
+    read = next((i for i in others if op.inputs[0] in subgraph.operators[i].outputs), None)
+    if op.kind == "DEQUANTIZE" and read is not None:
+        rest = {i: o for i, o in others.items() if i != read}
+        last = subgraph.operators[read]
+        made = together(subgraph, last, rest, others[read], rounding=rounding)
+        return replace(made, step=subgraph.tensors[op.inputs[0]].lsb)
     added = 0.0
     recurrent = own.rule == "recurrent"
     rounded = any(

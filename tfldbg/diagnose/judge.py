@@ -154,11 +154,12 @@ class Judge:
         thresholds, bound = self._thresholds, op.bound
         channels = len(local.channel_max_abs)
         tolerance = thresholds.float_relative * max(local.reference_max_abs, 1e-6)
-        if op.scale is not None:
+        step = bound.step if op.scale is None else op.scale
+        if step is not None:
             limit = self._kernels * thresholds.lsb(bound.rule) + _FLOAT32_LSB + self._rounded
             extra = _each(bound.extra_lsb, channels)
             stale = _each(bound.implied_lsb if misled else (0.0,), channels)
-            return [op.scale * (limit + a + b) for a, b in zip(extra, stale, strict=True)]
+            return [step * (limit + a + b) for a, b in zip(extra, stale, strict=True)]
         if bound.rule == "noise":
             return [SIGMAS * n + tolerance for n in _each(bound.noise, channels)]
         return [tolerance] * channels

@@ -89,9 +89,10 @@ def _limit(op: OpEvidence, rounded: bool) -> float:
     reference that is ``rounded`` to codes adds half a step.
     """
     bound, thresholds = op.bound, Thresholds()
-    if op.scale is not None:
+    step = bound.step if op.scale is None else op.scale
+    if step is not None:
         own = max(1.0, thresholds.lsb(bound.rule) + max(bound.extra_lsb))
-        return op.scale * (own + (0.5 if rounded else 0.0))
+        return step * (own + (0.5 if rounded else 0.0))
     largest = op.local.reference_max_abs if op.local else 0.0
     if bound.rule == "noise":
         return SIGMAS * max(bound.noise)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -88,17 +89,18 @@ class Claims:
         """Tensors that are accused, or that the reference computes from more than is read."""
         return self.accused | self.relation.beyond
 
-    def better_than(self, other: Claims, changes: Changes) -> bool:
+    def better_than(self, other: Claims, doubtful: AbstractSet[int]) -> bool:
         """Whether fewer operators are in doubt or unchecked, and none is that was not before.
 
-        One that nothing checked may be accused in place of another, by the match that it had.
+        One that nothing checked may be accused in place of another, unless by a match that is in
+        doubt itself.
 
         Args:
             other: The claims before.
-            changes: What makes the difference.
+            doubtful: Tensors whose matches were proposed and may be wrong.
         """
         known = self.accused <= other.accused
-        instead = self.accused - (other.blind - changes.keys()) < other.accused
+        instead = self.accused - (other.blind - doubtful) < other.accused
         if not (known or instead) or not self.unchecked <= other.unchecked:
             return False
         return self.in_doubt < other.in_doubt or self.unchecked < other.unchecked
@@ -164,6 +166,15 @@ class Verifier:
     def _run(self) -> Run:
         return replace(describe(self._job, True, {}), reference_kind="keras")
 
+    @cached_property
+    def _ends(self) -> dict[int, str]:
+        """By tensor the output of the reference that it is, converted to float perhaps."""
+        found = dict(self._outputs)
+        for op in reversed(self._job.subgraph.operators):
+            if op.kind in ("DEQUANTIZE", "QUANTIZE") and op.outputs[0] in found:
+                found[op.inputs[0]] = found[op.outputs[0]]
+        return found
+
     def verified(self, claims: Claims) -> Claims:
         """Return the claims that are left when those that values refute are given up."""
         for _ in range(_ROUNDS):
@@ -183,7 +194,8 @@ class Verifier:
         for changes in (proposals, renamed | certain, certain, renamed):
             tried = self._tried(claims, changes)
             if tried is not None:
-                helping = {t: c for t, c in changes.items() if t not in tried.accused}
+                doubtful = tried.accused - self._ends.keys()
+                helping = {t: c for t, c in changes.items() if t not in doubtful}
                 alone = self._tried(claims, helping) if helping.keys() < changes.keys() else None
                 yield alone or tried
         found = claims
@@ -242,11 +254,12 @@ class Verifier:
             return None
         if any(self._may_hide(i, c, claims, tried) for i, c in changes.items()):
             return None
-        if tried.accused < claims.accused and not tried.better_than(claims, changes):
+        doubtful = changes.keys() - self._ends.keys()
+        if tried.accused < claims.accused and not tried.better_than(claims, doubtful):
             # What was left unchecked may hold, or read, what another node holds as well.
             more = self._proposals(tried)
             tried = self._with(tried, {t: c for t, c in more.items() if t not in tried.accused})
-        return tried if tried.better_than(claims, changes) else None
+        return tried if tried.better_than(claims, doubtful) else None
 
     def _is_refuted(self, given_up: Unmatched, claims: Claims, tried: Claims) -> bool:
         """Whether the error of a match that was given up is gone at those that read the tensor.
@@ -394,9 +407,23 @@ class Verifier:
                 other_weights=check is not None and check.differ,
                 idle=claims.relation.reasons.get(index) == NOTHING_BETWEEN,
             )
-            if proposed is not None and not self._repeats(index, proposed, claims, found):
+            if proposed is None or self._is_other_part(index, proposed, claims):
+                continue
+            if not self._repeats(index, proposed, claims, found):
                 found[index] = proposed
         return found | self._widened(claims, feeding, values)
+
+    def _is_other_part(self, tensor: int, change: Change, claims: Claims) -> bool:
+        """Whether a part of a divided tensor would be matched with one in another place.
+
+        The parts are in the same order on both sides.
+        """
+        op, known = self._writers.get(tensor), claims.matching.matches.get(tensor)
+        if op is None or known is None or op.kind not in DIVIDING or isinstance(change, Unmatched):
+            return False
+        node, _, port = known.raw.partition(":")
+        in_place = op.outputs.index(tensor) == int(port or 0)
+        return in_place and change.raw != known.raw and node_of(change.raw) == node
 
     def _copies_accused(self, tensor: int, claims: Claims) -> bool:
         """Whether an operator only hands on the values of a tensor that is accused itself."""
@@ -439,7 +466,7 @@ class Verifier:
 
     def _proposing(self, claims: Claims) -> Proposals:
         graph = self._frozen.graph
-        return Proposals(self._job.subgraph, self._outputs, graph, claims.matching)
+        return Proposals(self._job.subgraph, self._ends, graph, claims.matching)
 
     def _open(self, claims: Claims) -> tuple[list[int], list[int]]:
         """Return the tensors in doubt, and those that some of them are computed from."""

@@ -154,10 +154,10 @@ def _alike(judged: Judged) -> Iterator[Sign]:
         return  # the file's own constants are on both sides
     for op in judged.diverged("local"):
         if judged.same_under_all_kernels(op):
-            trials = [t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime"]
-            names = " and ".join(t.value for t in trials)
-            message = f"{names} yield the same as {judged.evidence.run.computed_by(op.op)}"
-            yield at(op, message, runtimes=[t.value for t in trials])
+            trials = (t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime")
+            names = list(dict.fromkeys(t.value for t in trials))  # each output was tried
+            yields = f"yield the same as {judged.evidence.run.computed_by(op.op)}"
+            yield at(op, f"{' and '.join(names)} {yields}", runtimes=names)
 
 
 def _said(op: OpEvidence) -> str:
