@@ -22,10 +22,12 @@ from tfldbg.diagnose.resizing import resize_error
 from tfldbg.diagnose.tables import table_error
 from tfldbg.graph.query import (
     SAME_SCALE_KINDS,
+    activation_inputs,
     blocks,
     called_subgraphs,
     constant,
     non_activations,
+    producers,
     real_constant,
     stored,
 )
@@ -383,11 +385,19 @@ def _constant_operand(subgraph: Subgraph, op: Operator, given: Tensor, out: Tens
     if given.lsb is None or given.zero_point is None or out.lsb is None:
         return 0.0
     operands = [subgraph.tensors[i] for i in op.inputs if i >= 0]
-    steps = [t.lsb for t in operands if t.has_data and t.lsb is not None]
+    steps = [t.lsb for t in operands if t.lsb is not None and _is_constant(subgraph, t)]
     largest = 1.0
     if op.kind == "MUL":
         largest = max(map(abs, quant.real_range(given.type, given.lsb, given.zero_point)))
     return sum(0.5 * step * largest / out.lsb for step in steps)
+
+
+def _is_constant(subgraph: Subgraph, tensor: Tensor) -> bool:
+    """Whether a tensor is a constant, or made of constants alone, as FILL makes it."""
+    if tensor.has_data:
+        return True
+    writer = producers(subgraph).get(tensor.index)
+    return writer is not None and not activation_inputs(subgraph, writer)
 
 
 def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.sides import EMULATIONS
@@ -16,6 +17,8 @@ from tfldbg.diagnose.words import number, op_name
 from tfldbg.graph.query import SAME_SCALE_KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tfldbg.diagnose.evidence import Evidence, OpEvidence
 
 
@@ -30,6 +33,7 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     costs = misplaced(evidence, thresholds.saturation)
     judge = Judge(thresholds, wrong_scales(evidence), costs, evidence.run.reference_kind)
     judged = [(op, d) for op in evidence.ops if (d := judge(op)) is not None]
+    judged += [(op, d) for op in _alone(evidence, thresholds) if (d := judge(op)) is not None]
     by_themselves = {op.op for op, d in judged if d.signal != "local" or not op.joint}
     for op, divergence in judged:
         if divergence.signal == "local" and not by_themselves.isdisjoint(op.joint[:-1]):
@@ -51,6 +55,26 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
         findings=findings(evidence, divergences, thresholds),
         inside=inside,
     )
+
+
+def _alone(evidence: Evidence, thresholds: Thresholds) -> Iterator[OpEvidence]:
+    """Yield operators that nothing checks and whose error is none but their own.
+
+    Both files were given the same inputs.  Where all that an operator reads agrees and what it
+    yields does not, by far more than any rounding, no input is to blame.
+    """
+    if evidence.run.reference_kind != "tflite":
+        return
+    covered, equal = evidence.covered, {i.tensor for i in evidence.inputs if i.scale is None}
+    for op in evidence.ops:
+        free = op.accumulated
+        if not set(op.reads) <= equal:
+            continue
+        error = free.relative_rmse if free is not None else None
+        if not op.reads or (error is not None and error <= thresholds.float_relative):
+            equal.add(op.tensor)  # of constants alone, or the same on both sides
+        elif error is not None and error > thresholds.hybrid_relative and op.op not in covered:
+            yield replace(op, local=free)
 
 
 def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Divergence:

@@ -215,10 +215,13 @@ def _axes(wires: Wires) -> Iterator[Breach]:
     for op in wires.subgraph.operators:
         if op.kind in WEIGHTED:
             _, weights_at, bias_at, axis = WEIGHTED[op.kind]
-            for name, number, wanted in (("weights", weights_at, axis), ("bias", bias_at, 0)):
-                tensor = wires.tensor(op, number)
-                if tensor is not None:
-                    demanded[tensor.index] = (f"its {name}", wanted)
+            weights, bias = wires.tensor(op, weights_at), wires.tensor(op, bias_at)
+            if weights is not None:
+                demanded[weights.index] = ("its weights", axis)
+            if bias is not None:
+                # Some converters keep the four dimensions of what was added: 1, 1, 1, channels.
+                wanted = next((n for n, size in enumerate(bias.shape) if size > 1), 0)
+                demanded[bias.index] = ("its bias", wanted)
     for tensor in wires.subgraph.tensors:
         owner = wires.owner(tensor)
         if owner is not None:

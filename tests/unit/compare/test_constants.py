@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sample_models import plant
 from tests.loop_file import File
+from tfldbg.compare.constants.checks import half_spacing
 from tfldbg.compare.constants.files import Holder, compare_constants
 from tfldbg.graph.load import load_graph
 
@@ -92,3 +95,11 @@ def test_another_least_value_differs() -> None:
     ops = [side.subgraph.operators[0] for side in sides]
     check, _ = compare_constants(sides[0], ops[0], sides[1], ops[1])
     assert check is not None and check.differ and check.max_steps == pytest.approx(20, rel=1e-4)
+
+
+@given(st.floats(-60000.0, 60000.0, width=32))
+def test_float16_moves_a_value_by_half_its_spacing(value: float) -> None:
+    """Below 2**-14, too, where the spacing no longer shrinks."""
+    values = np.array([value, value * 2.0**-30])
+    off = np.abs(values.astype(np.float16).astype(np.float64) - values)
+    assert (off <= 0.5 * half_spacing(values)).all()

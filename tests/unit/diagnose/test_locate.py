@@ -15,7 +15,7 @@ from tfldbg.compare.accumulate import Accumulator
 from tfldbg.compare.constants.weights import WeightCheck
 from tfldbg.compare.trials import Trial
 from tfldbg.diagnose.bounds import Bound, Rule
-from tfldbg.diagnose.evidence import InputEvidence
+from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.errors import UsageError
@@ -191,3 +191,31 @@ def test_which_of_several_that_are_checked_together(
     assert [d.op for d in diagnose(found, Thresholds()).divergences] == [1]  # it has constants
     tried = replace(found, trials=(trial,))
     assert [d.op for d in diagnose(tried, Thresholds()).divergences] == [named]
+
+
+def _unchecked(index: int, off: float) -> OpEvidence:
+    """A float operator that nothing checks; ``off`` is its accumulated error."""
+    drift = stats(off, lsb=None)
+    plain = replace(operator(index, local=None), scale=None, zero_point=None, parameters=None)
+    return replace(plain, type="FLOAT32", bound=Bound("float"), expected=None, accumulated=drift)
+
+
+@pytest.mark.parametrize(
+    ("errors", "origins"),
+    [
+        ([3.0, 3.0], [0]),  # it reads the model's input, so that its error is its own
+        ([1e-6, 3.0], [1]),  # it reads what agrees
+        ([0.02, 3.0], []),  # it may have inherited that, and been steep
+        ([1e-6, 1e-6], []),
+    ],
+)
+def test_an_unchecked_operator_of_a_file_that_reads_what_agrees(
+    errors: list[float], origins: list[int]
+) -> None:
+    given = InputEvidence(99, "x", None, None, "none", None, 0)
+    found = evidence(*(_unchecked(i, off) for i, off in enumerate(errors)))
+    run = replace(found.run, reference_kind="tflite")
+    found = replace(found, run=run, inputs=(given,))
+    assert [d.op for d in diagnose(found, Thresholds()).divergences] == origins
+    quantized = replace(found, inputs=(replace(given, scale=0.1, zero_point=0),))
+    assert not diagnose(quantized, Thresholds()).divergences  # its rounding is an error as well

@@ -345,6 +345,19 @@ def test_a_quantized_dimension(op: int, axis: int) -> None:
     assert (only(file).rule, only(file).op) == ("axis", op)
 
 
+@pytest.mark.parametrize(("axis", "sound"), [(3, True), (0, False)])
+def test_a_bias_of_four_dimensions(axis: int, sound: bool) -> None:
+    """Some converters keep the shape of what was added: its channels are the last dimension."""
+    file = File(CNN)
+    bias = file.tensor(file.op(1).inputs[2])
+    bias.shape = [1, 1, 1, *bias.shape]
+    channels = int(bias.shape[-1])
+    bias.quantization.scale = np.resize(scale(bias.quantization), channels)
+    bias.quantization.zeroPoint = np.zeros(channels, np.int64)
+    bias.quantization.quantizedDimension = axis
+    assert ({b.rule for b in breaches(file)} & {"axis"} == set()) is sound
+
+
 @pytest.mark.parametrize("axis", [-1, 4])
 def test_a_quantized_dimension_outside_the_tensor_is_refused_by_every_runtime(axis: int) -> None:
     file = File(CNN)

@@ -118,13 +118,23 @@ def along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
     return values.reshape(shape)
 
 
+def half_spacing(values: NDArray[np.floating]) -> Doubles:
+    """Return the distance of float16 numbers from the next ones, real units.
+
+    It is 2**-10 of the power of two below the value, and never less than 2**-24 (IEEE 754).
+
+    Args:
+        values: Real units, any shape.
+    """
+    halves = np.minimum(np.abs(values), 65000.0).astype(np.float16)
+    spacing: Doubles = np.spacing(halves).astype(np.float64)
+    return spacing
+
+
 def steps_of(
     tensor: Tensor, wanted: Doubles, rounding: Doubles, axis: int, blocks: Doubles | None = None
 ) -> Doubles | None:
     """Return the size of a step of a constant's values, broadcastable to ``wanted``, real units.
-
-    The spacing of float16 numbers is 2**-10 of the power of two below the value (IEEE 754), so half
-    of it is at most 2**-11 of the value.
 
     Args:
         tensor: The tensor that holds the constant.
@@ -139,8 +149,7 @@ def steps_of(
     if params is not None and params.scale.size and "INT" in tensor.type:
         return _scales(params, wanted, axis)
     if tensor.type == "FLOAT16":
-        halves = np.minimum(np.abs(wanted), 65000.0).astype(np.float16)
-        return np.spacing(halves).astype(np.float64)
+        return half_spacing(wanted)
     if tensor.type == "FLOAT32":
         return np.maximum(2 * rounding, TINY)
     return None

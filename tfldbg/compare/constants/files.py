@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
 from tfldbg.compare.constants.candidates import BIASED, bias_index
-from tfldbg.compare.constants.checks import HALF_STEP, UNITS, BiasCheck, WeightCheck, block_steps
+from tfldbg.compare.constants.checks import (
+    HALF_STEP,
+    UNITS,
+    BiasCheck,
+    WeightCheck,
+    block_steps,
+    half_spacing,
+)
 from tfldbg.compare.constants.rounding import is_neighbour, within_range
 from tfldbg.compare.constants.weights import SAME
 from tfldbg.graph.query import real_constant, stored
@@ -23,7 +30,6 @@ if TYPE_CHECKING:
 
 _FLOAT32 = 2.0**-20
 """Steps of float32 constants, relative: eight units in the last place, for foldings that differ."""
-_FLOAT16 = 2.0**-10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,7 +190,7 @@ def _scales(holder: Holder, tensor: Tensor, values: NDArray[np.float32]) -> NDAr
     """Return the spacing of a constant's values, broadcast to its shape."""
     params = tensor.quant
     if tensor.type == "FLOAT16":
-        return np.asarray(_FLOAT16 * np.abs(values), np.float64)
+        return half_spacing(values)
     blocks = block_steps(holder.graph, holder.subgraph, tensor, values)
     if blocks is not None:
         return blocks
