@@ -331,8 +331,8 @@ class Verifier:
     def _claimed_twice(self, claims: Claims) -> Claims:
         """Accuse together the operators after which tensors are said to hold one node's values.
 
-        Any of them may be wrong: where what is accused is the match of what is computed from it as
-        well, only one of both claims can be right.
+        Any of them may be wrong, or none: where what is accused is the match of what is computed
+        from it as well, only one of both claims can be right.
         """
         matches = claims.matching.matches
         misled: dict[str, list[int]] = {}
@@ -347,8 +347,10 @@ class Verifier:
                 f"'{raw}' is computed by this operator and operator {end.index} {end.kind} "
                 "together, and which of them is wrong shows there"
             )
-            tried = self._with(claims, {i: Unmatched(i, reason) for i in tensors})
-            if tried.accused == claims.accused - set(tensors) | {last}:
+            changes = {i: Unmatched(i, reason) for i in tensors}
+            sound = self._tried(claims, changes)
+            tried = sound or self._with(claims, changes)
+            if sound or tried.accused == claims.accused - set(tensors) | {last}:
                 claims = tried
         return claims
 
@@ -416,14 +418,14 @@ class Verifier:
     def _is_other_part(self, tensor: int, change: Change, claims: Claims) -> bool:
         """Whether a part of a divided tensor would be matched with one in another place.
 
-        The parts are in the same order on both sides.
+        The parts are in the same order on both sides, and have names.
         """
         op, known = self._writers.get(tensor), claims.matching.matches.get(tensor)
         if op is None or known is None or op.kind not in DIVIDING or isinstance(change, Unmatched):
             return False
         node, _, port = known.raw.partition(":")
-        in_place = op.outputs.index(tensor) == int(port or 0)
-        return in_place and change.raw != known.raw and node_of(change.raw) == node
+        certain = known.rule == "name" or op.outputs.index(tensor) == int(port or 0)
+        return certain and change.raw != known.raw and node_of(change.raw) == node
 
     def _copies_accused(self, tensor: int, claims: Claims) -> bool:
         """Whether an operator only hands on the values of a tensor that is accused itself."""
