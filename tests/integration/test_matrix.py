@@ -14,6 +14,7 @@ SLICE: tuple[tuple[Framework, str, str], ...] = (
     ("keras", "MultiHeadAttention-transformer-block", "1"),
     ("tf_keras", "AdditiveAttention", "none"),
     ("tf_keras", "SeparableConv2D-dilation-2", "none"),
+    ("tf_keras", "SeparableConv2D-dilation-2", "1"),
     ("keras", "GRU-unrolled-sequences", "none"),
     ("keras", "LayerNormalization-axes", "1"),
     ("keras", "Normalization-behind-Dense", "none"),

@@ -380,7 +380,9 @@ class _Matcher:
         """Remember the shape of the node it is named for, if another padding would give it."""
         other = padded_otherwise(self._subgraph, op)
         nodes = (self._graph.nodes[n] for n in names)
-        own = [n for n in nodes if n.op in REFERENCE_OPS.get(op.kind, ()) and n.shape]
+        wanted = REFERENCE_OPS.get(op.kind, ())
+        # That of a node in blocks is not the shape of one sample.
+        own = [n for n in nodes if n.op in wanted and n.shape and not n.in_blocks]
         if other is not None and any(n.shape[1:] == other[1:] for n in own if n.shape):
             self.shapes[tensor.index] = other
 
