@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ _AVERAGES = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
 """Operators of one scale whose values lie between those that they read."""
 _UNCLAMPED = frozenset({"none", "differ", "computed"})
 """Parameters of an output that no fake-quant of the reference clamps to the same range."""
+_ARITHMETIC = frozenset({"ADD", "DIV", "MUL", "SUB"})
 _OWED = frozenset({"bypassed", "deferred"})
 """Parameters that are those of a reader (`tfldbg.match.model.Match`)."""
 _TWO = 2
@@ -105,8 +106,22 @@ def exceeded(evidence: Evidence) -> dict[int, float]:
     """Return by tensor the share of clipped values, where no calibration leaves out so many."""
     if not data_suits(evidence):
         return {}
-    shares = {o.tensor: clipped_share(o) for o in evidence.ops if _is_filled(o)}
+    others = imposed(evidence.ops)  # clipping and taking the largest may change places
+    own = (o for o in evidence.ops if _is_filled(o) and o.tensor not in others)
+    shares = {o.tensor: clipped_share(o) for o in own}
     return {tensor: share for tensor, share in shares.items() if share > CLIPPED}
+
+
+def imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
+    """Return the tensors whose range a reader decides on: it copies codes, or keeps the range."""
+    written = {o.tensor: (o.scale, o.zero_point) for o in ops}
+    found: set[int] = set()
+    for op in ops:
+        own = (op.scale, op.zero_point)
+        computes = op.kind in _ARITHMETIC  # one range of both is no one's need
+        same_range = {i for i in op.reads if written.get(i) == own and not computes}
+        found |= set(op.reads) if op.kind in SAME_SCALE_KINDS else same_range
+    return frozenset(found)
 
 
 def _is_filled(op: OpEvidence) -> bool:

@@ -273,6 +273,14 @@ def test_a_range_that_a_fifth_of_the_values_exceed() -> None:
     assert "the range of operator 0 cuts off 48% of its values" in found.sentence
 
 
+def test_clipping_for_an_operator_that_takes_the_largest() -> None:
+    """The converter gives both the range of what is left."""
+    clipping = _clipping(0.48)
+    largest = replace(operator(1, local=0.2), kind="MAXIMUM", usage=usage(-128, 127))
+    found = judged(clipping, replace(largest, reads=(clipping.tensor,)), data="x.npz")
+    assert not named(found, "TFL065") and "cuts off" not in found.sentence
+
+
 @pytest.mark.parametrize(
     ("op", "data"),
     [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg.diagnose.fitting import data_suits, exceeded, hoisted
+from tfldbg.diagnose.fitting import data_suits, exceeded, hoisted, imposed
 from tfldbg.diagnose.rules.model import (
     Explanation,
     FileRule,
@@ -109,7 +109,7 @@ _EXCEEDED = Explanation(
     "converter. What lies beyond it is cut off, which costs far more than rounding.",
     evidence="More than 20 % of at least 256 values of the reference lie more than a step beyond "
     "the range. Not from random data, nor from data that does not suit the input, nor after an "
-    "operator that is wrong itself. The verdict does not count it, since the range may suit other "
+    "operator that is wrong itself, nor where a reader imposes the range, as MAXIMUM does. The verdict does not count it, since the range may suit other "
     "data; --fail-on TFL065 does.",
     suggestion="calibrate on data like this and convert again; if it was, look at the values of "
     "this tensor with tfldbg params --data, and report the converter",
@@ -341,13 +341,13 @@ def _figures(misfit: Misfit) -> dict[str, object]:
 def _unused(judged: Judged) -> Iterator[Sign]:
     if not data_suits(judged.evidence):
         return  # the data is to blame, not the calibration
-    imposed = _imposed(judged.evidence.ops)
+    others = imposed(judged.evidence.ops)
     found = []
     for op in judged.evidence.ops:
         usage = op.usage
         if usage is None or usage.codes > _EIGHT_BITS or 2 * usage.total < usage.codes:
             continue
-        if not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED or op.tensor in imposed:
+        if not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED or op.tensor in others:
             continue  # others decide on the range
         if judged.behind_origin(op) or op.tensor in judged.misfits:
             continue  # what a broken operator yields says nothing about ranges
@@ -379,19 +379,6 @@ def _ends(op: OpEvidence) -> tuple[float, float]:
     return real_range(op.type, op.scale or 0.0, op.zero_point or 0)
 
 
-def _imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
-    """Return the tensors whose range a reader decides on: it copies codes, or keeps the range."""
-    written = {o.tensor: (o.scale, o.zero_point) for o in ops}
-    found: set[int] = set()
-    for op in ops:
-        own = (op.scale, op.zero_point)
-        computes = op.kind in _ARITHMETIC  # one range of both is no one's need
-        same_range = {i for i in op.reads if written.get(i) == own and not computes}
-        found |= set(op.reads) if op.kind in SAME_SCALE_KINDS else same_range
-    return frozenset(found)
-
-
-_ARITHMETIC = frozenset({"ADD", "DIV", "MUL", "SUB"})
 _FIXED = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})
 """Operators whose range the specification fixes."""
 
