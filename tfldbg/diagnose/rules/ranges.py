@@ -109,8 +109,8 @@ _EXCEEDED = Explanation(
     "converter. What lies beyond it is cut off, which costs far more than rounding.",
     evidence="More than 20 % of at least 256 values of the reference lie more than a step beyond "
     "the range. Not from random data, nor from data that does not suit the input, nor after an "
-    "operator that is wrong itself, nor where a reader imposes the range, as MAXIMUM does. The verdict does not count it, since the range may suit other "
-    "data; --fail-on TFL065 does.",
+    "operator that is wrong itself, nor where a reader imposes the range, as MAXIMUM does. The "
+    "verdict does not count it, since the range may suit other data; --fail-on TFL065 does.",
     suggestion="calibrate on data like this and convert again; if it was, look at the values of "
     "this tensor with tfldbg params --data, and report the converter",
     sources=("tensorflow/tensorflow#127842",),
