@@ -39,6 +39,7 @@ SLICE: tuple[tuple[Framework, str, str], ...] = (
 FORMATS = ("float32", "int8")
 OTHERS: tuple[tuple[Framework, str, str, str], ...] = (
     ("tf_keras", "GRU-unrolled-sequences", "none", "float16"),
+    ("tf_keras", "Conv1DTranspose-same-strides-2", "none", "dynamic"),
     ("tf_keras", "TimeDistributed-Dense", "none", "dynamic"),
 )
 

@@ -197,7 +197,8 @@ def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool
 
     None where nothing can be sent through what scales or shifts them.
     """
-    name, scaled, shaped = read_by(core), False, False
+    name, scaled = read_by(core), False
+    shaped = not graph.shapes.isdisjoint(core.sources)
     while name not in segment.cuts and node_of(name) not in segment.cuts:
         node = graph.nodes[node_of(name)]
         sources = graph.computed_sources(node.name)
