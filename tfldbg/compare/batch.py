@@ -95,6 +95,16 @@ def batch_of(
     return Batch(start, stop, codes, real(codes), stream_steps, states, real(states))
 
 
+def holds_halves(tensors: Sequence[Tensor]) -> bool:
+    """Whether a file has float16 constants."""
+    return any(t.type == "FLOAT16" and t.has_data for t in tensors)
+
+
+def as_halves_end(values: Floats) -> Floats:
+    """Return values that end at the largest float16, as a mask of -1e9 does in such a file."""
+    return np.clip(values, -_LARGEST_HALF, _LARGEST_HALF)
+
+
 def settled(
     tensors: Sequence[Tensor],
     batch: Batch,
@@ -118,16 +128,13 @@ def settled(
         undecided: The operators that compare quantized values.
     """
     local, saturated, own = {}, {}, dict(computed.tested)
-    halves = any(t.type == "FLOAT16" and t.has_data for t in tensors)
+    halves = holds_halves(tensors)
     for index, values in computed.local.items():
         tested = own.get(index, batch.real[index])
         if values.size == tested.size:
             local[index] = np.ascontiguousarray(values.reshape(tested.shape))
             if halves and np.abs(local[index]).max(initial=0.0) > _LARGEST_HALF:
-                sides = (local[index], tested)
-                local[index], own[index] = (
-                    np.clip(v, -_LARGEST_HALF, _LARGEST_HALF) for v in sides
-                )
+                local[index], own[index] = (as_halves_end(v) for v in (local[index], tested))
             if clamp:
                 local[index], saturated[index] = clamped(tensors[index], local[index])
     for comparison in undecided:

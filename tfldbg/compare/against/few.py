@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.against.runs import Joint, OwnRuns
-from tfldbg.compare.batch import Batch, Computed, as_floats, clamped, settled
+from tfldbg.compare.batch import (
+    Batch,
+    Computed,
+    as_floats,
+    as_halves_end,
+    clamped,
+    holds_halves,
+    settled,
+)
 from tfldbg.compare.overlap import Crew
 from tfldbg.compare.stream import run_batch
 from tfldbg.compare.tally import Measured, Plan, Tally
@@ -159,7 +167,9 @@ class FewSamples:
         """Return the nodes that hold as many values as a tensor, clamped to its range."""
         tensor, test = self._job.subgraph.tensors[index], self.held(index)
         fitting = ((n, v) for n, v in values.items() if v.size == test.size)
-        return {n: clamped(tensor, v)[0].reshape(test.shape) for n, v in fitting}
+        found = {n: clamped(tensor, v)[0].reshape(test.shape) for n, v in fitting}
+        halves = holds_halves(self._job.subgraph.tensors)
+        return {n: as_halves_end(v) for n, v in found.items()} if halves else found
 
     def _run(self, names: list[str], forced: Mapping[str, int]) -> list[list[Floats]]:
         evaluator = Evaluator(self._frozen, names, [], forced=forced, once=True)
