@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.query import constant, real_constant
+from tfldbg.graph.query import CHOOSING, constant, real_constant
 from tfldbg.graph.windows import windows
 from tfldbg.match.kinds import DIVIDING
 
@@ -40,7 +40,6 @@ _OF_TWO = (
 )
 _ORDERED = frozenset({"CONCATENATION", "DIV", "FLOOR_DIV", "FLOOR_MOD", "PACK", "POW", "SUB"})
 _SIGNED = frozenset({"ADD", "DIV", "MUL", "SUB"})
-_BRANCHING = frozenset({"SELECT", "SELECT_V2"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +126,10 @@ def _fits(subgraph: Subgraph, op: Operator) -> bool:
 
 def _other_orders(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
     """Yield the other orders of the inputs of operators to which the order matters."""
-    first = 1 if op.kind in _BRANCHING else 0
+    first = 1 if op.kind in CHOOSING else 0
     moved = op.inputs[first:]
     alike = len({subgraph.tensors[i].shape for i in moved if i >= 0}) == 1
-    ordered = op.kind in _ORDERED | _BRANCHING and alike
+    ordered = op.kind in _ORDERED | CHOOSING and alike
     if not ordered or not 1 < len(moved) <= _MOST_PERMUTED:
         return
     for order in itertools.permutations(range(len(moved))):

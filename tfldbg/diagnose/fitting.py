@@ -34,6 +34,7 @@ _AVERAGES = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
 _UNCLAMPED = frozenset({"none", "differ", "computed"})
 """Parameters of an output that no fake-quant of the reference clamps to the same range."""
 _ARITHMETIC = frozenset({"ADD", "DIV", "MUL", "SUB"})
+"""Operators of two operands, whose output has a range of its own."""
 _OWED = frozenset({"bypassed", "deferred"})
 """Parameters that are those of a reader (`tfldbg.match.model.Match`)."""
 _TWO = 2

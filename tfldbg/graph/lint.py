@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.graph.copies import misread_codes
-from tfldbg.graph.query import constant, consumers, producers
+from tfldbg.graph.query import CHOOSING, constant, consumers, producers
 from tfldbg.graph.votes import disagreements
 from tfldbg.graph.wires import (
     ACTIVATIONS,
@@ -298,7 +298,7 @@ def _constants(graph: Graph, wires: Wires) -> Iterator[Breach]:
         values = constant(graph, tensor)
         if values is None:
             continue
-        if owner.kind in ("SELECT", "SELECT_V2"):
+        if owner.kind in CHOOSING:
             continue
         bad = np.isnan(values) if owner.kind not in WEIGHTED else ~np.isfinite(values)
         count = int(np.count_nonzero(bad))

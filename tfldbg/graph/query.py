@@ -56,6 +56,9 @@ operators that compute nothing besides."""
 LAYOUT_KINDS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 """Operators whose output holds the values of their first input in the same order."""
 
+CHOOSING = frozenset({"SELECT", "SELECT_V2"})
+"""Operators that take each value from one of two inputs."""
+
 SAME_SCALE_KINDS = LAYOUT_KINDS | {
     "AVERAGE_POOL_2D",
     "BATCH_TO_SPACE_ND",

@@ -16,7 +16,7 @@ from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_
 from tfldbg.match.kinds import CARRIED, HANDED_ON, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
-from tfldbg.match.settle import ACTIVATIONS, AFFINE, FOLDED, Settler
+from tfldbg.match.settle import ACTIVATIONS, AFFINE, FOLDED, RESHAPES, Settler
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _MOSTLY = 0.25
 wrong: a wrong match agrees by chance, a channel or a border that is wrong leaves the others."""
 _NEARLY_ALL = 0.9
 """The same share from which a tensor holds its match, whoever computed it."""
-_RESHAPING = frozenset({"ExpandDims", "Reshape", "Squeeze"})
 _SURE = 0.9
 """Confidence of a match that values propose and that accuses nobody."""
 _CODES = 1.5
@@ -88,10 +87,10 @@ class Proposals:
             return self._output(tensor, known)
         absurd = known is not None and self._is_absurd(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
-        if found is not None and known is not None and (absurd or self._hands_on(known.raw, found)):
+        if found is not None and known is not None:
             # It may hold nearly the same by chance, as exp(x) and log(1 + exp(x)) do, and what
             # only hands on its match is no other match.
-            same = found == known.raw or self._hands_on(known.raw, found)
+            same = absurd if found == known.raw else self._hands_on(known.raw, found)
             near = same and self._share(tensor, test, values, found) < _NEARLY_ALL
             found = None if near else found
         if found is not None and not (idle and known is not None and found == known.raw):
@@ -220,7 +219,7 @@ class Proposals:
     def _hands_on(self, name: str, found: str) -> bool:
         """Whether one reference tensor has the values of another in the same order, reshaped."""
         node = node_of(found)
-        while node != node_of(name) and self._graph.nodes[node].op in _RESHAPING | IDENTITY_OPS:
+        while node != node_of(name) and self._graph.nodes[node].op in RESHAPES | IDENTITY_OPS:
             sources = self._graph.computed_sources(node)
             if len(sources) != 1:
                 return False

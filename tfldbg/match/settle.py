@@ -54,7 +54,8 @@ AFFINE = frozenset(
 )
 FOLDED = AFFINE | _CLIPS | (ACTIVATIONS - {"Tanh"})
 """What the converter makes part of the operator before it."""
-_RESHAPES = frozenset({"Reshape", "Squeeze", "ExpandDims"})
+RESHAPES = frozenset({"Reshape", "Squeeze", "ExpandDims"})
+"""Operations that keep values in their order."""
 _SCALE_TOLERANCE = 1e-5
 
 
@@ -142,7 +143,7 @@ class Settler:
         others = frozenset(user.sources) & self._graph.shapes
         if not others.isdisjoint(self._named):
             return None  # what is made of a shape is a constant only where no tensor holds it
-        reshapes = user.op in _RESHAPES and user.elements == self._graph.nodes[name].elements
+        reshapes = user.op in RESHAPES and user.elements == self._graph.nodes[name].elements
         return user.name if user.op in AFFINE or reshapes else None
 
     def _clips(self, tensor: Tensor, op: Operator, name: str) -> bool:

@@ -59,6 +59,7 @@ class FewSamples:
             run_batch(self._plan, job.samples, runner, numbers, Silent())
             for numbers in _numbers(job.samples.count, frozen.batch)
         ]
+        self._halves = holds_halves(job.subgraph.tensors)
         self._known: dict[int, tuple[Segment, list[Floats] | None]] = {}
         self._own: dict[tuple[int, tuple[int, ...]], list[Floats] | None] = {}
 
@@ -168,8 +169,7 @@ class FewSamples:
         tensor, test = self._job.subgraph.tensors[index], self.held(index)
         fitting = ((n, v) for n, v in values.items() if v.size == test.size)
         found = {n: clamped(tensor, v)[0].reshape(test.shape) for n, v in fitting}
-        halves = holds_halves(self._job.subgraph.tensors)
-        return {n: as_halves_end(v) for n, v in found.items()} if halves else found
+        return {n: as_halves_end(v) for n, v in found.items()} if self._halves else found
 
     def _run(self, names: list[str], forced: Mapping[str, int]) -> list[list[Floats]]:
         evaluator = Evaluator(self._frozen, names, [], forced=forced, once=True)

@@ -144,9 +144,11 @@ def candidate(
 
 def _shift(subgraph: Subgraph, op: Operator, before: RefNode) -> float:
     """Return what an operator's bias holds of the operation whose values it reads."""
+    if before.op not in _SHIFTED:
+        return 0.0
     given = op.inputs[BIASED[op.kind][0]]
     added = any(o.kind in ("ADD", "SUB") for o in subgraph.operators if given in o.outputs)
-    return 0.0 if added else _SHIFTED.get(before.op, 0.0)
+    return 0.0 if added else _SHIFTED[before.op]
 
 
 def has_weights(op: Operator) -> bool:

@@ -228,8 +228,8 @@ def _fold(
     if before is not None:
         shift = gain * _summed(plain * before.shift, axis)
         summed = np.abs(gain) * _summed(np.abs(plain * before.shift), axis)
-        measured = len(answers) < 3 or _is_constant(answers[2], summed + np.abs(zeros))
-        if shift.any() and (last is None or not measured):
+        known = bool(found.shift) or _is_constant(answers[2], summed + np.abs(zeros))
+        if shift.any() and (last is None or not known):
             return None
         zeros = zeros + shift
         # A sum of n products is off by up to n / 2 units in the last place of its magnitudes.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.graph.lint import FIXED_OUTPUTS
-from tfldbg.graph.query import SAME_SCALE_KINDS, activation_inputs, real_constant
+from tfldbg.graph.query import CHOOSING, SAME_SCALE_KINDS, activation_inputs, real_constant
 from tfldbg.quant import code_range, real_range
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ _MAPPING = (SAME_SCALE_KINDS - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}) | (
 """Operators of one computed input that make two values of two, or fewer."""
 _FIXED = frozenset(kind for kind, _ in FIXED_OUTPUTS)
 _SUMS = frozenset({"ADD", "SUB"})
-_CHOOSING = frozenset({"SELECT", "SELECT_V2"})
-_MARKING = _SUMS | _CHOOSING | {"MAXIMUM", "MINIMUM", "MUL", "PADV2"}
+_IN_FLOAT = _SUMS | CHOOSING
+"""Those of `_MARKING` that count between DEQUANTIZE and QUANTIZE, too."""
+_MARKING = _IN_FLOAT | {"MAXIMUM", "MINIMUM", "MUL", "PADV2"}
 """Operators that put a constant beside other values, or a mask that they make of it."""
 
 
@@ -122,7 +123,8 @@ def marks_of(graph: Graph, subgraph: Subgraph, op: Operator) -> tuple[float, ...
     Such a constant holds one or two values.  One that a sum adds everywhere moves all values alike
     and is none.
     """
-    if op.kind not in _MARKING:
+    quantized = any(subgraph.tensors[i].lsb is not None for i in op.outputs[:1])
+    if op.kind not in (_MARKING if quantized else _IN_FLOAT):
         return ()
     found = []
     for tensor in (subgraph.tensors[i] for i in op.inputs if i >= 0):
@@ -162,7 +164,7 @@ def rounded_to(tensor: int, made: Mapping[int, Made]) -> Made:
     """
     own = made[tensor]
     before = made.get(own.reads[0]) if own.kind == "QUANTIZE" and own.reads else None
-    if before is None or not before.is_float or before.kind not in _SUMS | _CHOOSING:
+    if before is None or not before.is_float or before.kind not in _IN_FLOAT:
         return own
     given = (made.get(i) for i in before.reads)
     converted = (g.reads if g and g.kind == "DEQUANTIZE" else () for g in given)
@@ -249,7 +251,7 @@ def _misfit(
         return None  # others decide on the range
     if wasteful(tensor.codes, tensor.range, tensor.reach):
         return next(_behind(tensor, tensor, known, readers, {tensor.tensor}), None)
-    return _swallowed(tensor, known) if tensor.kind in _SUMS | _CHOOSING else None
+    return _swallowed(tensor, known) if tensor.kind in _IN_FLOAT else None
 
 
 def _behind(
@@ -289,7 +291,7 @@ def _swallowed(tensor: Filled, known: Mapping[int, Filled]) -> Misfit | None:
         operand = known.get(index)
         if operand is None or not wasteful(tensor.codes, tensor.range, operand.reach):
             continue
-        if tensor.kind in _CHOOSING and _alike(operand.range, tensor.range):
+        if tensor.kind in CHOOSING and _alike(operand.range, tensor.range):
             continue  # they are lost where the operand is written
         sentinel = _sentinel(tensor, operand, tensor.range, known)
         if sentinel is not None and not _is_mask(operand, known):
