@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_the_cost_of_a_sample(alone: tuple[str, ...], tmp_path: Path) -> None:
     few = ("--few", "1", "--many", "3", "--repeat", "1")
     (row,) = _table("cost", str(tmp_path), "cnn", *few, *alone)
     assert row[0] == "cnn"
-    assert all(float(cell) for cell in row[1:4])
+    assert all(math.isfinite(float(cell)) for cell in row[1:4])  # noise may even make it 0
 
 
 def test_the_cost_before_the_first_sample(tmp_path: Path) -> None:
