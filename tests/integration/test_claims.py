@@ -225,6 +225,25 @@ def test_a_channel_of_zeros_has_no_scale() -> None:
     assert 0 < check.max_steps < 0.51
 
 
+def test_a_model_without_weights_of_any_size_of_the_file_is_another_model() -> None:
+    """Two Dense layers, and a convolution before one: as many activations, inputs and outputs."""
+    import tf_keras as k
+
+    def made(*layers: Any) -> Any:
+        return _jittered(k.Sequential([k.Input((14, 14)), *layers, k.layers.Dense(10, "sigmoid")]))
+
+    file = zoo.convert(made(k.layers.Flatten(), k.layers.Dense(50, "relu")), "ptq")
+    other = made(
+        k.layers.Reshape((14, 14, 1)),
+        k.layers.Conv2D(6, 3, activation="relu"),
+        k.layers.MaxPooling2D(),
+        k.layers.Flatten(),
+    )
+    data = np.random.default_rng(1).normal(size=(4, 14, 14)).astype(np.float32)
+    with pytest.raises(MatchError, match=r"no constant of the size of .* weights \(9800, 500\)"):
+        tfldbg.trace(file, keras=other, data=data)
+
+
 def test_a_model_of_the_same_inputs_and_outputs_is_another_model() -> None:
     """Its first convolution has another number of filters, and no padding gives it that."""
     import tf_keras as k

@@ -157,6 +157,13 @@ class RefGraph:
         return frozenset(reached)
 
     @cached_property
+    def sizes_of_constants(self) -> frozenset[int]:
+        """How many values each constant has, and each that is computed from constants alone."""
+        shapes = (n.shape for n in self.nodes.values() if n.name not in self.computed)
+        known = (s for s in shapes if s is not None and None not in s)
+        return frozenset(math.prod(size or 0 for size in s) for s in known)
+
+    @cached_property
     def shapes(self) -> frozenset[str]:
         """Names of the nodes that hold shapes, and of all that is computed from them alone."""
         found: set[str] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from tfldbg.match.model import Matching
     from tfldbg.reference.graphdef import RefGraph
 
+_SHOWN = 8
+"""Sizes that a message lists."""
 _HINT = "give the Keras model that the file was converted from"
 
 
@@ -24,7 +27,8 @@ def check_same_model(subgraph: Subgraph, graph: RefGraph, relation: Relation) ->
     that has, and no operator whose name it has explains that by the shape of its output.  A shape
     with another number of channels explains nothing: weights of another size are another model's.
     It is, too, if no output of the file is an output of the reference and not one operator has the
-    reference's weights.
+    reference's weights, or if the reference has no constant of which any of the weights could be
+    a part.
 
     Raises:
         MatchError: The models are not the same.
@@ -52,6 +56,25 @@ def check_same_model(subgraph: Subgraph, graph: RefGraph, relation: Relation) ->
             "and all weights differ",
             hint=_HINT,
         )
+    sizes = _sizes_of_weights(subgraph)
+    if len(sizes) > 1 and not any(_is_part(size, graph.sizes_of_constants) for size in sizes):
+        raise MatchError(
+            "this is not the file's Keras model: it has no constant of the size of any operator's "
+            f"weights ({', '.join(map(str, sizes[:_SHOWN]))})",
+            hint=_HINT,
+        )
+
+
+def _sizes_of_weights(subgraph: Subgraph) -> list[int]:
+    """Return how many weights each operator has that must have some, in execution order."""
+    operators = (op for op in subgraph.operators if op.kind in WEIGHTED)
+    tensors = (subgraph.tensors[op.inputs[WEIGHTED[op.kind][1]]] for op in operators)
+    return [math.prod(t.shape) for t in tensors if t.has_data]
+
+
+def _is_part(size: int, wholes: frozenset[int]) -> bool:
+    """Whether weights may have been cut out of a constant: gates and groups are."""
+    return any(whole and whole % size == 0 for whole in wholes)
 
 
 def _has_other_channels(subgraph: Subgraph, matching: Matching) -> bool:
