@@ -175,6 +175,21 @@ def half(kind: str) -> bytes:
     return file.save()
 
 
+def requantized_constant() -> bytes:
+    """A constant that QUANTIZE brings to the scale of the CONCATENATION that reads it."""
+    file = File()
+    main = file.subgraph()
+    codes = np.arange(-4, 4, dtype=np.int8).reshape(1, 8)
+    x, made, out = (main.tensor("INT8", [1, n], None, 0.05, 3) for n in (8, 8, 16))
+    held = main.tensor("INT8", [1, 8], codes, 0.03, -1)
+    main.operator("QUANTIZE", [held], [made], schema.QuantizeOptionsT())
+    options = schema.ConcatenationOptionsT()
+    options.axis = 1
+    main.operator("CONCATENATION", [x, made], [out], options)
+    main.ends([x], [out])
+    return file.save()
+
+
 def between(kind: str) -> bytes:
     """CAST from float32 to a type and back."""
     file = File()

@@ -45,6 +45,15 @@ def test_each_signature_is_traced_by_its_name(key: str, kinds: list[str]) -> Non
     assert len(_checked(result)) == len(kinds)
 
 
+def test_a_constant_of_another_scale_is_checked() -> None:
+    result = _trace(odd_files.requantized_constant())
+    assert _checked(result) == [0, 1]
+    local = result.evidence.ops[0].local
+    assert local is not None
+    assert local.max_lsb is not None
+    assert 0 < local.max_lsb <= 0.5
+
+
 def test_an_if_is_not_compared_and_says_so() -> None:
     result = _trace(odd_files.branches())
     assert _checked(result) == [1]

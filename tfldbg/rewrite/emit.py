@@ -104,7 +104,7 @@ class Emitter:
         from ai_edge_litert import schema_py_generated as schema
 
         self._schema: Any = schema
-        self._graph, self._subgraph, self._real = graph, subgraph, real
+        self._graph, self._subgraph, self.real = graph, subgraph, real
         self._packed = schema.Model.GetRootAs(graph.data, 0)
         self._operators = self._packed.Subgraphs(subgraph.index)
         self._folded = folded_constants(subgraph)
@@ -141,7 +141,7 @@ class Emitter:
     def _input(self, tensor: Tensor, feed: Tensor) -> int:
         key = (feed.index, tensor.index)
         shape = tensor.shape if tensor.elements == feed.elements else feed.shape
-        if not self._real:
+        if not self.real:
             self.inputs[key] = self.draft.tensor(feed.type, shape, quant=feed.quant)
             return self.inputs[key]
         if not is_real(feed) or not runtime_dequantizes(feed):
@@ -163,7 +163,7 @@ class Emitter:
     def _constant(self, tensor: Tensor) -> int:
         if tensor.index in self._folded:
             return self._unpacked(tensor)
-        real = _in_float(self._graph, tensor) if self._real and is_real(tensor) else None
+        real = _in_float(self._graph, tensor) if self.real and is_real(tensor) else None
         if real is not None:
             return self.draft.tensor("FLOAT32", tensor.shape, values=real)
         span = self._graph.buffers[tensor.buffer]
@@ -186,7 +186,7 @@ class Emitter:
         op = next(op for op in self._subgraph.operators if tensor.index in op.outputs)
         source = self._subgraph.tensors[op.inputs[0]]
         known = not source.has_data or constant(self._graph, source) is not None
-        if not self._real or not known:
+        if not self.real or not known:
             return self.emit(op, lambda index: self.given(index, None))[0]
         return self.given(source.index, None)
 
@@ -240,7 +240,7 @@ class Emitter:
 
     def _intermediates(self, packed: Any) -> list[int] | None:
         """Copy the tensors that hold the parameters of integer kernels' internal values."""
-        if self._real or packed.IntermediatesIsNone():
+        if self.real or packed.IntermediatesIsNone():
             return None
         known = self._subgraph.tensors
         indices = packed.IntermediatesAsNumpy().tolist()
@@ -251,7 +251,7 @@ class Emitter:
 
     def _activation(self, tensor: Tensor, *, variable: bool = False) -> int:
         """Add a tensor that an operator writes."""
-        real = self._real and is_real(tensor)
+        real = self.real and is_real(tensor)
         return self.draft.tensor(
             "FLOAT32" if real else tensor.type,
             tensor.shape,

@@ -141,7 +141,7 @@ def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> Loca
     Args:
         graph: The reference file.
         subgraph: Its subgraph.
-        steps: Operators that `untwinned` does not refuse, without `ALIASES`.
+        steps: Operators that `untwinned` does not refuse.
     """
     return side_by_side(Emitter(graph, subgraph, real=True), [[step] for step in steps])
 
@@ -165,7 +165,7 @@ def side_by_side(emitter: Emitter, chains: Sequence[Sequence[Step]]) -> LocalMod
         known: dict[int, int] = {}
         for step in chain:
             read = _reader(emitter, step, known)
-            if len(chain) > 1 and step.op.kind in ALIASES:
+            if emitter.real and step.op.kind in ALIASES:  # of a constant, or within a chain
                 written = [read(step.op.inputs[0])]
             else:
                 written = emitter.emit(step.op, read, step.options, step.kind)
