@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,20 @@ def test_other_files_are_read_where_they_are(model: Any, tmp_path: Path) -> None
     model.save(path)
     shutil.copyfile(path, tmp_path / "copy.keras")
     assert with_slashes(path, tmp_path) == path
+
+
+def test_a_model_of_a_thousand_layers_loads(tmp_path: Path) -> None:
+    """Keras walks them one call deeper for each, and Python ends that at 1000 by itself."""
+    import tf_keras as k
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10 * limit)
+    try:
+        given = seen = k.Input((2,))
+        for _ in range(1100):
+            seen = k.layers.ReLU()(seen)
+        k.Model(given, seen).save(tmp_path / "deep.h5")
+    finally:
+        sys.setrecursionlimit(limit)
+    assert len(load_live(tmp_path / "deep.h5").layers) == 1101
+    assert sys.getrecursionlimit() == limit

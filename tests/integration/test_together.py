@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import tfldbg
 from benchmarks import zoo
+from benchmarks.zoo import Scheme
 from sample_models import plant
 from sample_models.plant import Change, File
 from tests.integration.test_claims import _jittered
@@ -184,6 +185,51 @@ def test_a_missing_bias_that_what_follows_hides_is_named() -> None:
     result = tfldbg.trace(file.save(), keras=model, data=data)
     assert result.first_divergence is not None
     assert (result.first_divergence.op, result.first_divergence.signal) == (op, "weights")
+
+
+def _seen_by_selu(layers: Any, given: Any) -> Any:
+    seen = layers.Conv2D(4, 3)(layers.Reshape((6, 6, 1))(given))
+    return layers.Dense(3)(layers.Flatten()(layers.Activation("selu")(seen)))
+
+
+def _seen_by_einsum(layers: Any, given: Any) -> Any:
+    seen = layers.Conv1D(6, 3, padding="same")(layers.Reshape((9, 4))(given))
+    mixed = layers.EinsumDense("abc,bd->adc", (4, 6), bias_axes="c")(seen)
+    return layers.Dense(3)(layers.Flatten()(mixed))
+
+
+@pytest.mark.parametrize("make", [_seen_by_selu, _seen_by_einsum])
+@pytest.mark.parametrize("form", ["float32", "float16"])
+def test_a_missing_bias_is_not_taken_for_one_that_was_moved(
+    make: Callable[[Any, Any], Any], form: Scheme
+) -> None:
+    """The operators after it are matched wrongly at first, and agree no better without it."""
+    model, _, data = _layers(make, (36,))
+    file = File(zoo.convert(model, form))
+    op = next(i for i in range(file.count) if file.kind(i) == "CONV_2D")
+    plant.zero_bias(file, op)
+    result = tfldbg.trace(file.save(), keras=model, data=data)
+    assert result.origins == (op,)
+    assert result.cause is not None
+    assert "bias" in result.cause.message
+
+
+def test_a_gate_that_is_multiplied_by_zeros_is_named() -> None:
+    """An LSTM forgets nothing in its first step, whatever the function of the gate."""
+
+    def made(layers: Any, given: Any) -> Any:
+        steps = layers.Reshape((3, 4))(given)
+        return layers.Dense(3)(layers.LSTM(5, unroll=True)(steps))
+
+    model, files, data = _layers(made, (12,))
+    assert tfldbg.trace(files["float32"], keras=model, data=data).verdict == "clean"
+    file = File(files["float32"])
+    gates = [i for i in range(file.count) if file.kind(i) == "LOGISTIC"][:3]
+    for op in gates:
+        file = File(files["float32"])
+        plant.set_kind("TANH")(file, op)
+        result = tfldbg.trace(file.save(), keras=model, data=data)
+        assert result.origins[0] == op
 
 
 def _rounded(layers: Any, given: Any) -> Any:

@@ -70,7 +70,7 @@ class Judge:
             return None
         misled = self._misled(op)
         for breach in op.breaches:
-            if not (misled and breach.rule == "bias_scale"):
+            if not (breach.rule == "bias_scale" and (misled or _is_scale_of_weights(op.weights))):
                 sure: Confidence = "certain" if breach.suspect is None else "ambiguous"
                 return divergence_of(op, "parameters", breach.message, sure)
         blamed = self._wrong.get(op.tensor)
@@ -110,6 +110,14 @@ class Judge:
             return op.expected_shape is not None
         beyond = local.nan or local.infinite or self._excess(op, local, self._misled(op)) > 1.0
         return bool(beyond) or op.expected_shape is not None
+
+    def channels_beyond(self, op: OpEvidence) -> int:
+        """Return on how many channels an operator's own error is more than arithmetic explains."""
+        local = op.local
+        if local is None or (op.scale is None and op.bound.rule == "relative"):
+            return int(self.is_accused(op))
+        limits = self._limits(op, local, self._misled(op))
+        return sum(f > limit for f, limit in zip(local.channel_max_abs, limits, strict=True))
 
     def _copies_wrong(self, op: OpEvidence) -> bool:
         """Whether an operator copies codes whose scale is wrong into a tensor whose scale is right.
@@ -210,6 +218,11 @@ def _parameters_differ(op: OpEvidence) -> str:
     return (
         f"its output has {_pair(op.scale, op.zero_point)}, but the reference has {_pair(*expected)}"
     )
+
+
+def _is_scale_of_weights(check: WeightCheck | None) -> bool:
+    """Whether the weights are other than the reference's, and the bias, as it is scaled, is not."""
+    return check is not None and check.differ and check.bias is not None and not check.bias.differ
 
 
 def _weights_differ(op: OpEvidence, check: WeightCheck) -> str:

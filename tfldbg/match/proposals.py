@@ -106,6 +106,13 @@ class Proposals:
         elsewhere = other is not None and other not in known.names and not other_weights
         return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
 
+    def refuted(self, tensor: Tensor) -> Unmatched | None:
+        """Return why a tensor has no match where its operator cannot compute the one it has."""
+        known = self._matches.get(tensor.index)
+        if known is None or tensor.index in self._outputs or not self._is_absurd(tensor, known):
+            return None
+        return Unmatched(tensor.index, _reason(known, None), certain=True)
+
     def _is_absurd(self, tensor: Tensor, known: Match) -> bool:
         """Whether the operator that writes a tensor cannot compute its match."""
         op = self._writers.get(tensor.index)

@@ -17,7 +17,7 @@ from tfldbg.reference import cache
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.freezing import freeze, user_inputs
 from tfldbg.reference.graphdef import node_of
-from tfldbg.reference.quiet import collecting_later, quiet
+from tfldbg.reference.quiet import collecting_later, deep_calls, quiet
 from tfldbg.reference.repairs import (
     annotated,
     lenient_wrappers,
@@ -167,7 +167,7 @@ def _text(value: str | bytes) -> str:
 def _load(path: Path, config: _Config, unsafe: bool) -> Any:
     loader = _load_keras3 if config.keras3 else _load_tf_keras
     try:
-        with quiet(), collecting_later():
+        with quiet(), collecting_later(), deep_calls():
             return loader(path, config, unsafe)
     except TfldbgError:
         raise

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
+_DEEPEST = 10_000
+"""Calls within calls: some ten times the layers of the deepest models, far from the stack's end."""
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -55,3 +58,14 @@ def collecting_later() -> Iterator[None]:
     finally:
         if collected:
             gc.enable()
+
+
+@contextmanager
+def deep_calls() -> Iterator[None]:
+    """Let Keras load a model of many layers: it walks them one call deeper for each."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _DEEPEST))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)

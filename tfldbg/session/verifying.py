@@ -28,6 +28,7 @@ from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.proposals import Change, Changes, Proposals, Values, changed, holds
 from tfldbg.match.settle import AFFINE
+from tfldbg.reference.evaluate import cuts_met
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 from tfldbg.rewrite.emit import is_real
 from tfldbg.session.describe import describe
@@ -83,6 +84,8 @@ class Claims:
     """By tensor why its segment yields nothing to compare it with."""
     errors: Mapping[int, float]
     """By tensor its own error, RMSE over the RMS of the reference."""
+    wrong: Mapping[int, tuple[int, float]]
+    """By accused tensor on how many channels it is beyond the bound, and its error."""
 
     @property
     def in_doubt(self) -> frozenset[int]:
@@ -146,6 +149,8 @@ class Verifier:
         evidence = without_refuted(collect(self._job.loaded, self._run, related, measured))
         judge = Judge(Thresholds(), wrong_scales(evidence), {}, "keras")
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
+        errors = {i: stats.relative_rmse for i, stats in measured.local.items()}
+        beyond = {o.tensor: judge.channels_beyond(o) for o in evidence.ops if o.tensor in accused}
         accused |= {i for i, n in self._outputs.items() if not holds(matching.matches.get(i), n)}
         covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}
         telling = ({o.op, *o.joint} for o in evidence.ops if judge.tells(o))
@@ -159,7 +164,8 @@ class Verifier:
             blind=frozenset(o.tensor for o in unchecked),
             telling=frozenset().union(*telling),
             failing=failing,
-            errors={i: stats.relative_rmse for i, stats in measured.local.items()},
+            errors=errors,
+            wrong={i: (channels, errors.get(i, np.inf)) for i, channels in beyond.items()},
         )
 
     @cached_property
@@ -252,7 +258,7 @@ class Verifier:
         given_up = [c for c in changes.values() if isinstance(c, Unmatched)]
         if not all(self._is_refuted(c, claims, tried) for c in given_up):
             return None
-        if any(self._may_hide(i, c, claims, tried) for i, c in changes.items()):
+        if any(self._may_hide(tensor, changes, claims, tried) for tensor in changes):
             return None
         doubtful = changes.keys() - self._ends.keys()
         if tried.accused < claims.accused and not tried.better_than(claims, doubtful):
@@ -284,18 +290,30 @@ class Verifier:
     def _is_hidden(
         self, tensor: int, readers: Iterable[int], claims: Claims, tried: Claims
     ) -> bool:
-        """Whether all that read a tensor may hide its error, and agree with the reference."""
-        little = _GONE * claims.errors.get(tensor, 0.0)
-        moved = (claims.errors.get(i, np.inf) - tried.errors.get(i, 0.0) for i in readers)
-        hiding = all(self._writers[i].kind in _HIDING for i in readers)
-        return hiding and all(by <= little for by in moved)
+        """Whether all that read a tensor hide its error: they agree with and without its match.
 
-    def _may_hide(self, tensor: int, change: Change, claims: Claims, tried: Claims) -> bool:
+        So does what multiplies it by zeros.  One that was computed without the tensor's match, and
+        is of no kind that hides anything, tells something.
+        """
+        little = _GONE * claims.errors.get(tensor, 0.0)
+        graph, known = self._frozen.graph, claims.segments
+
+        def hides(reader: int) -> bool:
+            if claims.errors.get(reader, np.inf) - tried.errors.get(reader, 0.0) > little:
+                return False
+            agrees = reader in known and reader not in claims.accused
+            return self._writers[reader].kind in _HIDING or (
+                agrees and tensor in cuts_met(graph, known[reader])
+            )
+
+        return all(map(hides, readers))
+
+    def _may_hide(self, tensor: int, changes: Changes, claims: Claims, tried: Claims) -> bool:
         """Whether a tensor lacks a constant that its match has, and nothing that reads it tells.
 
         What has no constant of its own adds none in its place.
         """
-        known = claims.matching.matches.get(tensor)
+        change, known = changes[tensor], claims.matching.matches.get(tensor)
         if isinstance(change, Unmatched) or known is None or tensor not in claims.accused:
             return False
         proposals, held = self._proposing(claims), self._job.subgraph.tensors[tensor]
@@ -306,7 +324,13 @@ class Verifier:
         if not proposals.lacking(held, change.raw, known) & AFFINE:
             return False
         adds = any(self._has_constant(k, tried) for k in readers)
-        return not adds or self._is_hidden(tensor, readers, claims, tried)
+        if not adds or self._is_hidden(tensor, readers, claims, tried):
+            return True
+        wrong = tried.wrong.keys() & set(readers)
+        if not wrong:
+            return False
+        kept = self._with(claims, {i: c for i, c in changes.items() if i != tensor})
+        return any(k in kept.errors and tried.wrong[k] >= kept.wrong.get(k, (0, 0)) for k in wrong)
 
     def _has_constant(self, tensor: int, claims: Claims) -> bool:
         """Whether what is checked by a tensor reads a constant of the network."""
@@ -411,7 +435,9 @@ class Verifier:
             )
             if proposed is None or self._is_other_part(index, proposed, claims):
                 continue
-            if not self._repeats(index, proposed, claims, found):
+            if self._repeats(index, proposed, claims, found):
+                proposed = proposals.refuted(tensors[index])
+            if proposed is not None:
                 found[index] = proposed
         return found | self._widened(claims, feeding, values)
 
