@@ -33,6 +33,7 @@ def _claims(
         blind=frozenset(),
         failing={},
         errors=errors,
+        wrong={i: (1, errors[i]) for i in accused},
     )
 
 
@@ -43,6 +44,8 @@ def verifier() -> Verifier:
     kinds = {MOVED: "PAD", READ: "CONV_2D"}
     writers: Any = {t: SimpleNamespace(index=t, kind=kind) for t, kind in kinds.items()}
     known._writers = writers
+    frozen: Any = SimpleNamespace(graph=None)
+    known._frozen = frozen
     return known
 
 
