@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tfldbg.match.model import Unmatched
-from tfldbg.session.verifying import Claims, Verifier
+from tfldbg.session.claims import Claims
+from tfldbg.session.verifying import Verifier
 
 MOVED, READ = 1, 2
 """A tensor whose values are its node's in another order, and what reads it."""
@@ -44,8 +45,8 @@ def verifier() -> Verifier:
     kinds = {MOVED: "PAD", READ: "CONV_2D"}
     writers: Any = {t: SimpleNamespace(index=t, kind=kind) for t, kind in kinds.items()}
     known._writers = writers
-    frozen: Any = SimpleNamespace(graph=None)
-    known._frozen = frozen
+    nothing: Any = None
+    known._graph = nothing
     return known
 
 

@@ -1,0 +1,154 @@
+"""What follows from a matching on a few samples: a match is a claim that values may refute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.judge import Judge
+from tfldbg.diagnose.model import Thresholds
+from tfldbg.diagnose.scales import without_refuted, wrong_scales
+from tfldbg.match.ports import pair_outputs
+from tfldbg.match.proposals import Changes, changed, holds
+from tfldbg.session.describe import describe
+
+if TYPE_CHECKING:
+    from tfldbg.compare.against.few import FewSamples
+    from tfldbg.compare.against.keras import KerasReference, KerasRelations
+    from tfldbg.compare.relation import Relation
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.match.model import Matching
+    from tfldbg.reference.evaluate import Frozen, Segment
+    from tfldbg.run.job import Job
+
+_NOT_COMPUTED = "the reference cannot compute it from the values that its operator had"
+_ANOTHER_SIZE = "the reference makes another number of values of what its operator had"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Claims:
+    """A matching and what follows from it on a few samples."""
+
+    matching: Matching
+    relation: Relation
+    segments: Mapping[int, Segment]
+    accused: frozenset[int]
+    """Tensors whose own error is beyond the bound of their operator, and outputs of the file that
+    are matched with something else than the reference's outputs."""
+    unchecked: frozenset[int]
+    """Operators that nothing checks, of those that compute activations."""
+    telling: frozenset[int]
+    """Operators that a check covers which does not hide a large error."""
+    blind: frozenset[int]
+    """What the unchecked operators write."""
+    failing: Mapping[int, str]
+    """By tensor why its segment yields nothing to compare it with."""
+    errors: Mapping[int, float]
+    """By tensor its own error, RMSE over the RMS of the reference."""
+    wrong: Mapping[int, tuple[int, float]]
+    """By accused tensor on how many channels it is beyond the bound, and its error."""
+
+    @property
+    def in_doubt(self) -> frozenset[int]:
+        """Tensors that are accused, or that the reference computes from more than is read."""
+        return self.accused | self.relation.beyond
+
+    def better_than(self, other: Claims, doubtful: AbstractSet[int]) -> bool:
+        """Whether fewer operators are in doubt or unchecked, and none is that was not before.
+
+        One that nothing checked may be accused in place of another, unless by a match that is in
+        doubt itself.
+
+        Args:
+            other: The claims before.
+            doubtful: Tensors whose matches were proposed and may be wrong.
+        """
+        known = self.accused <= other.accused
+        instead = self.accused - (other.blind - doubtful) < other.accused
+        if not (known or instead) or not self.unchecked <= other.unchecked:
+            return False
+        return self.in_doubt < other.in_doubt or self.unchecked < other.unchecked
+
+
+class Claimer:
+    """Makes claims of matchings.
+
+    Args:
+        job: The TFLite side.
+        frozen: The reference.
+        relations: Makes segments of a matching.
+        few: Computes them.
+    """
+
+    def __init__(
+        self, job: Job, frozen: Frozen, relations: KerasRelations, few: FewSamples
+    ) -> None:
+        self._job = job
+        self._frozen = frozen
+        self._relations = relations
+        self._few = few
+        self.outputs = pair_outputs(job.subgraph, job.loaded.signature, frozen)
+        """By output of the file the reference tensor that it must be."""
+
+    def of(self, matching: Matching, reference: KerasReference | None = None) -> Claims:
+        """Return what follows from a matching.
+
+        Args:
+            matching: It.
+            reference: Its reference, where there is one already.
+        """
+        relation, segments = self._relations.relate(matching)
+        local = self._few.local(segments, reference)
+        failing = {
+            k: _NOT_COMPUTED if values is None else _ANOTHER_SIZE
+            for k, values in local.items()
+            if values is None or not self._few.fits(k, values)
+        }
+        own = self._few.own(relation.joint)
+        measured = self._few.measured(local, own)
+        related = replace(relation, unrounded_before=frozenset(own))
+        evidence = without_refuted(collect(self._job.loaded, self._run, related, measured))
+        judge = Judge(Thresholds(), wrong_scales(evidence), {}, "keras")
+        accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
+        errors = {i: stats.relative_rmse for i, stats in measured.local.items()}
+        beyond = {o.tensor: judge.channels_beyond(o) for o in evidence.ops if o.tensor in accused}
+        accused |= {i for i, n in self.outputs.items() if not holds(matching.matches.get(i), n)}
+        covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}
+        telling = ({o.op, *o.joint} for o in evidence.ops if judge.tells(o))
+        unchecked = [o for o in evidence.ops if o.activation and o.op not in covered]
+        return Claims(
+            matching,
+            relation,
+            segments,
+            accused=frozenset(accused | failing.keys()),
+            unchecked=frozenset(o.op for o in unchecked),
+            blind=frozenset(o.tensor for o in unchecked),
+            telling=frozenset().union(*telling),
+            failing=failing,
+            errors=errors,
+            wrong={i: (channels, errors.get(i, np.inf)) for i, channels in beyond.items()},
+        )
+
+    def changed(self, claims: Claims, changes: Changes) -> Claims:
+        """Return what follows from a matching of which some matches are others."""
+        matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
+        return self.of(matching)
+
+    @cached_property
+    def _run(self) -> Run:
+        return replace(describe(self._job, True, {}), reference_kind="keras")
+
+    @cached_property
+    def ends(self) -> dict[int, str]:
+        """By tensor the output of the reference that it is, converted to float perhaps."""
+        found = dict(self.outputs)
+        for op in reversed(self._job.subgraph.operators):
+            if op.kind in ("DEQUANTIZE", "QUANTIZE") and op.outputs[0] in found:
+                found[op.inputs[0]] = found[op.outputs[0]]
+        return found
