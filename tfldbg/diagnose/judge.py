@@ -111,14 +111,6 @@ class Judge:
         beyond = local.nan or local.infinite or self._excess(op, local, self._misled(op)) > 1.0
         return bool(beyond) or op.expected_shape is not None
 
-    def channels_beyond(self, op: OpEvidence) -> int:
-        """Return on how many channels an operator's own error is more than arithmetic explains."""
-        local = op.local
-        if local is None or (op.scale is None and op.bound.rule == "relative"):
-            return int(self.is_accused(op))
-        limits = self._limits(op, local, self._misled(op))
-        return sum(f > limit for f, limit in zip(local.channel_max_abs, limits, strict=True))
-
     def _copies_wrong(self, op: OpEvidence) -> bool:
         """Whether an operator copies codes whose scale is wrong into a tensor whose scale is right.
 

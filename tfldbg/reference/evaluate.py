@@ -54,28 +54,19 @@ class Segment:
 
 def open_ends(graph: RefGraph, segment: Segment) -> frozenset[str]:
     """Return the model inputs that a segment reaches without meeting a cut; empty means closed."""
-    names = (node_of(t) for t in _reached(graph, segment) if t not in segment.cuts)
-    return frozenset(names) & frozenset(graph.inputs)
-
-
-def cuts_met(graph: RefGraph, segment: Segment) -> frozenset[int]:
-    """Return the keys of the values that a segment is computed from."""
-    return frozenset(segment.cuts[t] for t in _reached(graph, segment) if t in segment.cuts)
-
-
-def _reached(graph: RefGraph, segment: Segment) -> set[str]:
-    """Return the tensors from which a segment computes its output, up to its cuts and with them."""
     reached: set[str] = set()
+    found: set[str] = set()
     stack = [segment.output]
     while stack:
         tensor = stack.pop()
         name = node_of(tensor)
-        if tensor in reached or not (tensor in segment.cuts or name in graph.activations):
+        if name in reached or tensor in segment.cuts or name not in graph.activations:
             continue
-        reached.add(tensor)
-        if tensor not in segment.cuts:
-            stack += graph.nodes[name].inputs
-    return reached
+        reached.add(name)
+        if name in graph.inputs:
+            found.add(name)
+        stack += graph.nodes[name].inputs
+    return frozenset(found)
 
 
 def in_reference_order(numbers: Sequence[int], real: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:

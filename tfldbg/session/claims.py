@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.model import Thresholds
@@ -51,8 +49,6 @@ class Claims:
     """By tensor why its segment yields nothing to compare it with."""
     errors: Mapping[int, float]
     """By tensor its own error, RMSE over the RMS of the reference."""
-    wrong: Mapping[int, tuple[int, float]]
-    """By accused tensor on how many channels it is beyond the bound, and its error."""
 
     @property
     def in_doubt(self) -> frozenset[int]:
@@ -116,8 +112,6 @@ class Claimer:
         evidence = without_refuted(collect(self._job.loaded, self._run, related, measured))
         judge = Judge(Thresholds(), wrong_scales(evidence), {}, "keras")
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
-        errors = {i: stats.relative_rmse for i, stats in measured.local.items()}
-        beyond = {o.tensor: judge.channels_beyond(o) for o in evidence.ops if o.tensor in accused}
         accused |= {i for i, n in self.outputs.items() if not holds(matching.matches.get(i), n)}
         covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}
         telling = ({o.op, *o.joint} for o in evidence.ops if judge.tells(o))
@@ -131,8 +125,7 @@ class Claimer:
             blind=frozenset(o.tensor for o in unchecked),
             telling=frozenset().union(*telling),
             failing=failing,
-            errors=errors,
-            wrong={i: (channels, errors.get(i, np.inf)) for i, channels in beyond.items()},
+            errors={i: stats.relative_rmse for i, stats in measured.local.items()},
         )
 
     def changed(self, claims: Claims, changes: Changes) -> Claims:

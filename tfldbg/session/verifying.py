@@ -19,7 +19,6 @@ from tfldbg.graph.query import producers, stored
 from tfldbg.match.kinds import CARRIED, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import AFFINE
-from tfldbg.reference.evaluate import cuts_met
 from tfldbg.rewrite.emit import is_real
 from tfldbg.session.claims import Claimer, Claims
 from tfldbg.session.doubts import Doubts
@@ -27,6 +26,7 @@ from tfldbg.session.doubts import Doubts
 if TYPE_CHECKING:
     from tfldbg.compare.against.few import FewSamples
     from tfldbg.compare.against.keras import KerasReference, KerasRelations
+    from tfldbg.graph.model import Operator
     from tfldbg.match.proposals import Changes
     from tfldbg.reference.evaluate import Frozen
     from tfldbg.run.job import Job
@@ -48,6 +48,7 @@ _HIDING = frozenset(
     }
 )
 """Operators whose output may be the same although a value that they read is another."""
+_PRODUCTS = frozenset({"BATCH_MATMUL", "MUL"})
 
 
 class Verifier:
@@ -64,7 +65,7 @@ class Verifier:
         self, job: Job, frozen: Frozen, relations: KerasRelations, few: FewSamples
     ) -> None:
         self._subgraph = job.subgraph
-        self._graph = frozen.graph
+        self._few = few
         self._writers = producers(job.subgraph)
         self._claimer = Claimer(job, frozen, relations, few)
         self._doubts = Doubts(job, frozen, few, self._claimer)
@@ -158,23 +159,21 @@ class Verifier:
     def _is_hidden(
         self, tensor: int, readers: Iterable[int], claims: Claims, tried: Claims
     ) -> bool:
-        """Whether all that read a tensor hide its error: they agree with and without its match.
-
-        So does what multiplies it by zeros.  One that was computed without the tensor's match, and
-        is of no kind that hides anything, tells something.
-        """
+        """Whether all that read a tensor may hide its error, and agree with the reference."""
         little = _GONE * claims.errors.get(tensor, 0.0)
-        graph, known = self._graph, claims.segments
+        moved = (claims.errors.get(i, np.inf) - tried.errors.get(i, 0.0) for i in readers)
+        hiding = all(
+            self._writers[i].kind in _HIDING or self._is_times_zero(tensor, self._writers[i])
+            for i in readers
+        )
+        return hiding and all(by <= little for by in moved)
 
-        def hides(reader: int) -> bool:
-            if claims.errors.get(reader, np.inf) - tried.errors.get(reader, 0.0) > little:
-                return False
-            agrees = reader in known and reader not in claims.accused
-            return self._writers[reader].kind in _HIDING or (
-                agrees and tensor in cuts_met(graph, known[reader])
-            )
-
-        return all(map(hides, readers))
+    def _is_times_zero(self, tensor: int, op: Operator) -> bool:
+        """Whether an operator multiplies a tensor by nothing but zeros."""
+        if op.kind not in _PRODUCTS:
+            return False
+        others = (i for i in op.inputs if i != tensor and i in self._few.readable)
+        return any(not self._few.held(i).any() for i in others)
 
     def _may_hide(self, tensor: int, changes: Changes, claims: Claims, tried: Claims) -> bool:
         """Whether a tensor lacks a constant that its match has, and nothing that reads it tells.
@@ -194,11 +193,11 @@ class Verifier:
         adds = any(self._has_constant(k, tried) for k in readers)
         if not adds or self._is_hidden(tensor, readers, claims, tried):
             return True
-        wrong = tried.wrong.keys() & set(readers)
+        wrong = tried.accused.intersection(readers)
         if not wrong:
             return False
         kept = self._claimer.changed(claims, {i: c for i, c in changes.items() if i != tensor})
-        return any(k in kept.errors and tried.wrong[k] >= kept.wrong.get(k, (0, 0)) for k in wrong)
+        return not wrong <= kept.accused | kept.blind  # it agrees with the constant where it was
 
     def _has_constant(self, tensor: int, claims: Claims) -> bool:
         """Whether what is checked by a tensor reads a constant of the network."""

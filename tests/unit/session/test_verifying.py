@@ -34,7 +34,6 @@ def _claims(
         blind=frozenset(),
         failing={},
         errors=errors,
-        wrong={i: (1, errors[i]) for i in accused},
     )
 
 
@@ -45,8 +44,8 @@ def verifier() -> Verifier:
     kinds = {MOVED: "PAD", READ: "CONV_2D"}
     writers: Any = {t: SimpleNamespace(index=t, kind=kind) for t, kind in kinds.items()}
     known._writers = writers
-    nothing: Any = None
-    known._graph = nothing
+    few: Any = SimpleNamespace(readable=frozenset())
+    known._few = few
     return known
 
 
