@@ -214,6 +214,36 @@ def test_a_missing_bias_is_not_taken_for_one_that_was_moved(
     assert "bias" in result.cause.message
 
 
+def _behind_dropout(layers: Any, given: Any) -> Any:
+    return layers.Dense(3)(layers.Dropout(0.3)(layers.Dense(8)(given)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_bias_that_was_moved_and_then_lost_is_missing_where_it_was_moved_to(form: str) -> None:
+    """The converter moves the first bias through the second product in float."""
+    model, files, data = _layers(_behind_dropout, (6,))
+    assert tfldbg.trace(files[form], keras=model, data=data).verdict == "clean"
+    file = File(files[form])
+    op = max(i for i in range(file.count) if file.kind(i) == "FULLY_CONNECTED")
+    plant.zero_bias(file, op)
+    assert tfldbg.trace(file.save(), keras=model, data=data).origins == (op,)
+
+
+def _celu(layers: Any, given: Any) -> Any:
+    import tensorflow as tf
+
+    wide = layers.Dense(10)(given)
+    return layers.Dense(3)(tf.maximum(wide, 0.0) + tf.math.expm1(tf.minimum(wide, 0.0)))
+
+
+def test_two_halves_of_one_product_are_right() -> None:
+    """The converter computes it once for each half, and each fits only its half of the range."""
+    model, files, data = _layers(_celu, (6,))
+    for content in files.values():
+        result = tfldbg.trace(content, keras=model, data=data)
+        assert result.verdict == "clean", result.diagnosis.sentence
+
+
 def test_a_gate_that_is_multiplied_by_zeros_is_named() -> None:
     """An LSTM forgets nothing in its first step, whatever the function of the gate."""
 
