@@ -162,6 +162,28 @@ def no_bias() -> bytes:
     return file.save()
 
 
+def reshaped(*, before: bool, shift: float = 0.0) -> bytes:
+    """RELU and FULLY_CONNECTED, where wanted with a RESHAPE that changes nothing before each."""
+    file = File()
+    main = file.subgraph()
+    given = x = main.tensor("FLOAT32", [1, 4])
+    weights = main.tensor("FLOAT32", [4, 4], np.arange(16, dtype=np.float32).reshape(4, 4))
+    bias = main.tensor("FLOAT32", [4], np.float32([1, 2, 3, 4 + shift]))
+    for kind, constants in (("RELU", []), ("FULLY_CONNECTED", [weights, bias])):
+        if before:
+            shape = [1, 1, 4] if kind == "RELU" else [1, 4]
+            size = main.tensor("INT32", [len(shape)], np.array(shape, np.int32))
+            flat = main.tensor("FLOAT32", shape)
+            main.operator("RESHAPE", [x, size], [flat], schema.ReshapeOptionsT())
+            x = flat
+        out = main.tensor("FLOAT32", main.made.tensors[x].shape)
+        options = schema.FullyConnectedOptionsT() if constants else None
+        main.operator(kind, [x, *constants], [out], options)
+        x = out
+    main.ends([given], [x])
+    return file.save()
+
+
 def half(kind: str) -> bytes:
     """CAST from a 16-bit float input to float32 and back, an ADD between."""
     file = File()

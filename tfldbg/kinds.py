@@ -59,3 +59,13 @@ def _of_content(path: Path, head: bytes) -> str | None:
         with zipfile.ZipFile(path) as archive:
             return KERAS if "config.json" in archive.namelist() else DATA
     return DATA if head.startswith(b"\x93NUMPY") else None
+
+
+def keras_suffix(path: Path) -> str:
+    """Return the suffix that the content of a Keras file calls for, or its own.
+
+    Keras 2 wrote HDF5 into files of any name.
+    """
+    if path.is_dir() or kind_of(path) != KERAS:
+        return path.suffix
+    return ".keras" if zipfile.is_zipfile(path) else ".h5"

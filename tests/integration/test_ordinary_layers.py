@@ -228,3 +228,72 @@ def test_the_last_operator_before_a_conversion_to_float_is_the_models_output(pla
         plant.zero_bias(file, op)
     first = tfldbg.trace(file.save(), keras=model, data=data).first_divergence
     assert first is not None and first.op == op
+
+
+def test_a_batch_norm_after_a_relu_is_the_next_operators() -> None:
+    """The converter folds it forward, and the range of the ReLU hides what it is in int8."""
+    import tf_keras as k
+
+    k.backend.clear_session()
+    given = seen = k.Input((5,))
+    for units in (64, 32):
+        seen = k.layers.BatchNormalization()(k.layers.Dense(units, activation="relu")(seen))
+    model = k.Model(given, k.layers.Dense(4)(k.layers.Dense(16, activation="relu")(seen)))
+    rng = np.random.default_rng(3)
+    for variable in model.weights:
+        small = "variance" in variable.name
+        drawn = rng.uniform(0.001, 0.06, variable.shape) if small else variable.numpy()
+        variable.assign(drawn if small else drawn + rng.normal(0, 0.1, variable.shape))
+    for form in ("float32", "ptq"):
+        content = zoo.convert(model, form)
+        _assert_clean(tfldbg.trace(content, keras=model, data=_data((5,))))
+        named = _first(content, "FULLY_CONNECTED", plant.zero_bias, keras=model, data=_data((5,)))
+        assert named[0] == named[1]
+
+
+def test_layers_that_share_a_constant_have_its_name_and_are_told_apart(tmp_path: Path) -> None:
+    """A decoder's layer has the shapes of an encoder's, and the converter gives both both names."""
+    import tensorflow as tf
+    import tf_keras as k
+
+    k.backend.clear_session()
+
+    def convolved(filters: int) -> Any:
+        return k.layers.Conv1D(filters, 3, padding="same", activation="relu")
+
+    encoder = k.Sequential([k.Input((40, 1)), *map(convolved, (16, 8, 4, 2))])
+    decoder = k.Sequential([k.Input((40, 2)), *map(convolved, (4, 8, 16))])
+    given = k.Input((40, 1))
+    model = _jittered(k.Model(given, k.layers.Conv1D(1, 3)(decoder(encoder(given)))))
+    file = File(zoo.convert(model, "float32"))
+    convolutions = [i for i in range(file.count) if file.kind(i) == "CONV_2D"]
+    names = [f"{layer.name}/{part.name}" for layer in (encoder, decoder) for part in layer.layers]
+    for one, other in zip(range(3), (6, 5, 4), strict=True):
+        own = f"model/{names[one]}"
+        shared = f"model/{names[other]}/Conv1D"
+        output = file.output(convolutions[one])
+        output.name = f"{own}/Relu;{own}/BiasAdd;{shared};{own}/Conv1D"
+    tf.saved_model.save(model, str(tmp_path / "saved"))
+    result = tfldbg.trace(file.save(), keras=tmp_path / "saved", data=_data((40, 1)))
+    _assert_clean(result)
+
+
+def test_a_file_of_hdf5_loads_whatever_it_is_called(tmp_path: Path) -> None:
+    import tf_keras as k
+
+    k.backend.clear_session()
+    model = _jittered(k.Sequential([k.Input((6,)), k.layers.Dense(3)]))
+    model.save(tmp_path / "model.h5")
+    (tmp_path / "model.h5").rename(tmp_path / "model.keras")
+    file = zoo.convert(model, "float32")
+    _assert_clean(tfldbg.trace(file, keras=tmp_path / "model.keras", data=_data((6,))))
+
+
+def test_an_embedding_that_takes_floats_gets_whole_numbers() -> None:
+    """Keras casts what an Embedding is given, so that its input may be float."""
+    import tf_keras as k
+
+    k.backend.clear_session()
+    model = k.Sequential([k.Input((4,)), k.layers.Embedding(7, 3), k.layers.Flatten()])
+    result = tfldbg.trace(zoo.convert(_jittered(model), "float32"), keras=model)
+    _assert_clean(result)

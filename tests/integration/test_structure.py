@@ -54,6 +54,15 @@ def test_a_constant_of_another_scale_is_checked() -> None:
     assert 0 < local.max_lsb <= 0.5
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_reshape_that_only_one_of_two_files_has_is_looked_through(before: bool) -> None:
+    good = odd_files.reshaped(before=not before)
+    result = _trace(odd_files.reshaped(before=before), against=good)
+    assert len(_checked(result)) == len(result.evidence.ops)
+    broken = tfldbg.trace(odd_files.reshaped(before=before, shift=0.1), against=good, samples=3)
+    assert broken.origins == (result.evidence.ops[-1].op,)
+
+
 def test_an_if_is_not_compared_and_says_so() -> None:
     result = _trace(odd_files.branches())
     assert _checked(result) == [1]

@@ -159,8 +159,19 @@ class _Matcher:
                 f"sample; the tensor has {tensor.elements} and is written by {op.kind}"
             )
             return
-        anchor = max(fitting, key=lambda n: self._graph.order[n])
-        self.matches[tensor.index] = self._settler.settle(tensor, op, anchor, "name")
+        self.matches[tensor.index] = self._last_named(op, tensor, fitting)
+
+    def _last_named(self, op: Operator, tensor: Tensor, names: Sequence[str]) -> Match:
+        """Return the match with the last of the nodes that a name leads to.
+
+        Where it leads to several products, as it does where layers share the constant that holds a
+        shape, that is the last of those around which most of the others are.
+        """
+        latest = sorted(names, key=lambda n: self._graph.order[n], reverse=True)
+        products = sum(self._graph.nodes[n].op in MAIN_OPS for n in latest)
+        found = latest if products > 1 else latest[:1]
+        settled = [self._settler.settle(tensor, op, name, "name") for name in found]
+        return max(settled, key=lambda m: len({*m.group, *m.chain}.intersection(names)))
 
     def _can_be(self, op: Operator, name: str) -> bool:
         """Whether a node is not the main operation of an operator of another kind."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tfldbg.graph.query import activation_slots, producers
 from tfldbg.graph.wires import WEIGHTED
 from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_values
-from tfldbg.match.kinds import CARRIED, HANDED_ON, PASSED_THROUGH, REFERENCE_OPS
+from tfldbg.match.kinds import CARRIED, HANDED_ON, MAIN_OPS, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
 from tfldbg.match.parameters import resolve_parameters
 from tfldbg.match.settle import ACTIVATIONS, AFFINE, FOLDED, RESHAPES, Settler
@@ -154,15 +154,21 @@ class Proposals:
         known = self._matches.get(tensor.index)
         if known is not None and found == known.raw:
             return None
-        if known is not None and self.lacking(tensor, found, known) & ACTIVATIONS:
-            return None
-        return self._settled(tensor, self._suited(tensor, found, values), values)
+        if known is not None:
+            # The range of the tensor may cut off what an activation does.
+            complete = (
+                name
+                for name in (found, *_equal(values, found))
+                if not self.lacking(tensor, name, known) & ACTIVATIONS
+            )
+            found = next(complete, "")
+        return self._settled(tensor, self._suited(tensor, found, values), values) if found else None
 
     def _suited(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> str:
         """Return, of the nodes with a node's values, one that the tensor's operator computes."""
         op = self._writers.get(tensor.index)
         suited = REFERENCE_OPS.get(op.kind, frozenset()) if op is not None else frozenset()
-        equal = (n for n, v in values.items() if np.array_equal(v, values[found]))
+        equal = _equal(values, found)
         return next((n for n in equal if self._graph.nodes[node_of(n)].op in suited), found)
 
     def widened(self, tensor: Tensor, values: Mapping[str, Values]) -> Match | None:
@@ -203,7 +209,8 @@ class Proposals:
     def lacking(self, tensor: Tensor, found: str, known: Match) -> frozenset[str]:
         """Return the operations that a tensor's match has after what it holds, and no other has.
 
-        What follows may hide that on this data.
+        What follows may hide that on this data.  Behind a product it is the match of another
+        operator, which lacks nothing.
 
         Args:
             tensor: The tensor.
@@ -214,7 +221,7 @@ class Proposals:
         while name != node_of(found):
             between.append(name)
             sources = self._graph.computed_sources(name)
-            if len(sources) != 1:
+            if len(sources) != 1 or self._graph.nodes[name].op in MAIN_OPS:
                 return frozenset()
             name = sources[0]
         # One that is carried over says what a value stands for, and not who computes it.
@@ -243,6 +250,11 @@ class Proposals:
         largest = float(abs(value).max(initial=0.0))
         within = _FLOATS * largest if tensor.lsb is None else _CODES * tensor.lsb
         return agreeing(test, value, within)
+
+
+def _equal(values: Mapping[str, Values], found: str) -> list[str]:
+    """Return the nodes that hold a node's values."""
+    return [name for name, value in values.items() if np.array_equal(value, values[found])]
 
 
 def changed(matching: Matching, changes: Changes, subgraph: Subgraph, graph: RefGraph) -> Matching:

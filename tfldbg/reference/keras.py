@@ -12,7 +12,7 @@ from typing import Any
 from tfldbg import guard
 from tfldbg.errors import KerasError, TfldbgError
 from tfldbg.files import scratch_folder
-from tfldbg.kinds import kind_of
+from tfldbg.kinds import keras_suffix, kind_of
 from tfldbg.reference import cache
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.freezing import freeze, user_inputs
@@ -24,6 +24,7 @@ from tfldbg.reference.repairs import (
     repaired,
     with_config,
     with_slashes,
+    with_suffix,
     without_build_config,
 )
 from tfldbg.reference.trust import architecture_layers, names_registered, offences
@@ -81,9 +82,10 @@ def load_live(path: Path, *, unsafe: bool = False) -> Any:
 
 
 def _config(path: Path, unsafe: bool) -> _Config:
-    if path.suffix in (".h5", ".hdf5"):
+    suffix = keras_suffix(path)
+    if suffix in (".h5", ".hdf5"):
         return _h5_config(path, unsafe)
-    if path.suffix == ".keras":
+    if suffix == ".keras":
         return _zip_config(path, unsafe)
     if not path.exists():
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT)
@@ -210,14 +212,17 @@ def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
 def _load_checked(path: Path, config: _Config, framework: Any, unsafe: bool) -> Any:
     """Load a file, or a copy of it that Keras can read, unless it asks for code."""
     _refuse_annotated(f"'{path}'", annotated(config.plain))
-    old_format = path.suffix != ".keras"
+    suffix = keras_suffix(path)
+    old_format = suffix != ".keras"
     readable = repaired(config.plain, old_format=old_format, keras3=config.keras3)
     if config.quantized and not old_format:
         readable = without_build_config(readable)
     if not unsafe:
         _check_objects(path, readable, framework)
     with ExitStack() as stack:
-        if path.suffix == ".keras" and not config.keras3:
+        if path.suffix not in (suffix, ".hdf5"):
+            path = with_suffix(path, suffix, stack.enter_context(scratch_folder()))
+        if suffix == ".keras" and not config.keras3:
             path = with_slashes(path, stack.enter_context(scratch_folder()))
         if readable != config.plain:
             path = with_config(path, readable, stack.enter_context(scratch_folder()))

@@ -136,6 +136,13 @@ def with_config(path: Path, config: Any, folder: Path) -> Path:
     return copy
 
 
+def with_suffix(path: Path, suffix: str, folder: Path) -> Path:
+    """Write a copy of a file under another suffix, by which Keras chooses how to read it."""
+    copy = folder / f"{path.stem}{suffix}"
+    shutil.copyfile(path, copy)
+    return copy
+
+
 def with_slashes(path: Path, folder: Path) -> Path:
     r"""Write a copy of a ``.keras`` file that was saved under Windows into a folder.
 

@@ -14,25 +14,29 @@ from tfldbg.graph.query import consumers, numpy_type
 from tfldbg.run.samples import InputSpec, Samples
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Graph, Subgraph, Tensor
+    from tfldbg.graph.model import Subgraph, Tensor
+
+_PASSING = frozenset({"CAST", "EXPAND_DIMS", "RESHAPE", "SQUEEZE"})
+"""Operators that hand indices on; Keras gives an Embedding float values, which it casts."""
 
 
 def random_samples(
-    graph: Graph, subgraph: Subgraph, specs: tuple[InputSpec, ...], *, count: int, seed: int
+    subgraph: Subgraph, specs: tuple[InputSpec, ...], *, count: int, seed: int
 ) -> Samples:
     """Draw seeded random samples that fit each input's range.
 
     Quantized inputs get codes over their whole range.  Float inputs that are quantized first get
-    the range of that QUANTIZE operator, other float inputs a standard normal.  Integers that index
-    a table stay inside it; other integers are 0 or 1.  Strings are a few words.
+    the range of that QUANTIZE operator, other float inputs a standard normal.  Whole numbers that
+    index a table stay inside it, as floats as well; other integers are 0 or 1.  Strings are a few
+    words.
     """
     generator = np.random.default_rng(seed)
-    arrays = tuple(_random(graph, subgraph, s.tensor, count, generator) for s in specs)
+    arrays = tuple(_random(subgraph, s.tensor, count, generator) for s in specs)
     return Samples(specs, arrays, "random")
 
 
 def _random(
-    graph: Graph, subgraph: Subgraph, tensor: Tensor, count: int, generator: np.random.Generator
+    subgraph: Subgraph, tensor: Tensor, count: int, generator: np.random.Generator
 ) -> NDArray[Any]:
     dtype = numpy_type(tensor)
     stated = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
@@ -45,13 +49,16 @@ def _random(
             f"input '{tensor.name}' is {tensor.type}: neither numbers nor words can be given to it",
             hint="trace another signature with --signature NAME",
         )
+    rows = _table_rows(subgraph, tensor)
+    if dtype.kind == "f" and rows:
+        return generator.integers(0, rows, shape).astype(np.float32)
     if dtype.kind == "f":
         low, high = float_range(subgraph, tensor)
         drawn = generator.normal(size=shape) if low == high else generator.uniform(low, high, shape)
         return drawn.astype(np.float32)
     if dtype.kind == "b":
         return generator.integers(0, 2, shape).astype(bool)
-    low_code, high_code = (0, _table_rows(graph, subgraph, tensor) - 1)
+    low_code, high_code = (0, (2 if rows is None else rows) - 1)
     if tensor.has_codes:
         low_code, high_code = quant.code_range(tensor.type)
     if low_code > high_code:
@@ -98,7 +105,8 @@ def float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
+def _table_rows(subgraph: Subgraph, tensor: Tensor) -> int | None:
+    """Return how many entries the table has that a tensor indexes, None where it indexes none."""
     depth = tensor.shape[-1] if tensor.shape else 0  # a damaged file may state a scalar
     for op in consumers(subgraph).get(tensor.index, ()):
         if op.kind == "GATHER" and op.inputs[1] == tensor.index:
@@ -110,7 +118,11 @@ def _table_rows(graph: Graph, subgraph: Subgraph, tensor: Tensor) -> int:
             return min(subgraph.tensors[op.inputs[0]].shape[:depth], default=1)
         if op.kind == "SCATTER_ND" and op.inputs[0] == tensor.index:
             return min(subgraph.tensors[op.outputs[0]].shape[:depth], default=1)
-    return 2
+        if op.kind in _PASSING and op.inputs[0] == tensor.index:
+            found = _table_rows(subgraph, subgraph.tensors[op.outputs[0]])
+            if found is not None:
+                return found
+    return None
 
 
 def _size(table: Tensor, axis: int) -> int:

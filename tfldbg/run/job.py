@@ -258,9 +258,7 @@ def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Sampl
     if data is None:
         if options.scale is not None:
             raise UsageError("--scale is of data, and none is given", hint="add --data PATH")
-        found = random_samples(
-            loaded.graph, loaded.subgraph, loaded.specs, count=limit, seed=options.seed
-        )
+        found = random_samples(loaded.subgraph, loaded.specs, count=limit, seed=options.seed)
         return replace(found, stream_steps=steps)
     given = _given(loaded, data, options, limit)
     source = str(data) if isinstance(data, (str, Path)) else "arrays"

@@ -132,7 +132,7 @@ class Doubts:
         op = self._writers.get(tensor)
         if isinstance(change, Unmatched) or op is None or op.kind not in COMPUTING:
             return False
-        given = (changes.get(i, claims.matching.matches.get(i)) for i in op.inputs)
+        given = (self._given(i, claims, changes) for i in op.inputs)
         graph, node = self._frozen.graph, node_of(change.raw)
         copies = graph.nodes[node].op in IDENTITY_OPS | FAKE_QUANT_OPS
         return any(
@@ -143,6 +143,16 @@ class Doubts:
             )
             for m in given
         )
+
+    def _given(self, tensor: int, claims: Claims, changes: Changes) -> Change | None:
+        """Return the match of what an operator reads: it may follow one that is changed."""
+        known, source = claims.matching.matches.get(tensor), tensor
+        while source not in changes and source in self._writers:
+            match = claims.matching.matches.get(source)
+            if match is None or match.rule != CARRIED:
+                break
+            source = self._writers[source].inputs[0]
+        return changes.get(source, known)
 
     def proposing(self, claims: Claims) -> Proposals:
         """Return what proposes matches in place of those that are claimed."""

@@ -103,3 +103,34 @@ def test_float16_moves_a_value_by_half_its_spacing(value: float) -> None:
     values = np.array([value, value * 2.0**-30])
     off = np.abs(values.astype(np.float16).astype(np.float64) - values)
     assert (off <= 0.5 * half_spacing(values)).all()
+
+
+def _wide(codes: np.ndarray, kind: str) -> Holder:
+    """A FULLY_CONNECTED with int8 weights, its activations of a type."""
+    file = File()
+    main = file.subgraph()
+    scale = 0.1 if kind == "INT8" else None
+    x = main.tensor(kind, [1, codes.shape[1]], None, scale)
+    out = main.tensor(kind, [1, len(codes)], None, scale)
+    weights = main.tensor("INT8", list(codes.shape), codes, 0.02)
+    main.operator("FULLY_CONNECTED", [x, weights, -1], [out], schema.FullyConnectedOptionsT())
+    main.ends([x], [out])
+    return _holder(file.save())
+
+
+@pytest.mark.parametrize(
+    ("count", "kind", "differs"),
+    [(1, "FLOAT32", False), (2, "FLOAT32", True), (1, "INT8", True)],
+)
+def test_two_quantizers_may_round_a_tie_to_either_side(
+    count: int, kind: str, differs: bool
+) -> None:
+    """Of 40,000 weights one may be so near to a tie, and only where different code rounded it."""
+    codes = np.random.default_rng(0).integers(-100, 100, (200, 200)).astype(np.int8)
+    moved = codes.copy()
+    moved[0, :count] += 1
+    traced, reference = _wide(moved, "INT8"), _wide(codes, kind)
+    ops = (side.subgraph.operators[0] for side in (traced, reference))
+    check, _ = compare_constants(traced, next(ops), reference, next(ops))
+    assert check is not None
+    assert check.differ is differs

@@ -113,7 +113,8 @@ class FileReference:
     Args:
         name: How messages call the file.
         model: The operators for themselves, None where there is none to compute.
-        aliases: Output of an operator that only changes how a value is stored, to its input.
+        aliases: Output of an operator that only changes how a value is stored or shaped, to its
+            input.
         free: Runs the whole reference.
         stack: What to close in the end.
         stored: Tensors of the traced file, if ``model`` computes codes and not real values.
@@ -158,7 +159,8 @@ class FileReference:
             RunError: The runtime dies.
         """
         coming = self._behind.do(self._free, batch)  # in a child process of its own
-        local = {out: batch.real[given] for out, given in self._aliases.items()}
+        real = batch.real
+        local = {out: real[of].reshape(real[out].shape) for out, of in self._aliases.items()}
         local.update(self._variables.yielded(batch))
         if self._local is not None:
             values = self._local.run(*batch.given, batch.stop - batch.start)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Subgraph, Tensor
 
 
+_RESHAPES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE"})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RelatedFiles:
     """Two files side by side."""
@@ -62,6 +65,9 @@ def relate_files(
     if paired.lonely:
         scaled = _pair(traced, reference, numbers, scaled=True)
         paired = scaled if len(scaled.lonely) < len(paired.lonely) else paired
+    reshaping = _reshapes_alone(paired)
+    if any(reshaping):
+        paired = _paired_without(paired, reshaping, traced, reference, numbers)
     ours, theirs, pairs, values = paired.ours, paired.theirs, paired.pairs, paired.values
     if 3 * len(pairs) < len(ours.operators):
         raise MatchError(
@@ -99,7 +105,7 @@ def relate_files(
             operations=_operations(traced.subgraph, reference.subgraph, pairs),
         ),
         steps=steps,
-        aliases=aliases(traced.subgraph, readable),
+        aliases=aliases(paired.turned[0].view, readable - hidden),
         values=found,
         notes=notes,
     )
@@ -122,6 +128,39 @@ class _Paired:
         return {op.index for op in self.ours.operators} - {pair.traced for pair in self.pairs}
 
 
+def _reshapes_alone(paired: _Paired) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the operators of either file that only reshape and have no counterpart."""
+    met = ({p.traced for p in paired.pairs}, {p.reference for p in paired.pairs})
+    return (
+        frozenset(o.index for o in paired.ours.operators if o.kind in _RESHAPES) - met[0],
+        frozenset(o.index for o in paired.theirs.operators if o.kind in _RESHAPES) - met[1],
+    )
+
+
+def _paired_without(
+    paired: _Paired,
+    reshaping: tuple[frozenset[int], frozenset[int]],
+    traced: Holder,
+    reference: Holder,
+    numbers: Sequence[int],
+) -> _Paired:
+    """Pair operators again, with those looked through that only reshape: they count as copies."""
+    turned = tuple(
+        replace(one, view=_with_copies(one.view, found))
+        for one, found in zip(paired.turned, reshaping, strict=True)
+    )
+    return _pair_views(traced, reference, numbers, (turned[0], turned[1]))
+
+
+def _with_copies(subgraph: Subgraph, numbers: frozenset[int]) -> Subgraph:
+    """Return a subgraph some of whose operators count as copies of their first input."""
+    operators = tuple(
+        replace(op, kind="DEQUANTIZE", inputs=op.inputs[:1]) if op.index in numbers else op
+        for op in subgraph.operators
+    )
+    return replace(subgraph, operators=operators)
+
+
 def _pair(traced: Holder, reference: Holder, numbers: Sequence[int], *, scaled: bool) -> _Paired:
     """Pair operators; with ``scaled`` what one file multiplies for each channel is looked through.
 
@@ -131,6 +170,12 @@ def _pair(traced: Holder, reference: Holder, numbers: Sequence[int], *, scaled: 
         without_turns(traced.graph, traced.subgraph, scaled=scaled),
         without_turns(reference.graph, reference.subgraph),
     )
+    return _pair_views(traced, reference, numbers, turned)
+
+
+def _pair_views(
+    traced: Holder, reference: Holder, numbers: Sequence[int], turned: tuple[Turned, Turned]
+) -> _Paired:
     ours, theirs = Index(traced.graph, turned[0].view), Index(reference.graph, turned[1].view)
     inputs = {
         mine: theirs.root(reference.subgraph.inputs[number])
