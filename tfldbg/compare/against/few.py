@@ -24,7 +24,6 @@ from tfldbg.compare.tally import Measured, Plan, Tally
 from tfldbg.compare.undecided import comparisons
 from tfldbg.errors import KerasError, RunError
 from tfldbg.match.by_values import candidates
-from tfldbg.match.kinds import CARRIED
 from tfldbg.progress import Silent
 from tfldbg.reference.evaluate import Evaluator, in_reference_order
 
@@ -152,13 +151,9 @@ class FewSamples:
         """
         unforced = frozenset(doubted)
         forced: dict[str, int] = {}
-        known = (matching.matches.get(i) for i in unforced)
-        in_doubt = frozenset(name for m in known if m is not None for name in m.names)
         for match in matching.matches.values():
             if match.tensor in self.readable - unforced:
                 for name in match.names:
-                    if match.rule == CARRIED and name in in_doubt:
-                        continue  # it was carried over from a match in doubt
                     forced.setdefault(name, match.tensor)
         sizes = (self._job.subgraph.tensors[i].elements for i in unforced)
         names = [n for n in candidates(self._frozen.graph, sizes) if n not in forced]
