@@ -167,6 +167,9 @@ def _normalizations() -> Iterator[Case]:
     yield batch_norm(BARE, "first")
     yield Case("BatchNormalization", "before relu", IMAGE, _norm_relu)
     yield Case("BatchNormalization", "behind relu", IMAGE, _relu_norm)
+    for kind in ("relu", "tanh", "elu", "relu6"):
+        yield Case("BatchNormalization", f"between Dense {kind}", VECTOR, _norm_between_dense(kind))
+        yield Case("BatchNormalization", f"between Conv2D {kind}", IMAGE, _norm_between_conv(kind))
     yield plain("LayerNormalization", SIGNAL)
     yield plain("LayerNormalization", VECTOR, "on vector")
     yield plain("LayerNormalization", IMAGE, "axes", axis=[1, 2, 3])
@@ -181,6 +184,24 @@ def _normalizations() -> Iterator[Case]:
 
 def _norm_relu(n: Any, x: Any) -> Any:
     return n.Conv2D(4, 1)(n.ReLU()(n.BatchNormalization()(n.Add()([x, n.Conv2D(4, 1)(x)]))))
+
+
+def _norm_between_dense(activation: str) -> Any:
+    def make(n: Any, x: Any) -> Any:
+        for units in (12, 8):
+            x = n.BatchNormalization()(n.Dense(units, activation=activation)(x))
+        return n.Dense(6)(x)
+
+    return make
+
+
+def _norm_between_conv(activation: str) -> Any:
+    def make(n: Any, x: Any) -> Any:
+        for filters in (6, 5):
+            x = n.BatchNormalization()(n.Conv2D(filters, 2, activation=activation)(x))
+        return n.Conv2D(4, 2)(x)
+
+    return make
 
 
 def _relu_norm(n: Any, x: Any) -> Any:

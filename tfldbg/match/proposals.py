@@ -209,26 +209,27 @@ class Proposals:
     def lacking(self, tensor: Tensor, found: str, known: Match) -> frozenset[str]:
         """Return the operations that a tensor's match has after what it holds, and no other has.
 
-        What follows may hide that on this data.  Behind a product it is the match of another
-        operator, which lacks nothing.
+        What follows may hide that on this data.  Behind a product, or behind what another operator
+        computes, the match is another operator's, and its tensor lacks nothing of it.
 
         Args:
             tensor: The tensor.
             found: What it holds.
             known: Its match.
         """
-        name, between = node_of(known.raw), []
-        while name != node_of(found):
-            between.append(name)
-            sources = self._graph.computed_sources(name)
-            if len(sources) != 1 or self._graph.nodes[name].op in MAIN_OPS:
-                return frozenset()
-            name = sources[0]
         # One that is carried over says what a value stands for, and not who computes it.
         known_others = (m for m in self._matches.values() if m.rule != CARRIED)
         others = (m for m in known_others if m.tensor != tensor.index)
         held = frozenset(name for m in others for name in (m.raw, *m.group))
-        return frozenset(self._graph.nodes[name].op for name in between if name not in held)
+        name = node_of(known.raw)
+        between: list[str] = []
+        while name != node_of(found):
+            between = [] if name in held else [*between, name]
+            sources = self._graph.computed_sources(name)
+            if len(sources) != 1 or self._graph.nodes[name].op in MAIN_OPS:
+                return frozenset()
+            name = sources[0]
+        return frozenset(self._graph.nodes[name].op for name in between)
 
     def _hands_on(self, name: str, found: str) -> bool:
         """Whether one reference tensor has the values of another in the same order, reshaped."""
