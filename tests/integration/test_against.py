@@ -10,6 +10,8 @@ import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 
 import tfldbg
+from benchmarks import zoo
+from benchmarks.zoo import Scheme
 from sample_models import plant
 from tests.schema import assert_documented
 
@@ -108,3 +110,31 @@ def test_a_runtime_that_is_none_or_the_same_is_refused(other: str, samples: Path
     with pytest.raises(tfldbg.UsageError, match="no other runtime") as caught:
         tfldbg.trace(samples / "cnn.tflite", against_runtime=other)
     assert caught.value.hint is not None and "builtin" in caught.value.hint
+
+
+@pytest.fixture(scope="module")
+def gated() -> dict[str, bytes]:
+    """Files of one model with a function between its products and one at its end."""
+    import tf_keras as k
+
+    k.backend.clear_session()
+    k.utils.set_random_seed(4)
+    given = k.Input((6,))
+    seen = k.layers.Dense(8, activation="tanh")(given)
+    model = k.Model(given, k.layers.Dense(3, activation="sigmoid")(seen))
+    return {form: zoo.convert(model, form) for form in ("float32", "float16", "ptq")}
+
+
+@pytest.mark.parametrize("form", ["float16", "ptq"])
+@pytest.mark.parametrize(("kind", "other"), [("LOGISTIC", "TANH"), ("TANH", "LOGISTIC")])
+def test_a_function_in_the_stead_of_another_is_named(
+    form: Scheme, kind: str, other: str, gated: dict[str, bytes]
+) -> None:
+    good = gated["float32"]
+    assert tfldbg.trace(gated[form], against=good).verdict == "clean"
+    file = plant.File(gated[form])
+    op = next(i for i in range(file.count) if file.kind(i) == kind)
+    plant.set_kind(other)(file, op)
+    result = tfldbg.trace(file.save(), against=good)
+    assert result.origins[0] == op
+    assert form == "ptq" or (result.cause is not None and kind in result.cause.message)

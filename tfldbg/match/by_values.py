@@ -118,6 +118,8 @@ def reordered(
 ) -> str | None:
     """Return a node that holds the tensor's values in another order, None where there is none.
 
+    One that agrees with the tensor as it is, however little may be wrong, is in no other order.
+
     Args:
         test: (n, ...) what the tensor holds, real units.
         values: By node (n, ...), as many values each.
@@ -127,11 +129,21 @@ def reordered(
     scale = np.abs(own).max()
     if not np.isfinite(scale) or scale == 0 or np.ptp(np.asarray(test)) == 0:
         return None
-    away = {name: float(np.abs(moments(v) - own).max() / scale) for name, v in values.items()}
+    away = {
+        name: float(np.abs(moments(v) - own).max() / scale)
+        for name, v in values.items()
+        if not _in_order(test, v)
+    }
     if known is not None and away.get(known, np.inf) <= _SAME_MOMENTS:
         return known
     best = min(away, key=lambda name: away[name], default=None)
     return best if best is not None and away[best] <= _SAME_MOMENTS else None
+
+
+def _in_order(test: NDArray[Any], value: NDArray[Any]) -> bool:
+    """Whether values are alike element by element, what they have in common left out."""
+    one, other = (np.asarray(v, np.float64).ravel() for v in (test, value))
+    return bool(np.linalg.norm(one - other) <= _ALIKE * np.linalg.norm(one - one.mean()))
 
 
 def is_moved(test: NDArray[Any], value: NDArray[Any], step: float) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import MatchError
-from tfldbg.graph.query import folded_constants, non_activations, producers, real_constant
+from tfldbg.graph.query import folded_constants, non_activations, producers, real_constant, stored
 from tfldbg.match.kinds import LOOKALIKE, LOOKALIKES
 from tfldbg.match.steps import given
 from tfldbg.rewrite.twin import ALIASES
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _KIND, _NAME, _INPUTS, _CONSTANTS, _SHAPE, _OPTIONS, _PLACE = 4.0, 8.0, 8.0, 4.0, 6.0, 1.0, 0.5
 _ENOUGH = 8.0
 """A pair needs more than its kind: a name, or inputs that are a pair already."""
+_EQUAL = 0.9
+"""Share of their energy in which constants agree that are the same, rounded otherwise."""
 
 
 class Index:
@@ -57,13 +59,29 @@ class Index:
         """Return the values that an operator reads."""
         return tuple(self.root(t.index) for t in given(self.subgraph, op))
 
+    def readers(self, index: int) -> frozenset[int]:
+        """Return the operators that read a value, however it is stored."""
+        return self._readers.get(index, frozenset())
+
+    @cached_property
+    def _readers(self) -> Mapping[int, frozenset[int]]:
+        found: dict[int, set[int]] = {}
+        for op in self.operators:
+            for root in self.roots(op):
+                found.setdefault(root, set()).add(op.index)
+        return {root: frozenset(operators) for root, operators in found.items()}
+
+    def is_end(self, index: int) -> bool:
+        """Whether a value is an output of the file, however it is stored."""
+        return index in {self.root(i) for i in self.subgraph.outputs}
+
     @cached_property
     def constants(self) -> Mapping[int, tuple[NDArray[np.float32], ...]]:
         """Map each operator to its constants in real units."""
         found = {}
         for op in self.operators:
-            tensors = (self.subgraph.tensors[i] for i in op.inputs if i >= 0)
-            values = (real_constant(self.graph, t) for t in tensors if t.has_data)
+            tensors = (stored(self.subgraph, i) for i in op.inputs)
+            values = (real_constant(self.graph, t) for t in tensors if t is not None)
             found[op.index] = tuple(v for v in values if v is not None)
         return found
 
@@ -101,6 +119,7 @@ def pair_operators(
     pairer = _Pairer(traced, reference, inputs)
     pairer.settle_ready()
     pairer.settle_rest()
+    pairer.settle_exchanged()
     return tuple(sorted(pairer.pairs.values(), key=lambda p: p.traced)), pairer.values
 
 
@@ -133,6 +152,39 @@ class _Pairer:
         while (best := self._best(self._open.values())) is not None:
             self._settle(*best)
             self.settle_ready()
+
+    def settle_exchanged(self) -> None:
+        """Pair operators of other kinds that stand in the same place: one is in the other's stead.
+
+        They read the same values, yield as many, and what reads them is a pair, or has the same
+        constants, or both are the output of their file.
+        """
+        for ours in list(self._open.values()):
+            stead = [o for o in self._free.values() if self._same_place(ours, o)]
+            if len(stead) == 1:
+                self._settle(_KIND / 2 + _INPUTS, ours, stead[0])
+                self.settle_ready()
+
+    def _same_place(self, ours: Operator, theirs: Operator) -> bool:
+        mine = [self.values.get(root) for root in self._ours.roots(ours)]
+        if not mine or None in mine or mine != list(self._theirs.roots(theirs)):
+            return False
+        one, two = ours.outputs[0], theirs.outputs[0]
+        sizes = (self._ours.subgraph.tensors[one], self._theirs.subgraph.tensors[two])
+        if sizes[0].elements != sizes[1].elements or len(ours.inputs) != len(theirs.inputs):
+            return False
+        readers, others = self._ours.readers(one), self._theirs.readers(two)
+        if not readers and not others:
+            return self._ours.is_end(one) and self._theirs.is_end(two)
+        return any(self._belong(one, two) for one in readers for two in others)
+
+    def _belong(self, ours: int, theirs: int) -> bool:
+        """Whether two operators are a pair, or surely will be."""
+        pair = self.pairs.get(ours)
+        if pair is not None or ours not in self._open or theirs not in self._free:
+            return pair is not None and pair.reference == theirs
+        one, two = self._open[ours], self._free[theirs]
+        return one.kind == two.kind and self._equal_constants(one, two) >= _EQUAL
 
     def _best(self, operators: Iterable[Operator]) -> tuple[float, Operator, Operator] | None:
         best: tuple[float, Operator, Operator] | None = None
