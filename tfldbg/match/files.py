@@ -176,7 +176,7 @@ class _Pairer:
         readers, others = self._ours.readers(one), self._theirs.readers(two)
         if not readers and not others:
             return self._ours.is_end(one) and self._theirs.is_end(two)
-        return any(self._belong(one, two) for one in readers for two in others)
+        return any(self._belong(reader, other) for reader in readers for other in others)
 
     def _belong(self, ours: int, theirs: int) -> bool:
         """Whether two operators are a pair, or surely will be."""

@@ -99,9 +99,11 @@ def _config(path: Path, unsafe: bool) -> _Config:
 class _Config:
     """What a Keras file says about itself before any of it is executed."""
 
-    def __init__(self, text: str, version: str) -> None:
+    def __init__(self, text: str, version: str, *, archive: bool) -> None:
         self.plain = guard.parse_json(text)
         self.version = version
+        self.archive = archive
+        """Whether it is a ``.keras`` archive, whatever it is called, and not HDF5."""
         self.quantized = "QuantizeWrapper" in text or "QuantizeLayer" in text
 
     @property
@@ -119,7 +121,7 @@ def _h5_config(path: Path, unsafe: bool) -> _Config:
             config = file.attrs.get("model_config")
             version = file.attrs.get("keras_version", "2")
         if config is not None:
-            return _Config(_text(config), _text(version))
+            return _Config(_text(config), _text(version), archive=False)
     except FileNotFoundError as error:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
     except guard.RefusedError as error:
@@ -140,7 +142,8 @@ def _zip_config(path: Path, unsafe: bool) -> _Config:
                 guard.check_member_names(archive)
                 _check_weights(archive)
             metadata = guard.parse_json(archive.read("metadata.json"))
-            return _Config(archive.read("config.json").decode(), str(metadata["keras_version"]))
+            text, version = archive.read("config.json").decode(), metadata["keras_version"]
+            return _Config(text, str(version), archive=True)
     except FileNotFoundError as error:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT) from error
     except guard.RefusedError as error:
@@ -212,17 +215,16 @@ def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
 def _load_checked(path: Path, config: _Config, framework: Any, unsafe: bool) -> Any:
     """Load a file, or a copy of it that Keras can read, unless it asks for code."""
     _refuse_annotated(f"'{path}'", annotated(config.plain))
-    suffix = keras_suffix(path)
-    old_format = suffix != ".keras"
-    readable = repaired(config.plain, old_format=old_format, keras3=config.keras3)
-    if config.quantized and not old_format:
+    readable = repaired(config.plain, old_format=not config.archive, keras3=config.keras3)
+    if config.quantized and config.archive:
         readable = without_build_config(readable)
     if not unsafe:
         _check_objects(path, readable, framework)
     with ExitStack() as stack:
-        if path.suffix not in (suffix, ".hdf5"):
-            path = with_suffix(path, suffix, stack.enter_context(scratch_folder()))
-        if suffix == ".keras" and not config.keras3:
+        names = (".keras",) if config.archive else (".h5", ".hdf5")
+        if path.suffix not in names:
+            path = with_suffix(path, names[0], stack.enter_context(scratch_folder()))
+        if config.archive and not config.keras3:
             path = with_slashes(path, stack.enter_context(scratch_folder()))
         if readable != config.plain:
             path = with_config(path, readable, stack.enter_context(scratch_folder()))

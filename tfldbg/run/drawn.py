@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from tfldbg import guard, quant
 from tfldbg.errors import DataError
-from tfldbg.graph.query import consumers, numpy_type
+from tfldbg.graph.query import LAYOUT_KINDS, consumers, numpy_type
 from tfldbg.run.samples import InputSpec, Samples
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph, Tensor
 
-_PASSING = frozenset({"CAST", "EXPAND_DIMS", "RESHAPE", "SQUEEZE"})
+_PASSING = LAYOUT_KINDS | {"CAST"}
 """Operators that hand indices on; Keras gives an Embedding float values, which it casts."""
 
 

@@ -20,16 +20,15 @@ from tfldbg.match.kinds import CARRIED, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import AFFINE
 from tfldbg.rewrite.emit import is_real
-from tfldbg.session.claims import Claimer, Claims
 from tfldbg.session.doubts import Doubts
 
 if TYPE_CHECKING:
     from tfldbg.compare.against.few import FewSamples
-    from tfldbg.compare.against.keras import KerasReference, KerasRelations
     from tfldbg.graph.model import Operator
     from tfldbg.match.proposals import Changes
     from tfldbg.reference.evaluate import Frozen
     from tfldbg.run.job import Job
+    from tfldbg.session.claims import Claimer, Claims
 
 _ROUNDS = 4
 _MOST_ALONE = 24
@@ -57,27 +56,16 @@ class Verifier:
     Args:
         job: The TFLite side.
         frozen: The reference.
-        relations: Makes segments of a matching.
-        few: Computes them.
+        few: What both sides make of these samples.
+        claimer: Says what follows from a matching.
     """
 
-    def __init__(
-        self, job: Job, frozen: Frozen, relations: KerasRelations, few: FewSamples
-    ) -> None:
+    def __init__(self, job: Job, frozen: Frozen, few: FewSamples, claimer: Claimer) -> None:
         self._subgraph = job.subgraph
         self._few = few
         self._writers = producers(job.subgraph)
-        self._claimer = Claimer(job, frozen, relations, few)
-        self._doubts = Doubts(job, frozen, few, self._claimer)
-
-    def claims(self, matching: Matching, reference: KerasReference | None = None) -> Claims:
-        """Return what follows from a matching.
-
-        Args:
-            matching: It.
-            reference: Its reference, where there is one already.
-        """
-        return self._claimer.of(matching, reference)
+        self._claimer = claimer
+        self._doubts = Doubts(job, frozen, few, claimer)
 
     def verified(self, claims: Claims) -> Claims:
         """Return the claims that are left when those that values refute are given up."""

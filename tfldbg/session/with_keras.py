@@ -18,6 +18,7 @@ from tfldbg.graph.query import keeps_state
 from tfldbg.match.ports import pair_inputs
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.room import check_constants
+from tfldbg.session.claims import Claimer
 from tfldbg.session.verifying import Verifier
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ class WithKeras:
             return relation, None
         reference = self._reference(relation, job)
         few = FewSamples(job, self._frozen, self._inputs, runner)
-        verifier = Verifier(job, self._frozen, relations, few)
-        first = verifier.claims(matching, reference)
-        claims = verifier.verified(first)
+        claimer = Claimer(job, self._frozen, relations, few)
+        first = claimer.of(matching, reference)
+        claims = Verifier(job, self._frozen, few, claimer).verified(first)
         if claims.accused or claims.unchecked:
             relations.check(claims.relation)
         if claims is not first or reference is None:

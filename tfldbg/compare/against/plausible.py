@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
@@ -69,7 +68,7 @@ def _sizes_of_weights(subgraph: Subgraph) -> list[int]:
     """Return how many weights each operator has that must have some, in execution order."""
     operators = (op for op in subgraph.operators if op.kind in WEIGHTED)
     tensors = (subgraph.tensors[op.inputs[WEIGHTED[op.kind][1]]] for op in operators)
-    return [math.prod(t.shape) for t in tensors if t.has_data]
+    return [t.elements for t in tensors if t.has_data]
 
 
 def _is_part(size: int, wholes: frozenset[int]) -> bool:

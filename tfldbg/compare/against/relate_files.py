@@ -10,7 +10,7 @@ from tfldbg.compare.constants.files import Holder, compare_constants
 from tfldbg.compare.constants.turned import HIDDEN, Turned, without_turns
 from tfldbg.compare.relation import Relation
 from tfldbg.errors import MatchError
-from tfldbg.graph.query import non_activations, shape_tensors
+from tfldbg.graph.query import LAYOUT_KINDS, non_activations, shape_tensors
 from tfldbg.match.files import Index, Pair, pair_operators
 from tfldbg.match.itself import counterpart
 from tfldbg.match.model import Match, Matching, Unmatched
@@ -21,9 +21,6 @@ from tfldbg.rewrite.twin import ALIASES, Step, untwinned
 if TYPE_CHECKING:
     from tfldbg.compare.constants.checks import WeightCheck
     from tfldbg.graph.model import Operator, Subgraph, Tensor
-
-
-_RESHAPES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,8 +129,8 @@ def _reshapes_alone(paired: _Paired) -> tuple[frozenset[int], frozenset[int]]:
     """Return the operators of either file that only reshape and have no counterpart."""
     met = ({p.traced for p in paired.pairs}, {p.reference for p in paired.pairs})
     return (
-        frozenset(o.index for o in paired.ours.operators if o.kind in _RESHAPES) - met[0],
-        frozenset(o.index for o in paired.theirs.operators if o.kind in _RESHAPES) - met[1],
+        frozenset(o.index for o in paired.ours.operators if o.kind in LAYOUT_KINDS) - met[0],
+        frozenset(o.index for o in paired.theirs.operators if o.kind in LAYOUT_KINDS) - met[1],
     )
 
 
