@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tfldbg
-from tfldbg.run.runtimes import RUNTIMES
+from tfldbg.options.runtimes import RUNTIMES
 from tfldbg.session import expose_model
 
 QUANTIZED = {"INT8", "UINT8", "INT16"}

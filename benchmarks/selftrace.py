@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import tfldbg
-from tfldbg.run.runtimes import LITERT
+from tfldbg.options.runtimes import LITERT
 from tfldbg.session import expose_model
 
 QUANTIZED = {"INT8", "UINT8", "INT16", "INT4", "UINT4", "INT2"}

@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfldbg.diagnose.model import Divergence, Finding, Thresholds
+    from tfldbg.api import convert, record, trace
+    from tfldbg.diagnose.model import Divergence, Finding
     from tfldbg.errors import (
         CaptureError,
         DataError,
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
         TfldbgError,
         UsageError,
     )
-    from tfldbg.reference.conversion import Target
-    from tfldbg.session import Trace, convert, gate, limited, load_trace, record, trace
+    from tfldbg.options.convert import Target
+    from tfldbg.options.judge import Thresholds
+    from tfldbg.session import Trace, gate, limited, load_trace
 
 __version__ = "0.1.0"
 
@@ -55,8 +57,14 @@ __all__ = [
     "trace",
 ]
 
-_SESSION = frozenset({"Trace", "convert", "gate", "limited", "load_trace", "record", "trace"})
-_DIAGNOSE = frozenset({"Divergence", "Finding", "Thresholds"})
+_HOMES = {
+    **dict.fromkeys(("convert", "record", "trace"), "tfldbg.api"),
+    **dict.fromkeys(("Trace", "gate", "limited", "load_trace"), "tfldbg.session"),
+    **dict.fromkeys(("Divergence", "Finding"), "tfldbg.diagnose.model"),
+    "Target": "tfldbg.options.convert",
+    "Thresholds": "tfldbg.options.judge",
+}
+"""By name the module that holds it; `tfldbg.errors` for the others."""
 _MODULES = frozenset({"callbacks", "testing"})
 """What ``import tfldbg`` finds besides, without another import."""
 
@@ -66,12 +74,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"tfldbg.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'tfldbg' has no attribute '{name}'")
-    if name in _SESSION:
-        return getattr(import_module("tfldbg.session"), name)
-    if name == "Target":
-        return import_module("tfldbg.reference.conversion").Target
-    home = "tfldbg.diagnose.model" if name in _DIAGNOSE else "tfldbg.errors"
-    return getattr(import_module(home), name)
+    return getattr(import_module(_HOMES.get(name, "tfldbg.errors")), name)
 
 
 def __dir__() -> list[str]:

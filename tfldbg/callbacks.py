@@ -12,20 +12,22 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from tfldbg.api import convert, trace
 from tfldbg.diagnose.words import number
 from tfldbg.errors import RunError, TfldbgError, UsageError, unexpected
 from tfldbg.files import scratch_folder
-from tfldbg.reference.conversion import Target
-from tfldbg.run.job import DataSource, Options, check_options
-from tfldbg.session import Trace, convert, trace
-from tfldbg.session.tracing import check_whole
+from tfldbg.options.convert import Target
+from tfldbg.options.run_on import RunOn
 
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
     from tfldbg.compare.outputs import OutputStats
-    from tfldbg.diagnose.model import Thresholds
+    from tfldbg.options.judge import Thresholds
+    from tfldbg.options.sources import DataSource
+    from tfldbg.session import Trace
 
 _FRAMEWORKS = {"ConversionGap": "tf_keras", "Keras3ConversionGap": "keras"}
 FIGURES = ("gap_diverged", "gap_local_max_lsb", "gap_output_rmse", "gap_output_rmse_lsb")
@@ -61,13 +63,11 @@ class _Plan:
     thresholds: Thresholds | None
 
     def __post_init__(self) -> None:
-        check_whole("every", self.every)
-        if self.samples is not None:
-            check_whole("samples", self.samples)
-        check_options(Options(samples=self.samples, runtime=self.runtime))
-        if self.every < 1:
+        RunOn(samples=self.samples, runtime=self.runtime).kernels.check()
+        if not isinstance(self.every, Integral) or self.every < 1:
             raise UsageError(
-                f"every {self.every} epochs is not possible", hint="measure every=1 or more"
+                f"invalid value {self.every!r} for every: must be a whole number of at least 1",
+                hint="measure every=1 or more",
             )
 
     def measure(self, model: Any, epoch: int) -> Gap:

@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from tfldbg.api import trace
 from tfldbg.compare.sides import REFERENCE, TFLITE
 from tfldbg.diagnose.gate import Broken, judge
 from tfldbg.diagnose.limits import Rule
 from tfldbg.diagnose.words import number, op_name, short
 from tfldbg.errors import UsageError
-from tfldbg.session import Trace, trace
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
+    from tfldbg.session import Trace
 
 
 def assert_matches(

@@ -14,14 +14,8 @@ import tfldbg
 from tfldbg import session
 from tfldbg.errors import DataError, KerasError, UsageError
 from tfldbg.graph.load import load_graph
-from tfldbg.reference.conversion import (
-    Examples,
-    Source,
-    Target,
-    convert,
-    float_operators,
-    open_source,
-)
+from tfldbg.options.convert import Target
+from tfldbg.reference.conversion import Examples, Source, convert, float_operators, open_source
 from tfldbg.reference.observers import recalibrate
 
 

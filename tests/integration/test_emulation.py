@@ -15,7 +15,7 @@ from tests.integration.test_self_trace import _broken
 from tests.schema import assert_documented
 from tfldbg.compare.ranges.calibrate import share
 from tfldbg.compare.ranges.passes import Copy, fake_quant_pass, float_extents
-from tfldbg.compare.sides import EMULATED, EMULATIONS
+from tfldbg.options.against import EMULATED, EMULATIONS
 from tfldbg.progress import Silent
 from tfldbg.run.job import Options, prepare
 from tfldbg.run.litert import Runner

@@ -65,7 +65,8 @@ def test_a_function_that_returns_codes_judges_integer_operators(samples: Path) -
 @pytest.fixture(scope="module")
 def floating(samples: Path) -> tuple[bytes, list[Any]]:
     """A float file, and the weights of the layers that it was made from."""
-    from tfldbg.reference.conversion import Target, convert, open_source
+    from tfldbg.options.convert import Target
+    from tfldbg.reference.conversion import convert, open_source
 
     source = open_source(samples / "dense5_nobias_ptq.h5")
     content, _ = convert(source, Target("float32"), None)

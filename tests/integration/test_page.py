@@ -14,8 +14,8 @@ from tests.unit.diagnose.evidence import evidence, operator, replace
 from tfldbg.compare.points import Points
 from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result, gated
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.html import to_page
 
 WIDE = {"width": 1360, "height": 900}

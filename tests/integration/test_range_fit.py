@@ -14,7 +14,7 @@ import pytest
 import tfldbg
 from benchmarks.matrix.build import convert
 from tfldbg import session
-from tfldbg.reference.conversion import Target
+from tfldbg.options.convert import Target
 from tfldbg.run.job import Options
 from tfldbg.session.parameters import compare_parameters
 

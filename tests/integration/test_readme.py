@@ -164,7 +164,7 @@ def test_every_option_that_the_docs_mention_exists(text: Path) -> None:
 def test_every_threshold_is_documented() -> None:
     from dataclasses import fields
 
-    from tfldbg.diagnose.model import Thresholds
+    from tfldbg.options.judge import Thresholds
 
     verdict = (ROOT / "docs" / "verdict.md").read_text()
     assert f"{Thresholds().local_lsb} LSB" in verdict

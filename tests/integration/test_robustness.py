@@ -27,12 +27,12 @@ from tfldbg import files
 from tfldbg.cli.recording import recording
 from tfldbg.compare import stream
 from tfldbg.errors import CaptureError, RunError, TfldbgError
+from tfldbg.options.runtimes import Kernels
 from tfldbg.report.machine import write_trace_json
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import litert
 from tfldbg.run.job import Options, load
 from tfldbg.run.litert import Program, Runner
-from tfldbg.run.runtimes import Kernels
 from tfldbg.session import convert, record, unfinished
 from tfldbg.store.disk import undisturbed
 from tfldbg.store.journal import Journal, journal_path

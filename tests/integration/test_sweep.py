@@ -15,9 +15,9 @@ import pytest
 
 from tests.integration.test_cli import assert_error, tfldbg
 from tfldbg import session
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.errors import CaptureError, RunError
-from tfldbg.run.runtimes import Delegate
+from tfldbg.options.judge import Thresholds
+from tfldbg.options.runtimes import Delegate
 from tfldbg.session import sweeping
 from tfldbg.session.cases import Request
 from tfldbg.store.rows import KeptRows, rows_path

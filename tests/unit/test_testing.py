@@ -18,7 +18,7 @@ from tfldbg.callbacks import _figures
 from tfldbg.compare.outputs import OutputStats, PairStats
 from tfldbg.diagnose.evidence import Body, Evidence
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
+from tfldbg.options.judge import Thresholds
 from tfldbg.testing import assert_matches
 
 

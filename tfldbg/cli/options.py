@@ -1,401 +1,112 @@
-"""Arguments and options that several commands share, so that they read the same everywhere."""
+"""From the groups of `tfldbg.options` to the signatures that Typer reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass, replace
+from functools import wraps
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from tfldbg.errors import UsageError
-from tfldbg.run.runtimes import RUNTIMES
-
-if TYPE_CHECKING:
-    from tfldbg.diagnose.model import Thresholds
-
-REFERENCE = "What to compare with"
-RUN = "What to run on, and how"
-REPORTS = "Reports to write"
-PRINTED = "What is printed"
-MEASURED = "What to measure besides"
-JUDGING = "How it is judged"
-"""The panels of ``--help``."""
+from tfldbg.options.declare import Spelling, flag, inner, spellings
 
 Model = Annotated[str, typer.Argument(metavar="MODEL.tflite", help="The .tflite file.")]
-Keras = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH",
-        help="The QAT or float Keras model: .h5, .keras or SavedModel folder.",
-        rich_help_panel=REFERENCE,
-    ),
-]
-Unsafe = Annotated[
-    bool,
-    typer.Option(
-        "--unsafe",
-        help="Allow a Keras file or SavedModel that can run code (Lambda layers, foreign "
-        "classes) or reach other files.",
-        rich_help_panel=REFERENCE,
-    ),
-]
-NoCache = Annotated[
-    bool,
-    typer.Option(
-        "--no-cache",
-        help="Load the Keras model anew, and keep nothing of it for the next run.",
-        rich_help_panel=REFERENCE,
-    ),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH",
-        help=".npz, .npy, .h5, a folder of .npy or of pictures; first axis samples. Float data is "
-        "in real units, integer data in the input's own type is taken as codes.",
-        rich_help_panel=RUN,
-    ),
-]
-Scale = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LOW,HIGH",
-        help="What 0 and 255 of pictures, and of uint8 data, stand for, as in training: 0,1 or "
-        "-1,1.",
-        rich_help_panel=RUN,
-    ),
-]
-Input = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="NAME=KEY",
-        help="Which array, or which Keras input, belongs to which input of the model. Repeatable.",
-        rich_help_panel=RUN,
-    ),
-]
-Samples = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", help="At most so many samples.", show_default="64", rich_help_panel=RUN
-    ),
-]
-Steps = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        help="For models that keep a state: N samples in a row are the steps of one stream. The "
-        "state is reset before each stream and kept from step to step.",
-        rich_help_panel=RUN,
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        metavar="S", help="Of the random samples used without --data.", rich_help_panel=RUN
-    ),
-]
-Runtime = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(RUNTIMES),
-        help="The kernels to run: three sets of LiteRT, TensorFlow's interpreter, or TensorFlow "
-        "Lite for Microcontrollers.",
-        rich_help_panel=RUN,
-        autocompletion=lambda: list(RUNTIMES),
-    ),
-]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        help="Go on after the samples that a run of the same command, which did not finish, has "
-        "kept.",
-        rich_help_panel=RUN,
-    ),
-]
-Timeout = Annotated[
-    float,
-    typer.Option(
-        metavar="SECONDS",
-        help="How long loading the model, or one sample, may take.",
-        rich_help_panel=RUN,
-    ),
-]
-MemoryLimit = Annotated[
-    float | None,
-    typer.Option(
-        metavar="GIB",
-        help="How much memory all processes that run models may take together.",
-        show_default="3/4 of the machine's",
-        rich_help_panel=RUN,
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="How many processes of this machine share the work.",
-        show_default="this one alone",
-        rich_help_panel=RUN,
-    ),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="Let the workers of a Dask cluster share the work: tcp://HOST:8786.",
-        rich_help_panel=RUN,
-    ),
-]
-Delegate = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH",
-        help="An external delegate, a shared library that takes operators over from the runtime.",
-        rich_help_panel=RUN,
-    ),
-]
-DelegateOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="KEY=VALUE", help="What the delegate is given. Repeatable.", rich_help_panel=RUN
-    ),
-]
-Signature = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Which signature, where there are several.", rich_help_panel=RUN
-    ),
-]
-Json = Annotated[
-    str | None,
-    typer.Option(
-        "--json", metavar="F", help="Write JSON to F; - is stdout.", rich_help_panel=REPORTS
-    ),
-]
-Html = Annotated[
-    str | None,
-    typer.Option(
-        "--html",
-        metavar="F.html",
-        help="Write a page of its own that needs no network to F.html.",
-        rich_help_panel=REPORTS,
-    ),
-]
-Csv = Annotated[
-    str | None,
-    typer.Option(
-        "--csv",
-        metavar="F",
-        help="Write a row an operator to F; - is stdout.",
-        rich_help_panel=REPORTS,
-    ),
-]
-Junit = Annotated[
-    str | None,
-    typer.Option(
-        "--junit",
-        metavar="F.xml",
-        help="Write JUnit XML, a test case an operator; - is stdout.",
-        rich_help_panel=REPORTS,
-    ),
-]
-Markdown = Annotated[
-    str | None,
-    typer.Option(
-        "--markdown",
-        metavar="F.md",
-        help="Write Markdown for a pull request; - is stdout.",
-        rich_help_panel=REPORTS,
-    ),
-]
-Sarif = Annotated[
-    str | None,
-    typer.Option(
-        "--sarif",
-        metavar="F.sarif",
-        help="Write the findings as SARIF 2.1.0; - is stdout.",
-        rich_help_panel=REPORTS,
-    ),
-]
-FailOn = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="RULE",
-        help="A rule that decides the exit code, such as 'sqnr>=30db', 'CONV_2D:local<=1lsb' or "
-        "'diverged'. Repeatable.",
-        show_default="diverged",
-        rich_help_panel=JUDGING,
-    ),
-]
-Tolerances = Annotated[
-    str | None,
-    typer.Option(
-        metavar="F.toml", help="A file of such rules; see docs/ci.md.", rich_help_panel=JUDGING
-    ),
-]
+Output = Annotated[str, typer.Option("--output", "-o", help="The file to write.")]
 
 
-def _json_name(target: str | None) -> str | None:
-    if target is not None and not target.endswith(".json"):
-        raise UsageError(
-            f"--model-explorer {target}: it writes several files, and needs a name for them",
-            hint="name a file that ends in .json",
-        )
-    return target
+@dataclass(frozen=True, slots=True)
+class Some:
+    """Some options of a group, and what a command spells differently."""
+
+    names: tuple[str, ...]
+    changes: Mapping[str, Mapping[str, Any]]
 
 
-ModelExplorer = Annotated[
-    str | None,
-    typer.Option(
-        "--model-explorer",
-        metavar="F.json",
-        callback=_json_name,
-        help="Write node data for Model Explorer to F.json and beside it; tfldbg view shows it.",
-        rich_help_panel=REPORTS,
-    ),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet", "-q", help="Print the verdict alone, and no progress.", rich_help_panel=PRINTED
-    ),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        help="Print too what was matched with what, versions and times.",
-        rich_help_panel=PRINTED,
-    ),
-]
-Everything = Annotated[
-    bool,
-    typer.Option(
-        "--all",
-        help="Every operator in the table, not only those that matter.",
-        rich_help_panel=PRINTED,
-    ),
-]
-LocalLsb = Annotated[
-    float,
-    typer.Option(
-        metavar="LSB",
-        help="How far a quantized operator may be off by itself.",
-        rich_help_panel=JUDGING,
-    ),
-]
-FloatTolerance = Annotated[
-    float,
-    typer.Option(
-        metavar="R",
-        help="The same for float operators, as a share of their range.",
-        rich_help_panel=JUDGING,
-    ),
-]
-HybridTolerance = Annotated[
-    float,
-    typer.Option(
-        metavar="R",
-        help="The same for float operators with integer weights (RMSE/RMS).",
-        rich_help_panel=JUDGING,
-    ),
-]
-Labels = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LABELS",
-        help="Show the accuracy of every side: an array of the --data, a .npy, a .npz with one "
-        "array or FILE.npz:KEY; class numbers or one-hot. OUTPUT=LABELS for another output.",
-        rich_help_panel=MEASURED,
-    ),
-]
-TopK = Annotated[
-    int, typer.Option(metavar="K", help="For top-k accuracy.", rich_help_panel=MEASURED)
-]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(
-        metavar="T",
-        help="Show the final outputs of every side and how many are off by more than T (real "
-        "units). Never decides the verdict.",
-        show_default="0.01",
-        rich_help_panel=MEASURED,
-    ),
-]
-Worst = Annotated[
-    int,
-    typer.Option(
-        metavar="K",
-        help="Compare the K samples with the largest error operator by operator.",
-        rich_help_panel=MEASURED,
-    ),
-]
-Histograms = Annotated[
-    bool,
-    typer.Option(
-        "--histograms",
-        help="Histograms of every operator's errors, in LSB.",
-        rich_help_panel=MEASURED,
-    ),
-]
+def some(*names: str, **changes: Mapping[str, Any]) -> Some:
+    """Choose options of a group, in the annotation of a parameter.
 
-Metric = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="Measure a metric of your own for every operator: an entry point of the group "
-        "tfldbg.metrics, or package.module:function. Repeatable.",
-        rich_help_panel=MEASURED,
-    ),
-]
+    For example ``Annotated[RunOn, some("data", "seed")]``.
 
-
-def parse_inputs(pairs: Sequence[str] | None) -> Mapping[str, str]:
-    """Split ``NAME=KEY`` pairs.
-
-    Raises:
-        UsageError: A pair holds no ``=``.
+    Args:
+        names: The options; all where none is named.
+        changes: By option the fields of its `Spelling` that are different for the command.
     """
-    mapping = {}
-    for pair in pairs or ():
-        name, equals, key = pair.partition("=")
-        if not (name and equals and key):
-            raise UsageError(
-                f"--input '{pair}' is not of the form NAME=KEY",
-                hint="for example --input image=x",
-            )
-        mapping[name] = key
-    return mapping
+    return Some(names, changes)
 
 
-def parse_scale(scale: str | None) -> tuple[float, float] | None:
-    """Split ``LOW,HIGH``.
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of the groups that its parameters are annotated with.
 
-    Raises:
-        UsageError: It holds something else.
+    The command is called with the groups; its signature, which Typer reads, has the options.
     """
-    if scale is None:
-        return None
-    try:
-        low, high = (float(part) for part in scale.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"--scale '{scale}' is not of the form LOW,HIGH", hint="for example --scale -1,1"
-        ) from error
-    return low, high
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, tuple[Any, Some]] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        group = _group(hints[parameter.name])
+        if group is None:
+            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+        else:
+            groups[parameter.name] = group
+            parameters += _parameters(*group)
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        made = {name: _made(group, given) for name, (group, _) in groups.items()}
+        command(**made, **given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
 
 
-def thresholds(local_lsb: float, float_tolerance: float, hybrid_tolerance: float) -> Thresholds:
-    """Return the thresholds that the options ask for.
+def _group(hint: Any) -> tuple[Any, Some] | None:
+    """Return a group and which of its options a parameter takes; None for another parameter."""
+    if is_dataclass(hint):
+        return hint, some()
+    if get_origin(hint) is Annotated and is_dataclass(get_args(hint)[0]):
+        return get_args(hint)[0], get_args(hint)[1]
+    return None
 
-    Raises:
-        UsageError: One of them is no limit.
-    """
-    from tfldbg.diagnose.model import Thresholds
 
-    return Thresholds(
-        local_lsb=local_lsb, float_relative=float_tolerance, hybrid_relative=hybrid_tolerance
+def _parameters(group: Any, wanted: Some) -> Iterator[inspect.Parameter]:
+    for name, default, spelling in spellings(group):
+        if spelling.help is None or (wanted.names and name not in wanted.names):
+            continue
+        spelled = replace(spelling, **wanted.changes.get(name, {}))
+        yield _parameter(name, default, spelled, group.PANEL)
+    for _, other in inner(group):
+        yield from _parameters(other, wanted)
+
+
+def _parameter(name: str, default: Any, spelling: Spelling, panel: str) -> inspect.Parameter:
+    """Return one option as Typer reads it."""
+    plain = spelling.read is None and not spelling.many and isinstance(default, spelling.word)
+    start = default if plain else False if spelling.word is bool else None
+    kind: Any = list[str] if spelling.many else spelling.word
+    choices = list(spelling.choices)
+    shown = typer.Option(
+        *(spelling.names or (flag(name, spelling),)),
+        metavar=spelling.metavar,
+        help=spelling.help,
+        show_default=spelling.shown or True,
+        rich_help_panel=panel,
+        autocompletion=(lambda: choices) if choices else None,
     )
+    annotation = Annotated[kind if start is not None else kind | None, shown]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=start, annotation=annotation
+    )
+
+
+def _made(group: Any, given: dict[str, Any]) -> Any:
+    """Make a group of what was written, which is taken from ``given``."""
+    values = {name: _made(other, given) for name, other in inner(group)}
+    for name, _, spelling in spellings(group):
+        written = given.pop(name, None)
+        if written is None or (spelling.many and not written):
+            continue
+        values[name] = written if spelling.read is None else spelling.read(written)
+    return group(**values)

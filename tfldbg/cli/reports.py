@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from tfldbg.errors import TfldbgError, UsageError
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.result import Result
+    from tfldbg.options.reports import Reports
 
 _STDOUT = "-"
 _WRITERS = {
@@ -22,100 +22,81 @@ _WRITERS = {
     "csv": "tfldbg.report.tabular:write_trace_csv",
     "junit": "tfldbg.report.junit:write_junit",
     "markdown": "tfldbg.report.markdown:write_markdown",
-    "sarif": "tfldbg.report.sarif:write_sarif",
     "model_explorer": "tfldbg.session.explorer:write_node_data",
 }
 """By field of `Reports` the function that writes it, from a result to a path or ``-``; loaded when
 it is needed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """Where to write which report; ``-`` is stdout, None is nowhere."""
-
-    json: str | None = None
-    html: str | None = None
-    csv: str | None = None
-    junit: str | None = None
-    markdown: str | None = None
-    sarif: str | None = None
-    model_explorer: str | None = None
-
-    @property
-    def to_stdout(self) -> bool:
-        """Whether one of them takes stdout, where nothing else may be printed then."""
-        return _STDOUT in self._asked().values()
-
-    def check(self, *read: object, dump: str | None = None) -> None:
-        """Refuse targets that cannot be written, before anything runs.
-
-        Args:
-            read: What the command reads; paths among it are protected.
-            dump: Where it records.
-
-        Raises:
-            UsageError: Two targets are the same, one is a file that is read or recorded, or its
-                folder does not exist.
-        """
-        from tfldbg.session import protect
-
-        taken = {} if dump is None else {Path(dump).resolve(): "--dump"}
-        for option, target in self._places():
-            to_stdout = target == _STDOUT
-            place = Path(target) if to_stdout else Path(target).resolve()
-            if place in taken:
-                where = "stdout" if to_stdout else f"'{target}'"
-                raise UsageError(
-                    f"{taken[place]} and {option} both write to {where}",
-                    hint=f"name another file with {option}, or leave it out",
-                )
-            taken[place] = option
-            if not to_stdout:
-                _check_place(option, Path(target))
-                protect(Path(target), option, *read)
-
-    def write(self, result: Result) -> None:
-        """Write them all, the others too where one cannot be written.
-
-        Raises:
-            TfldbgError: One of them cannot be written.
-        """
-        failed: list[TfldbgError] = []
-        for name, target in self._asked().items():
-            module, _, function = _WRITERS[name].partition(":")
-            try:
-                getattr(import_module(module), function)(result, target)
-            except TfldbgError as error:
-                failed.append(error)
-        if failed:
-            raise failed[0]
-
-    def _asked(self) -> dict[str, str]:
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: target for name, target in given.items() if target is not None}
-
-    def _places(self) -> Iterator[tuple[str, str]]:
-        """Yield every file that is written, with the option that asks for it."""
-        for name, target in self._asked().items():
-            files = [target]
-            if name == "model_explorer":
-                from tfldbg.report.explorer import family
-
-                files = [str(path) for path in family(Path(target))]
-            yield from ((f"--{name.replace('_', '-')}", file) for file in files)
+WRITTEN = tuple(_WRITERS)
+"""The options of `Reports` that are reports of a result, and no recording."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """How much to print."""
+def to_stdout(reports: Reports) -> bool:
+    """Return whether one of the reports takes stdout, where nothing else may be printed then."""
+    return _STDOUT in _asked(reports).values()
 
-    everything: bool = False
-    """Every operator."""
-    histograms: bool = False
-    quiet: bool = False
-    """The verdict alone."""
-    verbose: bool = False
-    """What was matched with what, versions and times too."""
+
+def check_reports(reports: Reports, *read: object) -> None:
+    """Refuse targets that cannot be written, before anything runs.
+
+    Args:
+        reports: The targets.
+        read: What the command reads; paths among it are protected.
+
+    Raises:
+        UsageError: Two targets are the same, one is a file that is read or recorded, or its
+            folder does not exist.
+    """
+    from tfldbg.session import protect
+
+    taken = {} if reports.dump is None else {Path(reports.dump).resolve(): "--dump"}
+    for option, target in _places(reports):
+        stdout = target == _STDOUT
+        place = Path(target) if stdout else Path(target).resolve()
+        if place in taken:
+            where = "stdout" if stdout else f"'{target}'"
+            raise UsageError(
+                f"{taken[place]} and {option} both write to {where}",
+                hint=f"name another file with {option}, or leave it out",
+            )
+        taken[place] = option
+        if not stdout:
+            _check_place(option, Path(target))
+            protect(Path(target), option, *read)
+
+
+def write_reports(reports: Reports, result: Result) -> None:
+    """Write all reports, the others too where one cannot be written.
+
+    Raises:
+        TfldbgError: One of them cannot be written.
+    """
+    failed: list[TfldbgError] = []
+    for name, target in _asked(reports).items():
+        module, _, function = _WRITERS[name].partition(":")
+        try:
+            getattr(import_module(module), function)(result, target)
+        except TfldbgError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def _asked(reports: Reports) -> dict[str, str]:
+    given = {name: getattr(reports, name) for name in WRITTEN}
+    return {name: target for name, target in given.items() if target is not None}
+
+
+def _places(reports: Reports) -> Iterator[tuple[str, str]]:
+    """Yield every file that is written, with the option that asks for it."""
+    for name, target in _asked(reports).items():
+        files = [target]
+        if name == "model_explorer":
+            from tfldbg.report.explorer import family
+
+            files = [str(path) for path in family(Path(target))]
+        yield from ((f"--{name.replace('_', '-')}", file) for file in files)
 
 
 def _check_place(option: str, target: Path) -> None:

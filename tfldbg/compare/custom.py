@@ -6,10 +6,10 @@ what it returns; the sum of its values is kept exactly, so it cannot change thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from tfldbg.errors import PluginError
 from tfldbg.plugins import RAISED
 
-Metric = Callable[[NDArray[np.float32], NDArray[np.float32]], float]
-"""Called with the reference's and TFLite's values of one sample of one tensor: float32, real
-units, both in the shape of the tensor.  Returns a number; infinities are allowed, NaN is not."""
+if TYPE_CHECKING:
+    from tfldbg.options.sources import Metric
 
 
 @dataclass(frozen=True, slots=True)

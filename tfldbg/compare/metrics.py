@@ -5,10 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-FLOAT_RELATIVE = 1e-4
-"""The largest difference over the largest value that float32 sums of thousands of terms have, added
-in another order."""
-
 
 @dataclass(frozen=True, slots=True)
 class Line:

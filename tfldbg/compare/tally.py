@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import Accumulator, TensorStats
 from tfldbg.compare.batch import Batch, Computed, code_limits, fitting, in_real_units
-from tfldbg.compare.custom import Metric, MetricCounter
+from tfldbg.compare.custom import MetricCounter
 from tfldbg.compare.merging import merge_all
 from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted
 from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tfldbg.compare.overlap import Crew
     from tfldbg.compare.undecided import Comparison
     from tfldbg.graph.model import Subgraph
+    from tfldbg.options.sources import Metric
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.samples import Samples
 

@@ -20,10 +20,10 @@ from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.compare.variants import Variant, variants
 from tfldbg.errors import RunError
 from tfldbg.match.steps import given
+from tfldbg.options.runtimes import LITERT, Kernels
 from tfldbg.rewrite.cut import cut_model
 from tfldbg.rewrite.twin import LocalModel, Step, chain_model, untwinned
 from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, derived_program
-from tfldbg.run.runtimes import LITERT, Kernels
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor

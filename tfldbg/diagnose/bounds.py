@@ -32,7 +32,7 @@ from tfldbg.graph.query import (
     stored,
 )
 from tfldbg.graph.wires import WEIGHTED
-from tfldbg.run.runtimes import WITH_XNNPACK
+from tfldbg.options.runtimes import WITH_XNNPACK
 
 if TYPE_CHECKING:
     from tfldbg.compare.usage import Usage

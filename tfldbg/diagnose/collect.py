@@ -10,8 +10,8 @@ from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.rules import file_findings
 from tfldbg.graph.lint import Breach, lint
 from tfldbg.graph.query import activation_inputs, consumers, non_activations
+from tfldbg.options.runtimes import MICRO
 from tfldbg.rewrite.emit import is_real
-from tfldbg.run.runtimes import MICRO
 
 if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation

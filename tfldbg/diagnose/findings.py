@@ -15,7 +15,8 @@ from tfldbg.diagnose.rules.specification import AS_CONVERTED
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
-    from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
+    from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal
+    from tfldbg.options.judge import Thresholds
 
 _RANKS: tuple[Severity, ...] = ("error", "warning", "info")
 

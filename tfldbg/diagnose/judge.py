@@ -6,16 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.sides import EMULATIONS
-from tfldbg.diagnose.model import Confidence, Divergence, Signal, Thresholds
+from tfldbg.diagnose.model import Confidence, Divergence, Signal
 from tfldbg.diagnose.scales import WrongScale, same, tie
 from tfldbg.diagnose.words import number, off_by, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
+from tfldbg.options.against import EMULATIONS
 
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
     from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
     from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
+    from tfldbg.options.judge import Thresholds
 
 _FLOAT32_LSB = 0.005
 """What the reference's own float32 sums are worth: 255 steps x 1e-5 relative, and some room."""

@@ -6,20 +6,21 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.bodies import with_insides
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.fitting import exceeded, is_clipped, is_narrow, misplaced
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
-from tfldbg.diagnose.model import Diagnosis, Divergence, Status, Thresholds
+from tfldbg.diagnose.model import Diagnosis, Divergence, Status
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.diagnose.words import number, op_name
 from tfldbg.graph.query import SAME_SCALE_KINDS
+from tfldbg.options.against import EMULATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.options.judge import Thresholds
 
 
 def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:

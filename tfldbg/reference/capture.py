@@ -23,9 +23,7 @@ from tfldbg.reference.capture_hdf5 import open_hdf5
 from tfldbg.reference.capture_npz import open_npz
 from tfldbg.reference.recorded import Contents, Recorded
 
-__all__ = ["Capture", "Recorded", "in_real_units", "is_recording", "open_capture"]
-
-SUFFIXES = frozenset({".h5", ".hdf5", ".npz"})
+__all__ = ["Capture", "Recorded", "in_real_units", "open_capture"]
 
 
 class Capture:
@@ -105,11 +103,6 @@ def in_real_units(tensor: Recorded, values: NDArray[Any]) -> NDArray[np.float32]
     if tensor.scale is None or tensor.zero_point is None or tensor.is_float:
         return values.astype(np.float32)
     return quant.dequantize(values, tensor.scale, tensor.zero_point)
-
-
-def is_recording(source: object) -> bool:
-    """Whether a reference is given as a path that names a recording and no model."""
-    return isinstance(source, (str, Path)) and Path(source).suffix.lower() in SUFFIXES
 
 
 def open_capture(path: Path) -> Capture:

@@ -15,41 +15,13 @@ from tfldbg.reference.keras import argument_of, load_frozen, load_live
 from tfldbg.reference.refusals import needs_fixed_batch, refusal
 
 if TYPE_CHECKING:
+    from tfldbg.options.convert import Target
     from tfldbg.reference.evaluate import Frozen
-
-TYPES = ("int8", "uint8", "int16x8", "dynamic", "float16", "float32")
-"""What a model can be converted to."""
-
-INTEGER_TYPES = ("int8", "uint8", "int16x8")
-"""The types of which every operator computes with integers."""
 
 Examples = Callable[[], Iterator[list[NDArray[Any]]]]
 """Yields samples: one array per input, in the input's own type and shape, batch axis included."""
 
 _LOOPS = ("While", "StatelessWhile")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a model shall become."""
-
-    type: str = "int8"
-    """One of `TYPES`."""
-    per_tensor: bool = False
-    """One scale for each weight tensor instead of one for each of its channels."""
-    float_io: bool = False
-    """Keep inputs and outputs float although the operators between compute with integers."""
-
-    def __post_init__(self) -> None:
-        if self.type not in TYPES:
-            raise UsageError(
-                f"there is no type '{self.type}'", hint=f"choose one of {', '.join(TYPES)}"
-            )
-
-    @property
-    def integer(self) -> bool:
-        """Whether every operator must compute with integers."""
-        return self.type in INTEGER_TYPES
 
 
 @dataclass(frozen=True, slots=True, eq=False)

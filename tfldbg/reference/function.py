@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,7 @@ from tfldbg.reference.recorded import INPUT
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph
-
-Arrays = Mapping[str, NDArray[Any]]
-ReferenceFunction = Callable[[Arrays], Arrays]
-"""From inputs by name, (n, ...) float32 in real units, to tensors by name, first axis samples."""
+    from tfldbg.options.sources import Arrays, ReferenceFunction
 
 
 @dataclass(frozen=True, slots=True, eq=False)

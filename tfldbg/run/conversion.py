@@ -20,26 +20,20 @@ from tfldbg.run.child import KILLED, command, ending, killed
 from tfldbg.run.converter import ANSWER, DATA, KERAS, LOOPS, MODEL, REQUEST
 
 if TYPE_CHECKING:
-    from tfldbg.reference.conversion import Target
-    from tfldbg.run.job import DataSource, Options
+    from tfldbg.options.convert import Convert
+    from tfldbg.options.run_on import RunOn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Request:
+class Conversion:
     """One conversion."""
 
     keras: Path
-    target: Target
-    data: DataSource
+    convert: Convert
+    run_on: RunOn
+    """The data; None for random samples, where ``random`` is set, or for none."""
     random: bool
-    """Calibrate on random samples where no data is given."""
-    recalibrate: bool
-    """Set the ranges of a quantization-aware model to those of the data first."""
-    save_keras: bool
-    """Return the recalibrated Keras model, too."""
-    options: Options
-    timeout_s: float
-    """How long it may take."""
+    unsafe: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +51,7 @@ class Answer:
     ranges: tuple[Range, ...]
 
 
-def convert_apart(request: Request, folder: Path) -> Answer:
+def convert_apart(request: Conversion, folder: Path) -> Answer:
     """Convert in a child process.
 
     Args:
@@ -94,25 +88,32 @@ def convert_apart(request: Request, folder: Path) -> Answer:
     )
 
 
-def _write(request: Request, folder: Path) -> None:
-    data = request.data
+def _write(request: Conversion, folder: Path) -> None:
+    data, convert, run_on = request.run_on.data, request.convert, request.run_on
     if data is not None and not isinstance(data, (str, Path)):
         arrays = data if isinstance(data, Mapping) else {"x": np.asarray(data)}
         data = folder / DATA
         np.savez(data, **arrays)  # type: ignore[arg-type]
     plain = {
         "keras": str(request.keras),
-        "target": asdict(request.target),
-        "data": None if data is None else str(data),
+        "target": asdict(convert.target),
         "random": request.random,
-        "recalibrate": request.recalibrate,
-        "save_keras": request.save_keras,
-        "options": {**asdict(request.options), "inputs": dict(request.options.inputs)},
+        "unsafe": request.unsafe,
+        "recalibrate": convert.calibrate is not None,
+        "save_keras": convert.save_keras is not None,
+        "run_on": {
+            "data": None if data is None else str(data),
+            "samples": run_on.samples,
+            "seed": run_on.seed,
+            "signature": run_on.signature,
+            "inputs": dict(run_on.inputs),
+            "scale": run_on.scale,
+        },
     }
     (folder / REQUEST).write_text(json.dumps(plain))
 
 
-def _run(request: Request, folder: Path) -> tuple[int, str]:
+def _run(request: Conversion, folder: Path) -> tuple[int, str]:
     """Return the child's exit code and what it wrote to stderr."""
     quieter = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
     log = folder / "stderr"
@@ -124,18 +125,18 @@ def _run(request: Request, folder: Path) -> tuple[int, str]:
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 env={**quieter, **os.environ},
-                timeout=request.timeout_s,
+                timeout=request.convert.timeout,
                 check=False,
             )
     except subprocess.TimeoutExpired as error:
         raise RunError(
-            f"the converter did not finish '{request.keras}' within {request.timeout_s:g} s, and "
+            f"the converter did not finish '{request.keras}' within {request.convert.timeout:g} s, and "
             "was ended",
             hint="give fewer samples with --samples N, or more time with --timeout SECONDS",
         ) from error
     return done.returncode, log.read_text(errors="replace")
 
 
-def _death(request: Request, code: int, said: str, *, loops: bool) -> KerasError:
+def _death(request: Conversion, code: int, said: str, *, loops: bool) -> KerasError:
     how = KILLED if killed(code) else ending(code)
-    return crash(str(request.keras), request.target.type, how, said, loops=loops)
+    return crash(str(request.keras), request.convert.target.type, how, said, loops=loops)

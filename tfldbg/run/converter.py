@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfldbg.errors import TfldbgError, UsageError
-from tfldbg.reference.conversion import Source, Target, convert, open_source, save_whole
+from tfldbg.options.convert import Target
+from tfldbg.options.run_on import RunOn
+from tfldbg.reference.conversion import Source, convert, open_source, save_whole
 from tfldbg.reference.observers import recalibrate
 from tfldbg.run.child import prepare
-from tfldbg.run.job import Options
 from tfldbg.run.keras_data import batches, keras_samples, single
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ MODEL, KERAS, DATA = "model.tflite", "recalibrated.h5", "data.npz"
 
 def _convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Convert as requested, write the files into the folder, and say how it was done."""
-    options = Options(**request["options"])
-    source = open_source(Path(request["keras"]), unsafe=options.unsafe, signature=options.signature)
+    run_on, unsafe = RunOn(**request["run_on"]), request["unsafe"]
+    source = open_source(Path(request["keras"]), unsafe=unsafe, signature=run_on.signature)
     if source.loops:
         (folder / LOOPS).touch()
     samples = None
-    if request["data"] or request["random"]:
-        samples = keras_samples(source.name, _inputs(source), request["data"], options)
+    if run_on.data is not None or request["random"]:
+        samples = keras_samples(source.name, _inputs(source), run_on)
     ranges = _recalibrated(source, samples) if request["recalibrate"] and samples else ()
     if request["save_keras"]:
         save_whole(source.model, folder / KERAS)

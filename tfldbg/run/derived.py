@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from tfldbg.graph.load import load_graph
+from tfldbg.options.runtimes import Kernels
 from tfldbg.rewrite.pieces import Computed, Pieces
 from tfldbg.run.frames import Frames
 from tfldbg.run.litert import Program, Runner
-from tfldbg.run.runtimes import Kernels
 
 if TYPE_CHECKING:
     from tfldbg.rewrite.twin import Twins

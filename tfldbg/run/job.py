@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.errors import ModelError, RunError, UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature, keeps_resources, states
+from tfldbg.options.runtimes import MICRO
 from tfldbg.rewrite.expose import Exposed, expose, leave_out
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.rewrite.separate import separate
 from tfldbg.run.drawn import float_range, random_samples
 from tfldbg.run.folders import Found, arrays_of_files, pictures, refuse_pictures, without_scale
 from tfldbg.run.litert import Program, check_runs
-from tfldbg.run.runtimes import MICRO, Delegate, Kernels
 from tfldbg.run.samples import (
     InputSpec,
     Samples,
@@ -34,39 +33,12 @@ from tfldbg.run.samples import (
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Signature, Subgraph, Tensor
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource
 
 DEFAULT_SAMPLES = 64
 ALL_SAMPLES = 2**31
 """For a range, which rests on its two extremes, whichever sample has them."""
-
-ModelSource = Path | str | bytes
-DataSource = Path | str | NDArray[Any] | Mapping[str, NDArray[Any]] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What every run can be told."""
-
-    samples: int | None = None
-    """At most so many; None means 64, rounded up to whole streams."""
-    seed: int = 0
-    runtime: str = "xnnpack"
-    signature: str | None = None
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    """Input name to array name, or to the reference's input name."""
-    unsafe: bool = False
-    stream_steps: int = 1
-    """How many samples in a row are the steps of one stream, between which state is kept."""
-    delegate: Delegate | None = None
-    cached: bool = True
-    """Whether a Keras model that an earlier run has frozen may be used, and this one's kept."""
-    scale: tuple[float, float] | None = None
-    """The real values that 0 and 255 of pictures, and of uint8 data, stand for."""
-
-    @property
-    def kernels(self) -> Kernels:
-        """Who computes the model."""
-        return Kernels(self.runtime, self.delegate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +90,7 @@ class Job:
     loaded: Loaded
     samples: Samples
     exposed: Exposed
-    options: Options
+    run_on: RunOn
 
     @property
     def subgraph(self) -> Subgraph:
@@ -163,7 +135,7 @@ class Job:
         return Program(
             name=self.loaded.path,
             content=content,
-            kernels=self.options.kernels,
+            kernels=self.run_on.kernels,
             subgraph=self.subgraph,
             taps=taps,
             signature=self.loaded.signature,
@@ -179,16 +151,14 @@ class Job:
 
 def prepare(
     model: ModelSource,
-    data: DataSource,
-    options: Options,
+    run_on: RunOn,
     unread: Mapping[int, str] = MappingProxyType({}),
 ) -> Job:
     """Read a model, give its inputs samples, expose its tensors.
 
     Args:
         model: The file.
-        data: What it runs on.
-        options: Of the run.
+        run_on: The data, and the runtime.
         unread: Tensors that are not to be read, and why.
 
     Raises:
@@ -197,20 +167,20 @@ def prepare(
         DataError: The data does not fit the inputs.
         UsageError: An option asks for something that does not exist.
     """
-    check_options(options)
-    loaded = load(model, options.signature)
+    run_on.kernels.check()
+    loaded = load(model, run_on.signature)
     check_runs(loaded.subgraph, loaded.path)
     check_runnable(loaded.graph, loaded.subgraph, loaded.path)
     _check_whole(loaded)
-    check_mapping(loaded, options)
-    _check_streams(loaded, options)
-    samples = prepare_samples(loaded, data, options)
+    check_mapping(loaded, run_on)
+    _check_streams(loaded, run_on)
+    samples = prepare_samples(loaded, run_on)
     exposed = leave_out(expose(loaded.graph, loaded.subgraph), unread)
-    return Job(loaded, samples, exposed, options)
+    return Job(loaded, samples, exposed, run_on)
 
 
-def _check_streams(loaded: Loaded, options: Options) -> None:
-    if options.runtime == MICRO and options.stream_steps > 1 and states(loaded.subgraph):
+def _check_streams(loaded: Loaded, run_on: RunOn) -> None:
+    if run_on.runtime == MICRO and run_on.steps > 1 and states(loaded.subgraph):
         raise UsageError(
             f"'{loaded.path}' keeps its state in variables, which the runtime '{MICRO}' does not "
             "show: what an operator makes of them from step to step cannot be checked",
@@ -229,14 +199,14 @@ def _check_whole(loaded: Loaded) -> None:
         )
 
 
-def check_mapping(loaded: Loaded, options: Options) -> None:
+def check_mapping(loaded: Loaded, run_on: RunOn) -> None:
     """Refuse ``--input`` for an input that the model does not have.
 
     Raises:
         UsageError: There is no such input.
     """
     names = {name for spec in loaded.specs for name in spec.names}
-    unknown = sorted(set(options.inputs) - names)
+    unknown = sorted(set(run_on.inputs) - names)
     if unknown:
         held = ", ".join(f"'{spec.label}'" for spec in loaded.specs)
         raise UsageError(
@@ -247,36 +217,36 @@ def check_mapping(loaded: Loaded, options: Options) -> None:
         )
 
 
-def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Samples:
+def prepare_samples(loaded: Loaded, run_on: RunOn) -> Samples:
     """Read or draw the samples that the model's inputs take.
 
     Raises:
         DataError: The data does not fit the inputs.
     """
-    steps = options.stream_steps
-    limit = options.samples or -(-DEFAULT_SAMPLES // steps) * steps  # whole streams
+    data, steps = run_on.data, run_on.steps
+    limit = run_on.samples or -(-DEFAULT_SAMPLES // steps) * steps  # whole streams
     if data is None:
-        if options.scale is not None:
+        if run_on.scale is not None:
             raise UsageError("--scale is of data, and none is given", hint="add --data PATH")
-        found = random_samples(loaded.subgraph, loaded.specs, count=limit, seed=options.seed)
+        found = random_samples(loaded.subgraph, loaded.specs, count=limit, seed=run_on.seed)
         return replace(found, stream_steps=steps)
-    given = _given(loaded, data, options, limit)
+    given = _given(loaded, run_on, limit)
     source = str(data) if isinstance(data, (str, Path)) else "arrays"
     found = choose(
         loaded.specs,
         given.arrays,
         source,
         limit=limit,
-        mapping=options.inputs,
-        scale=options.scale,
+        mapping=run_on.inputs,
+        scale=run_on.scale,
     )
     held = given.held or found.held
     return replace(found, held=held, notes=(*given.notes, *found.notes), stream_steps=steps)
 
 
-def _given(loaded: Loaded, data: DataSource, options: Options, limit: int) -> Found:
+def _given(loaded: Loaded, run_on: RunOn, limit: int) -> Found:
     """Return what the data holds; of folders with a file a sample no more than is asked for."""
-    specs = loaded.specs
+    data, specs = run_on.data, loaded.specs
     if isinstance(data, Mapping):
         return Found({k: np.asarray(v) for k, v in data.items()})
     if not isinstance(data, (str, Path)):
@@ -286,11 +256,11 @@ def _given(loaded: Loaded, data: DataSource, options: Options, limit: int) -> Fo
         return Found(read_arrays(Path(data)))
     found = pictures(Path(data), specs[0], limit)
     if found is None:
-        if not options.inputs:  # which name one of the files
+        if not run_on.inputs:  # which name one of the files
             found = arrays_of_files(Path(data), specs[0], limit)
         return found or Found(read_arrays(Path(data)))
     tensor = specs[0].tensor
-    if options.scale is None and tensor.type != "UINT8" and takes_real(tensor):
+    if run_on.scale is None and tensor.type != "UINT8" and takes_real(tensor):
         raise without_scale(str(data), specs[0], _input_range(loaded, tensor))
     return found
 
@@ -300,33 +270,3 @@ def _input_range(loaded: Loaded, tensor: Tensor) -> tuple[float, float]:
     if tensor.lsb is None or tensor.zero_point is None:
         return float_range(loaded.subgraph, tensor)
     return quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
-
-
-def check_options(options: Options) -> None:
-    """Refuse options that no run can follow.
-
-    Raises:
-        UsageError: An option asks for something that does not exist.
-        MissingExtraError: The runtime's package is not installed.
-    """
-    options.kernels.check()
-    if options.seed < 0:
-        raise UsageError(f"the seed {options.seed} is negative", hint="use --seed 0 or more")
-    if options.samples is not None and options.samples < 1:
-        raise UsageError(
-            f"{options.samples} samples are too few", hint="ask for at least one: --samples 1"
-        )
-    _check_scale(options.scale)
-    if options.stream_steps < 1:
-        raise UsageError(
-            f"a stream of {options.stream_steps} steps is too short",
-            hint="say how many samples in a row make one stream: --steps 10",
-        )
-
-
-def _check_scale(scale: tuple[float, float] | None) -> None:
-    if scale is not None and not (np.isfinite(scale).all() and scale[0] < scale[1]):
-        raise UsageError(
-            f"the scale {scale[0]:g},{scale[1]:g} is no range",
-            hint="say what 0 and 255 stand for, for example --scale -1,1",
-        )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.graph.model import Graph, Subgraph, Tensor
-from tfldbg.run.job import DataSource, Loaded, Options, check_mapping, prepare_samples
+from tfldbg.run.job import Loaded, check_mapping, prepare_samples
 from tfldbg.run.samples import Samples, input_specs
+
+if TYPE_CHECKING:
+    from tfldbg.options.run_on import RunOn
 
 BATCH = 32
 
@@ -20,26 +23,24 @@ BATCH = 32
 def keras_samples(
     name: str,
     inputs: Sequence[tuple[str, Sequence[int | None], str]],
-    data: DataSource,
-    options: Options,
+    run_on: RunOn,
 ) -> Samples:
     """Read or draw samples for a Keras model: all that the data holds unless told otherwise.
 
     Args:
         name: The model, for messages.
         inputs: Name, shape and NumPy type of each input, batch axis included, None being free.
-        data: As everywhere; None draws random samples.
-        options: Number of samples, seed and mapping.
+        run_on: The data, the number of samples, the seed and the mapping.
 
     Raises:
         DataError: The data does not fit the inputs.
         UsageError: ``--input`` names an input that the model does not have.
     """
     loaded = _as_file(name, inputs)
-    check_mapping(loaded, options)
-    if data is not None and options.samples is None:
-        options = replace(options, samples=sys.maxsize)
-    return prepare_samples(loaded, data, options)
+    check_mapping(loaded, run_on)
+    if run_on.data is not None and run_on.samples is None:
+        run_on = replace(run_on, samples=sys.maxsize)
+    return prepare_samples(loaded, run_on)
 
 
 def _as_file(name: str, inputs: Sequence[tuple[str, Sequence[int | None], str]]) -> Loaded:

@@ -16,9 +16,9 @@ from tfldbg.run.samples import Samples, read_arrays
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Tensor
-    from tfldbg.run.job import DataSource, Loaded
+    from tfldbg.options.sources import DataSource
+    from tfldbg.run.job import Loaded
 
-LabelSource = Path | str | NDArray[Any] | None
 _HINT = "--labels takes an array of the --data, a .npy, a .npz with one array, or FILE.npz:KEY"
 
 

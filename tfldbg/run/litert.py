@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from tfldbg.errors import RunError
+from tfldbg.options.runtimes import TRY_ANOTHER, Kernels
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.run import memory, wire
@@ -21,7 +22,6 @@ from tfldbg.run.block import Block, block_for
 from tfldbg.run.child import KILLED, Watchdog, ending, killed, limits
 from tfldbg.run.process import WorkerProcess, new_process
 from tfldbg.run.refusals import refused
-from tfldbg.run.runtimes import TRY_ANOTHER, Kernels
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Signature, Subgraph

@@ -15,10 +15,10 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
+from tfldbg.options.runtimes import LITERT
 from tfldbg.run import together
 from tfldbg.run.block import shared_memory
 from tfldbg.run.child import Limits, command, limits
-from tfldbg.run.runtimes import LITERT
 
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy only holds arrays there, and the threads that it would start take half of its import."""

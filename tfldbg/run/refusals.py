@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tfldbg.errors import RunError
 from tfldbg.graph.query import custom_operators
-from tfldbg.run.runtimes import TRY_ANOTHER
+from tfldbg.options.runtimes import TRY_ANOTHER
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Subgraph

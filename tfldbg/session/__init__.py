@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfldbg.options.runtimes import delegate_of
     from tfldbg.run.child import limited
-    from tfldbg.run.runtimes import delegate_of
-    from tfldbg.session.cases import Request, parse_seeds, plan, requests
+    from tfldbg.session.cases import Models, parse_seeds, plan, requests
     from tfldbg.session.converting import convert, range_findings
     from tfldbg.session.devices import Imported, import_run, write_kit
     from tfldbg.session.diffing import diff
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tfldbg.session.gating import check_rules, gate
     from tfldbg.session.parameters import compare_parameters
     from tfldbg.session.recording import record
+    from tfldbg.session.request import Request
     from tfldbg.session.result import Trace
     from tfldbg.session.sweeping import Shared, kept_rows, sweep
     from tfldbg.session.tracing import load_trace, trace
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Imported",
+    "Models",
     "Request",
     "Shared",
     "Trace",
@@ -56,13 +58,14 @@ __all__ = [
 
 _HOMES = {
     "Imported": "tfldbg.session.devices",
-    "Request": "tfldbg.session.cases",
+    "Models": "tfldbg.session.cases",
+    "Request": "tfldbg.session.request",
     "Shared": "tfldbg.session.sweeping",
     "Trace": "tfldbg.session.result",
     "check_rules": "tfldbg.session.gating",
     "compare_parameters": "tfldbg.session.parameters",
     "convert": "tfldbg.session.converting",
-    "delegate_of": "tfldbg.run.runtimes",
+    "delegate_of": "tfldbg.options.runtimes",
     "diff": "tfldbg.session.diffing",
     "expose_model": "tfldbg.session.exposing",
     "gate": "tfldbg.session.gating",

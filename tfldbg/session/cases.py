@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tfldbg.diagnose.outcome import Case
 from tfldbg.errors import UsageError
-from tfldbg.reference.capture import is_recording
+from tfldbg.options.against import is_recording
 from tfldbg.run.job import Options, check_options
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.judge import Judge
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.proposals import Changes, changed, holds
+from tfldbg.options.judge import Thresholds
 from tfldbg.session.describe import describe
 
 if TYPE_CHECKING:

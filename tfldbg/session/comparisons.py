@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch
     from tfldbg.compare.relation import Relation
     from tfldbg.diagnose.evidence import Run
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource
     from tfldbg.reference.capture import Capture
-    from tfldbg.run.job import DataSource, Job, ModelSource
+    from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
 
 
@@ -24,8 +26,8 @@ class Comparison(Protocol):
     """How many processes to start for LiteRT before it is known what they run; 0 where the
     reference keeps all processors busy meanwhile."""
 
-    def data(self, model: ModelSource, given: DataSource) -> DataSource:
-        """Return the data to run on: what is given, unless the reference brings its own."""
+    def run_on(self, model: ModelSource, given: RunOn) -> RunOn:
+        """Return what to run on: what is given, with the data of the reference if it has some."""
 
     def load(self, job: Job) -> None:
         """Read whatever must be read, and check that it fits the job."""

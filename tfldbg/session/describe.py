@@ -11,7 +11,7 @@ from tfldbg import __version__
 from tfldbg.diagnose.evidence import Delegated, Run
 from tfldbg.files import sha256
 from tfldbg.graph.query import keeps_state
-from tfldbg.run.runtimes import MICRO, TENSORFLOW
+from tfldbg.options.runtimes import MICRO, TENSORFLOW
 from tfldbg.session.observing import compared
 
 if TYPE_CHECKING:
@@ -31,19 +31,19 @@ def describe(
         timing: By stage the seconds that it took.
         delegated: The tensors that an external delegate wrote.
     """
-    samples, options = job.samples, job.options
-    packages = ("ai-edge-litert", "numpy", *_PACKAGES.get(options.runtime, ()))
+    samples, run_on = job.samples, job.run_on
+    packages = ("ai-edge-litert", "numpy", *_PACKAGES.get(run_on.runtime, ()))
     return Run(
         model_path=job.loaded.path,
         model_sha256=sha256(job.loaded.data),
         reference_kind="none",
         reference_path="",
         reference_sha256=None,
-        runtime=options.runtime,
-        signature=options.signature,
+        runtime=run_on.runtime,
+        signature=run_on.signature,
         samples=samples.count,
         data=samples.source,
-        seed=options.seed if samples.source == "random" else None,
+        seed=run_on.seed if samples.source == "random" else None,
         observer_identical=identical,
         observer_samples=compared(job),
         versions={
@@ -77,7 +77,7 @@ def _notes_on_copies(job: Job) -> tuple[str, ...]:
 
 
 def _delegate(job: Job, delegated: Sequence[int]) -> Delegated | None:
-    delegate = job.options.delegate
+    delegate = job.run_on.kernels.delegate
     if delegate is None:
         return None
     taken = {op.index for op in job.subgraph.operators if not set(op.outputs).isdisjoint(delegated)}

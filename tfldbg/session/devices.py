@@ -15,22 +15,14 @@ from tfldbg.device.tensors import as_array, output_tensors
 from tfldbg.errors import CaptureError, DataError, UsageError
 from tfldbg.files import check_target, scratch_folder, worded, write_bytes
 from tfldbg.graph.query import producers
+from tfldbg.options.run_on import RunOn
 from tfldbg.rewrite.expose import expose
-from tfldbg.run.job import (
-    DataSource,
-    Loaded,
-    ModelSource,
-    Options,
-    check_mapping,
-    check_options,
-    load,
-    prepare,
-    prepare_samples,
-)
+from tfldbg.run.job import Loaded, check_mapping, load, prepare, prepare_samples
 from tfldbg.session.exposing import protect
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Tensor
+    from tfldbg.options.sources import ModelSource
     from tfldbg.run.samples import Samples
 
 DEFAULT_KIT_SAMPLES = 8
@@ -57,8 +49,7 @@ def write_kit(
     folder: Path | str,
     target: str,
     *,
-    data: DataSource = None,
-    options: Options | None = None,
+    run_on: RunOn | None = None,
 ) -> Kit:
     """Write a folder to copy to a device: the exposed model, samples, and what runs them.
 
@@ -66,16 +57,15 @@ def write_kit(
         model: Path or bytes of the .tflite file.
         folder: Where the files go; made where it does not exist.
         target: ``"board"``, ``"android"`` or ``"micro"``.
-        data: As for `trace`.
-        options: As for `trace`, but for 8 samples by default; the main subgraph is what runs.
+        run_on: The data, 8 samples of it by default; the main subgraph is what runs.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options.
     """
-    options = options or Options()
-    if options.samples is None:
-        options = replace(options, samples=DEFAULT_KIT_SAMPLES)
-    job = prepare(model, data, options)
+    run_on = run_on or RunOn()
+    if run_on.samples is None:
+        run_on = replace(run_on, samples=DEFAULT_KIT_SAMPLES)
+    job = prepare(model, run_on)
     rows = [job.samples.codes(number) for number in range(job.samples.count)]
     inputs = [spec.tensor for spec in job.loaded.specs]
     original = bytes(job.original.content)
@@ -83,7 +73,7 @@ def write_kit(
     content = kit_files(target, exposed.model_bytes, original, inputs, rows)
     _check_folder(Path(folder), content)
     for name in content:
-        protect(Path(folder) / name, "--output", model, data)
+        protect(Path(folder) / name, "--output", model, run_on.data)
     for name, value in content.items():
         path = Path(folder) / name
         _make_folder(path.parent)
@@ -136,9 +126,8 @@ def import_run(
     output: Path | str,
     *,
     model: ModelSource,
-    data: DataSource = None,
     untouched: Path | str | None = None,
-    options: Options | None = None,
+    run_on: RunOn | None = None,
 ) -> Imported:
     """Turn what a device handed out into a recording.
 
@@ -146,23 +135,22 @@ def import_run(
         result: A folder of raw outputs, one file a sample, or a serial log.
         output: The .npz to write.
         model: The exposed model that ran.
-        data: What it ran on, as for `trace`; None leaves the inputs out of the recording.
         untouched: What the untouched model handed out on the same samples, to compare with.
-        options: ``samples`` at most so many; ``inputs`` as for `trace`.
+        run_on: The data that it ran on, and how many samples at most.  Without data the recording
+            holds no inputs.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options.
     """
-    options = options or Options()
-    check_options(options)
-    protect(Path(output), "--output", result, model, data, untouched)
+    run_on = run_on or RunOn()
+    protect(Path(output), "--output", result, model, run_on.data, untouched)
     loaded = load(model)
     tensors = output_tensors(loaded.subgraph, loaded.path)
-    rows = _read(Path(result), tensors, options.samples)
-    samples = _inputs(loaded, data, options, len(rows), str(result))
+    rows = _read(Path(result), tensors, run_on.samples)
+    samples = _inputs(loaded, run_on, len(rows), str(result))
     differing = None
     if untouched is not None:
-        differing = _differing(rows, tensors, Path(result), Path(untouched), options.samples)
+        differing = _differing(rows, tensors, Path(result), Path(untouched), run_on.samples)
     _write(Path(output), loaded, tensors, rows, samples)
     count = len({t.index for t in tensors} | set(loaded.subgraph.inputs if samples else ()))
     return Imported(len(rows), count, samples is not None, differing)
@@ -180,15 +168,13 @@ def _read(path: Path, tensors: Sequence[Tensor], limit: int | None) -> Sequence[
     )
 
 
-def _inputs(
-    loaded: Loaded, data: DataSource, options: Options, count: int, result: str
-) -> Samples | None:
+def _inputs(loaded: Loaded, run_on: RunOn, count: int, result: str) -> Samples | None:
     """Return the samples that the device ran on, None where nobody gives them."""
-    if data is None:
+    if run_on.data is None:
         return None
-    check_mapping(loaded, options)
-    samples = prepare_samples(loaded, data, replace(options, samples=options.samples or count))
-    held = samples.count if options.samples else samples.held
+    check_mapping(loaded, run_on)
+    samples = prepare_samples(loaded, replace(run_on, samples=run_on.samples or count))
+    held = samples.count if run_on.samples else samples.held
     if held != count:
         raise DataError(
             f"'{result}' holds {count} samples, the data {held}",

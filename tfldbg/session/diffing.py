@@ -8,22 +8,25 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from tfldbg import __version__
 from tfldbg.compare.against.two_captures import Difference, Sides, compare_captures, sides
 from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Diagnosis, Status, Thresholds
 from tfldbg.diagnose.scales import same
 from tfldbg.errors import UsageError
 from tfldbg.files import sha256_of_path
 from tfldbg.match.two_captures import Node, SideBySide, put_side_by_side
+from tfldbg.options.judge import Thresholds
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import Capture, open_capture
 from tfldbg.session.comparisons import other_file
 from tfldbg.session.result import Trace
+
+if TYPE_CHECKING:
+    from tfldbg.diagnose.model import Diagnosis, Status
 
 
 def diff(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfldbg.errors import UsageError
 from tfldbg.rewrite.expose import Exposed, expose
-from tfldbg.run.job import Loaded, ModelSource, load
+from tfldbg.run.job import Loaded, load
+
+if TYPE_CHECKING:
+    from tfldbg.options.sources import ModelSource
 
 
 def protect(target: Path | None, option: str, *sources: object) -> None:

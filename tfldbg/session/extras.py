@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.emulation import with_emulation
@@ -13,52 +12,32 @@ from tfldbg.compare.sides import REFERENCE, TFLITE
 from tfldbg.compare.tally import Plan
 from tfldbg.compare.undecided import comparisons
 from tfldbg.errors import UsageError
-from tfldbg.run.labels import LabelSource, read_labels
+from tfldbg.run.labels import read_labels
 from tfldbg.session.comparisons import Comparison, first_sample
+from tfldbg.session.metrics import find_metrics
 from tfldbg.session.observing import observed
 from tfldbg.session.with_itself import WithItself
 
 if TYPE_CHECKING:
     from tfldbg.compare.compounding.shares import Compounding
-    from tfldbg.compare.custom import Metric
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
     from tfldbg.compare.worst import WorstSample
     from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.options.measure import Measure
+    from tfldbg.options.sources import DataSource
     from tfldbg.progress import Progress
-    from tfldbg.run.job import DataSource, Job
+    from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Extras:
-    """What a trace is asked for besides the verdict.
+    """What a trace measures besides the verdict."""
 
-    Raises:
-        UsageError: One of the numbers makes no sense.
-    """
-
-    labels: LabelSource = None
-    top_k: int = 5
-    tolerance: float | None = None
-    """Of the final outputs, real units; None for the default, which no report then shows."""
-    worst: int = 0
-    histograms: bool = False
-    compounding: bool = False
-    by_step: bool = False
-    pictures: bool = False
+    measure: Measure
+    pictures: bool
     """Whether to measure what `tfldbg.report.html` draws: histograms and pairs of values."""
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
-            raise UsageError(
-                f"the tolerance is {self.tolerance}", hint="give a number that is 0 or more"
-            )
-        if self.top_k < 1:
-            raise UsageError(f"the top {self.top_k} are too few", hint="for example --top-k 5")
-        if self.worst < 0:
-            raise UsageError(f"{self.worst} samples are too few", hint="ask for some: --worst 3")
 
     def plan(self, job: Job, data: DataSource) -> Plan:
         """Say what to measure.
@@ -69,17 +48,19 @@ class Extras:
 
         Raises:
             DataError: The labels do not fit.
+            UsageError: There is no metric of a name.
+            PluginError: A metric cannot be loaded.
         """
         labels = None
-        if self.labels is not None:
-            labels = read_labels(self.labels, data, job.loaded, job.samples)
-        tolerance = TOLERANCE if self.tolerance is None else self.tolerance
-        wanted = Wanted(tolerance, labels, self.top_k, self.worst)
-        histograms = self.histograms or self.pictures
+        if self.measure.labels is not None:
+            labels = read_labels(self.measure.labels, data, job.loaded, job.samples)
+        tolerance = TOLERANCE if self.measure.tolerance is None else self.measure.tolerance
+        wanted = Wanted(tolerance, labels, self.measure.top_k, self.measure.worst)
+        histograms = self.measure.histograms or self.pictures
         kept = observed(job.samples)
         undecided = comparisons(job.loaded.graph, job.subgraph)
-        taps = job.exposed.taps
-        return Plan(job.subgraph, taps, kept, wanted, histograms, self.metrics, undecided)
+        taps, metrics = job.exposed.taps, find_metrics(self.measure.metrics)
+        return Plan(job.subgraph, taps, kept, wanted, histograms, metrics, undecided)
 
     def points(self, job: Job) -> PointRecorder | None:
         """Return who keeps pairs of values, where pictures are asked for."""
@@ -88,7 +69,7 @@ class Extras:
     @property
     def emulates(self) -> bool:
         """Whether the fake-quant emulation is asked for."""
-        return self.labels is not None or self.tolerance is not None
+        return self.measure.labels is not None or self.measure.tolerance is not None
 
     def emulated(
         self, job: Job, runner: Runner, comparison: Comparison, reference: Reference
@@ -110,7 +91,7 @@ class Extras:
             UsageError: Compounding is asked for, and the reference's operators cannot be computed
                 on other values; or errors compound through the state.
         """
-        if not self.compounding:
+        if not self.measure.compounding:
             return
         from tfldbg.session.compounding import divisible
 
@@ -132,7 +113,7 @@ class Extras:
         progress: Progress,
     ) -> Compounding | None:
         """Measure how errors compound, where it is asked for."""
-        if not self.compounding or reference is None:
+        if not self.measure.compounding or reference is None:
             return None
         from tfldbg.session.compounding import compounding, divisible
 
@@ -155,10 +136,10 @@ class Extras:
             shares: How errors compound.
             points: Who kept pairs of values.
         """
-        if self.worst and not worst:
+        if self.measure.worst and not worst:
             notes = (*notes, f"no worst samples: {_why_none(evidence)}")
         stats = [s for o in evidence.ops for s in (o.local, o.accumulated) if s is not None]
-        if self.histograms and not any(s.histogram for s in stats):
+        if self.measure.histograms and not any(s.histogram for s in stats):
             notes = (*notes, "no histograms: no tensor that was compared is quantized")
         run = replace(evidence.run, notes=(*evidence.run.notes, *notes))
         return replace(
@@ -166,7 +147,7 @@ class Extras:
             run=run,
             ops=_with_points(evidence, points) if points else evidence.ops,
             worst=worst,
-            tolerance=self.tolerance,
+            tolerance=self.measure.tolerance,
             compounding=shares,
         )
 

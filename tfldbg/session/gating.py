@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.gate import Gate, check_scopes, check_steps, judge
 from tfldbg.diagnose.limits import DIVERGED, Rule, parse_rule, read_rules
-from tfldbg.run.job import ModelSource, load
+from tfldbg.run.job import load
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.result import Result
+    from tfldbg.options.sources import ModelSource
 
 
 def gate(

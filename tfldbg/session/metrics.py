@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.custom import Metric
 from tfldbg.errors import UsageError
 from tfldbg.plugins import METRICS, load_plugin
 
-Metrics = Mapping[str, Metric] | Sequence[str] | None
+if TYPE_CHECKING:
+    from tfldbg.options.sources import Metric, Metrics
 
 
 def find_metrics(given: Metrics) -> dict[str, Metric]:

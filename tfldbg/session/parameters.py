@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.keras import keras_extents, match_keras
 from tfldbg.compare.against.relate_files import relate_files
@@ -23,19 +23,12 @@ from tfldbg.compare.ranges.table import RangeTable, range_table
 from tfldbg.errors import UsageError
 from tfldbg.match.files import pair_file_inputs
 from tfldbg.match.ports import pair_inputs
+from tfldbg.options.against import Against
+from tfldbg.options.run_on import RunOn
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.keras import load_frozen
-from tfldbg.run.job import (
-    ALL_SAMPLES,
-    DataSource,
-    Job,
-    Loaded,
-    ModelSource,
-    Options,
-    check_mapping,
-    load,
-    prepare,
-)
+from tfldbg.run.child import limited
+from tfldbg.run.job import ALL_SAMPLES, Job, Loaded, check_mapping, load, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.float_copies import float_copies
 from tfldbg.session.places import check_places
@@ -46,6 +39,7 @@ if TYPE_CHECKING:
 
     from tfldbg.compare.constants.turned import Turn
     from tfldbg.match.model import Matching
+    from tfldbg.options.sources import ModelSource
     from tfldbg.reference.evaluate import Frozen
 
 
@@ -67,10 +61,8 @@ class _Keras:
 def compare_parameters(
     model: ModelSource,
     *,
-    keras: Any = None,
-    against: ModelSource | None = None,
-    data: DataSource = None,
-    options: Options | None = None,
+    against: Against | None = None,
+    run_on: RunOn | None = None,
     progress: Progress | None = None,
 ) -> ParameterTable:
     """Put a file's quantization parameters beside its reference's.
@@ -80,51 +72,56 @@ def compare_parameters(
 
     Args:
         model: Path or bytes of the .tflite file.
-        keras: The Keras model, as for `trace`.  A float model runs the float pass.
-        against: Another .tflite, as for `trace`.
-        data: What to measure ranges on, as for `trace`; all of it unless the options say otherwise.
-        options: As for `trace`.
+        against: A Keras model, or another .tflite.  A float Keras model runs the float pass.
+        run_on: The data to measure ranges on, all of it unless ``samples`` says otherwise.
         progress: Is told how far the work is.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
-    options, progress = options or Options(), progress or Silent()
-    check_places("params", model, keras=keras, against=against, data=data)
-    loaded = load(model, options.signature)
-    check_mapping(loaded, options)
+    against, run_on = against or Against(), run_on or RunOn()
+    with limited(timeout=run_on.timeout, memory=run_on.memory_limit):
+        return _compare(model, against, run_on, progress or Silent())
+
+
+def _compare(
+    model: ModelSource, against: Against, run_on: RunOn, progress: Progress
+) -> ParameterTable:
+    check_places("params", model, against, run_on)
+    loaded = load(model, run_on.signature)
+    check_mapping(loaded, run_on)
     source: _Keras | None = None
-    if keras is not None:
-        source = _load_keras(loaded, keras, options, progress)
+    if against.keras is not None:
+        source = _load_keras(loaded, against, run_on, progress)
         known = (source.frozen, source.matching, source.turns)
         table = parameter_table(loaded.graph, loaded.subgraph, *known)
-    elif against is not None:
-        table = _with_file(loaded, load(against, options.signature), options)
+    elif against.against is not None:
+        table = _with_file(loaded, load(against.against, run_on.signature), run_on)
     else:
         table = parameter_table(loaded.graph, loaded.subgraph, None, None)
-    if data is None:
-        _refuse_samples(options)
+    if run_on.data is None:
+        _refuse_samples(run_on)
         return table
-    job = prepare(model, data, replace(options, samples=options.samples or ALL_SAMPLES))
+    job = prepare(model, replace(run_on, samples=run_on.samples or ALL_SAMPLES))
     return replace(table, ranges=_ranges(job, table, source, progress))
 
 
-def _refuse_samples(options: Options) -> None:
-    if options.samples is not None:
+def _refuse_samples(run_on: RunOn) -> None:
+    if run_on.samples is not None:
         raise UsageError(
-            f"{options.samples} samples were asked for, but there is no data to take them from",
+            f"{run_on.samples} samples were asked for, but there is no data to take them from",
             hint="measure ranges on your own data: --data DATA.npz",
         )
 
 
-def _load_keras(loaded: Loaded, keras: Any, options: Options, progress: Progress) -> _Keras:
+def _load_keras(loaded: Loaded, against: Against, run_on: RunOn, progress: Progress) -> _Keras:
     progress.stage("loading the Keras model")
-    source = Path(keras) if isinstance(keras, str) else keras
+    source = Path(against.keras) if isinstance(against.keras, str) else against.keras
     frozen = load_frozen(
-        source, unsafe=options.unsafe, signature=options.signature, cached=options.cached
+        source, unsafe=against.unsafe, signature=run_on.signature, cached=against.cached
     )
     progress.stage("matching")
-    inputs = pair_inputs(loaded.specs, frozen, options.inputs)
+    inputs = pair_inputs(loaded.specs, frozen, run_on.inputs)
     return _Keras(frozen, *match_keras(loaded, frozen, inputs))
 
 
@@ -168,8 +165,8 @@ def _masks(job: Job) -> frozenset[int]:
     )
 
 
-def _with_file(loaded: Loaded, good: Loaded, options: Options) -> ParameterTable:
-    numbers = pair_file_inputs(loaded.specs, good.specs, options.inputs)
+def _with_file(loaded: Loaded, good: Loaded, run_on: RunOn) -> ParameterTable:
+    numbers = pair_file_inputs(loaded.specs, good.specs, run_on.inputs)
     traced, reference = (Holder(side.graph, side.subgraph) for side in (loaded, good))
     everything = [frozenset(range(len(s.subgraph.tensors))) for s in (loaded, good)]
     related = relate_files(traced, reference, numbers, everything[0], everything[1])

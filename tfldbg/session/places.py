@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tfldbg.errors import UsageError
 from tfldbg.kinds import KERAS, TFLITE, kind_of
 
+if TYPE_CHECKING:
+    from tfldbg.options.against import Against
+    from tfldbg.options.run_on import RunOn
 
-def check_places(
-    command: str, model: object, *, keras: Any = None, against: object = None, data: object = None
-) -> None:
+
+def check_places(command: str, model: object, against: Against, run_on: RunOn) -> None:
     """Refuse models that are given in each other's place.
 
     Args:
         command: The command, or the function of its name.
         model: What is given as the .tflite file.
-        keras: What is given as the Keras model.
-        against: What is given as the file to compare with.
-        data: What is given as data; the command that is suggested repeats it.
+        against: The reference.
+        run_on: The data, which the command that is suggested repeats.
 
     Raises:
         UsageError: A Keras model stands where a .tflite file should, or the other way round.
     """
+    keras, data = against.keras, run_on.data
     tail = ["--data", str(data)] if isinstance(data, (str, Path)) else []
 
     def line(*words: object) -> str:
         return shlex.join(["tfldbg", command, *map(str, words), *tail])
 
     if kind_of(model) == KERAS:
-        other = next((s for s in (keras, against) if kind_of(s) == TFLITE), None)
+        other = next((s for s in (keras, against.against) if kind_of(s) == TFLITE), None)
         if other is not None:
             raise UsageError(
                 f"'{model}' is a Keras model and '{other}' a .tflite file: they are exchanged",

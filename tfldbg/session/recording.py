@@ -11,8 +11,10 @@ from tfldbg.compare.stream import stream
 from tfldbg.compare.tally import Plan
 from tfldbg.diagnose.collect import collect
 from tfldbg.match.model import Matching
+from tfldbg.options.run_on import RunOn
 from tfldbg.progress import Progress, Silent
-from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
+from tfldbg.run.child import limited
+from tfldbg.run.job import Job, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.session.describe import describe
 from tfldbg.session.exposing import protect
@@ -22,15 +24,14 @@ from tfldbg.session.shapes import without_changing_shapes
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Run
+    from tfldbg.options.sources import ModelSource
 
 
 def record(
     model: ModelSource,
     path: Path | str,
     *,
-    data: DataSource = None,
-    options: Options | None = None,
-    resume: bool = False,
+    run_on: RunOn | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Record every tensor of a .tflite file and compare nothing.
@@ -38,32 +39,29 @@ def record(
     Args:
         model: Path or bytes of the .tflite file.
         path: The HDF5 file to write.
-        data: As for `trace`.
-        options: As for `trace`.
-        resume: Go on after the samples that an earlier run, which did not finish, has kept.
+        run_on: The data, and the runtime.
         progress: Is told how far the work is.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options.
     """
-    protect(Path(path), "--output", model, data)
-    chosen, progress = options or Options(), progress or Silent()
-    return without_changing_shapes(
-        lambda unread: _record(
-            prepare(model, data, chosen, unread), Path(path), progress, resume=resume
+    run_on, progress = run_on or RunOn(), progress or Silent()
+    protect(Path(path), "--output", model, run_on.data)
+    with limited(timeout=run_on.timeout, memory=run_on.memory_limit):
+        return without_changing_shapes(
+            lambda unread: _record(prepare(model, run_on, unread), Path(path), progress)
         )
-    )
 
 
-def _record(job: Job, path: Path, progress: Progress, *, resume: bool) -> Run:
+def _record(job: Job, path: Path, progress: Progress) -> Run:
     began = perf_counter()
     plan = Plan(job.subgraph, job.exposed.taps, observed(job.samples))
     with (
         Runner(job.instrumented) as runner,
-        recorder(job, path, describe(job, True, {}), resume=resume) as writer,
+        recorder(job, path, describe(job, True, {}), resume=False) as writer,
         Observer(job) as observer,
     ):
-        measured = stream(plan, job.samples, runner, None, writer, progress, writer.kept())
+        measured = stream(plan, job.samples, runner, None, writer, progress)
         identical = observer.identical(measured)
         timing = {"total_s": perf_counter() - began}
         run = describe(job, identical, timing, runner.delegated)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tfldbg.compare.sides import EMULATIONS
 from tfldbg.compare.tally import NOTHING, Plan
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.words import op_name
 from tfldbg.errors import RunError, UsageError
+from tfldbg.options.against import EMULATIONS, Against
+from tfldbg.options.judge import Judge, Thresholds
+from tfldbg.options.measure import Measure
+from tfldbg.options.run_on import RunOn
 from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
-from tfldbg.reference.capture import is_recording
-from tfldbg.run.job import DataSource, Job, ModelSource, Options, prepare
+from tfldbg.run.job import Job, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.run.process import started_ahead
 from tfldbg.session.describe import describe
+from tfldbg.session.extras import Extras
 from tfldbg.session.places import check_places
 from tfldbg.session.recurrent import Recurrent
 
@@ -29,10 +31,9 @@ if TYPE_CHECKING:
     from tfldbg.compare.points import PointRecorder
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Recorder, Reference
+    from tfldbg.options.sources import ModelSource, ReferenceFunction
     from tfldbg.progress import Progress
-    from tfldbg.reference.function import ReferenceFunction
     from tfldbg.session.comparisons import Comparison
-    from tfldbg.session.extras import Extras
 
 Source = TypeVar("Source")
 
@@ -60,32 +61,38 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TraceRequest:
-    """What a trace is asked for; each part means what it means for `tfldbg.trace`.
+class Request:
+    """What a trace is asked for.
 
     Another process can be given one, as far as its parts can be pickled.
     """
 
     model: ModelSource
-    keras: Any
-    against: ModelSource | None
-    against_runtime: str | None
-    reference: str | ReferenceFunction | None
-    data: DataSource
-    options: Options
-    extras: Extras
+    against: Against = field(default_factory=Against)
+    run_on: RunOn = field(default_factory=RunOn)
+    measure: Measure = field(default_factory=Measure)
+    judge: Judge = field(default_factory=Judge)
+    dump: Path | str | None = None
+    """Where to record every tensor of both sides."""
 
     @property
-    def elsewhere(self) -> TraceRequest:
+    def elsewhere(self) -> Request:
         """The same for a process that may work in another folder."""
+        against, run_on, measure = self.against, self.run_on, self.measure
         return replace(
             self,
             model=absolute(self.model),
-            keras=absolute(self.keras),
-            against=absolute(self.against),
-            data=absolute(self.data),
-            extras=replace(self.extras, labels=absolute(self.extras.labels)),
+            against=replace(
+                against, keras=absolute(against.keras), against=absolute(against.against)
+            ),
+            run_on=replace(run_on, data=absolute(run_on.data)),
+            measure=replace(measure, labels=absolute(measure.labels)),
         )
+
+    @property
+    def extras(self) -> Extras:
+        """What is measured besides the verdict."""
+        return Extras(self.measure, pictures=self.measure.pictures or self.dump is not None)
 
     def comparison(self, progress: Progress) -> Comparison:
         """Return what to compare with, before it is loaded.
@@ -94,37 +101,26 @@ class TraceRequest:
             UsageError: There are several, or it is of no kind that is known.
             PluginError: A function cannot be loaded.
         """
-        named = {
-            "--keras": self.keras,
-            "--against": self.against,
-            "--against-runtime": self.against_runtime,
-            "--reference": self.reference,
-        }
-        given = [name for name, value in named.items() if value is not None]
-        if len(given) > 1:
-            raise UsageError(
-                f"a trace has one reference, and there are {len(given)}: {', '.join(given)}",
-                hint="keep one of them, and trace again for the other",
-            )
+        kind, against, run_on = self.against.kind, self.against, self.run_on
         # Only what is wanted is imported: that takes a tenth of the time of a short trace.
-        if self.keras is not None:
+        if kind == "keras":
             from tfldbg.session.with_keras import WithKeras
 
-            return WithKeras(self.keras, self.options)
-        if is_recording(self.against):
+            return WithKeras(against, run_on)
+        if kind == "capture":
             from tfldbg.session.with_capture import WithCapture
 
-            return WithCapture(str(self.against), self.options)
-        if self.against is not None:
+            return WithCapture(str(against.against), run_on)
+        if against.against is not None:
             from tfldbg.session.with_file import WithFile
 
-            return WithFile(self.against, self.options)
-        if self.reference is not None:
-            return _named_reference(self.reference, self.options, progress)
-        if self.against_runtime is not None:
+            return WithFile(against.against, run_on)
+        if against.reference is not None:
+            return _named_reference(against.reference, run_on, progress)
+        if against.against_runtime is not None:
             from tfldbg.session.with_runtime import WithRuntime
 
-            return WithRuntime(self.against_runtime)
+            return WithRuntime(against.against_runtime)
         from tfldbg.session.with_itself import WithItself
 
         return WithItself()
@@ -140,12 +136,12 @@ class TraceRequest:
         Raises:
             TfldbgError: Something is wrong with a file, the data or the options.
         """
-        check_places("trace", self.model, keras=self.keras, against=self.against, data=self.data)
+        check_places("trace", self.model, self.against, self.run_on)
         comparison, extras = self.comparison(progress), self.extras
-        extras.check(comparison, self.options.stream_steps)
+        extras.check(comparison, self.run_on.steps)
         stack.enter_context(started_ahead(comparison.processes))
-        job = prepare(self.model, comparison.data(self.model, self.data), self.options, unread)
-        plan = extras.plan(job, self.data)
+        job = prepare(self.model, comparison.run_on(self.model, self.run_on), unread)
+        plan = extras.plan(job, self.run_on.data)
         progress.stage("loading the reference")
         runner = Runner(job.instrumented).start()  # it loads while the reference does
         stack.callback(runner.close)
@@ -157,7 +153,7 @@ class TraceRequest:
         if reference is not None:
             reference, notes = extras.emulated(job, runner, comparison, reference)
             stack.callback(reference.close)
-        recurrent = Recurrent(job, comparison, extras.by_step, stack)
+        recurrent = Recurrent(job, comparison, self.measure.by_step, stack)
         return Ready(
             job,
             comparison,
@@ -179,7 +175,7 @@ def absolute(source: Source) -> Source | str:
 
 
 def _named_reference(
-    reference: str | ReferenceFunction, options: Options, progress: Progress
+    reference: str | ReferenceFunction, run_on: RunOn, progress: Progress
 ) -> Comparison:
     if not isinstance(reference, str):
         if not callable(reference):
@@ -191,11 +187,11 @@ def _named_reference(
         from tfldbg.session.with_function import WithFunction
 
         name = getattr(reference, "__qualname__", type(reference).__qualname__)
-        return WithFunction(name, reference, options)
+        return WithFunction(name, reference, run_on)
     if reference not in EMULATIONS and (":" in reference or reference in plugin_names(REFERENCES)):
         from tfldbg.session.with_function import WithFunction
 
-        return WithFunction(reference, load_plugin(REFERENCES, reference), options)
+        return WithFunction(reference, load_plugin(REFERENCES, reference), run_on)
     from tfldbg.session.with_emulation import WithEmulation
 
     return WithEmulation(reference, progress)

@@ -17,7 +17,7 @@ from tfldbg.session.pool import Pool, in_order
 
 if TYPE_CHECKING:
     from tfldbg.compare.points import PointRecorder
-    from tfldbg.session.request import Ready, TraceRequest
+    from tfldbg.session.request import Ready, Request
 
 _MOST = 4096
 """Samples of one shard: what is lost with a worker, and takes longer than to begin again."""
@@ -27,7 +27,7 @@ _MOST = 4096
 class Shard:
     """Some of the samples of a trace."""
 
-    request: TraceRequest
+    request: Request
     unread: Mapping[int, str]
     """Tensors that are not to be read, and why."""
     numbers: range
@@ -65,7 +65,7 @@ def run_shard(shard: Shard) -> Part:
 
 
 def stream_in_parts(
-    pool: Pool, request: TraceRequest, ready: Ready, unread: Mapping[int, str], progress: Progress
+    pool: Pool, request: Request, ready: Ready, unread: Mapping[int, str], progress: Progress
 ) -> Measured:
     """Measure every tensor over every sample, as `tfldbg.compare.stream.stream` does.
 

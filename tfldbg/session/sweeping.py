@@ -11,9 +11,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from tfldbg import __version__
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.outcome import Case, Found, Outcome, reduced
 from tfldbg.errors import TfldbgError, unexpected
+from tfldbg.options.judge import Thresholds
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.child import Limits, within
@@ -24,8 +24,8 @@ from tfldbg.session.tracing import check_whole, trace
 from tfldbg.store.rows import KeptRows
 
 if TYPE_CHECKING:
+    from tfldbg.options.runtimes import Delegate
     from tfldbg.reference.evaluate import Frozen
-    from tfldbg.run.runtimes import Delegate
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tfldbg.compare.sides import EMULATIONS
 from tfldbg.compare.stream import Recorders, stream
 from tfldbg.compare.worst import examine
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.errors import MatchError, UsageError
+from tfldbg.options.against import EMULATIONS
+from tfldbg.options.judge import Thresholds
 from tfldbg.progress import Progress, Silent
-from tfldbg.run.job import DataSource, Job, ModelSource, Options
-from tfldbg.run.runtimes import Delegate, delegate_of
+from tfldbg.run.child import limited
 from tfldbg.session.describe import describe
 from tfldbg.session.exposing import protect
-from tfldbg.session.extras import Extras
-from tfldbg.session.metrics import Metrics, find_metrics
+from tfldbg.session.metrics import find_metrics
 from tfldbg.session.observing import Observer
 from tfldbg.session.pool import Pool, open_pool
-from tfldbg.session.request import TraceRequest
 from tfldbg.session.result import Trace
 from tfldbg.session.resuming import recorder
 from tfldbg.session.shapes import without_changing_shapes
@@ -37,151 +32,53 @@ from tfldbg.store.reader import read_evidence
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
-    from tfldbg.reference.function import ReferenceFunction
-    from tfldbg.run.labels import LabelSource
+    from tfldbg.run.job import Job
     from tfldbg.session.comparisons import Comparison
+    from tfldbg.session.request import Request
     from tfldbg.store.writer import RunWriter
 
 
-def trace(
-    model: ModelSource,
-    *,
-    keras: Any = None,
-    against: ModelSource | None = None,
-    against_runtime: str | None = None,
-    reference: str | ReferenceFunction | None = None,
-    data: DataSource = None,
-    samples: int | None = None,
-    steps: int = 1,
-    seed: int = 0,
-    runtime: str = "xnnpack",
-    signature: str | None = None,
-    inputs: Mapping[str, str] | None = None,
-    unsafe: bool = False,
-    dump: Path | str | None = None,
-    thresholds: Thresholds | None = None,
-    progress: Progress | None = None,
-    labels: LabelSource = None,
-    top_k: int = 5,
-    tolerance: float | None = None,
-    worst: int = 0,
-    histograms: bool = False,
-    compounding: bool = False,
-    by_step: bool = False,
-    pictures: bool = False,
-    metrics: Metrics = None,
-    resume: bool = False,
-    delegate: Delegate | Path | str | None = None,
-    delegate_options: Mapping[str, str] | Sequence[str] | None = None,
-    cached: bool = True,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    scale: tuple[float, float] | None = None,
-) -> Trace:
+def trace(request: Request, progress: Progress | None = None) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
-    Without a reference, every operator is checked against its own float arithmetic.
-
     Args:
-        model: Path or bytes of the .tflite file.
-        keras: Path of the Keras model (.h5, .keras, SavedModel folder), or a live model.
-        against: Path or bytes of a sound .tflite file made from the same model.
-        against_runtime: Other kernels to compare with on the same file.
-        reference: An emulation to compare with, made from the file itself: ``"emulated"``,
-            ``"float-ranges"`` or ``"fake-quant-ranges"``.  Or a function of your own that maps
-            inputs by name, (n, ...) float32 in real units, to tensors by name, first axis samples;
-            or its name: an entry point of the group ``tfldbg.references``, or
-            ``"module:function"``.
-        data: Path of the input data (arrays, or a folder of pictures), an array for a single input,
-            or arrays by input name; float arrays in real units, integer arrays in the input's own
-            type as codes; first axis samples.  None draws random samples.
-        samples: At most so many samples, 64 by default, or as many more as make streams whole.
-        steps: How many samples in a row are the steps of one stream: a model's state is reset
-            before each stream and kept from step to step.  1 resets it before every sample.
-        seed: Of the random samples.
-        runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels of LiteRT, ``"tf"`` for the
-            interpreter of TensorFlow, ``"micro"`` for TensorFlow Lite for Microcontrollers.
-        signature: Which signature, where there are several.
-        inputs: Input name to array name or to the reference's input name.
-        unsafe: Allow Keras files and SavedModels that can run code or reach other files.
-        dump: Where to record every tensor of both sides (HDF5).
-        thresholds: How much of an operator's own error arithmetic explains.
+        request: The file, the reference, and what to measure.
         progress: Is told how far the work is.
-        labels: The right class of every sample, for the accuracy of each side: the name of an array
-            of ``data``, a path, or an array; class numbers or one-hot.
-        top_k: How many of the largest values count for top-k accuracy.
-        tolerance: By how much final outputs may differ, real units; 0.01 by default.  Never decides
-            the verdict.
-        worst: How many of the samples with the largest final error to compare operator by operator.
-        histograms: Whether to count a histogram of every operator's errors.
-        compounding: Measure which operators account for the error of the final outputs.
-        by_step: Whether to tell the errors of each time step of a recurrent network.
-        pictures: Whether to keep what the pictures of `Trace.to_html` are drawn from, histograms
-            and pairs of values; a dump always holds them.
-        metrics: Metrics of your own, measured for every operator: functions by name, or names of
-            entry points of the group ``tfldbg.metrics`` or of functions, ``"module:function"``.  A
-            function is called with the reference's and TFLite's values of one sample of a tensor,
-            float32 in real units, and returns a number.
-        resume: Go on after the samples that an earlier run with this ``dump``, which did not
-            finish, has kept.
-        delegate: Path of an external delegate, a shared library that takes operators over from the
-            runtime; or what `delegate_of` makes of it.
-        delegate_options: What it is given, by key, or as ``"KEY=VALUE"``.
-        cached: Whether what an earlier run kept of the same Keras file may be used, and this run's
-            be kept; `tfldbg cache` shows where.
-        workers: How many processes of this machine share the samples; this one alone by default.
-            What is measured is the same, up to the last digits of sums.
-        scheduler: The address of a Dask cluster whose workers share the samples.
-        scale: The real values that 0 and 255 of pictures, and of uint8 data, stand for.
 
     Raises:
         TfldbgError: Something is wrong with a file, the data or the options; the message says what.
     """
-    _check_files(model, against, dump)
-    whole = {"steps": steps, "seed": seed, "top_k": top_k, "worst": worst}
-    optional = {"samples": samples, "workers": workers}
-    for name, value in {**whole, **{n: v for n, v in optional.items() if v is not None}}.items():
-        check_whole(name, value)
-    extras = Extras(
-        labels,
-        top_k,
-        tolerance,
-        worst,
-        histograms,
-        compounding,
-        by_step,
-        pictures=pictures or dump is not None,
-        metrics=find_metrics(metrics),
-    )
-    if not isinstance(delegate, Delegate):
-        delegate = delegate_of(delegate, delegate_options)
-    given = inputs or {}
-    options = Options(
-        samples, seed, runtime, signature, given, unsafe, steps, delegate, cached, scale
-    )
-    target = _as_path(dump)
-    if resume and target is None:
-        raise UsageError(
-            "--resume goes on with a recording, and none is written",
-            hint="name the one that was not finished: --dump RUN.h5",
-        )
-    if dump == "-":
+    _check(request)
+    run_on, progress = request.run_on, progress or Silent()
+    with (
+        limited(timeout=run_on.timeout, memory=run_on.memory_limit),
+        open_pool(run_on.workers, run_on.scheduler) as pool,
+    ):
+        evidence = without_changing_shapes(lambda unread: _trace(request, pool, progress, unread))
+    found = diagnose(evidence, request.judge.thresholds)
+    return Trace(evidence, found, recording=_absolute(request.dump))
+
+
+def _check(request: Request) -> None:
+    """Check the request before a file is opened.
+
+    Raises:
+        UsageError: It cannot be carried out.
+    """
+    against, run_on, measure = request.against, request.run_on, request.measure
+    _check_files(request.model, against.against, request.dump)
+    find_metrics(measure.metrics)
+    if request.dump is None:
+        return
+    if str(request.dump) == "-":
         raise UsageError("a recording cannot go to stdout", hint="name a file: --dump run.h5")
-    protect(target, "--dump", model, keras, against, data, labels)
-    if target is not None and (scheduler is not None or workers not in (None, 1)):
+    read = (request.model, against.keras, against.against, run_on.data, measure.labels)
+    protect(Path(request.dump), "--dump", *read)
+    if run_on.scheduler is not None or run_on.workers not in (None, 1):
         raise UsageError(
             "a recording is written by one process",
             hint="leave out --dump, or --workers and --scheduler",
         )
-    progress, recording = progress or Silent(), _Recording(target, resume)
-    request = TraceRequest(model, keras, against, against_runtime, reference, data, options, extras)
-    with open_pool(workers, scheduler) as pool:
-        evidence = without_changing_shapes(
-            lambda unread: _trace(request, pool, recording, progress, unread)
-        )
-    return Trace(
-        evidence, diagnose(evidence, thresholds or Thresholds()), recording=_absolute(target)
-    )
 
 
 def _check_files(model: object, against: object, dump: object) -> None:
@@ -195,28 +92,16 @@ def _check_files(model: object, against: object, dump: object) -> None:
         raise UsageError(f"dump is of type {type(dump).__name__}", hint="give a path: 'run.h5'")
 
 
-def check_whole(name: str, value: object) -> None:
-    """Refuse an option that is no whole number.
-
-    Raises:
-        UsageError: It is something else.
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise UsageError(f"{name} is {value!r}", hint=f"give a whole number: {name}=1")
-
-
 def _trace(
-    request: TraceRequest,
-    pool: Pool | None,
-    dump: _Recording,
-    progress: Progress,
-    unread: Mapping[int, str],
+    request: Request, pool: Pool | None, progress: Progress, unread: Mapping[int, str]
 ) -> Evidence:
     began = perf_counter()
     with ExitStack() as stack:
         ready = request.ready(stack, progress, unread)
         job, runner, reference, extras = ready.job, ready.runner, ready.reference, request.extras
-        writer = dump.writer(job, ready.comparison, extras, stack)
+        writer = _writer(job, request, ready.comparison)
+        if writer is not None:
+            stack.enter_context(writer)
         observer = stack.enter_context(Observer(job))
         prepared = perf_counter()
         if pool is not None:
@@ -224,8 +109,7 @@ def _trace(
         else:
             watching = ready.recorders if writer is None else (writer, *ready.recorders)
             recorder = Recorders(watching) if watching else None
-            kept = writer.kept() if writer is not None else ()
-            measured = stream(ready.plan, job.samples, runner, reference, recorder, progress, kept)
+            measured = stream(ready.plan, job.samples, runner, reference, recorder, progress)
         numbers = measured.finals.worst_samples
         worst = examine(ready.plan, job.samples, runner, reference, numbers, progress)
         streamed = perf_counter()
@@ -254,22 +138,12 @@ def _trace(
     return evidence
 
 
-@dataclass(frozen=True, slots=True)
-class _Recording:
-    """Where to record, and whether to go on with what an earlier run kept."""
-
-    target: Path | None
-    resume: bool
-
-    def writer(
-        self, job: Job, comparison: Comparison, extras: Extras, stack: ExitStack
-    ) -> RunWriter | None:
-        """Begin to record, if asked."""
-        if self.target is None:
-            return None
-        run = comparison.describe(describe(job, True, {}))
-        made = recorder(job, self.target, run, resume=self.resume, emulated=extras.emulates)
-        return stack.enter_context(made)
+def _writer(job: Job, request: Request, comparison: Comparison) -> RunWriter | None:
+    """Begin to record, if asked."""
+    if request.dump is None:
+        return None
+    run = comparison.describe(describe(job, True, {}))
+    return recorder(job, Path(request.dump), run, resume=False, emulated=request.extras.emulates)
 
 
 def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:
@@ -283,10 +157,6 @@ def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Tra
     return Trace(evidence, found, recording=_absolute(Path(path)))
 
 
-def _as_path(path: Path | str | None) -> Path | None:
-    return Path(path) if path is not None else None
-
-
-def _absolute(path: Path | None) -> Path | None:
+def _absolute(path: Path | str | None) -> Path | None:
     """Return a path that stays right when the working directory changes."""
-    return path.absolute() if path is not None else None
+    return Path(path).absolute() if path is not None else None

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from tfldbg.compare.against.capture import CaptureReference
 from tfldbg.compare.patterns import pattern
-from tfldbg.compare.sides import EMULATIONS
 from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
 from tfldbg.diagnose.judge import SIGMAS, Judge
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
+from tfldbg.options.against import EMULATIONS
+from tfldbg.options.judge import Thresholds
 from tfldbg.session.comparisons import some_samples
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def with_trials(
         seen.append(pattern(graph, subgraph, suspect, read))
         if kind not in _TRIED:
             continue
-        trials += try_kernels(graph, subgraph, suspect, read, job.options.kernels)
+        trials += try_kernels(graph, subgraph, suspect, read, job.run_on.kernels)
         if kind not in {"self", *EMULATIONS}:  # there both sides have the file's options
             trials += try_options(graph, subgraph, suspect, read)
     known = tuple(p for p in seen if p is not None)

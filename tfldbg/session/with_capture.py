@@ -19,20 +19,14 @@ from tfldbg.files import sha256, sha256_of_path
 from tfldbg.graph.query import keeps_state
 from tfldbg.match.capture import MatchedCapture, check_same_model, match_capture
 from tfldbg.reference.capture import Capture, open_capture
-from tfldbg.run.job import (
-    DEFAULT_SAMPLES,
-    DataSource,
-    Job,
-    Loaded,
-    ModelSource,
-    Options,
-    load,
-)
+from tfldbg.run.job import DEFAULT_SAMPLES, Job, Loaded, load
 from tfldbg.session.comparisons import first_sample, other_file
 
 if TYPE_CHECKING:
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource
     from tfldbg.run.litert import Runner
     from tfldbg.run.samples import InputSpec
 
@@ -42,7 +36,7 @@ class WithCapture:
 
     Args:
         source: Path of the HDF5 file or ``.npz``.
-        options: Of the run.
+        run_on: The signature, the number of samples, and the names of inputs.
         label: How messages and reports call it, by default its path.
 
     Raises:
@@ -51,25 +45,25 @@ class WithCapture:
 
     processes = 0
 
-    def __init__(self, source: Path | str, options: Options, *, label: str | None = None) -> None:
+    def __init__(self, source: Path | str, run_on: RunOn, *, label: str | None = None) -> None:
         self._path = Path(source)
         self._label = label or str(self._path)
-        self._options = options
+        self._run_on = run_on
         self._capture: Capture = open_capture(self._path)
         self._supplies = False
         self._miscast: dict[int, str] = {}
         self._notes: tuple[str, ...] = ()
 
-    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+    def run_on(self, model: ModelSource, given: RunOn) -> RunOn:
         """Return the recorded inputs where no other data is given.
 
         Raises:
             CaptureError: The recording does not hold every input of the model.
             MatchError: It is of another model.
         """
-        if given is not None:
+        if given.data is not None:
             return given
-        loaded = load(model, self._options.signature)
+        loaded = load(model, self._run_on.signature)
         matched = self._matched(loaded, {})
         check_same_model(self._label, self._capture.tensors, matched, loaded.subgraph)
         values = self._values(loaded, matched)
@@ -81,9 +75,10 @@ class WithCapture:
                 "what the recorded run was given",
                 hint="give the same data with --data, or record the inputs as well",
             )
-        count = min(self._capture.samples, self._options.samples or DEFAULT_SAMPLES)
+        count = min(self._capture.samples, self._run_on.samples or DEFAULT_SAMPLES)
         self._supplies = True
-        return {s.label: _input(values, s.tensor.index, count) for s in loaded.specs}
+        data = {s.label: _input(values, s.tensor.index, count) for s in loaded.specs}
+        return replace(given, data=data)
 
     def load(self, job: Job) -> None:
         """Check that the recording is of the run's data.
@@ -159,9 +154,9 @@ class WithCapture:
         )
 
     def _matched(self, loaded: Loaded, sizes: dict[int, int]) -> MatchedCapture:
-        capture, signature = self._capture, self._options.signature or ""
+        capture, signature = self._capture, self._run_on.signature or ""
         same = capture.said("model_sha256") == sha256(loaded.data)
-        specs = [_with_wanted(spec, self._options.inputs) for spec in loaded.specs]
+        specs = [_with_wanted(spec, self._run_on.inputs) for spec in loaded.specs]
         return match_capture(
             loaded.subgraph,
             specs,

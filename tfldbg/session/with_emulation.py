@@ -20,9 +20,9 @@ from tfldbg.compare.ranges.calibrate import (
 )
 from tfldbg.compare.ranges.following import liken, proximity
 from tfldbg.compare.ranges.passes import Copy, Pass, fake_quant_pass, float_extents, float_pass
-from tfldbg.compare.sides import EMULATED, EMULATIONS, FAKE_QUANT_RANGES, FLOAT_RANGES
 from tfldbg.diagnose.words import short
 from tfldbg.errors import RunError, UsageError
+from tfldbg.options.against import EMULATED, EMULATIONS, FAKE_QUANT_RANGES, FLOAT_RANGES
 from tfldbg.session.float_copies import FloatCopies, float_copies, related_at_rest
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
     from tfldbg.match.model import Match
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource
     from tfldbg.progress import Progress
-    from tfldbg.run.job import DataSource, Job, ModelSource
+    from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
 
 _PATHS = {
@@ -66,7 +68,7 @@ class WithEmulation:
         self._kind, self._progress = kind, progress
         self._notes: tuple[str, ...] = ()
 
-    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+    def run_on(self, model: ModelSource, given: RunOn) -> RunOn:
         """Return what is given."""
         del model
         return given

@@ -24,7 +24,7 @@ from tfldbg.errors import RunError
 from tfldbg.files import sha256
 from tfldbg.match.files import pair_file_inputs
 from tfldbg.rewrite.emit import is_real
-from tfldbg.run.job import DataSource, Job, ModelSource, Options, load, prepare
+from tfldbg.run.job import Job, load, prepare
 from tfldbg.run.room import check_constants
 from tfldbg.session.comparisons import first_sample, readable
 from tfldbg.session.float_copies import variables_of
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
     from tfldbg.graph.variables import Source
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource
     from tfldbg.run.litert import Runner
 
 
@@ -42,17 +44,17 @@ class WithFile:
 
     Args:
         source: Path or bytes.
-        options: Of the run.
+        run_on: The signature, and the names of inputs.
     """
 
     processes = 4
 
-    def __init__(self, source: ModelSource, options: Options) -> None:
+    def __init__(self, source: ModelSource, run_on: RunOn) -> None:
         self._source = Path(source) if isinstance(source, str) else source
-        self._options = options
+        self._run_on = run_on
         self._notes: tuple[str, ...] = ()
 
-    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+    def run_on(self, model: ModelSource, given: RunOn) -> RunOn:
         """Return what is given."""
         del model
         return given
@@ -63,17 +65,17 @@ class WithFile:
         Raises:
             RunError: The files are too large to compare their constants.
         """
-        options = self._options
-        loaded = load(self._source, options.signature)
+        loaded = load(self._source, self._run_on.signature)
         check_constants(job.loaded, loaded)
-        numbers = pair_file_inputs(job.loaded.specs, loaded.specs, options.inputs)
+        numbers = pair_file_inputs(job.loaded.specs, loaded.specs, self._run_on.inputs)
         real = job.samples.real(0, job.samples.count)
         data = {
             loaded.specs[number].label: np.asarray(array)
             for number, array in zip(numbers, real, strict=True)
         }
-        samples = replace(options, samples=job.samples.count, inputs={}, scale=None)
-        self._good = prepare(self._source, data or None, samples)
+        count = job.samples.count
+        run_on = replace(self._run_on, data=data or None, samples=count, inputs={}, scale=None)
+        self._good = prepare(self._source, run_on)
         self._numbers = numbers
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:

@@ -14,7 +14,7 @@ from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.errors import UsageError
 from tfldbg.files import scratch_folder
 from tfldbg.graph.query import non_activations, producers
-from tfldbg.reference.function import FunctionRecorder, Given, ReferenceFunction
+from tfldbg.reference.function import FunctionRecorder, Given
 from tfldbg.session.float_copies import FloatCopies, float_copies
 from tfldbg.session.with_capture import WithCapture
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
     from tfldbg.graph.model import Operator, Subgraph
-    from tfldbg.run.job import DataSource, Job, ModelSource, Options
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource, ReferenceFunction
+    from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
 
 _AT_ONCE = 32
@@ -42,16 +44,16 @@ class WithFunction:
     Args:
         name: How reports call it.
         function: The reference.
-        options: Of the run.
+        run_on: As for `WithCapture`.
     """
 
     processes = 0
 
-    def __init__(self, name: str, function: ReferenceFunction, options: Options) -> None:
-        self._name, self._function, self._options = name, function, options
+    def __init__(self, name: str, function: ReferenceFunction, run_on: RunOn) -> None:
+        self._name, self._function, self._run_on = name, function, run_on
         self._own: tuple[int, ...] = ()
 
-    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+    def run_on(self, model: ModelSource, given: RunOn) -> RunOn:
         """Return what is given."""
         del model
         return given
@@ -73,7 +75,7 @@ class WithFunction:
         with ExitStack() as stack:
             path = stack.enter_context(scratch_folder()) / "reference.h5"
             recorder.record(_batches(job), path)
-            self._capture = WithCapture(path, self._options, label=self._name)
+            self._capture = WithCapture(path, self._run_on, label=self._name)
             self._capture.load(job)
             self._stack = stack.pop_all()
         self._floats = recorder.floats

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
-    from tfldbg.run.job import DataSource, Job, ModelSource
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource
+    from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
 
 
@@ -33,7 +35,7 @@ class WithItself:
     def __init__(self) -> None:
         self._notes: tuple[str, ...] = ()
 
-    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+    def run_on(self, model: ModelSource, given: RunOn) -> RunOn:
         """Return what is given."""
         del model
         return given

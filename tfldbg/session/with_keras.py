@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
+    from tfldbg.options.against import Against
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource
     from tfldbg.reference.evaluate import Segment
-    from tfldbg.run.job import DataSource, Job, ModelSource, Options
+    from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
 
 
@@ -35,17 +38,19 @@ class WithKeras:
     """A Keras model, frozen.
 
     Args:
-        source: Path, live model, or what `tfldbg.reference.keras.load_frozen` returned.
-        options: Of the run.
+        against: The model: a path, a live model, or what `tfldbg.reference.keras.load_frozen`
+            returned.
+        run_on: The signature, and the names of inputs.
     """
 
     processes = 0
 
-    def __init__(self, source: Any, options: Options) -> None:
-        self._source = Path(source) if isinstance(source, (str, Path)) else source
-        self._options = options
+    def __init__(self, against: Against, run_on: RunOn) -> None:
+        source = against.keras
+        self._source: Any = Path(source) if isinstance(source, (str, Path)) else source
+        self._against, self._run_on = against, run_on
 
-    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+    def run_on(self, model: ModelSource, given: RunOn) -> RunOn:
         """Return what is given."""
         del model
         return given
@@ -57,7 +62,6 @@ class WithKeras:
             UsageError: State is to be kept from step to step, which the frozen model does not.
             RunError: The file is too large to compare its constants.
         """
-        options = self._options
         if job.samples.stream_steps > 1 and keeps_state(job.loaded.graph):
             raise UsageError(
                 f"'{job.loaded.path}' keeps a state, and a Keras model is computed sample by "
@@ -68,11 +72,11 @@ class WithKeras:
         check_constants(job.loaded)
         self._frozen = load_frozen(
             self._source,
-            unsafe=options.unsafe,
-            signature=options.signature,
-            cached=options.cached,
+            unsafe=self._against.unsafe,
+            signature=self._run_on.signature,
+            cached=self._against.cached,
         )
-        self._inputs = pair_inputs(job.loaded.specs, self._frozen, options.inputs)
+        self._inputs = pair_inputs(job.loaded.specs, self._frozen, self._run_on.inputs)
 
     def relate(self, job: Job, runner: Runner | None) -> tuple[Relation, Reference | None]:
         """Match the graphs, check what accuses, and cut the Keras model into operators."""

@@ -11,15 +11,17 @@ from tfldbg.compare.relation import Relation
 from tfldbg.errors import UsageError
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import own_steps
+from tfldbg.options.runtimes import RUNTIMES, Kernels
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.run.runtimes import RUNTIMES, Kernels
 from tfldbg.session.comparisons import first_sample, readable
 from tfldbg.session.float_copies import variables_of
 
 if TYPE_CHECKING:
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
-    from tfldbg.run.job import DataSource, Job, ModelSource
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource
+    from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
 
 
@@ -27,7 +29,7 @@ class WithRuntime:
     """The same file under other kernels.
 
     Args:
-        runtime: One of `tfldbg.run.runtimes.RUNTIMES`.
+        runtime: One of `tfldbg.options.runtimes.RUNTIMES`.
     """
 
     processes = 4
@@ -35,7 +37,7 @@ class WithRuntime:
     def __init__(self, runtime: str) -> None:
         self._kernels = Kernels(runtime)
 
-    def data(self, model: ModelSource, given: DataSource) -> DataSource:
+    def run_on(self, model: ModelSource, given: RunOn) -> RunOn:
         """Return what is given."""
         del model
         return given
@@ -47,7 +49,7 @@ class WithRuntime:
             UsageError: There is no such runtime, or it is the one that is traced.
             MissingExtraError: Its package is not installed.
         """
-        traced = job.options.kernels
+        traced = job.run_on.kernels
         if self._kernels.runtime not in RUNTIMES or self._kernels == traced:
             others = [name for name in RUNTIMES if Kernels(name) != traced]
             raise UsageError(
@@ -68,9 +70,10 @@ class WithRuntime:
         built = shadow(name, graph, subgraph, plan.steps, first, cut_model, self._kernels)
         reasons.update(built.reasons(plan.steps))
         stack = ExitStack()
-        other = replace(
-            job, options=replace(job.options, runtime=self._kernels.runtime, delegate=None)
+        elsewhere = replace(
+            job.run_on, runtime=self._kernels.runtime, delegate=None, delegate_options=None
         )
+        other = replace(job, run_on=elsewhere)
         free = FreeFile(other, {i: i for i in readable(job)}, stack)
         made = FileReference(
             name,

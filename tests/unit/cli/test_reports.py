@@ -12,9 +12,9 @@ import pytest
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.cli.reports import _WRITERS, Reports
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import TfldbgError, UsageError
+from tfldbg.options.judge import Thresholds
 
 FIELDS = [f.name for f in fields(Reports)]
 NAMES = [name for name in FIELDS if name != "model_explorer"]

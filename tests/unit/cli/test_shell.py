@@ -15,14 +15,14 @@ import typer
 
 from tfldbg.cli.app import app
 from tfldbg.cli.examples import EXAMPLES
-from tfldbg.reference.conversion import Target
+from tfldbg.options.convert import Target
 
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 DRAW = """
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.cli.console import report_console
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
+from tfldbg.options.judge import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.report.document import build
 from tfldbg.report.terminal import draw

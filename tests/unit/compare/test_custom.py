@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfldbg.compare.accumulate import Accumulator
-from tfldbg.compare.custom import Metric, MetricCounter, MetricStats, metrics_from_json
+from tfldbg.compare.custom import MetricCounter, MetricStats, metrics_from_json
 from tfldbg.errors import PluginError
+from tfldbg.options.sources import Metric
 
 
 def _mean_error(reference: np.ndarray, test: np.ndarray) -> float:

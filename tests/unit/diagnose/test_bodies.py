@@ -9,7 +9,7 @@ import pytest
 from tests.unit.diagnose.evidence import evidence, operator, stats
 from tfldbg.diagnose.evidence import Body, Evidence
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
+from tfldbg.options.judge import Thresholds
 from tfldbg.store.evidence_json import from_json, to_json
 
 

@@ -16,9 +16,9 @@ from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
 from tfldbg.diagnose.gate import Gate, judge
 from tfldbg.diagnose.limits import SMALL_IS_WORSE, UNITS, parse_rule, read_rules
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result, gated
 from tfldbg.errors import UsageError
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.gate import gate_line
 from tfldbg.session import check_rules
 

@@ -17,8 +17,8 @@ from tfldbg.compare.trials import Trial
 from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.errors import UsageError
+from tfldbg.options.judge import Thresholds
 from tfldbg.store.evidence_json import from_json, to_json
 
 

@@ -16,7 +16,8 @@ from tfldbg.compare.trials import Trial
 from tfldbg.compare.usage import Usage, UsageCounter
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Diagnosis, Thresholds
+from tfldbg.diagnose.model import Diagnosis
+from tfldbg.options.judge import Thresholds
 
 
 def judged(*ops: OpEvidence, **run: Any) -> Diagnosis:

@@ -15,8 +15,9 @@ from hypothesis.extra.numpy import arrays
 
 from tfldbg.errors import CaptureError
 from tfldbg.match.capture import Entry, pair_entries
+from tfldbg.options.against import is_recording
 from tfldbg.reference import capture_hdf5
-from tfldbg.reference.capture import Capture, is_recording, open_capture
+from tfldbg.reference.capture import Capture, open_capture
 from tfldbg.store import schema
 
 CODES = np.arange(-60, 60, dtype=np.int8).reshape(5, 1, 4, 6)

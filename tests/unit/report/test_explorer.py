@@ -17,10 +17,10 @@ from tests.unit.diagnose.evidence import evidence, operator, stats
 from tfldbg.cli.commands import view
 from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import DataError, MissingExtraError, UsageError
 from tfldbg.graph.model import Graph, Operator, Signature, Subgraph, Tensor
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.explorer import family, node_data, write_node_data
 
 GREEN, YELLOW, ORANGE, RED, DARK = "#c8e6c9", "#fff59d", "#ffb74d", "#ef5350", "#b71c1c"

@@ -21,8 +21,9 @@ from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.diagnose.evidence import Evidence, OpEvidence
 from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Divergence, Thresholds
+from tfldbg.diagnose.model import Divergence
 from tfldbg.diagnose.result import Result, gated
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.junit import to_junit
 from tfldbg.report.markdown import escape, to_markdown
 from tfldbg.report.plain import printable

@@ -19,9 +19,10 @@ from rich.console import Console
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.cli import console
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Finding, Thresholds
+from tfldbg.diagnose.model import Finding
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import TfldbgError
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.document import build
 from tfldbg.report.html import to_page
 from tfldbg.report.junit import to_junit

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.notebook import operator_html, trace_html
 
 

@@ -15,8 +15,8 @@ from tests.unit.diagnose.evidence import evidence, operator, replace
 from tfldbg.compare.points import Extreme, Points
 from tfldbg.compare.usage import Usage
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.html import to_page
 from tfldbg.report.page_data import page_data
 

@@ -15,8 +15,8 @@ from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result, gated
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.document import build
 from tfldbg.report.machine import write_json
 from tfldbg.report.notebook import trace_html

@@ -16,8 +16,8 @@ from tfldbg.compare.outputs import OutputStats, PairStats
 from tfldbg.compare.worst import Parting, WorstSample
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.document import build
 from tfldbg.report.histograms import bars
 from tfldbg.report.metrics import metric_section

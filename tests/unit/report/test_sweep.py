@@ -13,10 +13,10 @@ from rich.console import Console
 
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.outcome import Case, Outcome, reduced, spreads
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import ModelError
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.machine import write_csv
 from tfldbg.report.sweep import draw_sweep, summary
 from tfldbg.report.sweep_files import ResultFile, write_sweep_csv, write_sweep_json

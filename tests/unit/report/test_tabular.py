@@ -17,9 +17,9 @@ from tfldbg.compare.custom import MetricStats
 from tfldbg.compare.tally import Split
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import MissingExtraError
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.dataframe import to_dataframe
 from tfldbg.report.tabular import Value, columns, rows
 

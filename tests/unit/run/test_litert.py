@@ -10,10 +10,10 @@ import pytest
 from tfldbg.errors import RunError
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature
+from tfldbg.options.runtimes import RUNTIMES, Kernels
 from tfldbg.rewrite.expose import expose
 from tfldbg.run.job import load
 from tfldbg.run.litert import Program, Runner
-from tfldbg.run.runtimes import RUNTIMES, Kernels
 from tfldbg.session import record
 
 

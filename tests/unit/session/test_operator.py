@@ -12,8 +12,8 @@ from tests.unit.diagnose.evidence import SCALE, evidence, operator
 from tests.unit.recording import write_recording
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.errors import CaptureError, UsageError
+from tfldbg.options.judge import Thresholds
 from tfldbg.session import Trace, load_trace
 
 CODES = np.array([[-3, 7, 17]], np.int8)

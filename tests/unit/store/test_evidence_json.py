@@ -13,8 +13,8 @@ from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.compare.custom import MetricStats
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Thresholds
 from tfldbg.diagnose.result import Result
+from tfldbg.options.judge import Thresholds
 from tfldbg.report.document import build
 from tfldbg.store.evidence_json import from_json, to_json
 

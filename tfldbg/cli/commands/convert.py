@@ -11,16 +11,19 @@ from rich.text import Text
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
 from tfldbg.errors import TfldbgError
+from tfldbg.options.against import Against
+from tfldbg.options.convert import Convert
+from tfldbg.options.run_on import RunOn
 from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tfldbg.progress import Progress
-    from tfldbg.run.job import Options
     from tfldbg.session.converting import Converted
 
 
+@o.grouped
 def convert(
     keras: Annotated[
         str, typer.Argument(metavar="KERAS", help="The .h5, .keras or SavedModel folder.")
@@ -28,93 +31,44 @@ def convert(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="M.tflite", help="The file to write.")
     ],
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="What to calibrate on, as for trace; or random."),
-    ] = None,
-    scale: o.Scale = None,
-    kind: Annotated[
-        str,
-        typer.Option(
-            "--type",
-            metavar="int8|uint8|int16x8|dynamic|float16|float32",
-            help="What to convert to.",
-            autocompletion=lambda: ["int8", "uint8", "int16x8", "dynamic", "float16", "float32"],
+    options: Convert,
+    run_on: Annotated[
+        RunOn,
+        o.some(
+            *("data", "scale", "inputs", "samples", "seed", "signature"),
+            data={"help": "What to calibrate on, as for trace; or random."},
+            samples={"shown": "all"},
+            seed={"help": "The seed of --data random."},
         ),
-    ] = "int8",
-    given: o.Input = None,
-    samples: Annotated[
-        int | None, typer.Option(metavar="N", help="At most so many samples.", show_default="all")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of --data random.")] = 0,
-    per_tensor: Annotated[
-        bool, typer.Option("--per-tensor", help="One scale a weight tensor, not one a channel.")
-    ] = False,
-    float_io: Annotated[
-        bool, typer.Option("--float-io", help="Float inputs and outputs for an integer type.")
-    ] = False,
-    calibrate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="all-values",
-            help="Set a QAT model's ranges to the extremes of all values that --data gives.",
-        ),
-    ] = None,
-    save_keras: Annotated[
-        str | None,
-        typer.Option(metavar="OUT.h5", help="Write the recalibrated Keras model, to trace with."),
-    ] = None,
-    signature: o.Signature = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long the converter may take.")
-    ] = 7200,
-    unsafe: o.Unsafe = False,
+    ],
+    against: Annotated[Against, o.some("unsafe")],
 ) -> None:
     """Convert a Keras model to .tflite."""
     from tfldbg import session
     from tfldbg.cli.progress import ProgressBar
-    from tfldbg.reference.conversion import Target
-    from tfldbg.run.job import Options
 
-    options = Options(
-        samples,
-        seed,
-        signature=signature,
-        inputs=o.parse_inputs(given),
-        unsafe=unsafe,
-        scale=o.parse_scale(scale),
-    )
     with ProgressBar() as progress:
         made = session.convert(
-            keras,
-            output,
-            data=data,
-            target=Target(kind, per_tensor, float_io),
-            calibrate=calibrate,
-            save_keras=save_keras,
-            options=options,
-            timeout=timeout,
-            progress=progress,
+            keras, output, options, run_on, unsafe=against.unsafe, progress=progress
         )
-        warnings = _range_warnings(made, data, options, progress)
-    words = ["tfldbg", "trace", output, "--keras", save_keras or keras]
-    words += ["--data", data] if data and not made.random else []
-    words += ["--scale", scale] if scale and not made.random else []
-    for pair in given or ():
-        words += ["--input", pair]
-    words += ["--signature", signature] if signature else []
-    words += ["--unsafe"] if unsafe else []
+        warnings = _range_warnings(made, run_on, progress)
+    words = ["tfldbg", "trace", output, "--keras", str(options.save_keras or keras)]
+    if run_on.data is not None and not made.random:
+        words += ["--data", str(run_on.data)]
+        words += ["--scale", "{:g},{:g}".format(*run_on.scale)] if run_on.scale else []
+    for name, key in run_on.inputs.items():
+        words += ["--input", f"{name}={key}"]
+    words += ["--signature", run_on.signature] if run_on.signature else []
+    words += ["--unsafe"] if against.unsafe else []
     _show(made, warnings, shlex.join(words))
 
 
-def _range_warnings(
-    made: Converted, data: str | None, options: Options, progress: Progress
-) -> list[str]:
+def _range_warnings(made: Converted, run_on: RunOn, progress: Progress) -> list[str]:
     """Say what is wrong with the ranges; a file that does not run is converted all the same."""
     from tfldbg import session
 
     try:
-        found = session.range_findings(made, data, options=options, progress=progress)
+        found = session.range_findings(made, run_on, progress=progress)
     except TfldbgError as error:
         return [f"note: the ranges could not be checked: {error.message}"]
     return [f"{f.code} {f.severity}: {f.message}; {f.suggestion}" for f in found]

@@ -9,54 +9,30 @@ from rich.text import Text
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
-from tfldbg.cli.recording import recording
+from tfldbg.options.run_on import RunOn
 from tfldbg.report.plain import printable
 
+_ALL = (
+    *("data", "scale", "inputs", "samples", "steps", "seed", "runtime", "delegate"),
+    *("delegate_options", "signature", "timeout", "memory_limit"),
+)
 
+
+@o.grouped
 def dump(
     model: o.Model,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="RUN.h5", help="The file to write.")
     ],
-    data: o.Data = None,
-    scale: o.Scale = None,
-    given: o.Input = None,
-    samples: o.Samples = None,
-    steps: o.Steps = 1,
-    seed: o.Seed = 0,
-    runtime: o.Runtime = "xnnpack",
-    delegate: o.Delegate = None,
-    delegate_option: o.DelegateOption = None,
-    signature: o.Signature = None,
-    timeout: o.Timeout = 600,
-    memory_limit: o.MemoryLimit = None,
-    resume: o.Resume = False,
+    run_on: Annotated[RunOn, o.some(*_ALL)],
 ) -> None:
     """Record every tensor of a model to HDF5; compare nothing."""
     from tfldbg import session
     from tfldbg.cli.progress import ProgressBar
-    from tfldbg.run.job import Options
-    from tfldbg.run.runtimes import delegate_of
 
-    options = Options(
-        samples,
-        seed,
-        runtime,
-        signature,
-        o.parse_inputs(given),
-        stream_steps=steps,
-        delegate=delegate_of(delegate, delegate_option),
-        scale=o.parse_scale(scale),
-    )
-    with (
-        recording(output, resume=resume),
-        session.limited(timeout=timeout, memory=memory_limit),
-        ProgressBar() as progress,
-    ):
-        run = session.record(
-            model, output, data=data, options=options, resume=resume, progress=progress
-        )
-    line = f"{output}: {run.samples} samples of {run.data} data, {options.kernels} runtime"
+    with ProgressBar() as progress:
+        run = session.record(model, output, run_on=run_on, progress=progress)
+    line = f"{output}: {run.samples} samples of {run.data} data, {run_on.kernels} runtime"
     if run.stream_steps > 1:
         line += f", {run.streams}"
     repaired = () if run.repair is None else (f"repaired: {run.repair}",)

@@ -10,22 +10,24 @@ from rich.text import Text
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
+from tfldbg.options.run_on import RunOn
 from tfldbg.report.plain import printable
 
 
+@o.grouped
 def expose(
     model: o.Model,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="OUT.tflite", help="The file to write.")
     ],
-    signature: o.Signature = None,
+    run_on: Annotated[RunOn, o.some("signature")],
 ) -> None:
     """Write a copy of a model whose every operator output is an output."""
     from tfldbg import session
     from tfldbg.files import replacing
 
     session.protect(Path(output), "--output", model)
-    loaded, exposed = session.expose_model(model, signature)
+    loaded, exposed = session.expose_model(model, run_on.signature)
     with replacing(Path(output)) as temporary, temporary.open("wb") as file:
         exposed.content.write(file)
     console = report_console()

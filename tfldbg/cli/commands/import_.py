@@ -9,12 +9,14 @@ from rich.text import Text
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
+from tfldbg.options.run_on import RunOn
 from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
     from tfldbg.session import Imported
 
 
+@o.grouped
 def import_(
     result: Annotated[
         str,
@@ -28,9 +30,13 @@ def import_(
     model: Annotated[
         str, typer.Option("--model", metavar="EXPOSED.tflite", help="The exposed model that ran.")
     ],
-    data: o.Data = None,
-    scale: o.Scale = None,
-    given: o.Input = None,
+    run_on: Annotated[
+        RunOn,
+        o.some(
+            *("data", "scale", "inputs", "samples"),
+            samples={"help": "Only the first N samples.", "shown": "all"},
+        ),
+    ],
     untouched: Annotated[
         str | None,
         typer.Option(
@@ -38,19 +44,11 @@ def import_(
             help="What the untouched model handed out: are its outputs the exposed model's?",
         ),
     ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Only the first N samples.", show_default="all"),
-    ] = None,
 ) -> None:
     """Turn what a device handed out into a recording for trace --against and diff."""
     from tfldbg import session
-    from tfldbg.run.job import Options
 
-    options = Options(samples=samples, inputs=o.parse_inputs(given), scale=o.parse_scale(scale))
-    made = session.import_run(
-        result, output, model=model, data=data, untouched=untouched, options=options
-    )
+    made = session.import_run(result, output, model=model, untouched=untouched, run_on=run_on)
     lines = [f"{output}: {made.tensors} tensors, {made.samples} samples"]
     if not made.has_inputs:
         lines.append("the inputs are not in it: give the same data to trace, or --data here")

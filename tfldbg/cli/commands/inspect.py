@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
+from tfldbg.options.reports import Reports
 
 
-def inspect(model: o.Model, json: o.Json = None) -> None:
+@o.grouped
+def inspect(model: o.Model, reports: Annotated[Reports, o.some("json")]) -> None:
     """Show a file's operators, tensors, quantization, and what is wrong there; runs nothing."""
     from pathlib import Path
 
@@ -16,6 +20,7 @@ def inspect(model: o.Model, json: o.Json = None) -> None:
 
     graph = load_graph(read_file(Path(model)), model)
     findings = tuple(inspect_findings(graph, subgraph) for subgraph in graph.subgraphs)
+    json = reports.json
     if json is not None:
         from tfldbg.report.machine import write_json
 

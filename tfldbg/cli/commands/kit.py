@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
+from tfldbg.options.run_on import RunOn
 from tfldbg.report.plain import printable
 
 _NEXT = {
@@ -37,6 +38,7 @@ _NEXT = {
 }
 
 
+@o.grouped
 def kit(
     model: o.Model,
     output: Annotated[
@@ -51,22 +53,15 @@ def kit(
             "microcontroller.",
         ),
     ] = "board",
-    data: o.Data = None,
-    scale: o.Scale = None,
-    given: o.Input = None,
-    samples: Annotated[
-        int | None, typer.Option(metavar="N", help="At most so many samples.", show_default="8")
-    ] = None,
-    seed: o.Seed = 0,
+    *,
+    run_on: Annotated[
+        RunOn, o.some("data", "scale", "inputs", "samples", "seed", samples={"shown": "8"})
+    ],
 ) -> None:
     """Write a folder to copy to a device: the exposed model, samples, and what records a run."""
     from tfldbg import session
-    from tfldbg.run.job import Options
 
-    options = Options(
-        samples=samples, seed=seed, inputs=o.parse_inputs(given), scale=o.parse_scale(scale)
-    )
-    made = session.write_kit(model, output, target, data=data, options=options)
+    made = session.write_kit(model, output, target, run_on=run_on)
     console = report_console()
     held = ", ".join(name for name in made.files if "/" not in name)
     lines = [

@@ -8,31 +8,32 @@ import typer
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
+from tfldbg.options.against import Against
+from tfldbg.options.reports import Reports, View
+from tfldbg.options.run_on import RunOn
 
 
+@o.grouped
 def params(
     model: o.Model,
-    keras: o.Keras = None,
     against: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="A sound .tflite made from the same model."),
-    ] = None,
-    data: o.Data = None,
-    scale: o.Scale = None,
-    given: o.Input = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="At most so many samples.", show_default="all"),
-    ] = None,
-    signature: o.Signature = None,
-    timeout: o.Timeout = 600,
-    memory_limit: o.MemoryLimit = None,
-    json: o.Json = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="The weights channel by channel.")
-    ] = False,
-    unsafe: o.Unsafe = False,
-    no_cache: o.NoCache = False,
+        Against,
+        o.some(
+            *("keras", "against", "unsafe", "cached"),
+            against={"help": "A sound .tflite made from the same model."},
+        ),
+    ],
+    run_on: Annotated[
+        RunOn,
+        o.some(
+            *("data", "scale", "inputs", "samples", "signature", "timeout", "memory_limit"),
+            samples={"shown": "all"},
+        ),
+    ],
+    reports: Annotated[Reports, o.some("json")],
+    view: Annotated[
+        View, o.some("everything", everything={"help": "The weights channel by channel."})
+    ],
 ) -> None:
     """Show quantization parameters beside those of the reference.
 
@@ -42,25 +43,15 @@ def params(
     from tfldbg import session
     from tfldbg.cli.progress import ProgressBar
     from tfldbg.report.params import Sources, draw_params, params_to_dict
-    from tfldbg.run.job import Options
 
-    options = Options(
-        samples,
-        signature=signature,
-        inputs=o.parse_inputs(given),
-        unsafe=unsafe,
-        cached=not no_cache,
-        scale=o.parse_scale(scale),
-    )
-    with session.limited(timeout=timeout, memory=memory_limit), ProgressBar() as progress:
-        table = session.compare_parameters(
-            model, keras=keras, against=against, data=data, options=options, progress=progress
-        )
-    sources = Sources(model, keras or against, "tflite" if against else "keras")
+    with ProgressBar() as progress:
+        table = session.compare_parameters(model, against=against, run_on=run_on, progress=progress)
+    other, json = against.against, reports.json
+    sources = Sources(model, against.keras or other, "tflite" if other else "keras")
     if json is not None:
         from tfldbg.report.machine import write_json
 
         write_json(params_to_dict(table, sources), json)
     if json != "-":
-        draw_params(table, sources, everything, report_console())
+        draw_params(table, sources, view.everything, report_console())
     raise typer.Exit(1 if table.differing or table.unrelated else 0)

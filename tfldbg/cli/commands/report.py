@@ -10,78 +10,62 @@ import typer
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
-from tfldbg.cli.reports import Reports, View
+from tfldbg.cli.reports import WRITTEN, check_reports, to_stdout, write_reports
+from tfldbg.options.judge import Judge
+from tfldbg.options.measure import Measure
+from tfldbg.options.reports import Reports, View
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.limits import Rule
     from tfldbg.diagnose.result import Result
 
 
+@o.grouped
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN.h5", help="A trace recorded with --dump.")],
-    json: o.Json = None,
-    html: o.Html = None,
-    csv: o.Csv = None,
-    junit: o.Junit = None,
-    markdown: o.Markdown = None,
-    sarif: o.Sarif = None,
-    model_explorer: o.ModelExplorer = None,
-    fail_on: o.FailOn = None,
-    tolerances: o.Tolerances = None,
-    everything: o.Everything = False,
-    histograms: o.Histograms = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    local_lsb: o.LocalLsb = 0.75,
-    float_tolerance: o.FloatTolerance = 1e-4,
-    hybrid_tolerance: o.HybridTolerance = 0.02,
+    reports: Annotated[Reports, o.some(*WRITTEN)],
+    judge: Judge,
+    view: View,
+    measure: Annotated[Measure, o.some("histograms")],
 ) -> None:
     """Draw a recorded trace again, with other thresholds if asked."""
     from tfldbg import session
     from tfldbg.diagnose.limits import read_rules
 
-    thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
-    rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(
-        json=json,
-        html=html,
-        csv=csv,
-        junit=junit,
-        markdown=markdown,
-        sarif=sarif,
-        model_explorer=model_explorer,
-    )
-    reports.check(run, tolerances)
-    result = session.load_trace(Path(run), thresholds=thresholds)
-    show(
-        result,
-        rules,
-        reports,
-        View(everything=everything, histograms=histograms, quiet=quiet, verbose=verbose),
-    )
+    rules = read_rules(judge.fail_on or (), judge.tolerances)
+    check_reports(reports, run, judge.tolerances)
+    result = session.load_trace(Path(run), thresholds=judge.thresholds)
+    show(result, rules, reports, view, histograms=measure.histograms)
 
 
-def show(result: Result, rules: Sequence[Rule], reports: Reports, view: View) -> None:
+def show(
+    result: Result,
+    rules: Sequence[Rule],
+    reports: Reports,
+    view: View,
+    *,
+    histograms: bool = False,
+) -> None:
     """Write the reports that were asked for and leave with the exit code that the rules decide."""
     from tfldbg.diagnose.result import gated
 
     result = gated(result, rules)
     try:
-        reports.write(result)
+        write_reports(reports, result)
     finally:  # a report that cannot be written costs nobody the verdict
-        if not reports.to_stdout:
-            _draw(result, view)
+        if not to_stdout(reports):
+            _draw(result, view, histograms)
     raise typer.Exit(0 if result.passed else 1)
 
 
-def _draw(result: Result, view: View) -> None:
+def _draw(result: Result, view: View, histograms: bool) -> None:
     from tfldbg.report.document import build
     from tfldbg.report.terminal import draw, draw_brief
 
     document = build(
         result,
         everything=view.everything,
-        histograms=view.histograms,
+        histograms=histograms,
         verbose=view.verbose,
     )
     (draw_brief if view.quiet else draw)(document, report_console())

@@ -151,7 +151,7 @@ def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: 
         elif outputs:
             feeds = {t.index: t for t in given(subgraph, op)}
             steps.append(Step(op, feeds, {i: i for i in outputs}))
-    name, kernels = job.loaded.path, job.options.kernels
+    name, kernels = job.loaded.path, job.run_on.kernels
     wanted = frozenset(i for step in steps for i in step.feeds)
     built = shadow(name, graph, subgraph, steps, _given(values, wanted, first), cut_model, kernels)
     for step in steps:
@@ -237,7 +237,7 @@ class CaptureReference:
         model = operators.model
         if model is not None:
             name = f"the single operators of '{job.loaded.path}'"
-            program = derived_program(name, model.content, model.taps, job.options.kernels)
+            program = derived_program(name, model.content, model.taps, job.run_on.kernels)
             self._runner = DerivedRunner(program, model.feeds)
             stack.callback(self._runner.close)
 

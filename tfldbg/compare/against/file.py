@@ -30,9 +30,9 @@ from tfldbg.run.frames import Frames, numeric
 from tfldbg.run.litert import Runner, refusal
 
 if TYPE_CHECKING:
+    from tfldbg.options.runtimes import Kernels
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.job import Job
-    from tfldbg.run.runtimes import Kernels
 
 Builder = Callable[[Graph, Subgraph, Sequence[Step]], LocalModel]
 OPERATORS_NAME = "the single operators of '{}'"

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.bodies.part import Found, RunningPart, Values
-from tfldbg.compare.metrics import FLOAT_RELATIVE
 from tfldbg.compare.steps import Doubles, Figure, along, figures_of
 from tfldbg.errors import RunError
 from tfldbg.graph.query import ROLES, called_subgraphs, constant
 from tfldbg.graph.steps import FEWEST_STEPS, SequenceOutput
+from tfldbg.options.judge import FLOAT_RELATIVE
 from tfldbg.rewrite.body import parts_of
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class _Caller(ABC):
         if isinstance(found, str):
             self.reason = found
             return
-        kernels = self._job.options.kernels
+        kernels = self._job.run_on.kernels
         self._parts = tuple(RunningPart(part, name, kernels, self._stack) for part in found)
 
     def _given(self, batch: Batch, number: int) -> Values | None:

@@ -23,8 +23,8 @@ from tfldbg.run.job import Loaded
 from tfldbg.run.litert import Program, Runner
 
 if TYPE_CHECKING:
+    from tfldbg.options.runtimes import Kernels
     from tfldbg.rewrite.body import Part
-    from tfldbg.run.runtimes import Kernels
 
 _TOGETHER = 32
 """Runs that are compared at once."""

@@ -57,7 +57,7 @@ class Readers:
         if not steps:
             return
         corrected = [self._with_right_parameters(step) for step in steps]
-        name, kernels = job.loaded.path, job.options.kernels
+        name, kernels = job.loaded.path, job.run_on.kernels
         built = shadow(name, job.loaded.graph, job.subgraph, corrected, first, cut_model, kernels)
         if built.model is None:
             return

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.fitting import clipped_share
 from tfldbg.diagnose.model import Divergence, Finding, Signal
 from tfldbg.diagnose.rules.model import (
@@ -21,6 +20,7 @@ from tfldbg.diagnose.rules.model import (
 )
 from tfldbg.diagnose.rules.specification import REMEDIES
 from tfldbg.diagnose.words import number, op_name, plural
+from tfldbg.options.against import EMULATIONS
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import OpEvidence

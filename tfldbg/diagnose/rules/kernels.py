@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.sides import EMULATIONS
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
 from tfldbg.diagnose.words import number, plural
+from tfldbg.options.against import EMULATIONS
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import OpEvidence

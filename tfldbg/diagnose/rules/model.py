@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.fitting import ENOUGH
-from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Thresholds
+from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal
 from tfldbg.diagnose.words import op_name, plural
 
 if TYPE_CHECKING:
     from tfldbg.compare.ranges.fit import Misfit
     from tfldbg.diagnose.evidence import Evidence, OpEvidence
     from tfldbg.graph.model import Graph, Operator, Subgraph
+    from tfldbg.options.judge import Thresholds
 
 
 @dataclass(frozen=True, slots=True)

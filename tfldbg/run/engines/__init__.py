@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from tfldbg.run.runtimes import MICRO, TENSORFLOW
+from tfldbg.options.runtimes import MICRO, TENSORFLOW
 
 
 class Engine(Protocol):

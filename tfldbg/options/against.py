@@ -1,0 +1,107 @@
+"""What a file is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from tfldbg.errors import UsageError
+from tfldbg.options.declare import option
+from tfldbg.options.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from tfldbg.options.sources import ModelSource, ReferenceFunction
+
+EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES = "emulated", "float-ranges", "fake-quant-ranges"
+EMULATIONS = (EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES)
+"""References that round to codes as TFLite does: with the file's parameters, with those of a float
+pass over the data, with those of a fake-quantized pass over it."""
+RECORDINGS = (".h5", ".hdf5", ".npz")
+"""The suffixes of recordings."""
+
+Kind = Literal["self", "keras", "tflite", "capture", "runtime", "emulation", "function"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Against:
+    """The reference.  Without one, every operator is checked against its own float arithmetic."""
+
+    PANEL: ClassVar[str] = "What to compare with"
+
+    keras: Any = option(
+        metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
+    )
+    """Path of the Keras model (.h5, .keras, SavedModel folder), or a live model."""
+    against: ModelSource | None = option(
+        metavar="PATH", help="A sound .tflite of the same model, or a recording: .h5 or .npz."
+    )
+    """Path or bytes of a sound .tflite file made from the same model, or path of a recording."""
+    against_runtime: str | None = option(
+        metavar="RUNTIME", help="Compare with the same file under other kernels.", choices=RUNTIMES
+    )
+    """Other kernels to compare with on the same file."""
+    reference: str | ReferenceFunction | None = option(
+        metavar="NAME",
+        help="Compare with an emulation of TFLite in float arithmetic (emulated, float-ranges or "
+        "fake-quant-ranges), or with a function of your own: package.module:function, or an entry "
+        "point of the group tfldbg.references.",
+        choices=EMULATIONS,
+    )
+    """An emulation to compare with, made from the file itself: ``"emulated"``, ``"float-ranges"``
+    or ``"fake-quant-ranges"``.  Or a function of your own that maps inputs by name, (n, ...)
+    float32 in real units, to tensors by name, first axis samples; or its name: an entry point of
+    the group ``tfldbg.references``, or ``"module:function"``."""
+    unsafe: bool = option(
+        default=False,
+        help="Allow a Keras file or SavedModel that can run code (Lambda layers, foreign classes) "
+        "or reach other files.",
+    )
+    """Allow Keras files and SavedModels that can run code or reach other files."""
+    cached: bool = option(
+        default=True,
+        names=("--no-cache",),
+        read=lambda off: not off,
+        help="Load the Keras model anew, and keep nothing of it for the next run.",
+    )
+    """Whether to use what an earlier run kept of the same Keras file, and to keep this run's;
+    `tfldbg cache` shows where."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of reference.
+
+        Raises:
+            UsageError: There is more than one reference.
+        """
+        given = self.given
+        if len(given) > 1:
+            raise UsageError(
+                f"a trace has one reference, and there are {len(given)}: {', '.join(given)}",
+                hint="keep one of them, and trace again for the other",
+            )
+        if self.keras is not None:
+            return "keras"
+        if self.against is not None:
+            return "capture" if is_recording(self.against) else "tflite"
+        if self.against_runtime is not None:
+            return "runtime"
+        if self.reference is None:
+            return "self"
+        return "emulation" if self.reference in EMULATIONS else "function"
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The options that name a reference and are given."""
+        named = {
+            "--keras": self.keras,
+            "--against": self.against,
+            "--against-runtime": self.against_runtime,
+            "--reference": self.reference,
+        }
+        return tuple(name for name, value in named.items() if value is not None)
+
+
+def is_recording(source: object) -> bool:
+    """Return whether a reference is a path that names a recording and no model."""
+    return isinstance(source, (str, Path)) and Path(source).suffix.lower() in RECORDINGS
