@@ -8,7 +8,8 @@ import numpy as np
 
 from tfldbg import quant
 from tfldbg.graph.model import Tensor
-from tfldbg.run.job import Job, Options, prepare
+from tfldbg.options.run_on import RunOn
+from tfldbg.run.job import Job, prepare
 from tfldbg.run.litert import Runner
 
 SAMPLES = 4
@@ -30,7 +31,7 @@ def run_exposed(
     Raises:
         RunError: The runtime refuses the file.
     """
-    job = prepare(model, dict(data), Options(samples=SAMPLES, runtime=runtime))
+    job = prepare(model, RunOn(data=dict(data), samples=SAMPLES, runtime=runtime))
     rows = []
     with Runner(job.instrumented) as runner:
         for sample in range(job.samples.count):

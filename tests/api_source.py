@@ -116,8 +116,8 @@ CONVERT = Function(
         "keras": "Path of a ``.h5``, ``.keras`` or SavedModel, or a live model.",
         "output": "The file to write.",
     },
-    "Something is wrong with a file, the data or the options, or the converter refuses the model or "
-    "crashes.",
+    "Something is wrong with a file, the data or the options, or the converter refuses the model "
+    "or crashes.",
     "return session.convert(\n"
     "        keras, output, {Convert}, {RunOn}, unsafe=unsafe, progress=progress\n    )",
 )

@@ -1,7 +1,7 @@
 """The functions of the Python API, with every option as a keyword.
 
-This file is written by ``pytest --renew`` from the groups in `tfldbg.options`: an option is declared
-there, and only there.
+This file is written by ``pytest --renew`` from the groups in `tfldbg.options`: an option is
+declared there, and only there.
 """
 
 from __future__ import annotations

@@ -64,13 +64,12 @@ def prepare(held: Path) -> None:
     Args:
         held: The folder for them.
     """
-    from tfldbg import session
-    from tfldbg.run.job import Options
+    from tfldbg import record, session, trace
 
     generator = np.random.default_rng(0)
-    session.trace(_MODEL, dump=held / "run.h5", samples=2, worst=1, histograms=True)
-    session.trace(SAMPLE_MODELS / "cnn.tflite", dump=held / "cnn.h5", samples=1)
-    session.record(_MODEL, held / "dump.h5", options=Options(samples=2))
+    trace(_MODEL, dump=held / "run.h5", samples=2, worst=1, histograms=True)
+    trace(SAMPLE_MODELS / "cnn.tflite", dump=held / "cnn.h5", samples=1)
+    record(_MODEL, held / "dump.h5", samples=2)
     loaded, exposed = session.expose_model(_MODEL)
     (held / "exposed.tflite").write_bytes(exposed.model_bytes)
     shape = (2, *loaded.subgraph.tensors[loaded.subgraph.inputs[0]].shape[1:])

@@ -114,15 +114,15 @@ def test_a_failure_is_told_and_the_training_goes_on(
 
 
 def test_wrong_use_is_told_before_the_training() -> None:
-    with pytest.raises(tfldbg.UsageError, match="every 0 epochs"):
+    with pytest.raises(tfldbg.UsageError, match="invalid value 0 for every"):
         callbacks.ConversionGap(X, every=0)
     with pytest.raises(tfldbg.UsageError, match="no type 'int7'"):
         callbacks.ConversionGap(X, target="int7")
     for wrong, said in (
-        ({"every": "x"}, "every is 'x'"),
-        ({"every": 1.5}, "every is 1.5"),
-        ({"samples": 0}, "0 samples are too few"),
-        ({"samples": "8"}, "samples is '8'"),
+        ({"every": "x"}, "invalid value 'x' for every"),
+        ({"every": 1.5}, "invalid value 1.5 for every"),
+        ({"samples": 0}, "invalid value 0 for --samples"),
+        ({"samples": "8"}, "invalid value '8' for --samples"),
         ({"runtime": "nope"}, "no runtime 'nope'"),
     ):
         with pytest.raises(tfldbg.UsageError, match=said):

@@ -18,7 +18,7 @@ import pytest
 import tfldbg
 from tests.schema import assert_documented
 from tfldbg.reference.capture import open_capture
-from tfldbg.run.job import Options, load
+from tfldbg.run.job import load
 from tfldbg.session import expose_model
 from tfldbg.store.schema import tensor_path
 
@@ -37,7 +37,8 @@ def recording(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         samples / "cnn.tflite",
         path,
         data=samples / "digits.npz",
-        options=Options(samples=COUNT, runtime="builtin"),
+        samples=COUNT,
+        runtime="builtin",
     )
     return path
 

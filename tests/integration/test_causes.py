@@ -32,7 +32,6 @@ from tests.unit.diagnose.test_rules_file import Network, params
 from tfldbg.diagnose.rules import CATALOG
 from tfldbg.reference.capture import open_capture
 from tfldbg.reference.keras import load_frozen
-from tfldbg.run.job import Options
 from tfldbg.store.evidence_json import from_json, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -509,7 +508,7 @@ def test_data_on_another_scale(samples: Path, digits: np.ndarray) -> None:
 
 
 def _record(model: Path, path: Path, data: np.ndarray) -> Path:
-    tfldbg.record(model, path, data=data, options=Options(samples=len(data), runtime="builtin"))
+    tfldbg.record(model, path, data=data, samples=len(data), runtime="builtin")
     return path
 
 

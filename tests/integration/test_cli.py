@@ -106,11 +106,13 @@ def test_wrong_data(samples: Path, tmp_path: Path) -> None:
     assert_error(done, "does not fit input", "(3, 27, 28)")
     np.save(tmp_path / "nan.npy", np.full((3, 28, 28), np.nan, np.float32))
     assert_error(tfldbg(*command, "--data", tmp_path / "nan.npy"), "NaN", "sample 0")
-    assert_error(tfldbg(*command, "--samples", 0), "0 samples are too few")
+    assert_error(
+        tfldbg(*command, "--samples", 0), "invalid value 0 for --samples: must be at least 1"
+    )
     assert_error(tfldbg(*command, "--runtime", "gpu"), "there is no runtime 'gpu'")
     assert_error(tfldbg(*command, "--input", "image"), "not of the form NAME=KEY")
     assert_error(tfldbg(*command, "--input", "other=x"), "no input 'other'; it has 'image'")
-    assert_error(tfldbg(*command, "--seed", -1), "seed -1 is negative")
+    assert_error(tfldbg(*command, "--seed", -1), "invalid value -1 for --seed: must be at least 0")
     assert_error(tfldbg(*command, "--samples", 1, "--local-lsb", "nan"), "local_lsb is nan")
     np.save(tmp_path / "scalar.npy", np.float32(1))
     assert_error(tfldbg(*command, "--data", tmp_path / "scalar.npy"), "does not fit input")

@@ -165,7 +165,7 @@ def test_references_that_cannot_be_run_on_other_values_are_refused(
     option: str, samples: Path, tmp_path: Path
 ) -> None:
     model, run = samples / "dense4.tflite", tmp_path / "run.h5"
-    tfldbg.record(model, run, options=None)
+    tfldbg.record(model, run)
     done = _tfldbg("trace", model, option.format(run=run), "--compounding")
     assert done.returncode == 2
     assert "leave --compounding out" in done.stderr

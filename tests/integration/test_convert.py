@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import tfldbg
-from tfldbg import session
 from tfldbg.errors import DataError, KerasError, UsageError
 from tfldbg.graph.load import load_graph
 from tfldbg.options.convert import Target
@@ -205,14 +204,14 @@ def test_nothing_that_is_read_is_written_over(samples: Path, tmp_path: Path) -> 
     data.write_bytes((samples / "digits.npz").read_bytes())
     made = tmp_path / "new.tflite"
     with pytest.raises(UsageError, match="--output"):
-        session.convert(keras, keras)
+        tfldbg.convert(keras, keras)
     with pytest.raises(UsageError, match="--output"):
-        session.convert(keras, data, data=data)
+        tfldbg.convert(keras, data, data=data)
     again: dict[str, Any] = {"data": data, "calibrate": "all-values"}
     with pytest.raises(UsageError, match="--save-keras"):
-        session.convert(keras, made, save_keras=keras, **again)
+        tfldbg.convert(keras, made, save_keras=keras, **again)
     with pytest.raises(UsageError, match="both name"):
-        session.convert(keras, tmp_path / "x.h5", save_keras=tmp_path / "x.h5", **again)
+        tfldbg.convert(keras, tmp_path / "x.h5", save_keras=tmp_path / "x.h5", **again)
     assert keras.read_bytes() == (samples / "dense4.h5").read_bytes()
     assert data.read_bytes() == (samples / "digits.npz").read_bytes()
 
@@ -225,7 +224,7 @@ def test_options_that_contradict_each_other(samples: Path, tmp_path: Path) -> No
         ("nothing is recalibrated", {"save_keras": tmp_path / "x.h5"}),
     ):
         with pytest.raises(UsageError, match=message):
-            session.convert(keras, made, **given)
+            tfldbg.convert(keras, made, **given)
     with pytest.raises(UsageError, match="no type 'int4'"):
         Target("int4")
     assert list(tmp_path.iterdir()) == []
@@ -257,7 +256,7 @@ def test_recalibrated_ranges_are_the_extremes_of_the_float_activations(
 
     path, model, data = stale
     made, saved = tmp_path / "new.tflite", tmp_path / "fresh.h5"
-    converted = session.convert(path, made, data=data, calibrate="all-values", save_keras=saved)
+    converted = tfldbg.convert(path, made, data=data, calibrate="all-values", save_keras=saved)
     layers = {
         "quant_relu/output": "relu",
         "quant_one/post_activation": "one",
@@ -286,7 +285,7 @@ def test_recalibrated_ranges_are_those_that_the_converter_calibrates(
     source, after = open_source(path), tmp_path / "after.tflite"
     recalibrate(source.model, [[data[:20]], [data[20:]]])
     again, _ = convert(source, Target(), None)
-    session.convert(model, after, data=data)
+    tfldbg.convert(model, after, data=data)
     for mine, theirs in zip(_parameters(again), _parameters(after.read_bytes()), strict=True):
         assert mine[0] == theirs[0]
         if mine[1] is not None:
@@ -328,10 +327,10 @@ def test_keras_3_and_saved_models_with_two_inputs(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     data = {"left": generator.normal(0, 1, (30, 8)), "right": generator.normal(0, 9, (30, 8))}
     with pytest.raises(DataError, match="no array"):
-        session.convert(tmp_path / "saved", tmp_path / "new.tflite", data={"left": data["left"]})
+        tfldbg.convert(tmp_path / "saved", tmp_path / "new.tflite", data={"left": data["left"]})
     for source in (tmp_path / "model.keras", tmp_path / "saved"):
         made = tmp_path / "new.tflite"
-        session.convert(source, made, data=data)
+        tfldbg.convert(source, made, data=data)
         result = tfldbg.trace(made, keras=source, data=data, samples=8)
         assert result.verdict == "clean", result.diagnosis.sentence
         graph = load_graph(made.read_bytes(), "new")

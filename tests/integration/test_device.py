@@ -21,6 +21,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 import tfldbg
 from tests.integration.test_cli import assert_error
 from tests.integration.test_cli import tfldbg as command
+from tfldbg.options.run_on import RunOn
 from tfldbg.session import expose_model, import_run, write_kit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,19 +32,13 @@ SAMPLES = 4
 def kits(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Kits of the sound model, and ``faulty``: one of the model whose bias is zero."""
     made = {}
-    options = tfldbg_options(SAMPLES)
+    run_on = RunOn(data=samples / "digits.npz", samples=SAMPLES)
     for name in ("board", "android", "micro", "faulty"):
         folder = made[name] = tmp_path_factory.mktemp(name) / "kit"
         model = samples / ("cnn_zeroed_bias.tflite" if name == "faulty" else "cnn.tflite")
         target = "board" if name == "faulty" else name
-        write_kit(model, folder, target, data=samples / "digits.npz", options=options)
+        write_kit(model, folder, target, run_on=run_on)
     return made
-
-
-def tfldbg_options(count: int) -> Any:
-    from tfldbg.run.job import Options
-
-    return Options(samples=count)
 
 
 def board(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -212,7 +207,7 @@ def test_names_that_are_empty_or_shared_and_a_dynamic_batch(samples: Path, tmp_p
     given.shapeSignature = np.array([-1, *given.shape[1:]], np.int32)
     path = tmp_path / "renamed.tflite"
     path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-    write_kit(path, tmp_path / "kit", "board", options=tfldbg_options(2))
+    write_kit(path, tmp_path / "kit", "board", run_on=RunOn(samples=2))
     done = board(tmp_path / "kit", "exposed.tflite", "inputs.npz")
     assert done.returncode == 0, done.stderr
     found = tfldbg.trace(path, against=tmp_path / "kit" / "device.npz").to_dict()

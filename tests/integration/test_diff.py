@@ -18,7 +18,6 @@ import tfldbg
 from sample_models import plant
 from tests.schema import assert_documented
 from tfldbg.reference.capture import open_capture
-from tfldbg.run.job import Options
 from tfldbg.session.diffing import diff
 from tfldbg.store.schema import tensor_path
 
@@ -38,8 +37,9 @@ def record(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         path = folder / f"{name}_{runtime}_{count}_{first}.h5"
         if not path.exists():
             images = np.load(samples / "digits.npz")["x"][first : first + count]
-            options = Options(samples=count, runtime=runtime)
-            tfldbg.record(samples / f"{name}.tflite", path, data=images, options=options)
+            tfldbg.record(
+                samples / f"{name}.tflite", path, data=images, samples=count, runtime=runtime
+            )
         return path
 
     return make
@@ -77,7 +77,7 @@ def test_recordings_of_two_files_say_so(
     images = np.load(samples / "digits.npz")["x"][:count]
     file = plant.File((samples / "cnn.tflite").read_bytes())
     plant.zero_bias(file, next(i for i in range(file.count) if file.kind(i) == "CONV_2D"))
-    tfldbg.record(file.save(), bad, data=images, options=Options(samples=count))
+    tfldbg.record(file.save(), bad, data=images, samples=count)
     (note,) = [n for n in diff(good, bad).evidence.run.notes if "another file" in n]
     assert "--against" in note
     notes = tfldbg.trace(samples / "cnn.tflite", against=bad).evidence.run.notes

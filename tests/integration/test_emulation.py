@@ -16,8 +16,9 @@ from tests.schema import assert_documented
 from tfldbg.compare.ranges.calibrate import share
 from tfldbg.compare.ranges.passes import Copy, fake_quant_pass, float_extents
 from tfldbg.options.against import EMULATED, EMULATIONS
+from tfldbg.options.run_on import RunOn
 from tfldbg.progress import Silent
-from tfldbg.run.job import Options, prepare
+from tfldbg.run.job import prepare
 from tfldbg.run.litert import Runner
 
 SOUND = ["cnn", "dense4", "dense4_nobias", "dense5_nobias", "dense5_nobias_ptq"]
@@ -127,7 +128,7 @@ def test_what_lies_beyond_the_range_is_still_counted(samples: Path) -> None:
 
 def test_an_operator_without_a_float_copy_lends_its_values(samples: Path) -> None:
     data = samples / "digits.npz"
-    job = prepare(samples / "cnn.tflite", data, Options(samples=3))
+    job = prepare(samples / "cnn.tflite", RunOn(data=data, samples=3))
     graph, subgraph = job.loaded.graph, job.subgraph
     out = subgraph.operators[3].outputs[0]
     with Runner(job.instrumented) as runner:

@@ -15,6 +15,7 @@ from rich.console import Console
 from sample_models import plant
 from tfldbg import quant
 from tfldbg.compare.ranges.parameters import ParameterTable, expected_by_file, tensor_rows
+from tfldbg.options.against import Against
 from tfldbg.report.params import Sources, draw_params, params_to_dict
 from tfldbg.run.job import load
 from tfldbg.session import compare_parameters
@@ -23,7 +24,7 @@ AFFINE = {"scale", "zero_point", "min", "max"}
 
 
 def _table(model: Path, keras: Path | None) -> ParameterTable:
-    return compare_parameters(model, keras=keras)
+    return compare_parameters(model, against=Against(keras=keras))
 
 
 def _drawn(table: ParameterTable, sources: Sources, everything: bool = False) -> str:

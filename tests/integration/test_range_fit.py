@@ -14,8 +14,9 @@ import pytest
 import tfldbg
 from benchmarks.matrix.build import convert
 from tfldbg import session
+from tfldbg.options.against import Against
 from tfldbg.options.convert import Target
-from tfldbg.run.job import Options
+from tfldbg.options.run_on import RunOn
 from tfldbg.session.parameters import compare_parameters
 
 
@@ -80,7 +81,7 @@ def test_a_padding_that_takes_the_range_differs_from_the_float_model(swallowed: 
 
 
 def test_alone_it_is_a_warning_and_random_data_says_nothing(swallowed: Made) -> None:
-    alone = tfldbg.trace(swallowed.int8, data=swallowed.data)
+    alone = tfldbg.trace(swallowed.int8, run_on=RunOn(data=swallowed.data))
     assert alone.verdict == "clean"
     assert "TFL054" in {f.code for f in alone.diagnosis.findings if f.severity == "warning"}
     random = tfldbg.trace(swallowed.int8, keras=swallowed.live, samples=16)
@@ -88,7 +89,7 @@ def test_alone_it_is_a_warning_and_random_data_says_nothing(swallowed: Made) -> 
 
 
 def test_params_says_the_same(swallowed: Made) -> None:
-    ranges = compare_parameters(swallowed.int8, data=swallowed.data).ranges
+    ranges = compare_parameters(swallowed.int8, run_on=RunOn(data=swallowed.data)).ranges
     assert ranges is not None
     (found,) = ranges.misfits.values()
     assert found.sentinel == pytest.approx(-1000, rel=0.01) and found.factor > 100
@@ -118,19 +119,19 @@ def test_convert_warns_of_the_file_that_it_writes(
 def test_convert_says_nothing_of_ranges_where_there_are_none(
     swallowed: Made, tmp_path: Path
 ) -> None:
-    options, saved = Options(), tmp_path / "saved"
+    saved = tmp_path / "saved"
     swallowed.live.export(saved)
-    made = session.convert(saved, tmp_path / "m.tflite", target=Target("dynamic"))
-    assert session.range_findings(made, swallowed.data, options=options) == ()
-    made = session.convert(saved, tmp_path / "m.tflite", data="random")
-    assert session.range_findings(made, "random", options=options) == ()
+    made = tfldbg.convert(saved, tmp_path / "m.tflite", target=Target("dynamic"))
+    assert session.range_findings(made, RunOn(data=swallowed.data)) == ()
+    made = tfldbg.convert(saved, tmp_path / "m.tflite", data="random")
+    assert session.range_findings(made, RunOn(data="random")) == ()
 
 
 def test_a_padding_among_the_values_is_sound() -> None:
     made = _padded(-1.0)
     result = tfldbg.trace(made.int8, keras=made.live, data=made.data)
     assert result.verdict == "clean" and not result.diagnosis.findings
-    ranges = compare_parameters(made.int8, data=made.data).ranges
+    ranges = compare_parameters(made.int8, run_on=RunOn(data=made.data)).ranges
     assert ranges is not None and not ranges.misfits
 
 
@@ -218,7 +219,7 @@ def test_an_input_from_minus_one_to_one_is_at_a_tie() -> None:
     codes = np.random.default_rng(0).integers(0, 256, (32, 16))
     data = (codes / 127.5 - 1).astype(np.float32)
     file = zoo.convert(live, "qat")
-    table = compare_parameters(file, keras=live)
+    table = compare_parameters(file, against=Against(keras=live))
     assert table.tensors[0].status == "tie" and not table.differing
     result = tfldbg.trace(file, keras=live, data=data)
     assert result.verdict == "clean", result.diagnosis.sentence

@@ -19,8 +19,9 @@ from tfldbg.compare.ranges.calibrate import FAKE_QUANT_PASS, FLOAT_PASS
 from tfldbg.compare.ranges.following import KERAS_PASS, TRAINED, Likeness
 from tfldbg.compare.ranges.parameters import ParameterTable
 from tfldbg.compare.ranges.table import RangeTable
+from tfldbg.options.against import Against
+from tfldbg.options.run_on import RunOn
 from tfldbg.report.params import Sources, draw_params, params_to_dict
-from tfldbg.run.job import Options
 from tfldbg.session import compare_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +94,7 @@ def _observed(model: Any, data: np.ndarray) -> Any:
 
 
 def _ranges(model: Path, data: Any, keras: Path | None = None) -> RangeTable:
-    found = compare_parameters(model, keras=keras, data=data).ranges
+    found = compare_parameters(model, against=Against(keras=keras), run_on=RunOn(data=data)).ranges
     assert found is not None
     return found
 
@@ -152,7 +153,7 @@ def test_a_file_that_was_calibrated_on_other_data_follows_none(samples: Path) ->
 
 
 def test_the_table_and_the_json_show_both_passes(made: Made) -> None:
-    table = compare_parameters(made.path("qat.tflite"), data=made.data, options=Options(samples=9))
+    table = compare_parameters(made.path("qat.tflite"), run_on=RunOn(data=made.data, samples=9))
     assert table.ranges is not None and table.ranges.samples == 9
     text = _drawn(table)
     assert "data      arrays, 9 samples" in text and "float pass" in text
@@ -177,7 +178,7 @@ def _drawn(table: ParameterTable) -> str:
 
 def test_a_fixed_range_is_shown_as_such(samples: Path) -> None:
     data = samples / "digits.npz"
-    table = compare_parameters(samples / "cnn.tflite", data=data, options=Options(samples=2))
+    table = compare_parameters(samples / "cnn.tflite", run_on=RunOn(data=data, samples=2))
     assert table.ranges is not None
     plain = params_to_dict(table, Sources("m"))
     assert [r["op"] for r in plain["tensors"] if r["float_pass"]["fixed"]] == [11]

@@ -23,17 +23,18 @@ import pytest
 
 import tfldbg
 from tests.loop_file import File, loop_file
-from tfldbg import files
+from tfldbg import convert, files, record
 from tfldbg.cli.recording import recording
 from tfldbg.compare import stream
 from tfldbg.errors import CaptureError, RunError, TfldbgError
+from tfldbg.options.run_on import RunOn
 from tfldbg.options.runtimes import Kernels
 from tfldbg.report.machine import write_trace_json
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import litert
-from tfldbg.run.job import Options, load
+from tfldbg.run.job import load
 from tfldbg.run.litert import Program, Runner
-from tfldbg.session import convert, record, unfinished
+from tfldbg.session import unfinished
 from tfldbg.store.disk import undisturbed
 from tfldbg.store.journal import Journal, journal_path
 from tfldbg.store.writer import RunWriter
@@ -83,7 +84,7 @@ def test_a_child_that_does_not_finish_is_ended(endless: Path, tmp_path: Path) ->
         tfldbg.limited(timeout=2),
         pytest.raises(RunError, match=r"^sample 0: .*did not finish one sample .* within 2 s"),
     ):
-        record(endless, tmp_path / "run.h5", options=Options(samples=3))
+        record(endless, tmp_path / "run.h5", samples=3)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,7 +122,7 @@ def test_a_model_that_claims_gigabytes_meets_the_limit(tmp_path: Path, runtime: 
         tfldbg.limited(memory=1.5),
         pytest.raises(RunError, match=r"needs more memory than the limit of 1.5 GiB") as caught,
     ):
-        record(path, tmp_path / "run.h5", options=Options(samples=1, runtime=runtime))
+        record(path, tmp_path / "run.h5", samples=1, runtime=runtime)
     assert "its largest tensor is 3 't3' of operator 1 TILE, 2.98 GiB" in caught.value.message
     assert caught.value.hint is not None and "--memory-limit" in caught.value.hint
     assert list(tmp_path.iterdir()) == [path]
@@ -344,7 +345,7 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
 ) -> None:
     def run(target: Path, *, resume: bool = False) -> None:
         if how == "dump":
-            record(model, target, options=Options(samples=SAMPLES), resume=resume)
+            record(model, target, samples=SAMPLES, resume=resume)
         else:
             tfldbg.trace(
                 model, samples=SAMPLES, dump=target, histograms=True, worst=1, resume=resume
@@ -379,7 +380,7 @@ def test_what_is_interrupted_while_the_file_is_written_is_written_by_the_next(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "run.h5"
-    options = Options(samples=SAMPLES)
+    options = RunOn(samples=SAMPLES)
 
     def interrupted(self: RunWriter, *arguments: Any) -> None:
         raise KeyboardInterrupt
@@ -390,9 +391,7 @@ def test_what_is_interrupted_while_the_file_is_written_is_written_by_the_next(
             record(samples / "dense4.tflite", target, options=options)
     assert [p.name for p in tmp_path.iterdir()] == [".run.h5.partial"]
     with pytest.raises(CaptureError, match=r"its data was random, seed 0, now it is .*, seed 1"):
-        record(
-            samples / "dense4.tflite", target, options=Options(samples=SAMPLES, seed=1), resume=True
-        )
+        record(samples / "dense4.tflite", target, samples=SAMPLES, seed=1, resume=True)
     monkeypatch.setattr(stream, "run_batch", None)  # all samples are there
     record(samples / "dense4.tflite", target, options=options, resume=True)
     assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
@@ -401,7 +400,7 @@ def test_what_is_interrupted_while_the_file_is_written_is_written_by_the_next(
 
 def test_nothing_to_resume_is_an_ordinary_run(samples: Path, tmp_path: Path) -> None:
     journal_path(tmp_path / "run.h5").write_bytes(b"\0" * 100)  # blocks that never got written
-    record(samples / "dense4.tflite", tmp_path / "run.h5", options=Options(samples=1), resume=True)
+    record(samples / "dense4.tflite", tmp_path / "run.h5", samples=1, resume=True)
     assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
 
 
@@ -413,9 +412,9 @@ def test_a_model_that_remembers_starts_over(
     with monkeypatch.context() as full:
         _full_after(full, 2)
         with pytest.raises(TfldbgError, match="No space left"):
-            record(path, tmp_path / "run.h5", options=Options(samples=3))
-    record(path, tmp_path / "run.h5", options=Options(samples=3), resume=True)
-    record(path, tmp_path / "whole.h5", options=Options(samples=3))
+            record(path, tmp_path / "run.h5", samples=3)
+    record(path, tmp_path / "run.h5", samples=3, resume=True)
+    record(path, tmp_path / "whole.h5", samples=3)
     assert _content(tmp_path / "run.h5") == _content(tmp_path / "whole.h5")
 
 
@@ -429,7 +428,7 @@ def test_the_user_is_told_what_is_kept_and_what_is_not(
     target = tmp_path / "run.h5"
     _full_after(monkeypatch, 1)
     with pytest.raises(TfldbgError), recording(str(target), resume=False):
-        record(samples / "dense4.tflite", target, options=Options(samples=SAMPLES))
+        record(samples / "dense4.tflite", target, samples=SAMPLES)
     said = capsys.readouterr().err
     assert said.startswith(f"note: 4 of 12 samples are kept in '{journal_path(target)}'")
     assert "--resume goes on" in said
@@ -549,6 +548,6 @@ def _all_fail(samples: Path, old: dict[str, Path], result: tfldbg.Trace) -> None
 
 def test_a_folder_as_target_is_refused(samples: Path, tmp_path: Path) -> None:
     with pytest.raises(TfldbgError, match="it is a folder or a device"):
-        record(samples / "dense4.tflite", tmp_path, options=Options(samples=1))
+        record(samples / "dense4.tflite", tmp_path, samples=1)
     assert list(tmp_path.iterdir()) == []
     assert not journal_path(tmp_path).exists()

@@ -16,7 +16,6 @@ from sample_models import plant
 from tests.svdf_file import svdf_file
 from tfldbg import session
 from tfldbg.report.terminal import plain_text
-from tfldbg.run.job import Options
 from tfldbg.session.diffing import diff
 
 STEPS = 5
@@ -58,7 +57,7 @@ def test_every_stream_begins_anew(
 ) -> None:
     model = svdf_file() if name == "variable" else request.getfixturevalue("wake_word")
     data = given(model, 12)
-    run = tfldbg.record(model, tmp_path / "run.h5", data=data, options=Options(stream_steps=steps))
+    run = tfldbg.record(model, tmp_path / "run.h5", data=data, steps=steps)
     assert run.observer_identical and run.stream_steps == steps
     final = Interpreter(model_content=model).get_output_details()[0]["index"]
     with h5py.File(tmp_path / "run.h5") as file:
@@ -163,8 +162,7 @@ def test_every_reference_follows_the_streams(
         result = tfldbg.trace(wake_word, against_runtime="reference", **options)
     elif reference == "recording":
         path = tmp_path / "run.h5"
-        made = Options(samples=options["samples"], stream_steps=STEPS, runtime="reference")
-        tfldbg.record(wake_word, path, options=made)
+        tfldbg.record(wake_word, path, runtime="reference", **options)
         result = tfldbg.trace(wake_word, against=path, **options)
     else:
         result = tfldbg.trace(wake_word, reference=reference, **options)
@@ -191,13 +189,13 @@ def test_a_function_gets_one_stream_a_call() -> None:
 
 def test_a_recording_of_other_streams_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
-    tfldbg.record(svdf_file(), path, options=Options(samples=6, stream_steps=3))
+    tfldbg.record(svdf_file(), path, samples=6, steps=3)
     with pytest.raises(tfldbg.CaptureError, match="--steps 3, this run with --steps 1") as caught:
         tfldbg.trace(svdf_file(), against=path)
     assert caught.value.hint == "trace it in the same way: --steps 3"
     assert tfldbg.trace(svdf_file(), against=path, steps=3).verdict == "clean"
     other = tmp_path / "other.h5"
-    tfldbg.record(svdf_file(), other, options=Options(samples=6))
+    tfldbg.record(svdf_file(), other, samples=6)
     notes = diff(path, other).evidence.run.notes
     assert any("recorded with --steps 3" in note for note in notes)
 
@@ -207,7 +205,7 @@ def test_what_streams_are_not_for(samples: Path, wake_word: bytes) -> None:
         tfldbg.trace(wake_word, keras=samples / "cnn.h5", steps=2)
     with pytest.raises(tfldbg.UsageError, match="--compounding follows errors through one run"):
         tfldbg.trace(wake_word, compounding=True, steps=2)
-    with pytest.raises(tfldbg.UsageError, match="a stream of 0 steps is too short"):
+    with pytest.raises(tfldbg.UsageError, match="invalid value 0 for --steps: must be at least 1"):
         tfldbg.trace(wake_word, steps=0)
     stateless = tfldbg.trace(samples / "cnn.tflite", samples=2, steps=2)
     assert "the file keeps no state" in stateless.evidence.run.notes[0]

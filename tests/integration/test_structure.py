@@ -15,7 +15,7 @@ from tests import odd_files
 from tests.integration.test_cli import tfldbg as command
 from tests.loop_file import File
 from tests.schema import assert_documented
-from tfldbg.session import record
+from tfldbg import record
 
 OPERATORS, INPUTS = 2000, 500
 

@@ -50,7 +50,7 @@ def test_every_model_is_a_row_and_the_figures_are_those_of_trace(
     assert (rows[0]["first_op"], rows[0]["first_kind"]) == ("8", "CONV_2D")
     assert "is not a .tflite file" in rows[2]["message"] and rows[2]["hint"]
     assert "none.h5' does not exist" in rows[3]["message"]
-    alone = session.trace(
+    alone = tfldbg.trace(
         samples / "cnn.tflite",
         keras=samples / "cnn.h5",
         data=samples / "digits.npz",

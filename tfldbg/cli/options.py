@@ -14,6 +14,7 @@ from tfldbg.options.declare import Spelling, flag, inner, spellings
 
 Model = Annotated[str, typer.Argument(metavar="MODEL.tflite", help="The .tflite file.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="The file to write.")]
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,15 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     for parameter in inspect.signature(command).parameters.values():
         group = _group(hints[parameter.name])
         if group is None:
-            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+            hint = hints[parameter.name]
+            parameters.append(parameter.replace(annotation=hint, kind=_BY_NAME))
         else:
             groups[parameter.name] = group
             parameters += _parameters(*group)
 
     @wraps(command)
     def run(**given: Any) -> None:
-        made = {name: _made(group, given) for name, (group, _) in groups.items()}
+        made = {name: _made(*group, given) for name, group in groups.items()}
         command(**made, **given)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -71,12 +73,16 @@ def _group(hint: Any) -> tuple[Any, Some] | None:
     return None
 
 
-def _parameters(group: Any, wanted: Some) -> Iterator[inspect.Parameter]:
+def _taken(group: Any, wanted: Some) -> Iterator[tuple[str, Any, Spelling]]:
+    """Yield the options of a group itself that a command takes, spelled as it spells them."""
     for name, default, spelling in spellings(group):
-        if spelling.help is None or (wanted.names and name not in wanted.names):
-            continue
-        spelled = replace(spelling, **wanted.changes.get(name, {}))
-        yield _parameter(name, default, spelled, group.PANEL)
+        if spelling.help is not None and (not wanted.names or name in wanted.names):
+            yield name, default, replace(spelling, **wanted.changes.get(name, {}))
+
+
+def _parameters(group: Any, wanted: Some) -> Iterator[inspect.Parameter]:
+    for name, default, spelling in _taken(group, wanted):
+        yield _parameter(name, default, spelling, group.PANEL)
     for _, other in inner(group):
         yield from _parameters(other, wanted)
 
@@ -95,18 +101,15 @@ def _parameter(name: str, default: Any, spelling: Spelling, panel: str) -> inspe
         rich_help_panel=panel,
         autocompletion=(lambda: choices) if choices else None,
     )
-    annotation = Annotated[kind if start is not None else kind | None, shown]
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=start, annotation=annotation
-    )
+    annotation: Any = Annotated[kind if start is not None else kind | None, shown]
+    return inspect.Parameter(name, _BY_NAME, default=start, annotation=annotation)
 
 
-def _made(group: Any, given: dict[str, Any]) -> Any:
+def _made(group: Any, wanted: Some, given: dict[str, Any]) -> Any:
     """Make a group of what was written, which is taken from ``given``."""
-    values = {name: _made(other, given) for name, other in inner(group)}
-    for name, _, spelling in spellings(group):
-        written = given.pop(name, None)
-        if written is None or (spelling.many and not written):
-            continue
-        values[name] = written if spelling.read is None else spelling.read(written)
+    values = {name: _made(other, wanted, given) for name, other in inner(group)}
+    for name, _, spelling in _taken(group, wanted):
+        written = given.pop(name)
+        if written is not None and not (spelling.many and not written):
+            values[name] = written if spelling.read is None else spelling.read(written)
     return group(**values)

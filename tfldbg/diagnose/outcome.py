@@ -13,26 +13,33 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.model import Divergence
     from tfldbg.diagnose.result import Result
     from tfldbg.errors import TfldbgError
+    from tfldbg.options.against import Against
+    from tfldbg.options.run_on import RunOn
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """What one row traces: the arguments of one ``trace``."""
+    """What one row traces."""
 
     model: str
-    reference_kind: str
-    """As in the JSON of ``trace``: ``self``, ``keras``, ``tflite``, ``capture`` or ``runtime``."""
-    reference: str | None
-    """Path of the reference, or the other runtime; None for ``self``."""
-    data: str | None
+    against: Against
+    run_on: RunOn
     seed: int | None
     """None where nothing depends on it: the data is given, and no path holds ``{seed}``."""
-    samples: int | None
-    runtime: str
-    signature: str | None
     family: str
     """What rows have in common whose figures are summed up together: the model as it was named,
     ``{seed}`` not filled in."""
+
+    @property
+    def reference(self) -> str | None:
+        """Path of the reference, or the other runtime; None for the file itself."""
+        named = self.against.named
+        return None if named is None else str(named)
+
+    @property
+    def data(self) -> str | None:
+        """Path of the data; None for random samples."""
+        return None if self.run_on.data is None else str(self.run_on.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,7 @@ def spreads(rows: Iterable[Outcome]) -> Iterator[Spread]:
     groups: dict[tuple[str, str], list[Figures]] = {}
     for row in rows:
         if row.found is not None:
-            key = (row.case.family, row.case.runtime)
+            key = (row.case.family, row.case.run_on.runtime)
             groups.setdefault(key, []).append(row.found.figures)
     for (family, runtime), figures in groups.items():
         for name in FIGURES if len(figures) > 1 else ():

@@ -91,6 +91,12 @@ class Against:
         return "emulation" if self.reference in EMULATIONS else "function"
 
     @property
+    def named(self) -> Any:
+        """The reference as it was given: a path, a name or an object; None for the file itself."""
+        given = (self.keras, self.against, self.against_runtime, self.reference)
+        return next((value for value in given if value is not None), None)
+
+    @property
     def given(self) -> tuple[str, ...]:
         """The options that name a reference and are given."""
         named = {

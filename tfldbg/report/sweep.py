@@ -84,11 +84,11 @@ def _common_folder(rows: Sequence[Outcome]) -> str:
 def _facts(rows: Sequence[Outcome], folder: str) -> Iterator[tuple[str, str]]:
     if folder:
         yield "models in", folder
-    kinds = Counter(row.case.reference_kind for row in rows)
+    kinds = Counter(row.case.against.kind for row in rows)
     references = sorted({row.case.reference or "its own float arithmetic" for row in rows})
     one = references[0] if len(references) == 1 else f"{len(references)} different ones"
     yield "reference", f"{one} ({', '.join(kinds)})"
-    yield "runtime", ", ".join(dict.fromkeys(row.case.runtime for row in rows))
+    yield "runtime", ", ".join(dict.fromkeys(row.case.run_on.runtime for row in rows))
     given = dict.fromkeys(row.case.data for row in rows if row.case.data is not None)
     if given:
         yield "data", next(iter(given)) if len(given) == 1 else f"{len(given)} different ones"
@@ -103,7 +103,7 @@ def _facts(rows: Sequence[Outcome], folder: str) -> Iterator[tuple[str, str]]:
 
 def _table(rows: Sequence[Outcome], folder: str, console: Console) -> Table:
     seeds = len({row.case.seed for row in rows}) > 1
-    runtimes = len({row.case.runtime for row in rows}) > 1
+    runtimes = len({row.case.run_on.runtime for row in rows}) > 1
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     longest = max((len(_label(row.case.model, folder)) for row in rows), default=0)
     widest = max((len("first to"), *(len(_first(row, False)) for row in rows)))
@@ -119,7 +119,7 @@ def _table(rows: Sequence[Outcome], folder: str, console: Console) -> Table:
     for row in rows:
         cells = [Text(printable(_label(row.case.model, folder)))]
         cells += [Text(_NOTHING if row.case.seed is None else str(row.case.seed))] if seeds else []
-        cells += [Text(row.case.runtime)] if runtimes else []
+        cells += [Text(row.case.run_on.runtime)] if runtimes else []
         cells += [Text(row.verdict, style=_STYLES[row.verdict])]
         cells += _figure_cells(row.found)
         style = _STYLES["error"] if row.error else ""

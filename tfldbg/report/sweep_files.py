@@ -1,11 +1,10 @@
-"""The files that ``tfldbg sweep`` writes: CSV and JSON, kept up to date while it runs."""
+"""The files that ``tfldbg sweep`` writes: CSV and JSON."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfldbg.diagnose.outcome import FIGURES, Found, Outcome, Spread, spreads
@@ -15,48 +14,6 @@ if TYPE_CHECKING:
     from tfldbg.errors import TfldbgError
 
 _FORMAT_VERSION = 1
-
-
-class ResultFile:
-    """A file of results whose rows survive whatever ends the sweep.
-
-    Until the last row, those that are there stand in a file beside it, ``F.partial``, which is
-    whole after every row.  So a sweep that is killed loses neither them nor an older ``F``.
-
-    Args:
-        target: The file; ``-`` is stdout, which is written in the end.
-        write: Writes rows to a path or ``-``.
-    """
-
-    def __init__(self, target: str, write: Callable[[Sequence[Outcome], str], None]) -> None:
-        self._target = target
-        self._write = write
-        self.partial = None if target == "-" else Path(f"{target}.partial")
-
-    def update(self, rows: Sequence[Outcome]) -> None:
-        """Keep the rows that are there so far.
-
-        Raises:
-            TfldbgError: The file cannot be written.
-        """
-        if self.partial is not None:
-            self._write(rows, str(self.partial))
-
-    def stop(self, rows: Sequence[Outcome]) -> None:
-        """Leave the rows of a sweep that was interrupted: beside the file, or on stdout."""
-        if self.partial is None:
-            self._write(rows, self._target)
-
-    def finish(self, rows: Sequence[Outcome]) -> None:
-        """Write the file itself.
-
-        Raises:
-            TfldbgError: The file cannot be written; the rows are still beside it.
-        """
-        self._write(rows, self._target)
-        if self.partial is not None:
-            self.partial.unlink(missing_ok=True)
-
 
 _COLUMNS = (
     "model",
@@ -100,13 +57,13 @@ def _csv_row(row: Outcome) -> dict[str, Cell]:
     case, found = row.case, row.found
     cells: dict[str, Cell] = {
         "model": case.model,
-        "reference_kind": case.reference_kind,
+        "reference_kind": case.against.kind,
         "reference": case.reference,
-        "runtime": case.runtime,
-        "signature": case.signature,
+        "runtime": case.run_on.runtime,
+        "signature": case.run_on.signature,
         "data": case.data or "random",
         "seed": case.seed,
-        "samples": case.samples,
+        "samples": case.run_on.samples,
         "verdict": row.verdict,
         "seconds": round(row.seconds, 3),
     }
@@ -162,10 +119,10 @@ def _row_dict(row: Outcome) -> dict[str, Any]:
     case, found = row.case, row.found
     return {
         "model": {"path": case.model, "sha256": found.model_sha256 if found else None},
-        "reference": {"kind": case.reference_kind, "path": case.reference},
-        "runtime": case.runtime,
-        "signature": case.signature,
-        "samples": found.samples if found else case.samples,
+        "reference": {"kind": case.against.kind, "path": case.reference},
+        "runtime": case.run_on.runtime,
+        "signature": case.run_on.signature,
+        "samples": found.samples if found else case.run_on.samples,
         "data": found.data if found else case.data or "random",
         "seed": case.seed,
         "verdict": row.verdict,

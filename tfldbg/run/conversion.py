@@ -130,8 +130,8 @@ def _run(request: Conversion, folder: Path) -> tuple[int, str]:
             )
     except subprocess.TimeoutExpired as error:
         raise RunError(
-            f"the converter did not finish '{request.keras}' within {request.convert.timeout:g} s, and "
-            "was ended",
+            f"the converter did not finish '{request.keras}' within "
+            f"{request.convert.timeout:g} s, and was ended",
             hint="give fewer samples with --samples N, or more time with --timeout SECONDS",
         ) from error
     return done.returncode, log.read_text(errors="replace")

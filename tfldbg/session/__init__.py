@@ -9,9 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfldbg.options.runtimes import delegate_of
     from tfldbg.run.child import limited
-    from tfldbg.session.cases import Models, parse_seeds, plan, requests
+    from tfldbg.session.cases import Models, parse_seeds, plan
     from tfldbg.session.converting import convert, range_findings
     from tfldbg.session.devices import Imported, import_run, write_kit
     from tfldbg.session.diffing import diff
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from tfldbg.session.recording import record
     from tfldbg.session.request import Request
     from tfldbg.session.result import Trace
-    from tfldbg.session.sweeping import Shared, kept_rows, sweep
+    from tfldbg.session.sweeping import kept_rows, sweep
     from tfldbg.session.tracing import load_trace, trace
     from tfldbg.store.journal import unfinished
 
@@ -30,12 +29,10 @@ __all__ = [
     "Imported",
     "Models",
     "Request",
-    "Shared",
     "Trace",
     "check_rules",
     "compare_parameters",
     "convert",
-    "delegate_of",
     "diff",
     "expose_model",
     "gate",
@@ -49,7 +46,6 @@ __all__ = [
     "protect",
     "range_findings",
     "record",
-    "requests",
     "sweep",
     "trace",
     "unfinished",
@@ -60,12 +56,10 @@ _HOMES = {
     "Imported": "tfldbg.session.devices",
     "Models": "tfldbg.session.cases",
     "Request": "tfldbg.session.request",
-    "Shared": "tfldbg.session.sweeping",
     "Trace": "tfldbg.session.result",
     "check_rules": "tfldbg.session.gating",
     "compare_parameters": "tfldbg.session.parameters",
     "convert": "tfldbg.session.converting",
-    "delegate_of": "tfldbg.options.runtimes",
     "diff": "tfldbg.session.diffing",
     "expose_model": "tfldbg.session.exposing",
     "gate": "tfldbg.session.gating",
@@ -79,7 +73,6 @@ _HOMES = {
     "protect": "tfldbg.session.exposing",
     "range_findings": "tfldbg.session.converting",
     "record": "tfldbg.session.recording",
-    "requests": "tfldbg.session.cases",
     "sweep": "tfldbg.session.sweeping",
     "trace": "tfldbg.session.tracing",
     "unfinished": "tfldbg.store.journal",

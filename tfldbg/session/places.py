@@ -33,8 +33,8 @@ def check_places(command: str, model: object, against: Against, run_on: RunOn) -
         return shlex.join(["tfldbg", command, *map(str, words), *tail])
 
     if kind_of(model) == KERAS:
-        other = next((s for s in (keras, against.against) if kind_of(s) == TFLITE), None)
-        if other is not None:
+        if kind_of(against.named) == TFLITE:
+            other = str(against.named)
             raise UsageError(
                 f"'{model}' is a Keras model and '{other}' a .tflite file: they are exchanged",
                 hint=line(other, "--keras", model),

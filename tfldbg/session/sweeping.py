@@ -3,57 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfldbg import __version__
 from tfldbg.diagnose.outcome import Case, Found, Outcome, reduced
 from tfldbg.errors import TfldbgError, unexpected
-from tfldbg.options.judge import Thresholds
+from tfldbg.options.judge import Judge
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.child import Limits, within
 from tfldbg.run.job import load
 from tfldbg.session.pool import Pool, in_order, open_pool
-from tfldbg.session.request import absolute
-from tfldbg.session.tracing import check_whole, trace
+from tfldbg.session.request import Request
+from tfldbg.session.tracing import trace
 from tfldbg.store.rows import KeptRows
 
 if TYPE_CHECKING:
-    from tfldbg.options.runtimes import Delegate
     from tfldbg.reference.evaluate import Frozen
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all traces of a sweep have in common; each means what it means for `trace`."""
-
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    steps: int = 1
-    delegate: Delegate | None = None
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    scale: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """What all cases are traced with, and what of it may be trusted."""
-
-    shared: Shared
-    unsafe: bool
-    cached: bool
 
 
 def sweep(
     cases: Sequence[Case],
     *,
-    shared: Shared | None = None,
-    unsafe: bool = False,
-    cached: bool = True,
+    judge: Judge | None = None,
     kept: KeptRows | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
@@ -66,29 +43,25 @@ def sweep(
 
     Args:
         cases: What `tfldbg.session.plan` made.
-        shared: What all traces have in common.
-        unsafe: As for `trace`.
-        cached: As for `trace`.
+        judge: The thresholds of all traces.
         kept: Rows that need not be traced again; it is given the others.
-        progress: Is told which case of how many is traced, and how far it is.
+        progress: Receives which case of how many is traced, and how far it is.
         workers: How many cases to trace at a time, each in a process of this machine.
         scheduler: The address of a Dask cluster whose workers trace the cases.
     """
-    settings = _Settings(shared or Shared(), unsafe, cached)
-    if workers is not None:
-        check_whole("workers", workers)
+    judge, progress = judge or Judge(), progress or Silent()
     with open_pool(workers, scheduler) as pool:
         if pool is None:
-            yield from _one_by_one(cases, settings, kept, progress or Silent())
+            yield from _one_by_one(cases, judge, kept, progress)
         else:
-            yield from _side_by_side(cases, settings, kept, progress or Silent(), pool)
+            yield from _side_by_side(cases, judge, kept, progress, pool)
 
 
 def _one_by_one(
-    cases: Sequence[Case], settings: _Settings, kept: KeptRows | None, progress: Progress
+    cases: Sequence[Case], judge: Judge, kept: KeptRows | None, progress: Progress
 ) -> Iterator[Outcome]:
     """Trace every case in this process."""
-    tracer = _Tracer(settings)
+    tracer = _Tracer(judge)
     for number, case in enumerate(cases, 1):
         told = _Numbered(progress, f"{number}/{len(cases)} {Path(case.model).name}")
         known = kept.find(case) if kept is not None else None
@@ -101,7 +74,7 @@ def _one_by_one(
 
 def _side_by_side(
     cases: Sequence[Case],
-    settings: _Settings,
+    judge: Judge,
     kept: KeptRows | None,
     progress: Progress,
     pool: Pool,
@@ -118,7 +91,7 @@ def _side_by_side(
                 continue
             progress.advance()
             yield number, known
-        asked = [_Asked(settings, _elsewhere(cases[number]), pool.limits()) for number in missing]
+        asked = [_Asked(judge, _elsewhere(cases[number]), pool.limits()) for number in missing]
         for number, made in pool.each(_trace_case, asked):
             row = replace(made, case=cases[missing[number]])
             if kept is not None:
@@ -133,25 +106,20 @@ def _side_by_side(
 class _Asked:
     """A case for a process of a pool."""
 
-    settings: _Settings
+    judge: Judge
     case: Case
     limits: Limits
 
 
 def _trace_case(asked: _Asked) -> Outcome:
     with within(asked.limits):
-        return _row(_Tracer(asked.settings), asked.case, Silent())
+        return _row(_Tracer(asked.judge), asked.case, Silent())
 
 
 def _elsewhere(case: Case) -> Case:
     """Return a case for a process that may work in another folder."""
-    kind, reference = case.reference_kind, case.reference
-    return replace(
-        case,
-        model=absolute(case.model),
-        reference=reference if kind == "runtime" else absolute(reference),
-        data=absolute(case.data),
-    )
+    request = Request(case.model, case.against, case.run_on).elsewhere
+    return replace(case, model=str(request.model), against=request.against, run_on=request.run_on)
 
 
 def _row(tracer: _Tracer, case: Case, progress: Progress) -> Outcome:
@@ -175,68 +143,45 @@ def _row(tracer: _Tracer, case: Case, progress: Progress) -> Outcome:
     return Outcome(case, perf_counter() - began, found, error)
 
 
-def kept_rows(target: Path, shared: Shared, *, resume: bool) -> KeptRows:
-    """Return who keeps the rows of a sweep until its file of results is whole.
+def kept_rows(target: Path, judge: Judge) -> KeptRows:
+    """Return the store of rows of a sweep until its file of results is whole.
 
     Args:
         target: The file of results.
-        shared: As for `sweep`.
-        resume: Whether to go on with an earlier sweep that did not finish.
+        judge: As for `sweep`.
     """
     libraries = ("ai-edge-litert", "numpy", "tensorflow", "tf-keras")
     versions = {name: metadata.version(name) for name in libraries}
-    settings = {**asdict(shared), "tfldbg": __version__, **versions}
-    return KeptRows(target, settings, resume=resume)
+    settings = {**asdict(judge.thresholds), "tfldbg": __version__, **versions}
+    return KeptRows(target, settings)
 
 
 class _Tracer:
     """Traces cases, and keeps the last Keras model for the next one of the same path."""
 
-    def __init__(self, settings: _Settings) -> None:
-        self._settings = settings
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
         self._kept: tuple[tuple[str, str | None], Frozen] | None = None
 
     def trace(self, case: Case, progress: Progress) -> Found:
         """Trace one case and reduce what it found to a row."""
         progress.stage("reading")
-        loaded, shared = load(case.model, case.signature), self._settings.shared
-        result = trace(
-            case.model,
-            **self._reference(case, progress),
-            data=case.data,
-            samples=case.samples,
-            steps=shared.steps,
-            scale=shared.scale,
-            seed=case.seed or 0,
-            runtime=case.runtime,
-            signature=case.signature,
-            inputs=shared.inputs,
-            unsafe=self._settings.unsafe,
-            thresholds=shared.thresholds,
-            delegate=shared.delegate,
-            progress=progress,
-        )
-        return reduced(result, loaded.subgraph.outputs)
+        loaded, against = load(case.model, case.run_on.signature), case.against
+        if against.keras is not None:
+            against = replace(against, keras=self._keras(case, progress))
+        request = Request(case.model, against, case.run_on, judge=self._judge)
+        return reduced(trace(request, progress), loaded.subgraph.outputs)
 
-    def _reference(self, case: Case, progress: Progress) -> dict[str, Any]:
-        if case.reference is None:
-            return {}
-        if case.reference_kind == "keras":
-            return {"keras": self._keras(case.reference, case.signature, progress)}
-        option = "against_runtime" if case.reference_kind == "runtime" else "against"
-        return {option: case.reference}
-
-    def _keras(self, path: str, signature: str | None, progress: Progress) -> Frozen:
+    def _keras(self, case: Case, progress: Progress) -> Frozen:
+        path, signature = str(case.against.keras), case.run_on.signature
         key = (path, signature)
         if self._kept is not None and self._kept[0] == key:
             return self._kept[1]
         self._kept = None  # Before the next one is loaded: both may not fit.
         progress.stage("loading the reference")
+        against = case.against
         frozen = load_frozen(
-            Path(path),
-            unsafe=self._settings.unsafe,
-            signature=signature,
-            cached=self._settings.cached,
+            Path(path), unsafe=against.unsafe, signature=signature, cached=against.cached
         )
         self._kept = (key, frozen)
         return frozen

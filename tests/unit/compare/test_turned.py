@@ -13,6 +13,7 @@ import tfldbg
 from tests.loop_file import File, Subgraph
 from tests.unit.diagnose.planted import plants
 from tfldbg.compare.ranges.parameters import WeightRow
+from tfldbg.options.against import Against
 from tfldbg.session.parameters import compare_parameters
 
 UNITS, INPUTS, BLOCK = 48, 64, 32
@@ -255,8 +256,12 @@ def test_params_compares_turned_weights_with_keras(maker: str) -> None:
     weights, bad = layers(0), layers(0)
     bad[1][7] *= -1
     reference = keras_model(weights)
-    assert not compare_parameters(_file(weights, MAKERS[maker]), keras=reference).differing
-    (wrong,) = compare_parameters(_file(bad, MAKERS[maker]), keras=reference).differing
+    assert not compare_parameters(
+        _file(weights, MAKERS[maker]), against=Against(keras=reference)
+    ).differing
+    (wrong,) = compare_parameters(
+        _file(bad, MAKERS[maker]), against=Against(keras=reference)
+    ).differing
     assert isinstance(wrong, WeightRow) and wrong.check is not None
     assert wrong.check.arrangement == "channel 7 is negated"
 

@@ -154,7 +154,7 @@ def test_a_reference_that_is_not_finite_is_a_finding() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_thresholds_that_judge_nothing_are_refused(value: float) -> None:
-    with pytest.raises(UsageError, match="the threshold local_lsb is"):
+    with pytest.raises(UsageError, match="for --local-lsb: must be"):
         Thresholds(local_lsb=value)
 
 

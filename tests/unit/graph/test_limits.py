@@ -11,15 +11,16 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from tests.unit.graph.damage import damaged
+from tfldbg import trace
 from tfldbg.errors import DataError, ModelError, TfldbgError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.lint import lint
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature, folded_constants, real_constant
 from tfldbg.match.files import Index
+from tfldbg.options.run_on import RunOn
 from tfldbg.rewrite.expose import expose
-from tfldbg.run.job import Options, prepare
-from tfldbg.session import trace
+from tfldbg.run.job import prepare
 
 
 def _first(model: Any) -> Any:
@@ -87,7 +88,7 @@ def test_a_shape_beyond_all_addresses_is_read_but_not_run(shape: list[int]) -> N
     graph = load_graph(content)
     lint(graph, graph.main)
     with pytest.raises(ModelError, match="more bytes than a process"):
-        prepare(content, None, Options(samples=1))
+        prepare(content, RunOn(samples=1))
 
 
 def test_a_type_that_the_schema_does_not_know_is_read_but_not_run() -> None:
@@ -96,7 +97,7 @@ def test_a_type_that_the_schema_does_not_know_is_read_but_not_run() -> None:
 
     content = damaged(change)
     with pytest.raises(ModelError, match="is of type -1, which is not in the TFLite schema"):
-        prepare(content, None, Options(samples=1))
+        prepare(content, RunOn(samples=1))
     with pytest.raises(ModelError, match="is of type -1"):
         trace(damaged(lambda model: None), against=content, samples=1)
     assert load_graph(content).main.operators
@@ -117,7 +118,7 @@ def test_samples_that_no_memory_holds_are_not_drawn(shape: list[int]) -> None:
         given.type = schema.TensorType.UINT8
 
     with pytest.raises(TfldbgError, match="no 1 random samples of that fit"):
-        prepare(damaged(change), None, Options(samples=1))
+        prepare(damaged(change), RunOn(samples=1))
 
 
 def _calls(*numbers: int) -> Callable[[Any], None]:
@@ -285,7 +286,7 @@ def test_a_table_without_rows_has_no_random_index() -> None:
         code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.GATHER
 
     with pytest.raises(DataError, match="a table without rows"):
-        prepare(damaged(change), None, Options(samples=1))
+        prepare(damaged(change), RunOn(samples=1))
 
 
 def test_what_lies_behind_the_tables_cannot_lie_among_them() -> None:

@@ -16,12 +16,14 @@ from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.outcome import Case, Outcome, reduced, spreads
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import ModelError
+from tfldbg.options.against import Against
 from tfldbg.options.judge import Thresholds
+from tfldbg.options.run_on import RunOn
 from tfldbg.report.machine import write_csv
 from tfldbg.report.sweep import draw_sweep, summary
-from tfldbg.report.sweep_files import ResultFile, write_sweep_csv, write_sweep_json
+from tfldbg.report.sweep_files import write_sweep_csv, write_sweep_json
 
-CASE = Case("m/a.tflite", "keras", "a.h5", None, 0, 4, "xnnpack", None, "m/a.tflite")
+CASE = Case("m/a.tflite", Against(keras="a.h5"), RunOn(samples=4), 0, "m/a.tflite")
 
 
 def _row(drift: float = 2.0, broken: int | None = None, **changed: object) -> Outcome:
@@ -60,7 +62,7 @@ def test_a_row_holds_the_figures_of_the_output_alone() -> None:
 
 def test_spread_over_the_rows_of_a_model_and_runtime() -> None:
     rows = [_row(d, seed=i) for i, d in enumerate((2.0, 8.0, 3.0))]
-    rows += [_row(50.0, runtime="builtin"), FAILED]
+    rows += [_row(50.0, run_on=RunOn(runtime="builtin")), FAILED]
     found = {s.figure: s for s in spreads(rows)}
     assert {s.runtime for s in found.values()} == {"xnnpack"}
     drift = found["output_max_lsb"]
@@ -107,20 +109,6 @@ def test_csv_and_json_hold_the_same_rows(tmp_path: Path) -> None:
     assert (failed["verdict"], failed["message"], failed["hint"]) == ("error", "it is text", "try")
     assert two["error"] == {"type": "ModelError", "message": "it is text", "hint": "try"}
     assert failed["local_max_lsb"] == "" and two["figures"] is None
-
-
-def test_rows_stand_beside_the_file_until_the_last(tmp_path: Path) -> None:
-    target, partial = tmp_path / "f.csv", tmp_path / "f.csv.partial"
-    target.write_text("of the last sweep")
-    file = ResultFile(str(target), write_sweep_csv)
-    file.update([])
-    assert partial.read_text().startswith("model,")
-    file.update([_row(), FAILED])
-    assert len(partial.read_text().splitlines()) == 3
-    assert target.read_text() == "of the last sweep"
-    file.finish([_row(), FAILED])
-    assert len(target.read_text().splitlines()) == 3
-    assert [p.name for p in tmp_path.iterdir()] == ["f.csv"]
 
 
 def test_a_clean_row_says_how_much_was_not_checked() -> None:

@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tfldbg.graph.load import load_graph
 from tfldbg.graph.model import Graph, QuantParams
 from tfldbg.match.steps import own_steps
+from tfldbg.options.run_on import RunOn
 from tfldbg.rewrite.cut import cut_model
 from tfldbg.rewrite.twin import (
     CLAMP,
@@ -22,7 +23,7 @@ from tfldbg.rewrite.twin import (
     twins,
     untwinned,
 )
-from tfldbg.run.job import Options, prepare
+from tfldbg.run.job import prepare
 from tfldbg.run.litert import Runner
 
 
@@ -46,7 +47,7 @@ def _run(model: bytes, given: list[np.ndarray], taps: tuple[int, ...]) -> list[n
 def _values(samples: Path, runtime: str = "builtin") -> dict[int, np.ndarray]:
     """Every tensor of the CNN for one digit, as codes."""
     data = samples / "digits.npz"
-    job = prepare(samples / "cnn.tflite", data, Options(samples=1, runtime=runtime))
+    job = prepare(samples / "cnn.tflite", RunOn(data=data, samples=1, runtime=runtime))
     given = job.samples.codes(0)
     with Runner(job.instrumented) as runner:
         found = runner.run(given)

@@ -13,8 +13,9 @@ import pytest
 
 from tfldbg.errors import DataError, MissingExtraError, UsageError
 from tfldbg.graph.model import QuantParams, Tensor
+from tfldbg.options.run_on import RunOn
 from tfldbg.run.folders import picture_files
-from tfldbg.run.job import Loaded, Options, load, prepare_samples
+from tfldbg.run.job import Loaded, load, prepare_samples
 from tfldbg.run.labels import read_labels
 from tfldbg.run.samples import InputSpec, Samples
 
@@ -33,7 +34,7 @@ def _taking(cnn: Loaded, shape: tuple[int, ...], kind: str, lsb: float | None = 
 
 
 def _given(loaded: Loaded, data: Any, **options: Any) -> Samples:
-    return prepare_samples(loaded, data, Options(**options))
+    return prepare_samples(loaded, RunOn(data=data, **options))
 
 
 def _saved(path: Path, values: Any) -> Path:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tfldbg.errors import DataError
-from tfldbg.run.job import Loaded, Options, load, prepare_samples
+from tfldbg.options.run_on import RunOn
+from tfldbg.run.job import Loaded, load, prepare_samples
 from tfldbg.run.labels import Labels, read_labels
 from tfldbg.run.samples import Samples
 
@@ -25,7 +26,7 @@ def cnn(samples: Path) -> Loaded:
 
 @pytest.fixture(scope="module")
 def digits(cnn: Loaded, samples: Path) -> Samples:
-    return prepare_samples(cnn, samples / "digits.npz", Options(samples=8))
+    return prepare_samples(cnn, RunOn(data=samples / "digits.npz", samples=8))
 
 
 @pytest.fixture

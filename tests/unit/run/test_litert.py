@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfldbg import record
 from tfldbg.errors import RunError
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature
@@ -14,7 +15,6 @@ from tfldbg.options.runtimes import RUNTIMES, Kernels
 from tfldbg.rewrite.expose import expose
 from tfldbg.run.job import load
 from tfldbg.run.litert import Program, Runner
-from tfldbg.session import record
 
 
 def _program(path: Path, runtime: str = "xnnpack", signature: str | None = None) -> Program:
@@ -67,7 +67,7 @@ def test_a_model_that_is_refused_is_told_of_where_it_is_waited_for(shared_models
 def test_an_abort_becomes_an_error_that_names_the_operator(shared_models: Path) -> None:
     path = shared_models / "tflite" / "litert_blockwise_quantized.tflite"
     with pytest.raises(RunError, match=r"died \(signal SIG\w+\) on .*at operator 0 ") as caught:
-        record(path, path.parent / "never.h5", options=None)
+        record(path, path.parent / "never.h5")
     assert caught.value.hint is not None and "--runtime" in caught.value.hint
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfldbg.options.run_on import RunOn
 from tfldbg.run import process
 from tfldbg.run.child import limited
-from tfldbg.run.job import Options, prepare
+from tfldbg.run.job import prepare
 from tfldbg.run.litert import Runner
 from tfldbg.run.process import WorkerProcess, new_process, started_ahead
 
@@ -83,7 +84,7 @@ def test_where_none_can_be_started_the_one_that_is_needed_says_so(
 
 
 def test_it_computes_the_same(samples: Path) -> None:
-    job = prepare(samples / "cnn.tflite", None, Options(samples=1))
+    job = prepare(samples / "cnn.tflite", RunOn(samples=1))
     with Runner(job.instrumented) as runner:
         expected = runner.run(job.samples.codes(0))
     with started_ahead(1), Runner(job.instrumented) as runner:

@@ -12,8 +12,9 @@ import pytest
 from tfldbg.device import record
 from tfldbg.errors import CaptureError, DataError, UsageError
 from tfldbg.graph.model import Tensor
+from tfldbg.options.run_on import RunOn
 from tfldbg.reference.capture import open_capture
-from tfldbg.run.job import Loaded, Options, load, prepare_samples
+from tfldbg.run.job import Loaded, load, prepare_samples
 from tfldbg.run.samples import Samples, input_shape, read_arrays
 
 
@@ -23,7 +24,7 @@ def cnn(samples: Path) -> Loaded:
 
 
 def _given(cnn: Loaded, data: object, **options: object) -> Samples:
-    return prepare_samples(cnn, data, Options(**options))  # type: ignore[arg-type]
+    return prepare_samples(cnn, RunOn(data=data, **options))  # type: ignore[arg-type]
 
 
 IMAGES = np.linspace(0, 1, 5 * 28 * 28, dtype=np.float32).reshape(5, 28, 28, 1)

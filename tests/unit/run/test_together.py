@@ -12,9 +12,10 @@ import pytest
 
 import tfldbg
 from tfldbg.errors import RunError
+from tfldbg.options.run_on import RunOn
 from tfldbg.run import together
 from tfldbg.run.child import Limits
-from tfldbg.run.job import Options, prepare
+from tfldbg.run.job import prepare
 from tfldbg.run.litert import Runner
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limit takes effect on Linux")
@@ -64,7 +65,7 @@ def test_what_a_process_holds_alone_is_seen() -> None:
 @LINUX
 def test_runners_share_one_limit(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = np.zeros((1, 28, 28, 1), np.float32)
-    program = prepare(samples / "cnn.tflite", data, Options()).instrumented
+    program = prepare(samples / "cnn.tflite", RunOn(data=data)).instrumented
     sample = [np.zeros((1, 28, 28, 1), np.int8)]
     with tfldbg.limited(memory=1.5), Runner(program) as first:
         first.run(sample)

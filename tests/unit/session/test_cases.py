@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tfldbg.errors import UsageError
-from tfldbg.session.cases import Request, parse_seeds, plan, read_manifest, requests
+from tfldbg.options.against import Against
+from tfldbg.options.run_on import RunOn
+from tfldbg.session.cases import Models, parse_seeds, plan
+
+_TWO: dict[str, Any] = {"seeds": (0, 1)}
 
 
 @pytest.fixture
@@ -38,29 +43,29 @@ def test_what_are_no_seeds(text: str) -> None:
 
 
 def test_patterns_are_sorted_and_duplicates_dropped(folder: Path) -> None:
-    named = requests(("./b.tflite", "?.tflite"), None, Request())
-    assert [c.model for c in plan(named)] == ["b.tflite", "a.tflite"]
-    deep = plan(requests(("**/m.tflite",), None, Request()))
+    named = plan([Models("./b.tflite"), Models("?.tflite")])
+    assert [c.model for c in named] == ["b.tflite", "a.tflite"]
+    deep = plan([Models("**/m.tflite")])
     assert [c.model for c in deep] == ["run_0/m.tflite", "run_1/m.tflite"]
 
 
 def test_a_file_is_itself_whatever_its_name_and_a_missing_one_is_a_row(folder: Path) -> None:
-    cases = plan(requests(("odd[1]{x}.tflite", "none.tflite"), None, Request()))
+    cases = plan([Models("odd[1]{x}.tflite"), Models("none.tflite")])
     assert [c.model for c in cases] == ["odd[1]{x}.tflite", "none.tflite"]
 
 
 def test_templates_are_filled_in_for_each_model(folder: Path) -> None:
-    given = Request(keras="k/{stem}_{name}.h5", data="{dir}/d.npz")
-    (case,) = plan(requests(("run_1/*.tflite",), None, given))
-    assert (case.reference_kind, case.reference) == ("keras", "k/m_m.tflite.h5")
+    against, run_on = Against(keras="k/{stem}_{name}.h5"), RunOn(data="{dir}/d.npz")
+    (case,) = plan([Models("run_1/*.tflite", against, run_on)])
+    assert (case.against.kind, case.reference) == ("keras", "k/m_m.tflite.h5")
     assert case.data == "run_1/d.npz"
     assert case.seed is None
 
 
 def test_a_row_for_each_model_seed_and_runtime(folder: Path) -> None:
-    given = Request(seeds=(0, 7), runtimes=("xnnpack", "builtin"))
-    cases = plan(requests(("a.tflite", "b.tflite"), None, given))
-    assert [(c.model, c.seed, c.runtime) for c in cases] == [
+    many: dict[str, Any] = {"seeds": (0, 7), "runtimes": ("xnnpack", "builtin")}
+    cases = plan([Models(name, **many) for name in ("a.tflite", "b.tflite")])
+    assert [(c.model, c.seed, c.run_on.runtime) for c in cases] == [
         (model, seed, runtime)
         for model in ("a.tflite", "b.tflite")
         for seed in (0, 7)
@@ -70,8 +75,8 @@ def test_a_row_for_each_model_seed_and_runtime(folder: Path) -> None:
 
 
 def test_models_of_a_seed_each_are_one_family(folder: Path) -> None:
-    given = Request(keras="run_{seed}/q.h5", data="d.npz", seeds=(0, 1))
-    cases = plan(requests(("run_{seed}/*.tflite",), None, given))
+    against, run_on = Against(keras="run_{seed}/q.h5"), RunOn(data="d.npz")
+    cases = plan([Models("run_{seed}/*.tflite", against, run_on, seeds=(0, 1))])
     assert [(c.model, c.reference, c.seed) for c in cases] == [
         ("run_0/m.tflite", "run_0/q.h5", 0),
         ("run_1/m.tflite", "run_1/q.h5", 1),
@@ -81,83 +86,33 @@ def test_models_of_a_seed_each_are_one_family(folder: Path) -> None:
 
 def test_the_kind_of_reference(folder: Path) -> None:
     kinds = {
-        "self": Request(),
-        "tflite": Request(against="{stem}_good.tflite"),
-        "capture": Request(against="{stem}.h5"),
-        "runtime": Request(against_runtime="builtin"),
+        "self": Against(),
+        "tflite": Against(against="{stem}_good.tflite"),
+        "capture": Against(against="{stem}.h5"),
+        "runtime": Against(against_runtime="builtin"),
     }
-    for kind, request in kinds.items():
-        assert plan(requests(("a.tflite",), None, request))[0].reference_kind == kind
+    for kind, against in kinds.items():
+        assert plan([Models("a.tflite", against)])[0].against.kind == kind
 
 
 @pytest.mark.parametrize(
     ("model", "given", "message"),
     [
-        ("c*.tflite", Request(), "'c.*' matches no file"),
-        ("run_0", Request(), "is a folder"),
-        ("a.tflite", Request(keras="a", against="b"), "has 2: 'a', 'b'"),
-        ("a.tflite", Request(keras="{model}.h5"), "there is no {model}"),
-        ("{stem}.tflite", Request(), "there is no {stem}"),
-        ("a.tflite", Request(runtimes=("gpu",)), "no runtime 'gpu'"),
-        ("a.tflite", Request(samples=0), "0 samples are too few"),
-        ("a.tflite", Request(data="d.npz", seeds=(0, 1)), "2 times on the same data"),
-        ("a.tflite", Request(against="r.h5", seeds=(0, 1)), "2 times on the same data"),
+        ("c*.tflite", {}, "'c.*' matches no file"),
+        ("run_0", {}, "is a folder"),
+        ("a.tflite", {"against": Against(keras="a", against="b")}, "'a.tflite': .*are 2: --keras"),
+        ("a.tflite", {"against": Against(keras="{model}.h5")}, "there is no {model}"),
+        ("{stem}.tflite", {}, "there is no {stem}"),
+        ("a.tflite", {"runtimes": ("gpu",)}, "no runtime 'gpu'"),
+        ("a.tflite", {"run_on": RunOn(data="d.npz"), **_TWO}, "2 times on the same data"),
+        ("a.tflite", {"against": Against(against="r.h5"), **_TWO}, "2 times on the same data"),
     ],
 )
 def test_wrong_use_is_told_before_anything_runs(
-    folder: Path, model: str, given: Request, message: str
+    folder: Path, model: str, given: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        plan(requests((model,), None, given))
+        plan([Models(model, **given)])
     assert caught.value.hint
     with pytest.raises(UsageError, match="nothing to sweep"):
-        plan(requests((), None, Request()))
-
-
-def _manifest(folder: Path, text: str, given: Request | None = None) -> tuple[Request, ...]:
-    path = folder / "run_0" / "m.csv"
-    path.write_text(text)
-    return read_manifest(path.relative_to(folder), given or Request())
-
-
-def test_a_manifest_is_relative_to_its_folder_and_falls_back_to_the_options(folder: Path) -> None:
-    given = Request(keras="all.h5", data="d.npz", samples=8)
-    text = (
-        "\ufeffmodel,keras,against,seed,samples,runtime\n"
-        "m.tflite,{dir}/q.h5,,,4,builtin\n"
-        "*.tflite,,,,,\n"
-        "../run_{seed}/m.tflite,,../good.tflite,0-1,,\n"
-    )
-    one, two, *seeded = plan(_manifest(folder, text, given))
-    assert (one.model, one.reference, one.data) == ("run_0/m.tflite", "run_0/q.h5", "d.npz")
-    assert (one.samples, one.runtime) == (4, "builtin")
-    assert (two.reference, two.samples, two.runtime) == ("all.h5", 8, "xnnpack")
-    assert [c.model for c in seeded] == ["run_0/../run_0/m.tflite", "run_0/../run_1/m.tflite"]
-    assert {c.reference for c in seeded} == {"run_0/../good.tflite"}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "has no column 'model'"),
-        ("keras\na.h5\n", "has no column 'model'"),
-        ("model,label\na,1\n", "has a column 'label'"),
-        ("model,keras\n,a.h5\n", "line 2: no model"),
-        ("model\na,b\n", "line 2: more cells than columns"),
-        ("model,seed\na,x\n", "line 2: 'x' are no seeds"),
-        ("model,samples\na,x\n", "line 2: 'x' is no number"),
-        ('model\n"a"b\n', "is no CSV file"),
-    ],
-)
-def test_what_is_no_manifest(folder: Path, text: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message) as caught:
-        _manifest(folder, text)
-    assert caught.value.hint
-
-
-def test_a_manifest_that_is_missing_or_binary(folder: Path) -> None:
-    with pytest.raises(UsageError, match="No such file"):
-        read_manifest(Path("none.csv"), Request())
-    (folder / "bin.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="cannot read the manifest"):
-        read_manifest(Path("bin.csv"), Request())
+        plan([])

@@ -22,10 +22,10 @@ def psnr(reference: Any, tflite: Any) -> float:
         ({"model": 5}, "the model is of type int"),
         ({"against": 5}, "against is of type int"),
         ({"dump": 5}, "dump is of type int"),
-        ({"samples": "8"}, "samples is '8'"),
-        ({"seed": 1.5}, r"seed is 1\.5"),
-        ({"top_k": None}, "top_k is None"),
-        ({"worst": "x"}, "worst is 'x'"),
+        ({"samples": "8"}, "invalid value '8' for --samples: must be a whole number"),
+        ({"seed": 1.5}, r"invalid value 1\.5 for --seed: must be a whole"),
+        ({"top_k": None}, "invalid value None for --top-k: must be a whole"),
+        ({"worst": "x"}, "invalid value 'x' for --worst"),
     ],
 )
 def test_options_of_the_wrong_type_are_refused(options: dict[str, Any], said: str) -> None:

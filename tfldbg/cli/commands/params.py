@@ -47,7 +47,8 @@ def params(
     with ProgressBar() as progress:
         table = session.compare_parameters(model, against=against, run_on=run_on, progress=progress)
     other, json = against.against, reports.json
-    sources = Sources(model, against.keras or other, "tflite" if other else "keras")
+    reference = None if against.named is None else str(against.named)
+    sources = Sources(model, reference, "tflite" if other else "keras")
     if json is not None:
         from tfldbg.report.machine import write_json
 
