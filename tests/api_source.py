@@ -174,7 +174,7 @@ def _fallback(kind: str, default: str) -> str:
 def _options(group: Any, names: tuple[str, ...]) -> Iterator[tuple[str, str, str, str]]:
     """Yield name, type, default and docstring of every option of a group that Python has."""
     declared = {name: (default, spelling) for name, default, spelling in spellings(group)}
-    nested, said = dict(inner(group)), _docstrings(group)
+    nested, said = dict(inner(group)), docstrings(group)
     for field in fields(group):
         if names and field.name not in names:
             continue
@@ -189,7 +189,7 @@ def _options(group: Any, names: tuple[str, ...]) -> Iterator[tuple[str, str, str
             yield field.name, kind, shown, said[field.name]
 
 
-def _docstrings(group: Any) -> dict[str, str]:
+def docstrings(group: Any) -> dict[str, str]:
     """Return the docstrings of the fields of a class."""
     body = ast.parse(textwrap.dedent(inspect.getsource(group))).body[0]
     assert isinstance(body, ast.ClassDef)

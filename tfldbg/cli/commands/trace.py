@@ -18,10 +18,10 @@ def trace(
     model: o.Model,
     against: Against,
     run_on: RunOn,
-    measure: Measure,
-    judge: Judge,
     reports: Reports,
+    judge: Judge,
     view: View,
+    measure: Measure,
 ) -> None:
     """Name the first operator of a .tflite file that differs from its reference.
 
