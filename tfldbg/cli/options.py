@@ -105,15 +105,6 @@ Runtime = Annotated[
         autocompletion=lambda: list(RUNTIMES),
     ),
 ]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        help="Go on after the samples that a run of the same command, which did not finish, has "
-        "kept.",
-        rich_help_panel=RUN,
-    ),
-]
 Timeout = Annotated[
     float,
     typer.Option(

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tfldbg.session.result import Trace
     from tfldbg.session.sweeping import Shared, kept_rows, sweep
     from tfldbg.session.tracing import load_trace, trace
-    from tfldbg.store.journal import unfinished
 
 __all__ = [
     "Imported",
@@ -50,7 +49,6 @@ __all__ = [
     "requests",
     "sweep",
     "trace",
-    "unfinished",
     "write_kit",
 ]
 
@@ -79,7 +77,6 @@ _HOMES = {
     "requests": "tfldbg.session.cases",
     "sweep": "tfldbg.session.sweeping",
     "trace": "tfldbg.session.tracing",
-    "unfinished": "tfldbg.store.journal",
     "write_kit": "tfldbg.session.devices",
 }
 

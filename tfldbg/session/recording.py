@@ -17,8 +17,8 @@ from tfldbg.run.litert import Runner
 from tfldbg.session.describe import describe
 from tfldbg.session.exposing import protect
 from tfldbg.session.observing import Observer, observed
-from tfldbg.session.resuming import recorder
 from tfldbg.session.shapes import without_changing_shapes
+from tfldbg.store.writer import RunWriter
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Run
@@ -30,7 +30,6 @@ def record(
     *,
     data: DataSource = None,
     options: Options | None = None,
-    resume: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Record every tensor of a .tflite file and compare nothing.
@@ -40,7 +39,6 @@ def record(
         path: The HDF5 file to write.
         data: As for `trace`.
         options: As for `trace`.
-        resume: Go on after the samples that an earlier run, which did not finish, has kept.
         progress: Is told how far the work is.
 
     Raises:
@@ -49,21 +47,19 @@ def record(
     protect(Path(path), "--output", model, data)
     chosen, progress = options or Options(), progress or Silent()
     return without_changing_shapes(
-        lambda unread: _record(
-            prepare(model, data, chosen, unread), Path(path), progress, resume=resume
-        )
+        lambda unread: _record(prepare(model, data, chosen, unread), Path(path), progress)
     )
 
 
-def _record(job: Job, path: Path, progress: Progress, *, resume: bool) -> Run:
+def _record(job: Job, path: Path, progress: Progress) -> Run:
     began = perf_counter()
     plan = Plan(job.subgraph, job.exposed.taps, observed(job.samples))
     with (
         Runner(job.instrumented) as runner,
-        recorder(job, path, describe(job, True, {}), resume=resume) as writer,
+        RunWriter(path, job.subgraph) as writer,
         Observer(job) as observer,
     ):
-        measured = stream(plan, job.samples, runner, None, writer, progress, writer.kept())
+        measured = stream(plan, job.samples, runner, None, writer, progress)
         identical = observer.identical(measured)
         timing = {"total_s": perf_counter() - began}
         run = describe(job, identical, timing, runner.delegated)

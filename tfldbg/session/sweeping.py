@@ -175,18 +175,17 @@ def _row(tracer: _Tracer, case: Case, progress: Progress) -> Outcome:
     return Outcome(case, perf_counter() - began, found, error)
 
 
-def kept_rows(target: Path, shared: Shared, *, resume: bool) -> KeptRows:
-    """Return who keeps the rows of a sweep until its file of results is whole.
+def kept_rows(target: Path, shared: Shared) -> KeptRows:
+    """Return what keeps the rows of a sweep until its file of results is whole.
 
     Args:
         target: The file of results.
         shared: As for `sweep`.
-        resume: Whether to go on with an earlier sweep that did not finish.
     """
     libraries = ("ai-edge-litert", "numpy", "tensorflow", "tf-keras")
     versions = {name: metadata.version(name) for name in libraries}
     settings = {**asdict(shared), "tfldbg": __version__, **versions}
-    return KeptRows(target, settings, resume=resume)
+    return KeptRows(target, settings)
 
 
 class _Tracer:

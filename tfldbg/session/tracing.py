@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -19,7 +18,7 @@ from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Thresholds
 from tfldbg.errors import MatchError, UsageError
 from tfldbg.progress import Progress, Silent
-from tfldbg.run.job import DataSource, Job, ModelSource, Options
+from tfldbg.run.job import DataSource, ModelSource, Options
 from tfldbg.run.runtimes import Delegate, delegate_of
 from tfldbg.session.describe import describe
 from tfldbg.session.exposing import protect
@@ -29,18 +28,16 @@ from tfldbg.session.observing import Observer
 from tfldbg.session.pool import Pool, open_pool
 from tfldbg.session.request import TraceRequest
 from tfldbg.session.result import Trace
-from tfldbg.session.resuming import recorder
 from tfldbg.session.shapes import without_changing_shapes
 from tfldbg.session.sharding import stream_in_parts
 from tfldbg.session.trying import with_trials
 from tfldbg.store.reader import read_evidence
+from tfldbg.store.writer import RunWriter
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
     from tfldbg.reference.function import ReferenceFunction
     from tfldbg.run.labels import LabelSource
-    from tfldbg.session.comparisons import Comparison
-    from tfldbg.store.writer import RunWriter
 
 
 def trace(
@@ -70,7 +67,6 @@ def trace(
     by_step: bool = False,
     pictures: bool = False,
     metrics: Metrics = None,
-    resume: bool = False,
     delegate: Delegate | Path | str | None = None,
     delegate_options: Mapping[str, str] | Sequence[str] | None = None,
     cached: bool = True,
@@ -122,8 +118,6 @@ def trace(
             entry points of the group ``tfldbg.metrics`` or of functions, ``"module:function"``.  A
             function is called with the reference's and TFLite's values of one sample of a tensor,
             float32 in real units, and returns a number.
-        resume: Go on after the samples that an earlier run with this ``dump``, which did not
-            finish, has kept.
         delegate: Path of an external delegate, a shared library that takes operators over from the
             runtime; or what `delegate_of` makes of it.
         delegate_options: What it is given, by key, or as ``"KEY=VALUE"``.
@@ -160,11 +154,6 @@ def trace(
         samples, seed, runtime, signature, given, unsafe, steps, delegate, cached, scale
     )
     target = _as_path(dump)
-    if resume and target is None:
-        raise UsageError(
-            "--resume goes on with a recording, and none is written",
-            hint="name the one that was not finished: --dump RUN.h5",
-        )
     if dump == "-":
         raise UsageError("a recording cannot go to stdout", hint="name a file: --dump run.h5")
     protect(target, "--dump", model, keras, against, data, labels)
@@ -173,11 +162,11 @@ def trace(
             "a recording is written by one process",
             hint="leave out --dump, or --workers and --scheduler",
         )
-    progress, recording = progress or Silent(), _Recording(target, resume)
+    progress = progress or Silent()
     request = TraceRequest(model, keras, against, against_runtime, reference, data, options, extras)
     with open_pool(workers, scheduler) as pool:
         evidence = without_changing_shapes(
-            lambda unread: _trace(request, pool, recording, progress, unread)
+            lambda unread: _trace(request, pool, target, progress, unread)
         )
     return Trace(
         evidence, diagnose(evidence, thresholds or Thresholds()), recording=_absolute(target)
@@ -208,7 +197,7 @@ def check_whole(name: str, value: object) -> None:
 def _trace(
     request: TraceRequest,
     pool: Pool | None,
-    dump: _Recording,
+    target: Path | None,
     progress: Progress,
     unread: Mapping[int, str],
 ) -> Evidence:
@@ -216,7 +205,9 @@ def _trace(
     with ExitStack() as stack:
         ready = request.ready(stack, progress, unread)
         job, runner, reference, extras = ready.job, ready.runner, ready.reference, request.extras
-        writer = dump.writer(job, ready.comparison, extras, stack)
+        writer = None
+        if target is not None:
+            writer = stack.enter_context(RunWriter(target, job.subgraph))
         observer = stack.enter_context(Observer(job))
         prepared = perf_counter()
         if pool is not None:
@@ -224,8 +215,7 @@ def _trace(
         else:
             watching = ready.recorders if writer is None else (writer, *ready.recorders)
             recorder = Recorders(watching) if watching else None
-            kept = writer.kept() if writer is not None else ()
-            measured = stream(ready.plan, job.samples, runner, reference, recorder, progress, kept)
+            measured = stream(ready.plan, job.samples, runner, reference, recorder, progress)
         numbers = measured.finals.worst_samples
         worst = examine(ready.plan, job.samples, runner, reference, numbers, progress)
         streamed = perf_counter()
@@ -252,24 +242,6 @@ def _trace(
         if writer is not None:
             writer.finish(evidence, measured)
     return evidence
-
-
-@dataclass(frozen=True, slots=True)
-class _Recording:
-    """Where to record, and whether to go on with what an earlier run kept."""
-
-    target: Path | None
-    resume: bool
-
-    def writer(
-        self, job: Job, comparison: Comparison, extras: Extras, stack: ExitStack
-    ) -> RunWriter | None:
-        """Begin to record, if asked."""
-        if self.target is None:
-            return None
-        run = comparison.describe(describe(job, True, {}))
-        made = recorder(job, self.target, run, resume=self.resume, emulated=extras.emulates)
-        return stack.enter_context(made)
 
 
 def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:

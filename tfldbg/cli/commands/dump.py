@@ -9,7 +9,6 @@ from rich.text import Text
 
 from tfldbg.cli import options as o
 from tfldbg.cli.console import report_console
-from tfldbg.cli.recording import recording
 from tfldbg.report.plain import printable
 
 
@@ -30,7 +29,6 @@ def dump(
     signature: o.Signature = None,
     timeout: o.Timeout = 600,
     memory_limit: o.MemoryLimit = None,
-    resume: o.Resume = False,
 ) -> None:
     """Record every tensor of a model to HDF5; compare nothing."""
     from tfldbg import session
@@ -48,14 +46,8 @@ def dump(
         delegate=delegate_of(delegate, delegate_option),
         scale=o.parse_scale(scale),
     )
-    with (
-        recording(output, resume=resume),
-        session.limited(timeout=timeout, memory=memory_limit),
-        ProgressBar() as progress,
-    ):
-        run = session.record(
-            model, output, data=data, options=options, resume=resume, progress=progress
-        )
+    with session.limited(timeout=timeout, memory=memory_limit), ProgressBar() as progress:
+        run = session.record(model, output, data=data, options=options, progress=progress)
     line = f"{output}: {run.samples} samples of {run.data} data, {options.kernels} runtime"
     if run.stream_steps > 1:
         line += f", {run.streams}"

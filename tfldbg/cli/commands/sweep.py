@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tfldbg.cli import options as o
-from tfldbg.cli.console import report_console
+from tfldbg.cli.console import report_console, show_note
 from tfldbg.errors import UsageError
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.outcome import Case, Outcome
     from tfldbg.report.sweep_files import ResultFile
+    from tfldbg.store.rows import KeptRows
 
 _TEMPLATE = "{stem}, {name} and {dir} are the model's, {seed} is the row's."
 
@@ -80,14 +80,6 @@ def sweep(
     memory_limit: o.MemoryLimit = None,
     workers: o.Workers = None,
     scheduler: o.Scheduler = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Keep the rows that the same sweep has traced before it was ended.",
-            rich_help_panel=o.RUN,
-        ),
-    ] = False,
     manifest: Annotated[
         str | None,
         typer.Option(
@@ -141,37 +133,40 @@ def sweep(
     targets = {"--csv": (csv, write_sweep_csv), "--json": (json, write_sweep_json)}
     files = _files(targets, manifest, cases)
     target = next((t for t in (csv, json) if t not in (None, "-")), None)
-    if resume and target is None:
-        raise UsageError(
-            "--resume needs the file of the sweep that did not finish", hint="name it: --csv F"
+    kept = session.kept_rows(Path(target), shared) if target is not None else None
+    if kept is not None:
+        _tell_known(kept, cases)
+    with session.limited(timeout=timeout, memory=memory_limit), ProgressBar() as progress:
+        outcomes = session.sweep(
+            cases,
+            shared=shared,
+            unsafe=unsafe,
+            cached=not no_cache,
+            kept=kept,
+            progress=progress,
+            workers=workers,
+            scheduler=scheduler,
         )
-    with ExitStack() as stack:
-        stack.enter_context(session.limited(timeout=timeout, memory=memory_limit))
-        kept = None
-        if target is not None:
-            kept = session.kept_rows(Path(target), shared, resume=resume)
-            stack.enter_context(kept)
-        with ProgressBar() as progress:
-            outcomes = session.sweep(
-                cases,
-                shared=shared,
-                unsafe=unsafe,
-                cached=not no_cache,
-                kept=kept,
-                progress=progress,
-                workers=workers,
-                scheduler=scheduler,
-            )
-            rows, ended = _collect(outcomes, files)
-        _show(rows, "-" in (csv, json))
-        if not ended:
-            raise _stopped(rows, len(cases), files)
-        for file in files:
-            file.finish(rows)
-        if kept is not None:
-            kept.remove()
+        rows, ended = _collect(outcomes, files)
+    _show(rows, "-" in (csv, json))
+    if not ended:
+        raise _stopped(rows, len(cases), files)
+    for file in files:
+        file.finish(rows)
+    if kept is not None:
+        kept.remove()
     verdicts = {row.verdict for row in rows}
     raise typer.Exit(2 if "error" in verdicts else 1 if "diverged" in verdicts else 0)
+
+
+def _tell_known(kept: KeptRows, cases: Sequence[Case]) -> None:
+    """Say on stderr how many rows an earlier sweep has traced already."""
+    known = sum(kept.find(case) is not None for case in cases)
+    if known:
+        show_note(
+            f"{known} of {len(cases)} rows are those of an earlier sweep that did not finish; to "
+            f"trace them again, delete '{kept.path}'"
+        )
 
 
 def _stopped(rows: Sequence[Outcome], cases: int, files: Sequence[ResultFile]) -> typer.Exit:
@@ -179,7 +174,7 @@ def _stopped(rows: Sequence[Outcome], cases: int, files: Sequence[ResultFile]) -
     for file in files:
         file.stop(rows)
     where = "".join(f"; they are in {file.partial}" for file in files if file.partial)
-    following = "; --resume goes on after them" if where and rows else ""
+    following = "; the same command goes on after them" if where and rows else ""
     sys.stderr.write(f"interrupted after {len(rows)} of {cases} rows{where}{following}\n")
     return typer.Exit(130)
 

@@ -8,7 +8,6 @@ import typer
 
 from tfldbg.cli import options as o
 from tfldbg.cli.commands.report import show
-from tfldbg.cli.recording import recording
 from tfldbg.cli.reports import Reports, View
 
 
@@ -57,7 +56,6 @@ def trace(
     memory_limit: o.MemoryLimit = None,
     workers: o.Workers = None,
     scheduler: o.Scheduler = None,
-    resume: o.Resume = False,
     dump: Annotated[
         str | None,
         typer.Option(
@@ -126,11 +124,7 @@ def trace(
     )
     reports.check(model, keras, against, data, labels, tolerances, dump=dump)
     session.check_rules(rules, model)
-    with (
-        recording(dump, resume=resume),
-        session.limited(timeout=timeout, memory=memory_limit),
-        ProgressBar(quiet) as progress,
-    ):
+    with session.limited(timeout=timeout, memory=memory_limit), ProgressBar(quiet) as progress:
         result = session.trace(
             model,
             keras=keras,
@@ -160,7 +154,6 @@ def trace(
             by_step=by_step,
             pictures=html is not None,
             metrics=metric,
-            resume=resume,
             workers=workers,
             scheduler=scheduler,
             scale=o.parse_scale(scale),
