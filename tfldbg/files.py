@@ -133,13 +133,6 @@ def _give_name(handle: int, target: Path) -> None:
         os.fsync(folder)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the system can tell."""
-    if os.name == "posix":
-        with _folder(folder) as handle:
-            os.fsync(handle)
-
-
 @contextmanager
 def _folder(path: Path) -> Iterator[int]:
     handle = os.open(path, os.O_RDONLY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pty
 import select
@@ -24,20 +23,15 @@ import pytest
 import tfldbg
 from tests.loop_file import File, loop_file
 from tfldbg import convert, files, record
-from tfldbg.cli.recording import recording
 from tfldbg.compare import stream
-from tfldbg.errors import CaptureError, RunError, TfldbgError
-from tfldbg.options.run_on import RunOn
-from tfldbg.options.runtimes import Kernels
+from tfldbg.errors import RunError, TfldbgError
 from tfldbg.report.machine import write_trace_json
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import litert
 from tfldbg.run.job import load
 from tfldbg.run.litert import Program, Runner
-from tfldbg.session import unfinished
-from tfldbg.store.disk import undisturbed
-from tfldbg.store.journal import Journal, journal_path
-from tfldbg.store.writer import RunWriter
+from tfldbg.options.runtimes import Kernels
+from tfldbg.store.disk import Disk
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="how Linux keeps processes and files")
 ROOT = pytest.mark.skipif(
@@ -285,8 +279,7 @@ def test_a_session_in_a_long_invoke_ends_at_once_with_its_child(
         assert code == {"Ctrl-C": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGKILL": -9}[how]
         session.wait_for_no_children()
         assert list(session.temporary.iterdir()) == []
-        left = [p.name for p in tmp_path.iterdir() if p.is_file()]
-        assert left == ([".run.h5.partial"] if how == "SIGKILL" else [])  # the next run removes it
+        assert [p for p in tmp_path.iterdir() if p.is_file()] == []
         assert b"Traceback" not in session.said
 
 
@@ -309,151 +302,79 @@ def test_a_session_that_has_hardly_begun_leaves_nothing(
 # What was recorded.
 
 
-def _content(path: Path) -> dict[str, Any]:
-    """Return all that a recording holds, its times left out."""
-    found: dict[str, Any] = {}
-
-    def add(name: str, item: Any) -> None:
-        values = item[()].tobytes() if isinstance(item, h5py.Dataset) and item.shape else None
-        found[name] = (values, {k: np.asarray(v).tolist() for k, v in item.attrs.items()})
-
-    with h5py.File(path, "r") as file:
-        file.visititems(add)
-        evidence = json.loads(file["evidence"].asstr()[()])
-    del evidence["run"]["timing"]
-    return {**found, "evidence": evidence}
-
-
-def _full_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    """Let the disk be full when so many batches are kept."""
-    append, kept = Journal.append, []
-
-    def failing(self: Journal, *arguments: Any) -> None:
-        if len(kept) == batches:
-            with files.worded(self._target):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        kept.append(1)
-        append(self, *arguments)
-
-    monkeypatch.setattr(Journal, "append", failing)
-
-
 @pytest.mark.usefixtures("small_batches")
-@pytest.mark.parametrize("how", ["dump", "trace"])
-def test_a_resumed_run_equals_one_that_was_never_interrupted(
-    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    def run(target: Path, *, resume: bool = False) -> None:
-        if how == "dump":
-            record(model, target, samples=SAMPLES, resume=resume)
-        else:
-            tfldbg.trace(
-                model, samples=SAMPLES, dump=target, histograms=True, worst=1, resume=resume
-            )
-
-    model, whole, target = samples / "dense4.tflite", tmp_path / "whole.h5", tmp_path / "run.h5"
-    run(whole)
-    target.write_text("of another day")
-    with monkeypatch.context() as full:
-        _full_after(full, 2)
-        with pytest.raises(TfldbgError, match="No space left"):
-            run(target)
-    assert target.read_text() == "of another day"
-    found = unfinished(target)
-    assert found is not None and (found.done, found.samples) == (8, 12)
-    ran: list[int] = []
-    invoke = stream.run_batch
-
-    def counted(plan: Any, samples: Any, runner: Any, numbers: range, *rest: Any) -> Any:
-        ran.extend(numbers)
-        return invoke(plan, samples, runner, numbers, *rest)
-
-    monkeypatch.setattr(stream, "run_batch", counted)
-    run(target, resume=True)
-    assert ran == [8, 9, 10, 11]
-    assert _content(target) == _content(whole)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.h5", "whole.h5"]
-
-
-@pytest.mark.usefixtures("small_batches")
-def test_what_is_interrupted_while_the_file_is_written_is_written_by_the_next(
+def test_the_size_of_batches_does_not_change_what_is_recorded(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "run.h5"
-    options = RunOn(samples=SAMPLES)
+    def values(name: str) -> dict[str, bytes]:
+        tfldbg.trace(samples / "cnn.tflite", samples=10, dump=tmp_path / name)
+        with h5py.File(tmp_path / name, "r") as file:
+            return {
+                f"{index}/{dataset}": group[dataset][()].tobytes()
+                for index, group in file["tensors"].items()
+                for dataset in ("values", "reference", "local_reference")
+                if dataset in group
+            }
 
-    def interrupted(self: RunWriter, *arguments: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunWriter, "_write_results", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            record(samples / "dense4.tflite", target, options=options)
-    assert [p.name for p in tmp_path.iterdir()] == [".run.h5.partial"]
-    with pytest.raises(CaptureError, match=r"its data was random, seed 0, now it is .*, seed 1"):
-        record(samples / "dense4.tflite", target, samples=SAMPLES, seed=1, resume=True)
-    monkeypatch.setattr(stream, "run_batch", None)  # all samples are there
-    record(samples / "dense4.tflite", target, options=options, resume=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
-    assert len(_content(target)) > 5
+    small = values("small.h5")  # 4, 4 and 2 samples
+    monkeypatch.setattr(stream, "_MOST_SAMPLES", 32)
+    assert values("whole.h5") == small
+    assert len(small) > 30
 
 
-def test_nothing_to_resume_is_an_ordinary_run(samples: Path, tmp_path: Path) -> None:
-    journal_path(tmp_path / "run.h5").write_bytes(b"\0" * 100)  # blocks that never got written
-    record(samples / "dense4.tflite", tmp_path / "run.h5", samples=1, resume=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
-
-
-def test_a_model_that_remembers_starts_over(
-    shared_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@LINUX
+@pytest.mark.parametrize("kilobytes", [300, 2400, 3300])
+def test_a_full_disk_ends_in_an_error_and_leaves_the_old_file(
+    samples: Path, tmp_path: Path, kilobytes: int
 ) -> None:
-    monkeypatch.setattr(stream, "_MOST_SAMPLES", 1)
-    path = shared_models / "tflite" / "litert_resource_vars_calibrated.tflite"
-    with monkeypatch.context() as full:
-        _full_after(full, 2)
-        with pytest.raises(TfldbgError, match="No space left"):
-            record(path, tmp_path / "run.h5", samples=3)
-    record(path, tmp_path / "run.h5", samples=3, resume=True)
-    record(path, tmp_path / "whole.h5", samples=3)
-    assert _content(tmp_path / "run.h5") == _content(tmp_path / "whole.h5")
+    """HDF5 would print its error stack and crash at exit."""
+    out = tmp_path / "run.h5"
+    out.write_text("old")
+    command = ("trace", samples / "cnn.tflite", "--samples", 12, "--dump", out)
+    limit = f'ulimit -f {kilobytes}; exec "$@"'
+    done = subprocess.run(
+        ["bash", "-c", limit, "bash", sys.executable, "-m", "tfldbg", *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"error: cannot write '{out}': File too large; what stood there is as it was",
+        "hint: free some space, or name a file elsewhere",
+    ]
+    assert out.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_the_user_is_told_what_is_kept_and_what_is_not(
-    samples: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("nameless", [True, False])
+@pytest.mark.parametrize("at", [1, 100, 190])
+def test_an_interrupt_while_hdf5_writes_leaves_the_old_file(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, nameless: bool
 ) -> None:
-    target = tmp_path / "run.h5"
-    _full_after(monkeypatch, 1)
-    with pytest.raises(TfldbgError), recording(str(target), resume=False):
-        record(samples / "dense4.tflite", target, samples=SAMPLES)
-    said = capsys.readouterr().err
-    assert said.startswith(f"note: 4 of 12 samples are kept in '{journal_path(target)}'")
-    assert "--resume goes on" in said
-    with recording(str(target), resume=False):
-        pass
-    assert "this starts over; --resume would go on after the 4 of 12" in capsys.readouterr().err
-    with recording(str(target), resume=True):
-        pass
-    assert capsys.readouterr().err == ""
+    written: list[int] = []
+    write = Disk.write
 
+    def interrupted(self: Disk, content: Any) -> int:
+        written.append(len(content))
+        if len(written) == at:
+            signal.raise_signal(signal.SIGINT)
+        return write(self, content)
 
-def test_resume_needs_a_recording(samples: Path) -> None:
-    with pytest.raises(tfldbg.UsageError, match="--resume goes on with a recording"):
-        tfldbg.trace(samples / "dense4.tflite", resume=True)
+    if not nameless:
+        monkeypatch.setattr(files, "_nameless", lambda folder: None)
+    monkeypatch.setattr(Disk, "write", interrupted)
+    (tmp_path / "run.h5").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        tfldbg.trace(samples / "dense4.tflite", samples=SAMPLES, dump=tmp_path / "run.h5")
+    assert len(written) >= at
+    assert (tmp_path / "run.h5").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
 
 
 # Files.
-
-
-def test_a_signal_waits_until_hdf5_is_done() -> None:
-    happened = []
-    with pytest.raises(KeyboardInterrupt), undisturbed():
-        signal.raise_signal(signal.SIGINT)
-        happened.append("the write is whole")
-    assert happened and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @LINUX
@@ -550,4 +471,3 @@ def test_a_folder_as_target_is_refused(samples: Path, tmp_path: Path) -> None:
     with pytest.raises(TfldbgError, match="it is a folder or a device"):
         record(samples / "dense4.tflite", tmp_path, samples=1)
     assert list(tmp_path.iterdir()) == []
-    assert not journal_path(tmp_path).exists()

@@ -18,10 +18,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "diff": ("tfldbg diff desk.h5 phone.npz",),
     "sweep": ("tfldbg sweep 'models/*.tflite' --keras 'keras/{stem}.h5' --csv results.csv",),
     "expose": ("tfldbg expose model.tflite -o exposed.tflite",),
-    "dump": (
-        "tfldbg dump model.tflite -o run.h5 --data data.npz --runtime builtin",
-        "tfldbg dump model.tflite -o run.h5 --data data.npz --resume",
-    ),
+    "dump": ("tfldbg dump model.tflite -o run.h5 --data data.npz --runtime builtin",),
     "report": (
         "tfldbg report run.h5 --html trace.html",
         "tfldbg report run.h5 --quiet --fail-on 'sqnr>=30db'",

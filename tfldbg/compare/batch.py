@@ -117,8 +117,8 @@ def settled(
 
     Values of another size than TFLite's are left out: the shapes themselves differ, and that is
     judged by itself.  In a file with float16 constants both sides end at the largest float16, which
-    is what a mask of -1e9 has become there.  The arrays are laid out as they are when they come
-    back from a file, because the order in which NumPy adds up depends on it.
+    is what a mask of -1e9 has become there.  The arrays are contiguous, because the order in which
+    NumPy adds up depends on how an array is laid out.
 
     Args:
         tensors: Of the subgraph.
@@ -142,17 +142,17 @@ def settled(
             local[comparison.output] = comparison.settle(batch, local[comparison.output])
     return replace(
         computed,
-        free=_in_order(fitting(computed.free, batch.real)),
+        free=_contiguous(fitting(computed.free, batch.real)),
         local=local,
-        tested=_in_order(own),
-        clamped=_in_order(computed.clamped),
-        rounded=_in_order(computed.rounded),
-        emulated=_in_order(computed.emulated),
+        tested=_contiguous(own),
+        clamped=_contiguous(computed.clamped),
+        rounded=_contiguous(computed.rounded),
+        emulated=_contiguous(computed.emulated),
         saturated=saturated,
     )
 
 
-def _in_order(values: Mapping[int, Floats]) -> dict[int, Floats]:
+def _contiguous(values: Mapping[int, Floats]) -> dict[int, Floats]:
     return {i: np.ascontiguousarray(v) for i, v in values.items()}
 
 

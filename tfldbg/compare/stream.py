@@ -5,7 +5,7 @@ Memory holds one batch of every tensor, however many samples there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -71,38 +71,24 @@ def stream(
     reference: Reference | None,
     recorder: Recorder | None,
     progress: Progress,
-    kept: Iterable[tuple[Batch, Computed]] = (),
 ) -> Measured:
     """Measure every tensor over every sample.
-
-    What an earlier run kept is counted as if it had been computed now: the same arrays go the same
-    way in the same batches, so that the outcome is the same to the last bit.
 
     Args:
         plan: What to read.
         samples: The inputs of both sides.
         runner: The instrumented model.
         reference: What to compare with, None to record TFLite alone.
-        recorder: Who keeps the values, None for nobody.
+        recorder: Records the values, None to record nothing.
         progress: Is told of every sample.
-        kept: The first batches, `settled`, where they need not be computed again.
 
     Raises:
         RunError: The runtime dies.
         KerasError: The reference cannot compute the data.
     """
-    tally, done = Tally(plan), 0
+    tally = Tally(plan)
     progress.stage("tracing", samples.count)
-    with _crew(plan) as crew:
-        for batch, computed in kept:
-            tally.check(batch)
-            tally.take(samples, batch, computed if reference is not None else None, crew)
-            if recorder is not None:
-                recorder.record(batch, computed)
-            done = batch.stop
-            progress.advance(batch.stop - batch.start)
-    rest = range(done, samples.count)
-    stream_part(tally, samples, runner, reference, recorder, progress, rest)
+    stream_part(tally, samples, runner, reference, recorder, progress, range(samples.count))
     return tally.measured()
 
 

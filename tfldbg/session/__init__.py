@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tfldbg.session.result import Trace
     from tfldbg.session.sweeping import kept_rows, sweep
     from tfldbg.session.tracing import load_trace, trace
-    from tfldbg.store.journal import unfinished
 
 __all__ = [
     "Imported",
@@ -48,7 +47,6 @@ __all__ = [
     "record",
     "sweep",
     "trace",
-    "unfinished",
     "write_kit",
 ]
 
@@ -75,7 +73,6 @@ _HOMES = {
     "record": "tfldbg.session.recording",
     "sweep": "tfldbg.session.sweeping",
     "trace": "tfldbg.session.tracing",
-    "unfinished": "tfldbg.store.journal",
     "write_kit": "tfldbg.session.devices",
 }
 

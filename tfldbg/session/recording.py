@@ -19,8 +19,8 @@ from tfldbg.run.litert import Runner
 from tfldbg.session.describe import describe
 from tfldbg.session.exposing import protect
 from tfldbg.session.observing import Observer, observed
-from tfldbg.session.resuming import recorder
 from tfldbg.session.shapes import without_changing_shapes
+from tfldbg.store.writer import RunWriter
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Run
@@ -58,7 +58,7 @@ def _record(job: Job, path: Path, progress: Progress) -> Run:
     plan = Plan(job.subgraph, job.exposed.taps, observed(job.samples))
     with (
         Runner(job.instrumented) as runner,
-        recorder(job, path, describe(job, True, {}), resume=False) as writer,
+        RunWriter(path, job.subgraph) as writer,
         Observer(job) as observer,
     ):
         measured = stream(plan, job.samples, runner, None, writer, progress)

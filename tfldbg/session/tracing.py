@@ -24,11 +24,11 @@ from tfldbg.session.metrics import find_metrics
 from tfldbg.session.observing import Observer
 from tfldbg.session.pool import Pool, open_pool
 from tfldbg.session.result import Trace
-from tfldbg.session.resuming import recorder
 from tfldbg.session.shapes import without_changing_shapes
 from tfldbg.session.sharding import stream_in_parts
 from tfldbg.session.trying import with_trials
 from tfldbg.store.reader import read_evidence
+from tfldbg.store.writer import RunWriter
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
@@ -99,9 +99,9 @@ def _trace(
     with ExitStack() as stack:
         ready = request.ready(stack, progress, unread)
         job, runner, reference, extras = ready.job, ready.runner, ready.reference, request.extras
-        writer = _writer(job, request, ready.comparison)
-        if writer is not None:
-            stack.enter_context(writer)
+        writer = None
+        if request.dump is not None:
+            writer = stack.enter_context(RunWriter(Path(request.dump), job.subgraph))
         observer = stack.enter_context(Observer(job))
         prepared = perf_counter()
         if pool is not None:
@@ -136,14 +136,6 @@ def _trace(
         if writer is not None:
             writer.finish(evidence, measured)
     return evidence
-
-
-def _writer(job: Job, request: Request, comparison: Comparison) -> RunWriter | None:
-    """Begin to record, if asked."""
-    if request.dump is None:
-        return None
-    run = comparison.describe(describe(job, True, {}))
-    return recorder(job, Path(request.dump), run, resume=False, emulated=request.extras.emulates)
 
 
 def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:

@@ -1,56 +1,18 @@
-"""A file that never tells HDF5 of a full disk.
+"""A file that hides failed writes from HDF5.
 
 The HDF5 library cannot recover from a failed write: it prints its own error stack on every later
-call and crashes the process at exit.  This file swallows what cannot be written and remembers the
-error, so that the writer can close the library in order and then raise it.
+call and may crash the process at exit.  This file remembers the first error instead, so that the
+writer can close the library in order and raise the error then.
 """
 
 from __future__ import annotations
 
 import io
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Hold back Ctrl-C, and whatever else asks this process to end, until the block is left.
-
-    While HDF5 is at work it calls `TolerantFile`, and an exception there would be a failed write.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # no signal is handled here
-        return
-    held: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: held.append(number))
-        for name in _ENDING
-        if (number := getattr(signal, name, None)) is not None
-        and callable(signal.getsignal(number))
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for number in held:
-        signal.raise_signal(number)
-
-
-def h5py_file(disk: TolerantFile) -> Any:
-    """Open an HDF5 file to be written to ``disk``."""
-    import h5py
-
-    return h5py.File(disk, "w")
-
-
-class TolerantFile(io.RawIOBase):
+class Disk(io.FileIO):
     """A binary file for h5py that remembers the first failed write instead of raising it.
 
     Args:
@@ -58,58 +20,40 @@ class TolerantFile(io.RawIOBase):
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b", buffering=0)
-        self.failure: OSError | None = None
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def writable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
+        super().__init__(path, "r+")
+        self._failure: OSError | None = None
 
     def readinto(self, buffer: Any) -> int:
         """Fill ``buffer``; what was never written reads as zeros."""
         view = memoryview(buffer).cast("B")
-        count = self._file.readinto(view) or 0
+        count = super().readinto(view) or 0
         view[count:] = bytes(len(view) - count)
         return len(view)
 
     def write(self, content: Any) -> int:
-        """Write ``content`` whole, or remember why not; report success either way."""
+        """Write all of ``content``, or remember why that failed; report success either way."""
         view = memoryview(content).cast("B")
-        end = self._file.tell() + len(view)
         rest = view
         try:
-            while rest and self.failure is None:
-                rest = rest[self._file.write(rest) :]
+            while rest:
+                rest = rest[super().write(rest) :]
         except OSError as error:
-            self.failure = error
-        self._file.seek(end)
+            self._failure = self._failure or error
         return len(view)
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Move to a position."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._file.tell()
-
     def truncate(self, size: int | None = None) -> int:
-        """Set the file's length."""
+        """Set the file's length, or remember why that failed."""
         try:
-            return self._file.truncate(size)
+            return super().truncate(size)
         except OSError as error:
-            self.failure = self.failure or error
+            self._failure = self._failure or error
             return size or 0
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()
+    def check(self) -> None:
+        """Raise what the first failed write said.
+
+        Raises:
+            OSError: A write has failed.
+        """
+        if self._failure is not None:
+            raise OSError(*self._failure.args)

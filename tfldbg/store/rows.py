@@ -1,4 +1,4 @@
-"""The rows of a sweep that is not finished, for the sweep that goes on with it."""
+"""The rows of a sweep that is not finished, for the next sweep to the same file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tfldbg.diagnose.model import Divergence
 from tfldbg.diagnose.outcome import Case, Figures, Found, Outcome
 from tfldbg.files import sha256_of_path, worded
-from tfldbg.store.locked import begin, begun, open_locked, pour
 
 
 def rows_path(target: Path) -> Path:
@@ -22,52 +20,35 @@ def rows_path(target: Path) -> Path:
 
 
 class KeptRows:
-    """Keeps every row that a trace ended with, one a line.  Use as a context manager.
+    """Keeps the row of every trace that ended without an error, one JSON object a line.
 
-    A row is handed out again if its files still have the same content, and everything else that it
-    depends on is the same.  Errors are not kept: such a row is traced again.
+    A row of an earlier sweep is found if its files still have the same content, and everything else
+    that it depends on is the same.
 
     Args:
         target: The file of results.
         settings: What all rows depend on besides their case, such as versions and thresholds.
-        resume: Whether to go on with an earlier sweep; else what it kept is thrown away.
 
     Raises:
-        CaptureError: Another sweep writes the same target.
-        TfldbgError: The folder cannot be written to.
+        TfldbgError: The kept rows cannot be read.
     """
 
-    def __init__(self, target: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-        self._target, self._path, self._resume = target, rows_path(target), resume
+    def __init__(self, target: Path, settings: Mapping[str, Any]) -> None:
+        self._target, self.path = target, rows_path(target)
         self._settings = dict(settings)
-        self._rows: dict[str, dict[str, Any]] = {}
         self._digests: dict[str, str | None] = {}
-
-    def __enter__(self) -> KeptRows:
-        with worded(self._target):
-            self._file = open_locked(self._path, self._target)
-            whole = self._read() if self._resume and begun(self._file) else 0
-            self._file.truncate(whole)
-            begin(self._file)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not self._rows:
-            self.remove()
-        self._file.close()
+        with worded(target):
+            content = self.path.read_bytes() if self.path.exists() else b""
+        read = map(_read, content.splitlines())
+        self._rows = {row["key"]: row for row in read if row is not None}
 
     def find(self, case: Case) -> Outcome | None:
         """Return the row of a case, None if there is none that still holds."""
-        plain = self._rows.get(self._key(case))
+        plain = self._rows.get(self._key(case)) if self._rows else None
         return None if plain is None else Outcome(case, plain["seconds"], _found(plain), None)
 
     def add(self, row: Outcome) -> None:
-        """Keep a row, on the disk.
+        """Write a row to the disk.
 
         Raises:
             TfldbgError: The disk is full.
@@ -77,28 +58,15 @@ class KeptRows:
         key = self._key(row.case)
         plain = {"key": key, "seconds": row.seconds, "found": asdict(row.found)}
         self._rows[key] = plain
-        with worded(self._target):
-            pour(self._file, json.dumps(plain).encode() + b"\n")
-            os.fsync(self._file.fileno())
+        with worded(self._target), self.path.open("ab") as file:
+            # A sweep that was killed may have left half a line.
+            file.write(b"\n" + json.dumps(plain).encode())
+            file.flush()
+            os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Remove the file: the sweep is finished, or there is nothing in it."""
-        self._path.unlink(missing_ok=True)
-
-    def _read(self) -> int:
-        """Read the whole lines; return where they end."""
-        end = self._file.tell()
-        for line in self._file.readall().splitlines(keepends=True):
-            try:
-                plain = json.loads(line)
-                _found(plain)
-                self._rows[plain["key"]] = plain
-            except (ValueError, TypeError, KeyError, RecursionError):
-                break  # half a line, and with it the end
-            if not line.endswith(b"\n"):
-                break
-            end += len(line)
-        return end
+        """Remove the file: the sweep is finished."""
+        self.path.unlink(missing_ok=True)
 
     def _key(self, case: Case) -> str:
         """Return all that a row depends on."""
@@ -111,6 +79,17 @@ class KeptRows:
             exists = Path(path).exists()  # it may be the name of a runtime
             self._digests[path] = sha256_of_path(Path(path)) if exists else None
         return self._digests[path]
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    """Read a row; None for what is no row, such as half a line."""
+    try:
+        plain: dict[str, Any] = json.loads(line)
+        _found(plain)
+        hash(plain["key"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return plain
 
 
 def _found(plain: Mapping[str, Any]) -> Found:

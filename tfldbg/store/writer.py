@@ -1,27 +1,28 @@
-"""Record a run batch by batch, and make an HDF5 file of it when it is whole."""
+"""Record a run batch by batch in an HDF5 file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timezone
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, Accumulator, TensorStats
 from tfldbg.compare.histogram import EDGES_LSB
-from tfldbg.files import check_target, replacing
+from tfldbg.files import replacing, worded
 from tfldbg.graph.query import producers
 from tfldbg.store import schema
-from tfldbg.store.disk import TolerantFile, h5py_file, undisturbed
+from tfldbg.store.compression import LEVEL, Compressor, rows_of_chunk
+from tfldbg.store.disk import Disk
 from tfldbg.store.evidence_json import to_json
-from tfldbg.store.journal import CODES, Journal, Layout
-from tfldbg.store.packed import LEVEL
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch, Computed
@@ -29,46 +30,40 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
     from tfldbg.graph.model import Subgraph
 
-_DATASETS = {CODES: schema.VALUES, "free": schema.REFERENCE, "local": schema.LOCAL_REFERENCE}
-"""By field of the journal the dataset that holds it."""
-_AT_ONCE = 32
-"""Chunks that are written before Ctrl-C is looked for again."""
-
 
 class RunWriter:
     """Writes one recorded run.  Use as a context manager; call `finish` last.
 
-    Memory holds one batch.  Every batch is kept on the disk in a `Journal`; `finish` makes the HDF5
-    file of them.  Until then the target stays as it was, and whatever ends the run, a later one can
-    go on after the last batch.
+    Every batch is written to a temporary file, which becomes the target when the block ends; if the
+    block fails, the temporary file is removed and the target stays as it was.  Memory holds one
+    batch.
+
+    HDF5 runs in a thread of its own: signals raise exceptions in the main thread alone, and an
+    exception in `Disk`, while HDF5 calls it, would be a failed write.
 
     Args:
         target: The HDF5 file to write.
         subgraph: Whose tensors are recorded.
-        identity: What tells this run from another, see `Journal`.
-        resume: Whether to go on with an earlier run that was not finished.
 
     Raises:
-        CaptureError: Another run records to the target, or the earlier run was another.
         TfldbgError: The file cannot be written.
     """
 
-    def __init__(
-        self,
-        target: Path,
-        subgraph: Subgraph,
-        identity: Mapping[str, str] | None = None,
-        *,
-        resume: bool = False,
-    ) -> None:
+    def __init__(self, target: Path, subgraph: Subgraph) -> None:
         self._target = target
         self._subgraph = subgraph
         self._producers = producers(subgraph)
-        self._journal = Journal(target, subgraph, identity or {}, resume=resume)
+        self._datasets: dict[tuple[int, str], Any] = {}
 
     def __enter__(self) -> RunWriter:
-        check_target(self._target)
-        self._journal.__enter__()
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self._target))
+            self._disk = stack.enter_context(Disk(temporary))
+            self._compressor = stack.enter_context(Compressor())
+            self._thread = stack.enter_context(ThreadPoolExecutor(1, "tfldbg-hdf5"))
+            self._in_thread(self._open)
+            stack.callback(self._in_thread, self._close)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -77,70 +72,84 @@ class RunWriter:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._journal.__exit__(kind, value, trace)
-
-    def kept(self) -> Iterator[tuple[Batch, Computed]]:
-        """Return the batches of the earlier run, one at a time."""
-        return self._journal.kept()
+        self._stack.__exit__(kind, value, trace)
 
     def record(self, batch: Batch, computed: Computed) -> None:
-        """Keep one batch, unless it is one of `kept`.
+        """Write the values of one batch.
 
         Raises:
             TfldbgError: The disk is full or fails.
         """
-        if batch.start >= self._journal.done:
-            self._journal.append(batch, computed)
+        values = {
+            schema.VALUES: batch.codes,
+            schema.REFERENCE: computed.free,
+            schema.LOCAL_REFERENCE: computed.local,
+        }
+        self._in_thread(self._append, values)
 
     def finish(self, evidence: Evidence, measured: Measured) -> None:
-        """Write the HDF5 file: all values, the statistics, and what describes the run.
+        """Write the statistics and what describes the run.
 
         Args:
             evidence: What the trace found out.
             measured: The statistics by channel.
 
         Raises:
-            TfldbgError: The disk is full or fails; the batches are still kept.
+            TfldbgError: The disk is full or fails.
         """
-        with replacing(self._target) as temporary, TolerantFile(temporary) as self._disk:
-            with undisturbed():
-                self._file = h5py_file(self._disk)
+        self._in_thread(self._write_results, evidence, measured)
+
+    def _in_thread(self, work: Callable[..., None], *given: Any) -> None:
+        """Call a function that uses HDF5.
+
+        Raises:
+            TfldbgError: The disk is full or fails.
+        """
+        with worded(self._target):
             try:
-                self._write_values()
-                with undisturbed():
-                    self._write_results(evidence, measured)
+                self._thread.submit(work, *given).result()
             finally:
-                with undisturbed():
-                    self._file.close()
-            self._check_disk()
-        self._journal.remove()
+                self._disk.check()  # whatever error HDF5 makes of it
 
-    def _write_values(self) -> None:
-        for field, name in _DATASETS.items():
-            for index in self._journal.tensors(field):
-                layout = self._journal.layout(field, index)
-                if layout is None:
+    def _open(self) -> None:
+        import h5py
+
+        self._file = h5py.File(self._disk, "w")
+
+    def _close(self) -> None:
+        self._file.close()
+
+    def _append(self, values: Mapping[str, Mapping[int, NDArray[Any]]]) -> None:
+        """Append a batch: by dataset and tensor its values (n, ...)."""
+        places, chunks = [], []
+        for name, arrays in values.items():
+            for index, array in arrays.items():
+                if not array.size:
                     continue  # HDF5 has no chunks for it
-                with undisturbed():
-                    dataset = self._dataset(index, name, layout)
-                nowhere = (0,) * len(layout.sample)
-                chunks = self._journal.chunks(field, index)
-                while some := list(islice(chunks, _AT_ONCE)):
-                    with undisturbed():
-                        for chunk in some:
-                            dataset.id.write_direct_chunk((chunk.start, *nowhere), chunk.content)
-                    self._check_disk()
+                dataset = self._dataset(index, name, array)
+                start, (rows, *sample) = len(dataset), dataset.chunks
+                dataset.resize(start + len(array), axis=0)
+                for n in range(0, len(array), rows):
+                    places.append((dataset.id, (start + n, *(0 for _ in sample))))
+                    chunks.append((array[n : n + rows], rows))
+        packed = self._compressor.compressed(chunks)
+        for (dataset_id, place), content in zip(places, packed, strict=True):
+            dataset_id.write_direct_chunk(place, content)
 
-    def _dataset(self, index: int, name: str, layout: Layout) -> Any:
-        return self._group(index).create_dataset(
-            name,
-            shape=(layout.count, *layout.sample),
-            dtype=layout.dtype,
-            maxshape=(None, *layout.sample),
-            chunks=(layout.rows, *layout.sample),
-            compression="gzip",
-            compression_opts=LEVEL,
-        )
+    def _dataset(self, index: int, name: str, first: NDArray[Any]) -> Any:
+        """Return the dataset of a tensor, which the first batch creates."""
+        if (index, name) not in self._datasets:
+            sample = first.shape[1:]
+            self._datasets[index, name] = self._group(index).create_dataset(
+                name,
+                shape=(0, *sample),
+                dtype=first.dtype,
+                maxshape=(None, *sample),
+                chunks=(rows_of_chunk(first), *sample),
+                compression="gzip",
+                compression_opts=LEVEL,
+            )
+        return self._datasets[index, name]
 
     def _write_results(self, evidence: Evidence, measured: Measured) -> None:
         self._file.attrs["format"] = schema.FORMAT
@@ -186,11 +195,6 @@ class RunWriter:
             group.attrs["scale"] = tensor.lsb
             group.attrs["zero_point"] = tensor.zero_point
         return group
-
-    def _check_disk(self) -> None:
-        """Raise what the disk said, if anything."""
-        if self._disk.failure is not None:
-            raise self._disk.failure
 
 
 def _scalars(stats: TensorStats) -> dict[str, Any]:
