@@ -25,12 +25,12 @@ from tests.loop_file import File, loop_file
 from tfldbg import convert, files, record
 from tfldbg.compare import stream
 from tfldbg.errors import RunError, TfldbgError
+from tfldbg.options.runtimes import Kernels
 from tfldbg.report.machine import write_trace_json
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.run import litert
 from tfldbg.run.job import load
 from tfldbg.run.litert import Program, Runner
-from tfldbg.options.runtimes import Kernels
 from tfldbg.store.disk import Disk
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="how Linux keeps processes and files")

@@ -15,6 +15,8 @@ import tfldbg
 from sample_models import plant
 from tests.svdf_file import svdf_file
 from tfldbg import session
+from tfldbg.options.against import Against
+from tfldbg.options.run_on import RunOn
 from tfldbg.report.terminal import plain_text
 from tfldbg.session.diffing import diff
 
@@ -136,10 +138,11 @@ def test_a_sweep_runs_streams_too(tmp_path: Path) -> None:
     model, sound = tmp_path / "bad.tflite", tmp_path / "sound.tflite"
     model.write_bytes(bad)
     sound.write_bytes(svdf_file())
-    given = session.Request(str(model), against=str(sound), samples=STEPS)
     errors = []
     for steps in (1, STEPS):
-        (row,) = session.sweep(session.plan([given]), shared=session.Shared(steps=steps))
+        run_on = RunOn(samples=STEPS, steps=steps)
+        models = session.Models(str(model), Against(against=str(sound)), run_on)
+        (row,) = session.sweep(session.plan([models]))
         assert row.found is not None, row.error
         errors.append(row.found.figures.output_max_abs)
     assert errors[0] == 0 and errors[1] > 0.1

@@ -22,6 +22,8 @@ from tests.loop_file import loop_file
 from tests.svdf_file import svdf_file
 from tfldbg import session
 from tfldbg.compare import overlap
+from tfldbg.options.against import Against
+from tfldbg.options.run_on import RunOn
 from tfldbg.session.pool import open_pool
 
 SAMPLE_MODELS = Path(__file__).resolve().parents[2] / "sample_models"
@@ -225,7 +227,7 @@ def test_what_cannot_be_sent_is_refused_in_words(data: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"workers": 0}, "0 workers are too few"),
+        ({"workers": 0}, "invalid value 0 for --workers: must be at least 1"),
         ({"workers": 2, "dump": "run.h5"}, "written by one process"),
         ({"workers": 2, "scheduler": "tcp://localhost:1"}, "keep one of them"),
         ({"scheduler": "nowhere"}, "no Dask scheduler answers"),
@@ -256,8 +258,9 @@ def test_the_command_line_with_workers(tmp_path: Path) -> None:
 def rows(**more: Any) -> list[tuple[str, str, Any]]:
     names = ("cnn", "cnn_wrong_scale", "cnn_zeroed_bias")
     paths = [str(SAMPLE_MODELS / f"{name}.tflite") for name in names]
-    default = session.Request(samples=8, keras=str(SAMPLE_MODELS / "cnn.h5"))
-    cases = session.plan(session.requests([*paths, "missing.tflite"], None, default))
+    against, run_on = Against(keras=str(SAMPLE_MODELS / "cnn.h5")), RunOn(samples=8)
+    models = [session.Models(path, against, run_on) for path in (*paths, "missing.tflite")]
+    cases = session.plan(models)
     found = session.sweep(cases, **more)
     return [(r.case.model, r.verdict, r.found and r.found.figures) for r in found]
 

@@ -65,8 +65,6 @@ def open_pool(workers: int | None, scheduler: str | None) -> Iterator[Pool | Non
         UsageError: Both are given, or there is no such number or cluster.
         MissingExtraError: Dask is not installed.
     """
-    if workers is not None and workers < 1:
-        raise UsageError(f"{workers} workers are too few", hint="ask for some: --workers 2")
     if scheduler is not None:
         if workers is not None:
             raise UsageError(

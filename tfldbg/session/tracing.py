@@ -32,8 +32,6 @@ from tfldbg.store.writer import RunWriter
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence
-    from tfldbg.run.job import Job
-    from tfldbg.session.comparisons import Comparison
     from tfldbg.session.request import Request
     from tfldbg.store.writer import RunWriter
 
