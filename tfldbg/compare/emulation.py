@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.against.file import TwinsRunner
+from tfldbg.compare.copies import TwinsRunner
 from tfldbg.errors import RunError
 from tfldbg.match.steps import own_steps
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.against.file import FileReference, nothing_free, shadow
+from tfldbg.compare.copies import FileReference, nothing_free, shadow
 from tfldbg.match.steps import own_steps
 
 if TYPE_CHECKING:

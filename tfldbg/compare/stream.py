@@ -17,10 +17,12 @@ from tfldbg.compare.batch import Batch, Computed, batch_of, settled
 from tfldbg.compare.overlap import Crew, ahead, one_behind
 from tfldbg.compare.tally import Measured, Plan, Tally, check_shapes
 from tfldbg.errors import RunError
+from tfldbg.progress import Silent
 from tfldbg.run.frames import Frames, numeric
 
 if TYPE_CHECKING:
     from tfldbg.progress import Progress
+    from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
     from tfldbg.run.samples import Samples
 
@@ -200,6 +202,21 @@ def run_batch(
     check_shapes(plan.subgraph, frames.shapes)
     codes, states, steps = frames.stacked(), held.stacked(), samples.stream_steps
     return batch_of(plan.subgraph.tensors, numbers, codes, stream_steps=steps, states=states)
+
+
+def some_samples(job: Job, runner: Runner, count: int, shown: int = 0) -> Batch:
+    """Run as many samples as there are of ``count``: the first, or where a sample is among them.
+
+    Args:
+        job: The traced file.
+        runner: Its instrumented model.
+        count: How many samples a batch holds.
+        shown: A sample to look at; streams are looked at from their beginning.
+    """
+    start = 0 if job.samples.stream_steps > 1 else shown // count * count
+    numbers = range(start, min(start + count, job.samples.count))
+    plan = Plan(job.subgraph, job.exposed.taps, observed=0)
+    return run_batch(plan, job.samples, runner, numbers, Silent())
 
 
 def _run_sample(

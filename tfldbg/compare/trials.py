@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.against.runs import as_it_ran, steps_of
 from tfldbg.compare.batch import Batch, Computed, in_real_units
+from tfldbg.compare.runs import as_it_ran, steps_of
 from tfldbg.compare.variants import Variant, variants
 from tfldbg.errors import RunError
 from tfldbg.match.steps import given

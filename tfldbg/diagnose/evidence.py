@@ -20,6 +20,7 @@ from tfldbg.compare.usage import Usage
 from tfldbg.compare.worst import WorstSample
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.model import Finding
+from tfldbg.diagnose.traits import NO_REFERENCE, Traits
 from tfldbg.graph.lint import Breach
 
 
@@ -150,6 +151,8 @@ class Run:
     """The external delegate, where there was one."""
     reference_runtime: str | None = None
     """Whose kernels computed the reference, where that is the same file under others."""
+    traits: Traits = NO_REFERENCE
+    """What the reference is like."""
     repair: str | None = None
     """How the copy that ran differs from the user's file, which the runtime refuses."""
 

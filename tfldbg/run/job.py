@@ -144,6 +144,13 @@ class Job:
         )
 
     @property
+    def readable(self) -> frozenset[int]:
+        """The tensors whose values are known, and are numbers."""
+        tensors = self.subgraph.tensors
+        given = (i for i in self.subgraph.inputs if tensors[i].type != "STRING")
+        return frozenset((*self.exposed.taps, *given))
+
+    @property
     def skipped(self) -> dict[int, str]:
         """By tensor, why it cannot be read."""
         return {s.tensor: s.reason for s in self.exposed.skipped}

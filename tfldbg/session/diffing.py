@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, get_args
 
 from tfldbg import __version__
+from tfldbg.against.recording import other_file
 from tfldbg.compare.against.two_captures import Difference, Sides, compare_captures, sides
 from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
@@ -22,7 +23,6 @@ from tfldbg.match.two_captures import Node, SideBySide, put_side_by_side
 from tfldbg.options.judge import Thresholds
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import Capture, open_capture
-from tfldbg.session.comparisons import other_file
 from tfldbg.session.result import Trace
 
 if TYPE_CHECKING:

@@ -13,22 +13,19 @@ from tfldbg.compare.tally import Plan
 from tfldbg.compare.undecided import comparisons
 from tfldbg.errors import UsageError
 from tfldbg.run.labels import read_labels
-from tfldbg.session.comparisons import Comparison, first_sample
+from tfldbg.run.observed import observed
 from tfldbg.session.metrics import find_metrics
-from tfldbg.session.observing import observed
-from tfldbg.session.with_itself import WithItself
 
 if TYPE_CHECKING:
+    from tfldbg.against.opened import Bench, Opened
     from tfldbg.compare.compounding.shares import Compounding
-    from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
     from tfldbg.compare.worst import WorstSample
     from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.diagnose.traits import Traits
     from tfldbg.options.measure import Measure
     from tfldbg.options.sources import DataSource
-    from tfldbg.progress import Progress
     from tfldbg.run.job import Job
-    from tfldbg.run.litert import Runner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,21 +68,23 @@ class Extras:
         """Whether the fake-quant emulation is asked for."""
         return self.measure.labels is not None or self.measure.tolerance is not None
 
-    def emulated(
-        self, job: Job, runner: Runner, comparison: Comparison, reference: Reference
-    ) -> tuple[Reference, tuple[str, ...]]:
+    def emulated(self, bench: Bench, opened: Opened) -> tuple[Reference, tuple[str, ...]]:
         """Let the fake-quant emulation run beside the reference, where it is asked for.
 
         Returns:
             What to compare with, and notes on what could not be done.
         """
-        if not self.emulates or isinstance(comparison, WithItself):  # which runs it already
-            return reference, ()
-        both, reason = with_emulation(job, reference, first_sample(job, runner))
+        if not self.emulates or opened.emulates:
+            return opened.reference, ()
+        both, reason = with_emulation(bench.job, opened.reference, bench.first)
         return both, () if reason is None else (reason,)
 
-    def check(self, comparison: Comparison, stream_steps: int) -> None:
+    def check(self, traits: Traits, steps: int) -> None:
         """Refuse what a reference, or streams, do not allow.
+
+        Args:
+            traits: Of the reference.
+            steps: How many samples make a stream.
 
         Raises:
             UsageError: Compounding is asked for, and the reference's operators cannot be computed
@@ -93,31 +92,27 @@ class Extras:
         """
         if not self.measure.compounding:
             return
-        from tfldbg.session.compounding import divisible
-
-        divisible(comparison)
-        if stream_steps > 1:
+        if not traits.divisible:
+            raise UsageError(
+                "how errors compound is not measured against a recording, another runtime or an "
+                "emulation: their operators cannot be run in float on other values",
+                hint="leave --compounding out, or trace with --keras, --against GOOD.tflite or no "
+                "reference",
+            )
+        if steps > 1:
             raise UsageError(
                 "--compounding follows errors through one run of the model, and not from step to "
                 "step of a stream",
                 hint="leave out --steps or --compounding",
             )
 
-    def shares(
-        self,
-        job: Job,
-        runner: Runner,
-        comparison: Comparison,
-        relation: Relation,
-        reference: Reference | None,
-        progress: Progress,
-    ) -> Compounding | None:
+    def shares(self, bench: Bench, opened: Opened, reference: Reference) -> Compounding | None:
         """Measure how errors compound, where it is asked for."""
-        if not self.measure.compounding or reference is None:
+        if not self.measure.compounding or opened.counterpart is None:
             return None
-        from tfldbg.session.compounding import compounding, divisible
+        from tfldbg.session.compounding import compounding
 
-        return compounding(job, divisible(comparison), relation, reference, runner, progress)
+        return compounding(bench, opened, reference)
 
     def add(
         self,

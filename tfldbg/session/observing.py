@@ -5,18 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import HANDLE_TYPES, producers
-from tfldbg.rewrite.expose import unreadable
 from tfldbg.run.litert import Runner, as_bytes
+from tfldbg.run.observed import untapped
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from tfldbg.compare.tally import Measured
     from tfldbg.run.job import Job
-    from tfldbg.run.samples import Samples
-
-_OBSERVED = 4
 
 
 class Observer:
@@ -32,7 +28,7 @@ class Observer:
     """
 
     def __init__(self, job: Job) -> None:
-        self._job, self._others = job, _untapped(job)
+        self._job, self._others = job, untapped(job)
         original = job.original
         others = job.in_untouched(self._others)
         self._original = Runner(replace(original, taps=(*original.taps, *others)))
@@ -74,32 +70,3 @@ class Observer:
             )
             for i in range(count)
         ]
-
-
-def observed(samples: Samples) -> int:
-    """Return of how many samples the final outputs are compared with the untouched model's.
-
-    Of streams it is a whole one, and the first step of the next.
-    """
-    steps = samples.stream_steps
-    return min(samples.count, max(_OBSERVED, steps + 1 if steps > 1 else 0))
-
-
-def compared(job: Job) -> int:
-    """Return on how many samples final outputs are compared; on none where none can be read."""
-    readable = {*job.exposed.taps, *_untapped(job)} & {*job.subgraph.outputs}
-    return observed(job.samples) if readable else 0
-
-
-def _untapped(job: Job) -> tuple[int, ...]:
-    """Return the final outputs that are not measured: strings, inputs, constants and others."""
-    tensors, made = job.subgraph.tensors, producers(job.subgraph)
-
-    def readable(index: int) -> bool:
-        tensor = tensors[index]
-        if tensor.type == "STRING" or index not in made:
-            return tensor.type not in HANDLE_TYPES
-        return unreadable(job.subgraph, made[index], tensor) is None
-
-    others = (i for i in job.subgraph.outputs if i >= 0 and i not in job.exposed.taps)
-    return tuple(filter(readable, others))

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.against.keras import keras_extents, match_keras
-from tfldbg.compare.against.relate_files import relate_files
+from tfldbg.against.parts.float_copies import copy_of, float_copies
+from tfldbg.against.parts.keras_relations import keras_extents, match_keras
+from tfldbg.against.parts.relate_files import relate_files
 from tfldbg.compare.constants.files import Holder
 from tfldbg.compare.ranges.calibrate import Extent, share
 from tfldbg.compare.ranges.fit import fill
@@ -20,6 +21,7 @@ from tfldbg.compare.ranges.parameters import (
 )
 from tfldbg.compare.ranges.passes import fake_quant_pass, float_extents, float_pass
 from tfldbg.compare.ranges.table import RangeTable, range_table
+from tfldbg.compare.stream import some_samples
 from tfldbg.errors import UsageError
 from tfldbg.match.files import pair_file_inputs
 from tfldbg.match.ports import pair_inputs
@@ -30,9 +32,7 @@ from tfldbg.reference.keras import load_frozen
 from tfldbg.run.child import limited
 from tfldbg.run.job import ALL_SAMPLES, Job, Loaded, check_mapping, load, prepare
 from tfldbg.run.litert import Runner
-from tfldbg.session.float_copies import float_copies
 from tfldbg.session.places import check_places
-from tfldbg.session.with_emulation import copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,7 +130,7 @@ def _ranges(
 ) -> RangeTable:
     by_keras = source is not None and not source.quantizes
     with Runner(job.instrumented) as runner:
-        copies = float_copies(job, runner)
+        copies = float_copies(job, some_samples(job, runner, 1))
         copy = copy_of(copies, runner)
         sharing = share(copy.graph, copy.subgraph, copy.refused)
         seen: dict[int, Extent] = float_extents(copy, sharing, progress)

@@ -10,15 +10,16 @@ from tfldbg.compare.relation import Relation
 from tfldbg.compare.stream import stream
 from tfldbg.compare.tally import Plan
 from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.describe import describe
 from tfldbg.match.model import Matching
 from tfldbg.options.run_on import RunOn
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import limited
 from tfldbg.run.job import Job, prepare
 from tfldbg.run.litert import Runner
-from tfldbg.session.describe import describe
+from tfldbg.run.observed import observed
 from tfldbg.session.exposing import protect
-from tfldbg.session.observing import Observer, observed
+from tfldbg.session.observing import Observer
 from tfldbg.session.shapes import without_changing_shapes
 from tfldbg.store.writer import RunWriter
 

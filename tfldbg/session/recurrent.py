@@ -11,16 +11,13 @@ from tfldbg.compare.steps import AlongTime, Step, by_step
 from tfldbg.diagnose.bodies import collect_bodies
 from tfldbg.graph.query import ROLES
 from tfldbg.graph.steps import sequences, unrolled
-from tfldbg.session.with_capture import WithCapture
-from tfldbg.session.with_function import WithFunction
-from tfldbg.session.with_runtime import WithRuntime
 
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
     from tfldbg.compare.stream import Recorder
     from tfldbg.diagnose.evidence import Evidence
+    from tfldbg.diagnose.traits import Traits
     from tfldbg.run.job import Job
-    from tfldbg.session.comparisons import Comparison
 
 
 class Recurrent:
@@ -28,16 +25,15 @@ class Recurrent:
 
     Args:
         job: The traced file.
-        comparison: What it is compared with.  Beside other kernels or a recording, which may be of
-            other kernels, the float copies of the operators inside would be another question.
+        traits: Of the reference.  Beside other kernels or a recording, which may be of other
+            kernels, the float copies of the operators inside would be another question.
         by_step: Whether the errors of each time step are asked for.
         stack: What to close in the end.
     """
 
-    def __init__(self, job: Job, comparison: Comparison, by_step: bool, stack: ExitStack) -> None:
+    def __init__(self, job: Job, traits: Traits, by_step: bool, stack: ExitStack) -> None:
         self._job, self._by_step = job, by_step
-        inside = not isinstance(comparison, (WithCapture, WithFunction, WithRuntime))
-        inside = inside and any(op.kind in ROLES for op in job.subgraph.operators)
+        inside = traits.has_insides and any(op.kind in ROLES for op in job.subgraph.operators)
         self._bodies = Bodies(job, stack) if inside else None
         fused = sequences(job.subgraph) if by_step else ()
         self._along = AlongTime(job, fused, stack) if fused else None

@@ -51,11 +51,11 @@ def run_shard(shard: Shard) -> Part:
     """
     with within(shard.limits), ExitStack() as stack:
         ready = shard.request.ready(stack, Silent(), shard.unread)
-        tally, job = Tally(ready.plan), ready.job
+        tally, bench = Tally(ready.plan), ready.bench
         stream_part(
             tally,
-            job.samples,
-            ready.runner,
+            bench.job.samples,
+            bench.runner,
             ready.reference,
             ready.points,
             Silent(),
@@ -88,9 +88,10 @@ def stream_in_parts(
             "what happens inside of recurrent operators and subgraphs is measured by one process",
             hint="leave out --workers and --scheduler",
         )
-    count, elsewhere = ready.job.samples.count, request.elsewhere
+    samples, elsewhere = ready.bench.job.samples, request.elsewhere
+    count = samples.count
     size = batch_size(ready.plan, count, ready.reference)
-    parts = shards(count, math.lcm(size, ready.job.samples.stream_steps), pool.workers)
+    parts = shards(count, math.lcm(size, samples.stream_steps), pool.workers)
     asked = [Shard(elsewhere, dict(unread), numbers, pool.limits()) for numbers in parts]
     progress.stage("tracing", count)
 

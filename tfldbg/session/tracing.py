@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from tfldbg.compare.stream import Recorders, stream
 from tfldbg.compare.worst import examine
 from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.describe import describe
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.errors import MatchError, UsageError
-from tfldbg.options.against import EMULATIONS
 from tfldbg.options.judge import Thresholds
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import limited
-from tfldbg.session.describe import describe
 from tfldbg.session.exposing import protect
 from tfldbg.session.metrics import find_metrics
 from tfldbg.session.observing import Observer
@@ -96,7 +95,13 @@ def _trace(
     began = perf_counter()
     with ExitStack() as stack:
         ready = request.ready(stack, progress, unread)
-        job, runner, reference, extras = ready.job, ready.runner, ready.reference, request.extras
+        bench, opened, reference, extras = (
+            ready.bench,
+            ready.opened,
+            ready.reference,
+            request.extras,
+        )
+        job, runner = bench.job, bench.runner
         writer = None
         if request.dump is not None:
             writer = stack.enter_context(RunWriter(Path(request.dump), job.subgraph))
@@ -112,7 +117,7 @@ def _trace(
         worst = examine(ready.plan, job.samples, runner, reference, numbers, progress)
         streamed = perf_counter()
         identical = observer.identical(measured)
-        shares = extras.shares(job, runner, ready.comparison, ready.relation, reference, progress)
+        shares = extras.shares(bench, opened, reference)
         timing = {
             "load_s": prepared - began,
             "reference_s": measured.reference_s,
@@ -120,13 +125,13 @@ def _trace(
             **({"compounding_s": perf_counter() - streamed} if shares else {}),
             "total_s": perf_counter() - began,
         }
-        run = ready.comparison.describe(describe(job, identical, timing, runner.delegated))
-        evidence = collect(job.loaded, run, ready.relation, measured)
+        run = opened.described(describe(job, identical, timing, runner.delegated))
+        evidence = collect(job.loaded, run, opened.relation, measured)
         evidence = extras.add(evidence, worst, ready.notes, shares, ready.points)
-        evidence = with_trials(evidence, job, runner, reference)
+        evidence = with_trials(evidence, ready, request.judge.thresholds)
         evidence = ready.recurrent.add_to(evidence)
         compared = any(op.local or op.expected_shape for op in evidence.ops)
-        if run.reference_kind not in ("self", *EMULATIONS) and not compared:
+        if not run.traits.of_the_file and not compared:
             raise MatchError(
                 "no operator of the file could be compared with the reference",
                 hint="give the model that the file was made from",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfldbg.compare.against.recording_signs import QUANTIZED, how_made
+from tfldbg.against.parts.recording_signs import QUANTIZED, how_made
 from tfldbg.graph.model import QuantParams, Tensor
 
 SCALE, ZERO_POINT = 0.037, -20

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.against.file import FileReference, nothing_free, shadow
 from tfldbg.compare.batch import Batch, batch_of, settled
+from tfldbg.compare.copies import FileReference, nothing_free, shadow
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.steps import Doubles, Figure, largest_by_step
 from tfldbg.compare.tally import Measured, Plan, Statistics

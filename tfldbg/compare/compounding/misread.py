@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfldbg import quant
-from tfldbg.compare.against.file import OPERATORS_NAME, shadow
 from tfldbg.compare.batch import Batch, in_real_units
+from tfldbg.compare.copies import OPERATORS_NAME, shadow
 from tfldbg.graph.model import QuantParams, Tensor
 from tfldbg.match.steps import own_steps
 from tfldbg.rewrite.cut import cut_model

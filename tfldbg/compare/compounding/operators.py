@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tfldbg import quant
-from tfldbg.compare.against.file import OPERATORS_NAME, shadow
-from tfldbg.compare.against.keras import KerasReference
 from tfldbg.compare.batch import Batch, Computed
+from tfldbg.compare.copies import OPERATORS_NAME, shadow
+from tfldbg.compare.keras_reference import KerasReference
 from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, numpy_type
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import own_steps

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfldbg import quant
-from tfldbg.compare.against.plan import cut
 from tfldbg.compare.constants.candidates import bias_index, has_weights
 from tfldbg.compare.constants.folding import Folded, fold, product_scale
 from tfldbg.compare.constants.weights import WeightCheck, check_folded
+from tfldbg.compare.segments import cut
 from tfldbg.graph.query import non_activations, stored
 from tfldbg.match.settle import same_parameters
 from tfldbg.reference.graphdef import FakeQuant, RefGraph, node_of

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tfldbg.compare.against.file import FileReference, Free, Shadow, shadow
+from numpy.typing import NDArray
+
+from tfldbg.compare.copies import FileReference, Free, Shadow, shadow
+from tfldbg.compare.ranges.passes import Copy
 from tfldbg.compare.relation import Relation
 from tfldbg.graph.variables import Source, sources
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import Steps, own_steps
-from tfldbg.session.comparisons import first_sample, readable
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch
@@ -51,20 +54,29 @@ class FloatCopies:
         return FileReference(name, model, self.plan.aliases, free, stack, variables=variables)
 
 
-def float_copies(job: Job, runner: Runner) -> FloatCopies:
+def float_copies(job: Job, first: Batch) -> FloatCopies:
     """Build the float copies of a file's operators.
 
     Args:
         job: The file.
-        runner: Its instrumented model.
-
-    Raises:
-        RunError: The runtime dies of the first sample.
+        first: The first sample as the file computes it.
     """
-    plan = own_steps(job.subgraph, readable(job), states=job.states)
-    first = first_sample(job, runner)
+    plan = own_steps(job.subgraph, job.readable, states=job.states)
     built = shadow(job.loaded.path, job.loaded.graph, job.subgraph, plan.steps, first)
     return FloatCopies(job, plan, built, first)
+
+
+def copy_of(copies: FloatCopies, runner: Runner) -> Copy:
+    """Return the float copy of a file as one that runs free over the job's samples."""
+    job = copies.job
+
+    def actual(number: int) -> Mapping[int, NDArray[Any]]:
+        fresh = job.samples.begins_stream(number)
+        made = runner.run(job.samples.codes(number), fresh=fresh)
+        return dict(zip(job.exposed.taps, made, strict=True))
+
+    loaded = job.loaded
+    return Copy(loaded.path, loaded.graph, loaded.subgraph, copies.refused, job.samples, actual)
 
 
 def variables_of(job: Job) -> dict[int, Source]:
@@ -75,5 +87,5 @@ def variables_of(job: Job) -> dict[int, Source]:
 
 def related_at_rest(job: Job) -> Relation:
     """Return what relates a file to itself before anything has run."""
-    reasons = {**job.skipped, **own_steps(job.subgraph, readable(job)).reasons}
+    reasons = {**job.skipped, **own_steps(job.subgraph, job.readable).reasons}
     return Relation(match_itself(job.subgraph), reasons)

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfldbg.against.parts.doubts import Doubts
 from tfldbg.graph.query import producers, stored
 from tfldbg.match.kinds import CARRIED, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import AFFINE
 from tfldbg.rewrite.emit import is_real
-from tfldbg.session.doubts import Doubts
 
 if TYPE_CHECKING:
-    from tfldbg.compare.against.few import FewSamples
+    from tfldbg.against.parts.claims import Claimer, Claims
+    from tfldbg.against.parts.few import FewSamples
     from tfldbg.graph.model import Operator
     from tfldbg.match.proposals import Changes
     from tfldbg.reference.evaluate import Frozen
     from tfldbg.run.job import Job
-    from tfldbg.session.claims import Claimer, Claims
 
 _ROUNDS = 4
 _MOST_ALONE = 24

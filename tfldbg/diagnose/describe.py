@@ -12,7 +12,7 @@ from tfldbg.diagnose.evidence import Delegated, Run
 from tfldbg.files import sha256
 from tfldbg.graph.query import keeps_state
 from tfldbg.options.runtimes import MICRO, TENSORFLOW
-from tfldbg.session.observing import compared
+from tfldbg.run.observed import compared
 
 if TYPE_CHECKING:
     from tfldbg.run.job import Job

@@ -14,7 +14,7 @@ from tfldbg.rewrite.twin import FAKE_QUANT, twins
 from tfldbg.run.derived import copy_runner
 
 if TYPE_CHECKING:
-    from tfldbg.compare.against.file import FileReference
+    from tfldbg.compare.copies import FileReference
     from tfldbg.graph.model import QuantParams, Subgraph
     from tfldbg.reference.evaluate import Floats
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.against.runs import Joint, OwnRuns
 from tfldbg.compare.batch import (
     Batch,
     Computed,
@@ -19,6 +18,7 @@ from tfldbg.compare.batch import (
     settled,
 )
 from tfldbg.compare.overlap import Crew
+from tfldbg.compare.runs import Joint, OwnRuns
 from tfldbg.compare.stream import run_batch
 from tfldbg.compare.tally import Measured, Plan, Tally
 from tfldbg.compare.undecided import comparisons
@@ -28,7 +28,7 @@ from tfldbg.progress import Silent
 from tfldbg.reference.evaluate import Evaluator, in_reference_order
 
 if TYPE_CHECKING:
-    from tfldbg.compare.against.keras import KerasReference
+    from tfldbg.compare.keras_reference import KerasReference
     from tfldbg.match.model import Matching
     from tfldbg.reference.evaluate import Floats, Frozen, Segment
     from tfldbg.run.job import Job

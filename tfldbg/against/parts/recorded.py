@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.against.file import shadow
 from tfldbg.compare.batch import Batch, Computed, in_real_units
+from tfldbg.compare.copies import shadow
 from tfldbg.graph.query import non_activations, numpy_type
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import given

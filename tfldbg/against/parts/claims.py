@@ -9,16 +9,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.describe import describe
 from tfldbg.diagnose.judge import Judge
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.proposals import Changes, changed, holds
 from tfldbg.options.judge import Thresholds
-from tfldbg.session.describe import describe
 
 if TYPE_CHECKING:
-    from tfldbg.compare.against.few import FewSamples
-    from tfldbg.compare.against.keras import KerasReference, KerasRelations
+    from tfldbg.against.parts.few import FewSamples
+    from tfldbg.against.parts.keras_relations import KerasRelations
+    from tfldbg.compare.keras_reference import KerasReference
     from tfldbg.compare.relation import Relation
     from tfldbg.diagnose.evidence import Run
     from tfldbg.match.model import Matching

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.against.plan import NOTHING_BETWEEN
+from tfldbg.compare.segments import NOTHING_BETWEEN
 from tfldbg.graph.query import activation_inputs, non_activations, producers
 from tfldbg.match.kinds import CARRIED, COMPUTING, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Unmatched
@@ -13,10 +13,10 @@ from tfldbg.match.proposals import Change, Changes, Proposals, Values
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
-    from tfldbg.compare.against.few import FewSamples
+    from tfldbg.against.parts.claims import Claimer, Claims
+    from tfldbg.against.parts.few import FewSamples
     from tfldbg.reference.evaluate import Frozen
     from tfldbg.run.job import Job
-    from tfldbg.session.claims import Claimer, Claims
 
 
 class Doubts:

@@ -1,4 +1,4 @@
-"""Compare with a frozen Keras model."""
+"""Which part of a frozen Keras model computes which tensor of a file."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.against.agreement import Agreement
-from tfldbg.compare.against.plan import cut
-from tfldbg.compare.against.plausible import check_same_model
-from tfldbg.compare.batch import Batch, Computed
+from tfldbg.against.parts.agreement import Agreement
+from tfldbg.against.parts.plausible import check_same_model
 from tfldbg.compare.constants.pairs import check_pairs
 from tfldbg.compare.constants.turned import HIDDEN, Turned, without_turns
 from tfldbg.compare.constants.weights import check_weights
 from tfldbg.compare.ranges.calibrate import Extent
 from tfldbg.compare.ranges.parameters import expected_by_keras
 from tfldbg.compare.relation import Port, Relation
+from tfldbg.compare.segments import cut
 from tfldbg.match.matcher import match
 from tfldbg.match.model import Unmatched
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment, in_reference_order
@@ -210,51 +209,3 @@ def keras_extents(
     finally:
         evaluator.close()
     return seen
-
-
-class KerasReference:
-    """The frozen model, running free and cut into operators, in one session.
-
-    Args:
-        frozen: The reference.
-        relation: How it is matched.
-        segments: By output tensor each operator cut out of it.
-        samples: The inputs of both sides.
-
-    Raises:
-        KerasError: TensorFlow refuses the graph.
-    """
-
-    def __init__(
-        self,
-        frozen: Frozen,
-        relation: Relation,
-        segments: Mapping[int, Segment],
-        samples: Samples,
-    ) -> None:
-        self.batch = frozen.batch
-        self._samples = samples
-        self._matching = relation.matching
-        self._keys = tuple(segments)
-        fetches = [m.node for m in relation.matching.matches.values()]
-        self._evaluator = Evaluator(frozen, fetches, list(segments.values()))
-
-    def compute(self, batch: Batch) -> Computed:
-        """Compute one batch.
-
-        Raises:
-            KerasError: TensorFlow cannot compute the data.
-        """
-        fetched, computed = self._evaluator.run(
-            in_reference_order(self._matching.inputs, self._samples.real(batch.start, batch.stop)),
-            {key: batch.real[key] for key in self._evaluator.tap_keys},
-        )
-        free = zip(self._matching.matches, fetched, strict=True)
-        return Computed(
-            free={i: values for i, values in free if i in batch.real},
-            local=dict(zip(self._keys, computed, strict=True)),
-        )
-
-    def close(self) -> None:
-        """Free the session."""
-        self._evaluator.close()

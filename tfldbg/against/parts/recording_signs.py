@@ -13,7 +13,7 @@ from tfldbg.graph.query import SAME_SCALE_KINDS, producers
 from tfldbg.quant import code_range
 
 if TYPE_CHECKING:
-    from tfldbg.compare.against.capture import RecordedTensors
+    from tfldbg.against.parts.recorded import RecordedTensors
     from tfldbg.graph.model import Operator, Subgraph, Tensor
 
 _SAMPLES = 4

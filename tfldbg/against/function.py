@@ -1,0 +1,206 @@
+"""A function of the user's as the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfldbg.against.opened import Bench, Kind, Opened
+from tfldbg.against.parts.float_copies import FloatCopies, float_copies
+from tfldbg.against.recording import TRAITS, open_recording
+from tfldbg.compare.batch import Batch, Computed, in_real_units
+from tfldbg.compare.copies import nothing_free
+from tfldbg.errors import UsageError
+from tfldbg.files import scratch_folder
+from tfldbg.graph.query import non_activations, producers
+from tfldbg.options.against import EMULATIONS
+from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
+from tfldbg.reference.function import FunctionRecorder, Given
+
+if TYPE_CHECKING:
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.graph.model import Operator, Subgraph
+    from tfldbg.options.against import Against
+    from tfldbg.options.sources import ReferenceFunction
+    from tfldbg.run.job import Job
+
+_AT_ONCE = 32
+"""Samples that the function is called with."""
+
+
+def _check(against: Against) -> None:
+    """Check that there is such a function, before a file is read.
+
+    Raises:
+        UsageError: There is none, or what was given is no function.
+        PluginError: It cannot be loaded.
+    """
+    _function(against)
+
+
+def _function(against: Against) -> tuple[str, ReferenceFunction]:
+    """Return the function and how reports call it."""
+    reference = against.reference
+    if isinstance(reference, str):
+        if ":" not in reference and reference not in plugin_names(REFERENCES):
+            raise UsageError(
+                f"there is no reference '{reference}'",
+                hint=f"choose one of {', '.join(EMULATIONS)}, or a function as "
+                "package.module:function; leave --reference out to trace the file against its own "
+                "float arithmetic",
+            )
+        return reference, load_plugin(REFERENCES, reference)
+    if not callable(reference):
+        raise UsageError(
+            f"the reference is of type {type(reference).__name__}, expected a function or a name",
+            hint="a model or a file is given with keras= or against=",
+        )
+    return getattr(reference, "__qualname__", type(reference).__qualname__), reference
+
+
+def _open(bench: Bench) -> Opened:
+    """Call the function on all samples, and compare what it returns as a recording is compared.
+
+    That judges an operator only where both sides compute the same thing: float operators with float
+    weights, and tensors that the function returns in codes.  What it computes in float although the
+    file has codes there, or quantized weights, is off by their rounding and more.  Such operators,
+    and those that cannot be run on the function's values, are checked against their own float
+    arithmetic instead.
+
+    Raises:
+        PluginError: The function fails.
+        MatchError: Hardly anything that it returns has a counterpart in the file.
+    """
+    job = bench.job
+    name, function = _function(bench.against)
+    if not job.subgraph.inputs:
+        raise UsageError(
+            f"'{job.loaded.path}' has no inputs, so the reference '{name}' cannot be called with "
+            "any",
+            hint="record it instead, and compare with --against RUN.h5",
+        )
+    with ExitStack() as undo:
+        # What it returns is kept in a temporary file: it may be more than fits into memory.
+        path = undo.enter_context(scratch_folder()) / "reference.h5"
+        recorder = FunctionRecorder(name, function, job.subgraph)
+        recorder.record(_batches(job), path)
+        opened = open_recording(bench, path, name)
+        undo.callback(opened.reference.close)
+        copies, relation = float_copies(job, bench.first), opened.relation
+        left, refused = _left_to(copies, relation, recorder.floats), copies.relation.reasons
+        reasons = {**relation.reasons, **{i: refused[i] for i in left if i in refused}}
+        related = replace(relation, reasons=reasons, own=frozenset(left))
+        stack = ExitStack()
+        own = copies.reference(nothing_free, stack)
+        stack.push(undo.pop_all())
+    return Opened(
+        replace(opened.about, sha256=None),
+        related,
+        _Both(opened.reference, own, related.own, stack),
+        (*opened.notes, *_notes(name, job, left)),
+    )
+
+
+def _notes(name: str, job: Job, left: Sequence[int]) -> tuple[str, ...]:
+    """Say which operators the function does not check."""
+    writers = producers(job.subgraph)
+    own = tuple(dict.fromkeys(writers[i].index for i in left))
+    if not own:
+        return ()
+    listed = ", ".join(map(str, own[:8])) + (", ..." if len(own) > 8 else "")
+    return (
+        f"'{name}' cannot judge operators {listed}, which are checked against their own float "
+        "arithmetic; only their accumulated error is against it",
+    )
+
+
+def _left_to(copies: FloatCopies, relation: Relation, floats: Collection[str]) -> tuple[int, ...]:
+    """Return the tensors that only float copies can check.
+
+    Args:
+        copies: The float copies.
+        relation: What the function's values are compared with.
+        floats: The tensors that the function returned as floats.
+    """
+    subgraph, matches = copies.job.subgraph, relation.matching.matches
+    others = non_activations(subgraph)
+    return tuple(
+        i
+        for op in subgraph.operators
+        for i in op.outputs
+        if i not in others
+        and (
+            i not in matches
+            or i in relation.reasons
+            or (matches[i].node in floats and not _float_alone(subgraph, op))
+        )
+    )
+
+
+class _Both:
+    """The recorded values, and float copies of the operators that they cannot judge."""
+
+    batch: int | None = None
+
+    def __init__(
+        self, recorded: Reference, own: Reference, left: frozenset[int], stack: ExitStack
+    ) -> None:
+        self._recorded, self._own, self._left, self._stack = recorded, own, left, stack
+
+    def compute(self, batch: Batch) -> Computed:
+        """Compute one batch."""
+        recorded, own = self._recorded.compute(batch), self._own.compute(batch)
+        local = {i: v for i, v in recorded.local.items() if i not in self._left}
+        local |= {i: v for i, v in own.local.items() if i in self._left}
+        tested = {i: v for i, v in recorded.tested.items() if i not in self._left}
+        return replace(recorded, local=local, tested=tested)
+
+    def close(self) -> None:
+        """Close both, and delete the recording."""
+        self._stack.close()
+
+
+def _float_alone(subgraph: Subgraph, op: Operator) -> bool:
+    """Whether nothing of an operator was ever rounded to fewer bits than float32."""
+    writers = producers(subgraph)
+    for index in (*op.inputs, *op.outputs):
+        if index < 0:
+            continue
+        tensor, writer = subgraph.tensors[index], writers.get(index)
+        quant = tensor.quant
+        rounded = quant is not None and (quant.scale.size or quant.scale_tensor is not None)
+        if rounded or tensor.type == "FLOAT16":
+            return False
+        if writer is not None and writer.kind == "DEQUANTIZE":
+            return False
+    return True
+
+
+def _batches(job: Job) -> Iterator[Given]:
+    """Yield the samples as both sides take them: the function sees what the file was given.
+
+    Of streams it sees a whole one at a time.
+    """
+    steps = job.samples.stream_steps
+    size = steps if steps > 1 else _AT_ONCE
+    tensors = [job.subgraph.tensors[i] for i in job.subgraph.inputs]
+    for start in range(0, job.samples.count, size):
+        stop = min(start + size, job.samples.count)
+        rows = [job.samples.codes(number) for number in range(start, stop)]
+        codes = [np.stack(column) for column in zip(*rows, strict=True)]
+        arrays = {}
+        for spec, tensor, array in zip(job.loaded.specs, tensors, codes, strict=True):
+            one = tensor.shape[:1] == (1,)  # the tensor's own batch
+            shaped = array.reshape(len(array), *array.shape[2:]) if one else array
+            quantized = tensor.lsb is not None
+            # The function may write to its arrays; the codes are recorded.
+            arrays[spec.label] = in_real_units(tensor, shaped) if quantized else shaped.copy()
+        yield Given(start, arrays, dict(zip(job.subgraph.inputs, codes, strict=True)))
+
+
+KIND = Kind(TRAITS, _open, processes=0, check=_check)

@@ -1,0 +1,138 @@
+"""A Keras model, frozen, as the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfldbg.against.opened import About, Bench, Kind, Opened
+from tfldbg.against.parts.claims import Claimer
+from tfldbg.against.parts.few import FewSamples
+from tfldbg.against.parts.keras_relations import KerasRelations
+from tfldbg.against.parts.verifying import Verifier
+from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, Sides
+from tfldbg.compare.keras_reference import KerasReference
+from tfldbg.compare.runs import BesideOwnRuns, OwnRuns
+from tfldbg.diagnose.traits import Traits
+from tfldbg.errors import KerasError, RunError, UsageError
+from tfldbg.files import sha256_of_path
+from tfldbg.graph.query import keeps_state
+from tfldbg.match.ports import pair_inputs
+from tfldbg.reference.keras import load_frozen
+from tfldbg.run.room import check_constants
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.reference.evaluate import Frozen, Segment
+    from tfldbg.run.job import Job
+
+TRAITS = Traits(full_precision=True, has_insides=True, divisible=True)
+
+
+def _open(bench: Bench) -> Opened:
+    """Load and match the model, check what accuses, and cut the model into operators.
+
+    Raises:
+        UsageError: State is to be kept from step to step, which the frozen model does not.
+        RunError: The file is too large to compare its constants.
+    """
+    job = bench.job
+    frozen = _loaded(bench)
+    inputs = pair_inputs(job.loaded.specs, frozen, job.run_on.inputs)
+    relations = KerasRelations(job, frozen, inputs)
+    about = _about(bench.against.keras, frozen)
+    bench.start(about, lambda: _at_rest(relations))
+    matching = relations.by_graphs(bench.runner)
+    relation, segments = relations.relate(matching)
+    reference = _reference(frozen, relation, segments, job)
+    few = FewSamples(job, frozen, inputs, bench.runner)
+    claimer = Claimer(job, frozen, relations, few)
+    first = claimer.of(matching, reference)
+    claims = Verifier(job, frozen, few, claimer).verified(first)
+    if claims.accused or claims.unchecked:
+        relations.check(claims.relation)
+    if claims is not first or reference is None:
+        if reference is not None:
+            reference.close()
+        segments = dict(claims.segments)
+        reference = KerasReference(frozen, claims.relation, segments, job.samples)
+    related, beside = _with_own_runs(claims.relation, reference, job, few.first)
+
+    def counterpart(sides: Sides, stack: ExitStack) -> Counterpart:
+        return KerasCounterpart(frozen, sides.relation, segments, sides.job, stack)
+
+    return Opened(about, related, beside, counterpart=counterpart)
+
+
+def _loaded(bench: Bench) -> Frozen:
+    """Load and freeze the model."""
+    job, against = bench.job, bench.against
+    if job.samples.stream_steps > 1 and keeps_state(job.loaded.graph):
+        raise UsageError(
+            f"'{job.loaded.path}' keeps a state, and a Keras model is computed sample by "
+            f"sample: it cannot follow streams of {job.samples.stream_steps} steps",
+            hint="leave --steps out to compare single steps; for streams give "
+            "--against RUN.h5, or a function of your own with --reference module:function",
+        )
+    check_constants(job.loaded)
+    source: Any = against.keras
+    return load_frozen(
+        Path(source) if isinstance(source, str) else source,
+        unsafe=against.unsafe,
+        signature=job.run_on.signature,
+        cached=against.cached,
+    )
+
+
+def _about(source: Any, frozen: Frozen) -> About:
+    """Return the model's path and the framework that it was loaded with."""
+    path = Path(source) if isinstance(source, (str, Path)) else None
+    return About(
+        "keras",
+        str(path) if path else type(source).__name__,
+        TRAITS,
+        sha256=sha256_of_path(path) if path else None,
+        versions={"reference": frozen.framework},
+    )
+
+
+def _at_rest(relations: KerasRelations) -> Relation:
+    """Return the relation as far as names and structure tell it."""
+    relation, _ = relations.relate(relations.by_graphs(None))
+    relations.check(relation)
+    return relation
+
+
+def _reference(
+    frozen: Frozen, relation: Relation, segments: Mapping[int, Segment], job: Job
+) -> KerasReference | None:
+    """Return the reference; None where a wrong match makes a graph that TensorFlow refuses."""
+    try:
+        return KerasReference(frozen, relation, segments, job.samples)
+    except KerasError:
+        return None
+
+
+def _with_own_runs(
+    relation: Relation, reference: KerasReference, job: Job, first: Batch
+) -> tuple[Relation, Reference]:
+    """Let the file's own arithmetic run beside a reference that cannot divide some operators."""
+    own = OwnRuns(job, relation.joint, first, members=True)
+    try:
+        own.compute(first)
+        known = own.joint
+    except RunError:
+        known = frozenset()  # they are checked as they are
+    if not known:
+        own.close()
+        return relation, reference
+    related = replace(relation, unrounded_before=own.joint, own=own.members)
+    return related, BesideOwnRuns(reference, own)
+
+
+KIND = Kind(TRAITS, _open, processes=0)

@@ -1,0 +1,73 @@
+"""The same file under other kernels as the reference."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tfldbg.against.opened import About, Bench, Kind, Opened
+from tfldbg.against.parts.float_copies import variables_of
+from tfldbg.compare.copies import FileReference, FreeFile, shadow
+from tfldbg.compare.relation import Relation
+from tfldbg.diagnose.traits import Traits
+from tfldbg.errors import UsageError
+from tfldbg.match.itself import match_itself
+from tfldbg.match.steps import own_steps
+from tfldbg.options.runtimes import RUNTIMES, Kernels
+from tfldbg.rewrite.cut import cut_model
+
+if TYPE_CHECKING:
+    from tfldbg.run.job import Job
+
+_TRAITS = Traits(kernels=True)
+
+
+def _open(bench: Bench) -> Opened:
+    """Let the other kernels compute every operator from the values that the traced ones had.
+
+    Raises:
+        UsageError: There is no such runtime, or it is the one that is traced.
+        MissingExtraError: Its package is not installed.
+    """
+    job, kernels = bench.job, Kernels(bench.against.against_runtime or "")
+    _check(kernels, job.run_on.kernels)
+    about = About("runtime", f"the same file under {kernels}", _TRAITS, runtime=kernels.runtime)
+    subgraph, graph, name = job.subgraph, job.loaded.graph, job.loaded.path
+    plan = own_steps(subgraph, job.readable, states=job.states, stored=True)
+    reasons = {**job.skipped, **plan.reasons}
+    matching = match_itself(subgraph)
+    bench.start(about, lambda: Relation(matching, reasons))
+    built = shadow(name, graph, subgraph, plan.steps, bench.first, cut_model, kernels)
+    stack = ExitStack()
+    reference = FileReference(
+        name,
+        built.model,
+        plan.aliases,
+        FreeFile(_under(job, kernels), {i: i for i in job.readable}, stack),
+        stack,
+        subgraph.tensors,
+        kernels,
+        variables_of(job),
+    )
+    relation = Relation(matching, {**reasons, **built.reasons(plan.steps)})
+    return Opened(about, relation, reference)
+
+
+def _check(kernels: Kernels, traced: Kernels) -> None:
+    if kernels.runtime not in RUNTIMES or kernels == traced:
+        others = [name for name in RUNTIMES if Kernels(name) != traced]
+        raise UsageError(
+            f"'{kernels}' is no other runtime than '{traced}'",
+            hint=f"compare it with one of {', '.join(others)}",
+        )
+    kernels.check()
+
+
+def _under(job: Job, kernels: Kernels) -> Job:
+    """Return the job under other kernels, without a delegate."""
+    run_on = replace(job.run_on, runtime=kernels.runtime, delegate=None, delegate_options=None)
+    return replace(job, run_on=run_on)
+
+
+KIND = Kind(_TRAITS, _open)

@@ -1,0 +1,158 @@
+"""What a reference is opened with, and what it is once it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tfldbg.compare.stream import some_samples
+from tfldbg.compare.tally import NOTHING
+from tfldbg.diagnose.collect import collect
+from tfldbg.diagnose.describe import describe
+from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.words import op_name
+from tfldbg.errors import RunError
+from tfldbg.options.judge import Thresholds
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch
+    from tfldbg.compare.compounding.operators import Counterpart, Sides
+    from tfldbg.compare.relation import Relation
+    from tfldbg.compare.stream import Reference
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.diagnose.traits import Traits
+    from tfldbg.options.against import Against
+    from tfldbg.options.run_on import RunOn
+    from tfldbg.options.sources import ModelSource
+    from tfldbg.progress import Progress
+    from tfldbg.run.job import Job
+    from tfldbg.run.litert import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """A reference, as a run describes it."""
+
+    kind: str
+    """As in the JSON of ``trace``."""
+    path: str
+    """Its path, or what it is in words."""
+    traits: Traits
+    sha256: str | None = None
+    data: str | None = None
+    """Where the data came from, if the reference brought it."""
+    runtime: str | None = None
+    """Whose kernels computed it, where that is the same file under others."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """By package the version that it was loaded with."""
+
+    def described(self, run: Run) -> Run:
+        """Return the description of a run with this reference."""
+        return replace(
+            run,
+            reference_kind=self.kind,
+            reference_path=self.path,
+            reference_sha256=self.sha256,
+            reference_runtime=self.runtime,
+            data=run.data if self.data is None else self.data,
+            versions={**run.versions, **self.versions},
+            traits=self.traits,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A reference that is ready to compute, and its relation to the file."""
+
+    about: About
+    relation: Relation
+    reference: Reference
+    """Is closed by whoever asked for it."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about it."""
+    counterpart: Callable[[Sides, ExitStack], Counterpart] | None = None
+    """Returns the reference free and operator by operator, if it can be divided.  What it opens is
+    closed with the stack."""
+    read: Callable[[Batch], Batch] | None = None
+    """Returns the values that the operators read where these are not the file's own."""
+    emulates: bool = False
+    """Whether the reference computes the fake-quant emulation of the file, too."""
+
+    def described(self, run: Run) -> Run:
+        """Return the description of a run with this reference and its notes."""
+        run = self.about.described(run)
+        return replace(run, notes=(*run.notes, *self.notes))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """A kind of reference: how one is opened."""
+
+    traits: Traits
+    open: Callable[[Bench], Opened]
+    """Opens the reference that a bench asks for.  It must call `Bench.start` before it reads a
+    value of the file."""
+    processes: int = 4
+    """How many processes to start for LiteRT before it is known what they run; 0 if the reference
+    keeps all processors busy meanwhile."""
+    check: Callable[[Against], None] | None = None
+    """Refuses what cannot be a reference, before a file is read."""
+    run_on: Callable[[ModelSource, Against, RunOn], RunOn] | None = None
+    """Returns what to run on, if the reference brings its own data where none is given."""
+
+
+class Bench:
+    """The traced file on its samples, for a reference that is opened beside it.
+
+    Args:
+        job: The file and its samples.
+        runner: Its instrumented model, which may still be loading.
+        against: The reference that was asked for.
+        given: What the user asked to run on.
+        progress: Receives how far opening is.
+    """
+
+    def __init__(
+        self, job: Job, runner: Runner, against: Against, given: RunOn, progress: Progress
+    ) -> None:
+        self.job, self.runner, self.against, self.given = job, runner, against, given
+        self.progress = progress
+
+    def start(self, about: About, at_rest: Callable[[], Relation]) -> None:
+        """Wait until the runtime has loaded the file.
+
+        Args:
+            about: The reference.
+            at_rest: Returns the relation as far as it is known without running the file, to name
+                the first operator that differs if the runtime refuses the file.
+
+        Raises:
+            RunError: The runtime refuses the file.
+        """
+        try:
+            self.runner.__enter__()
+        except RunError as error:
+            run = about.described(describe(self.job, True, {}))
+            evidence = collect(self.job.loaded, run, at_rest(), NOTHING)
+            found = diagnose(evidence, Thresholds()).divergences
+            if not found:
+                raise
+            name = op_name(found[0].op, found[0].kind, found[0].tensor)
+            raise RunError(
+                f"{error.message}; without running it, {name} is the first that differs from the "
+                f"reference: {found[0].message}",
+                hint=error.hint,
+            ) from error
+        self.progress.stage("matching")
+
+    @cached_property
+    def first(self) -> Batch:
+        """The first sample as the file computes it; run once a trace.
+
+        Raises:
+            RunError: The runtime dies of it.
+        """
+        return some_samples(self.job, self.runner, 1)
