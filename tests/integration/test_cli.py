@@ -110,7 +110,7 @@ def test_wrong_data(samples: Path, tmp_path: Path) -> None:
         tfldbg(*command, "--samples", 0), "invalid value 0 for --samples: must be at least 1"
     )
     assert_error(tfldbg(*command, "--runtime", "gpu"), "there is no runtime 'gpu'")
-    assert_error(tfldbg(*command, "--input", "image"), "not of the form NAME=KEY")
+    assert_error(tfldbg(*command, "--input", "image"), "must be of the form NAME=KEY")
     assert_error(tfldbg(*command, "--input", "other=x"), "no input 'other'; it has 'image'")
     assert_error(tfldbg(*command, "--seed", -1), "invalid value -1 for --seed: must be at least 0")
     assert_error(tfldbg(*command, "--samples", 1, "--local-lsb", "nan"), "local_lsb is nan")
