@@ -113,7 +113,10 @@ def test_wrong_data(samples: Path, tmp_path: Path) -> None:
     assert_error(tfldbg(*command, "--input", "image"), "must be of the form NAME=KEY")
     assert_error(tfldbg(*command, "--input", "other=x"), "no input 'other'; it has 'image'")
     assert_error(tfldbg(*command, "--seed", -1), "invalid value -1 for --seed: must be at least 0")
-    assert_error(tfldbg(*command, "--samples", 1, "--local-lsb", "nan"), "local_lsb is nan")
+    assert_error(
+        tfldbg(*command, "--samples", 1, "--local-lsb", "nan"),
+        "invalid value nan for --local-lsb: must be finite",
+    )
     np.save(tmp_path / "scalar.npy", np.float32(1))
     assert_error(tfldbg(*command, "--data", tmp_path / "scalar.npy"), "does not fit input")
     (tmp_path / "fake.npz").write_bytes(b"PK\x03\x04 not a zip")
