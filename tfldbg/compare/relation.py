@@ -52,6 +52,9 @@ class Relation:
     """Outputs that the reference computes from more than their operators read."""
     trained: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     """By tensor the range of the reference's fake-quant as it was trained, real units."""
+    idle: frozenset[int] = frozenset()
+    """Tensors whose counterpart is also that of what their operators read, so that nothing is
+    computed between the two."""
     operations: Mapping[int, str] = field(default_factory=dict)
     """By tensor the reference's operation that computes it, where the reference has a graph."""
     ports: tuple[Port, ...] = ()

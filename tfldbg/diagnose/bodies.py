@@ -13,7 +13,7 @@ from tfldbg.diagnose.words import op_name
 
 if TYPE_CHECKING:
     from tfldbg.compare.bodies.callers import BodyMeasured
-    from tfldbg.compare.bodies.part import Found
+    from tfldbg.compare.bodies.part import PartMeasured
     from tfldbg.diagnose.model import Diagnosis, Divergence
 
 
@@ -37,7 +37,7 @@ def _body(run: Run, body: BodyMeasured) -> Body:
     return Body(body.op.index, body.op.kind, body.role, *about, evidence)
 
 
-def _evidence(run: Run, part: Found, samples: int) -> Evidence:
+def _evidence(run: Run, part: PartMeasured, samples: int) -> Evidence:
     """Collect a subgraph as the trace of a file that is compared with itself."""
     alone = replace(run, reference_kind="self", signature=None, samples=samples, notes=())
     found = collect(part.loaded, alone, part.relation, part.measured)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.model import Confidence, Divergence, Signal
@@ -73,7 +74,8 @@ class Judge:
         for breach in op.breaches:
             if not (breach.rule == "bias_scale" and (misled or _is_scale_of_weights(op.weights))):
                 sure: Confidence = "certain" if breach.suspect is None else "ambiguous"
-                return divergence_of(op, "parameters", breach.message, sure)
+                found = divergence_of(op, "parameters", breach.message, sure)
+                return replace(found, rule=breach.rule)
         blamed = self._wrong.get(op.tensor)
         if blamed is not None and blamed.message is not None:
             return divergence_of(op, "parameters", blamed.message)

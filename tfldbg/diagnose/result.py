@@ -85,7 +85,7 @@ class Result:
             "origins": list(self.origins),
             "gate": _gate(self.gate),
             "ops": [_op(evidence, status) for evidence, status in ops],
-            "findings": [asdict(f) for f in self.diagnosis.findings],
+            "findings": [f.to_dict() for f in self.diagnosis.findings],
             "coverage": {
                 "ops": len(activations),
                 "matched": matched,
@@ -159,16 +159,7 @@ def _histogram(op: OpEvidence) -> dict[str, list[int] | None] | None:
 
 
 def _divergence(found: Divergence, cause: Finding | None) -> dict[str, Any]:
-    return {
-        "op": found.op,
-        "kind": found.kind,
-        "tensor": found.tensor,
-        "tensor_index": found.tensor_index,
-        "signal": found.signal,
-        "message": found.message,
-        "confidence": found.confidence,
-        "cause": cause.code if cause else None,
-    }
+    return {**found.to_dict(), "cause": cause.code if cause else None}
 
 
 def _gate(gate: Gate | None) -> dict[str, Any] | None:
@@ -177,7 +168,7 @@ def _gate(gate: Gate | None) -> dict[str, Any] | None:
     return {
         "passed": gate.passed,
         "rules": list(gate.rules),
-        "broken": [asdict(broken) for broken in gate.broken],
+        "broken": [broken.to_dict() for broken in gate.broken],
     }
 
 

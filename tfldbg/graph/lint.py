@@ -189,22 +189,19 @@ def _weights(wires: Wires) -> Iterator[Breach]:
         _, weights, bias = (wires.tensor(op, i) for i in WEIGHTED[op.kind][:3])
         # Weights that another operator computes are activations, whose zero point is free.
         if weights is not None and weights.has_data and weights.type == "INT8":
-            yield from _is_symmetric("weights_zero_point", op, weights)
+            yield from _is_symmetric("weights_zero_point", "weights", op, weights)
         if bias is not None and bias.type in ("INT32", "INT64"):
-            yield from _is_symmetric("bias_zero_point", op, bias)
+            yield from _is_symmetric("bias_zero_point", "bias", op, bias)
 
 
-def _is_symmetric(rule: str, op: Operator, tensor: Tensor) -> Iterator[Breach]:
+def _is_symmetric(rule: str, role: str, op: Operator, tensor: Tensor) -> Iterator[Breach]:
     params = tensor.quant
     wrong = np.flatnonzero(params.zero_point) if params is not None else np.zeros(0)
     if params is None or wrong.size == 0:
         return
     channel = int(wrong[0]) if params.zero_point.size > 1 else None
     where = "" if channel is None else f" on channel {channel}"
-    message = (
-        f"the zero point of its {rule.removesuffix('_zero_point')} is "
-        f"{params.zero_point[wrong[0]]}{where}, but must be 0"
-    )
+    message = f"the zero point of its {role} is {params.zero_point[wrong[0]]}{where}, but must be 0"
     expected = (float(params.scale[0]), 0) if params.scale.size == 1 else None
     yield Breach(rule, op.index, tensor.index, channel, message, expected)
 

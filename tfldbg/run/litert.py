@@ -268,7 +268,8 @@ class _Child:
         except wire.GarbledError as error:
             raise _garbled(self._program) from error
         if reply.get("ok") is not True:
-            raise _refused(self._program, str(reply.get("error")), self.limits.memory_bytes)
+            kind, said = str(reply.get("error")), str(reply.get("message"))
+            raise _refused(self._program, kind, said, self.limits.memory_bytes)
         return answer
 
     def _said(self) -> str:
@@ -325,11 +326,11 @@ def _write_model(program: Program, file: IO[bytes]) -> None:
     file.seek(0)  # on macOS whoever opens /dev/fd/N goes on reading here
 
 
-def _refused(program: Program, said: str, limit: int | None) -> RunError:
-    text = " ".join(said.partition(": ")[2].split()) if ": " in said else ""
-    if memory.too_little(program.subgraph, said if text else "", limit):
+def _refused(program: Program, kind: str, said: str, limit: int | None) -> RunError:
+    words = " ".join(said.split())
+    if memory.too_little(program.subgraph, f"{kind} {words}" if words else "", limit):
         return _too_large(program, limit, "")
-    error = refused(str(program.kernels), program.name, program.subgraph, said)
+    error = refused(str(program.kernels), program.name, program.subgraph, words or kind)
     if program.kernels.delegate is not None:
         error.hint = "leave --delegate out to see whether the runtime alone takes the file"
     return error

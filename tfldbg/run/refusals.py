@@ -24,16 +24,15 @@ _RECORD = "record it where they exist: tfldbg kit MODEL.tflite -o FOLDER"
 _MOST = 6
 
 
-def refused(runtime: str, name: str, subgraph: Subgraph, error: str) -> RunError:
+def refused(runtime: str, name: str, subgraph: Subgraph, said: str) -> RunError:
     """Word what a runtime said when it refused a file.
 
     Args:
         runtime: The kernels.
         name: How messages call the file.
         subgraph: What should have run.
-        error: The runtime's exception, with its type.
+        said: The text of the runtime's exception on one line, or its type where it has none.
     """
-    said = " ".join(error.partition(": ")[2].split()) or error
     known = _known(runtime, subgraph, said)
     if known is not None:
         return RunError(f"the {runtime} runtime refused '{name}': {known[0]}", hint=known[1])

@@ -97,7 +97,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
                 # No name for the answer: its arrays lie in the runtime, which must be let go.
                 wire.send(replies, {"ok": True}, model.run(arrays, fresh=request["fresh"]), made)
         except _REFUSALS as error:
-            wire.send(replies, {"ok": False, "error": f"{type(error).__name__}: {error}"})
+            wire.send(replies, {"ok": False, "error": type(error).__name__, "message": str(error)})
 
 
 def _blocks(shared: list[list[int]]) -> tuple[Block | None, Block | None]:

@@ -23,9 +23,10 @@ from tfldbg.compare.usage import Usage
 from tfldbg.compare.worst import Parting, WorstSample
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Body, Delegated, Evidence, InputEvidence, OpEvidence, Run
-from tfldbg.diagnose.model import Finding
+from tfldbg.diagnose.model import Finding, Subject
 from tfldbg.graph.lint import Breach
 from tfldbg.guard import parse_json
+from tfldbg.store.older import with_subjects
 from tfldbg.store.typed import check_types
 
 
@@ -40,7 +41,7 @@ def from_json(text: str) -> Evidence:
     Raises:
         ValueError, TypeError, KeyError, AttributeError: The text is not what `to_json` writes.
     """
-    evidence = _evidence(parse_json(text))
+    evidence = _evidence(with_subjects(parse_json(text)))
     check_types(evidence, "evidence")
     return evidence
 
@@ -51,7 +52,7 @@ def _evidence(plain: dict[str, Any]) -> Evidence:
         run=_run(plain["run"]),
         inputs=tuple(_input(i) for i in plain["inputs"]),
         ops=tuple(_op(o) for o in plain["ops"]),
-        file=tuple(Finding(**f) for f in plain["file"]),
+        file=tuple(_finding(f) for f in plain["file"]),
         ports=tuple(Port(**p) for p in plain["ports"]),
         recording=_recording(plain["recording"]),
         trials=tuple(Trial(**t) for t in plain["trials"]),
@@ -70,6 +71,11 @@ def _run(plain: dict[str, Any]) -> Run:
     delegate = plain.get("delegate")
     made = Delegated(**_tuples(delegate)) if delegate else None
     return Run(**{**plain, "notes": tuple(plain["notes"]), "delegate": made})
+
+
+def _finding(plain: dict[str, Any]) -> Finding:
+    subject = plain.get("subject")
+    return Finding(**{**plain, "subject": Subject(**subject) if subject else None})
 
 
 def _step(plain: dict[str, Any]) -> Step:

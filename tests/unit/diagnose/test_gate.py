@@ -16,6 +16,7 @@ from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
 from tfldbg.diagnose.gate import Gate, judge
 from tfldbg.diagnose.limits import SMALL_IS_WORSE, UNITS, parse_rule, read_rules
 from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Finding, Subject
 from tfldbg.diagnose.result import Result, gated
 from tfldbg.errors import UsageError
 from tfldbg.options.judge import Thresholds
@@ -395,3 +396,20 @@ def test_the_python_function() -> None:
     with pytest.raises(UsageError, match="the rule 4 is no text"):
         tfldbg.gate(DRIFTING, [4])  # type: ignore[list-item]
     assert not tfldbg.gate(_result(operator(0, local=9.0))).passed
+
+
+def test_a_finding_that_breaks_a_rule_is_told_without_the_operators_name() -> None:
+    result = _result(operator(0, local=0.5))
+    about = Subject(0, "CONV_2D", "net/layer_0/Conv2D")
+    found = Finding("TFL021", "error", 0, "layer", "its bias: cut off", {}, "mend it")
+    for finding in (found, replace(found, subject=about)):
+        diagnosis = replace(result.diagnosis, findings=(finding,))
+        (broken,) = judge(result.evidence, diagnosis, read_rules(["TFL021"])).broken
+        assert broken.reason == broken.to_dict()["reason"] == "its bias: cut off"
+        assert not broken.unchecked
+
+
+def test_what_was_not_checked_is_told_from_what_is_wrong() -> None:
+    (blind,) = _gate(_result(operator(0, local=0.5), operator(1, local=None)), "local<=1lsb").broken
+    assert blind.unchecked and blind.reason == f"unchecked: {blind.why}"
+    assert blind.to_dict()["reason"] == blind.reason and "unchecked" not in blind.to_dict()

@@ -17,6 +17,7 @@ from tfldbg.compare.usage import Usage, UsageCounter
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Diagnosis
+from tfldbg.graph.lint import Breach
 from tfldbg.options.judge import Thresholds
 
 
@@ -398,6 +399,17 @@ def test_data_that_fits(change: dict[str, Any]) -> None:
 def test_an_input_that_only_a_silent_operator_reads() -> None:
     """ASSIGN_VARIABLE writes no tensor, so that there is no evidence of it."""
     assert not _given(first_reader=7).findings
+
+
+def test_a_breach_that_differs_brings_the_remedy_of_its_rule() -> None:
+    for rule, said in (("weights_zero_point", "symmetric=True"), ("bias_scale", "convert")):
+        broken = Breach(rule, 0, 7, None, "its scale contradicts another")
+        found = judged(replace(operator(0, local=0.5), breaches=(broken,)))
+        (divergence,) = found.divergences
+        assert divergence.rule == rule and divergence.message == broken.message
+        (differs,) = (f for f in found.findings if f.code == "TFL002")
+        assert said in differs.suggestion and differs.predicate == broken.message
+        assert differs.message.startswith("operator 0 CONV_2D 'layer_0': its scale")
 
 
 def test_every_maker_of_evidence_is_silent_without_a_fault() -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.cli import console
 from tfldbg.diagnose.locate import diagnose
-from tfldbg.diagnose.model import Finding
+from tfldbg.diagnose.model import Finding, Subject
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import TfldbgError
 from tfldbg.options.judge import Thresholds
@@ -50,7 +50,10 @@ COMMAND = ("=", "+", "-", "@", "\t", "\r")
 def _result(name: str) -> Result:
     op = replace(operator(1, local=40.0), name=name, kind=f"CUSTOM {name}", reference=name)
     lost = replace(operator(2, local=None), name=name, local_reason=f"see {name}")
-    finding = Finding("TFL001", "error", 1, name, f"of {name}", f"found {name}", f"mend {name}")
+    said, subject = f"of {name}", Subject(1, f"CUSTOM {name}", name)
+    finding = Finding(
+        "TFL001", "error", 1, name, said, {"found": name}, f"mend {name}", subject=subject
+    )
     made = evidence(operator(0, local=0.5), op, lost)
     run = replace(made.run, model_path=f"{name}.tflite", reference_path=name, data=name)
     made = replace(made, run=run, file=(finding,))

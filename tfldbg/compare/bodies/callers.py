@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.bodies.part import Found, RunningPart, Values
+from tfldbg.compare.bodies.part import PartMeasured, RunningPart, Values
 from tfldbg.compare.steps import Doubles, Figure, along, figures_of
 from tfldbg.errors import RunError
 from tfldbg.graph.query import ROLES, called_subgraphs, constant
@@ -50,7 +50,7 @@ class BodyMeasured:
     identical: bool
     """Whether it ends, run by itself, at the values that the operator yields: codes to the bit,
     float values within `FLOAT_RELATIVE`."""
-    found: Found | str
+    found: PartMeasured | str
     """What was measured, or why nothing was."""
 
 
@@ -175,7 +175,7 @@ class _Caller(ABC):
             found = self._found(part, steps)
             yield BodyMeasured(op, role, number, self._samples, steps, identical, found)
 
-    def _found(self, part: RunningPart | None, steps: int) -> Found | str:
+    def _found(self, part: RunningPart | None, steps: int) -> PartMeasured | str:
         if self.reason is not None:
             return self.reason
         return part.found() if part is not None and steps else self._never

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.fitting import clipped_share
-from tfldbg.diagnose.model import Divergence, Finding, Signal
+from tfldbg.diagnose.model import Divergence, Finding, Signal, Subject
 from tfldbg.diagnose.rules.model import (
     Explanation,
     FileRule,
@@ -19,7 +19,7 @@ from tfldbg.diagnose.rules.model import (
     together,
 )
 from tfldbg.diagnose.rules.specification import REMEDIES
-from tfldbg.diagnose.words import number, op_name, plural
+from tfldbg.diagnose.words import number, plural
 from tfldbg.options.against import EMULATIONS
 
 if TYPE_CHECKING:
@@ -146,12 +146,11 @@ _OTHER_SUGGESTIONS: Mapping[str, Mapping[str, str]] = {
 
 
 def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -> Finding:
-    """Word a divergence as a finding."""
+    """Return a divergence as a finding."""
     about = BY_SIGNAL[divergence.signal]
     kind = "self" if reference_kind in EMULATIONS else reference_kind
     shown: dict[str, object] = {}
-    broken = (b.rule for b in op.breaches if b.message == divergence.message)
-    remedy = next((REMEDIES[rule] for rule in broken if rule in REMEDIES), None)
+    remedy = REMEDIES.get(divergence.rule) if divergence.rule is not None else None
     if divergence.signal == "parameters":
         shown = {"scale": op.scale, "zero_point": op.zero_point, "expected": op.expected}
     elif divergence.signal == "weights" and op.weights is not None:
@@ -164,10 +163,11 @@ def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -
         severity=about.severity,
         op=divergence.op,
         tensor=divergence.tensor,
-        message=f"{op_name(op.op, op.kind, divergence.tensor)}: {divergence.message}",
+        predicate=divergence.message,
         evidence=shown,
         suggestion=remedy
         or _OTHER_SUGGESTIONS.get(divergence.signal, {}).get(kind, about.suggestion),
+        subject=Subject(op.op, op.kind, divergence.tensor),
     )
 
 
@@ -180,11 +180,13 @@ def _observer(judged: Judged) -> Iterator[Sign]:
         yield Sign(None, None, message, {"final_outputs_identical": False})
     for body in judged.evidence.bodies:
         if not body.identical:
-            message = (
-                f"operator {body.op} {body.kind}: its {body.role} (subgraph {body.subgraph}), run "
-                "by itself, ends at other values than the operator yields"
+            predicate = (
+                f"its {body.role} (subgraph {body.subgraph}), run by itself, ends at other values "
+                "than the operator yields"
             )
-            yield Sign(body.op, None, message, {"identical": False, "subgraph": body.subgraph})
+            evidence: dict[str, object] = {"identical": False, "subgraph": body.subgraph}
+            subject = Subject(body.op, body.kind, None)
+            yield Sign(body.op, None, predicate, evidence, subject=subject)
 
 
 def _unchecked(judged: Judged) -> Iterator[Sign]:
@@ -217,7 +219,7 @@ def _clipped(judged: Judged) -> Iterator[Sign]:
     worst, most = max(found, key=lambda pair: pair[1])
     for sign in together([_clips(op, share) for op, share in found]):
         more = f"; most at operator {worst.op}: {most:.2%}" if len(found) > 1 else ""
-        yield replace(sign, message=sign.message + more)
+        yield replace(sign, predicate=sign.predicate + more)
 
 
 def _clips(op: OpEvidence, share: float) -> Sign:

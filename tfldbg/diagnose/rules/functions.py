@@ -198,7 +198,7 @@ def _vanish(judged: Judged) -> Iterator[Sign]:
         usage, zero = op.usage, op.zero_point
         if op.kind not in _FIXED or usage is None or zero is None:
             continue
-        telling = judged.real_data or op.kind in _SPREAD
+        telling = judged.evidence.run.has_real_data or op.kind in _SPREAD
         if not telling or usage.lowest < zero - 1 or usage.highest > zero + 1:
             continue
         before = [o.usage.span for o in judged.writers(op) if o.usage]

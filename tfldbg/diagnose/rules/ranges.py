@@ -17,7 +17,7 @@ from tfldbg.diagnose.rules.model import (
     TraceRule,
     at,
     listed,
-    said,
+    subject_of,
     together,
 )
 from tfldbg.diagnose.scales import same, tie
@@ -232,12 +232,13 @@ def _zero_point_tie(judged: Judged) -> Iterator[Sign]:
         exact = tie(given)
         if reader is not None and exact is not None:
             what = f"input '{short(given.name)}': {_at_tie(judged, given, exact)}"
-            yield Sign(reader.op, given.name, said(reader, what), _shown(given, exact))
+            shown, subject = _shown(given, exact), subject_of(reader)
+            yield Sign(reader.op, given.name, what, shown, subject=subject)
     for op in judged.evidence.ops:
         exact = tie(op)
         if exact is not None:
-            what = _at_tie(judged, op, exact)
-            yield Sign(op.op, op.name, said(op, what), _shown(op, exact))
+            what, shown = _at_tie(judged, op, exact), _shown(op, exact)
+            yield Sign(op.op, op.name, what, shown, subject=subject_of(op))
 
 
 def _at_tie(judged: Judged, tied: InputEvidence | OpEvidence, exact: float) -> str:
@@ -315,7 +316,8 @@ def _misfit(judged: Judged, sentinel: bool) -> Iterator[Sign]:
     for index, misfit in judged.misfits.items():
         op = by_tensor.get(index)
         if op is not None and (misfit.sentinel is not None) is sentinel:
-            yield Sign(op.op, op.name, said(op, misfit.message), _figures(misfit))
+            figures = _figures(misfit)
+            yield Sign(op.op, op.name, misfit.message, figures, subject=subject_of(op))
 
 
 def _clipped_first(judged: Judged) -> Iterator[Sign]:
