@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from tfldbg import loops
 from tfldbg.compare.custom import MetricCounter, MetricStats
 from tfldbg.compare.histogram import BINS, count_errors
 from tfldbg.compare.metrics import Line, cosine, fit_line, root_mean_square, sqnr_db
-from tfldbg.loops import Range
+
+if TYPE_CHECKING:
+    from tfldbg.loops import Range
 
 Doubles = NDArray[np.float64]
 

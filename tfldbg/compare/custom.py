@@ -6,7 +6,7 @@ what it returns; the sum of its values is kept exactly, so it cannot change thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -137,11 +137,6 @@ class MetricCounter:
             infinite=infinite,
             left_out=left_out,
         )
-
-
-def metrics_from_json(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricStats]:
-    """Rebuild what ``dataclasses.asdict`` made of metrics."""
-    return {name: MetricStats(**figures) for name, figures in plain.items()}
 
 
 def _frozen(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tfldbg.diagnose.model import Divergence
-from tfldbg.diagnose.outcome import Case, Figures, Found, Outcome
+from tfldbg.diagnose.outcome import Case, Found, Outcome
 from tfldbg.files import sha256_of_path, worded
 from tfldbg.store.locked import begin, begun, open_locked, pour
+from tfldbg.store.typed import build
 
 
 def rows_path(target: Path) -> Path:
@@ -114,14 +114,4 @@ class KeptRows:
 
 
 def _found(plain: Mapping[str, Any]) -> Found:
-    found = plain["found"]
-    first = found["first"]
-    return Found(
-        **{
-            **found,
-            "first": Divergence(**first) if first else None,
-            "origins": tuple(found["origins"]),
-            "findings": tuple(found["findings"]),
-            "figures": Figures(**found["figures"]),
-        }
-    )
+    return build(Found, plain["found"], "found")
