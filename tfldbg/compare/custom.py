@@ -27,12 +27,15 @@ class MetricStats:
     """A metric of one tensor over all samples."""
 
     mean: float | None
-    """Over the samples where it is finite; so are the next four.  None where there is none."""
+    """Mean over the samples where it is finite; None where there is none."""
     min: float | None
+    """Smallest value of these samples."""
     max: float | None
+    """Largest value of these samples."""
     min_sample: int | None
-    """The first sample of that value."""
+    """The first sample with the smallest value."""
     max_sample: int | None
+    """The first sample with the largest value."""
     samples: int
     """Samples where it is finite."""
     infinite: int

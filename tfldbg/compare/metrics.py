@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
+Finite = Annotated[float, "finite"]
+"""Neither NaN nor infinite: the JSON Schema allows no null for it, as it does for other floats."""
 FLOAT_RELATIVE = 1e-4
 """The largest difference over the largest value that float32 sums of thousands of terms have, added
 in another order."""
@@ -12,15 +15,19 @@ in another order."""
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Least squares: ``test = gain * reference + offset``, and what is left."""
+    """The straight line that leads from the reference's values to TFLite's, by least squares.
+
+    ``test = gain * reference + offset``.
+    """
 
     gain: float
+    """Its slope."""
     offset: float
     """Real units."""
     rmse: float
-    """Of the test values around the line, real units."""
+    """RMSE of TFLite's values around the line, real units."""
     correlation: float
-    """Pearson's; 0 for test values that are all but constant."""
+    """Pearson's; 0 for values of TFLite that are all but constant."""
 
 
 def fit_line(

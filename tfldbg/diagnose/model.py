@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from tfldbg.compare.metrics import FLOAT_RELATIVE
 from tfldbg.errors import UsageError
@@ -12,6 +12,9 @@ from tfldbg.errors import UsageError
 Status = Literal["ok", "origin", "inherited", "unchecked"]
 Signal = Literal["input", "parameters", "weights", "shape", "nonfinite", "local"]
 Severity = Literal["error", "warning", "info"]
+Verdict = Literal["clean", "diverged"]
+Code = Annotated[str, "^TFL[0-9]{3}$"]
+"""Of a finding, and the pattern that the JSON Schema gives."""
 
 Confidence = Literal["certain", "likely", "ambiguous"]
 """``certain``: compared directly, or twice beyond the bound; ``likely``: less than that, or an
@@ -81,7 +84,7 @@ class Finding:
 class Diagnosis:
     """The verdict over a trace."""
 
-    verdict: Literal["clean", "diverged"]
+    verdict: Verdict
     sentence: str
     divergences: tuple[Divergence, ...]
     """In execution order; the first is the first divergence."""
