@@ -7,7 +7,8 @@ The two files are as tfldbg 0.1.0 of November wrote them, and stay so::
         --dump recording_keras.h5
     tfldbg trace loop.tflite --samples 2 --by-step --seed 7 --dump recording_loop.h5
 
-The JSON beside them is what ``tfldbg report`` says of them; ``--renew`` writes it anew.
+The JSON beside them is what ``tfldbg report`` says of them, a key a line; ``--renew`` writes it
+anew.
 """
 
 from __future__ import annotations
@@ -46,16 +47,22 @@ def _essential(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, **told}
 
 
+def _in_lines(content: dict[str, Any]) -> str:
+    """JSON with a key a line."""
+    lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in content.items())
+    return f"{{{lines}}}\n"
+
+
 @pytest.mark.parametrize("name", ["keras", "loop"])
 def test_a_recording_of_an_earlier_version_is_reported_as_before(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     result = tfldbg.load_trace(GOLDEN / f"recording_{name}.h5")
     golden = GOLDEN / f"recording_{name}.json"
-    text = to_json(result.to_dict())
+    found = json.loads(to_json(result.to_dict()))
     if request.config.getoption("--renew"):
-        golden.write_text(text)
-    assert _essential(json.loads(text)) == _essential(json.loads(golden.read_text()))
+        golden.write_text(_in_lines(found))
+    assert _essential(found) == _essential(json.loads(golden.read_text()))
     assert_documented(result.to_dict())
     assert "<html" in to_page(result)
 
