@@ -21,6 +21,8 @@ from tfldbg.compare.worst import WorstSample
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.model import Finding
 from tfldbg.graph.lint import Breach
+from tfldbg.graph.query import Role
+from tfldbg.options.against import ReferenceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +120,11 @@ class Delegated:
     """What an external delegate did."""
 
     path: str
+    """Its shared library."""
     options: Mapping[str, str]
+    """What it was given, by key."""
     operators: tuple[int, ...]
-    """The operators of the subgraph that it computed."""
+    """The operators of the original file that it computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class Run:
 
     model_path: str
     model_sha256: str
-    reference_kind: str
+    reference_kind: ReferenceKind
     reference_path: str
     reference_sha256: str | None
     runtime: str
@@ -252,8 +256,7 @@ class Body:
     """The operator of the main subgraph that runs it."""
     kind: str
     """WHILE, IF or STABLEHLO_COMPOSITE."""
-    role: str
-    """``cond`` or ``body``, ``then`` or ``else``, ``decomposition``."""
+    role: Role
     subgraph: int
     """-1 where the operator names none."""
     samples: int

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.limits import DIVERGED, SMALL_IS_WORSE, UNITS, Rule, figure_of
 from tfldbg.diagnose.words import number, short
@@ -72,21 +72,6 @@ class Broken:
         side = "below" if figure_of(self.metric) in SMALL_IS_WORSE else "beyond"
         at = "at" if self.found == self.limit else side
         return f"{self.metric} is {number(self.found)}, {at} the limit of {number(self.limit)}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as the documented JSON."""
-        return {
-            "op": self.op,
-            "kind": self.kind,
-            "tensor": self.tensor,
-            "tensor_index": self.tensor_index,
-            "loop": self.loop,
-            "metric": self.metric,
-            "found": self.found,
-            "limit": self.limit,
-            "rule": self.rule,
-            "reason": self.reason,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from tfldbg.diagnose.words import op_name
 
 Status = Literal["ok", "origin", "inherited", "unchecked"]
 Signal = Literal["input", "parameters", "weights", "shape", "nonfinite", "local"]
 Severity = Literal["error", "warning", "info"]
+Verdict = Literal["clean", "diverged"]
+Code = Annotated[str, "^TFL[0-9]{3}$"]
+"""Of a finding, and the pattern that the JSON Schema gives."""
 
 Confidence = Literal["certain", "likely", "ambiguous"]
 """``certain``: compared directly, or twice beyond the bound; ``likely``: less than that, or an
@@ -100,7 +103,7 @@ class Finding:
 class Diagnosis:
     """The verdict over a trace."""
 
-    verdict: Literal["clean", "diverged"]
+    verdict: Verdict
     sentence: str
     divergences: tuple[Divergence, ...]
     """In execution order; the first is the first divergence."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,8 @@ CALLED: Mapping[str, tuple[str, ...]] = {
     "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
 }
 """By operator the options that name subgraphs which it runs."""
-ROLES: Mapping[str, tuple[str, ...]] = {
+Role = Literal["cond", "body", "then", "else", "decomposition"]
+ROLES: Mapping[str, tuple[Role, ...]] = {
     "IF": ("then", "else"),
     "STABLEHLO_COMPOSITE": ("decomposition",),
     "WHILE": ("cond", "body"),

@@ -58,14 +58,15 @@ class WithEmulation:
     processes = 4
 
     def __init__(self, kind: str, progress: Progress) -> None:
-        if kind not in EMULATIONS:
+        known = next((emulation for emulation in EMULATIONS if emulation == kind), None)
+        if known is None:
             raise UsageError(
                 f"there is no reference '{kind}'",
                 hint=f"choose one of {', '.join(EMULATIONS)}, or a function as "
                 "package.module:function; leave --reference out to trace the file against its own "
                 "float arithmetic",
             )
-        self._kind, self._progress = kind, progress
+        self._kind, self._progress = known, progress
         self._notes: tuple[str, ...] = ()
 
     def run_on(self, model: ModelSource, given: RunOn) -> RunOn:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tfldbg.compare.bodies.part import PartMeasured, RunningPart, Values
 from tfldbg.compare.steps import Doubles, Figure, along, figures_of
 from tfldbg.errors import RunError
-from tfldbg.graph.query import ROLES, called_subgraphs, constant
+from tfldbg.graph.query import ROLES, Role, called_subgraphs, constant
 from tfldbg.graph.steps import FEWEST_STEPS, SequenceOutput
 from tfldbg.options.judge import FLOAT_RELATIVE
 from tfldbg.rewrite.body import parts_of
@@ -40,7 +40,7 @@ class BodyMeasured:
     """What is known of one subgraph that an operator runs."""
 
     op: Operator
-    role: str
+    role: Role
     subgraph: int
     """-1 where the operator names none."""
     samples: int

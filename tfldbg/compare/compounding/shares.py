@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,9 +37,12 @@ class Size:
 class FinalError:
     """The error of one final tensor."""
 
-    tensor: int
-    name: str
+    tensor: int = field(metadata={"json": "tensor_index"})
+    """The tensor's index in the same subgraph."""
+    name: str = field(metadata={"json": "tensor"})
+    """The tensor's name."""
     error: Size
+    """Its error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class OpShare:
     """One operator, or one input of the model, and its part in the final error."""
 
     op: int | None
-    """None for an input of the model."""
+    """The operator's index in the main subgraph of the original file. None for an input of the
+    model."""
     kind: str
-    """``"INPUT"`` for an input of the model."""
-    tensor: int
-    """What it writes; the sizes are of this tensor."""
-    name: str
+    """The operator's kind; INPUT for an input of the model."""
+    tensor: int = field(metadata={"json": "tensor_index"})
+    """Index, in the same subgraph, of the tensor that it writes; the sizes are of this tensor."""
+    name: str = field(metadata={"json": "tensor"})
+    """Name of that tensor."""
     own: Size | None
     """What the operator does other than the reference, given the inputs that it had."""
     clipped: Size | None
@@ -86,8 +91,9 @@ class Compounding:
 
     samples: int
     """How many samples, the first ones, this was measured on; 0 where nothing could be."""
-    finals: tuple[FinalError, ...]
-    shares: tuple[OpShare, ...]
+    finals: tuple[FinalError, ...] = field(metadata={"json": "final"})
+    """The final errors."""
+    shares: tuple[OpShare, ...] = field(metadata={"json": "ops"})
     """Inputs of the model first, then the operators in execution order."""
     interaction: float | None
     """1 less the sum of the measured shares: what errors do only together, and what was not

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ __all__ = [
     "BiasCheck",
     "Doubles",
     "Floats",
+    "Unit",
     "WeightCheck",
     "along",
     "block_steps",
@@ -31,7 +32,8 @@ __all__ = [
 
 Floats = NDArray[np.float32]
 TINY = float(np.finfo(np.float32).tiny)
-UNITS: Mapping[str, str] = {"FLOAT16": "float16", "FLOAT32": "float32"}
+Unit = Literal["scale", "float16", "float32"]
+UNITS: Mapping[str, Unit] = {"FLOAT16": "float16", "FLOAT32": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,10 @@ class BiasCheck:
     wrong: int
     """Channels that differ by more than rounding."""
     total: int
+    """All channels."""
     max_real: float
     """Largest difference of any channel, real units."""
-    unit: str = "scale"
+    unit: Unit = "scale"
     """What a step is: one of the bias's ``scale``, the spacing of ``float16`` numbers, or for
     ``float32`` twice what the rounding of the folding explains."""
     misfolded: str | None = None
@@ -86,9 +89,10 @@ class WeightCheck:
     wrong: int
     """Weights that differ by more than half a step."""
     total: int
+    """All weights."""
     max_real: float = 0.0
     """Largest difference in real units."""
-    unit: str = "scale"
+    unit: Unit = "scale"
     """What a step is: one of the weight's own ``scale``, the spacing of ``float16`` numbers, or for
     ``float32`` twice what the rounding of the folding explains."""
     bias: BiasCheck | None = None

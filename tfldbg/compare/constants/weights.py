@@ -20,6 +20,7 @@ from tfldbg.compare.constants.checks import (
     BiasCheck,
     Doubles,
     Floats,
+    Unit,
     WeightCheck,
     block_steps,
     difference,
@@ -198,7 +199,7 @@ def _misfolded(folded: Folded, found: Doubles, tolerance: Doubles) -> str | None
 
 def _file_bias(
     graph: Graph, subgraph: Subgraph, folded: Folded
-) -> tuple[Doubles, Doubles, str] | None:
+) -> tuple[Doubles, Doubles, Unit] | None:
     """Return the file's bias (channels,) in real units, its step, and what the step is."""
     shape = (folded.offset.size,)
     if folded.bias is None:
