@@ -45,6 +45,56 @@ class Reference(Protocol):
         """Free what it holds."""
 
 
+class Tested(Protocol):
+    """The side that is judged: a model that runs, or a recording of one."""
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+
+    @property
+    def samples(self) -> Samples | None:
+        """What the model is given, None where the recording holds it."""
+
+    def batch(self, numbers: range) -> Batch:
+        """Return the values of some samples.
+
+        Raises:
+            TfldbgError: They cannot be computed or read.
+        """
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """The traced file as it runs."""
+
+    plan: Plan
+    samples: Samples
+    runner: Runner
+    progress: Progress
+    """Is told of every sample."""
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return self.samples.count
+
+    def batch(self, numbers: range) -> Batch:
+        """Run some samples.
+
+        Raises:
+            RunError: The runtime dies.
+        """
+        return run_batch(self.plan, self.samples, self.runner, numbers, self.progress)
+
+    def close(self) -> None:
+        """End the runtime."""
+        self.runner.close()
+
+
 class Recorder(Protocol):
     """Whoever keeps the batches."""
 
@@ -101,47 +151,41 @@ def stream(
                 recorder.record(batch, computed)
             done = batch.stop
             progress.advance(batch.stop - batch.start)
-    rest = range(done, samples.count)
-    stream_part(tally, samples, runner, reference, recorder, progress, rest)
+    tested = Running(plan, samples, runner, progress)
+    stream_part(tally, tested, reference, recorder, range(done, samples.count))
     return tally.measured()
 
 
 def stream_part(
     tally: Tally,
-    samples: Samples,
-    runner: Runner,
+    tested: Tested,
     reference: Reference | None,
     recorder: Recorder | None,
-    progress: Progress,
     numbers: range,
 ) -> None:
     """Measure every tensor over some samples.
 
     Args:
         tally: Is given what they hold.
-        samples: As for `stream`.
-        runner: As for `stream`.
+        tested: The side that is judged.
         reference: As for `stream`.
         recorder: As for `stream`.
-        progress: As for `stream`.
         numbers: The samples, which begin where a batch of `batch_size` begins.
 
     Raises:
         RunError: The runtime dies.
         KerasError: The reference cannot compute the data.
+        CaptureError: A recording is damaged.
     """
     loops.keep_memory()
     plan, tensors = tally.plan, tally.plan.subgraph.tensors
-    size = batch_size(plan, samples.count, reference)
-
-    def run(some: range) -> Batch:
-        return run_batch(plan, samples, runner, some, progress)
+    size = batch_size(plan, tested.count, reference)
 
     def count(both: tuple[Batch, Computed]) -> None:
         clamp = recorder is not None
         computed = settled(tensors, *both, clamp=clamp, undecided=plan.undecided)
         batch = both[0]
-        tally.take(samples, batch, computed if reference is not None else None, crew)
+        tally.take(tested.samples, batch, computed if reference is not None else None, crew)
         if recorder is not None:
             keep((batch, computed))
 
@@ -150,11 +194,11 @@ def stream_part(
             recorder.record(*both)
 
     batches = [range(n, min(n + size, numbers.stop)) for n in numbers[::size]]
-    # The child runs the next batch, a thread counts the last one and another records the one
+    # The tested side makes the next batch, a thread counts the last one and another records the one
     # before, while the reference computes.
     with (
         _crew(plan) as crew,
-        ahead(run, batches, runner.close) as made,
+        ahead(tested.batch, batches, tested.close) as made,
         one_behind(record) as keep,
         one_behind(count) as hand,
     ):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tfldbg.compare.overlap import Crew
     from tfldbg.compare.undecided import Comparison
     from tfldbg.graph.model import Subgraph
+    from tfldbg.loops import Range
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.samples import Samples
 
@@ -91,6 +92,8 @@ class Plan:
     """Metrics of the user's own, by name."""
     undecided: tuple[Comparison, ...] = ()
     """The operators that compare quantized values."""
+    usage: bool = True
+    """Whether to note what the tested values are like by themselves: their codes, and NaN."""
 
 
 class Statistics:
@@ -100,6 +103,7 @@ class Statistics:
         self._tensors = plan.subgraph.tensors
         self._histograms = plan.histograms
         self._metrics = plan.metrics
+        self._noted = plan.usage
         self._names = _activations(plan.subgraph) if plan.metrics else {}
         self._accumulated: dict[int, Accumulator] = {}
         self._local: dict[int, Accumulator] = {}
@@ -115,7 +119,8 @@ class Statistics:
             batch: What TFLite made.
             computed: What the reference made of it, `settled`; None where there is none.
         """
-        seen = [self._seeing(i, v, batch.codes[i]) for i, v in batch.real.items()]
+        noted = batch.real if self._noted else {}
+        seen = [self._seeing(i, v, batch.codes[i]) for i, v in noted.items()]
         return seen if computed is None else [*seen, *self._differences(batch, computed)]
 
     def _seeing(self, index: int, values: Floats, codes: NDArray[Any]) -> Count:
@@ -133,11 +138,17 @@ class Statistics:
             accumulated = self._of(self._accumulated, index, values)
             yield partial(accumulated.update, values, real[index], batch.start)
         for index, values in computed.local.items():
+            chosen = computed.fed_alike.get(index)
+            if chosen is not None and not chosen.any():
+                continue
             tested = computed.tested.get(index, real[index])
             local = self._of(self._local, index, values)
             saturated = computed.saturated.get(index)
             limits = code_limits(self._tensors[index]) if saturated is None else None
-            yield partial(local.update, values, tested, batch.start, saturated or 0, limits)
+            if chosen is None or chosen.all():
+                yield partial(local.update, values, tested, batch.start, saturated or 0, limits)
+            else:
+                yield partial(_update_some, local, chosen, values, tested, batch.start, limits)
         for index, rounded in computed.rounded.items():
             if index not in computed.free:
                 continue
@@ -192,6 +203,20 @@ class Statistics:
         """Return the largest magnitude that the codes of a tensor stand for, real units."""
         ends = in_real_units(self._tensors[index], np.array([usage.lowest, usage.highest]))
         return float(np.abs(ends).max())
+
+
+def _update_some(
+    local: Accumulator,
+    chosen: NDArray[np.bool_],
+    values: Floats,
+    tested: Floats,
+    start: int,
+    limits: Range | None,
+) -> None:
+    """Add some samples of a batch, each under its own number."""
+    for row in np.flatnonzero(chosen).tolist():
+        rows = slice(row, row + 1)
+        local.update(values[rows], tested[rows], start + row, limits=limits)
 
 
 class _Magnitude:
@@ -274,17 +299,20 @@ class Tally:
         """
         self._check({i: c.shape[1:] for i, c in batch.codes.items()})
 
-    def take(self, samples: Samples, batch: Batch, computed: Computed | None, crew: Crew) -> None:
+    def take(
+        self, samples: Samples | None, batch: Batch, computed: Computed | None, crew: Crew
+    ) -> None:
         """Count a batch.
 
         Args:
-            samples: The inputs of the stream.
+            samples: The inputs of the stream, None where a recording holds them.
             batch: What TFLite made.
             computed: What the reference made of it, `settled`; None where there is none.
             crew: Who counts.
         """
         self._outputs += _observed(self.plan, batch)
-        self._beyond.add(samples, batch.start, batch.stop)
+        if samples is not None:
+            self._beyond.add(samples, batch.start, batch.stop)
         crew.do(self._statistics.counts(batch, computed))
         if computed is not None:
             self._finals.update(batch.start, _sides(batch, computed))
