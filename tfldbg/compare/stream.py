@@ -31,8 +31,9 @@ _MOST_SAMPLES = 32
 class Reference(Protocol):
     """What a .tflite file is compared with."""
 
-    batch: int | None
-    """The only batch size it takes, None when any will do."""
+    @property
+    def batch(self) -> int | None:
+        """The only batch size it takes, None when any will do."""
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tfldbg.compare.overlap import Crew
     from tfldbg.compare.undecided import Comparison
     from tfldbg.graph.model import Subgraph
-    from tfldbg.loops import Range
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.samples import Samples
 
@@ -138,17 +137,17 @@ class Statistics:
             accumulated = self._of(self._accumulated, index, values)
             yield partial(accumulated.update, values, real[index], batch.start)
         for index, values in computed.local.items():
-            chosen = computed.fed_alike.get(index)
-            if chosen is not None and not chosen.any():
+            fed_alike = computed.fed_alike.get(index)
+            if fed_alike is not None and not fed_alike.any():
                 continue
             tested = computed.tested.get(index, real[index])
             local = self._of(self._local, index, values)
+            if fed_alike is not None:
+                yield partial(_update_some, local, values, tested, batch.start, fed_alike)
+                continue
             saturated = computed.saturated.get(index)
             limits = code_limits(self._tensors[index]) if saturated is None else None
-            if chosen is None or chosen.all():
-                yield partial(local.update, values, tested, batch.start, saturated or 0, limits)
-            else:
-                yield partial(_update_some, local, chosen, values, tested, batch.start, limits)
+            yield partial(local.update, values, tested, batch.start, saturated or 0, limits)
         for index, rounded in computed.rounded.items():
             if index not in computed.free:
                 continue
@@ -206,17 +205,14 @@ class Statistics:
 
 
 def _update_some(
-    local: Accumulator,
-    chosen: NDArray[np.bool_],
-    values: Floats,
-    tested: Floats,
-    start: int,
-    limits: Range | None,
+    local: Accumulator, values: Floats, tested: Floats, start: int, chosen: NDArray[np.bool_]
 ) -> None:
-    """Add some samples of a batch, each under its own number."""
+    """Add the chosen samples of a batch, as they are, each under its own number."""
+    if chosen.all():
+        local.update(values, tested, start)
+        return
     for row in np.flatnonzero(chosen).tolist():
-        rows = slice(row, row + 1)
-        local.update(values[rows], tested[rows], start + row, limits=limits)
+        local.update(values[row : row + 1], tested[row : row + 1], start + row)
 
 
 class _Magnitude:
