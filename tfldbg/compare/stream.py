@@ -5,7 +5,7 @@ Memory holds one batch of every tensor, however many samples there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -46,54 +46,27 @@ class Reference(Protocol):
         """Free what it holds."""
 
 
-class Tested(Protocol):
+@dataclass(frozen=True, slots=True, eq=False)
+class Tested:
     """The side that is judged: a model that runs, or a recording of one."""
 
-    @property
-    def count(self) -> int:
-        """The number of samples."""
-
-    @property
-    def samples(self) -> Samples | None:
-        """What the model is given, None where the recording holds it."""
-
-    def batch(self, numbers: range) -> Batch:
-        """Return the values of some samples.
-
-        Raises:
-            TfldbgError: They cannot be computed or read.
-        """
-
-    def close(self) -> None:
-        """Free what it holds."""
+    count: int
+    """The number of samples."""
+    batch: Callable[[range], Batch]
+    """Computes or reads some samples."""
+    interrupt: Callable[[], None]
+    """Ends what a batch waits for."""
+    samples: Samples | None = None
+    """What the model is given, None where a recording holds it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Running:
-    """The traced file as it runs."""
+def running(plan: Plan, samples: Samples, runner: Runner, progress: Progress) -> Tested:
+    """Return the traced file as it runs; the arguments are those of `run_batch`."""
 
-    plan: Plan
-    samples: Samples
-    runner: Runner
-    progress: Progress
-    """Is told of every sample."""
+    def run(numbers: range) -> Batch:
+        return run_batch(plan, samples, runner, numbers, progress)
 
-    @property
-    def count(self) -> int:
-        """The number of samples."""
-        return self.samples.count
-
-    def batch(self, numbers: range) -> Batch:
-        """Run some samples.
-
-        Raises:
-            RunError: The runtime dies.
-        """
-        return run_batch(self.plan, self.samples, self.runner, numbers, self.progress)
-
-    def close(self) -> None:
-        """End the runtime."""
-        self.runner.close()
+    return Tested(samples.count, run, runner.close, samples)
 
 
 class Recorder(Protocol):
@@ -152,7 +125,7 @@ def stream(
                 recorder.record(batch, computed)
             done = batch.stop
             progress.advance(batch.stop - batch.start)
-    tested = Running(plan, samples, runner, progress)
+    tested = running(plan, samples, runner, progress)
     stream_part(tally, tested, reference, recorder, range(done, samples.count))
     return tally.measured()
 
@@ -199,7 +172,7 @@ def stream_part(
     # before, while the reference computes.
     with (
         _crew(plan) as crew,
-        ahead(tested.batch, batches, tested.close) as made,
+        ahead(tested.batch, batches, tested.interrupt) as made,
         one_behind(record) as keep,
         one_behind(count) as hand,
     ):

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, get_args
 
 from tfldbg import __version__
-from tfldbg.compare.against.two_captures import compare_captures, relate
+from tfldbg.compare.against.two_captures import TwoCaptures, relate
 from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.collect import Described, evidence_of
 from tfldbg.diagnose.evidence import Run
@@ -58,9 +58,8 @@ def diff(
         one, other = (stack.enter_context(open_capture(Path(p))) for p in (reference, tested))
         progress.stage("matching")
         beside = put_side_by_side(one, other)
-        relation = relate(beside)
         count = min(one.samples, other.samples, samples or one.samples)
-        measured = compare_captures(one, other, beside, relation, count, progress)
+        measured = TwoCaptures(one, other, beside).measure(count, progress)
         notes = (
             *other_file(one, other.said("model_sha256")),
             *_sample_notes(one, other),
@@ -72,7 +71,7 @@ def diff(
             _describe(one, other, count, notes), timing={"total_s": perf_counter() - began}
         )
     described = [_described(node) for node in beside.written]
-    evidence = evidence_of(run, beside.subgraph, described, relation, measured)
+    evidence = evidence_of(run, beside.subgraph, described, relate(beside), measured)
     return Trace(evidence, diagnose(evidence, thresholds or Thresholds()))
 
 
@@ -130,7 +129,7 @@ def _describe(one: Capture, other: Capture, count: int, notes: tuple[str, ...]) 
 
 def _described(node: Node) -> Described:
     """Return what the second recording says of an operator output."""
-    about = (node.tested.activation, node.reads, _bound(node.tested))
+    about = (node.tested.activation, node.operator.inputs, _bound(node.tested))
     return Described(node.operator, node.tensor, *about)
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.stream import Running, batch_size, stream_part
+from tfldbg.compare.stream import batch_size, running, stream_part
 from tfldbg.compare.tally import Measured, Tally
 from tfldbg.errors import UsageError
 from tfldbg.progress import Progress, Silent
@@ -52,7 +52,7 @@ def run_shard(shard: Shard) -> Part:
     with within(shard.limits), ExitStack() as stack:
         ready = shard.request.ready(stack, Silent(), shard.unread)
         tally, job = Tally(ready.plan), ready.job
-        tested = Running(ready.plan, job.samples, ready.runner, Silent())
+        tested = running(ready.plan, job.samples, ready.runner, Silent())
         stream_part(tally, tested, ready.reference, ready.points, shard.numbers)
         return Part(tally, ready.points)
 
