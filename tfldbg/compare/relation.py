@@ -67,5 +67,7 @@ class Relation:
     own: frozenset[int] = frozenset()
     """Tensors that are checked against the file's own float arithmetic although there is another
     reference, which cannot judge them."""
+    fed_alike: frozenset[int] = frozenset()
+    """Outputs whose own error is that of the samples in which both sides read the same."""
     miscast: Mapping[int, str] = field(default_factory=dict)
     """By input, how recorded codes were made of the data, where rounding did not make them."""

@@ -113,6 +113,9 @@ class OpEvidence:
     own: bool = False
     """Whether ``local`` is against the file's own float arithmetic although there is another
     reference, which cannot judge the operator."""
+    fed_alike: bool = False
+    """Whether ``local`` is over the samples in which both sides read the same, none of them having
+    been run on the other's inputs: without ``local``, they read other values in every sample."""
 
 
 @dataclass(frozen=True, slots=True)

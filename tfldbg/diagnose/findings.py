@@ -22,15 +22,25 @@ _RANKS: tuple[Severity, ...] = ("error", "warning", "info")
 
 
 def findings(
-    evidence: Evidence, divergences: tuple[Divergence, ...], thresholds: Thresholds
+    evidence: Evidence,
+    divergences: tuple[Divergence, ...],
+    thresholds: Thresholds,
+    downstream: frozenset[int],
 ) -> tuple[Finding, ...]:
     """List the findings.
 
     Each divergence comes with the causes that explain it before it, in execution order, so that the
     first finding of a diverged model explains the first divergence; of several causes the one whose
     code explains most divergences comes first.  What explains nothing follows, by severity.
+
+    Args:
+        evidence: The trace.
+        divergences: Its divergences.
+        thresholds: What they were judged by.
+        downstream: The tensors downstream of their origins.
     """
-    causes = _causes(Judged(evidence, divergences, thresholds, misfitting(evidence)))
+    judged = Judged(evidence, divergences, thresholds, downstream, misfitting(evidence))
+    causes = _causes(judged)
     explained = Counter(
         f.code for f, signals in causes for d in divergences if _explains(f, signals, d)
     )

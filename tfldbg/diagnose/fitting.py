@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.ranges.fit import WASTED, Filled, Made, Misfit, misfits, rounded_to
+from tfldbg.diagnose.downstream import computed_from
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.quant import code_range, real_range
@@ -193,18 +194,17 @@ def _meeting(tensor: int, evidence: Evidence) -> list[tuple[int, ...]]:
 
     What is computed from the tensor itself brings along the tensor's own error and is left out.
     """
-    copies, reached = {tensor}, {tensor}
+    copies = {tensor}
     found = []
     for op in evidence.ops:
-        if reached.isdisjoint(op.reads):
+        if copies.isdisjoint(op.reads):
             continue
-        if op.kind in SAME_SCALE_KINDS and not copies.isdisjoint(op.reads):
+        if op.kind in SAME_SCALE_KINDS:
             copies.add(op.tensor)
-        elif not copies.isdisjoint(op.reads):
-            found.append((op.reads, frozenset(reached)))
-        reached.add(op.tensor)
-    written = {o.tensor for o in evidence.ops}
-    return [tuple(i for i in reads if i in written - before) for reads, before in found]
+        else:
+            found.append(op.reads)
+    others = {o.tensor for o in evidence.ops} - {tensor} - computed_from(evidence.ops, [tensor])
+    return [tuple(i for i in reads if i in others) for reads in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.bodies import with_insides
+from tfldbg.diagnose.downstream import computed_from, downstream_of
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.fitting import exceeded, is_clipped, is_narrow, misplaced
 from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
@@ -47,13 +48,14 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     found = with_insides(evidence, found, inside)
     found.sort(key=lambda d: d.op)
     divergences = tuple(found)
-    statuses = _statuses(evidence, divergences)
+    downstream = downstream_of(evidence.ops, divergences)
+    statuses = _statuses(evidence, divergences, downstream)
     return Diagnosis(
         verdict="diverged" if divergences else "clean",
         sentence=_sentence(evidence, divergences, statuses),
         divergences=divergences,
         statuses=statuses,
-        findings=findings(evidence, divergences, thresholds),
+        findings=findings(evidence, divergences, thresholds, downstream),
         inside=inside,
     )
 
@@ -107,25 +109,27 @@ def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Diver
     return divergence_of(blamed, "local", message, "likely")
 
 
-def _statuses(evidence: Evidence, divergences: tuple[Divergence, ...]) -> tuple[Status, ...]:
-    """Tell origins, what lies downstream of them and shows it, and what could not be checked."""
-    origins = {d.op for d in divergences}
-    covered = evidence.covered
-    tainted: set[int] = set()
-    statuses: list[Status] = []
-    for op in evidence.ops:
-        downstream = any(t in tainted for t in op.reads)
-        if op.op in origins or downstream:
-            tainted.add(op.tensor)
+def _statuses(
+    evidence: Evidence, divergences: tuple[Divergence, ...], downstream: frozenset[int]
+) -> tuple[Status, ...]:
+    """Return the status of every operator output.
+
+    Args:
+        evidence: The trace.
+        divergences: Its divergences.
+        downstream: The tensors downstream of their origins.
+    """
+    origins, covered = {d.op for d in divergences}, evidence.covered
+
+    def status(op: OpEvidence) -> Status:
         if op.op in origins:
-            statuses.append("origin")
-        elif op.local is None and op.op not in covered:
-            statuses.append("unchecked")
-        elif downstream and _shows_error(op):
-            statuses.append("inherited")
-        else:
-            statuses.append("ok")
-    return tuple(statuses)
+            return "origin"
+        checked = op.local is not None or op.op in covered
+        if op.tensor in downstream and (checked or op.fed_alike) and _shows_error(op):
+            return "inherited"
+        return "ok" if checked else "unchecked"
+
+    return tuple(status(op) for op in evidence.ops)
 
 
 def _shows_error(op: OpEvidence) -> bool:
@@ -199,12 +203,8 @@ def _is_hidden(evidence: Evidence, divergence: Divergence) -> bool:
     """Whether what follows a wrong value ends at right ones, as behind a clip it may."""
     if divergence.signal != "local" or evidence.run.reference_kind in OTHER_KERNELS:
         return False
-    reached = {divergence.tensor_index}
-    after = []
-    for op in evidence.ops:
-        if not reached.isdisjoint(op.reads) and op.tensor not in reached:
-            reached.add(op.tensor)
-            after.append(op)
+    reached = computed_from(evidence.ops, [divergence.tensor_index])
+    after = [op for op in evidence.ops if op.tensor in reached]
     read = {tensor for op in after for tensor in op.reads}
     ends = [op for op in after if op.tensor not in read]
     return bool(ends) and all(o.accumulated and not _shows_error(o) for o in ends)

@@ -273,7 +273,7 @@ def _matched(subgraph: Subgraph, tensors: Sequence[Recorded], pairing: Pairing) 
             reasons[index] = misfit
             continue
         recorded[index] = tensors[number]
-        matches[index] = _match(subgraph.tensors[index], tensors[number], rule)
+        matches[index] = match_of(subgraph.tensors[index], tensors[number], rule)
     matches, notes = _judged(matches)
     unmatched = {i: Unmatched(i, reason) for i, reason in reasons.items()}
     inputs = tuple(range(len(subgraph.inputs)))
@@ -292,7 +292,8 @@ def _misfit(tensor: Tensor, recorded: Recorded) -> str | None:
     )
 
 
-def _match(tensor: Tensor, recorded: Recorded, rule: str) -> Match:
+def match_of(tensor: Tensor, recorded: Recorded, rule: str) -> Match:
+    """Return the match of a tensor with its recorded counterpart, their parameters compared."""
     label, parameters = recorded.label, "none"
     expected = None
     known = recorded.scale is not None and recorded.zero_point is not None

@@ -1,28 +1,28 @@
-"""Statistics of one recording against another.
+"""Compare two recordings: one in place of a model that runs, the other as its reference.
 
 An operator's own error shows in the samples in which everything it reads is equal in both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.accumulate import Accumulator, TensorStats
+from tfldbg.compare.batch import Batch, Computed
+from tfldbg.compare.relation import Relation
+from tfldbg.compare.stream import Tested, stream_part
+from tfldbg.compare.tally import Measured, Plan, Tally
 from tfldbg.errors import DataError
-from tfldbg.reference.capture import Capture, Recorded, in_real_units
 
 if TYPE_CHECKING:
     from tfldbg.match.two_captures import Node, SideBySide
     from tfldbg.progress import Progress
+    from tfldbg.reference.capture import Capture
+    from tfldbg.reference.evaluate import Floats
 
-_BATCH_BYTES = 48 << 20
-_MOST_SAMPLES = 32
-_CODES = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 _SAME_FLOAT = 1e-6
 """Difference of floats that count as equal: several roundings to float32.
 
@@ -33,182 +33,111 @@ the same floats, and without it only the first operator of a float model could b
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """A tensor in both recordings, in comparable units."""
-
-    reference: Recorded
-    tested: Recorded
-
-    @property
-    def lsb(self) -> float | None:
-        """One step of the reference, real units."""
-        return self.reference.scale if not self.reference.is_float else self.tested.scale
+def relate(beside: SideBySide) -> Relation:
+    """Return how two recordings are compared."""
+    judged = [n for n in beside.written if n.unjudged is None]
+    reasons = {n.tensor.index: n.unjudged or _never_equal(n, beside) for n in beside.written}
+    return Relation(beside.matching, reasons, fed_alike=frozenset(n.tensor.index for n in judged))
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What was found at one tensor."""
-
-    lsb: float | None
-    local: TensorStats | None
-    """Over the samples in which everything that its operator reads is equal."""
-    local_samples: int
-    accumulated: TensorStats | None
+def _never_equal(node: Node, beside: SideBySide) -> str:
+    reads = node.operator.inputs
+    many = len(reads) != 1
+    read = "what it reads" if many else f"its input '{beside.subgraph.tensors[reads[0]].name}'"
+    return f"{read} differs in every sample"
 
 
-def sides(node: Node) -> Sides | str:
-    """Return both sides with the scales to use, or why they cannot be compared.
+@dataclass(frozen=True, slots=True, eq=False)
+class TwoCaptures:
+    """Two recordings of the same data."""
 
-    Codes without a scale take the other side's; where no side has one, a step counts as 1.
-    """
-    if node.counterpart is None:
-        return node.reason or "it is not in the other recording"
-    reference, tested = node.counterpart, node.tensor
-    coded = reference if tested.is_float else tested
-    if reference.is_float != tested.is_float and coded.scale is None:
-        return "one recording holds integers without a scale, the other real units"
-    if reference.type == tested.type and reference.type in _CODES:
-        known = next((r for r in (reference, tested) if r.scale is not None), None)
-        step = (1.0, 0) if known is None else (known.scale, known.zero_point)
-        reference, tested = (
-            replace(r, scale=step[0], zero_point=step[1]) if r.scale is None else r
-            for r in (reference, tested)
-        )
-    return Sides(reference, tested)
+    reference: Capture
+    tested: Capture
+    beside: SideBySide
+    """How they belong together."""
+    batch: None = None
 
+    def measure(self, samples: int, progress: Progress) -> Measured:
+        """Compare every tensor, as a trace does.
 
-def compare_captures(
-    reference: Capture, tested: Capture, beside: SideBySide, samples: int, progress: Progress
-) -> Mapping[int, Difference]:
-    """Compare every tensor; return the differences by key.
+        Args:
+            samples: How many samples to compare.
+            progress: Is told of every batch.
 
-    Args:
-        reference: The first recording.
-        tested: The second.
-        beside: How they belong together.
-        samples: How many samples to compare.
-        progress: Is told of every sample.
+        Raises:
+            DataError: The inputs differ: the runs are not of the same data.
+            CaptureError: A file is damaged.
+        """
 
-    Raises:
-        DataError: The inputs differ: the runs are not of the same data.
-        CaptureError: A file is damaged.
-    """
-    comparer = _Comparer(reference, tested)
-    per_sample = sum(t.elements for side in (reference, tested) for t in side.tensors)
-    size = max(1, min(_MOST_SAMPLES, _BATCH_BYTES // (4 * max(per_sample, 1))))
-    ranges = [(start, min(start + size, samples)) for start in range(0, samples, size)]
-    for node in beside.inputs:
-        for start, stop in ranges:
-            comparer.check_input(node, start, stop)
-    progress.stage("comparing", samples)
-    for start, stop in ranges:
-        comparer.batch(beside, start, stop)
-        progress.advance(stop - start)
-    return comparer.found()
+        def read(numbers: range) -> Batch:
+            progress.advance(len(numbers))
+            return self.read(numbers)
 
+        indices = tuple(n.tensor.index for n in self.beside.nodes if n.reference is not None)
+        tally = Tally(Plan(self.beside.subgraph, indices, observed=0, usage=False))
+        progress.stage("comparing", samples)
+        stream_part(tally, Tested(samples, read, self.close), self, None, range(samples))
+        return tally.measured()
 
-class _Comparer:
-    def __init__(self, reference: Capture, tested: Capture) -> None:
-        self._reference, self._tested = reference, tested
-        self._sides: dict[int, Sides | str] = {}
-        self._accumulated: dict[int, Accumulator] = {}
-        self._local: dict[int, Accumulator] = {}
-        self._counts: dict[int, int] = {}
+    def read(self, numbers: range) -> Batch:
+        """Return samples of the second recording."""
+        start, stop = numbers.start, numbers.stop
+        codes, real = {}, {}
+        for node in self.beside.nodes:
+            if node.reference is not None:
+                codes[node.tensor.index] = self.tested.stored(node.tested, start, stop)
+                real[node.tensor.index] = self.tested.real(node.tested, start, stop)
+        return Batch(start, stop, codes, real)
 
-    def check_input(self, node: Node, start: int, stop: int) -> None:
+    def compute(self, batch: Batch) -> Computed:
+        """Return the same samples of the first recording."""
+        everywhere = np.ones(batch.stop - batch.start, np.bool_)
+        equal = {n.tensor.index: everywhere for n in self.beside.nodes}
+        free: dict[int, Floats] = {}
+        for node in self.beside.nodes:
+            if node.reference is None:
+                continue
+            index = node.tensor.index
+            values = self.reference.real(node.reference, batch.start, batch.stop)
+            values = values.reshape(batch.real[index].shape)
+            if index in self.beside.subgraph.inputs:
+                self._check_input(node, values, batch)
+            else:
+                free[index] = values
+                equal[index] = _equal(values, batch.real[index], rounded=node.tensor.lsb is None)
+        fed_alike = {
+            n.tensor.index: np.all([everywhere, *(equal[i] for i in n.operator.inputs)], axis=0)
+            for n in self.beside.written
+            if n.unjudged is None
+        }
+        return Computed(free, {i: free[i] for i in fed_alike}, fed_alike=fed_alike)
+
+    def _check_input(self, node: Node, values: Floats, batch: Batch) -> None:
         """Refuse recordings whose inputs differ.
 
         Raises:
             DataError: They do.
         """
-        pair = self._sides_of(node)
-        if isinstance(pair, str):
-            return
-        one, other = self._values(pair, start, stop)
-        step = pair.lsb if pair.reference.scale != pair.tested.scale and pair.lsb else 0.0
-        near = np.isclose(one, other, rtol=_SAME_FLOAT, atol=0.5 * step, equal_nan=True)
+        tested, step = batch.real[node.tensor.index], 0.0
+        if node.reference is not None and node.reference.scale != node.tested.scale:
+            step = node.tensor.lsb or 0.0
+        near = np.isclose(values, tested, rtol=_SAME_FLOAT, atol=0.5 * step, equal_nan=True)
         wrong = np.flatnonzero(~near.reshape(len(near), -1).all(1))
         if wrong.size:
+            off = np.abs(values - tested)[wrong[0]].max()
             raise DataError(
-                f"the recordings are not of the same data: sample {start + int(wrong[0])} of input "
-                f"'{node.tensor.label}' differs by up to {np.abs(one - other)[wrong[0]].max():.4g}",
-                hint=f"record '{self._tested.path}' again with the data of "
-                f"'{self._reference.path}', in the same order",
+                f"the recordings are not of the same data: sample {batch.start + int(wrong[0])} of "
+                f"input '{node.tensor.name}' differs by up to {off:.4g}",
+                hint=f"record '{self.tested.path}' again with the data of "
+                f"'{self.reference.path}', in the same order",
             )
 
-    def batch(self, beside: SideBySide, start: int, stop: int) -> None:
-        """Add samples ``start`` to ``stop``."""
-        count = stop - start
-        differs = {node.key: np.zeros(count, np.bool_) for node in beside.inputs}
-        for node in beside.written:
-            pair = self._sides_of(node)
-            if isinstance(pair, str):
-                continue
-            one, other = self._values(pair, start, stop)
-            differs[node.key] = _differing(one, other, pair.lsb is None)
-            self._of(self._accumulated, node.key, pair, one).update(one, other, start)
-            if node.unrecorded or any(key not in differs for key in node.reads):
-                continue
-            fed_alike = np.ones(count, np.bool_)
-            for key in node.reads:
-                fed_alike &= ~differs[key]
-            self._add_local(node.key, pair, one, other, fed_alike, start)
-
-    def _add_local(
-        self,
-        key: int,
-        pair: Sides,
-        one: NDArray[np.float32],
-        other: NDArray[np.float32],
-        chosen: Mask,
-        start: int,
-    ) -> None:
-        local = self._of(self._local, key, pair, one)
-        self._counts[key] = self._counts.get(key, 0) + int(chosen.sum())
-        if chosen.all():
-            local.update(one, other, start)
-            return
-        for sample in np.flatnonzero(chosen):
-            here = slice(int(sample), int(sample) + 1)
-            local.update(one[here], other[here], start + int(sample))
-
-    def _sides_of(self, node: Node) -> Sides | str:
-        if node.key not in self._sides:
-            self._sides[node.key] = sides(node)
-        return self._sides[node.key]
-
-    def _values(
-        self, pair: Sides, start: int, stop: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return both sides in real units: (n, ...) float32, shaped as the reference."""
-        one = in_real_units(pair.reference, self._reference.stored(pair.reference, start, stop))
-        other = in_real_units(pair.tested, self._tested.stored(pair.tested, start, stop))
-        return one, other.reshape(one.shape)
-
-    @staticmethod
-    def _of(
-        known: dict[int, Accumulator], key: int, pair: Sides, values: NDArray[np.float32]
-    ) -> Accumulator:
-        if key not in known:
-            known[key] = Accumulator(values.shape[-1] if values.ndim > 1 else 1, pair.lsb)
-        return known[key]
-
-    def found(self) -> dict[int, Difference]:
-        """Return the differences seen so far, by key."""
-        return {
-            key: Difference(
-                lsb=pair.lsb if isinstance(pair := self._sides[key], Sides) else None,
-                local=self._local[key].result() if self._counts.get(key) else None,
-                local_samples=self._counts.get(key, 0),
-                accumulated=accumulator.result(),
-            )
-            for key, accumulator in self._accumulated.items()
-        }
+    def close(self) -> None:
+        """Leave both files to whoever opened them."""
 
 
-def _differing(one: NDArray[np.float32], other: NDArray[np.float32], rounded: bool) -> Mask:
-    """Return for each sample whether anything differs; NaN equals NaN.
+def _equal(one: Floats, other: Floats, *, rounded: bool) -> Mask:
+    """Return for each sample whether all is equal; NaN equals NaN.
 
     Args:
         one: (n, ...) real units.
@@ -222,5 +151,5 @@ def _differing(one: NDArray[np.float32], other: NDArray[np.float32], rounded: bo
         slack = _SAME_FLOAT * sizes.max(1, initial=0.0, keepdims=True)
         with np.errstate(invalid="ignore"):  # infinity minus infinity; they are equal above
             equal |= np.abs(first - second) <= slack
-    differing: Mask = ~equal.all(1)
-    return differing
+    alike: Mask = equal.all(1)
+    return alike

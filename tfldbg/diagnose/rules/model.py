@@ -69,6 +69,8 @@ class Judged:
     evidence: Evidence
     divergences: tuple[Divergence, ...]
     thresholds: Thresholds
+    downstream: frozenset[int]
+    """The tensors downstream of an origin (`tfldbg.diagnose.downstream`)."""
     misfits: Mapping[int, Misfit] = field(default_factory=dict)
     """By tensor the ranges that fit other values."""
 
@@ -95,9 +97,9 @@ class Judged:
         """Those of them that hold others."""
         return [o for o in self.checked_weights if o.weights is not None and o.weights.differ]
 
-    def behind_origin(self, op: OpEvidence) -> bool:
-        """Whether an operator diverged itself or runs after one that did."""
-        return any(d.op <= op.op for d in self.divergences)
+    def is_origin_or_downstream(self, op: OpEvidence) -> bool:
+        """Return whether an operator is an origin or lies downstream of one."""
+        return op.tensor in self.downstream or any(d.op == op.op for d in self.divergences)
 
     def same_under_all_kernels(self, op: OpEvidence) -> bool:
         """Whether an operator was run by itself under other kernels, and all yield the same."""
