@@ -58,7 +58,7 @@ __all__ = [
 _SESSION = frozenset({"Trace", "convert", "gate", "limited", "load_trace", "record", "trace"})
 _DIAGNOSE = frozenset({"Divergence", "Finding", "Thresholds"})
 _MODULES = frozenset({"callbacks", "testing"})
-"""What ``import tfldbg`` finds besides, without another import."""
+"""The modules that ``import tfldbg`` makes available as attributes."""
 
 
 def __getattr__(name: str) -> Any:

@@ -114,7 +114,7 @@ def test_a_failure_is_told_and_the_training_goes_on(
 
 
 def test_wrong_use_is_told_before_the_training() -> None:
-    with pytest.raises(tfldbg.UsageError, match="every 0 epochs"):
+    with pytest.raises(tfldbg.UsageError, match="invalid value 0 for every"):
         callbacks.ConversionGap(X, every=0)
     with pytest.raises(tfldbg.UsageError, match="no type 'int7'"):
         callbacks.ConversionGap(X, target="int7")
