@@ -285,6 +285,6 @@ def test_a_scale_that_no_code_can_have_ends_in_words(scale: float, runtime: str)
     main.ends([given], [out])
     result = tfldbg.trace(file.save(), samples=1, runtime=runtime)
     assert result.diagnosis.statuses == ("origin",)
-    assert f"scale {scale:g}, which is no positive" in result.diagnosis.sentence
+    assert f"scale {scale:g}, which is not a positive" in result.diagnosis.sentence
     (only,) = result.evidence.ops
     assert f"codes of the scale {scale:g}" in str(only.local_reason)
