@@ -1,4 +1,4 @@
-"""Bring two recordings together: which tensor is which, and what each operator reads."""
+"""Pair the tensors of two recordings, and find the inputs of each operator."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ class Node:
     """One tensor of the second recording."""
 
     key: int
-    """Its index in the file where all tensors have one, else its place in the recording."""
+    """The index in the file if all tensors have one, otherwise the position in the recording."""
     tensor: Recorded
     counterpart: Recorded | None
     rule: str | None
     reason: str | None
-    """Why it has no counterpart."""
+    """The reason why it has no counterpart."""
     op: int
-    """The operator that writes it, -1 for an input; its place where nobody says."""
+    """The operator that writes it, -1 for an input; its position if unknown."""
     kind: str
     reads: tuple[int, ...]
-    """Keys of the tensors that must be equal for its own difference to be its operator's."""
+    """The keys of the tensors that must be equal for a difference to be local to its operator."""
     unrecorded: tuple[int, ...]
-    """Indices of the tensors that its operator reads and that are not in both recordings."""
+    """The indices of its operator's inputs that are not in both recordings."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideBySide:
-    """Two recordings."""
+    """Two recordings with paired tensors."""
 
     inputs: tuple[Node, ...]
     written: tuple[Node, ...]
-    """In execution order."""
+    """The tensors that operators write, in execution order."""
     notes: tuple[str, ...]
 
 
@@ -48,8 +48,8 @@ def put_side_by_side(reference: Capture, tested: Capture) -> SideBySide:
     """Pair the tensors of two recordings.
 
     Args:
-        reference: The first.
-        tested: The second, whose every tensor becomes a node.
+        reference: The first recording.
+        tested: The second recording, whose every tensor becomes a node.
 
     Raises:
         MatchError: They have no tensor in common.
@@ -67,7 +67,7 @@ def put_side_by_side(reference: Capture, tested: Capture) -> SideBySide:
 def _pairs(
     reference: Capture, tested: Capture
 ) -> tuple[Mapping[int, tuple[int, str]], Mapping[int, str]]:
-    """Map numbers of the second recording to those of the first, else to reasons."""
+    """Return the pairs of the second recording's tensors, and the reasons for the others."""
     told = ("model_sha256", "signature")
     same = [reference.said(key) == tested.said(key) for key in told]
     if all(same) and tested.said("model_sha256"):
@@ -85,7 +85,7 @@ def _pairs(
 
 
 class _Builder:
-    """Fills in what one recording says and the other does not."""
+    """Completes facts that only one of the recordings states."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class _Builder:
         return recorded.operator if recorded.operator is not None or not other else other.operator
 
     def _reads(self, recorded: Recorded) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """Return the keys that an operator reads and what is not recorded; None if unknown."""
+        """Return the keys that an operator reads and those not recorded, or None if unknown."""
         other = self._other(recorded)
         numbers: Mapping[int, int]
         if recorded.reads is not None:
@@ -180,11 +180,11 @@ class _Builder:
             notes.append(f"{left} tensors of '{self._reference.path}' have no counterpart")
         if not any(n.counterpart for n in inputs):
             notes.append(
-                "the model's inputs are not marked in both recordings, so that nobody can tell "
+                "the model's inputs are not marked in both recordings, so it is unknown "
                 "whether both runs were given the same data"
             )
         if not ordered:
-            notes.append("no operators are recorded: the order in the file stands in for theirs")
+            notes.append("no operators are recorded: the order in the file is used instead")
         if guessed:
             notes.append(
                 "what an operator reads is not recorded: it counts as the first to differ only in "
