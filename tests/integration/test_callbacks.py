@@ -121,7 +121,7 @@ def test_wrong_use_is_told_before_the_training() -> None:
     for wrong, said in (
         ({"every": "x"}, "every is 'x'"),
         ({"every": 1.5}, "every is 1.5"),
-        ({"samples": 0}, "0 samples are too few"),
+        ({"samples": 0}, "invalid value 0 for --samples"),
         ({"samples": "8"}, "samples is '8'"),
         ({"runtime": "nope"}, "no runtime 'nope'"),
     ):

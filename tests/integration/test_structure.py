@@ -182,7 +182,9 @@ def test_what_python_cannot_read_is_said(kind: str) -> None:
 
 
 def test_an_input_that_python_cannot_set_is_refused() -> None:
-    with pytest.raises(tfldbg.TfldbgError, match="input 't0' is BFLOAT16: neither numbers"):
+    with pytest.raises(
+        tfldbg.TfldbgError, match="input 't0' is BFLOAT16: it accepts neither numbers"
+    ):
         tfldbg.trace(odd_files.half("BFLOAT16"))
 
 

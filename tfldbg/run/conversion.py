@@ -1,4 +1,4 @@
-"""Convert in a child process, and turn its death into an error that says what happened."""
+"""Convert in a child process, and turn a crash into an error that explains it."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ class Request:
     target: Target
     data: DataSource
     random: bool
-    """Calibrate on random samples where no data is given."""
+    """True to calibrate on random samples if no data is given."""
     recalibrate: bool
-    """Set the ranges of a quantization-aware model to those of the data first."""
+    """True to first set the ranges of a quantization-aware model to those of the data."""
     save_keras: bool
-    """Return the recalibrated Keras model, too."""
+    """True to also return the recalibrated Keras model."""
     options: Options
     timeout_s: float
-    """How long it may take."""
+    """The largest number of seconds for the conversion."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What a conversion gave."""
+    """The result of a conversion."""
 
     model: bytes
     keras: bytes | None
     trained_ranges: bool
-    """Whether the model was trained quantization-aware."""
+    """True if the model was trained quantization-aware."""
     samples: int
-    """Samples given to the child, 0 without data."""
+    """The number of samples given to the child, 0 without data."""
     calibrated: bool
-    """Whether the converter calibrated on them."""
+    """True if the converter calibrated on them."""
     ranges: tuple[Range, ...]
 
 
@@ -61,11 +61,11 @@ def convert_apart(request: Request, folder: Path) -> Answer:
     """Convert in a child process.
 
     Args:
-        request: What to convert, and how.
-        folder: An empty folder for what the two processes tell each other.
+        request: The conversion.
+        folder: An empty folder for the files that the two processes exchange.
 
     Raises:
-        TfldbgError: What the child found wrong, or the story of its death.
+        TfldbgError: The child found an error, or it crashed.
     """
     try:
         _write(request, folder)
@@ -113,7 +113,7 @@ def _write(request: Request, folder: Path) -> None:
 
 
 def _run(request: Request, folder: Path) -> tuple[int, str]:
-    """Return the child's exit code and what it wrote to stderr."""
+    """Return the child's exit code and its output on stderr."""
     quieter = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
     log = folder / "stderr"
     try:

@@ -1,4 +1,4 @@
-"""What every run begins with: a model that has been read, samples that fit it, tensors exposed."""
+"""The preparation of every run: read a model, give its inputs samples, expose its tensors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SAMPLES = 64
 ALL_SAMPLES = 2**31
-"""For a range, which rests on its two extremes, whichever sample has them."""
+"""The limit for measuring a range, which depends on two extreme values in any of the samples."""
 
 ModelSource = Path | str | bytes
 DataSource = Path | str | NDArray[Any] | Mapping[str, NDArray[Any]] | None
@@ -45,46 +45,46 @@ DataSource = Path | str | NDArray[Any] | Mapping[str, NDArray[Any]] | None
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every run can be told."""
+    """The options of every run."""
 
     samples: int | None = None
-    """At most so many; None means 64, rounded up to whole streams."""
+    """The largest number of samples; None for 64, rounded up to whole streams."""
     seed: int = 0
     runtime: str = "xnnpack"
     signature: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Input name to array name, or to the reference's input name."""
+    """The name of an array, or of the reference's input, for each input name."""
     unsafe: bool = False
     stream_steps: int = 1
-    """How many samples in a row are the steps of one stream, between which state is kept."""
+    """The number of consecutive samples that form one stream, within which state is kept."""
     delegate: Delegate | None = None
     cached: bool = True
-    """Whether a Keras model that an earlier run has frozen may be used, and this one's kept."""
+    """True to use a Keras model that an earlier run froze, and to keep this run's."""
     scale: tuple[float, float] | None = None
-    """The real values that 0 and 255 of pictures, and of uint8 data, stand for."""
+    """The real values of 0 and 255 in pictures and in uint8 data."""
 
     @property
     def kernels(self) -> Kernels:
-        """Who computes the model."""
+        """The kernels that compute the model."""
         return Kernels(self.runtime, self.delegate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """A .tflite file that has been read, with the subgraph that was chosen."""
+    """A .tflite file that has been read, with the chosen subgraph."""
 
     path: str
     graph: Graph
-    """The file, or the copy that `separate` makes of it."""
+    """The file, or the copy of it from `separate`."""
     subgraph: Subgraph
     signature: Signature | None
     specs: tuple[InputSpec, ...]
     untouched: Graph | None = None
-    """The file itself, where ``graph`` is such a copy."""
+    """The file itself, if ``graph`` is such a copy."""
 
     @property
     def data(self) -> memoryview:
-        """The user's own bytes."""
+        """The bytes of the user's file."""
         return (self.untouched or self.graph).data
 
 
@@ -92,7 +92,7 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
     """Read a .tflite file and choose a subgraph.
 
     Raises:
-        ModelError: The file is missing or no .tflite file.
+        ModelError: The file is missing or not a .tflite file.
         UsageError: It has no such signature.
     """
     path = "<bytes>" if isinstance(model, bytes) else str(model)
@@ -113,7 +113,7 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """A run that can begin."""
+    """A run with a model and samples that is ready to start."""
 
     loaded: Loaded
     samples: Samples
@@ -127,18 +127,18 @@ class Job:
 
     @property
     def instrumented(self) -> Program:
-        """The rewritten model, read at every tensor that can be read."""
+        """The rewritten model with all readable tensors as taps."""
         program = self._program(self.exposed.content, self.exposed.taps)
         return replace(program, states=self.states)
 
     @property
     def states(self) -> tuple[int, ...]:
-        """The variables to read: none where every sample finds them reset."""
+        """The variables to read; none if they are reset before every sample."""
         return states(self.subgraph) if self.samples.stream_steps > 1 else ()
 
     @property
     def original(self) -> Program:
-        """The user's own bytes, mended at most, read at the outputs that can be read."""
+        """The user's file, repaired if necessary, with the readable outputs as taps."""
         outputs = [i for i in self.subgraph.outputs if i in self.exposed.taps]
         repaired, untouched = self.exposed.repair, self.loaded.untouched
         data = self.loaded.graph.data if repaired is None else repaired.data
@@ -153,7 +153,7 @@ class Job:
         )
 
     def in_untouched(self, outputs: Sequence[int]) -> tuple[int, ...]:
-        """Return the tensors that hold some of the model's outputs in the user's own file."""
+        """Return the tensors that hold the given outputs in the user's own file."""
         if self.loaded.untouched is None:
             return tuple(outputs)
         own = self.loaded.untouched.subgraphs[self.subgraph.index].outputs
@@ -173,7 +173,7 @@ class Job:
 
     @property
     def skipped(self) -> dict[int, str]:
-        """By tensor, why it cannot be read."""
+        """The reason why a tensor cannot be read, by tensor."""
         return {s.tensor: s.reason for s in self.exposed.skipped}
 
 
@@ -183,17 +183,17 @@ def prepare(
     options: Options,
     unread: Mapping[int, str] = MappingProxyType({}),
 ) -> Job:
-    """Read a model, give its inputs samples, expose its tensors.
+    """Read a model, give its inputs samples, and expose its tensors.
 
     Args:
         model: The file.
-        data: What it runs on.
-        options: Of the run.
-        unread: Tensors that are not to be read, and why.
+        data: The data to run on.
+        options: The options of the run.
+        unread: The reason for each tensor that is not to be read.
 
     Raises:
-        ModelError: The file is missing or no .tflite file.
-        RunError: It holds no operator, or not its own constants.
+        ModelError: The file is missing or not a .tflite file.
+        RunError: It has no operator, or keeps constants in other files.
         DataError: The data does not fit the inputs.
         UsageError: An option asks for something that does not exist.
     """
@@ -213,13 +213,13 @@ def _check_streams(loaded: Loaded, options: Options) -> None:
     if options.runtime == MICRO and options.stream_steps > 1 and states(loaded.subgraph):
         raise UsageError(
             f"'{loaded.path}' keeps its state in variables, which the runtime '{MICRO}' does not "
-            "show: what an operator makes of them from step to step cannot be checked",
+            "show: operators that use them from step to step cannot be checked",
             hint="leave --steps out, or choose another --runtime",
         )
 
 
 def _check_whole(loaded: Loaded) -> None:
-    """Refuse files that keep constants in other files: no interpreter loads those."""
+    """Check that the file holds its own constants: interpreters do not load other files."""
     if loaded.graph.beside:
         names = ", ".join(f"'{name}'" for name in loaded.graph.beside)
         raise RunError(
@@ -230,7 +230,7 @@ def _check_whole(loaded: Loaded) -> None:
 
 
 def check_mapping(loaded: Loaded, options: Options) -> None:
-    """Refuse ``--input`` for an input that the model does not have.
+    """Check that ``--input`` only names inputs that the model has.
 
     Raises:
         UsageError: There is no such input.
@@ -248,7 +248,7 @@ def check_mapping(loaded: Loaded, options: Options) -> None:
 
 
 def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Samples:
-    """Read or draw the samples that the model's inputs take.
+    """Read samples for the model's inputs, or draw random ones.
 
     Raises:
         DataError: The data does not fit the inputs.
@@ -257,7 +257,7 @@ def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Sampl
     limit = options.samples or -(-DEFAULT_SAMPLES // steps) * steps  # whole streams
     if data is None:
         if options.scale is not None:
-            raise UsageError("--scale is of data, and none is given", hint="add --data PATH")
+            raise UsageError("--scale needs data, but none is given", hint="add --data PATH")
         found = random_samples(loaded.subgraph, loaded.specs, count=limit, seed=options.seed)
         return replace(found, stream_steps=steps)
     given = _given(loaded, data, options, limit)
@@ -275,7 +275,7 @@ def prepare_samples(loaded: Loaded, data: DataSource, options: Options) -> Sampl
 
 
 def _given(loaded: Loaded, data: DataSource, options: Options, limit: int) -> Found:
-    """Return what the data holds; of folders with a file a sample no more than is asked for."""
+    """Return the contents of the data, up to the limit for folders with one file per sample."""
     specs = loaded.specs
     if isinstance(data, Mapping):
         return Found({k: np.asarray(v) for k, v in data.items()})
@@ -286,7 +286,7 @@ def _given(loaded: Loaded, data: DataSource, options: Options, limit: int) -> Fo
         return Found(read_arrays(Path(data)))
     found = pictures(Path(data), specs[0], limit)
     if found is None:
-        if not options.inputs:  # which name one of the files
+        if not options.inputs:  # they name one of the files
             found = arrays_of_files(Path(data), specs[0], limit)
         return found or Found(read_arrays(Path(data)))
     tensor = specs[0].tensor
@@ -296,14 +296,14 @@ def _given(loaded: Loaded, data: DataSource, options: Options, limit: int) -> Fo
 
 
 def _input_range(loaded: Loaded, tensor: Tensor) -> tuple[float, float]:
-    """Return the real range of an input, twice the same where the file does not tell."""
+    """Return the real range of an input, with equal ends if the file does not state it."""
     if tensor.lsb is None or tensor.zero_point is None:
         return float_range(loaded.subgraph, tensor)
     return quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
 
 
 def check_options(options: Options) -> None:
-    """Refuse options that no run can follow.
+    """Check that the values of options are valid.
 
     Raises:
         UsageError: An option asks for something that does not exist.
@@ -311,22 +311,23 @@ def check_options(options: Options) -> None:
     """
     options.kernels.check()
     if options.seed < 0:
-        raise UsageError(f"the seed {options.seed} is negative", hint="use --seed 0 or more")
+        raise UsageError(f"invalid value {options.seed} for --seed", hint="use --seed 0 or more")
     if options.samples is not None and options.samples < 1:
         raise UsageError(
-            f"{options.samples} samples are too few", hint="ask for at least one: --samples 1"
+            f"invalid value {options.samples} for --samples: must be at least 1",
+            hint="use --samples 1 or more",
         )
     _check_scale(options.scale)
     if options.stream_steps < 1:
         raise UsageError(
-            f"a stream of {options.stream_steps} steps is too short",
-            hint="say how many samples in a row make one stream: --steps 10",
+            f"invalid value {options.stream_steps} for --steps: must be at least 1",
+            hint="give the number of samples in one stream: --steps 10",
         )
 
 
 def _check_scale(scale: tuple[float, float] | None) -> None:
     if scale is not None and not (np.isfinite(scale).all() and scale[0] < scale[1]):
         raise UsageError(
-            f"the scale {scale[0]:g},{scale[1]:g} is no range",
-            hint="say what 0 and 255 stand for, for example --scale -1,1",
+            f"invalid value {scale[0]:g},{scale[1]:g} for --scale: LOW must be less than HIGH",
+            hint="give the real values of 0 and 255, for example --scale -1,1",
         )

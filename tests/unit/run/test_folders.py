@@ -226,7 +226,7 @@ def test_bytes_for_an_input_of_real_values(cnn: Loaded) -> None:
     ("data", "scale", "words"),
     [
         (IMAGES, (0.0, 1.0), "maps 0 to 255 of uint8 data"),
-        (None, (0.0, 1.0), "--scale is of data"),
+        (None, (0.0, 1.0), "--scale needs data"),
     ],
 )
 def test_a_scale_without_anything_to_scale(

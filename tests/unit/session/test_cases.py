@@ -99,7 +99,7 @@ def test_the_kind_of_reference(folder: Path) -> None:
         ("a.tflite", Request(keras="{model}.h5"), "there is no {model}"),
         ("{stem}.tflite", Request(), "there is no {stem}"),
         ("a.tflite", Request(runtimes=("gpu",)), "no runtime 'gpu'"),
-        ("a.tflite", Request(samples=0), "0 samples are too few"),
+        ("a.tflite", Request(samples=0), "invalid value 0 for --samples"),
         ("a.tflite", Request(data="d.npz", seeds=(0, 1)), "2 times on the same data"),
         ("a.tflite", Request(against="r.h5", seeds=(0, 1)), "2 times on the same data"),
     ],
