@@ -117,7 +117,7 @@ def check_zip(archive: zipfile.ZipFile) -> None:
     Raises:
         RefusedError: The archive is a decompression bomb.
     """
-    check_size("what it unpacks to", sum(member.file_size for member in archive.infolist()))
+    check_size("its unpacked content", sum(member.file_size for member in archive.infolist()))
 
 
 def check_member_names(archive: zipfile.ZipFile) -> None:

@@ -1,4 +1,4 @@
-"""The kind of file that a path names, so that errors can tell a file in the wrong place."""
+"""Detect the kind of a file, so that error messages can name a file in the wrong place."""
 
 from __future__ import annotations
 

@@ -144,7 +144,10 @@ def _large(rows: int) -> bytes:
 
 @pytest.mark.parametrize("limits", [{"timeout": 0}, {"memory": -1}, {"timeout": float("nan")}])
 def test_limits_are_above_zero(limits: dict[str, float]) -> None:
-    with pytest.raises(tfldbg.UsageError, match=r"^the \w+ ?\w* is "), tfldbg.limited(**limits):
+    with (
+        pytest.raises(tfldbg.UsageError, match=r"^invalid value \S+ for the \w+"),
+        tfldbg.limited(**limits),
+    ):
         pass
 
 
@@ -161,7 +164,7 @@ def test_a_child_that_writes_garbage_is_an_error(samples: Path, garbage: bytes) 
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = os.fdopen(reader, "rb")
-        with pytest.raises(RunError, match="answered with bytes that are no answer"):
+        with pytest.raises(RunError, match="answered with invalid bytes"):
             runner.run(_given(program))
 
 

@@ -207,7 +207,7 @@ class Proposals:
         return replace(settled, chain=self._with_copies(tensor, settled.chain, same))
 
     def lacking(self, tensor: Tensor, found: str, known: Match) -> frozenset[str]:
-        """Return the operations between a tensor's value and its match that no operator computes.
+        """Return the operations that a tensor lacks between its value and its match.
 
         Operators downstream may hide that they are missing on this data.  After a product, or after
         a value of another operator, the match belongs to another operator, and nothing is missing.

@@ -106,7 +106,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalModel:
-    """All steps as separate operators in one file."""
+    """All steps in one file, computed independently of each other."""
 
     content: Pieces
     feeds: tuple[int, ...]

@@ -74,7 +74,10 @@ def limited(*, timeout: float | None = None, memory: float | None = None) -> Ite
     """
     for name, value in (("timeout", timeout), ("memory limit", memory)):
         if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"invalid value {value} for the {name}", hint="use a number above 0")
+            raise UsageError(
+                f"invalid value {value} for the {name}: must be above 0",
+                hint="for example --timeout 600 or --memory-limit 4",
+            )
     before = _LIMITS.get()
     wanted = Limits(
         before.timeout_s if timeout is None else timeout,

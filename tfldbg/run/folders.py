@@ -130,7 +130,7 @@ def _read(file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=sorted(set(_FORMATS.values()))) as picture:
                 if picture.mode.startswith(("I", "F")):
-                    raise ValueError(f"it is of mode {picture.mode}, more than 8 bits a channel")
+                    raise ValueError(f"it is of mode {picture.mode}, more than 8 bits per channel")
                 fitting = picture.convert(_MODES[channels])
                 resized = fitting.resize(size, Image.Resampling.BILINEAR)
     except Exception as error:  # decoders raise any exception on damaged files

@@ -311,7 +311,9 @@ def check_options(options: Options) -> None:
     """
     options.kernels.check()
     if options.seed < 0:
-        raise UsageError(f"invalid value {options.seed} for --seed", hint="use --seed 0 or more")
+        raise UsageError(
+            f"invalid value {options.seed} for --seed: must be at least 0", hint="use --seed 0"
+        )
     if options.samples is not None and options.samples < 1:
         raise UsageError(
             f"invalid value {options.samples} for --samples: must be at least 1",

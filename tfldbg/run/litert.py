@@ -360,7 +360,7 @@ def _late(program: Program, timeout_s: float, *, loading: bool) -> RunError:
 def _garbled(program: Program) -> RunError:
     return RunError(
         f"the process that runs '{program.name}' under the {program.kernels} runtime answered with "
-        "bytes that are no answer: a kernel has overwritten what is not its own",
+        "invalid bytes: a kernel has overwritten memory that is not its own",
         hint=TRY_ANOTHER,
     )
 
@@ -368,7 +368,7 @@ def _garbled(program: Program) -> RunError:
 def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
     if death.crowded is not None:
         return RunError(
-            f"the processes that run '{program.name}' and what it is compared with take "
+            f"the processes that run '{program.name}' and its reference take "
             f"{memory.worded(death.crowded)} together, more than the limit"
             f"{_limit_worded(limits().memory_bytes)}; {memory.largest(program.subgraph)}",
             hint="allow more with --memory-limit GIB, if the machine has it, or measure less at "

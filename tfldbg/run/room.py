@@ -36,7 +36,7 @@ def check_constants(*files: Loaded) -> None:
         raise RunError(
             f"comparing the constants of '{files[0].path}' with the reference's takes some "
             f"{needed / _GIGABYTE:.0f} GB of memory, and {free / _GIGABYTE:.0f} GB are free",
-            hint="trace the file by itself, without a reference, or against a recording "
+            hint="trace the file without a reference, or against a recording "
             "(--against RUN.h5), which compares no constants",
         )
 

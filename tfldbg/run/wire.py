@@ -131,7 +131,7 @@ def _header(text: bytes) -> tuple[dict[str, Any], list[_Described]]:
         header = json.loads(text)
         described = [_read_description(a) for a in header.pop("arrays")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise GarbledError(f"a header is no JSON object with arrays: {error}") from error
+        raise GarbledError(f"a header is not a JSON object with arrays: {error}") from error
     return header, described
 
 

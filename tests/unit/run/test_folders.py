@@ -125,7 +125,7 @@ def test_what_is_no_picture_is_named(cnn: Loaded, pictures: Path) -> None:
     _saved(pictures / "5.png", np.zeros((8, 6)))
     image = pytest.importorskip("PIL.Image")
     image.fromarray(np.full((4, 4), 60000, np.uint16)).save(pictures / "5.png")
-    with pytest.raises(DataError, match="more than 8 bits a channel"):
+    with pytest.raises(DataError, match="more than 8 bits per channel"):
         _given(taking, pictures)
 
 

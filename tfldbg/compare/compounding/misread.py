@@ -89,7 +89,8 @@ class Readers:
     def misread(self, batch: Batch) -> dict[int, Floats]:
         """Return the difference that the wrong parameters make to the output of each reader.
 
-        Both are in real units; the right ones hold the same values, rounded to their own codes.
+        The difference is in real units.  With the right parameters the inputs hold the same
+        values, rounded to codes of these parameters.
         """
         if self._runner is None:
             return {}

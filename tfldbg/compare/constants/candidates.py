@@ -206,7 +206,7 @@ def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool
         sources = graph.computed_sources(node.name)
         affine = node.op in _SUMS | _SCALINGS or node.op.startswith("FusedBatchNorm")
         if not (affine or node.op in _BEFORE) or len(sources) != 1:
-            return None if scaled else (name, False)  # no weights hold what this computes
+            return None if scaled else (name, False)  # this is not folded into weights
         name, scaled = sources[0], scaled or affine
         shaped = shaped or not graph.shapes.isdisjoint(node.sources)
     open_ended = shaped or _reads_shapes(core, node_of(segment.output), graph)
