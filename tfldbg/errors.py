@@ -13,8 +13,8 @@ class TfldbgError(Exception):
     """Base of every error that tfldbg raises on purpose.
 
     Args:
-        message: What happened, to which object, what was expected and what was found.
-        hint: What the user can type or change next.
+        message: The event, the object, the expected and the found value.
+        hint: The next step for the user to type or change.
     """
 
     exit_code = 2

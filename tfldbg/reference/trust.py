@@ -336,9 +336,9 @@ def _derived(found: Any) -> str | None:
 
 
 def _foreign(module: str | None) -> str:
-    if not module:
-        return "is not a class of Keras"
-    return f"is of '{module}', which does not belong to Keras"
+    return (
+        f"is of '{module}', which does not belong to Keras" if module else "is not a class of Keras"
+    )
 
 
 def _attribute(root: Any, path: str) -> Any:

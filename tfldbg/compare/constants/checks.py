@@ -59,9 +59,9 @@ class BiasCheck:
     """The kind of step: one of the bias's ``scale``, the spacing of ``float16`` numbers, or for
     ``float32`` twice the rounding of the folding."""
     misfolded: str | None = None
-    """The one term of the folding that explains the difference on every channel."""
+    """The mistake in folding one term that explains every channel's difference, or None."""
     arrangement: str | None = None
-    """How the bias was made from the reference's, if that explains every difference."""
+    """The change to the reference's bias that explains every difference, or None."""
     largest: float = 0.0
     """The largest magnitude of the reference's bias, real units."""
 
@@ -94,9 +94,9 @@ class WeightCheck:
     bias: BiasCheck | None = None
     """The bias of the same operator, or None for kinds of operators without one."""
     misfolded: str | None = None
-    """How the factor of a batch norm after it was folded wrongly, if that explains the weights."""
+    """The mistake in folding the factor of a batch norm that explains the weights, or None."""
     arrangement: str | None = None
-    """How the weights were made from the reference's, if that explains every difference."""
+    """The change to the reference's weights that explains every difference, or None."""
     largest: float = 0.0
     """The largest magnitude of the reference's weights, real units."""
     cut: int = 0

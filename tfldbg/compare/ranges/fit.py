@@ -160,7 +160,7 @@ def rounded_to(tensor: int, made: Mapping[int, Made]) -> Made:
 
     Args:
         tensor: A tensor that an operator writes.
-        made: How each tensor is computed.
+        made: The operator and inputs that compute each tensor.
     """
     own = made[tensor]
     before = made.get(own.reads[0]) if own.kind == "QUANTIZE" and own.reads else None
