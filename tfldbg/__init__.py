@@ -66,7 +66,7 @@ _HOMES = {
 }
 """By name the module that holds it; `tfldbg.errors` for the others."""
 _MODULES = frozenset({"callbacks", "testing"})
-"""What ``import tfldbg`` finds besides, without another import."""
+"""The modules that ``import tfldbg`` makes available as attributes."""
 
 
 def __getattr__(name: str) -> Any:

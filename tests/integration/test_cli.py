@@ -89,7 +89,9 @@ def test_missing_and_wrong_models(samples: Path, tmp_path: Path) -> None:
     assert_error(done, "the Keras model", "does not exist")
     weights = tmp_path / "text.h5"
     weights.write_text("no")
-    assert_error(tfldbg("trace", samples / "cnn.tflite", "--keras", weights), "is no HDF5 file")
+    assert_error(
+        tfldbg("trace", samples / "cnn.tflite", "--keras", weights), "is not a Keras HDF5 file"
+    )
 
 
 def test_a_keras_file_of_another_model(samples: Path, shared_models: Path) -> None:

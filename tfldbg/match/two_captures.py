@@ -1,4 +1,4 @@
-"""Bring two recordings together: which tensor is which, and what each operator reads."""
+"""Pair the tensors of two recordings, and find the inputs of each operator."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SideBySide:
-    """Two recordings."""
+    """Two recordings with paired tensors."""
 
     nodes: tuple[Node, ...]
     """Inputs of the model, then what operators write, in execution order."""
@@ -61,8 +61,8 @@ def put_side_by_side(reference: Capture, tested: Capture) -> SideBySide:
     """Pair the tensors of two recordings.
 
     Args:
-        reference: The first.
-        tested: The second, whose every tensor becomes a node.
+        reference: The first recording.
+        tested: The second recording, whose every tensor becomes a node.
 
     Raises:
         MatchError: They have no tensor in common.
@@ -125,7 +125,7 @@ def _in_units(tested: Recorded, reference: Recorded) -> tuple[Recorded, Recorded
 
 
 class _Builder:
-    """Fills in what one recording says and the other does not."""
+    """Completes facts that only one of the recordings states."""
 
     def __init__(self, reference: Capture, tested: Capture, pairing: Pairing) -> None:
         self._reference, self._tested, self._pairing = reference, tested, pairing
@@ -225,11 +225,11 @@ class _Builder:
             notes.append(f"{left} tensors of '{self._reference.path}' have no counterpart")
         if not any(r.number in self._others for r in inputs):
             notes.append(
-                "the model's inputs are not marked in both recordings, so that nobody can tell "
+                "the model's inputs are not marked in both recordings, so it is unknown "
                 "whether both runs were given the same data"
             )
         if not ordered:
-            notes.append("no operators are recorded: the order in the file stands in for theirs")
+            notes.append("no operators are recorded: the order in the file is used instead")
         if guessed:
             notes.append(
                 "what an operator reads is not recorded: it counts as the first to differ only in "
