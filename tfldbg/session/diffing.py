@@ -9,7 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, get_args
 
-from tfldbg import __version__
 from tfldbg.compare.against.two_captures import TwoCaptures, relate
 from tfldbg.diagnose.bounds import Bound, Rule
 from tfldbg.diagnose.collect import Described, evidence_of
@@ -23,6 +22,7 @@ from tfldbg.progress import Progress, Silent
 from tfldbg.reference.capture import Capture, Recorded, open_capture
 from tfldbg.session.comparisons import other_file
 from tfldbg.session.result import Trace
+from tfldbg.version import VERSION
 
 if TYPE_CHECKING:
     from tfldbg.compare.tally import Measured
@@ -120,7 +120,7 @@ def _describe(one: Capture, other: Capture, count: int, notes: tuple[str, ...]) 
         seed=None,
         observer_identical=True,
         observer_samples=0,
-        versions={"tfldbg": __version__, "python": platform.python_version()},
+        versions={"tfldbg": VERSION, "python": platform.python_version()},
         timing={},
         notes=(*made, *notes),
         stream_steps=other.stream_steps or one.stream_steps or 1,
