@@ -16,11 +16,11 @@ import pytest
 from tests.integration.test_cli import assert_error, tfldbg
 from tfldbg import session
 from tfldbg.diagnose.model import Thresholds
-from tfldbg.errors import CaptureError, RunError
+from tfldbg.errors import RunError
 from tfldbg.run.runtimes import Delegate
 from tfldbg.session import sweeping
 from tfldbg.session.cases import Request
-from tfldbg.store.rows import KeptRows, rows_path
+from tfldbg.store.rows import rows_path
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -130,12 +130,12 @@ def test_a_sweep_that_is_ended_keeps_its_rows_and_the_old_file(
         assert process.returncode == 130
         assert f"interrupted after {len(rows)} of 1000 rows; they are in {partial}" in stderr
         assert "Traceback" not in stderr and "clean" in stdout
-    with session.kept_rows(out, session.Shared(), resume=True) as kept:
-        known = [kept.find(case) for case in _cases(samples, seeds=tuple(range(len(rows) + 1)))]
+    kept = session.kept_rows(out, session.Shared())
+    known = [kept.find(case) for case in _cases(samples, seeds=tuple(range(len(rows) + 1)))]
     assert sum(row is not None for row in known) in (len(rows), len(rows) + 1)
 
 
-def test_a_resumed_sweep_traces_what_is_left(
+def test_a_row_that_is_kept_is_not_traced_again(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traced: list[int | None] = []
@@ -147,35 +147,40 @@ def test_a_resumed_sweep_traces_what_is_left(
             raise RunError("for once")
         return trace(*arguments, **options)
 
-    def run(count: int, resume: bool = True, **changes: Any) -> list[Any]:
+    def run(count: int, **changes: Any) -> list[Any]:
         traced.clear()
-        shared = session.Shared(**changes)
-        with session.kept_rows(tmp_path / "r.csv", shared, resume=resume) as kept:
-            return list(session.sweep(_cases(samples, seeds=tuple(range(count))), kept=kept))
+        kept = session.kept_rows(tmp_path / "r.csv", session.Shared(**changes))
+        return list(session.sweep(_cases(samples, seeds=tuple(range(count))), kept=kept))
 
     monkeypatch.setattr(sweeping, "trace", counted)
     first = run(3)
     assert [r.verdict for r in first] == ["clean", "clean", "error"]
     with rows_path(tmp_path / "r.csv").open("ab") as file:
-        file.write(b'{"key": "half a l')
+        file.write(b'\n{"key": "half a l')
     again = run(4)
     assert traced == [2, 3]  # the one that failed is tried again
     assert [(r.found, r.seconds) for r in again[:2]] == [(r.found, r.seconds) for r in first[:2]]
     assert run(1, thresholds=Thresholds(local_lsb=0.1))[0].found is not None and traced == [0]
     assert run(1, delegate=Delegate("./none.so")) and traced == [0]
     assert run(1) and traced == []
-    assert run(1, resume=False) and traced == [0]
     assert [p.name for p in tmp_path.iterdir()] == [".r.csv.rows"]
 
 
-def test_two_sweeps_do_not_share_a_file(tmp_path: Path) -> None:
-    with (
-        KeptRows(tmp_path / "r.csv", {}, resume=False),
-        pytest.raises(CaptureError, match=r"another run \(process \d+\)"),
-        KeptRows(tmp_path / "r.csv", {}, resume=True),
-    ):
-        pass
-    assert list(tmp_path.iterdir()) == []
+def test_the_same_command_says_which_rows_it_takes_over(samples: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    kept = session.kept_rows(out, session.Shared())
+    (row,) = session.sweep(_cases(samples), kept=kept)
+    (tmp_path / "r.csv.partial").write_text("of the sweep that did not finish")
+    command = ("sweep", samples / "dense4.tflite", "--samples", 1, "--seeds", "0,1", "--csv", out)
+    done = tfldbg(*command)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "note: 1 of 2 rows are those of an earlier sweep that did not finish; to trace them again, "
+        f"delete '{rows_path(out)}'\n"
+    )
+    assert _rows(out)[0]["seconds"] == str(round(row.seconds, 3))
+    assert [p.name for p in tmp_path.iterdir()] == ["r.csv"]
+    assert tfldbg(*command).stderr == ""  # a sweep that has finished is traced anew
 
 
 def _cases(samples: Path, **options: Any) -> Any:
