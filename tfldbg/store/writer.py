@@ -53,6 +53,7 @@ class RunWriter:
         self._target = target
         self._subgraph = subgraph
         self._producers = producers(subgraph)
+        self._file: Any = None
         self._datasets: dict[tuple[int, str], Any] = {}
 
     def __enter__(self) -> RunWriter:
@@ -61,8 +62,8 @@ class RunWriter:
             self._disk = stack.enter_context(Disk(temporary))
             self._compressor = stack.enter_context(Compressor())
             self._thread = stack.enter_context(ThreadPoolExecutor(1, "tfldbg-hdf5"))
+            stack.callback(self._in_thread, self._close)  # also if Ctrl-C comes while it opens
             self._in_thread(self._open)
-            stack.callback(self._in_thread, self._close)
             self._stack = stack.pop_all()
         return self
 
@@ -117,7 +118,8 @@ class RunWriter:
         self._file = h5py.File(self._disk, "w")
 
     def _close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _append(self, values: Mapping[str, Mapping[int, NDArray[Any]]]) -> None:
         """Append a batch: by dataset and tensor its values (n, ...)."""
