@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.integration.test_cli import assert_error, tfldbg
-from tfldbg import session
+from tfldbg import session, trace
 from tfldbg.errors import RunError
 from tfldbg.options.against import Against
 from tfldbg.options.judge import Judge, Thresholds
@@ -51,7 +51,7 @@ def test_every_model_is_a_row_and_the_figures_are_those_of_trace(
     assert (rows[0]["first_op"], rows[0]["first_kind"]) == ("8", "CONV_2D")
     assert "is not a .tflite file" in rows[2]["message"] and rows[2]["hint"]
     assert "d.h5' does not exist" in rows[3]["message"]
-    alone = tfldbg.trace(
+    alone = trace(
         samples / "cnn.tflite",
         keras=samples / "cnn.h5",
         data=samples / "digits.npz",
@@ -139,13 +139,13 @@ def test_a_row_that_is_kept_is_not_traced_again(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traced: list[int | None] = []
-    trace = sweeping.trace
+    traced_by = sweeping.trace
 
     def counted(request: session.Request, *arguments: Any) -> Any:
         traced.append(request.run_on.seed)
         if request.run_on.seed == 2:
             raise RunError("for once")
-        return trace(request, *arguments)
+        return traced_by(request, *arguments)
 
     def run(count: int, judge: Judge | None = None, **run_on: Any) -> list[Any]:
         traced.clear()
