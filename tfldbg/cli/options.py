@@ -201,15 +201,6 @@ Markdown = Annotated[
         rich_help_panel=REPORTS,
     ),
 ]
-Sarif = Annotated[
-    str | None,
-    typer.Option(
-        "--sarif",
-        metavar="F.sarif",
-        help="Write the findings as SARIF 2.1.0; - is stdout.",
-        rich_help_panel=REPORTS,
-    ),
-]
 FailOn = Annotated[
     list[str] | None,
     typer.Option(

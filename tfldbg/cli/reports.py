@@ -22,7 +22,6 @@ _WRITERS = {
     "csv": "tfldbg.report.tabular:write_trace_csv",
     "junit": "tfldbg.report.junit:write_junit",
     "markdown": "tfldbg.report.markdown:write_markdown",
-    "sarif": "tfldbg.report.sarif:write_sarif",
     "model_explorer": "tfldbg.session.explorer:write_node_data",
 }
 """By field of `Reports` the function that writes it, from a result to a path or ``-``; loaded when
@@ -38,7 +37,6 @@ class Reports:
     csv: str | None = None
     junit: str | None = None
     markdown: str | None = None
-    sarif: str | None = None
     model_explorer: str | None = None
 
     @property

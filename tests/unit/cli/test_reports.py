@@ -59,7 +59,7 @@ def test_what_cannot_be_written_is_refused_early(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--dump and --junit both write to"):
         Reports(junit=str(file)).check(dump=str(file))
     with pytest.raises(UsageError, match=r"the folder '.*no' does not exist"):
-        Reports(sarif=str(tmp_path / "no" / "f")).check()
+        Reports(csv=str(tmp_path / "no" / "f")).check()
     with pytest.raises(UsageError, match="is a folder"):
         Reports(markdown=str(folder)).check()
 

@@ -25,7 +25,6 @@ def diff(
     csv: o.Csv = None,
     junit: o.Junit = None,
     markdown: o.Markdown = None,
-    sarif: o.Sarif = None,
     fail_on: o.FailOn = None,
     tolerances: o.Tolerances = None,
     everything: o.Everything = False,
@@ -41,7 +40,7 @@ def diff(
     from tfldbg.session.diffing import diff as compare
 
     rules = read_rules(fail_on or (), tolerances)
-    reports = Reports(json=json, html=html, csv=csv, junit=junit, markdown=markdown, sarif=sarif)
+    reports = Reports(json=json, html=html, csv=csv, junit=junit, markdown=markdown)
     reports.check(reference, tested, tolerances)
     thresholds = o.thresholds(local_lsb, float_tolerance, hybrid_tolerance)
     with ProgressBar(quiet) as progress:

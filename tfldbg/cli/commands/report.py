@@ -24,7 +24,6 @@ def report(
     csv: o.Csv = None,
     junit: o.Junit = None,
     markdown: o.Markdown = None,
-    sarif: o.Sarif = None,
     model_explorer: o.ModelExplorer = None,
     fail_on: o.FailOn = None,
     tolerances: o.Tolerances = None,
@@ -48,7 +47,6 @@ def report(
         csv=csv,
         junit=junit,
         markdown=markdown,
-        sarif=sarif,
         model_explorer=model_explorer,
     )
     reports.check(run, tolerances)

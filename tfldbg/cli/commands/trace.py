@@ -69,7 +69,6 @@ def trace(
     csv: o.Csv = None,
     junit: o.Junit = None,
     markdown: o.Markdown = None,
-    sarif: o.Sarif = None,
     model_explorer: o.ModelExplorer = None,
     fail_on: o.FailOn = None,
     tolerances: o.Tolerances = None,
@@ -119,7 +118,6 @@ def trace(
         csv=csv,
         junit=junit,
         markdown=markdown,
-        sarif=sarif,
         model_explorer=model_explorer,
     )
     reports.check(model, keras, against, data, labels, tolerances, dump=dump)
