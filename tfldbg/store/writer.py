@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,13 +66,8 @@ class RunWriter:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, value, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
 
     def record(self, batch: Batch, computed: Computed) -> None:
         """Write the values of one batch.
@@ -122,7 +116,7 @@ class RunWriter:
             self._file.close()
 
     def _append(self, values: Mapping[str, Mapping[int, NDArray[Any]]]) -> None:
-        """Append a batch: by dataset and tensor its values (n, ...)."""
+        """Append the values of a batch, (n, ...), by dataset and tensor."""
         places, chunks = [], []
         for name, arrays in values.items():
             for index, array in arrays.items():
