@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tfldbg.version import VERSION
+
 if TYPE_CHECKING:
     from tfldbg.api import convert, record, trace
     from tfldbg.diagnose.model import Divergence, Finding
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from tfldbg.options.judge import Thresholds
     from tfldbg.session import Trace, gate, limited, load_trace
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "CaptureError",
@@ -66,7 +68,7 @@ _HOMES = {
 }
 """By name the module that holds it; `tfldbg.errors` for the others."""
 _MODULES = frozenset({"callbacks", "testing"})
-"""What ``import tfldbg`` finds besides, without another import."""
+"""The modules that ``import tfldbg`` makes available as attributes."""
 
 
 def __getattr__(name: str) -> Any:

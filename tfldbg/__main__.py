@@ -3,7 +3,7 @@
 import os
 import sys
 
-# A numpy.py that lies beside a downloaded model must not be run.
+# A numpy.py next to a downloaded model must not be run.
 if sys.path[:1] == [os.getcwd()] and not getattr(sys.flags, "safe_path", False):  # noqa: PTH109
     del sys.path[0]
 

@@ -1,7 +1,7 @@
-"""Callbacks that watch, during training, how far a model is from its conversion.
+"""Callbacks that measure during training how far a model is from its conversion.
 
-`ConversionGap` is one for tf_keras, `Keras3ConversionGap` one for Keras 3.  Their classes are made
-when they are first asked for, since their base class comes with TensorFlow.
+`ConversionGap` is for tf_keras, `Keras3ConversionGap` for Keras 3.  Each class is created on first
+access, because its base class comes with TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
 
 _FRAMEWORKS = {"ConversionGap": "tf_keras", "Keras3ConversionGap": "keras"}
 FIGURES = ("gap_diverged", "gap_local_max_lsb", "gap_output_rmse", "gap_output_rmse_lsb")
-"""What a callback puts into the logs of every epoch; NaN where it was not measured."""
+"""The figures that a callback adds to the logs of every epoch; NaN where nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What was measured after one epoch."""
+    """The result of the measurement after one epoch."""
 
     epoch: int
-    """Counted from 0, as Keras does."""
+    """The number of the epoch, counted from 0 as Keras does."""
     result: Trace | None
     """The trace of the converted model against the live one."""
     error: TfldbgError | None
-    """Why there is none."""
+    """The reason why there is no trace, or None."""
 
     @property
     def figures(self) -> dict[str, float]:
-        """The figures by the names that they have in the logs, NaN where they are undefined."""
+        """The figures by the names that they have in the logs; NaN where they are undefined."""
         return _figures(self.result) if self.result is not None else _nothing()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """How to measure."""
+    """The data, the target and the settings of every measurement."""
 
     data: DataSource
     every: int
@@ -71,9 +71,9 @@ class _Plan:
             )
 
     def measure(self, model: Any, epoch: int) -> Gap:
-        """Convert the model as it is now and trace the conversion against it.
+        """Convert the current model and trace the conversion against it.
 
-        Whatever fails is part of the answer: no training run shall die of being watched.
+        Any failure is returned with the result, so that a measurement cannot stop the training.
         """
         try:
             return Gap(epoch, self._traced(model), None)
@@ -131,7 +131,7 @@ def _worst_output(result: Trace) -> tuple[TensorStats, OutputStats] | None:
 
 
 def _said(gap: Gap) -> str:
-    """Say a gap in a line."""
+    """Return one line that describes a gap."""
     where = f"epoch {gap.epoch + 1}: conversion gap"
     if gap.result is None:
         return f"{where}: not measured"
@@ -143,34 +143,35 @@ def _said(gap: Gap) -> str:
 
 
 def _callback(name: str, base: Any) -> Any:
-    """Make the class of a callback."""
+    """Create a callback class."""
 
     class Callback(base):  # type: ignore[misc]
-        """Measures after every Nth epoch how far the model is from its conversion.
+        """A callback that measures after every Nth epoch how far the model is from its conversion.
 
         The model is converted in a child process and the conversion is traced against the live
-        model; its weights, its optimizer and the random numbers of the training stay as they are.
-        The figures go into the epoch's ``logs``, and so into the history of ``fit`` and to the
-        callbacks that follow in the list: ``gap_diverged`` (1 or 0), ``gap_local_max_lsb``,
-        ``gap_output_rmse`` (real units) and ``gap_output_rmse_lsb``; NaN after epochs that were
-        not measured.  A failure is a warning and stands in ``history``; the training goes on.
+        model.  The model's weights, its optimizer and the random state of the training do not
+        change.  The figures are added to the epoch's ``logs``, so that they appear in the history
+        of ``fit`` and reach the callbacks that follow in the list: ``gap_diverged`` (1 or 0),
+        ``gap_local_max_lsb``, ``gap_output_rmse`` (real units) and ``gap_output_rmse_lsb``.  They
+        are NaN after epochs without a measurement.  A failure is reported as a warning and kept in
+        ``history``; the training continues.
 
         Args:
-            data: What to trace on, and to calibrate on where the model has no ranges of its own,
-                as for `tfldbg.trace`: a few hundred typical samples.
-            every: After how many epochs to measure.
-            target: What to convert to, a type or a `tfldbg.Target`.
-            samples: How many samples to trace at most, 64 by default.
+            data: The data to trace on, as for `tfldbg.trace`: a few hundred typical samples.  The
+                conversion calibrates on it where the model has no ranges of its own.
+            every: The number of epochs between measurements.
+            target: The type to convert to, or a `tfldbg.Target`.
+            samples: The largest number of samples to trace, 64 by default.
             runtime: As for `tfldbg.trace`.
             thresholds: As for `tfldbg.trace`.
-            verbose: 1 to print a line a measurement.
+            verbose: 1 to print one line for each measurement.
 
         Attributes:
-            history: One `Gap` a measurement.
+            history: One `Gap` for each measurement.
 
         Raises:
-            UsageError: There is no such target or runtime, or ``every`` or ``samples`` is no whole
-                number or less than 1.
+            UsageError: The target or runtime does not exist, or ``every`` or ``samples`` is not a
+                whole number of at least 1.
         """
 
         def __init__(
@@ -191,7 +192,7 @@ def _callback(name: str, base: Any) -> Any:
             self.history: list[Gap] = []
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            """Measure, if it is this epoch's turn."""
+            """Measure if this epoch is due."""
             figures: Mapping[str, float] = _nothing()
             if (epoch + 1) % self._plan.every == 0:
                 gap = self._plan.measure(self.model, epoch)

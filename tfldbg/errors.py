@@ -1,6 +1,6 @@
 """The exceptions tfldbg raises.  Only ``tfldbg.cli`` catches them.
 
-A message says what happened, to which object, what was expected and what was found; the hint says
+A message says what happened, to which object, what was expected and what was found.  The hint says
 what to type next.
 """
 
@@ -13,8 +13,8 @@ class TfldbgError(Exception):
     """Base of every error that tfldbg raises on purpose.
 
     Args:
-        message: What happened, to which object, expected and found.
-        hint: What the user can type or change next.
+        message: The event, the object, the expected and the found value.
+        hint: The next step for the user to type or change.
     """
 
     exit_code = 2
@@ -25,7 +25,7 @@ class TfldbgError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let another process raise it here, whatever its class is made from."""
+        """Make the error picklable, whatever arguments its class takes."""
         return _rebuilt, (type(self), self.args, self.__dict__)
 
 
@@ -48,11 +48,11 @@ class RewriteError(TfldbgError):
 
 
 class RunError(TfldbgError):
-    """The TFLite runtime refused the model, crashed or gave no answer."""
+    """The TFLite runtime refused the model, crashed or did not answer."""
 
 
 class DataError(TfldbgError):
-    """Input data of a wrong shape, type or content."""
+    """Input data with a wrong shape, type or content."""
 
 
 class KerasError(TfldbgError):
@@ -60,7 +60,7 @@ class KerasError(TfldbgError):
 
 
 class MatchError(TfldbgError):
-    """Two models whose inputs or outputs cannot be brought together."""
+    """Two models whose inputs or outputs cannot be paired."""
 
 
 class CaptureError(TfldbgError):
@@ -73,7 +73,7 @@ class MissingExtraError(TfldbgError):
     Args:
         command: The command, option or function, as the user types it.
         package: The package that it needs.
-        extra: The extra of tfldbg that brings it.
+        extra: The extra of tfldbg that installs it.
     """
 
     def __init__(self, command: str, package: str, extra: str) -> None:
@@ -84,11 +84,11 @@ class MissingExtraError(TfldbgError):
 
 
 class PluginError(TfldbgError):
-    """A metric or a reference of the user's own that cannot be loaded or fails."""
+    """A user-defined metric or reference that cannot be loaded or fails."""
 
 
 def unexpected(error: Exception) -> TfldbgError:
-    """Word an exception that nobody raised on purpose."""
+    """Return an error for an exception that was not raised on purpose."""
     return TfldbgError(
         f"this is a bug in tfldbg: {type(error).__name__}: {error}",
         hint="report it with the output of the same command under TFLDBG_DEBUG=1",

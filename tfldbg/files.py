@@ -1,4 +1,4 @@
-"""Writing files so that a failed or killed run leaves the old file or none, never half a file."""
+"""Writing files atomically: a failed or killed run never leaves half a file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tfldbg.errors import TfldbgError
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a path to write to; what it holds becomes ``target`` when the block succeeds.
+    """Yield a path to write to; the content replaces ``target`` when the block succeeds.
 
-    Where the system can do so, the new file has no name until it is whole, so that not even a
-    process that is killed leaves it behind.
+    Where the system supports it, the new file has no name until it is complete, so that even a
+    killed process leaves nothing.
 
     Args:
-        target: Where the whole file shall stand in the end.
+        target: The path of the complete file.
 
     Raises:
-        TfldbgError: The folder cannot be written to, the disk is full, or the target is no file or
-            must not be written to.
+        TfldbgError: The folder is not writable, the disk is full, or the target is not a file or
+            is write-protected.
     """
     check_target(target)
     with worded(target):
@@ -48,10 +48,10 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def check_target(target: Path) -> None:
-    """Refuse to replace what is no file, or a file that is protected.
+    """Check that a path can be replaced by a file.
 
     Raises:
-        TfldbgError: It is one of them.
+        TfldbgError: The path is not a file, or it is a write-protected file.
     """
     if target.exists() and not target.is_file():
         raise TfldbgError(
@@ -59,14 +59,14 @@ def check_target(target: Path) -> None:
         )
     if target.exists() and not os.access(target, os.W_OK):
         raise TfldbgError(
-            f"cannot write '{target}': it is read-only; it was left as it was",
-            hint=f"name another file, or allow it: chmod u+w '{target}'",
+            f"cannot write '{target}': it is read-only; it was not changed",
+            hint=f"name another file, or make it writable: chmod u+w '{target}'",
         )
 
 
 @contextmanager
 def worded(target: Path) -> Iterator[None]:
-    """Turn what the system says while ``target`` is written into an error that names it.
+    """Turn an OSError raised while ``target`` is written into an error that names it.
 
     Raises:
         TfldbgError: The folder cannot be written to, or the disk is full.
@@ -79,15 +79,16 @@ def worded(target: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(beside: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary folder that is removed whatever ends this process.
+    """Yield a temporary folder that is removed however this process ends.
 
-    A shell waits for the end of this process beside it, and removes the folder if nobody has.
+    A shell that runs next to this process waits for its end and removes the folder if it is still
+    there.
 
     Args:
-        beside: In which folder to make it; None for the system's own for temporary files.
+        beside: The folder to create it in, or None for the system's folder for temporary files.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The folder cannot be created.
     """
     with tempfile.TemporaryDirectory(prefix="tfldbg-", dir=beside) as name, ExitStack() as stack:
         with suppress(FileNotFoundError):  # a system without a shell
@@ -103,11 +104,11 @@ def scratch_folder(beside: Path | None = None) -> Iterator[Path]:
 
 
 _REAPER = 'read -r _; rm -rf -- "$1"'
-"""Waits for the end of its input, which comes with the end of whoever holds the other end."""
+"""Waits for the end of its input, which comes when the process at the other end ends."""
 
 
 def _nameless(folder: Path) -> int | None:
-    """Open a new file without a name, None where the system or the file system has none."""
+    """Open a new file without a name, or return None where this is not supported."""
     flag = getattr(os, "O_TMPFILE", None)
     if flag is None or not Path("/proc/self/fd").is_dir():
         return None
@@ -120,7 +121,7 @@ def _nameless(folder: Path) -> int | None:
 
 
 def _give_name(handle: int, target: Path) -> None:
-    """Name a file without a name ``target``, in the place of the old one."""
+    """Give a nameless file the name ``target``, replacing the old file."""
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     with _folder(target.parent) as folder:
         # With a folder's descriptor, linkat(2) is called, which can follow the symbolic link.
@@ -144,7 +145,7 @@ def _folder(path: Path) -> Iterator[int]:
 
 @contextmanager
 def _named(target: Path) -> Iterator[Path]:
-    """Yield a temporary file beside ``target``, which is removed unless it was renamed."""
+    """Yield a temporary file next to ``target`` that is removed unless it was renamed."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
     temporary = Path(name)
@@ -156,13 +157,13 @@ def _named(target: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file's content is on the disk, and not only on its way."""
+    """Wait until a file's content is on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def write_bytes(target: Path, content: bytes) -> None:
-    """Write ``content`` to ``target`` whole or not at all.
+    """Write ``content`` to ``target`` completely or not at all.
 
     Raises:
         TfldbgError: The folder cannot be written to, or the disk is full.
@@ -192,10 +193,10 @@ def sha256_of_path(path: Path) -> str:
 def _unwritable(target: Path, error: OSError) -> TfldbgError:
     reason = error.strerror or str(error)
     return TfldbgError(
-        f"cannot write '{target}': {reason}; what stood there is as it was",
+        f"cannot write '{target}': {reason}; the old content was not changed",
         hint="free some space, or name a file elsewhere"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        else "name a file in a folder that takes files",
+        else "name a file in a folder that is writable",
     )
 
 

@@ -1,7 +1,7 @@
-"""What a file from elsewhere may claim: checked before anything is unpacked, allocated or followed.
+"""Checks of untrusted files, made before anything is unpacked, allocated or followed.
 
-Nothing here decides by a file's looks.  What is read whole has to fit into half of the machine's
-memory, and only what lies in the file itself is read.
+The checks do not depend on a file's name or type.  What is read whole has to fit into half of the
+machine's memory, and only data stored in the file itself is read.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from typing import IO, Any
 import numpy as np
 
 _OWN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
-"""HDF5's own filters and h5py's LZF; any other is a library that HDF5 would load."""
+"""HDF5's own filters and h5py's LZF; HDF5 would load any other from a library."""
 _UNKNOWN_MEMORY = 8 << 30
-"""What is taken for the memory of a machine that does not tell."""
+"""The memory assumed for a machine that does not report its size, bytes."""
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _HEAP, _HEAP_VERSION = b"GCOL", b"\x01\0\0\0"
-"""How a global heap of HDF5 begins."""
+"""The first bytes of a global heap of HDF5."""
 _MOST_IN_HEAP = 1 << 16
-"""Objects of one heap: HDF5 numbers them in 16 bits, so behind them nothing is looked at."""
+"""The largest number of objects in a heap, where the check ends: HDF5 numbers them in 16 bits."""
 _MOST_SEARCHED = 1 << 30
-"""Bytes of a file in which damaged heaps are looked for: more of them would take seconds."""
+"""The largest file that is searched for damaged heaps, bytes: a larger one would take seconds."""
 _MOST_EXPANSION = 1100
-"""Bytes that come of one stored byte: DEFLATE reaches 1,032."""
+"""The largest number of bytes that one stored byte expands to: DEFLATE reaches 1,032."""
 UNREADABLE = (
     OSError,
     ValueError,
     EOFError,
     KeyError,
-    RuntimeError,  # NotImplementedError and RecursionError are such
+    RuntimeError,  # NotImplementedError and RecursionError are subclasses
     MemoryError,
     OverflowError,
     SyntaxError,
@@ -49,7 +49,7 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What the libraries raise on files that are damaged, or made to harm."""
+"""The exceptions that libraries raise on files that are damaged or malicious."""
 _NO_HEADER = (
     SyntaxError,
     struct.error,
@@ -59,7 +59,7 @@ _NO_HEADER = (
     OverflowError,
     TypeError,
 )
-"""What NumPy raises on a header besides ValueError, which the readers catch."""
+"""The exceptions that NumPy raises on a header in addition to ValueError, which readers catch."""
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -67,13 +67,13 @@ _HEADERS = {
 
 
 class RefusedError(ValueError):
-    """A file claims or asks for what no honest file does; the text says what."""
+    """A file claims or asks for something that no valid file does; the message says what."""
 
 
 def machine_memory() -> int | None:
-    """Return the bytes of memory that this process may have; None if unknown.
+    """Return the bytes of memory that this process may use, or None if unknown.
 
-    It is what the machine, or the container, has, or less where a limit was set for the process.
+    This is the memory of the machine or container, or the limit of the process if that is lower.
     """
     sizes = []
     with suppress(ImportError, ValueError, OSError):
@@ -85,21 +85,21 @@ def machine_memory() -> int | None:
     with suppress(AttributeError, ValueError, OSError):
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for path in _CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # "max" is no number
+        with suppress(OSError, ValueError):  # "max" is not a number
             sizes.append(int(Path(path).read_text()))
     return min((size for size in sizes if size > 0), default=None)
 
 
 def memory_limit() -> int:
-    """Return how many bytes one file may take when it is read whole: half of the memory."""
+    """Return the largest size of a file that is read whole, bytes: half of the memory."""
     return (machine_memory() or _UNKNOWN_MEMORY) // 2
 
 
 def check_size(what: str, size: int) -> None:
-    """Refuse what does not fit into the memory.
+    """Check that ``size`` bytes fit into the memory.
 
     Raises:
-        RefusedError: ``size`` bytes are more than `memory_limit`.
+        RefusedError: ``size`` bytes exceed `memory_limit`.
     """
     limit = memory_limit()
     if size > limit:
@@ -110,21 +110,21 @@ def check_size(what: str, size: int) -> None:
 
 
 def check_zip(archive: zipfile.ZipFile) -> None:
-    """Refuse an archive that unpacks to more than fits into the memory.
+    """Check that what an archive unpacks to fits into the memory.
 
-    `zipfile` gives no more bytes of a member than its entry declares, so what is declared counts.
+    `zipfile` returns no more bytes of a member than its entry declares, so declared sizes count.
 
     Raises:
-        RefusedError: It is a bomb.
+        RefusedError: The archive is a decompression bomb.
     """
-    check_size("what it unpacks to", sum(member.file_size for member in archive.infolist()))
+    check_size("its unpacked content", sum(member.file_size for member in archive.infolist()))
 
 
 def check_member_names(archive: zipfile.ZipFile) -> None:
-    """Refuse an archive that will be unpacked into a folder, and would write outside it.
+    """Check that an archive can be unpacked into a folder without writing outside it.
 
     Raises:
-        RefusedError: A member has such a name.
+        RefusedError: The name of a member leads out of the folder.
     """
     for name in archive.namelist():
         if leaves_folder(name):
@@ -132,16 +132,19 @@ def check_member_names(archive: zipfile.ZipFile) -> None:
 
 
 def leaves_folder(name: str) -> bool:
-    """Whether a relative path leads out of the folder that it is put into, on any system."""
+    """Return whether a relative path leads out of its folder on any system."""
     windows = PureWindowsPath(name)
     return bool(windows.anchor) or ".." in windows.parts or PurePosixPath(name).is_absolute()
 
 
 def npy_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the header of a ``.npy`` stream: shape, whether in Fortran order, and type.
+    """Read the header of a ``.npy`` stream.
+
+    Returns:
+        The shape, True if the order is Fortran's, and the type.
 
     Raises:
-        RefusedError: There is none, or it is none that NumPy writes.
+        RefusedError: There is no header, or it is not one that NumPy writes.
     """
     try:
         version = np.lib.format.read_magic(stream)
@@ -156,10 +159,10 @@ def npy_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.
 
 
 def check_npz(archive: zipfile.ZipFile) -> None:
-    """Refuse an ``.npz`` that is a bomb, or whose arrays are larger than their members.
+    """Check that an ``.npz`` is not a decompression bomb and that its arrays match their members.
 
     Raises:
-        RefusedError: As said.
+        RefusedError: It is a bomb, a member holds objects, or an array's size is not its member's.
     """
     check_zip(archive)
     for member in archive.infolist():
@@ -180,10 +183,10 @@ def check_npz(archive: zipfile.ZipFile) -> None:
 
 
 def check_npy(path: Path) -> None:
-    """Refuse a ``.npy`` file that holds objects, or less than its header says.
+    """Check that a ``.npy`` file holds no objects and all values that its header states.
 
     Raises:
-        RefusedError: As said.
+        RefusedError: It holds objects or too few bytes.
     """
     with path.open("rb") as stream:
         shape, _, dtype = npy_header(stream, path.name)
@@ -196,15 +199,15 @@ def check_npy(path: Path) -> None:
 
 
 def check_hdf5(file: Any, *, whole: bool = True) -> None:
-    """Refuse an HDF5 file that leads out of itself or expands without bound.
+    """Check that an HDF5 file holds its own data and does not expand without bound.
 
     Args:
         file: An open ``h5py.File``.
-        whole: Whether all that it holds may be read at once; without it, single samples.
+        whole: True if everything in it may be read at once, False if single samples are read.
 
     Raises:
         RefusedError: It links to other files, stores values in other files, needs a filter that is
-            no part of HDF5, claims more than it stores, or would be read for ever.
+            not part of HDF5, claims more than it stores, or would be read forever.
     """
     _check_heaps(file)
     total = 0
@@ -216,10 +219,10 @@ def check_hdf5(file: Any, *, whole: bool = True) -> None:
 
 
 def _check_heaps(file: Any) -> None:
-    """Refuse free space of size 0 in a heap, behind which HDF5 looks for the next object for ever.
+    """Check that no heap holds free space of size 0, which sends HDF5 into an endless loop.
 
-    A heap holds the texts of attributes.  Its layout is that of "Global Heap" in the HDF5 File
-    Format Specification.
+    A heap holds the texts of attributes.  "Global Heap" in the HDF5 File Format Specification
+    describes its layout.
     """
     if file.driver == "fileobj" or file.id.get_create_plist().get_sizes() != (8, 8):
         return
@@ -235,7 +238,7 @@ def _check_heaps(file: Any) -> None:
 
 def _check_heap(content: mmap.mmap, start: int) -> None:
     if content[start + 4 : start + 8] != _HEAP_VERSION or start + 16 > len(content):
-        return  # values that happen to spell the same
+        return  # not a heap: values that contain the same bytes
     (size,) = struct.unpack_from("<Q", content, start + 8)
     at, end = start + 16, min(start + size, len(content))
     for _ in range(_MOST_IN_HEAP):
@@ -248,10 +251,10 @@ def _check_heap(content: mmap.mmap, start: int) -> None:
 
 
 def check_dataset(name: str, dataset: Any) -> None:
-    """Refuse one HDF5 dataset for the reasons of `check_hdf5`.
+    """Check one HDF5 dataset as `check_hdf5` does.
 
     Raises:
-        RefusedError: As said there.
+        RefusedError: As for `check_hdf5`.
     """
     if dataset.is_virtual or dataset.external:
         raise RefusedError(
@@ -274,15 +277,15 @@ def check_dataset(name: str, dataset: Any) -> None:
 
 
 def check_attributes(name: str, attributes: Any, size: int) -> None:
-    """Refuse an HDF5 attribute that claims more bytes than the file has.
+    """Check that no HDF5 attribute claims more bytes than the file has.
 
     Args:
-        name: Of the object that has them.
-        attributes: ``h5py.AttributeManager``.
-        size: Of the file, bytes.
+        name: The name of the object that has the attributes.
+        attributes: An ``h5py.AttributeManager``.
+        size: The size of the file, bytes.
 
     Raises:
-        RefusedError: There is such an attribute.
+        RefusedError: An attribute claims more.
     """
     for key in attributes:
         attribute = attributes.get_id(key)
@@ -297,7 +300,7 @@ def _claimed(dataset: Any) -> int:
 
 
 def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every dataset, each object once: a group can hold itself."""
+    """Yield every dataset once, even if groups contain each other, with its name."""
     import h5py
 
     size = int(file.id.get_filesize())
@@ -325,10 +328,10 @@ def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON of a file.
+    """Parse the JSON text of a file.
 
     Raises:
-        ValueError: It is no JSON, or nested too deeply to be read.
+        ValueError: It is not JSON, or it is nested too deeply.
     """
     try:
         return json.loads(text)

@@ -1,4 +1,4 @@
-"""What kind of file a path names, so that a file in the wrong place can be told."""
+"""Detect the kind of a file, so that error messages can name a file in the wrong place."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BY_SUFFIX = {
 
 
 def kind_of(source: object) -> str | None:
-    """Return what a path names, by its content, or by its suffix where nothing is there.
+    """Return the kind of a file by its content, or by its suffix if it does not exist.
 
     Args:
-        source: A path; anything else is of no kind.
+        source: A path; anything else has no kind.
 
     Returns:
-        ``TFLITE``, ``KERAS``, ``RECORDING``, ``DATA``, or None where it cannot be told.
+        ``TFLITE``, ``KERAS``, ``RECORDING``, ``DATA``, or None if the kind is unknown.
     """
     if not isinstance(source, (str, Path)):
         return None
@@ -62,9 +62,9 @@ def _of_content(path: Path, head: bytes) -> str | None:
 
 
 def keras_suffix(path: Path) -> str:
-    """Return the suffix that the content of a Keras file calls for, or its own.
+    """Return the suffix that matches the content of a Keras file, or the file's own suffix.
 
-    Keras 2 wrote HDF5 into files of any name.
+    Keras 2 wrote HDF5 into files with any suffix.
     """
     if path.is_dir() or kind_of(path) != KERAS:
         return path.suffix

@@ -1,6 +1,6 @@
-"""Loops over whole tensors: compiled where a compiler was at hand, else NumPy in more passes.
+"""Loops over whole tensors: compiled if there was a compiler, otherwise NumPy in more passes.
 
-Both give the same counts and maxima, and sums that agree to what float32 leaves of them.
+Both give the same counts and maxima, and sums that agree within float32 precision.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 COMPILED = _loops is not None
-"""Whether the compiled loops are here."""
+"""True if the compiled loops are available."""
 SUMS = 7
-"""What `compare` sums of the test values t and the reference r, with e = t - r: e, abs(e), e^2, r,
-r^2, t^2 and r * t."""
+"""The number of sums in `compare`, with test values t, reference r and e = t - r: e, abs(e), e^2,
+r, r^2, t^2 and r * t."""
 MAXIMA = 2
-"""What `compare` keeps the largest of: abs(e) and abs(r)."""
+"""The number of maxima in `compare`: abs(e) and abs(r)."""
 
 
 class Range(NamedTuple):
-    """What values are clamped to."""
+    """The range that values are clamped to."""
 
     low: float
     high: float
     margin: float
-    """How far beyond either end a value counts as saturated."""
+    """The distance beyond either end from which a value counts as saturated."""
 
 
 class Compared(NamedTuple):
-    """What `compare` found."""
+    """The result of `compare`."""
 
     differing: int
     saturated: int
-    """How many reference values were beyond the range."""
+    """The number of reference values beyond the range."""
     peaks: Doubles
-    """(n,) the largest difference of each sample."""
+    """(n,) the largest difference in each sample."""
 
 
 _EXACT = 1 << 24
-"""Up to here float32 holds every whole number, and a damaged file may state a zero point beyond."""
+"""float32 holds every whole number up to here; a damaged file may state a larger zero point."""
 _EVERYTHING = (-math.inf, math.inf, -math.inf, math.inf)
 
 
@@ -62,21 +62,21 @@ def compare(
     maxima: Doubles,
     limits: Range | None = None,
 ) -> Compared | None:
-    """Add the difference of two tensors to what is known of earlier ones.
+    """Add the difference of two tensors to the sums and maxima of earlier ones.
 
-    The order in which numbers are added depends on single samples alone, so that any split into
-    calls gives the same sums up to float64 rounding.
+    The order of additions depends on single samples only, so that any split into calls gives the
+    same sums up to float64 rounding.
 
     Args:
-        test: (n, ..., channels) real units, of at least one element.
+        test: (n, ..., channels) real units, at least one element.
         reference: (n, ..., channels) real units.
-        half: From which size on a difference counts.
-        sums: (`SUMS`, channels), is changed.
-        maxima: (`MAXIMA`, channels), is changed.
-        limits: What to clamp the reference to before anything else; None for nothing.
+        half: The size above which a difference counts.
+        sums: (`SUMS`, channels), updated in place.
+        maxima: (`MAXIMA`, channels), updated in place.
+        limits: The range to clamp the reference to first, or None to leave it as it is.
 
     Returns:
-        None where a value is not finite, and then nothing is changed.
+        The counts and peaks, or None if a value is not finite; then nothing is updated.
     """
     samples, channels = len(test), maxima.shape[1]
     if _loops is not None and test.dtype == reference.dtype == np.float32:
@@ -114,7 +114,7 @@ def compare(
 
 
 def clamp(values: Floats, limits: Range) -> tuple[Floats, int]:
-    """Return values clamped to a range, and how many are saturated.
+    """Return values clamped to a range, and the number of saturated ones.
 
     Args:
         values: Any shape; NaN stays NaN.
@@ -134,20 +134,20 @@ def _beyond(limits: Range) -> tuple[float, float]:
 
 
 def keep_memory() -> None:
-    """Keep freed memory for the next batch, which needs as much, instead of giving it back.
+    """Keep freed memory for the next batch, which needs as much, instead of returning it.
 
-    Only glibc can be told, and only by compiled code; elsewhere nothing happens.
+    Only glibc supports this, and only compiled code can ask for it; elsewhere nothing happens.
     """
     if _loops is not None:
         _loops.keep_memory()
 
 
 def count(codes: NDArray[Any], counts: NDArray[np.int64]) -> None:
-    """Count codes of one byte.
+    """Count the values of one-byte codes.
 
     Args:
         codes: Any shape, int8 or uint8.
-        counts: (256,) how often each byte was seen, is changed; int8 codes count as their bytes.
+        counts: (256,) the count of each byte, updated in place; int8 codes count as their bytes.
     """
     flat = np.ascontiguousarray(codes).reshape(-1).view(np.uint8)
     if _loops is not None:
@@ -159,13 +159,13 @@ def count(codes: NDArray[Any], counts: NDArray[np.int64]) -> None:
 def count_quarters(
     test: NDArray[Any], reference: NDArray[Any], step: float, counts: NDArray[np.int64]
 ) -> None:
-    """Count differences in quarters of a step, rounded away from 0.
+    """Count differences in quarters of a step, rounded away from zero.
 
     Args:
         test: Any shape, finite.
-        reference: As many, finite.
-        step: What a difference is divided by.
-        counts: (2 n + 1,) how often each of ``-n`` to ``n`` quarters was seen, is changed; larger
+        reference: The same number of values, finite.
+        step: The size of one step, real units.
+        counts: (2 n + 1,) the counts of ``-n`` to ``n`` quarters, updated in place; larger
             differences count as ``n``.
     """
     if _loops is not None and test.dtype == reference.dtype == np.float32:
@@ -179,11 +179,11 @@ def count_quarters(
 
 
 def largest_difference(test: Floats, reference: Floats) -> float:
-    """Return the largest magnitude of a difference, NaN left out; 0 where there is none.
+    """Return the largest magnitude of a difference, ignoring NaN; 0 if there is none.
 
     Args:
         test: Any shape.
-        reference: As many.
+        reference: The same number of values.
     """
     if _loops is not None and test.dtype == reference.dtype == np.float32:
         most: float = _loops.largest(np.ascontiguousarray(test), np.ascontiguousarray(reference))
@@ -198,8 +198,8 @@ def dequantize(codes: NDArray[Any], scale: float, zero_point: int) -> Floats:
 
     Args:
         codes: Any shape, of one or two bytes, so that the difference is exact in float32.
-        scale: Of all of them.
-        zero_point: Of all of them.
+        scale: The scale of the tensor.
+        zero_point: The zero point of the tensor.
     """
     known = codes.dtype.name in ("int8", "uint8", "int16") and abs(zero_point) <= _EXACT
     if _loops is not None and known:

@@ -1,4 +1,4 @@
-"""Callables of the user's, found by name: entry points of installed packages, or any function."""
+"""User-defined callables, found by name: entry points of installed packages, or any function."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from tfldbg.errors import PluginError, UsageError
 
 METRICS = "tfldbg.metrics"
 REFERENCES = "tfldbg.references"
-"""The entry point groups."""
+"""The names of the entry point groups."""
 RAISED = (Exception, SystemExit)
-"""What code of the user's may raise; one that exits must not end a trace as if all were well."""
+"""The exceptions that user code may raise; a call of exit must not end a trace as a success."""
 
 
 def load_plugin(group: str, name: str) -> Callable[..., Any]:
-    """Return the callable of a name.
+    """Return the callable with the given name.
 
     Args:
-        group: The entry point group.
-        name: Of an entry point, or ``package.module:function``.
+        group: The name of the entry point group.
+        name: The name of an entry point, or ``package.module:function``.
 
     Raises:
-        UsageError: There is none of that name.
-        PluginError: It cannot be imported, or is no callable.
+        UsageError: There is no entry point of that name.
+        PluginError: It cannot be imported or is not callable.
     """
     found = next(iter(entry_points(group=group, name=name)), None)
     if found is None and ":" not in name:
         known = ", ".join(f"'{n}'" for n in plugin_names(group)) or "none"
         raise UsageError(
-            f"no installed package has an entry point '{name}' in the group '{group}'; there is "
+            f"no installed package has an entry point '{name}' in the group '{group}'; known: "
             f"{known}",
             hint="name a function as package.module:function, or install the package",
         )
@@ -53,14 +53,15 @@ def load_plugin(group: str, name: str) -> Callable[..., Any]:
 
 
 def plugin_names(group: str) -> list[str]:
-    """Return the names that installed packages offer."""
+    """Return the names of the installed entry points of a group."""
     return sorted({point.name for point in entry_points(group=group)})
 
 
 def _imported(module: str, attribute: str) -> Any:
-    """Import a function; modules of the working directory are found after all others.
+    """Import a function; modules in the working directory are searched last.
 
-    They stay so: the function may import its neighbours only when it is called.
+    The working directory stays in the search path, because the function may import from it when
+    it is called.
     """
     here = str(Path.cwd())
     if here not in sys.path:

@@ -1,4 +1,4 @@
-"""Progress is passed in, so that the Python API is silent unless asked."""
+"""The interface for progress reports, passed in so that the Python API is silent by default."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """What a stage tells whoever is watching."""
+    """Receives the progress of a stage."""
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """Begin a stage of ``total`` steps (None when the number is not known)."""
+        """Begin a stage of ``total`` steps, or None if the number is unknown."""
 
     def advance(self, steps: int = 1) -> None:
-        """Say that ``steps`` more steps of the current stage are done."""
+        """Report that ``steps`` more steps of the current stage are done."""
 
 
 class Silent:
-    """A progress that tells nobody."""
+    """A progress that reports nothing."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Do nothing."""

@@ -1,7 +1,7 @@
 """Quantization arithmetic: scale and zero point, min/max, nudging.  NumPy only.
 
-Everything rests on ``real = (code - zero_point) * scale`` (TFLite 8-bit quantization
-specification).  Codes are what the file stores, real values what the network means.
+The basis is ``real = (code - zero_point) * scale`` (TFLite 8-bit quantization specification).
+Codes are the stored integers, real values are what they represent.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _BITS |= {"UINT16": 16, "UINT32": 32, "INT64": 64, "UINT64": 64}
 
 
 class Nudged(NamedTuple):
-    """A fake-quant range moved so that zero is a code."""
+    """A fake-quant range moved so that zero is exactly a code."""
 
     scale: float
     zero_point: int
-    """Counted from the lowest code, 0 (or 1 with a narrow range) to 2**bits - 1."""
+    """The zero point from the lowest code, 0 (or 1 with a narrow range) to 2**bits - 1."""
     minimum: float
     maximum: float
 
@@ -37,7 +37,7 @@ def code_range(type_name: str) -> tuple[int, int]:
 
 
 def real_range(type_name: str, scale: float, zero_point: int) -> tuple[float, float]:
-    """Return the lowest and highest real value that a quantized tensor can represent."""
+    """Return the lowest and highest real value that a quantized tensor can hold."""
     low, high = code_range(type_name)
     return (low - zero_point) * scale, (high - zero_point) * scale
 
@@ -53,7 +53,7 @@ def quantize(
     Args:
         real: Any shape, real units, finite.
         scale: Real units per code.
-        zero_point: The code that means 0.0.
+        zero_point: The code of 0.0.
         type_name: TFLite type of the codes.
 
     Returns:
@@ -67,9 +67,9 @@ def quantize(
 
 
 def to_steps(real: NDArray[Any], scale: float) -> NDArray[np.float32]:
-    """Round real values to whole steps of a scale, as `quantize` does, without saturation.
+    """Round real values to multiples of a scale, as `quantize` does, without saturation.
 
-    Zero is a code, so the steps are multiples of the scale whatever the zero point.
+    Zero is always a code, so the steps do not depend on the zero point.
     """
     return (_steps(real, scale) * scale).astype(np.float32)
 
@@ -107,7 +107,7 @@ def dequantize(
             return loops.dequantize(codes, float(scales), int(zeros))
         real: NDArray[np.float32] = codes.astype(np.float32)
         real -= zeros.astype(np.float32)
-        with np.errstate(invalid="ignore", over="ignore"):  # a scale may be no number
+        with np.errstate(invalid="ignore", over="ignore"):  # a scale may be NaN
             real *= scales
         return real
     centred = codes.astype(np.int64) - zeros
@@ -120,13 +120,13 @@ def nudge(minimum: float, maximum: float, bits: int = 8, narrow_range: bool = Fa
     """Move a fake-quant range so that zero is exactly a code.
 
     The arithmetic of ``FakeQuantWithMinMaxVars`` (TensorFlow, fake_quant_ops_functor.h ``Nudge``),
-    in float32 as there, so that a tie in the zero point falls to the same side.
+    in float32 as there, so that a tie in the zero point is rounded in the same direction.
 
     Args:
         minimum: Lower end of the trained range, real units.
         maximum: Upper end of the trained range, real units.
         bits: Number of bits, 2 to 16.
-        narrow_range: Whether the lowest code is left out, as for weights.
+        narrow_range: True if the lowest code is not used, as for weights.
     """
     lowest, highest = np.float32(1 if narrow_range else 0), np.float32(2**bits - 1)
     low, high = np.float32(minimum), np.float32(maximum)
@@ -153,17 +153,17 @@ def adjust(minimum: float, maximum: float, bits: int = 8, narrow_range: bool = F
 
     The arithmetic of ``GetAsymmetricQuantizationParams`` (TensorFlow, lite/tools/optimize,
     quantization_utils.cc): the range is widened to include zero, where `nudge` shifts it; the zero
-    point is rounded among signed codes, ties away from zero, in float32.  A range with zero inside
-    comes out as from `nudge`, but for a tie of the zero point.
+    point is rounded among signed codes, ties away from zero, in float32.  For a range that
+    contains zero the result is that of `nudge`, except where the zero point is a tie.
 
     Args:
         minimum: Lower end of the range, real units.
         maximum: Upper end of the range, real units.
         bits: Number of bits, 2 to 16.
-        narrow_range: Whether the lowest code is left out, as for weights.
+        narrow_range: True if the lowest code is not used, as for weights.
 
     Returns:
-        As `nudge`: the zero point is counted from the lowest code.
+        The range as from `nudge`: the zero point is counted from the lowest code.
     """
     half = 2 ** (bits - 1)
     lowest, highest = np.float32(narrow_range - half), np.float32(half - 1)
@@ -183,25 +183,25 @@ def adjust(minimum: float, maximum: float, bits: int = 8, narrow_range: bool = F
 
 
 _FLOAT32_ROUNDINGS = 2.0**-22
-"""What four float32 roundings change, relative: the width of a range, its division into steps, the
-quotient of the minimum and a step, and the ends themselves."""
+"""The largest relative error of four float32 roundings: the width of a range, its division into
+steps, the quotient of the minimum and a step, and the ends themselves."""
 
 
 def tie(minimum: float, maximum: float, scale: float, zero_points: tuple[int, int]) -> float | None:
-    """Return how many steps a range's zero lies above its minimum, where that is a tie.
+    """Return the number of steps from a range's minimum to zero, if rounding it is a tie.
 
-    Two zero points that are one apart are then the roundings of one range: `nudge` computes in
-    float32, the converter in double precision, and a half falls to either side.
+    If so, two zero points that differ by one can both be roundings of one range: `nudge` computes
+    in float32, the converter in double precision, so each may round a half in another direction.
 
     Args:
         minimum: Lower end of the range, real units.
         maximum: Upper end of the range, real units.
         scale: Real units per code.
-        zero_points: The two that were found.
+        zero_points: The two zero points that were found.
 
     Returns:
-        The exact number of steps, None where it is no whole number and a half to within float32
-        arithmetic, or the zero points are not one apart.
+        The exact number of steps, or None if it is not halfway between two whole numbers within
+        float32 precision or the zero points do not differ by one.
     """
     if not (scale > 0 and maximum > minimum) or abs(zero_points[0] - zero_points[1]) != 1:
         return None

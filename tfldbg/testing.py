@@ -34,26 +34,26 @@ def assert_matches(
 ) -> Trace:
     """Assert that a .tflite file matches its reference.
 
-    Besides a divergence it fails where nothing could be compared, where looking at the tensors
-    changed the file's outputs, and where a limit has nothing to be held against: it never passes
-    for want of figures.
+    It fails on a divergence, and also if nothing could be compared, if exposing the tensors changed
+    the file's outputs, or if there is no value to check against a limit: it never passes for lack
+    of figures.
 
     Args:
         model: Path or bytes of the .tflite file.
-        max_local_lsb: How large any operator's own error may be at most, LSB; operators inside
-            loops and the like are held to it as well.
-        max_accumulated_lsb: How large any operator's accumulated error may be at most, LSB.
-        max_output_error: How far any element of a final output may be off, real units.
-        **options: Whatever `tfldbg.trace` takes: ``keras`` (a path or a live model), ``against``,
-            ``data``, ``samples``, ``thresholds``, ``dump``, ...
+        max_local_lsb: The largest local error of any operator, LSB; it also holds for operators
+            in the subgraphs of loops and the like.
+        max_accumulated_lsb: The largest accumulated error of any operator, LSB.
+        max_output_error: The largest error of any element of a final output, real units.
+        **options: The other arguments of `tfldbg.trace`: ``keras`` (a path or a live model),
+            ``against``, ``data``, ``samples``, ``thresholds``, ``dump``, ...
 
     Returns:
-        The trace, to assert more.
+        The trace, for further assertions.
 
     Raises:
-        AssertionError: It does not match; the message is the report.
-        TfldbgError: Something is wrong with a file, the data or the options; a limit is no finite
-            number that is 0 or more.
+        AssertionError: The file does not match; the message is the report.
+        TfldbgError: Something is wrong with a file, the data or the options, or a limit is not a
+            finite number of at least 0.
     """
     __tracebackhide__ = True
     _check_limit("max_local_lsb", max_local_lsb)
@@ -70,11 +70,14 @@ def assert_matches(
 
 def _check_limit(name: str, limit: object) -> None:
     if limit is not None and not 0 <= _as_float(limit) < math.inf:
-        raise UsageError(f"{name} is {limit!r}", hint="give a finite number that is 0 or more")
+        raise UsageError(
+            f"invalid value {limit!r} for {name}: must be a finite number of at least 0",
+            hint=f"use {name}=1.0, or leave it out",
+        )
 
 
 def _as_float(value: object) -> float:
-    """Return a number of whatever type, NaN for what is none."""
+    """Return a number of any type as a float; NaN if it is not a number."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return math.nan
     try:
@@ -84,30 +87,30 @@ def _as_float(value: object) -> float:
 
 
 def _doubts(result: Trace, limited: bool) -> Iterator[str]:
-    """Yield why a clean verdict would mean nothing.
+    """Yield the reasons why a clean verdict would mean nothing.
 
     Args:
         result: The trace.
-        limited: Whether there is a limit to the difference from the reference's own values.
+        limited: True if a limit compares with the reference's own values.
     """
     evidence = result.evidence
     checked = [op for op in evidence.ops if op.local is not None and op.activation]
     if not checked:
         why = next((o.local_reason for o in evidence.ops if o.local_reason), "it has no operators")
-        yield f"nothing of '{evidence.run.model_path}' could be compared: {why}"
+        yield f"no operator of '{evidence.run.model_path}' could be compared: {why}"
     elif all(op.own for op in checked) and not limited:
         yield (
-            f"'{evidence.run.reference_path}' cannot judge a single operator, so that only a limit "
-            "compares with it: give max_accumulated_lsb or max_output_error"
+            f"'{evidence.run.reference_path}' cannot check single operators, only the limits: "
+            "give max_accumulated_lsb or max_output_error"
         )
     if not evidence.run.observer_identical:
-        yield "the outputs are not those of the untouched file, so the trace is of another program"
+        yield "the outputs differ from those of the untouched file: the trace ran another program"
 
 
 def _beyond(
     result: Trace, local: float | None, accumulated: float | None, output: float | None
 ) -> Iterator[str]:
-    """Yield what is beyond a limit, and which limits have nothing to be held against."""
+    """Yield the limits that are exceeded and those that have nothing to check."""
     for side, limit in (("local", local), ("accumulated", accumulated)):
         if limit is not None:
             yield from _operators_beyond(result, side, limit)
@@ -116,9 +119,9 @@ def _beyond(
 
 
 def _operators_beyond(result: Trace, side: str, limit: float) -> Iterator[str]:
-    """Yield the worst operator that breaks a limit; those that were not checked are left out."""
+    """Yield the worst operator that exceeds a limit; operators without a check are left out."""
     if not _has_lsb(result.evidence, side):
-        yield f"no {side} error in LSB is known, so none can be held against max_{side}_lsb"
+        yield f"no {side} error in LSB is known, so max_{side}_lsb cannot be checked"
         return
     rule = Rule(f"max_{side}_lsb", f"{side}.max_lsb", limit=float(limit))
     gate = judge(result.evidence, result.diagnosis, (rule,))
@@ -129,7 +132,7 @@ def _operators_beyond(result: Trace, side: str, limit: float) -> Iterator[str]:
 
 
 def _has_lsb(evidence: Evidence, side: str) -> bool:
-    """Whether any operator has an error in LSB; inside loops there are only local ones."""
+    """Return whether any operator has an error in LSB; inside loops there are only local ones."""
     stats = [op.local if side == "local" else op.accumulated for op in evidence.ops]
     if any(s is not None and s.max_lsb is not None for s in stats):
         return True
@@ -153,7 +156,7 @@ def _outputs_beyond(result: Trace, limit: float) -> Iterator[str]:
         name = short(output.name) or f"tensor {output.tensor}"
         pairs = [p for p in output.pairs if (p.test, p.against) == (TFLITE, REFERENCE)]
         if not pairs:
-            yield f"the output '{name}' has no counterpart to be held against"
+            yield f"the output '{name}' has no counterpart to compare with"
         for pair in pairs:
             if pair.max_abs > limit:
                 size = f"{number(pair.max_abs)}, more than {number(limit)}"

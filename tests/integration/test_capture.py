@@ -202,7 +202,7 @@ def test_a_recording_without_inputs_needs_data(
 
 
 def test_a_recording_of_another_model(samples: Path, recording: Path) -> None:
-    with pytest.raises(tfldbg.MatchError, match="is no recording of this model: 0 of the 5"):
+    with pytest.raises(tfldbg.MatchError, match="is not a recording of this model: 0 of the 5"):
         tfldbg.trace(samples / "dense4.tflite", against=recording)
 
 

@@ -89,7 +89,9 @@ def test_missing_and_wrong_models(samples: Path, tmp_path: Path) -> None:
     assert_error(done, "the Keras model", "does not exist")
     weights = tmp_path / "text.h5"
     weights.write_text("no")
-    assert_error(tfldbg("trace", samples / "cnn.tflite", "--keras", weights), "is no HDF5 file")
+    assert_error(
+        tfldbg("trace", samples / "cnn.tflite", "--keras", weights), "is not a Keras HDF5 file"
+    )
 
 
 def test_a_keras_file_of_another_model(samples: Path, shared_models: Path) -> None:
@@ -110,10 +112,13 @@ def test_wrong_data(samples: Path, tmp_path: Path) -> None:
         tfldbg(*command, "--samples", 0), "invalid value 0 for --samples: must be at least 1"
     )
     assert_error(tfldbg(*command, "--runtime", "gpu"), "there is no runtime 'gpu'")
-    assert_error(tfldbg(*command, "--input", "image"), "not of the form NAME=KEY")
+    assert_error(tfldbg(*command, "--input", "image"), "must be of the form NAME=KEY")
     assert_error(tfldbg(*command, "--input", "other=x"), "no input 'other'; it has 'image'")
     assert_error(tfldbg(*command, "--seed", -1), "invalid value -1 for --seed: must be at least 0")
-    assert_error(tfldbg(*command, "--samples", 1, "--local-lsb", "nan"), "local_lsb is nan")
+    assert_error(
+        tfldbg(*command, "--samples", 1, "--local-lsb", "nan"),
+        "invalid value nan for --local-lsb: must be finite",
+    )
     np.save(tmp_path / "scalar.npy", np.float32(1))
     assert_error(tfldbg(*command, "--data", tmp_path / "scalar.npy"), "does not fit input")
     (tmp_path / "fake.npz").write_bytes(b"PK\x03\x04 not a zip")

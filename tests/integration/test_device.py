@@ -168,12 +168,18 @@ def test_a_microcontrollers_log(samples: Path, kits: dict[str, Path], tmp_path: 
     wrong = serial_log(faulty, kit / "inputs.npz", tmp_path / "wrong.log")
 
     made = import_run(
-        sound, device, model=kit / "exposed.tflite", data=kit / "inputs.npz", untouched=untouched
+        sound,
+        device,
+        model=kit / "exposed.tflite",
+        run_on=RunOn(data=kit / "inputs.npz"),
+        untouched=untouched,
     )
     assert (made.samples, made.tensors, made.differing) == (SAMPLES, 13, ())
     assert tfldbg.trace(samples / "cnn.tflite", against=device).to_dict()["verdict"] == "clean"
 
-    made = import_run(wrong, device, model=faulty, data=kit / "inputs.npz", untouched=untouched)
+    made = import_run(
+        wrong, device, model=faulty, run_on=RunOn(data=kit / "inputs.npz"), untouched=untouched
+    )
     assert made.differing
     found = tfldbg.trace(samples / "cnn.tflite", against=device).to_dict()["first_divergence"]
     assert found["op"] == 8 and found["kind"] == "CONV_2D"
@@ -186,7 +192,7 @@ def test_recordings_of_a_device_can_be_compared(kits: dict[str, Path], tmp_path:
         exposed, inputs = kits[name] / "exposed.tflite", kits["micro"] / "inputs.npz"
         log = serial_log(exposed, inputs, tmp_path / f"{name}.log")
         paths.append(tmp_path / f"{name}.npz")
-        import_run(log, paths[-1], model=exposed, data=inputs)
+        import_run(log, paths[-1], model=exposed, run_on=RunOn(data=inputs))
     done = board(kits["faulty"], "exposed.tflite", inputs, "-o", tmp_path / "board.npz")
     assert done.returncode == 0
     assert np.load(tmp_path / "board.npz").files == np.load(paths[1]).files
@@ -214,7 +220,9 @@ def test_names_that_are_empty_or_shared_and_a_dynamic_batch(samples: Path, tmp_p
     assert found["verdict"] == "clean" and found["coverage"]["matched"] == 12
     kit = tmp_path / "kit"
     log = serial_log(kit / "exposed.tflite", kit / "inputs.npz", tmp_path / "device.log")
-    import_run(log, kit / "again.npz", model=kit / "exposed.tflite", data=kit / "inputs.npz")
+    import_run(
+        log, kit / "again.npz", model=kit / "exposed.tflite", run_on=RunOn(data=kit / "inputs.npz")
+    )
     one, other = np.load(kit / "device.npz"), np.load(kit / "again.npz")
     assert one.files == other.files
     assert all(np.array_equal(one[key], other[key]) for key in one.files)
@@ -321,7 +329,9 @@ def test_tensorflow_lite_micro_itself(samples: Path, kits: dict[str, Path], tmp_
                 [sys.executable, tmp_path / "micro.py", *arguments],
                 stdout=file, stderr=subprocess.PIPE, check=True,
             )  # fmt: skip
-        import_run(log, tmp_path / "device.npz", model=arguments[0], data=arguments[1])
+        import_run(
+            log, tmp_path / "device.npz", model=arguments[0], run_on=RunOn(data=arguments[1])
+        )
         found = tfldbg.trace(
             samples / "cnn.tflite", against=tmp_path / "device.npz", runtime="reference"
         ).to_dict()

@@ -81,7 +81,7 @@ def test_a_padding_that_takes_the_range_differs_from_the_float_model(swallowed: 
 
 
 def test_alone_it_is_a_warning_and_random_data_says_nothing(swallowed: Made) -> None:
-    alone = tfldbg.trace(swallowed.int8, run_on=RunOn(data=swallowed.data))
+    alone = tfldbg.trace(swallowed.int8, data=swallowed.data)
     assert alone.verdict == "clean"
     assert "TFL054" in {f.code for f in alone.diagnosis.findings if f.severity == "warning"}
     random = tfldbg.trace(swallowed.int8, keras=swallowed.live, samples=16)

@@ -114,7 +114,7 @@ def test_post_training_ranges_are_those_of_a_float_pass(made: Made) -> None:
     alone = _ranges(model, made.data)
     assert _of(alone, FLOAT_PASS).close == 6
     assert alone.following.source is None
-    assert "no pass yields them exactly" in alone.following.sentence
+    assert "no pass gives them exactly" in alone.following.sentence
 
 
 def test_the_wide_activations_of_16x8_are_symmetric(made: Made) -> None:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -88,7 +87,7 @@ def test_a_child_that_is_stopped_is_ended(samples: Path) -> None:
     with tfldbg.limited(timeout=3), Runner(program) as runner:
         first = runner.run(_given(program))
         _process(runner).send_signal(signal.SIGSTOP)
-        with pytest.raises(RunError, match="within 3 s, and was ended") as caught:
+        with pytest.raises(RunError, match="within 3 s and was ended") as caught:
             runner.run(_given(program))
         assert caught.value.hint is not None and "--timeout" in caught.value.hint
         assert _process(runner).returncode == -signal.SIGKILL
@@ -103,7 +102,7 @@ def test_a_child_that_the_system_killed_is_not_run_again(
     program = _program(samples / "dense4.tflite")
     with Runner(program) as runner:
         _process(runner).send_signal(signal.SIGKILL)
-        with pytest.raises(RunError, match=r"the system killed it \(SIGKILL\): .*want of memory"):
+        with pytest.raises(RunError, match=r"the system killed it \(SIGKILL\): .*memory ran out"):
             runner.run(_given(program))
 
 
@@ -139,7 +138,10 @@ def _large(rows: int) -> bytes:
 
 @pytest.mark.parametrize("limits", [{"timeout": 0}, {"memory": -1}, {"timeout": float("nan")}])
 def test_limits_are_above_zero(limits: dict[str, float]) -> None:
-    with pytest.raises(tfldbg.UsageError, match=r"^the \w+ ?\w* is "), tfldbg.limited(**limits):
+    with (
+        pytest.raises(tfldbg.UsageError, match=r"^invalid value \S+ for the \w+"),
+        tfldbg.limited(**limits),
+    ):
         pass
 
 
@@ -156,7 +158,7 @@ def test_a_child_that_writes_garbage_is_an_error(samples: Path, garbage: bytes) 
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = os.fdopen(reader, "rb")
-        with pytest.raises(RunError, match="answered with bytes that are no answer"):
+        with pytest.raises(RunError, match="answered with invalid bytes"):
             runner.run(_given(program))
 
 
@@ -341,7 +343,7 @@ def test_a_full_disk_ends_in_an_error_and_leaves_the_old_file(
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        f"error: cannot write '{out}': File too large; what stood there is as it was",
+        f"error: cannot write '{out}': File too large; the old content was not changed",
         "hint: free some space, or name a file elsewhere",
     ]
     assert out.read_text() == "old"
@@ -354,22 +356,24 @@ def test_a_full_disk_ends_in_an_error_and_leaves_the_old_file(
 def test_an_interrupt_while_hdf5_writes_leaves_the_old_file(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, nameless: bool
 ) -> None:
-    written: list[int] = []
-    write = Disk.write
+    places: list[int] = []
+    seek = Disk.seek
 
-    def interrupted(self: Disk, content: Any) -> int:
-        written.append(len(content))
-        if len(written) == at:
+    def interrupted(self: Disk, place: int, whence: int = 0) -> int:
+        places.append(place)
+        if len(places) == at:
             signal.raise_signal(signal.SIGINT)
-        return write(self, content)
+            time.sleep(0.05)  # the main thread is about to leave
+        return seek(self, place, whence)
 
     if not nameless:
         monkeypatch.setattr(files, "_nameless", lambda folder: None)
-    monkeypatch.setattr(Disk, "write", interrupted)
+    monkeypatch.setattr(Disk, "seek", interrupted)
     (tmp_path / "run.h5").write_text("old")
     with pytest.raises(KeyboardInterrupt):
         tfldbg.trace(samples / "dense4.tflite", samples=SAMPLES, dump=tmp_path / "run.h5")
-    assert len(written) >= at
+    assert len(places) >= at
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE) == 0  # HDF5 is done
     assert (tmp_path / "run.h5").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
 

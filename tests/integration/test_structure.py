@@ -182,7 +182,9 @@ def test_what_python_cannot_read_is_said(kind: str) -> None:
 
 
 def test_an_input_that_python_cannot_set_is_refused() -> None:
-    with pytest.raises(tfldbg.TfldbgError, match="input 't0' is BFLOAT16: neither numbers"):
+    with pytest.raises(
+        tfldbg.TfldbgError, match="input 't0' is BFLOAT16: it accepts neither numbers"
+    ):
         tfldbg.trace(odd_files.half("BFLOAT16"))
 
 
@@ -285,6 +287,6 @@ def test_a_scale_that_no_code_can_have_ends_in_words(scale: float, runtime: str)
     main.ends([given], [out])
     result = tfldbg.trace(file.save(), samples=1, runtime=runtime)
     assert result.diagnosis.statuses == ("origin",)
-    assert f"scale {scale:g}, which is no positive" in result.diagnosis.sentence
+    assert f"scale {scale:g}, which is not a positive" in result.diagnosis.sentence
     (only,) = result.evidence.ops
     assert f"codes of the scale {scale:g}" in str(only.local_reason)

@@ -99,7 +99,7 @@ LAYERS: dict[str, tuple[Callable[[Path], Config], str]] = {
     ),
     "a download as activation": (
         lambda m: _dense(activation=_call("keras.utils", "get_file")),
-        "'get_file' of 'keras.utils', which is none of Keras's own",
+        "'get_file' of 'keras.utils', which does not belong to Keras",
     ),
     "loading a model as activation": (
         lambda m: _dense(activation=_call("keras.models", "load_model")),
@@ -111,7 +111,7 @@ LAYERS: dict[str, tuple[Callable[[Path], Config], str]] = {
     ),
     "a process as initializer": (
         lambda m: _dense(kernel_initializer=_shell(m)),
-        r"layer 'innocent' \(Popen\) is of 'subprocess', which is none of Keras's own",
+        r"layer 'innocent' \(Popen\) is of 'subprocess', which does not belong to Keras",
     ),
     "a process as regularizer": (lambda m: _dense(kernel_regularizer=_shell(m)), "Popen"),
     "a process as layer": (_shell, "Popen"),
@@ -122,23 +122,23 @@ LAYERS: dict[str, tuple[Callable[[Path], Config], str]] = {
     ),
     "an initializer of another module of TensorFlow": (
         lambda m: _dense(kernel_initializer=_of("tensorflow.python.ops.io_ops", "ReaderBase")),
-        r"\(ReaderBase\) is of 'tensorflow.python.ops.io_ops', which is none of Keras's own",
+        r"\(ReaderBase\) is of 'tensorflow.python.ops.io_ops', which does not belong to Keras",
     ),
     "another module's Dense": (
         lambda m: {"class_name": "Dense", "module": "evil", "config": {"name": "innocent"}},
-        "is of 'evil', which is none of Keras's own",
+        "is of 'evil', which does not belong to Keras",
     ),
     "a function of Keras as class": (
         lambda m: {"class_name": "deserialize", "module": "keras.layers", "config": {}},
-        r"\(deserialize\) is of 'keras.layers', which is none of Keras's own",
+        r"\(deserialize\) is of 'keras.layers', which does not belong to Keras",
     ),
     "an unknown class": (
         lambda m: {"class_name": "Mine", "config": {"name": "mine"}},
-        r"layer 'mine' \(Mine\) is no class of Keras",
+        r"layer 'mine' \(Mine\) is not a class of Keras",
     ),
     "a list as class": (
         lambda m: {"class_name": ["Lambda"], "config": {"name": "innocent"}},
-        "is no name of a class",
+        "is not the name of a class",
     ),
     "words from a file": (
         lambda m: _of_keras("StringLookup", vocabulary="/etc/passwd"),
@@ -409,7 +409,7 @@ def test_functions_that_run_code_or_reach_files_are_refused(symbol: str) -> None
 
     layer = {"class_name": "TFOpLambda", "config": {"name": "op", "function": symbol}}
     (offence,) = offences(layer, tf_keras)
-    assert "which is no arithmetic" in offence.reason
+    assert "which is not arithmetic" in offence.reason
 
 
 def test_a_model_with_blocks_of_space_loads(tmp_path: Path) -> None:

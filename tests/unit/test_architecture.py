@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).resolve().parents[2] / "tfldbg"
 HEAVY = {
     "tensorflow",
@@ -61,3 +63,84 @@ def test_computing_never_prints() -> None:
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     ]
     assert calls == []
+
+
+MADE_HERE = ("cli", "compare", "device", "diagnose", "match", "report", "session", "store")
+SENTENCES = {
+    "local_reason",
+    "message",
+    "predicate",
+    "reason",
+    "said",
+    "sentence",
+    "suggestion",
+    "unmatched_reason",
+    "why",
+}
+TAKING_APART = {
+    "endswith",
+    "find",
+    "index",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "rpartition",
+    "rsplit",
+    "split",
+    "startswith",
+}
+OLDER = PACKAGE / "store" / "older.py"
+"""Reads recordings of versions that stored sentences."""
+
+
+def _taken_apart(tree: ast.AST) -> list[str]:
+    """Return the expressions that take a field with a sentence apart, or look for words in one."""
+    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    held = {ast.unparse(n.targets[0]) for n in assigned if _is_sentence(n.value)}
+    found: list[ast.AST] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            read = [node.func.value] if node.func.attr in TAKING_APART else []
+            read += node.args if ast.unparse(node.func.value) == "re" else []
+        elif isinstance(node, ast.Compare):
+            # Two fields may be compared, so that nothing is said twice; a field with words may not.
+            sides, words = [node.left, *node.comparators], (ast.Constant, ast.JoinedStr)
+            wholes = all(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
+            read = sides if not wholes and any(isinstance(s, words) for s in sides) else []
+        else:
+            continue
+        found += [node] if any(_is_sentence(n) or ast.unparse(n) in held for n in read) else []
+    return [ast.unparse(node) for node in found]
+
+
+def _is_sentence(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func) in ("op_label", "op_name")
+    attribute = isinstance(node, ast.Attribute) and node.attr in SENTENCES
+    return attribute or (isinstance(node, ast.Name) and node.id in SENTENCES - {"said"})
+
+
+def test_no_code_takes_a_sentence_apart() -> None:
+    files = [file for folder in MADE_HERE for file in (PACKAGE / folder).rglob("*.py")]
+    found = {
+        str(file.relative_to(PACKAGE)): _taken_apart(ast.parse(file.read_text()))
+        for file in files
+        if file != OLDER
+    }
+    assert {file: places for file, places in found.items() if places} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "finding.message.partition(': ')[2]",
+        "self.reason is not None and self.reason.startswith('unchecked: ')",
+        "f': {said}' in document.sentence",
+        "re.search('operator ([0-9]+)', finding.message)",
+        "known = first.message\nknown.split()",
+        "op.local_reason == 'it has no counterpart'",
+        "'it has no counterpart' != reason",
+    ],
+)
+def test_code_that_takes_a_sentence_apart_is_found(code: str) -> None:
+    assert _taken_apart(ast.parse(code))

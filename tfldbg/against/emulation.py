@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.against.parts.float_copies import copy_of, float_copies, related_at_rest
@@ -40,7 +40,8 @@ _PATHS = {
 
 def _open(bench: Bench) -> Opened:
     """Build the float copies, and compute the parameters where they are not the file's."""
-    job, kind = bench.job, str(bench.against.reference)
+    job = bench.job
+    kind: Any = bench.against.reference
     about = About(kind, _PATHS[kind], _TRAITS)
     bench.start(about, lambda: related_at_rest(job))
     copies = float_copies(job, bench.first)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.against.parts.float_copies import float_copies, related_at_rest
 from tfldbg.compare.copies import TwinsRunner, free_or_nothing
-from tfldbg.diagnose.traits import Traits
+from tfldbg.diagnose.traits import ITSELF
 
 if TYPE_CHECKING:
     from tfldbg.compare.compounding.operators import Counterpart, Sides
@@ -18,8 +18,7 @@ _MANY = 32
 """Samples from which a process for each copy saves more than it takes to start."""
 _SMALL = 64 << 20
 """Bytes of a file up to which its weights may be in memory, as float32, once for each copy."""
-_TRAITS = Traits(of_the_file=True, has_insides=True, divisible=True)
-_ABOUT = About("self", "its own float arithmetic", _TRAITS)
+_ABOUT = About("self", "its own float arithmetic", ITSELF)
 
 
 def _open(bench: Bench) -> Opened:
@@ -60,4 +59,4 @@ def _pays_off(job: Job) -> bool:
     return job.samples.count >= _MANY and len(job.loaded.graph.data) <= _SMALL
 
 
-KIND = Kind(_TRAITS, _open)
+KIND = Kind(ITSELF, _open)

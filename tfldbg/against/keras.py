@@ -51,7 +51,7 @@ def _open(bench: Bench) -> Opened:
     relation, segments = relations.relate(matching)
     reference = _reference(frozen, relation, segments, job)
     few = FewSamples(job, frozen, inputs, bench.runner)
-    claimer = Claimer(job, frozen, relations, few)
+    claimer = Claimer(job, frozen, relations, few, about)
     first = claimer.of(matching, reference)
     claims = Verifier(job, frozen, few, claimer).verified(first)
     if claims.accused or claims.unchecked:

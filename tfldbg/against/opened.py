@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run
     from tfldbg.diagnose.traits import Traits
-    from tfldbg.options.against import Against
+    from tfldbg.options.against import Against, ReferenceKind
     from tfldbg.options.run_on import RunOn
     from tfldbg.options.sources import ModelSource
     from tfldbg.progress import Progress
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class About:
     """A reference, as a run describes it."""
 
-    kind: str
+    kind: ReferenceKind
     """As in the JSON of ``trace``."""
     path: str
     """Its path, or what it is in words."""

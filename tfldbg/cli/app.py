@@ -13,7 +13,6 @@ from typing import Annotated
 
 import typer
 
-from tfldbg import __version__
 from tfldbg.cli.command import Command
 from tfldbg.cli.commands.cache import cache
 from tfldbg.cli.commands.convert import convert
@@ -32,6 +31,7 @@ from tfldbg.cli.commands.trace import trace
 from tfldbg.cli.commands.view import view
 from tfldbg.cli.examples import epilog
 from tfldbg.errors import TfldbgError, unexpected
+from tfldbg.version import VERSION
 
 app = typer.Typer(
     name="tfldbg",
@@ -59,7 +59,7 @@ for panel, commands in _PANELS.items():
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"tfldbg {__version__}")
+        typer.echo(f"tfldbg {VERSION}")
         raise typer.Exit
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from tfldbg import loops
 from tfldbg.compare.custom import MetricCounter, MetricStats
 from tfldbg.compare.histogram import BINS, count_errors
 from tfldbg.compare.metrics import Line, cosine, fit_line, root_mean_square, sqnr_db
-from tfldbg.loops import Range
+
+if TYPE_CHECKING:
+    from tfldbg.loops import Range
 
 Doubles = NDArray[np.float64]
 
@@ -30,43 +32,56 @@ class TensorStats:
     """
 
     elements: int
-    """Compared elements, all samples together, the not finite ones left out."""
+    """Compared elements, all samples together, those that are not finite left out."""
     max_abs: float
+    """Largest absolute difference, real units."""
     mean_abs: float
+    """Mean absolute difference, real units."""
     rmse: float
+    """Root mean square of the difference, real units."""
     max_lsb: float | None
+    """Largest absolute difference, LSB."""
     mean_lsb: float | None
+    """Mean absolute difference, LSB."""
     rmse_lsb: float | None
+    """RMSE, LSB."""
     bias_lsb: float | None
-    """Mean of the signed difference."""
+    """Mean of the signed difference, LSB."""
     sqnr_db: float | None
+    """Signal to quantization noise ratio, dB; None where there is no noise or no signal."""
     cosine: float | None
+    """Cosine of the angle between the two tensors; None where one of them is all zero."""
     reference_max_abs: float
+    """Largest absolute value of the reference, real units."""
     worst_channel: int | None
-    """Index along the last axis of the channel that holds the largest difference."""
+    """Index along the last axis of the channel with the largest difference; None where nothing
+    differs."""
     worst_channel_lsb: float | None
-    """Mean absolute difference of that channel."""
+    """Mean absolute difference of that channel, LSB."""
     worst_sample: int | None
+    """The sample with the largest difference; None where nothing differs. Inside a loop it counts
+    steps."""
     channel_max_abs: tuple[float, ...]
-    """Largest difference of each channel."""
+    """Largest absolute difference of each channel, real units."""
     nan: int
     """Elements that are NaN in TFLite and not in the reference."""
     infinite: int
     """Elements that are infinite in TFLite and finite in the reference."""
     reference_nonfinite: int
+    """Elements that are not finite in the reference."""
     saturated: int
     """Elements whose reference value lies outside the range that the tensor can represent."""
     differing: int
     """Elements that differ by more than half a step; of float tensors, those that differ at all."""
     first_sample_max_abs: float
-    """Largest difference in sample 0."""
+    """Largest absolute difference in sample 0, real units."""
     line: Line | None
     """The straight line that leads from the reference's values to TFLite's; None for constants."""
-    histogram: tuple[int, ...] = ()
+    histogram: tuple[int, ...] = field(default=(), metadata={"json": None})
     """Counts of the signed difference in the bins of `tfldbg.compare.histogram.EDGES_LSB`; empty
     for float tensors, and where nobody asked for it."""
-    metrics: Mapping[str, MetricStats] = field(default_factory=dict)
-    """Metrics of the user's own, by name."""
+    metrics: Mapping[str, MetricStats] = field(default_factory=dict, metadata={"sparse": True})
+    """Metrics of the user's own, by name; absent where none were asked for."""
 
     @property
     def relative_rmse(self) -> float:

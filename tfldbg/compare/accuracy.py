@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.metrics import wilson
+from tfldbg.compare.metrics import Finite, wilson
 from tfldbg.compare.sides import PAIRS, SIDES
 
 if TYPE_CHECKING:
@@ -23,10 +23,11 @@ class SideAccuracy:
     """What one side gets right."""
 
     side: str
+    """tflite, reference or emulation (the file's own arithmetic in float, rounded to codes)."""
     top_1: int
     """Samples whose largest value is that of the right class.  Of equal largest values the first
     counts, as for ``numpy.argmax``."""
-    top_1_interval: tuple[float, float]
+    top_1_interval: tuple[Finite, Finite]
     """95 % interval of the share of right samples (Wilson)."""
     top_k: int
     """Samples whose right class is among the k largest values, of equal ones the first."""
@@ -39,8 +40,11 @@ class Disagreement:
     """Samples in which two sides choose another class."""
 
     test: str
+    """One side."""
     against: str
+    """The other."""
     count: int
+    """How many samples."""
     samples: tuple[int, ...]
     """Numbers of the first few."""
 
@@ -58,9 +62,13 @@ class Accuracy:
     samples: int
     """How many samples were run."""
     classes: int
+    """How many classes the output has."""
     k: int
+    """Of top-k accuracy."""
     sides: tuple[SideAccuracy, ...]
+    """What each side gets right."""
     disagreements: tuple[Disagreement, ...]
+    """Where the sides choose differently."""
 
 
 @dataclass(slots=True)

@@ -68,6 +68,8 @@ class Computed:
     """The same for the final outputs alone, where the reference is not the file's float copy."""
     saturated: Mapping[int, int] = field(default_factory=dict)
     """How many elements of ``local`` lay beyond their tensor's range, once they are clamped."""
+    fed_alike: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
+    """The samples that ``local`` holds for, where it was recorded: (n,).  It is not clamped."""
 
 
 def batch_of(

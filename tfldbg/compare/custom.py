@@ -6,7 +6,6 @@ what it returns; the sum of its values is kept exactly, so it cannot change thei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -26,12 +25,15 @@ class MetricStats:
     """A metric of one tensor over all samples."""
 
     mean: float | None
-    """Over the samples where it is finite; so are the next four.  None where there is none."""
+    """Mean over the samples where it is finite; None where there is none."""
     min: float | None
+    """Smallest value of these samples."""
     max: float | None
+    """Largest value of these samples."""
     min_sample: int | None
-    """The first sample of that value."""
+    """The first sample with the smallest value."""
     max_sample: int | None
+    """The first sample with the largest value."""
     samples: int
     """Samples where it is finite."""
     infinite: int
@@ -136,11 +138,6 @@ class MetricCounter:
             infinite=infinite,
             left_out=left_out,
         )
-
-
-def metrics_from_json(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricStats]:
-    """Rebuild what ``dataclasses.asdict`` made of metrics."""
-    return {name: MetricStats(**figures) for name, figures in plain.items()}
 
 
 def _frozen(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+Finite = Annotated[float, "finite"]
+"""Neither NaN nor infinite: the JSON Schema allows no null for it, as it does for other floats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Least squares: ``test = gain * reference + offset``, and what is left."""
+    """The straight line that leads from the reference's values to TFLite's, by least squares.
+
+    ``test = gain * reference + offset``.
+    """
 
     gain: float
+    """Its slope."""
     offset: float
     """Real units."""
     rmse: float
-    """Of the test values around the line, real units."""
+    """RMSE of TFLite's values around the line, real units."""
     correlation: float
-    """Pearson's; 0 for test values that are all but constant."""
+    """Pearson's; 0 for values of TFLite that are all but constant."""
 
 
 def fit_line(

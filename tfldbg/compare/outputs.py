@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tfldbg.compare.accuracy import Accuracy, AccuracyCounter
 from tfldbg.compare.merging import merge_all
+from tfldbg.compare.metrics import Finite
 from tfldbg.compare.sides import PAIRS, REFERENCE, TFLITE
 from tfldbg.graph.query import producers
 
@@ -45,22 +46,27 @@ class PairStats:
     """How far one side's output is from another's, over all samples."""
 
     test: str
+    """tflite, reference or emulation (the file's own arithmetic in float, rounded to codes)."""
     against: str
-    """What the relative error is relative to."""
+    """The side that relative errors are relative to."""
     elements: int
+    """All elements."""
     max_abs: float
-    """Real units, over the elements that are finite on both sides; so are the next two."""
+    """Largest absolute difference, real units, over elements finite on both sides."""
     mean_abs: float
+    """Mean absolute difference, real units."""
     max_relative: float
     """Largest ``|test - against| / max(|against|, floor)``.  The floor is one step of the output,
     within which a quantized file cannot tell a value from 0; 1e-6 for float outputs."""
     mismatching: int
     """Elements off by more than the tolerance, or not finite on one side alone, or NaN:
     ``~numpy.isclose(test, against, rtol=0, atol=tolerance)``."""
-    mismatching_share: float
+    mismatching_share: Finite
+    """mismatching over elements."""
     passed: bool
     """Whether nothing mismatches."""
     worst_sample: int | None
+    """The sample with the largest difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,15 @@ class OutputStats:
     """One output of the file."""
 
     tensor: int
+    """The tensor's index."""
     name: str
+    """The tensor's name."""
     step: float | None
     """Real units of one code, None for outputs that were never quantized."""
-    tolerance: float
-    """Real units."""
+    tolerance: Finite
+    """Of --tolerance, real units."""
     pairs: tuple[PairStats, ...]
+    """The sides that were compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ EXPLAINS = 0.9
 clipped, are left."""
 _MOST = 0.5
 _NOTHING = 1e-300
-_SIDES = ("first row", "last row", "first column", "last column")
+_SIDES = (("first", "row"), ("last", "row"), ("first", "column"), ("last", "column"))
 _IMAGES = 4
 """Dimensions of a batch of images: height, width and channels."""
 _WIDEST = 3
@@ -278,10 +278,9 @@ def _one(margins: tuple[int, ...]) -> bool:
 def _edges(margins: tuple[int, ...]) -> str:
     """``last row and last column``, ``first 2 rows``."""
     said = []
-    for name, size in zip(_SIDES, margins, strict=True):
-        first, what = name.split()
+    for (end, line), size in zip(_SIDES, margins, strict=True):
         if size:
-            said.append(name if size == 1 else f"{first} {size} {what}s")
+            said.append(f"{end} {line}" if size == 1 else f"{end} {size} {line}s")
     return " and ".join(said)
 
 

@@ -52,6 +52,9 @@ class Relation:
     """Outputs that the reference computes from more than their operators read."""
     trained: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     """By tensor the range of the reference's fake-quant as it was trained, real units."""
+    idle: frozenset[int] = frozenset()
+    """Tensors whose counterpart is also that of what their operators read, so that nothing is
+    computed between the two."""
     operations: Mapping[int, str] = field(default_factory=dict)
     """By tensor the reference's operation that computes it, where the reference has a graph."""
     ports: tuple[Port, ...] = ()
@@ -64,5 +67,7 @@ class Relation:
     own: frozenset[int] = frozenset()
     """Tensors that are checked against the file's own float arithmetic although there is another
     reference, which cannot judge them."""
+    fed_alike: frozenset[int] = frozenset()
+    """Outputs whose own error is that of the samples in which both sides read the same."""
     miscast: Mapping[int, str] = field(default_factory=dict)
     """By input, how recorded codes were made of the data, where rounding did not make them."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tfldbg.match.model import Match, Matching
     from tfldbg.reference.graphdef import RefGraph
 
-NOTHING_BETWEEN = "its counterpart is also that of what it reads, so that nothing checks it"
+_NOTHING_BETWEEN = "its counterpart is also that of what it reads, so that nothing checks it"
 _MOST_TOGETHER = 64
 """Operators that are checked together: more than the longest lowering of one layer has."""
 
@@ -26,6 +26,8 @@ class Uncut:
 
     tensor: int
     reason: str
+    idle: bool = False
+    """Whether its counterpart is that of what the operator reads, so that nothing lies between."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +78,7 @@ def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
             if planned.output in planned.cuts and op.kind in COMPUTING:
                 own = {name for i in reached.inputs for name in _named(matching.matches[i])}
                 if planned.output in own:
-                    uncut[index] = Uncut(index, NOTHING_BETWEEN)
+                    uncut[index] = Uncut(index, _NOTHING_BETWEEN, idle=True)
                     continue
                 # What it reads holds the same on this data, as what adds an initial state does.
                 cuts = {name: i for name, i in planned.cuts.items() if name != planned.output}

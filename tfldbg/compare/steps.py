@@ -42,18 +42,23 @@ class Step:
     """One time step of a recurrent network."""
 
     step: int
+    """Its number, from 0."""
     ops: tuple[int, ...]
     """The operators of the main subgraph that compute it."""
     max_local_lsb: float | None
-    """None where no operator of the step has a quantized output."""
+    """Largest local error, LSB; None where no operator of the step has a quantized output."""
     max_local_abs: float | None
+    """The same error, real units."""
     worst_op: int | None
     """The operator with the largest local error, None where there is no error."""
     worst_body_op: int | None
     """The operator inside ``worst_op``, where that is a loop."""
     max_accumulated_lsb: float | None
+    """Largest accumulated error, LSB."""
     max_accumulated_abs: float | None
+    """The same error, real units."""
     worst_accumulated_op: int | None
+    """The operator with that error."""
 
 
 def by_step(

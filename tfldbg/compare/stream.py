@@ -5,7 +5,7 @@ Memory holds one batch of every tensor, however many samples there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,8 +33,9 @@ _MOST_SAMPLES = 32
 class Reference(Protocol):
     """What a .tflite file is compared with."""
 
-    batch: int | None
-    """The only batch size it takes, None when any will do."""
+    @property
+    def batch(self) -> int | None:
+        """The only batch size it takes, None when any will do."""
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
@@ -45,6 +46,29 @@ class Reference(Protocol):
 
     def close(self) -> None:
         """Free what it holds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tested:
+    """The side that is judged: a model that runs, or a recording of one."""
+
+    count: int
+    """The number of samples."""
+    batch: Callable[[range], Batch]
+    """Computes or reads some samples."""
+    interrupt: Callable[[], None]
+    """Ends what a batch waits for."""
+    samples: Samples | None = None
+    """What the model is given, None where a recording holds it."""
+
+
+def running(plan: Plan, samples: Samples, runner: Runner, progress: Progress) -> Tested:
+    """Return the traced file as it runs; the arguments are those of `run_batch`."""
+
+    def run(numbers: range) -> Batch:
+        return run_batch(plan, samples, runner, numbers, progress)
+
+    return Tested(samples.count, run, runner.close, samples)
 
 
 class Recorder(Protocol):
@@ -90,46 +114,41 @@ def stream(
     """
     tally = Tally(plan)
     progress.stage("tracing", samples.count)
-    stream_part(tally, samples, runner, reference, recorder, progress, range(samples.count))
+    tested = running(plan, samples, runner, progress)
+    stream_part(tally, tested, reference, recorder, range(samples.count))
     return tally.measured()
 
 
 def stream_part(
     tally: Tally,
-    samples: Samples,
-    runner: Runner,
+    tested: Tested,
     reference: Reference | None,
     recorder: Recorder | None,
-    progress: Progress,
     numbers: range,
 ) -> None:
     """Measure every tensor over some samples.
 
     Args:
         tally: Is given what they hold.
-        samples: As for `stream`.
-        runner: As for `stream`.
+        tested: The side that is judged.
         reference: As for `stream`.
         recorder: As for `stream`.
-        progress: As for `stream`.
         numbers: The samples, which begin where a batch of `batch_size` begins.
 
     Raises:
         RunError: The runtime dies.
         KerasError: The reference cannot compute the data.
+        CaptureError: A recording is damaged.
     """
     loops.keep_memory()
     plan, tensors = tally.plan, tally.plan.subgraph.tensors
-    size = batch_size(plan, samples.count, reference)
-
-    def run(some: range) -> Batch:
-        return run_batch(plan, samples, runner, some, progress)
+    size = batch_size(plan, tested.count, reference)
 
     def count(both: tuple[Batch, Computed]) -> None:
         clamp = recorder is not None
         computed = settled(tensors, *both, clamp=clamp, undecided=plan.undecided)
         batch = both[0]
-        tally.take(samples, batch, computed if reference is not None else None, crew)
+        tally.take(tested.samples, batch, computed if reference is not None else None, crew)
         if recorder is not None:
             keep((batch, computed))
 
@@ -138,11 +157,11 @@ def stream_part(
             recorder.record(*both)
 
     batches = [range(n, min(n + size, numbers.stop)) for n in numbers[::size]]
-    # The child runs the next batch, a thread counts the last one and another records the one
+    # The tested side makes the next batch, a thread counts the last one and another records the one
     # before, while the reference computes.
     with (
         _crew(plan) as crew,
-        ahead(run, batches, runner.close) as made,
+        ahead(tested.batch, batches, tested.interrupt) as made,
         one_behind(record) as keep,
         one_behind(count) as hand,
     ):

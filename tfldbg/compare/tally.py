@@ -92,6 +92,8 @@ class Plan:
     """Metrics of the user's own, by name."""
     undecided: tuple[Comparison, ...] = ()
     """The operators that compare quantized values."""
+    usage: bool = True
+    """Whether to note what the tested values are like by themselves: their codes, and NaN."""
 
 
 class Statistics:
@@ -101,6 +103,7 @@ class Statistics:
         self._tensors = plan.subgraph.tensors
         self._histograms = plan.histograms
         self._metrics = plan.metrics
+        self._noted = plan.usage
         self._names = _activations(plan.subgraph) if plan.metrics else {}
         self._accumulated: dict[int, Accumulator] = {}
         self._local: dict[int, Accumulator] = {}
@@ -116,7 +119,8 @@ class Statistics:
             batch: What TFLite made.
             computed: What the reference made of it, `settled`; None where there is none.
         """
-        seen = [self._seeing(i, v, batch.codes[i]) for i, v in batch.real.items()]
+        noted = batch.real if self._noted else {}
+        seen = [self._seeing(i, v, batch.codes[i]) for i, v in noted.items()]
         return seen if computed is None else [*seen, *self._differences(batch, computed)]
 
     def _seeing(self, index: int, values: Floats, codes: NDArray[Any]) -> Count:
@@ -134,8 +138,14 @@ class Statistics:
             accumulated = self._of(self._accumulated, index, values)
             yield partial(accumulated.update, values, real[index], batch.start)
         for index, values in computed.local.items():
+            fed_alike = computed.fed_alike.get(index)
+            if fed_alike is not None and not fed_alike.any():
+                continue
             tested = computed.tested.get(index, real[index])
             local = self._of(self._local, index, values)
+            if fed_alike is not None:
+                yield partial(_update_some, local, values, tested, batch.start, fed_alike)
+                continue
             saturated = computed.saturated.get(index)
             limits = code_limits(self._tensors[index]) if saturated is None else None
             yield partial(local.update, values, tested, batch.start, saturated or 0, limits)
@@ -193,6 +203,17 @@ class Statistics:
         """Return the largest magnitude that the codes of a tensor stand for, real units."""
         ends = in_real_units(self._tensors[index], np.array([usage.lowest, usage.highest]))
         return float(np.abs(ends).max())
+
+
+def _update_some(
+    local: Accumulator, values: Floats, tested: Floats, start: int, chosen: NDArray[np.bool_]
+) -> None:
+    """Add the chosen samples of a batch, as they are, each under its own number."""
+    if chosen.all():
+        local.update(values, tested, start)
+        return
+    for row in np.flatnonzero(chosen).tolist():
+        local.update(values[row : row + 1], tested[row : row + 1], start + row)
 
 
 class _Magnitude:
@@ -275,17 +296,20 @@ class Tally:
         """
         self._check({i: c.shape[1:] for i, c in batch.codes.items()})
 
-    def take(self, samples: Samples, batch: Batch, computed: Computed | None, crew: Crew) -> None:
+    def take(
+        self, samples: Samples | None, batch: Batch, computed: Computed | None, crew: Crew
+    ) -> None:
         """Count a batch.
 
         Args:
-            samples: The inputs of the stream.
+            samples: The inputs of the stream, None where a recording holds them.
             batch: What TFLite made.
             computed: What the reference made of it, `settled`; None where there is none.
             crew: Who counts.
         """
         self._outputs += _observed(self.plan, batch)
-        self._beyond.add(samples, batch.start, batch.stop)
+        if samples is not None:
+            self._beyond.add(samples, batch.start, batch.stop)
         crew.do(self._statistics.counts(batch, computed))
         if computed is not None:
             self._finals.update(batch.start, _sides(batch, computed))

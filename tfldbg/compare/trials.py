@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 Floats = NDArray[np.float32]
-_Key = tuple[int, str]
-"""The operator that is changed, and what is changed of it."""
+_Key = tuple[int, str | None]
+"""The operator that is changed, and what is changed of it; None for nothing."""
 _Tried = tuple[_Key, list[Step]]
 _Ran = tuple[_Key, NDArray[Any]]
 _UNCHANGED = "its float arithmetic"
@@ -166,7 +166,7 @@ def _try(
     tried: dict[_Key, list[Step]] = {}
     steps = _steps(subgraph, suspect, batch)
     if likely:
-        tried[suspect.step.op.index, _UNCHANGED] = steps
+        tried[suspect.step.op.index, None] = steps
     for number, step in enumerate(steps):
         for variant in variants(graph, subgraph, step.op, likely=likely):
             chain = [*steps[:number], _changed(step, variant), *steps[number + 1 :]]
@@ -174,13 +174,15 @@ def _try(
     if sum(map(len, tried.values())) > _MOST_COPIES:
         return ()
     return tuple(
-        replace(_judged(_kind(said), said, suspect, values.astype(np.float32)), op=op)
-        for (op, said), values in _run(graph, subgraph, suspect, list(tried.items()), batch)
+        replace(_changed_trial(change, suspect, values.astype(np.float32)), op=op)
+        for (op, change), values in _run(graph, subgraph, suspect, list(tried.items()), batch)
     )
 
 
-def _kind(said: str) -> Literal["option", "float"]:
-    return "float" if said == _UNCHANGED else "option"
+def _changed_trial(change: str | None, suspect: Suspect, values: Floats) -> Trial:
+    if change is None:
+        return _judged("float", _UNCHANGED, suspect, values)
+    return _judged("option", change, suspect, values)
 
 
 def _run(

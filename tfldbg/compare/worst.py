@@ -41,12 +41,17 @@ class Parting:
     """
 
     op: int
+    """The operator's index in the main subgraph of the original file."""
     kind: str
+    """The operator's kind."""
     tensor: int
+    """The tensor's index."""
     name: str
+    """The tensor's name."""
     codes: bool
     """Whether the values are codes."""
     elements: int
+    """Elements of the tensor."""
     saturated: int
     """Elements whose reference value lies more than a step beyond the tensor's range: both sides
     may hold the last code there, however far apart they are.  0 for float tensors."""
@@ -65,6 +70,7 @@ class Parting:
     tflite_excerpt: tuple[float, ...]
     """The file's values around the largest difference."""
     reference_excerpt: tuple[float, ...]
+    """The reference's values there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +78,18 @@ class WorstSample:
     """One of the samples in which the final outputs differ most from the reference."""
 
     sample: int
+    """Its number."""
     error: float
     """Largest difference of any final output, real units."""
     error_lsb: float | None
     """The same in LSB of the output, which the samples are ranked by; None for float outputs."""
     relative: float
-    """Largest relative error of any final output, as in `PairStats`."""
+    """Largest relative error of any final output."""
     first_difference_op: int | None
     """The first operator, in execution order, whose codes differ at all."""
     first_part_op: int | None
-    """The first operator whose codes differ by more than one; in a float model, as before."""
+    """The first operator whose codes differ by more than one; in a float model
+    ``first_difference_op``."""
     ops: tuple[Parting, ...]
     """The operator outputs that have a counterpart, in execution order."""
 

@@ -1,1 +1,1 @@
-"""Runs on a device: what is copied there, and how its tensors come back as a recording."""
+"""Runs on a device: the files to copy there, and the import of its tensors as a recording."""

@@ -1,10 +1,10 @@
-"""Android's stock tool: ``benchmark_model`` of LiteRT, and what it writes.
+"""Android's standard tool: ``benchmark_model`` of LiteRT, and its output files.
 
 With ``--output_filepath`` it writes, after its last run, the bytes of every output of the subgraph
-one behind the other, in the order of the file's outputs and without names, shapes or padding
-(LiteRT, tflite/tools/benchmark/benchmark_tflite_model.cc, ``OutputSaver``).  Inputs are files of
-exactly the bytes of the tensor; the names that its options give to inputs count only among
-themselves (``PopulateInputValueFiles``, ``Init``).
+one after the other, in the order of the file's outputs and without names, shapes or padding
+(LiteRT, tflite/tools/benchmark/benchmark_tflite_model.cc, ``OutputSaver``).  Inputs are files with
+exactly the bytes of the tensor; the names of inputs in its options only have to agree with each
+other (``PopulateInputValueFiles``, ``Init``).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ echo "@COUNT@ samples are in outputs/ and untouched/"
 
 
 def sample_name(number: int) -> str:
-    """Return what the files of a sample are called."""
+    """Return the base name of the files of a sample."""
     return f"{number:05d}"
 
 
@@ -72,20 +72,20 @@ def input_file(number: int, place: int) -> str:
 
 
 def run_script(inputs: Sequence[Tensor], shapes: Sequence[Sequence[int]], count: int) -> str:
-    """Write the script that runs the tool once on every sample.
+    """Return the script that runs the tool once on every sample.
 
     Args:
-        inputs: Of the model.
-        shapes: Of one sample of each, batch included.
-        count: Number of samples.
+        inputs: The inputs of the model.
+        shapes: The shape of one sample of each input, batch included.
+        count: The number of samples.
 
     Raises:
-        UsageError: The tool cannot be given one of the inputs.
+        UsageError: The tool does not accept one of the inputs.
     """
     for tensor, shape in zip(inputs, shapes, strict=True):
         if not shape:
             raise UsageError(
-                f"input '{tensor.name}' is a scalar, which benchmark_model cannot be given",
+                f"input '{tensor.name}' is a scalar, which benchmark_model does not accept",
                 hint="record on a machine with Python: --for board",
             )
     names = [f"input{place}" for place in range(len(inputs))]
@@ -104,29 +104,29 @@ def run_script(inputs: Sequence[Tensor], shapes: Sequence[Sequence[int]], count:
 
 
 def read_dumps(folder: Path, tensors: Sequence[Tensor], limit: int | None) -> Iterator[list[bytes]]:
-    """Yield, sample by sample, the bytes of every output.
+    """Yield the bytes of every output for each sample.
 
     Args:
-        folder: Of files ``00000.bin``, ``00001.bin``, ...
+        folder: The folder with the files ``00000.bin``, ``00001.bin``, ...
         tensors: The outputs of the file that ran.
-        limit: Take the first so many samples; None for all.
+        limit: The number of first samples to read, or None for all.
 
     Raises:
-        CaptureError: A sample is missing, or a file has another size than the outputs.
+        CaptureError: A sample is missing, or the size of a file is not that of the outputs.
     """
     for path in _dump_files(folder)[:limit]:
         yield split(path.read_bytes(), tensors, str(path))
 
 
 def leading_outputs(folder: Path, tensors: Sequence[Tensor]) -> int:
-    """Return how many of the first tensors the files hold, all where no number of them fits."""
+    """Return the number of first tensors that the files hold, or of all if no number fits."""
     size = _dump_files(folder)[0].stat().st_size
     ends = list(accumulate(size_of(tensor) for tensor in tensors))
     return 1 + ends.index(size) if size in ends else len(tensors)
 
 
 def _dump_files(folder: Path) -> list[Path]:
-    """Return the file of every sample, in order; none may be missing between others."""
+    """Return the file of every sample in order, and check that none is missing."""
     found = sorted(folder.glob("*.bin"))
     for number, path in enumerate(found):
         expected = folder / f"{sample_name(number)}.bin"

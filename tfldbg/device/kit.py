@@ -1,4 +1,4 @@
-"""What is copied to a device: the exposed model, the untouched one, samples, and what runs them."""
+"""The files to copy to a device: the exposed model, the untouched one, samples, and a script."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def kit_files(
 
     Args:
         target: One of `TARGETS`.
-        exposed: The model whose every tensor is an output.
-        untouched: The model as it is.
-        inputs: Of the model.
-        samples: For each sample one array per input, as the model takes it.
+        exposed: The model whose tensors are all outputs.
+        untouched: The original model.
+        inputs: The inputs of the model.
+        samples: One array per input for each sample, in the model's types.
 
     Raises:
-        UsageError: There is no such target, or it cannot be given these inputs.
+        UsageError: The target does not exist, or does not accept these inputs.
     """
     if target not in TARGETS:
         raise UsageError(
@@ -70,7 +70,7 @@ def kit_files(
 def _archive(inputs: Sequence[Tensor], samples: Sequence[Sample]) -> bytes:
     keys = array_keys({tensor.index: tensor.name for tensor in inputs})
     content = io.BytesIO()
-    # numpy.savez takes no array that is called "file".
+    # numpy.savez does not accept an array with the name "file".
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for place, tensor in enumerate(inputs):
             with archive.open(f"{keys[tensor.index]}.npy", "w") as member:
@@ -99,7 +99,7 @@ def _micro(inputs: Sequence[Tensor], samples: Sequence[Sample]) -> dict[str, byt
     rows = [b"".join(array.tobytes() for array in sample) for sample in samples]
     if len({len(row) for row in rows}) > 1:
         raise UsageError(
-            "the samples have different sizes, which a microcontroller cannot be given",
+            "the samples have different sizes, which a microcontroller kit does not support",
             hint="give samples of the model's own input shape",
         )
     return {"tfldbg_record.h": record_header(rows).encode()}

@@ -1,4 +1,4 @@
-"""The C++ header that records on a microcontroller: the samples, and what prints the tensors."""
+"""The C++ header that records on a microcontroller: the samples, and code to print the tensors."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ int tfldbg_record(Interpreter& interpreter) {
 
 
 def record_header(samples: Sequence[bytes]) -> str:
-    """Write the header.
+    """Return the header.
 
     Args:
-        samples: The bytes of the inputs of each sample, one behind the other; all of one length,
-            and not empty.
+        samples: The consecutive bytes of the inputs of each sample; all of the same length and not
+            empty.
     """
     rows = ",\n".join("{" + ",".join(map(str, sample)) + "}" for sample in samples)
     header = _HEADER.replace("@COUNT@", str(len(samples)))

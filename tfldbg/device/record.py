@@ -2,14 +2,14 @@
 
     python3 record.py exposed.tflite inputs.npz -o device.npz --untouched model.tflite
 
-Needs numpy and one of ai_edge_litert, tflite_runtime and tensorflow; nothing of tfldbg.  Back
-home, ``tfldbg trace model.tflite --against device.npz`` names the operator that differs.
+Needs numpy and one of ai_edge_litert, tflite_runtime and tensorflow, but not tfldbg.  Afterwards,
+on your machine, ``tfldbg trace model.tflite --against device.npz`` names the operator that differs.
 
-Exit codes: 0 written; 1 written, but the exposed model computes something else than the untouched
+Exit codes: 0 written; 1 written, but the exposed model computes other values than the untouched
 one on this machine; 2 nothing written.
 """
 
-# This file is copied to devices: one file, no import of tfldbg, and nothing newer than Python 3.8.
+# This file is copied to devices: it is one file, imports nothing of tfldbg and runs on Python 3.8.
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ Array = Any
 
 
 class DeviceError(Exception):
-    """Something that the user can mend."""
+    """An error that the user can fix."""
 
 
 def array_keys(names: Mapping[int, str]) -> dict[int, str]:
-    """Return the key that each tensor has in the .npz: its name, or ``tensor N``.
+    """Return the key of each tensor in the .npz: its name, or ``tensor N``.
 
     Args:
-        names: By tensor index its name.  What has no name, one that others have too, one that
-            reads like an index, or one that no archive can hold or that leads out of the folder
-            that an archive is unpacked into, goes by its index.
+        names: The name of each tensor, by index.  The index is used for tensors without a name,
+            with a name that another tensor has, that looks like an index, that no archive can
+            hold, or that leads out of the folder into which an archive is unpacked.
     """
     counts = Counter(names.values())
 
@@ -64,10 +64,10 @@ def array_keys(names: Mapping[int, str]) -> dict[int, str]:
 
 
 class Spool:
-    """Collects tensors sample by sample on disk, since a board's memory holds few of them.
+    """Collects tensors sample by sample on disk, because a board's memory holds few of them.
 
     Args:
-        output: The .npz to write in the end, by way of a folder beside it.
+        output: The .npz to write at the end; a temporary folder is created next to it.
     """
 
     def __init__(self, output: str) -> None:
@@ -86,7 +86,7 @@ class Spool:
         self._temporary.cleanup()
 
     def append(self, index: int, array: Array) -> bool:
-        """Add one sample of a tensor; return whether it has the type and shape of those before."""
+        """Add one sample of a tensor; return False if its type or shape has changed."""
         kind = (array.dtype.newbyteorder("="), array.shape)
         if self._kinds.setdefault(index, kind) != kind:
             return False
@@ -96,10 +96,10 @@ class Spool:
         return True
 
     def finish(self, keys: Mapping[int, str]) -> None:
-        """Write one array (samples, ...) for each key, whole or not at all.
+        """Write one array (samples, ...) for each key, completely or not at all.
 
         Args:
-            keys: By tensor index its key, in the order in which they are written.
+            keys: The key of each tensor index, in the order of writing.
         """
         whole = self._folder / "whole.npz"
         with zipfile.ZipFile(str(whole), "w") as archive:
@@ -133,7 +133,7 @@ def read_inputs(path: str) -> dict[str, Array]:
 
 
 def one_sample(details: Mapping[str, Any]) -> list[int]:
-    """Return an input's shape without its batch of one, -1 where a dimension is dynamic."""
+    """Return an input's shape without its batch of one, with -1 for dynamic dimensions."""
     shape = [int(d) for d in details["shape"]]
     signature = [int(d) for d in details.get("shape_signature", ())]
     sizes = signature if len(signature) == len(shape) else shape
@@ -141,19 +141,19 @@ def one_sample(details: Mapping[str, Any]) -> list[int]:
 
 
 def fits(details: Mapping[str, Any], array: Array) -> bool:
-    """Whether an array's samples have an input's shape, dimensions of one aside."""
+    """Return whether an array's samples have an input's shape, ignoring dimensions of one."""
     shape = array.shape[1:]
     return array.ndim > 0 and array.dtype.kind in "biuf" and input_shape(details, shape) is not None
 
 
 def input_shape(details: Mapping[str, Any], sample: Sequence[int]) -> tuple[int, ...] | None:
-    """Return the shape that an input takes for a sample of another shape, None if it takes none."""
+    """Return the shape in which an input accepts a sample, or None if it does not fit."""
     inner = _aligned(tuple(one_sample(details)), tuple(sample))
     return (1, *inner) if inner is not None and len(inner) < len(details["shape"]) else inner
 
 
 def _aligned(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Bring a shape to the rank of ``expected`` (-1 is open), which dimensions of one allow."""
+    """Return a shape with the rank of ``expected`` (-1 is dynamic), adding or removing ones."""
     if not expected:
         return () if all(d == 1 for d in found) else None
     rest = _aligned(expected[1:], found[1:]) if found and expected[0] in (-1, found[0]) else None
@@ -168,7 +168,7 @@ def _aligned(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ..
 def choose_arrays(
     inputs: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array], path: str
 ) -> list[Array]:
-    """Return the samples of each input, in its own type: by name, else the one array that fits."""
+    """Return the samples of each input in its type: by name, or else the only array that fits."""
     chosen: list[str] = []
     for details in inputs:
         names = [details["name"], _plain(details["name"]), f"tensor {details['index']}"]
@@ -206,7 +206,7 @@ def _no_array(details: Mapping[str, Any], arrays: Mapping[str, Array], path: str
 
 
 def as_codes(details: Mapping[str, Any], array: Array, key: str) -> Array:
-    """Return an array in an input's type: real units are rounded to codes, ties away from zero."""
+    """Return an array in an input's type; real units are rounded to codes, ties away from zero."""
     dtype = np.dtype(details["dtype"])
     scales = details["quantization_parameters"]["scales"]
     real = array.dtype.kind == "f"
@@ -228,7 +228,7 @@ def as_codes(details: Mapping[str, Any], array: Array, key: str) -> Array:
 
 
 def load_module(wanted: str | None) -> tuple[str, Any]:
-    """Import the interpreter that is asked for, else the first that is installed."""
+    """Import the requested interpreter, or else the first one that is installed."""
     installed = [name for name in INTERPRETERS if importlib.util.find_spec(name)]
     name = wanted or next(iter(installed), None)
     if name is None or name not in installed:
@@ -243,7 +243,7 @@ def load_module(wanted: str | None) -> tuple[str, Any]:
 
 
 def interpreter_options(options: argparse.Namespace, module: Any) -> dict[str, Any]:
-    """Return what an interpreter is made with besides the model."""
+    """Return the arguments of the interpreter other than the model."""
     extra: dict[str, Any] = {}
     if options.threads:
         extra["num_threads"] = options.threads
@@ -264,7 +264,7 @@ def interpreter_options(options: argparse.Namespace, module: Any) -> dict[str, A
 
 
 class Device:
-    """One loaded model under the interpreter, kernels and delegate that the options ask for."""
+    """A model loaded with the interpreter, kernels and delegate of the options."""
 
     def __init__(self, path: str, options: argparse.Namespace, module: Any) -> None:
         if not Path(path).is_file():
@@ -285,7 +285,7 @@ class Device:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what an interpreter or a delegate raises into a message that names the model."""
+        """Turn exceptions of an interpreter or a delegate into an error that names the model."""
         try:
             yield
         except (RuntimeError, ValueError, OSError, TypeError) as error:
@@ -296,8 +296,8 @@ class Device:
             ) from error
 
     def tensors(self) -> list[Mapping[str, Any]]:
-        """Return what can be read: inputs, then outputs in the order of their operators."""
-        listed = self._operators()  # without it the file's own order stands
+        """Return the readable tensors: inputs, then outputs in the order of their operators."""
+        listed = self._operators()  # if empty, the file's order is used
         place: dict[int, int] = {}
         for number, op in enumerate(listed):
             for index in op["outputs"]:
@@ -308,11 +308,11 @@ class Device:
         return list(found.values())
 
     def _operators(self) -> list[Any]:
-        """Return the operators; without the method, which is not public, there are none to see."""
+        """Return the operators, or none if the interpreter lacks this method, which is private."""
         return list(getattr(self._interpreter, "_get_ops_details", list)())
 
     def _reset(self) -> None:
-        """Reset variables, and resources, which only a new interpreter does."""
+        """Reset variables, and resources by loading the model again."""
         if self._ran and any(op["op_name"] == "ASSIGN_VARIABLE" for op in self._operators()):
             self._load()
             self.inputs = self._interpreter.get_input_details()
@@ -325,7 +325,7 @@ class Device:
 
         Args:
             sample: The arrays.
-            fresh: Whether state is reset before it, or goes on from the last run.
+            fresh: True to reset the state first, False to continue from the last run.
         """
         if fresh:
             self._reset()
@@ -347,7 +347,7 @@ class Device:
         return np.ascontiguousarray(sample).reshape(shape)
 
     def read(self, details: Mapping[str, Any]) -> Array | str:
-        """Return a tensor's values, or a text that says why there are none."""
+        """Return a tensor's values, or a text with the reason if there are none."""
         try:
             values = np.asarray(self._interpreter.get_tensor(details["index"]))
         except (RuntimeError, ValueError) as error:
@@ -362,11 +362,11 @@ def record(
     spool: Spool,
     steps: int = 1,
 ) -> tuple[dict[int, str], dict[str, str], list[int]]:
-    """Run every sample, ``steps`` of them in a row as one stream.
+    """Run every sample, with ``steps`` consecutive samples as one stream.
 
     Returns:
-        By tensor index its key; by tensor that is left out, why; and the samples in which the
-        untouched model's outputs are others.
+        The key of each tensor index, the reason for each tensor that is left out, and the samples
+        in which the untouched model's outputs differ.
     """
     tensors = {details["index"]: details for details in exposed.tensors()}
     left_out: dict[int, str] = {}
@@ -391,7 +391,7 @@ def record(
 
 
 def _same(one: Array | str, other: Array | str) -> bool:
-    """Whether two reads of an output are the same, byte for byte."""
+    """Return whether two reads of an output are identical, byte for byte."""
     if isinstance(one, str) or isinstance(other, str):
         return type(one) is type(other)
     return bool(one.tobytes() == other.tobytes())
@@ -403,31 +403,31 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("model", help="what tfldbg expose or tfldbg kit wrote")
+    add("model", help="a model written by tfldbg expose or tfldbg kit")
     add("inputs", help=".npz or .npy, first axis samples: codes in the input's type or real units")
     add("-o", "--output", default="device.npz", help="the .npz to write (device.npz)")
     add("--untouched", metavar="MODEL.tflite", help="compare the final outputs with this file's")
     add("--samples", type=int, metavar="N", help="only the first N samples")
-    add("--steps", type=int, default=1, metavar="N", help="keep state over N samples in a row")
-    add("--threads", type=int, metavar="T", help="of the interpreter")
+    add("--steps", type=int, default=1, metavar="N", help="keep state over N consecutive samples")
+    add("--threads", type=int, metavar="T", help="the number of threads of the interpreter")
     kernels = ["xnnpack", *KERNELS]
     add("--runtime", choices=kernels, default="xnnpack", help="xnnpack: the default kernels")
     add("--delegate", metavar="LIB.so", help="an external delegate")
     add("--delegate-option", action="append", default=[], metavar="KEY=VALUE", help="repeatable")
-    add("--interpreter", choices=list(INTERPRETERS), help="by default the first that is installed")
+    add("--interpreter", choices=list(INTERPRETERS), help="default: the first that is installed")
     options = parser.parse_args(arguments)
     for pair in options.delegate_option:
         if "=" not in pair:
             parser.error(f"--delegate-option '{pair}' is not of the form KEY=VALUE")
     if options.samples is not None and options.samples < 1:
-        parser.error(f"--samples {options.samples} is less than one")
+        parser.error(f"invalid value '{options.samples}' for --samples: must be at least 1")
     if options.steps < 1:
-        parser.error(f"--steps {options.steps} is less than one")
+        parser.error(f"invalid value '{options.steps}' for --steps: must be at least 1")
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
+    """Run the command line and return the exit code."""
     options = parse(arguments)
     try:
         return _run(options)
@@ -460,13 +460,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _protect(options: argparse.Namespace) -> None:
-    """Refuse to write over what is read, or over what is no file."""
+    """Check that the output does not overwrite an input file and is not a folder."""
     output = Path(options.output)
     if output.exists() and not output.is_file():
         raise DeviceError(f"'{output}' is a folder or a device\nhint: name a file with -o")
     for read in filter(None, (options.model, options.untouched, options.inputs)):
         if output.exists() and Path(read).exists() and output.samefile(read):
-            raise DeviceError(f"'{output}' is read, and would be lost\nhint: name another with -o")
+            raise DeviceError(
+                f"'{output}' is an input and would be lost\nhint: name another with -o"
+            )
 
 
 def _tell_difference(options: argparse.Namespace, differing: Sequence[int], count: int) -> int:
@@ -483,7 +485,7 @@ def _tell_difference(options: argparse.Namespace, differing: Sequence[int], coun
 
 
 def _print(text: str, stream: Any = None) -> None:
-    """Write a text, control characters of foreign names made visible."""
+    """Write a text, with control characters of names from files made visible."""
     shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
     (stream or sys.stdout).write(shown + "\n")
 

@@ -1,12 +1,12 @@
-"""What a microcontroller prints: tensors as lines of text among whatever else the line carries.
+"""The output of a microcontroller: tensors as lines of text among other lines of the serial port.
 
     TFLDBG begin
     TFLDBG <sample> <output> <offset> <bytes in hex> <crc>
     TFLDBG end <samples>
 
-or, when the interpreter gave up, ``TFLDBG failed: <reason>``.
-``output`` counts the outputs of the file, ``offset`` the bytes before these in the tensor.  ``crc``
-is the CRC-16 of the line's bytes (polynomial 0x1021, initial value 0xFFFF), four hex digits.
+or, if the interpreter failed, ``TFLDBG failed: <reason>``.  ``output`` counts the outputs of the
+file, ``offset`` the bytes of the tensor before these.  ``crc`` is the CRC-16 of the line's bytes
+(polynomial 0x1021, initial value 0xFFFF), four hex digits.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def crc16(content: bytes) -> int:
 
 @dataclass(slots=True)
 class _Log:
-    """What the lines after the last ``begin`` hold."""
+    """The contents of the lines after the last ``begin``."""
 
     path: str
     tensors: Sequence[Tensor]
     limit: int | None
     samples: int | None = None
-    """What the line ``end`` says, None before it."""
+    """The number of samples in the line ``end``, or None before it."""
     chunks: dict[tuple[int, int], dict[int, bytes]] = field(default_factory=dict)
-    """By sample and output: the bytes at each offset."""
+    """The bytes at each offset, by sample and output."""
 
     def read(self, number: int, text: str) -> None:
-        """Take one line that bears the mark."""
+        """Read one line that contains the mark."""
         ended = _END.fullmatch(text)
         if ended:
             self.samples = int(ended[1])
@@ -61,14 +61,14 @@ class _Log:
         if text.startswith(_FAILED):
             raise CaptureError(
                 f"line {number} of '{self.path}': the device says it {text[len(MARK) + 1 :]}",
-                hint="a larger arena, or more operators in the resolver, may be what it lacks",
+                hint="try a larger arena, or add operators to the resolver",
             )
         begun = _SAMPLE.match(text)
         if begun and self.limit is not None and int(begun[1]) >= self.limit:
             return
         found = _CHUNK.fullmatch(text)
         if found is None:
-            raise self._damaged(number, f"no line of a recording: {text[:60]!r}")
+            raise self._damaged(number, f"not a line of a recording: {text[:60]!r}")
         sample, output, offset = (int(found[group]) for group in (1, 2, 3))
         content = bytes.fromhex(found[4])
         if crc16(content) != int(found[5], 16):
@@ -90,14 +90,15 @@ class _Log:
 
 
 def read_log(path: Path, tensors: Sequence[Tensor], limit: int | None) -> list[list[bytes]]:
-    """Return, sample by sample, the bytes of every output.
+    """Return the bytes of every output for each sample.
 
-    Only what follows the last ``begin`` counts: a board that was reset starts over.
+    Only the lines after the last ``begin`` count, because a board that was reset starts again.
 
     Args:
-        path: The log; lines without the mark are ignored, and so is what stands before it.
+        path: The log; lines without the mark and text before it are ignored.
         tensors: The outputs of the file that ran.
-        limit: Take the first so many samples; None for all, which the line ``end`` must confirm.
+        limit: The number of first samples to read, or None for all, which the line ``end`` must
+            confirm.
 
     Raises:
         CaptureError: A line is damaged, or something is missing.
@@ -121,7 +122,7 @@ def read_log(path: Path, tensors: Sequence[Tensor], limit: int | None) -> list[l
 
 
 def logged_outputs(path: Path, tensors: Sequence[Tensor]) -> int:
-    """Return how many of the first tensors the log holds."""
+    """Return the number of first tensors that the log holds."""
     found = (_CHUNK.fullmatch(text) for _, text in _marked_lines(path))
     return min(len(tensors), 1 + max((int(chunk[2]) for chunk in found if chunk), default=0))
 
@@ -145,7 +146,7 @@ def _marked_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _whole(log: _Log, sample: int, output: int) -> bytes:
-    """Put the lines of one tensor together."""
+    """Return the bytes of one tensor, joined from its lines."""
     tensor = log.tensors[output]
     placed: Mapping[int, bytes] = log.chunks.get((sample, output), {})
     content = b""

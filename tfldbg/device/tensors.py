@@ -1,4 +1,4 @@
-"""The outputs of an exposed file as bytes, which is how devices without Python hand them out."""
+"""The outputs of an exposed file as bytes, the format of devices without Python."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def output_tensors(subgraph: Subgraph, path: str) -> tuple[Tensor, ...]:
-    """Return the outputs of an exposed file in the order in which a device hands them out.
+    """Return the outputs of an exposed file in the order in which a device writes them.
 
     Raises:
-        CaptureError: Nobody knows how many bytes one of them has.
+        CaptureError: The size of an output is unknown.
     """
     tensors = tuple(subgraph.tensors[i] for i in subgraph.outputs)
     for tensor in tensors:
@@ -33,21 +33,21 @@ def output_tensors(subgraph: Subgraph, path: str) -> tuple[Tensor, ...]:
 
 
 def describe(tensor: Tensor) -> str:
-    """Return how messages call a tensor."""
+    """Return the name of a tensor in messages."""
     return f"{tensor.index} '{tensor.name}'"
 
 
 def size_of(tensor: Tensor) -> int:
-    """Return how many bytes one sample of a tensor has."""
+    """Return the size of one sample of a tensor, bytes."""
     dtype = numpy_type(tensor)
     return tensor.elements * dtype.itemsize if dtype else 0
 
 
 def split(content: bytes, tensors: Sequence[Tensor], source: str) -> list[bytes]:
-    """Cut the bytes of one sample into those of its tensors, which follow one another.
+    """Split the bytes of one sample into those of its consecutive tensors.
 
     Raises:
-        CaptureError: There are too few or too many.
+        CaptureError: There are too few or too many bytes.
     """
     cuts, start = [], 0
     for tensor in tensors:
@@ -71,6 +71,6 @@ def split(content: bytes, tensors: Sequence[Tensor], source: str) -> list[bytes]
 
 
 def as_array(content: bytes, tensor: Tensor) -> NDArray[Any]:
-    """Return one sample of a tensor; devices are little-endian."""
+    """Return one sample of a tensor as an array; devices are little-endian."""
     dtype = numpy_type(tensor) or np.dtype(np.uint8)
     return np.frombuffer(content, dtype.newbyteorder("<")).reshape(tensor.shape)

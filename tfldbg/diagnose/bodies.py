@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.evidence import Body, Evidence, Run
 from tfldbg.diagnose.judge import divergence_of
+from tfldbg.diagnose.traits import ITSELF
 from tfldbg.diagnose.words import op_name
 
 if TYPE_CHECKING:
     from tfldbg.compare.bodies.callers import BodyMeasured
-    from tfldbg.compare.bodies.part import Found
+    from tfldbg.compare.bodies.part import PartMeasured
     from tfldbg.diagnose.model import Diagnosis, Divergence
 
 
@@ -37,9 +38,11 @@ def _body(run: Run, body: BodyMeasured) -> Body:
     return Body(body.op.index, body.op.kind, body.role, *about, evidence)
 
 
-def _evidence(run: Run, part: Found, samples: int) -> Evidence:
+def _evidence(run: Run, part: PartMeasured, samples: int) -> Evidence:
     """Collect a subgraph as the trace of a file that is compared with itself."""
-    alone = replace(run, reference_kind="self", signature=None, samples=samples, notes=())
+    alone = replace(
+        run, reference_kind="self", traits=ITSELF, signature=None, samples=samples, notes=()
+    )
     found = collect(part.loaded, alone, part.relation, part.measured)
     # A shape that changes from run to run is no other shape than the file states.
     kept = (replace(o, expected_shape=None) if o.tensor in part.changing else o for o in found.ops)

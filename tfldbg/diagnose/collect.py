@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.ranges.fit import marks_of
@@ -22,10 +24,22 @@ if TYPE_CHECKING:
 _STATEFUL = frozenset({"READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
 
 
-def _repaired(run: Run, subgraph: Subgraph, breach: Breach) -> bool:
-    """Whether the copy that ran is rid of a breach, which changes no value."""
-    params = subgraph.tensors[breach.tensor].quant
-    return run.repair is not None and params is not None and params.stated_axis is not None
+@dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """An operator output as a file or a recording describes it, before anything is measured."""
+
+    op: Operator
+    tensor: Tensor
+    activation: bool
+    """As all below, see `OpEvidence`."""
+    reads: tuple[int, ...]
+    bound: Bound
+    weighted: bool = False
+    stated_shape: tuple[int, ...] | None = None
+    """The shape that the file states, where the output turns out to have another."""
+    breaches: tuple[Breach, ...] = ()
+    marks: tuple[float, ...] = ()
+    stateful: bool = False
 
 
 def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) -> Evidence:
@@ -38,47 +52,80 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
         measured: The statistics.
     """
     subgraph = loaded.subgraph
-    breaches: dict[int, list[Breach]] = {}
+    breaches = _breaches(loaded, run)
+    limits = _limits(loaded, run, relation, measured)
+    described = [
+        _described(loaded, op, index, limits[op.index], breaches.get(op.index, ()), measured)
+        for op in subgraph.operators
+        for index in op.outputs
+        if index >= 0
+    ]
+    found = evidence_of(run, subgraph, described, relation, measured)
+    return replace(found, file=file_findings(loaded.graph, subgraph))
+
+
+def _breaches(loaded: Loaded, run: Run) -> dict[int, tuple[Breach, ...]]:
+    """Return by operator the rules of the specification that it breaks."""
+    subgraph = loaded.subgraph
+    found: dict[int, tuple[Breach, ...]] = {}
     for breach in lint(loaded.graph, subgraph):
         if breach.rule == "axis" and (run.runtime == MICRO or _repaired(run, subgraph, breach)):
             continue  # the file as it runs is measured; LiteRT alone refuses the one as it is
-        breaches.setdefault(breach.op, []).append(breach)
-    rounded = run.reference_kind == "keras"
+        found[breach.op] = (*found.get(breach.op, ()), breach)
+    return found
+
+
+def _repaired(run: Run, subgraph: Subgraph, breach: Breach) -> bool:
+    """Whether the copy that ran is rid of a breach, which changes no value."""
+    params = subgraph.tensors[breach.tensor].quant
+    return run.repair is not None and params is not None and params.stated_axis is not None
+
+
+def _limits(loaded: Loaded, run: Run, relation: Relation, measured: Measured) -> dict[int, Bound]:
+    """Return by operator how far arithmetic explains that it is off, with those measured in it."""
+    subgraph = loaded.subgraph
+    rounded = run.traits.full_precision
     quantized = any(m.expected is not None for m in relation.matching.matches.values())
     sides = (
         (run.runtime,) if run.reference_runtime is None else (run.runtime, run.reference_runtime)
     )
-    gathered = []
-    limits: dict[int, Bound] = {}
+    own: dict[int, Bound] = {}
+    found: dict[int, Bound] = {}
     for op in subgraph.operators:
         between = any(i in relation.unrounded for i in op.outputs)
         unknown = rounded and not quantized and not any(i in relation.checks for i in op.outputs)
-        limit = bound(
-            loaded,
-            op,
-            sides,
-            measured.ranges,
-            rounded or between,
-            unknown or between,
-            measured.usage,
+        unrounded, unseen = rounded or between, unknown or between
+        own[op.index] = limit = bound(
+            loaded, op, sides, measured.ranges, unrounded, unseen, measured.usage
         )
-        limits[op.index] = limit
         others = relation.joint.get(op.outputs[0], ())[:-1] if op.outputs else ()
         if others:
-            unrounded = not relation.unrounded_before.isdisjoint(op.outputs)
-            before = {i: limits[i] for i in others}
-            limit = together(subgraph, op, before, limit, rounding=not unrounded)
-        broken = tuple(breaches.get(op.index, ()))
-        gathered += [
-            _op_evidence(loaded, op, index, limit, broken, relation, measured)
-            for index in op.outputs
-            if index >= 0
-        ]
+            rounding = relation.unrounded_before.isdisjoint(op.outputs)
+            limit = together(subgraph, op, {i: own[i] for i in others}, limit, rounding=rounding)
+        found[op.index] = limit
+    return found
+
+
+def evidence_of(
+    run: Run,
+    subgraph: Subgraph,
+    described: Sequence[Described],
+    relation: Relation,
+    measured: Measured,
+) -> Evidence:
+    """Bring what is known of every operator output together with what was measured.
+
+    Args:
+        run: What was run.
+        subgraph: The tested side.
+        described: Its operator outputs, in execution order.
+        relation: How it was compared.
+        measured: The statistics.
+    """
     return Evidence(
         run=run,
         inputs=tuple(_input_evidence(subgraph, i, relation, measured) for i in subgraph.inputs),
-        ops=tuple(gathered),
-        file=file_findings(loaded.graph, subgraph),
+        ops=tuple(_op_evidence(output, relation, measured) for output in described),
         ports=relation.ports,
         recording=relation.recording,
         outputs=measured.finals.outputs,
@@ -108,27 +155,39 @@ def _input_evidence(
     )
 
 
-def _op_evidence(
+def _described(
     loaded: Loaded,
     op: Operator,
     index: int,
     limit: Bound,
     breaches: tuple[Breach, ...],
-    relation: Relation,
     measured: Measured,
-) -> OpEvidence:
+) -> Described:
+    """Return what a file says of an operator output."""
     subgraph = loaded.subgraph
-    tensor = subgraph.tensors[index]
+    given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
+    return Described(
+        op=op,
+        tensor=subgraph.tensors[index],
+        activation=index not in non_activations(subgraph),
+        reads=tuple(t.index for t in activation_inputs(subgraph, op)),
+        bound=limit,
+        weighted=any(is_real(t) and t.has_data for t in given),
+        stated_shape=_stated_shape(subgraph, op, index, measured),
+        breaches=breaches if index == op.outputs[0] else (),
+        marks=marks_of(loaded.graph, subgraph, op),
+        stateful=op.kind in _STATEFUL or any(t.is_variable for t in given),
+    )
+
+
+def _op_evidence(output: Described, relation: Relation, measured: Measured) -> OpEvidence:
+    tensor, op = output.tensor, output.op
+    index = tensor.index
     found = relation.matching.matches.get(index)
     unmatched = relation.matching.unmatched.get(index)
     local = measured.local.get(index)
     reason = relation.reasons.get(index) or (unmatched.reason if unmatched else None)
-    reads = tuple(t.index for t in activation_inputs(subgraph, op))
-    expected_shape = relation.matching.shapes.get(index)
-    if expected_shape is None:
-        expected_shape = _stated_shape(subgraph, op, index, measured)
-    given = [i for i in op.inputs if i >= 0]
-    constants = [subgraph.tensors[i] for i in given]
+    inherits = any(i in measured.nan for i in output.reads)
     return OpEvidence(
         op=op.index,
         kind=op.kind,
@@ -137,33 +196,34 @@ def _op_evidence(
         type=tensor.type,
         scale=tensor.lsb,
         zero_point=tensor.zero_point,
-        activation=index not in non_activations(subgraph),
-        reads=reads,
-        weighted=any(is_real(t) and t.has_data for t in constants),
+        activation=output.activation,
+        reads=output.reads,
+        weighted=output.weighted,
         reference=found.node if found else None,
         match_rule=found.rule if found else None,
         match_confidence=found.confidence if found else 0.0,
         unmatched_reason=unmatched.reason if unmatched else None,
         parameters=found.parameters if found else None,
         expected=found.expected if found else None,
-        bound=limit,
+        bound=output.bound,
         joint=relation.joint.get(index, ()),
         local=local,
         local_reason=None if local else reason,
         accumulated=measured.accumulated.get(index),
         split=measured.split.get(index),
-        nan=measured.nan.get(index, 0) if not any(i in measured.nan for i in reads) else 0,
+        nan=0 if inherits else measured.nan.get(index, 0),
         shape=measured.shapes.get(index, tensor.shape),
-        expected_shape=expected_shape,
+        expected_shape=relation.matching.shapes.get(index, output.stated_shape),
         weights=relation.checks.get(index),
-        breaches=breaches if index == op.outputs[0] else (),
+        breaches=output.breaches,
         options={k: v for k, v in op.options.items() if isinstance(v, (bool, int, float, str))},
         usage=measured.usage.get(index),
         trained=relation.trained.get(index),
         operation=relation.operations.get(index),
-        marks=marks_of(loaded.graph, subgraph, op),
+        marks=output.marks,
         own=index in relation.own,
-        stateful=op.kind in _STATEFUL or any(subgraph.tensors[i].is_variable for i in given),
+        stateful=output.stateful,
+        fed_alike=index in relation.fed_alike,
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from tfldbg import __version__
 from tfldbg.diagnose.evidence import Delegated, Run
 from tfldbg.files import sha256
 from tfldbg.graph.query import keeps_state
 from tfldbg.options.runtimes import MICRO, TENSORFLOW
 from tfldbg.run.observed import compared
+from tfldbg.version import VERSION
 
 if TYPE_CHECKING:
     from tfldbg.run.job import Job
@@ -47,7 +47,7 @@ def describe(
         observer_identical=identical,
         observer_samples=compared(job),
         versions={
-            "tfldbg": __version__,
+            "tfldbg": VERSION,
             **{name: metadata.version(name) for name in packages},
             "python": platform.python_version(),
         },

@@ -22,6 +22,8 @@ from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.model import Finding
 from tfldbg.diagnose.traits import NO_REFERENCE, Traits
 from tfldbg.graph.lint import Breach
+from tfldbg.graph.query import Role
+from tfldbg.options.against import ReferenceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,9 @@ class OpEvidence:
     own: bool = False
     """Whether ``local`` is against the file's own float arithmetic although there is another
     reference, which cannot judge the operator."""
+    fed_alike: bool = False
+    """Whether ``local`` is over the samples in which both sides read the same, none of them having
+    been run on the other's inputs: without ``local``, they read other values in every sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +124,11 @@ class Delegated:
     """What an external delegate did."""
 
     path: str
+    """Its shared library."""
     options: Mapping[str, str]
+    """What it was given, by key."""
     operators: tuple[int, ...]
-    """The operators of the subgraph that it computed."""
+    """The operators of the original file that it computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,7 @@ class Run:
 
     model_path: str
     model_sha256: str
-    reference_kind: str
+    reference_kind: ReferenceKind
     reference_path: str
     reference_sha256: str | None
     runtime: str
@@ -230,9 +237,10 @@ class Evidence:
     @property
     def covered(self) -> frozenset[int]:
         """The operators that are checked, alone or together with the ones behind them."""
+        traits = self.run.traits
         checked = [o for o in self.ops if o.local is not None]
         found = frozenset(o.op for o in checked).union(*(o.joint for o in checked))
-        return found | self._seen_through if self.run.reference_kind == "self" else found
+        return found | self._seen_through if traits.of_the_file and not traits.rounds else found
 
     @property
     def _seen_through(self) -> frozenset[int]:
@@ -255,8 +263,7 @@ class Body:
     """The operator of the main subgraph that runs it."""
     kind: str
     """WHILE, IF or STABLEHLO_COMPOSITE."""
-    role: str
-    """``cond`` or ``body``, ``then`` or ``else``, ``decomposition``."""
+    role: Role
     subgraph: int
     """-1 where the operator names none."""
     samples: int

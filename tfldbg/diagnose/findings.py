@@ -22,22 +22,32 @@ _RANKS: tuple[Severity, ...] = ("error", "warning", "info")
 
 
 def findings(
-    evidence: Evidence, divergences: tuple[Divergence, ...], thresholds: Thresholds
+    evidence: Evidence,
+    divergences: tuple[Divergence, ...],
+    thresholds: Thresholds,
+    downstream: frozenset[int],
 ) -> tuple[Finding, ...]:
     """List the findings.
 
     Each divergence comes with the causes that explain it before it, in execution order, so that the
     first finding of a diverged model explains the first divergence; of several causes the one whose
     code explains most divergences comes first.  What explains nothing follows, by severity.
+
+    Args:
+        evidence: The trace.
+        divergences: Its divergences.
+        thresholds: What they were judged by.
+        downstream: The tensors downstream of their origins.
     """
-    causes = _causes(Judged(evidence, divergences, thresholds, misfitting(evidence)))
+    judged = Judged(evidence, divergences, thresholds, downstream, misfitting(evidence))
+    causes = _causes(judged)
     explained = Counter(
         f.code for f, signals in causes for d in divergences if _explains(f, signals, d)
     )
     causes.sort(key=lambda cause: -explained[cause[0].code])
     by_tensor = {o.tensor: o for o in evidence.ops}
     by_op = {o.op: o for o in reversed(evidence.ops)}
-    kind = evidence.run.reference_kind
+    traits = evidence.run.traits
     found: list[Finding] = []
     left = list(causes)
     for divergence in divergences:
@@ -45,7 +55,7 @@ def findings(
         left = [cause for cause in left if cause not in explaining]
         found += [replace(f, severity="error") for f, _ in explaining]
         op = by_tensor.get(divergence.tensor_index, by_op[divergence.op])
-        told = of_divergence(divergence, op, kind)
+        told = of_divergence(divergence, op, traits)
         # Nobody learned other parameters.
         if explaining and explaining[0][0].code in MISPLACED | AS_CONVERTED:
             told = replace(told, suggestion=explaining[0][0].suggestion)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.ranges.fit import WASTED, Filled, Made, Misfit, misfits, rounded_to
+from tfldbg.diagnose.downstream import computed_from
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.quant import code_range, real_range
@@ -38,10 +39,6 @@ _ARITHMETIC = frozenset({"ADD", "DIV", "MUL", "SUB"})
 _OWED = frozenset({"bypassed", "deferred"})
 """Parameters that are those of a reader (`tfldbg.match.model.Match`)."""
 _TWO = 2
-_FLOAT_REFERENCES = frozenset({"keras", "tflite"})
-"""References that may have no ranges of their own."""
-_OWN_VALUES = frozenset({"capture", "runtime", "none"})
-"""References whose values are codes of the same ranges."""
 
 
 def is_clipped(given: InputEvidence) -> bool:
@@ -131,7 +128,8 @@ def _is_filled(op: OpEvidence) -> bool:
 
 def misfitting(evidence: Evidence) -> dict[int, Misfit]:
     """Return by tensor the ranges that another operator's values, or a sentinel, made too wide."""
-    if not data_suits(evidence) or evidence.run.reference_kind in _OWN_VALUES:
+    traits = evidence.run.traits
+    if not data_suits(evidence) or traits.kernels or not traits.exists:
         return {}
     inputs = [f for i in evidence.inputs if (f := _filled_input(i)) is not None]
     made = {o.tensor: Made(o.kind, o.reads, o.marks, o.scale is None) for o in evidence.ops}
@@ -143,7 +141,7 @@ def misfitting(evidence: Evidence) -> dict[int, Misfit]:
 
 def _costly(evidence: Evidence) -> Mapping[int, Misfit]:
     """Return those that a float reference does not share, which the verdict counts."""
-    if evidence.run.reference_kind not in _FLOAT_REFERENCES:
+    if not evidence.run.traits.own_constants:
         return {}
     # What has no counterpart has no range in a reference that has none anywhere.
     ranged = any(o.expected is not None for o in evidence.ops)
@@ -193,18 +191,17 @@ def _meeting(tensor: int, evidence: Evidence) -> list[tuple[int, ...]]:
 
     What is computed from the tensor itself brings along the tensor's own error and is left out.
     """
-    copies, reached = {tensor}, {tensor}
+    copies = {tensor}
     found = []
     for op in evidence.ops:
-        if reached.isdisjoint(op.reads):
+        if copies.isdisjoint(op.reads):
             continue
-        if op.kind in SAME_SCALE_KINDS and not copies.isdisjoint(op.reads):
+        if op.kind in SAME_SCALE_KINDS:
             copies.add(op.tensor)
-        elif not copies.isdisjoint(op.reads):
-            found.append((op.reads, frozenset(reached)))
-        reached.add(op.tensor)
-    written = {o.tensor for o in evidence.ops}
-    return [tuple(i for i in reads if i in written - before) for reads, before in found]
+        else:
+            found.append(op.reads)
+    others = {o.tensor for o in evidence.ops} - {tensor} - computed_from(evidence.ops, [tensor])
+    return [tuple(i for i in reads if i in others) for reads in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.limits import DIVERGED, UNITS, Rule
+from tfldbg.diagnose.limits import DIVERGED, SMALL_IS_WORSE, UNITS, Rule, figure_of
 from tfldbg.diagnose.words import number, short
 from tfldbg.errors import UsageError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.model import Diagnosis, Divergence, Finding
 
 _MOST_NAMED = 12
-_UNCHECKED = "unchecked: "
 _LOOP = "WHILE"
 _NO_LSB = "tensors without a scale, as float ones, have no LSB: limit " + ", ".join(
     name for name in UNITS if UNITS[name] != "lsb"
@@ -45,12 +44,15 @@ class Broken:
     metric: str
     """``local.max_lsb`` and so on, ``diverged`` or the code of a finding."""
     found: float | None
-    """None where it is unknown; then ``reason`` says why."""
+    """None where there is no figure; then ``why`` is there."""
     limit: float | None
     """None for ``diverged``."""
     rule: str
     """As it was written."""
-    reason: str | None
+    why: str | None
+    """What is wrong, or why the figure is unknown; None where there is a figure."""
+    unchecked: bool = False
+    """Whether nobody measured it, so that it may be right."""
 
     @property
     def main_op(self) -> int:
@@ -58,16 +60,16 @@ class Broken:
         return self.op if self.loop is None else self.loop
 
     @property
-    def unchecked(self) -> bool:
-        """Whether nobody measured it, so that it may be right."""
-        return self.reason is not None and self.reason.startswith(_UNCHECKED)
+    def reason(self) -> str | None:
+        """Why there is no figure, in words that tell what was not checked from what is wrong."""
+        return f"unchecked: {self.why}" if self.unchecked else self.why
 
     @property
     def message(self) -> str:
         """What is wrong, without the operator's name."""
         if self.found is None:
             return self.reason or "unknown"
-        side = "below" if self.metric.endswith(("sqnr_db", "cosine")) else "beyond"
+        side = "below" if figure_of(self.metric) in SMALL_IS_WORSE else "beyond"
         at = "at" if self.found == self.limit else side
         return f"{self.metric} is {number(self.found)}, {at} the limit of {number(self.limit)}"
 
@@ -94,6 +96,14 @@ class _Subject:
     loop: int | None
     elsewhere: frozenset[str]
     """The sides whose error is measured behind a later operator, or inside the loop that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """Why an operator output that should have a figure has none."""
+
+    why: str
+    unchecked: bool = True
 
 
 def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Gate:
@@ -130,7 +140,8 @@ def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Ga
         for subject, found, figure in zip(subjects, matching, figures, strict=True):
             if figure is not None:
                 rule = max(found, key=lambda r: (_rank(r, kinds), same.index(r)))
-                if rule.limit is not None and (isinstance(figure, str) or not rule.allows(figure)):
+                kept = not isinstance(figure, _Unknown) and rule.allows(figure)
+                if rule.limit is not None and not kept:
                     broken.append(_breaks(subject, rule, figure))
     broken.sort(key=lambda b: b.main_op)
     return Gate(tuple(rule.text for rule in rules), tuple(broken))
@@ -231,7 +242,7 @@ def _check_figures(
     rules: Sequence[Rule],
     matching: Sequence[Sequence[Rule]],
     subjects: Sequence[_Subject],
-    figures: Sequence[float | str | None],
+    figures: Sequence[float | _Unknown | None],
 ) -> None:
     for rule in rules:
         matched = [i for i, found in enumerate(matching) if rule in found]
@@ -262,7 +273,7 @@ def _why_none(subject: _Subject, rule: Rule) -> str:
     return "it is measured together with a later operator, which the rules can name instead"
 
 
-def _figure(subject: _Subject, rule: Rule) -> float | str | None:
+def _figure(subject: _Subject, rule: Rule) -> float | _Unknown | None:
     """Return an operator's figure, the reason why it is unknown, None where there can be none."""
     op = subject.op
     if subject.loop is not None and rule.side == "accumulated":
@@ -274,21 +285,24 @@ def _figure(subject: _Subject, rule: Rule) -> float | str | None:
             return None
         reasons = (op.local_reason, op.unmatched_reason)
         reason = next(filter(None, reasons if rule.side == "local" else reasons[::-1]), None)
-        return f"{_UNCHECKED}{reason or 'it was not compared'}"
+        return _Unknown(reason or "it was not compared")
     if stats.nan or stats.infinite:
-        return f"{stats.nan + stats.infinite} elements are NaN or infinite, not so in the reference"
+        count = stats.nan + stats.infinite
+        why = f"{count} elements are NaN or infinite, not so in the reference"
+        return _Unknown(why, unchecked=False)
     if not stats.elements and stats.reference_nonfinite:
-        return f"{_UNCHECKED}no element of the reference is finite"
+        return _Unknown("no element of the reference is finite")
     value: float | None = getattr(stats, rule.figure)
     if value is None and UNITS[rule.figure] != "lsb":
         if stats.max_abs > 0:
-            return f"{rule.figure} is undefined: one side is all zero"
+            return _Unknown(f"{rule.figure} is undefined: one side is all zero", unchecked=False)
         return 1.0 if rule.figure == "cosine" else math.inf
     return value
 
 
-def _breaks(subject: _Subject, rule: Rule, figure: float | str) -> Broken:
+def _breaks(subject: _Subject, rule: Rule, figure: float | _Unknown) -> Broken:
     op = subject.op
+    unknown = figure if isinstance(figure, _Unknown) else None
     return Broken(
         op=op.op,
         kind=op.kind,
@@ -296,10 +310,11 @@ def _breaks(subject: _Subject, rule: Rule, figure: float | str) -> Broken:
         tensor_index=op.tensor,
         loop=subject.loop,
         metric=rule.metric,
-        found=None if isinstance(figure, str) else figure,
+        found=None if isinstance(figure, _Unknown) else figure,
         limit=rule.limit,
         rule=rule.text,
-        reason=figure if isinstance(figure, str) else None,
+        why=unknown.why if unknown else None,
+        unchecked=unknown is not None and unknown.unchecked,
     )
 
 
@@ -316,8 +331,9 @@ def _unseen(body: Body, rule: Rule, evidence: Evidence) -> Broken:
         found=None,
         limit=rule.limit,
         rule=rule.text,
-        reason=f"{_UNCHECKED}no other operator is held to it, and what stands inside this one is "
-        f"unknown: {body.reason}",
+        why="no other operator is held to it, and what stands inside this one is unknown: "
+        f"{body.reason}",
+        unchecked=True,
     )
 
 
@@ -339,7 +355,7 @@ def _found(found: Finding, rule: Rule, evidence: Evidence) -> Broken:
         found=None,
         limit=None,
         rule=rule.text,
-        reason=found.message.partition(": ")[2] if found.op is not None else found.message,
+        why=found.predicate,
     )
 
 
@@ -354,5 +370,5 @@ def _differs(found: Divergence, rule: Rule) -> Broken:
         found=None,
         limit=None,
         rule=rule.text,
-        reason=found.message,
+        why=found.message,
     )

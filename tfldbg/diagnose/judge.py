@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.model import Confidence, Divergence, Signal
 from tfldbg.diagnose.scales import WrongScale, same, tie
 from tfldbg.diagnose.words import number, off_by, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
-from tfldbg.options.against import EMULATIONS
 
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
     from tfldbg.compare.constants.checks import BiasCheck, WeightCheck
     from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
+    from tfldbg.diagnose.traits import Traits
     from tfldbg.options.judge import Thresholds
 
 _FLOAT32_LSB = 0.005
 """What the reference's own float32 sums are worth: 255 steps x 1e-5 relative, and some room."""
 
-OTHER_KERNELS = frozenset({"capture", "runtime"})
-"""References that round like the file itself, so that both sides may be off."""
 _ROUNDED_LSB = 0.5
 """What rounding an emulation's result to codes adds.
 
@@ -47,7 +46,7 @@ class Judge:
         thresholds: How much arithmetic explains.
         wrong: The tensors that are known to have a wrong scale.
         misplaced: By tensor what a range costs that is another's, or stands in another place.
-        reference_kind: As in `Run`.
+        traits: Of the reference.
     """
 
     def __init__(
@@ -55,13 +54,13 @@ class Judge:
         thresholds: Thresholds,
         wrong: Mapping[int, WrongScale],
         misplaced: Mapping[int, str],
-        reference_kind: str,
+        traits: Traits,
     ) -> None:
         self._thresholds = thresholds
         self._misplaced = misplaced
         self._wrong = wrong
-        self._kernels = 2 if reference_kind in OTHER_KERNELS else 1
-        self._rounded = _ROUNDED_LSB if reference_kind in EMULATIONS else 0.0
+        self._kernels = 2 if traits.kernels else 1
+        self._rounded = _ROUNDED_LSB if traits.rounds else 0.0
 
     def __call__(self, op: OpEvidence) -> Divergence | None:
         """Return the divergence, None where arithmetic explains everything."""
@@ -73,7 +72,8 @@ class Judge:
         for breach in op.breaches:
             if not (breach.rule == "bias_scale" and (misled or _is_scale_of_weights(op.weights))):
                 sure: Confidence = "certain" if breach.suspect is None else "ambiguous"
-                return divergence_of(op, "parameters", breach.message, sure)
+                found = divergence_of(op, "parameters", breach.message, sure)
+                return replace(found, rule=breach.rule)
         blamed = self._wrong.get(op.tensor)
         if blamed is not None and blamed.message is not None:
             return divergence_of(op, "parameters", blamed.message)

@@ -81,7 +81,7 @@ class Rule:
     @property
     def figure(self) -> str:
         """The field of `TensorStats`."""
-        return self.metric.partition(".")[2]
+        return figure_of(self.metric)
 
     @property
     def small_is_worse(self) -> bool:
@@ -136,7 +136,7 @@ def parse_rule(text: str) -> Rule:
     metric = _metric(parts["metric"].strip(), where)
     limit = _limit(parts["limit"].strip(), metric, where)
     scope = None if parts["scope"] in (None, "*") else parts["scope"].strip()
-    return Rule(text, metric, scope, limit, parts["sign"] in _ALLOWING[_figure(metric)])
+    return Rule(text, metric, scope, limit, parts["sign"] in _ALLOWING[figure_of(metric)])
 
 
 def _of_code(text: str, code: str) -> Rule:
@@ -170,7 +170,8 @@ _ALLOWING = {name: {">=", "<"} if name in SMALL_IS_WORSE else {"<=", ">"} for na
 """Signs that leave the limit itself allowed: of what must hold, and of what fails."""
 
 
-def _figure(metric: str) -> str:
+def figure_of(metric: str) -> str:
+    """Return the field of `TensorStats` that a metric names: ``max_lsb`` of ``local.max_lsb``."""
     return metric.partition(".")[2]
 
 
@@ -193,7 +194,7 @@ def _limit(limit: str, metric: str, where: str) -> float | None:
     if limit.lower() == _ANY:
         return None
     parts = _LIMIT.fullmatch(limit)
-    unit = UNITS[_figure(metric)]
+    unit = UNITS[figure_of(metric)]
     if parts is None or not math.isfinite(float(parts["number"])):
         raise UsageError(
             f"{where}: '{limit}' is no limit",
@@ -205,7 +206,7 @@ def _limit(limit: str, metric: str, where: str) -> float | None:
             hint=f"its unit is {unit}" if unit else "it has no unit: give the number alone",
         )
     number = float(parts["number"])
-    if number < 0 and _figure(metric) not in SMALL_IS_WORSE:
+    if number < 0 and figure_of(metric) not in SMALL_IS_WORSE:
         raise UsageError(
             f"{where}: {metric} is never negative, and its limit is {limit}",
             hint="give a number that is 0 or more",
@@ -269,7 +270,7 @@ def _rule_of(scope: str, name: str, value: Any, path: Path) -> Rule:
     sign = "<="
     where = f"the tolerances '{path}': '{name}' below [{scope}]"
     metric = _metric(name, where)
-    if _figure(metric) in SMALL_IS_WORSE:
+    if figure_of(metric) in SMALL_IS_WORSE:
         sign = ">="
     front = "" if scope == "*" else f"{scope}:"
     text = f"{front}{metric}{sign}{value}"

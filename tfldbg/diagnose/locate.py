@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.bodies import with_insides
+from tfldbg.diagnose.downstream import computed_from, downstream_of
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.fitting import exceeded, is_clipped, is_narrow, misplaced
-from tfldbg.diagnose.judge import OTHER_KERNELS, Judge, divergence_of, judge_input
+from tfldbg.diagnose.judge import Judge, divergence_of, judge_input
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.diagnose.words import number, op_name
 from tfldbg.graph.query import SAME_SCALE_KINDS
-from tfldbg.options.against import EMULATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     evidence = without_refuted(evidence)
     found = [d for e in evidence.inputs if (d := judge_input(e, evidence.ops)) is not None]
     costs = misplaced(evidence, thresholds.saturation)
-    judge = Judge(thresholds, wrong_scales(evidence), costs, evidence.run.reference_kind)
+    judge = Judge(thresholds, wrong_scales(evidence), costs, evidence.run.traits)
     judged = [(op, d) for op in evidence.ops if (d := judge(op)) is not None]
     judged += [(op, d) for op in _alone(evidence, thresholds) if (d := judge(op)) is not None]
     by_themselves = {op.op for op, d in judged if d.signal != "local" or not op.joint}
@@ -47,13 +47,14 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     found = with_insides(evidence, found, inside)
     found.sort(key=lambda d: d.op)
     divergences = tuple(found)
-    statuses = _statuses(evidence, divergences)
+    downstream = downstream_of(evidence.ops, divergences)
+    statuses = _statuses(evidence, divergences, downstream)
     return Diagnosis(
         verdict="diverged" if divergences else "clean",
         sentence=_sentence(evidence, divergences, statuses),
         divergences=divergences,
         statuses=statuses,
-        findings=findings(evidence, divergences, thresholds),
+        findings=findings(evidence, divergences, thresholds, downstream),
         inside=inside,
     )
 
@@ -64,7 +65,7 @@ def _alone(evidence: Evidence, thresholds: Thresholds) -> Iterator[OpEvidence]:
     Both files were given the same inputs.  Where all that an operator reads agrees and what it
     yields does not, by far more than any rounding, no input is to blame.
     """
-    if evidence.run.reference_kind != "tflite":
+    if not evidence.run.traits.other_file:
         return
     covered, equal = evidence.covered, {i.tensor for i in evidence.inputs if i.scale is None}
     for op in evidence.ops:
@@ -107,25 +108,27 @@ def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Diver
     return divergence_of(blamed, "local", message, "likely")
 
 
-def _statuses(evidence: Evidence, divergences: tuple[Divergence, ...]) -> tuple[Status, ...]:
-    """Tell origins, what lies downstream of them and shows it, and what could not be checked."""
-    origins = {d.op for d in divergences}
-    covered = evidence.covered
-    tainted: set[int] = set()
-    statuses: list[Status] = []
-    for op in evidence.ops:
-        downstream = any(t in tainted for t in op.reads)
-        if op.op in origins or downstream:
-            tainted.add(op.tensor)
+def _statuses(
+    evidence: Evidence, divergences: tuple[Divergence, ...], downstream: frozenset[int]
+) -> tuple[Status, ...]:
+    """Return the status of every operator output.
+
+    Args:
+        evidence: The trace.
+        divergences: Its divergences.
+        downstream: The tensors downstream of their origins.
+    """
+    origins, covered = {d.op for d in divergences}, evidence.covered
+
+    def status(op: OpEvidence) -> Status:
         if op.op in origins:
-            statuses.append("origin")
-        elif op.local is None and op.op not in covered:
-            statuses.append("unchecked")
-        elif downstream and _shows_error(op):
-            statuses.append("inherited")
-        else:
-            statuses.append("ok")
-    return tuple(statuses)
+            return "origin"
+        checked = op.local is not None or op.op in covered
+        if op.tensor in downstream and (checked or op.fed_alike) and _shows_error(op):
+            return "inherited"
+        return "ok" if checked else "unchecked"
+
+    return tuple(status(op) for op in evidence.ops)
 
 
 def _shows_error(op: OpEvidence) -> bool:
@@ -146,7 +149,7 @@ def _sentence(
 ) -> str:
     if divergences:
         return _diverged_sentence(evidence, divergences)
-    if evidence.run.reference_kind == "none":
+    if not evidence.run.traits.exists:
         return "nothing was compared: this recording has no reference"
     judged = [s for o, s in zip(evidence.ops, statuses, strict=True) if o.activation]
     activations, checked = len(judged), sum(s != "unchecked" for s in judged)
@@ -157,9 +160,9 @@ def _sentence(
         f"checked, all within {worst_local(evidence)} of the reference on the inputs they had"
     )
     other = sum(o.local is not None and o.local.max_abs > 0 for o in evidence.ops)
-    if evidence.run.reference_kind in OTHER_KERNELS:
+    if evidence.run.traits.kernels:
         sentence += f"; {other} of them yield other values"
-    elif evidence.run.reference_kind in EMULATIONS and other:
+    elif evidence.run.traits.rounds and other:
         sentence += f"; {other} of them round some values the other way"
     drift = [o.accumulated.max_lsb for o in evidence.ops if o.accumulated and o.accumulated.max_lsb]
     if drift and max(drift) > 1.5:
@@ -171,7 +174,7 @@ def _sentence(
         tensor, share = max(cut.items(), key=lambda one: one[1])
         op = next(o.op for o in evidence.ops if o.tensor == tensor)
         sentence += f"; the range of operator {op} cuts off {share:.0%} of its values"
-    if evidence.run.reference_kind in ("self", *EMULATIONS):
+    if evidence.run.traits.of_the_file:
         sentence += "; without a reference its weights are not checked"
     return sentence
 
@@ -179,7 +182,7 @@ def _sentence(
 def _where(evidence: Evidence) -> str:
     """Say under which kernels the file was judged; a recording was made elsewhere."""
     run = evidence.run
-    if run.reference_kind == "capture":
+    if run.traits.recorded:
         return ""
     return f" under {run.runtime}{' with the delegate' if run.delegate is not None else ''}"
 
@@ -197,14 +200,10 @@ def worst_local(evidence: Evidence) -> str:
 
 def _is_hidden(evidence: Evidence, divergence: Divergence) -> bool:
     """Whether what follows a wrong value ends at right ones, as behind a clip it may."""
-    if divergence.signal != "local" or evidence.run.reference_kind in OTHER_KERNELS:
+    if divergence.signal != "local" or evidence.run.traits.kernels:
         return False
-    reached = {divergence.tensor_index}
-    after = []
-    for op in evidence.ops:
-        if not reached.isdisjoint(op.reads) and op.tensor not in reached:
-            reached.add(op.tensor)
-            after.append(op)
+    reached = computed_from(evidence.ops, [divergence.tensor_index])
+    after = [op for op in evidence.ops if op.tensor in reached]
     read = {tensor for op in after for tensor in op.reads}
     ends = [op for op in after if op.tensor not in read]
     return bool(ends) and all(o.accumulated and not _shows_error(o) for o in ends)

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from tfldbg.diagnose.model import Divergence
+
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
     from tfldbg.diagnose.evidence import OpEvidence
-    from tfldbg.diagnose.model import Divergence
     from tfldbg.diagnose.result import Result
     from tfldbg.errors import TfldbgError
     from tfldbg.options.against import Against

@@ -35,3 +35,5 @@ class Traits:
 
 
 NO_REFERENCE = Traits(exists=False)
+ITSELF = Traits(of_the_file=True, has_insides=True, divisible=True)
+"""The file's own float arithmetic."""

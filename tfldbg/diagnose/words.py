@@ -30,9 +30,14 @@ def short(name: str) -> str:
     return "/".join(parts[1:-1] if len(parts) > 2 else parts[-1:])
 
 
-def op_name(op: int, kind: str, tensor: str) -> str:
+def op_label(op: int, kind: str, tensor: str | None) -> str:
+    """``12 CONV_2D 'block2'``; ``12 WHILE`` where no tensor is given."""
+    return f"{op} {kind}" if tensor is None else f"{op} {kind} '{short(tensor)}'"
+
+
+def op_name(op: int, kind: str, tensor: str | None) -> str:
     """``operator 12 CONV_2D 'block2'``."""
-    return f"operator {op} {kind} '{short(tensor)}'"
+    return f"operator {op_label(op, kind, tensor)}"
 
 
 def plural(count: int, noun: str) -> str:

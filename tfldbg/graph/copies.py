@@ -1,7 +1,7 @@
-"""Operators whose kernels copy codes, or fill in code 0, and never look at scales.
+"""Operators whose kernels copy codes, or fill in code 0, without reading scales.
 
-The converter quantizes what they read and write like any other tensor, each with a range of its
-own.  (LiteRT, ``one_hot.cc``: ``*output = indices == j ? on_value : off_value``;
+The converter quantizes their inputs and outputs like any other tensor, each with its own range.
+(LiteRT, ``one_hot.cc``: ``*output = indices == j ? on_value : off_value``;
 ``matrix_diag.cc``: ``out = i == j ? in : 0``; ``matrix_set_diag.cc``, ``sparse_to_dense.cc``,
 ``scatter_nd.cc``; ``lstm_eval.cc`` copies each step's output to the state that the next one reads.)
 """
@@ -23,20 +23,20 @@ _COPIED: Mapping[str, Mapping[int, str]] = {
     "ONE_HOT": {2: "on value", 3: "off value"},
     "SPARSE_TO_DENSE": {2: "values", 3: "default value"},
 }
-"""By kind the inputs whose codes are copied.  Others are tied by `tfldbg.graph.votes`."""
+"""The inputs whose codes are copied, by operator kind.  `tfldbg.graph.votes` checks all others."""
 _ZERO_FILLED = frozenset({"MATRIX_DIAG", "SCATTER_ND"})
-"""Kinds that write code 0 where nothing is copied."""
+"""The operators that write code 0 where nothing is copied."""
 _STATES: Mapping[str, int] = {"LSTM": 18, "UNIDIRECTIONAL_SEQUENCE_LSTM": 18}
-"""By kind the input that keeps the codes of the output for the next step."""
+"""The input that keeps the codes of the output for the next step, by operator kind."""
 _HALF_STEP = 0.5
 
 
 def misread_codes(graph: Graph, wires: Wires) -> Iterator[Breach]:
-    """Yield the operators whose output means something else than the codes that they copy.
+    """Yield the operators whose output gives the codes that they copy another meaning.
 
     Args:
         graph: The file.
-        wires: Its subgraph.
+        wires: The subgraph.
     """
     for op in wires.subgraph.operators:
         out = output_of(wires, op)
@@ -64,7 +64,7 @@ def _copied(graph: Graph, wires: Wires, op: Operator, out: Tensor) -> Iterator[s
 
 
 def _misread(code: int, role: str, have: tuple[float, int], out: Tensor) -> Iterator[str]:
-    """Say what a constant's code becomes, unless it means the same but for rounding."""
+    """Yield what a constant's code becomes, unless it keeps its value except for rounding."""
     scale, zero_point = parameters_of(out) or have
     meant, read = have[0] * (code - have[1]), scale * (code - zero_point)
     if abs(meant - read) > _HALF_STEP * scale:

@@ -1,7 +1,7 @@
-"""What a .tflite file may claim: checked when it is read, and again before a runtime gets it.
+"""Limits on what a .tflite file may claim, checked when it is read and before a runtime gets it.
 
-Reading refuses what points nowhere, so that whatever is read can be shown.  Running refuses what
-would end the runtime, or never end.  A file that a runtime runs passes both.
+Reading refuses references to objects that do not exist, so that every file that is read can be
+shown.  Running refuses what would crash the runtime or never end.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tfldbg.graph.wires import WEIGHTED
 
 _DAMAGED = "convert or download the file again"
 _COUNTED, _ADDRESSES = 2**64, 2**47
-"""The runtime counts in a 64-bit ``size_t``, as which a negative size is huge; a process addresses
-so many bytes (x86-64 and AArch64, without extensions)."""
+"""The runtime counts in a 64-bit ``size_t``, in which a negative size is huge; a process can
+address 2**47 bytes (x86-64 and AArch64, without extensions)."""
 _ONE_TO_ONE = SAME_SCALE_KINDS | FOLDED_KINDS | {"CAST", "LOGISTIC", "QUANTIZE", "RELU", "TANH"}
 _NEEDED: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(_ONE_TO_ONE, (1, 1)),
@@ -30,19 +30,19 @@ _NEEDED: Mapping[str, tuple[int, int]] = {
     "GATHER": (2, 1),
     "TRANSPOSE_CONV": (3, 1),
 }
-"""By operator how many of its first inputs and outputs are never left out, where the rest of
-tfldbg relies on it."""
+"""The number of first inputs and outputs that are always present, by operator kind, where the rest
+of tfldbg relies on them."""
 
 
 def check_indices(graph: Graph, name: str) -> None:
-    """Refuse indices that point nowhere, before anything relies on them.
+    """Check that every index refers to an object that exists, before anything relies on it.
 
     Args:
         graph: The file.
-        name: How messages call it.
+        name: The name of the file in messages.
 
     Raises:
-        ModelError: An operator, a subgraph, or a tensor names what is not there.
+        ModelError: An operator, a subgraph, or a tensor refers to an object that does not exist.
     """
     for subgraph in graph.subgraphs:
         count, here = len(subgraph.tensors), f"subgraph {subgraph.index}"
@@ -90,14 +90,14 @@ def _check_tensor(graph: Graph, subgraph: Subgraph, tensor: Tensor, name: str) -
 
 
 def check_operands(subgraph: Subgraph, name: str) -> None:
-    """Refuse operators without the inputs and outputs that every kernel of theirs demands.
+    """Check that operators have the inputs and outputs that all their kernels require.
 
     Args:
         subgraph: The subgraph.
-        name: How messages call the file.
+        name: The name of the file in messages.
 
     Raises:
-        ModelError: One of them lacks something, or an input of the subgraph is left out.
+        ModelError: An operator lacks an operand, or an input of the subgraph is left out.
     """
     for op in subgraph.operators:
         lack = missing_operand(op)
@@ -110,33 +110,33 @@ def check_operands(subgraph: Subgraph, name: str) -> None:
     if -1 in subgraph.inputs:
         raise ModelError(
             f"'{name}' is damaged: input {subgraph.inputs.index(-1)} of subgraph {subgraph.index} "
-            "is no tensor",
+            "is not a tensor",
             hint="tfldbg inspect shows the file; " + _DAMAGED,
         )
 
 
 def missing_operand(op: Operator) -> str | None:
-    """Say what an operator lacks, None where it has all that its kernels demand."""
+    """Return what an operator lacks, or None if it has all operands that its kernels require."""
     given, written = _NEEDED.get(op.kind, (0, 0))
     for number in range(given):
         if number >= len(op.inputs) or op.inputs[number] < 0:
-            return f"has no input {number}, which its kernels demand"
+            return f"has no input {number}, which its kernels require"
     if written and (not op.outputs or op.outputs[0] < 0):
-        return "has no output, which its kernels demand"
+        return "has no output, which its kernels require"
     return None
 
 
 def check_runnable(graph: Graph, subgraph: Subgraph, name: str) -> None:
-    """Refuse what no runtime can run, before one tries.
+    """Check that a file holds nothing that no runtime can run.
 
     Args:
         graph: The file.
         subgraph: The subgraph to run.
-        name: How messages call the file.
+        name: The name of the file in messages.
 
     Raises:
-        ModelError: A tensor is of no known type or larger than addresses go, or subgraphs run each
-            other without end.
+        ModelError: The type of a tensor is unknown, a tensor is larger than a process can address,
+            or subgraphs run each other without end.
     """
     for other in graph.subgraphs:
         for tensor in other.tensors:
@@ -158,7 +158,7 @@ def _check_claim(subgraph: Subgraph, tensor: Tensor, name: str) -> None:
         return
     claimed = 1
     for size in tensor.shape:
-        # As the runtime sees a negative one; a 0 makes no array of NumPy's out of the other sizes.
+        # A negative size as the runtime sees it; 0 counts as 1, since NumPy limits the other sizes.
         claimed *= size % _COUNTED or 1
     if claimed * dtype.itemsize >= _ADDRESSES:
         raise ModelError(
@@ -169,7 +169,7 @@ def _check_claim(subgraph: Subgraph, tensor: Tensor, name: str) -> None:
 
 
 def _refuse_endless(graph: Graph, subgraph: Subgraph, name: str) -> None:
-    """Refuse a subgraph that runs itself, by way of others or not."""
+    """Check that a subgraph does not run itself, directly or through other subgraphs."""
     path, finished = [subgraph.index], set()
     waiting = [_calls(graph, subgraph)]
     while waiting:
@@ -192,5 +192,5 @@ def _refuse_endless(graph: Graph, subgraph: Subgraph, name: str) -> None:
 def _calls(graph: Graph, subgraph: Subgraph) -> Iterator[tuple[Operator, int]]:
     for op in subgraph.operators:
         for number in called_subgraphs(op):
-            if 0 <= number < len(graph.subgraphs):  # else the kernel refuses it, with its words
+            if 0 <= number < len(graph.subgraphs):  # else the kernel refuses it
                 yield op, number

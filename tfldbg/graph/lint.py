@@ -1,9 +1,9 @@
-"""Check a file's quantization against the TFLite 8-bit and 16x8 specification, running nothing.
+"""Check a file's quantization against the TFLite 8-bit and 16x8 specification without running it.
 
-Three sources say what must hold: the specification (LiteRT, ``quantization_spec.md``), the
+The rules come from three sources: the specification (LiteRT, ``quantization_spec.md``), the
 converter's operator properties (``operator_property.cc``) and the ``Prepare`` functions of the
-kernels, which refuse a file or silently take the demand for granted.  ``docs/rules.md`` lists the
-rules with their source.  Where rules contradict each other, `tfldbg.graph.votes` settles who is
+kernels, which refuse a file or assume that it keeps the rule.  ``docs/rules.md`` lists the rules
+with their source.  Where tensors contradict each other, `tfldbg.graph.votes` decides which is
 wrong.
 """
 
@@ -51,14 +51,14 @@ FIXED_OUTPUTS: dict[tuple[str, str], tuple[float, int]] = {
     ("LOG_SOFTMAX", "INT8"): (16 / 256, 127),
     ("LOG_SOFTMAX", "UINT8"): (16 / 256, 255),
 }
-"""Output scale and zero point that the kernel takes for granted.
+"""The output scale and zero point that the kernel assumes.
 
-Not TANH with uint8: the older converter wrote zero point 127, the newer one writes 128, and the
-kernel takes either.
+TANH with uint8 is not included: the older converter wrote zero point 127, the newer one writes
+128, and the kernel accepts both.
 """
 
 _SOFTMAX_TOLERANCE = 1e-3
-"""``SoftmaxPrepare`` accepts that relative difference; the other kernels compare exactly."""
+"""The relative difference that ``SoftmaxPrepare`` accepts; the other kernels compare exactly."""
 
 _NOT_NEGATIVE = frozenset({"ABS", "EXP", "LOGISTIC", "RELU", "RELU6", "SOFTMAX", "SQRT", "SQUARE"})
 _NOT_NEGATIVE_FUSED = frozenset({"RELU", "RELU6"})
@@ -72,7 +72,7 @@ def lint(graph: Graph, subgraph: Subgraph) -> tuple[Breach, ...]:
         subgraph: The subgraph to check.
 
     Returns:
-        One breach per operator, tensor and rule.  Empty for files that keep the specification.
+        One breach per operator, tensor and rule; empty for files that keep the specification.
     """
     wires = Wires(subgraph, producers(subgraph), consumers(subgraph), _zeros(graph, subgraph))
     alone = [
@@ -93,20 +93,20 @@ _KEEP_ZERO = frozenset(
     {"BROADCAST_TO", "EXPAND_DIMS", "FILL", "MUL", "QUANTIZE", "RESHAPE", "STRIDED_SLICE"}
     | {"SPLIT_V", "TILE", "TRANSPOSE", "UNPACK"}
 )
-"""Operators that make zeros of zeros; those with weights and without a bias do, too."""
+"""Operators that return zeros for zeros; operators with weights and no bias do so, too."""
 
 
 def _zeros(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
-    """Return the int32 and int64 constants, as biases are, that are all zero."""
+    """Return the int32 and int64 constants, the types of biases, that are all zero."""
     wide = (t for t in subgraph.tensors if t.has_data and t.type in ("INT32", "INT64"))
     found = ((t.index, constant(graph, t)) for t in wide if t.quant is not None)
     return frozenset(i for i, codes in found if codes is not None and not codes.any())
 
 
 def _nothing_but_zero(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors that hold zero whatever the data is, as an initial state does.
+    """Return the tensors that are zero for all data, such as an initial state.
 
-    Calibration sees no range there, and the scale that it gives them scales nothing.
+    Calibration sees no range there, and their scale has no effect.
     """
     small = (t for t in subgraph.tensors if t.has_data and t.quant and t.elements == 1)
     found = {t.index for t in small if not _used_channels(graph, t).any()}
@@ -120,7 +120,7 @@ def _nothing_but_zero(graph: Graph, subgraph: Subgraph) -> frozenset[int]:
 
 
 def _used_channels(graph: Graph, tensor: Tensor) -> NDArray[np.bool_]:
-    """Return for each scale of a tensor whether it scales anything but zeros."""
+    """Return for each scale of a tensor whether it scales any value other than zero."""
     params, codes = tensor.quant, constant(graph, tensor) if tensor.has_data else None
     count = params.scale.size if params is not None else 1
     if params is None or codes is None or params.zero_point.size not in (1, count):
@@ -135,14 +135,14 @@ def _used_channels(graph: Graph, tensor: Tensor) -> NDArray[np.bool_]:
 
 
 def _scales(graph: Graph, wires: Wires) -> Iterator[Breach]:
-    """Check that every scale is positive, finite and normal, as XNNPACK demands (``isnormal``)."""
+    """Check that every scale is positive, finite and normal, as XNNPACK requires (``isnormal``)."""
     zero = _nothing_but_zero(graph, wires.subgraph)
     for owner, tensor, params in wires.quantized():
         finite = np.isfinite(params.scale)
         normal = finite & (params.scale >= _NORMAL)
         if normal.all() or (tensor.index in zero and finite.all()):
             continue
-        # Zeros may have the scale 0, but zero times infinity is no number.
+        # The scale 0 does no harm to zeros, but zero times infinity is NaN.
         wrong = np.flatnonzero(~finite | (~normal & _used_channels(graph, tensor)))
         if wrong.size:
             channel = int(wrong[0])
@@ -150,7 +150,7 @@ def _scales(graph: Graph, wires: Wires) -> Iterator[Breach]:
             where = "" if shown is None else f" on channel {shown}"
             message = (
                 f"{role_of(wires, owner, tensor)} has scale {params.scale[channel]:.6g}{where}, "
-                f"which is no positive, finite, normal number"
+                f"which is not a positive, finite, normal number"
             )
             yield Breach("impossible_scale", owner.index, tensor.index, shown, message)
 
@@ -172,10 +172,10 @@ def _zero_points(wires: Wires) -> Iterator[Breach]:
 
 
 def _widens(wires: Wires, op: Operator) -> bool:
-    """Return whether SOFTMAX turns 8 bits into 16, from the lowest code up.
+    """Return whether SOFTMAX turns 8 bits into 16, starting at the lowest code.
 
-    ``SoftmaxPrepare`` demands zero point 0 only of an int16 input; for an 8-bit one TFLite Micro
-    demands -32768.
+    ``SoftmaxPrepare`` requires zero point 0 only for an int16 input; for an 8-bit one TFLite Micro
+    requires -32768.
     """
     given = wires.tensor(op, 0)
     return op.kind == "SOFTMAX" and given is not None and given.type in ("INT8", "UINT8")
@@ -187,30 +187,27 @@ def _weights(wires: Wires) -> Iterator[Breach]:
         if op.kind not in WEIGHTED:
             continue
         _, weights, bias = (wires.tensor(op, i) for i in WEIGHTED[op.kind][:3])
-        # Weights that another operator computes are activations, whose zero point is free.
+        # Weights that another operator computes are activations, which may have any zero point.
         if weights is not None and weights.has_data and weights.type == "INT8":
-            yield from _is_symmetric("weights_zero_point", op, weights)
+            yield from _is_symmetric("weights_zero_point", "weights", op, weights)
         if bias is not None and bias.type in ("INT32", "INT64"):
-            yield from _is_symmetric("bias_zero_point", op, bias)
+            yield from _is_symmetric("bias_zero_point", "bias", op, bias)
 
 
-def _is_symmetric(rule: str, op: Operator, tensor: Tensor) -> Iterator[Breach]:
+def _is_symmetric(rule: str, role: str, op: Operator, tensor: Tensor) -> Iterator[Breach]:
     params = tensor.quant
     wrong = np.flatnonzero(params.zero_point) if params is not None else np.zeros(0)
     if params is None or wrong.size == 0:
         return
     channel = int(wrong[0]) if params.zero_point.size > 1 else None
     where = "" if channel is None else f" on channel {channel}"
-    message = (
-        f"the zero point of its {rule.removesuffix('_zero_point')} is "
-        f"{params.zero_point[wrong[0]]}{where}, but must be 0"
-    )
+    message = f"the zero point of its {role} is {params.zero_point[wrong[0]]}{where}, but must be 0"
     expected = (float(params.scale[0]), 0) if params.scale.size == 1 else None
     yield Breach(rule, op.index, tensor.index, channel, message, expected)
 
 
 def _axes(wires: Wires) -> Iterator[Breach]:
-    """Check quantized dimensions, and that there is one scale per slice of that dimension."""
+    """Check that quantized dimensions are valid and have one scale per slice."""
     demanded: dict[int, tuple[str, int]] = {}
     for op in wires.subgraph.operators:
         if op.kind in WEIGHTED:
@@ -219,7 +216,7 @@ def _axes(wires: Wires) -> Iterator[Breach]:
             if weights is not None:
                 demanded[weights.index] = ("its weights", axis)
             if bias is not None:
-                # Some converters keep the four dimensions of what was added: 1, 1, 1, channels.
+                # Some converters keep the four dimensions of the added operand: 1, 1, 1, channels.
                 wanted = next((n for n, size in enumerate(bias.shape) if size > 1), 0)
                 demanded[bias.index] = ("its bias", wanted)
     for tensor in wires.subgraph.tensors:
@@ -232,13 +229,13 @@ def _axes(wires: Wires) -> Iterator[Breach]:
 
 
 def _axis_fault(tensor: Tensor, name: str, axis: int) -> str | None:
-    """Say what is wrong with a quantized dimension; ``axis`` is what it must be, -1 for any."""
+    """Return what is wrong with a quantized dimension; ``axis`` is the required one, -1 for any."""
     params, rank = tensor.quant, len(tensor.shape)
     if params is None or params.scale.size == 0 or rank == 0:
         return None
     count, zeros = params.scale.size, params.zero_point.size
     stated = params.axis if params.stated_axis is None else params.stated_axis
-    if not 0 <= stated < rank:  # refused even where one scale serves the whole tensor
+    if not 0 <= stated < rank:  # refused even if there is one scale
         return f"the quantized dimension of {name} is {stated}, but it has rank {rank}"
     if count == 1:
         return None
@@ -252,7 +249,7 @@ def _axis_fault(tensor: Tensor, name: str, axis: int) -> str | None:
 
 
 def _fixed_ranges(wires: Wires) -> Iterator[Breach]:
-    """Check the outputs whose scale and zero point the kernel takes for granted."""
+    """Check the outputs whose scale and zero point the kernel assumes."""
     for op in wires.subgraph.operators:
         given, out = wires.tensor(op, 0), output_of(wires, op)
         if given is None or out is None or given.type != out.type or not out.has_codes:
@@ -288,8 +285,8 @@ def _signs(wires: Wires) -> Iterator[Breach]:
 def _constants(graph: Graph, wires: Wires) -> Iterator[Breach]:
     """Check float constants for NaN, and weights and biases for infinities.
 
-    Elsewhere an infinity has its use: it masks attention scores, or starts a running minimum.  So
-    has a NaN that is chosen where there is no value, as the largest number of none.
+    Elsewhere an infinity is valid: it masks attention scores or starts a running minimum.  NaN is
+    valid where an operator chooses between inputs, for example as the maximum of no values.
     """
     for tensor in wires.subgraph.tensors:
         owner = wires.owner(tensor)

@@ -33,12 +33,12 @@ _NOT_TFLITE = "give the .tflite file that the converter wrote"
 
 
 _MAPPED = 64 << 20
-"""Bytes from which a file is read where it lies.  A small one is copied: nobody can then shorten it
-while it is read, which ends a process that has it mapped."""
+"""The size in bytes from which a file is mapped.  A smaller one is copied, because shortening a
+mapped file while it is read ends the process."""
 
 
 def read_file(path: Path) -> bytes | memoryview:
-    """Return the bytes of a model file; those of a large one are mapped and not copied.
+    """Return the bytes of a model file; a large file is mapped and not copied.
 
     Raises:
         ModelError: The file is missing, is a folder, or cannot be read.
@@ -61,11 +61,11 @@ def load_graph(data: bytes | memoryview, name: str = "the model", size: int | No
 
     Args:
         data: The file's bytes.  The graph keeps a view of them.
-        name: How error messages call the file.
-        size: Of the whole file, if ``data`` is only its flatbuffer and constants lie behind it.
+        name: The name of the file in messages.
+        size: The size of the whole file, if ``data`` is only the flatbuffer before its constants.
 
     Raises:
-        ModelError: The bytes are not a .tflite file, or one that contradicts itself.
+        ModelError: The bytes are not a .tflite file, or the file contradicts itself.
     """
     view = memoryview(data).toreadonly()
     if len(view) < 8 or bytes(view[4:8]) != _IDENTIFIER:
@@ -109,14 +109,14 @@ def _parse(view: memoryview, size: int) -> Graph:
 
 
 def _beside(model: Any) -> tuple[str, ...]:
-    """Return the names of other files; a schema from before them knows none."""
+    """Return the names of other files; older schemas do not have them."""
     count = getattr(model, "ExternalBufferGroupsLength", int)()
     groups = (model.ExternalBufferGroups(i) for i in range(count))
     return tuple(_text(group.Name()) for group in groups)
 
 
 def _text(value: bytes | None) -> str:
-    """Return a text; what no text holds, NUL among it, becomes the replacement character."""
+    """Return a text in which invalid bytes and NUL are replaced by the replacement character."""
     return value.decode("utf-8", "replace").replace("\0", "\ufffd") if value else ""
 
 
@@ -143,7 +143,7 @@ def _enum_names(enum_name: str) -> dict[int, str]:
 
 
 def _operator_code(code: Any) -> str:
-    # Files older than schema 3a hold the code in the deprecated byte; newer ones use the larger.
+    # Files older than schema 3a store the code in the deprecated byte; the larger one counts.
     builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     name = _enum_names("BuiltinOperator").get(builtin, f"{UNKNOWN}{builtin}")
     custom = _text(code.CustomCode())
@@ -163,7 +163,7 @@ def _subgraph(
         tensors=tensors,
         operators=operators,
         inputs=_integers(source.InputsAsNumpy),
-        # The runtime skips outputs that are left out; nobody can read them.
+        # The runtime skips outputs that are left out, since nothing can read them.
         outputs=tuple(i for i in _integers(source.OutputsAsNumpy) if i != -1),
     )
 
@@ -212,7 +212,7 @@ def _level(source: Any) -> Level:
 
 
 def _index_vector(kind: int, table: Any) -> NDArray[Any]:
-    """Return the numbers of a ``SparseIndexVector``, whose name tells how wide they are."""
+    """Return the numbers of a ``SparseIndexVector``, whose type name gives their width."""
     from ai_edge_litert import schema_py_generated as schema
 
     name = _enum_names("SparseIndexVector").get(kind, "NONE")
@@ -301,7 +301,7 @@ def _options(create: Callable[[int, Any], Any], kind: int, table: Any) -> dict[s
 
 
 def _plain(value: Any) -> Any:
-    """Return an option as something that compares like a number: vectors as tuples."""
+    """Return an option in a form that compares by value: vectors become tuples."""
     return tuple(value.tolist()) if isinstance(value, np.ndarray) else value
 
 

@@ -1,4 +1,4 @@
-"""The types of a .tflite file as tfldbg sees it.  All immutable; all indices are the file's own."""
+"""The types of a .tflite file.  All are immutable; all indices are the file's own."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ if TYPE_CHECKING:
     from tfldbg.graph.sparse import Sparsity
 
 UNKNOWN = "UNKNOWN_"
-"""Before the number of an operator or a type that the schema does not name."""
+"""The prefix of the number of an operator or type that the schema does not name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantParams:
-    """How codes of a tensor become real values."""
+    """The parameters that turn codes of a tensor into real values."""
 
     scale: NDArray[np.float32]
-    """One per tensor, one per channel along ``axis``, or one per block."""
+    """One scale per tensor, one per channel along ``axis``, or one per block."""
     zero_point: NDArray[np.int64]
-    """As many as ``scale``, or one for all."""
+    """As many zero points as scales, or one for all."""
     axis: int = 0
-    """The quantized dimension; means something only when there is more than one scale."""
+    """The quantized dimension; it only matters if there is more than one scale."""
     block_size: int | None = None
-    """Elements along ``axis`` that share a scale when the quantization is blockwise."""
+    """The number of elements along ``axis`` that share a scale in blockwise quantization."""
     scale_tensor: int | None = None
-    """The tensor that holds the scales when the quantization is blockwise; ``scale`` is empty."""
+    """The tensor that holds the scales in blockwise quantization; ``scale`` is then empty."""
     stated_axis: int | None = None
-    """What the file states in place of ``axis``, where that lies outside the shape and can mean
-    nothing else."""
+    """The dimension that the file states, if it lies outside the shape and ``axis`` replaces it."""
 
     @property
     def per_tensor(self) -> bool:
-        """Whether one scale and one zero point serve the whole tensor."""
+        """Return whether the whole tensor has one scale and one zero point."""
         return self.scale.size == 1 and self.block_size is None
 
 
@@ -51,35 +50,35 @@ class Tensor:
     """TFLite type name, e.g. ``"INT8"``."""
     shape: tuple[int, ...]
     shape_signature: tuple[int, ...]
-    """As ``shape``, with -1 for each dynamic dimension."""
+    """The shape, with -1 for each dynamic dimension."""
     quant: QuantParams | None
     buffer: int
     is_variable: bool
     has_data: bool
-    """Whether the file holds the tensor's values: a constant."""
+    """True if the file holds the tensor's values, that is, for a constant."""
     sparsity: Sparsity | None = None
-    """How they are laid out where they are stored sparse."""
+    """The layout of the values, if they are stored sparse."""
 
     @property
     def elements(self) -> int:
-        """Number of elements of ``shape``; 1 for a scalar."""
+        """The number of elements of ``shape``; 1 for a scalar."""
         return math.prod(self.shape)
 
     @property
     def has_one_scale(self) -> bool:
-        """Whether the tensor is an integer tensor with one scale, whatever that is."""
+        """Return whether this is an integer tensor with one scale of any value."""
         return self.quant is not None and self.quant.per_tensor and "INT" in self.type
 
     @property
     def has_codes(self) -> bool:
-        """Whether its one scale makes real values of the tensor's integers: above 0, and finite."""
+        """Return whether the tensor holds integers with one scale that is positive and finite."""
         if self.quant is None or not self.has_one_scale:
             return False
         return 0.0 < float(self.quant.scale[0]) < math.inf
 
     @property
     def lsb(self) -> float | None:
-        """One step of the output scale in real units, None for tensors without a single scale."""
+        """One step of the scale in real units; None for tensors without a single scale."""
         return float(self.quant.scale[0]) if self.has_codes and self.quant is not None else None
 
     @property
@@ -98,7 +97,7 @@ class Operator:
     kind: str
     """Builtin operator name, e.g. ``"CONV_2D"``; the custom code for custom operators."""
     inputs: tuple[int, ...]
-    """Tensor indices; -1 where an optional input is left out."""
+    """The tensor indices; -1 where an optional input is left out."""
     outputs: tuple[int, ...]
     options: Mapping[str, Any]
 
@@ -122,18 +121,18 @@ class Signature:
     key: str
     subgraph: int
     inputs: Mapping[str, int]
-    """Argument name to tensor index."""
+    """The tensor index of each argument name."""
     outputs: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BufferSpan:
-    """Where a buffer's bytes lie in the file."""
+    """The position of a buffer's bytes in the file."""
 
     start: int
     size: int
     external: bool
-    """Whether the bytes lie behind the flatbuffer (``Buffer.offset``) instead of inside it."""
+    """True if the bytes lie after the flatbuffer (``Buffer.offset``) instead of inside it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,11 +147,11 @@ class Graph:
     signatures: tuple[Signature, ...]
     buffers: tuple[BufferSpan, ...]
     metadata: tuple[str, ...]
-    """Names of the metadata entries."""
+    """The names of the metadata entries."""
     beside: tuple[str, ...] = ()
-    """Names of other files that hold constants of this one (``external_buffer_groups``)."""
+    """The names of other files that hold constants of this one (``external_buffer_groups``)."""
 
     @property
     def main(self) -> Subgraph:
-        """The subgraph that runs when no signature is asked for."""
+        """The subgraph that runs when no signature is chosen."""
         return self.subgraphs[0]

@@ -1,10 +1,10 @@
-"""Questions about a graph: constants, producers, consumers, chosen signature."""
+"""Queries on a graph: constants, producers, consumers, chosen signature."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,13 +45,14 @@ CALLED: Mapping[str, tuple[str, ...]] = {
     "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
 }
 """By operator the options that name subgraphs which it runs."""
-ROLES: Mapping[str, tuple[str, ...]] = {
+Role = Literal["cond", "body", "then", "else", "decomposition"]
+ROLES: Mapping[str, tuple[Role, ...]] = {
     "IF": ("then", "else"),
     "STABLEHLO_COMPOSITE": ("decomposition",),
     "WHILE": ("cond", "body"),
 }
-"""By operator what the subgraphs that it runs are to it, in the order of `called_subgraphs`.  Only
-operators that compute nothing besides."""
+"""The roles of the subgraphs that an operator runs, in the order of `called_subgraphs`, by operator
+kind.  Only for operators that compute nothing else."""
 
 LAYOUT_KINDS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 """Operators whose output holds the values of their first input in the same order."""
@@ -85,13 +86,13 @@ SAME_SCALE_KINDS = LAYOUT_KINDS | {
 
 
 def numpy_type(tensor: Tensor) -> np.dtype[Any] | None:
-    """Return the NumPy type of a tensor's values, None for strings, handles and sub-byte types."""
+    """Return the NumPy type of a tensor, or None for strings, handles and sub-byte types."""
     name = _NUMPY.get(tensor.type)
     return np.dtype(name) if name else None
 
 
 def custom_operators(subgraph: Subgraph) -> tuple[Operator, ...]:
-    """Return the operators that are not builtin; those of TensorFlow (Flex) are among them."""
+    """Return the operators that are not builtin, including those of TensorFlow (Flex)."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     builtin = vars(BuiltinOperator)
@@ -120,7 +121,7 @@ def consumers(subgraph: Subgraph) -> dict[int, tuple[Operator, ...]]:
 def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
     """Return the inputs of an operator that carry activations.
 
-    Constants, shapes, and the state that recurrent operators keep for themselves are none.
+    Constants, shapes, and the internal state of recurrent operators are not activations.
     """
     others = non_activations(subgraph)
     tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
@@ -130,19 +131,19 @@ def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
 
 
 HANDLE_TYPES = frozenset({"RESOURCE", "VARIANT"})
-"""Types of tensors that name where values are, and hold none."""
+"""The types of tensors that refer to values and hold none."""
 
 
 @lru_cache(maxsize=8)
 def non_activations(subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors without activations: shapes, unpacked and empty constants, handles."""
+    """Return the tensors that are not activations: shapes, unpacked or empty constants, handles."""
     handles = frozenset(t.index for t in subgraph.tensors if t.type in HANDLE_TYPES)
     constants = folded_constants(subgraph) | empty_constants(subgraph)
     return shape_tensors(subgraph) | constants | handles
 
 
 def activation_slots(subgraph: Subgraph, op: Operator) -> int:
-    """Return how many inputs are activations; one that is read twice counts twice."""
+    """Return the number of activation inputs; a tensor that is read twice counts twice."""
     activations = {t.index for t in activation_inputs(subgraph, op)}
     return sum(i in activations for i in op.inputs)
 
@@ -153,7 +154,7 @@ FOLDED_KINDS = frozenset({"DEQUANTIZE", "DENSIFY"})
 
 @lru_cache(maxsize=8)
 def folded_constants(subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors that only unpack a constant, as float16 and sparse weights are stored."""
+    """Return the tensors that only unpack a constant, such as float16 or sparse weights."""
     found: set[int] = set()
     for op in subgraph.operators:
         given = [i for i in op.inputs if i >= 0]
@@ -164,7 +165,7 @@ def folded_constants(subgraph: Subgraph) -> frozenset[int]:
 
 
 def stored(subgraph: Subgraph, index: int) -> Tensor | None:
-    """Return the constant behind a tensor: itself, or what `FOLDED_KINDS` unpack into it."""
+    """Return the constant that a tensor holds, or that `FOLDED_KINDS` unpack into it."""
     folded, writers = folded_constants(subgraph), None
     while index in folded:
         writers = producers(subgraph) if writers is None else writers
@@ -176,7 +177,7 @@ def stored(subgraph: Subgraph, index: int) -> Tensor | None:
 def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
     """Return the tensors that hold shapes, counters, and integers computed from them alone.
 
-    A counter, as the seed of a random generator, is an integer that a resource variable keeps.
+    A counter, such as the seed of a random generator, is an integer in a resource variable.
     """
     found: set[int] = set()
     empty = empty_constants(subgraph)
@@ -193,24 +194,24 @@ def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
 
 @lru_cache(maxsize=8)
 def empty_constants(subgraph: Subgraph) -> frozenset[int]:
-    """Return the constants without elements, such as the shape of a scalar: they have no bytes."""
+    """Return the constants without elements, such as the shape of a scalar, which have no bytes."""
     written = {*subgraph.inputs, *producers(subgraph)}
     empty = (t.index for t in subgraph.tensors if not t.elements and not t.is_variable)
     return frozenset(i for i in empty if i not in written)
 
 
 def keeps_resources(graph: Graph) -> bool:
-    """Whether a file writes to resources while it runs, so that one run finds what another left."""
+    """Return whether a file writes to resources, so that a run depends on the runs before it."""
     return any(op.kind == "ASSIGN_VARIABLE" for s in graph.subgraphs for op in s.operators)
 
 
 def keeps_state(graph: Graph) -> bool:
-    """Whether one run of a file finds what another left, in variables or resources."""
+    """Return whether a run of a file depends on earlier runs, through variables or resources."""
     return keeps_resources(graph) or any(states(s) for s in graph.subgraphs)
 
 
 def states(subgraph: Subgraph) -> tuple[int, ...]:
-    """Return the variables that operators keep for themselves from run to run, as SVDF does."""
+    """Return the variables that operators keep from run to run, as SVDF does."""
     read = dict.fromkeys(i for op in subgraph.operators for i in op.inputs if i >= 0)
     return tuple(i for i in read if subgraph.tensors[i].is_variable)
 
@@ -219,10 +220,10 @@ _NIBBLES: dict[str, int] = {"INT4": 4, "UINT4": 4, "INT2": 2}
 
 
 def constant(graph: Graph, tensor: Tensor) -> NDArray[Any] | None:
-    """Return a constant's codes or values, shaped as the tensor; None where there are none.
+    """Return a constant's codes or values in the tensor's shape, or None if there are none.
 
-    Sub-byte codes come unpacked, one a byte, and sparse constants dense.  Exotic types, and
-    constants whose bytes do not fit the tensor's shape, return None as well.
+    Sub-byte codes are unpacked to one per byte, and sparse constants are dense.  The result is also
+    None for types without a NumPy type and for constants whose size does not fit the shape.
     """
     if not tensor.has_data:
         return None
@@ -243,14 +244,14 @@ _BLOCK_BYTES = 16 << 20
 
 
 def blocks(values: NDArray[Any]) -> Iterator[slice]:
-    """Yield slices of the first axis, of some 16 MiB each: a constant may fill half the memory."""
+    """Yield slices of the first axis, about 16 MiB each: a constant may fill half the memory."""
     rows = len(values) if values.ndim else 1
     at_once = max(1, rows * _BLOCK_BYTES // max(values.nbytes, 1))
     yield from (slice(start, start + at_once) for start in range(0, rows, at_once))
 
 
 def _unpacked(raw: memoryview, tensor: Tensor) -> NDArray[Any] | None:
-    """Spread codes of 2 or 4 bits over bytes, the lowest bits first (TFLite, ``UnpackDense``)."""
+    """Unpack codes of 2 or 4 bits to bytes, the lowest bits first (TFLite, ``UnpackDense``)."""
     bits = _NIBBLES[tensor.type]
     packed = np.frombuffer(raw, np.uint8)
     if packed.size != -(-tensor.elements * bits // 8):
@@ -264,7 +265,7 @@ def _unpacked(raw: memoryview, tensor: Tensor) -> NDArray[Any] | None:
 
 
 def real_constant(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | None:
-    """Return a constant in real units (float32), None where it cannot be read as such."""
+    """Return a constant in real units (float32), or None if it has no such values."""
     codes = constant(graph, tensor)
     if codes is None or tensor.quant is None or codes.dtype.kind == "f":
         return None if codes is None else codes.astype(np.float32)
@@ -277,7 +278,7 @@ def real_constant(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | None:
 
 
 def _fits(params: QuantParams, tensor: Tensor) -> bool:
-    """Whether there is a scale and a zero point for every slice of the quantized dimension."""
+    """Return whether every slice of the quantized dimension has a scale and a zero point."""
     counts = {params.scale.size, params.zero_point.size} - {1}
     if not counts:
         return True
@@ -286,7 +287,7 @@ def _fits(params: QuantParams, tensor: Tensor) -> bool:
 
 
 def _real_blocks(graph: Graph, tensor: Tensor, codes: NDArray[Any]) -> NDArray[np.float32] | None:
-    """Dequantize a constant whose runs of ``block_size`` elements have a scale each."""
+    """Dequantize a constant that has one scale for each ``block_size`` elements."""
     params = tensor.quant
     owner = next((s for s in graph.subgraphs if tensor in s.tensors), None)
     if params is None or params.block_size is None or params.scale_tensor is None or owner is None:
@@ -300,7 +301,7 @@ def _real_blocks(graph: Graph, tensor: Tensor, codes: NDArray[Any]) -> NDArray[n
 
 
 def _check_signature(graph: Graph, signature: Signature) -> None:
-    """Refuse a signature that names what is not there; the others of its file still run."""
+    """Check that a signature refers to objects that exist; other signatures can still run."""
     count = len(graph.subgraphs)
     if signature.subgraph >= count:
         raise ModelError(
@@ -312,14 +313,14 @@ def _check_signature(graph: Graph, signature: Signature) -> None:
     for name, index in (*signature.inputs.items(), *signature.outputs.items()):
         if index >= tensors:
             raise ModelError(
-                f"signature '{signature.key}' calls tensor {index} '{name}', but subgraph "
+                f"signature '{signature.key}' refers to tensor {index} '{name}', but subgraph "
                 f"{signature.subgraph} has {tensors} tensors",
                 hint="choose another with --signature NAME",
             )
 
 
 def choose_signature(graph: Graph, key: str | None) -> tuple[Subgraph, Signature | None]:
-    """Return the subgraph to look at, and its signature where there is one.
+    """Return the chosen subgraph and its signature, if it has one.
 
     Args:
         graph: The file.
@@ -327,7 +328,7 @@ def choose_signature(graph: Graph, key: str | None) -> tuple[Subgraph, Signature
 
     Raises:
         UsageError: There is no signature of that name.
-        ModelError: It names what the file does not hold.
+        ModelError: The signature refers to an object that does not exist.
     """
     if key is None:
         main = [s for s in graph.signatures if s.subgraph == 0]
@@ -344,7 +345,7 @@ def choose_signature(graph: Graph, key: str | None) -> tuple[Subgraph, Signature
 
 
 def called_subgraphs(op: Operator) -> tuple[int, ...]:
-    """Return the subgraphs that an operator runs, as its options name them."""
+    """Return the subgraphs that an operator's options name, which it runs."""
     found: list[int] = []
     for option in CALLED.get(op.kind, ()):
         numbers = op.options.get(option, ())

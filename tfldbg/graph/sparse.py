@@ -1,4 +1,4 @@
-"""Constants that are stored sparse: where each stored value belongs in the array."""
+"""Constants that are stored sparse: the place of each stored value in the array."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
 _ALWAYS = 1 << 24
-"""Elements up to which a constant is unpacked however few of them are stored."""
+"""The number of elements up to which a constant is always unpacked."""
 _TIMES = 4096
-"""How many elements a stored byte may stand for beyond that: a damaged file may claim any shape."""
+"""The number of elements per stored byte beyond that: a damaged file may claim any shape."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
-    """One level of the tree in which a sparse constant is stored."""
+    """One level of the tree that stores a sparse constant."""
 
     size: int
-    """Of a dense level: how many children every node has."""
+    """The number of children of every node in a dense level."""
     segments: NDArray[Any] | None = None
-    """Of a compressed (CSR) level: by node where its children begin, and the end; None if dense."""
+    """The start of each node's children and the end in a compressed (CSR) level; None if dense."""
     indices: NDArray[Any] | None = None
-    """Of a compressed level: by child its coordinate."""
+    """The coordinate of each child in a compressed level; None if dense."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sparsity:
-    """How the values of a sparse constant are laid out (TFLite, ``SparsityParameters``)."""
+    """The layout of the values of a sparse constant (TFLite, ``SparsityParameters``)."""
 
     order: tuple[int, ...]
-    """By level the dimension that it walks; numbers from the rank on are dimensions of blocks."""
+    """The dimension of each level; numbers from the rank on are dimensions of blocks."""
     blocks: tuple[int, ...]
-    """By dimension of the blocks the dimension of the tensor that it divides."""
+    """The dimension of the tensor that each dimension of the blocks divides."""
     levels: tuple[Level, ...]
 
     @property
     def stored(self) -> int:
-        """How many numbers the layout itself holds."""
+        """The count of numbers in the layout itself."""
         return sum(p.size for v in self.levels for p in (v.segments, v.indices) if p is not None)
 
 
 def densify(
     sparsity: Sparsity, shape: tuple[int, ...], values: NDArray[Any]
 ) -> NDArray[Any] | None:
-    """Return a sparse constant as an array, zero where nothing is stored.
+    """Return a sparse constant as an array with zeros where nothing is stored.
 
     Follows TFLite's ``sparsity_format_converter``: the levels of the tensor's dimensions come
-    first, those of the blocks behind them, and the stored values are the leaves in order.
+    first, followed by those of the blocks; the stored values are the leaves in order.
 
     Args:
         sparsity: The layout.
-        shape: Of the array.
-        values: (stored,) what is stored.
+        shape: The shape of the array.
+        values: (stored,) the stored values.
 
     Returns:
-        The array, None where layout, shape and values contradict each other.
+        The array, or None if layout, shape and values contradict each other.
     """
     elements, rank = int(np.prod(shape, dtype=object)), len(shape)
     if elements > max(_ALWAYS, _TIMES * (values.size + sparsity.stored)):
@@ -78,15 +78,15 @@ def densify(
 
 
 def _leaves(levels: tuple[Level, ...], most: int, count: int) -> list[Numbers] | None:
-    """Walk the tree level by level.
+    """Walk through the tree level by level.
 
     Args:
-        levels: Its levels.
-        most: Nodes that a level may have.
-        count: Leaves that it must have.
+        levels: The levels of the tree.
+        most: The largest number of nodes in a level.
+        count: The required number of leaves.
 
     Returns:
-        By level the coordinate of each leaf.
+        The coordinates of the leaves in each level, or None if the tree is not valid.
     """
     coordinates: list[Numbers] = []
     nodes = 1
@@ -111,7 +111,7 @@ def _leaves(levels: tuple[Level, ...], most: int, count: int) -> list[Numbers] |
 def _places(
     sparsity: Sparsity, coordinates: list[Numbers], shape: tuple[int, ...]
 ) -> Numbers | None:
-    """Return by leaf its place in the flat array."""
+    """Return the position of each leaf in the flat array."""
     rank, found = len(shape), [np.zeros(0, np.int64)] * len(shape)
     for dimension, own in zip(sparsity.order, coordinates, strict=True):
         if dimension < rank:

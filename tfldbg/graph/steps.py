@@ -1,9 +1,9 @@
 """The time steps of recurrent networks, found from the structure of a subgraph.
 
-A converter writes a recurrence in three ways.  *Unrolled*: the same weights are read once in every
-step, and what reads them in one step depends on what read them in the step before.  *Fused*: one
-operator loops by itself, and its output has a time axis.  *Looped*: a WHILE, whose body is a
-subgraph of its own (`tfldbg.rewrite.body`).
+A converter writes a recurrence in three ways.  *Unrolled*: every step has an operator that reads
+the same weights, and the operators of one step depend on those of the step before.  *Fused*: one
+operator loops internally, and its output has a time axis.  *Looped*: a WHILE, whose body is a
+separate subgraph (`tfldbg.rewrite.body`).
 """
 
 from __future__ import annotations
@@ -46,36 +46,36 @@ _EACH_ALIKE = frozenset(
         "TANH",
     }
 )
-"""Operators that mix no steps with each other: they work along the last axis, or on each value."""
+"""Operators that do not mix steps: they work along the last axis or on each value."""
 _SEQUENCE_RANK = 3
 """Batch, time and units."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A recurrence that is written out step by step."""
+    """A recurrence that is unrolled into steps."""
 
     weights: tuple[int, ...]
-    """The constants that are read once in a step."""
+    """The constants that every step reads once."""
     steps: tuple[tuple[int, ...], ...]
-    """By step the operators that belong to it, in execution order."""
+    """The operators of each step, in execution order."""
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceOutput:
-    """A tensor that holds a value for every time step."""
+    """A tensor that holds one value for every time step."""
 
     op: int
     tensor: int
     axis: int
-    """Which axis of the tensor counts the steps."""
+    """The axis of the tensor that counts the steps."""
 
 
 def sequences(subgraph: Subgraph) -> tuple[SequenceOutput, ...]:
-    """Return what holds a value for every time step.
+    """Return the tensors that hold one value for every time step.
 
-    These are the outputs of operators that loop over time by themselves, and of the operators
-    behind them that compute every step alike.
+    These are the outputs of fused operators, and of operators after them that compute every step
+    in the same way.
     """
     found: dict[int, SequenceOutput] = {}
     for op in subgraph.operators:
@@ -94,20 +94,20 @@ def sequences(subgraph: Subgraph) -> tuple[SequenceOutput, ...]:
 
 
 def _as_long(subgraph: Subgraph, op: Operator, given: SequenceOutput) -> bool:
-    """Whether an operator's output has as many steps as the sequence that it reads."""
+    """Return whether an operator's output has as many steps as its input sequence."""
     before, after = (subgraph.tensors[i].shape for i in (given.tensor, op.outputs[0]))
     return len(before) == len(after) and before[:2] == after[:2]
 
 
 def unrolled(subgraph: Subgraph) -> tuple[Recurrence, ...]:
-    """Find the recurrences that are written out step by step.
+    """Return the recurrences that are unrolled into steps.
 
-    Weights that N >= 3 operators of one kind read, each of which depends on the one before, are
-    those of a recurrence; so are weights that the steps of it read in turn without that (those of
-    the input).  Reader k of N stands in step k; where the first steps lack a reader, because the
-    state is still zero there, the last reader stands in the last step.  Every other operator
-    belongs to the latest step that it takes a value from, as long as another step has its like:
-    what comes behind the last step belongs to none.
+    Weights belong to a recurrence if N >= 3 operators of one kind read them and each of these
+    depends on the one before.  So do the input's weights, which the steps read in turn without
+    depending on each other.  Reader k of N belongs to step k; if the first steps lack a reader,
+    because the state is still zero there, the last reader belongs to the last step.  Every other
+    operator belongs to the latest step that it reads from, if another step has a similar operator:
+    the operators after the last step belong to none.
     """
     behind = _dependencies(subgraph)
     groups = _readers_of_weights(subgraph)
@@ -132,7 +132,7 @@ _Look = tuple[object, ...]
 
 
 def _dependencies(subgraph: Subgraph) -> list[int]:
-    """Return by operator the set of operators that it depends on, itself included, as bits."""
+    """Return for each operator a bit set of the operators that it depends on, with itself."""
     writers = producers(subgraph)
     behind: list[int] = []
     for op in subgraph.operators:
@@ -150,9 +150,9 @@ def _depends(op: int, other: int, behind: Sequence[int]) -> bool:
 
 
 def _readers_of_weights(subgraph: Subgraph) -> _Readers:
-    """Map each constant that several operators of one kind have as their weights to them.
+    """Return the operators that read each constant as weights, if several of one kind do.
 
-    Tensors of one buffer are one constant.
+    Tensors that share a buffer are one constant.
     """
     folded = folded_constants(subgraph)
     found: dict[tuple[str, bool, int], list[int]] = {}
@@ -175,7 +175,7 @@ def _in_a_row(ops: Sequence[int], behind: Sequence[int]) -> bool:
 
 
 def _loops(recurrent: _Readers, behind: Sequence[int]) -> list[list[int]]:
-    """Group the weights whose readers depend on each other in both directions: one loop each."""
+    """Group the weights whose readers depend on each other in both directions into loops."""
     loops: list[list[int]] = []
     for weights, ops in sorted(recurrent.items(), key=lambda item: item[1][0]):
         for loop in loops:
@@ -195,9 +195,9 @@ def _reaches(ops: Sequence[int], others: Sequence[int], behind: Sequence[int]) -
 def _entering(
     inputs: _Readers, core: _Readers, behind: Sequence[int]
 ) -> dict[int, tuple[int, ...]]:
-    """Return the weights whose readers feed the loop one after the other, in that order.
+    """Return the weights whose readers feed the loop in sequence, with the readers in that order.
 
-    A reader comes before another if more of the loop depends on it.
+    A reader precedes another if more of the loop depends on it.
     """
     anchors = [op for ops in core.values() for op in ops]
     found = {}
@@ -209,9 +209,9 @@ def _entering(
 
 
 def _placed(members: _Readers) -> dict[int, int]:
-    """Give every reader its step.
+    """Return the step of every reader.
 
-    Weights with one reader less than the others have none in the first step, where they would read
+    Weights with one reader fewer than the others have none in the first step, where it would read
     a state of zeros.
     """
     count = max(len(ops) for ops in members.values())
@@ -224,7 +224,7 @@ def _placed(members: _Readers) -> dict[int, int]:
 
 
 def _labels(subgraph: Subgraph, placed: Mapping[int, int], taken: set[int]) -> dict[int, int]:
-    """Give every operator that belongs to a step its number."""
+    """Return the step of every operator that belongs to one."""
     writers = producers(subgraph)
     latest: dict[int, int] = {}
     for op in subgraph.operators:
@@ -243,9 +243,9 @@ def _with_likes(
     taken: set[int],
     writers: Mapping[int, Operator],
 ) -> dict[int, int]:
-    """Keep the operators that another step has too, in execution order, and nothing behind others.
+    """Keep the operators that another step has as well, unless they follow one that is dropped.
 
-    A step has no more of one kind than another step has as well.
+    A step keeps no more operators of one look than some other step has.
     """
     looks = {o: _look(subgraph, subgraph.operators[o]) for o in latest}
     counts = Counter((looks[o], step) for o, step in latest.items())
@@ -268,9 +268,9 @@ def _with_likes(
 
 
 def _look(subgraph: Subgraph, op: Operator) -> _Look:
-    """Return what operators of different steps have in common: kind and shapes.
+    """Return the properties that operators of different steps share: kind and shapes.
 
-    Not the weights themselves: a step whose copy of them is damaged is still a step.
+    The values of weights are not among them: a step with a damaged copy is still a step.
     """
     weights = op.inputs[WEIGHTED[op.kind][1]] if op.kind in WEIGHTED else -1
     shape = subgraph.tensors[weights].shape if weights >= 0 else ()
@@ -278,6 +278,6 @@ def _look(subgraph: Subgraph, op: Operator) -> _Look:
 
 
 def _second(counts: Counter[tuple[_Look, int]], look: _Look, steps: Iterable[int]) -> int:
-    """Return how many operators of one look the step has that has the second most of them."""
+    """Return the second largest count of operators with this look among the steps."""
     found = sorted((counts.get((look, s), 0) for s in set(steps)), reverse=True)
     return found[1] if len(found) > 1 else 0

@@ -14,23 +14,23 @@ _MOVES = frozenset({"ASSIGN_VARIABLE", "READ_VARIABLE", "VAR_HANDLE"})
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the value that a READ_VARIABLE yields was written."""
+    """The origin of the value that a READ_VARIABLE returns."""
 
     tensor: int
-    """What the ASSIGN_VARIABLE stored."""
+    """The tensor that the ASSIGN_VARIABLE stored."""
     same_step: bool
-    """Whether that was earlier in the same step, and not in the step before."""
+    """True if it was stored earlier in the same step, False if in the step before."""
 
 
 def sources(graph: Graph, subgraph: Subgraph) -> dict[int, Source]:
-    """Map what each READ_VARIABLE yields to where it was written.
+    """Return the source of the value of each READ_VARIABLE, by output tensor.
 
-    Variables that other subgraphs may write to are left out: what CALL_ONCE runs counts as the
-    first value.  So are those that nothing writes to.
+    Variables that other subgraphs may write to are left out, except those that CALL_ONCE
+    initializes.  Variables that nothing writes to are left out, too.
 
     Args:
         graph: The file.
-        subgraph: The one that runs.
+        subgraph: The subgraph that runs.
     """
     named = _names(subgraph)
     elsewhere = _written_elsewhere(graph, subgraph)
@@ -57,7 +57,7 @@ def sources(graph: Graph, subgraph: Subgraph) -> dict[int, Source]:
 
 
 def _names(subgraph: Subgraph) -> dict[int, bytes]:
-    """Return by handle the name of its variable."""
+    """Return the name of the variable of each handle."""
     return {
         op.outputs[0]: (op.options.get("container") or b"")
         + b"/"
@@ -68,12 +68,12 @@ def _names(subgraph: Subgraph) -> dict[int, bytes]:
 
 
 def _lets_out(op: Operator, named: Mapping[int, bytes]) -> bool:
-    """Whether an operator hands a variable to another subgraph."""
+    """Return whether an operator passes a variable to another subgraph."""
     return op.kind not in _MOVES and any(i in named for i in op.inputs)
 
 
 def _written_elsewhere(graph: Graph, subgraph: Subgraph) -> frozenset[bytes] | None:
-    """Return the variables that other subgraphs write to; None where they cannot be told."""
+    """Return the variables that other subgraphs write to, or None if they are unknown."""
     once = {
         op.options.get("initSubgraphIndex")
         for s in graph.subgraphs

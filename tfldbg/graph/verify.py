@@ -1,8 +1,8 @@
-"""Check that the tables of a .tflite file lie inside it, before any of them is read.
+"""Check that the tables of a .tflite file lie inside it before any of them is read.
 
-A flatbuffer is a web of offsets, and its readers follow them wherever they point: the Python one
-reads from the file's end where an offset is negative, and as often as a vector claims.  The C++
-library has a verifier for that; this is the one for what tfldbg reads.
+A flatbuffer is a graph of offsets, which its readers follow without a check: the Python reader
+reads from the end of the file if an offset is negative, and reads as many entries as a vector
+claims.  The C++ library has a verifier; this module verifies the tables that tfldbg reads.
 """
 
 from __future__ import annotations
@@ -46,41 +46,41 @@ _TABLES: Mapping[str, Mapping[int, str]] = {
     "TensorMap": {4: _TEXT},
     _ANY: {},
 }
-"""By table and place in its vtable (schema.fbs: 4 + 2 * field id) what an offset leads to: text,
-numbers of so many bytes, a table, or a vector of tables.  Other fields are numbers, or are checked
-where they are read (the options of operators)."""
+"""The target of each offset by its place in the table's vtable (schema.fbs: 4 + 2 * id): a text,
+numbers of the given width in bytes, a table, or a vector of tables.  Other fields are numbers, or
+are checked where they are read (the options of operators)."""
 
 _TIMES, _SPARE = 4, 1 << 16
-"""Tables may share vectors and texts, but a file in which each is named many times over would fill
-the memory: what all of them hold together may be so many times the file's size."""
+"""Tables may share vectors and texts, but a file that uses each of them many times would fill the
+memory: their total size may be at most this multiple of the file's size, and the spare."""
 
 
 def verify(view: memoryview) -> None:
-    """Follow every offset of a .tflite file.
+    """Check every offset of a .tflite file.
 
     Args:
         view: The whole file.
 
     Raises:
-        ValueError: One of them leads outside, or the tables claim more than the file can hold.
+        ValueError: An offset leads outside, or the tables claim more than the file can hold.
     """
     _Verifier(view).table(_offset(view, 0), "Model")
 
 
 def _offset(view: memoryview, at: int) -> int:
-    """Return where the offset at ``at`` leads; the offset itself lies inside the file."""
+    """Return the target of the offset at ``at``, which itself lies inside the file."""
     return at + int(_OFFSET.unpack_from(view, at)[0])
 
 
 class _Verifier:
-    """Walks over the tables and counts what they hold."""
+    """Walks through the tables and counts their size."""
 
     def __init__(self, view: memoryview) -> None:
         self._view, self._size = view, len(view)
         self._left = _TIMES * len(view) + _SPARE
 
     def table(self, at: int, name: str) -> None:
-        """Check one table and what it leads to."""
+        """Check one table and everything that it refers to."""
         self._inside(at, _VTABLE.size, name)
         vtable = at - int(_VTABLE.unpack_from(self._view, at)[0])
         self._inside(vtable, 4, f"the layout of {name}")

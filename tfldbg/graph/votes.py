@@ -1,9 +1,9 @@
-"""Settle which of several contradicting scales is wrong.
+"""Decide which of several contradicting scales is wrong.
 
-A wrong scale contradicts its neighbours, and the contradiction alone does not tell which side is
+A wrong scale contradicts its neighbours, and the contradiction alone does not show which side is
 wrong.  Here the neighbours vote: operators that copy codes tie their tensors into a family with
-one scale and zero point, and every bias states, divided by its weights' scale, the input scale
-that it was quantized for.  What most of them say is believed; who says otherwise is named.
+one scale and zero point, and every bias scale, divided by its weights' scale, gives the input scale
+that it was quantized for.  The majority is believed and the others are reported.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Operator
 
 TOLERANCE = 1e-6
-"""Relative difference of two scales that count as equal.
+"""The relative difference up to which two scales count as equal.
 
-A bias scale is the product of two scales, rounded to float32; where the converter multiplied its
-own doubles, the stored factors were rounded apart from it: three roundings of at most 2**-24,
-1.8e-7.  Two channels of one bias can thus differ by 3.6e-7 in what they say about the input.  The
-bound is the next power of ten.
+A bias scale is the product of two scales, rounded to float32.  If the converter multiplied its own
+doubles, the stored factors were rounded separately: three roundings of at most 2**-24 each, 1.8e-7.
+So two channels of one bias can differ by 3.6e-7 in the input scale that they give.  The bound is
+the next power of ten.
 """
 
 _HALF_STEP = 0.5
-"""What rounding explains."""
+"""The difference that rounding explains, steps."""
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 
 _ONE_SCALE = SAME_SCALE_KINDS | {
@@ -67,7 +67,7 @@ _Params = dict[int, tuple[float, int]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Bias:
-    """What the bias of one operator says about the operator's input."""
+    """The input scale that the bias of one operator implies."""
 
     op: Operator
     input: int
@@ -76,31 +76,31 @@ class _Bias:
     scale: float | None
     """The input scale that the bias was quantized for; None if its channels do not agree."""
     wrong: tuple[int, ...]
-    """Channels that say something else."""
+    """The channels that imply another scale."""
     have: NDArray[np.float64]
-    """Bias scale of each channel."""
+    """The bias scale of each channel."""
     steps: NDArray[np.float64]
-    """Weight scale of each channel."""
+    """The weight scale of each channel."""
     owners: tuple[int, ...] = ()
-    """Operators that read the same bias, and whose inputs it was quantized for, where most of those
-    that read it have other inputs."""
+    """The operators that read the same bias and whose inputs it was quantized for, if most of its
+    readers have other inputs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Claim:
-    """One scale and zero point that some of a family go by."""
+    """A scale and zero point that some members of a family have."""
 
     scale: float
     zero_point: int | None
-    """None where only biases make the claim."""
+    """None if only biases make the claim."""
     tensors: tuple[int, ...]
     biases: tuple[_Bias, ...]
 
     @property
     def weight(self) -> int:
-        """One for each bias, and one for all tensors, as the converter sets them together.
+        """One vote for each bias, and one for all tensors, which the converter sets together.
 
-        Operators that share a bias or weights, as the heads of a detector do, say one thing once.
+        Operators that share a bias or weights, such as the heads of a detector, have one vote.
         """
         apart = min(len({b.tensor for b in self.biases}), len({b.weights for b in self.biases}))
         return apart + bool(self.tensors)
@@ -108,14 +108,14 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tie:
-    """An operator that copies codes, and the tensors that must therefore agree."""
+    """An operator that copies codes, and the tensors that must have the same scale."""
 
     op: Operator
     tensors: tuple[int, ...]
 
 
 def disagreements(wires: Wires, alone: Iterable[Breach]) -> Iterator[Breach]:
-    """Find contradicting scales and settle who is wrong."""
+    """Yield the tensors whose scale contradicts that of the majority."""
     believed = _believed(wires, alone)
     read = (_read_bias(wires, op, believed) for op in wires.subgraph.operators)
     found = [b for b in read if b is not None]
@@ -137,10 +137,10 @@ def _position(wires: Wires, tensor: int) -> int:
 
 
 def _believed(wires: Wires, alone: Iterable[Breach]) -> _Params:
-    """Return scale and zero point of every activation, corrected where a rule fixes them.
+    """Return the scale and zero point of every activation, corrected where a rule fixes them.
 
-    What breaks a rule by itself has been reported already; where the rule does not say what is
-    right it is left out, so that the neighbours are not accused of its fault.
+    Tensors that break a rule on their own are reported already.  If the rule does not give the
+    correct value, the tensor is left out, so that its neighbours are not blamed.
     """
     believed = {}
     for tensor in wires.subgraph.tensors:
@@ -156,7 +156,7 @@ def _believed(wires: Wires, alone: Iterable[Breach]) -> _Params:
 
 
 def _read_bias(wires: Wires, op: Operator, believed: _Params) -> _Bias | None:
-    """Return what an operator's bias says; None without one that can be compared."""
+    """Return the scale that an operator's bias implies; None without a comparable bias."""
     if op.kind not in WEIGHTED:
         return None
     given, weights, bias = (wires.tensor(op, i) for i in WEIGHTED[op.kind][:3])
@@ -181,11 +181,11 @@ def _read_bias(wires: Wires, op: Operator, believed: _Params) -> _Bias | None:
 
 
 def _with_owners(wires: Wires, bias: _Bias, biases: Sequence[_Bias], believed: _Params) -> _Bias:
-    """Note whom a bias suits, if it is shared by operators whose inputs have different scales.
+    """Add the operators that a shared bias fits, if its readers have inputs of different scales.
 
-    One bias has one scale.  Where it suits the larger part of those that read it, the input of the
-    others is wrong; where it suits fewer, the converter let operators share it that must not.  In a
-    draw that is believed of 16x8 files, whose converter does so; that of int8 makes copies.
+    One bias has one scale.  If it fits the majority of its readers, the inputs of the others are
+    wrong; if it fits a minority, the converter let operators share it that must not.  A tie counts
+    as a minority in 16x8 files, whose converter shares biases; the int8 converter makes copies.
     """
     readers = [b for b in biases if b.tensor == bias.tensor]
     suits = [b for b in readers if _suits(b, believed)]
@@ -196,7 +196,7 @@ def _with_owners(wires: Wires, bias: _Bias, biases: Sequence[_Bias], believed: _
 
 
 def _suits(bias: _Bias, believed: _Params) -> bool:
-    """Whether a bias was quantized for the input that its operator reads."""
+    """Return whether a bias was quantized for the input that its operator reads."""
     now = believed.get(bias.input)
     return bias.scale is not None and now is not None and _same(bias.scale, now[0])
 
@@ -204,15 +204,15 @@ def _suits(bias: _Bias, believed: _Params) -> bool:
 def _quantized_for(
     have: NDArray[np.float64], steps: NDArray[np.float64], now: tuple[float, int] | None
 ) -> tuple[float | None, NDArray[np.bool_]]:
-    """Return the input scale that bias scales were made with, and the channels that say so.
+    """Return the input scale that bias scales were made with, and the channels that agree with it.
 
-    If any channel agrees with the input as it is, the input is right: channels that are wrong
-    each in its own way do not meet it by chance.  Else most channels have to agree on another.
+    If any channel agrees with the present input, the input is correct: channels that are wrong
+    independently do not match it by chance.  Otherwise most channels have to agree on a scale.
 
     Args:
         have: (C,) bias scales.
         steps: (C,) weight scales.
-        now: Scale and zero point of the input, if they can be believed.
+        now: The scale and zero point of the input, or None if they are not believed.
     """
 
     def agreeing(scale: float) -> NDArray[np.bool_]:
@@ -232,7 +232,7 @@ def _quantized_for(
 
 
 def _single_channels(bias: _Bias, believed: _Params) -> Iterator[Breach]:
-    """Report channels that disagree each in its own way: no other operator can cause that."""
+    """Yield channels that disagree independently, which no other operator can cause."""
     scale = bias.scale or believed.get(bias.input, (None, 0))[0]
     if not bias.wrong or scale is None:
         return
@@ -248,7 +248,7 @@ def _single_channels(bias: _Bias, believed: _Params) -> Iterator[Breach]:
 
 
 def _ties(wires: Wires) -> tuple[_Tie, ...]:
-    """Return the operators that copy codes, with the tensors they copy between."""
+    """Return the operators that copy codes, with their input and output tensors."""
     ties = []
     for op in wires.subgraph.operators:
         out = output_of(wires, op)
@@ -264,7 +264,7 @@ def _ties(wires: Wires) -> tuple[_Tie, ...]:
 
 
 def _families(ties: Iterable[_Tie], alone: Iterable[int]) -> list[set[int]]:
-    """Return the sets of tensors that must share one scale; ``alone`` are sets of their own."""
+    """Return the sets of tensors that must share a scale; each of ``alone`` starts its own set."""
     family = {t: {t} for t in alone}
     for tie in ties:
         joined = set(tie.tensors).union(*(family.get(t, ()) for t in tie.tensors))
@@ -277,7 +277,7 @@ def _same(left: float, right: float) -> bool:
 
 
 def _claims(members: list[int], said: list[_Bias], believed: _Params) -> list[_Claim]:
-    """Group a family by what it goes by, tensors in the order in which they are written."""
+    """Group a family by scale and zero point, with tensors in the order of their writers."""
     groups: list[tuple[float, int | None, list[int]]] = []
     for tensor in members:
         scale, zero = believed[tensor]
@@ -302,7 +302,7 @@ def _claims(members: list[int], said: list[_Bias], believed: _Params) -> list[_C
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Dispute:
-    """One family that does not agree."""
+    """A family of tensors whose scales contradict each other."""
 
     wires: Wires
     ties: tuple[_Tie, ...]
@@ -310,9 +310,9 @@ class _Dispute:
     claims: list[_Claim]
 
     def settle(self) -> Iterator[Breach]:
-        """Believe the claim with most weight, then most tensors, then the likelier zero point.
+        """Believe the claim with most votes, then most tensors, then the likelier zero point.
 
-        Still equal, the one written first is believed.
+        If they are still equal, the first one in execution order is believed.
         """
         right = max(self.claims, key=lambda c: (c.weight, len(c.tensors), self._begins_at_zero(c)))
         for claim in self.claims:
@@ -329,10 +329,10 @@ class _Dispute:
                     yield self._odd_bias(bias, claim, right)
 
     def _between(self, claim: _Claim, right: _Claim) -> Operator | None:
-        """Return the one operator between two sides of which each agrees with itself.
+        """Return the single operator between two groups of tensors that are each consistent.
 
-        One slip does not change several tensors that are computed apart from each other.  What it
-        may have missed is that an operator between them copies codes.
+        One mistake does not change several tensors that are computed independently.  The converter
+        may rather have missed that an operator between them copies codes.
         """
         touching = [t for t in self.ties if any(i in claim.tensors for i in t.tensors)]
         both = [t for t in touching if any(i in right.tensors for i in t.tensors)]
@@ -343,7 +343,7 @@ class _Dispute:
         return both[0].op if alone else None
 
     def _misreads(self, op: Operator) -> Iterator[Breach]:
-        """Say that an operator copies codes that mean something else behind it, if they do."""
+        """Report an operator that copies codes to an output where they have another meaning."""
         tensors = self.wires.subgraph.tensors
         given, out = tensors[op.inputs[0]], tensors[op.outputs[0]]
         have, want = self.believed[given.index], self.believed[out.index]
@@ -357,9 +357,9 @@ class _Dispute:
         yield Breach("copied_codes", op.index, out.index, None, message)
 
     def _begins_at_zero(self, claim: _Claim) -> bool:
-        """Whether a claim gives values that a RELU made the lowest code for zero.
+        """Return whether a claim has its lowest code for zero after an operator with a fused RELU.
 
-        Any calibration does: it sees no value below zero.
+        Any calibration gives such a zero point, because it sees no value below zero.
         """
         tensors = [i for tie in self.ties for i in tie.tensors]
         writers = (self.wires.writers.get(i) for i in tensors)
@@ -377,7 +377,7 @@ class _Dispute:
             tie.op is writer and any(i in claim.tensors for i in writer.inputs) for tie in ties
         )
         if carried:
-            return  # the operator before it is named
+            return  # the operator before it is reported
         users = [tie.op for tie in ties] + [b.op for b in right.biases if b.input == tensor]
         named = writer or next(iter(users), None)
         if named is None:
@@ -420,7 +420,7 @@ class _Dispute:
         )
         message += f", on all {channels} channels by the same factor" if channels > 1 else ""
         writer = self.wires.writers.get(bias.input)
-        # Several tensors that agree with each other were not changed by one slip.
+        # Several tensors that agree with each other were not changed by one mistake.
         alone = claim.weight >= right.weight and len(right.tensors) == 1
         suspect = writer.index if alone and writer is not None else None
         if suspect is not None:
@@ -430,7 +430,7 @@ class _Dispute:
 
 
 def _of_another(bias: _Bias, want: float) -> Breach:
-    """Say that a bias is that of other operators."""
+    """Report a bias that belongs to other operators."""
     shown = ", ".join(map(str, bias.owners[:3])) + (", ..." * (len(bias.owners) > 3))
     many = len(bias.owners) > 1
     factor = want / float(bias.have[0])

@@ -1,4 +1,4 @@
-"""How an operator moves a window over rows and columns: convolutions and pools."""
+"""The windows that convolutions and pools move over rows and columns."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ Padding = Literal["SAME", "VALID"]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window that is moved over one axis."""
+    """A window that moves along one axis."""
 
     extent: int
-    """Values along the axis."""
+    """The number of values along the axis."""
     size: int
-    """Values of the window that are read."""
+    """The number of values that the window reads."""
     stride: int
     dilation: int
 
     @property
     def reach(self) -> int:
-        """From the first value that is read to the last, both included."""
+        """The distance from the first value to the last, both included."""
         return (self.size - 1) * self.dilation + 1
 
     def count(self, padding: Padding) -> int:
-        """Return how many places it has (TensorFlow, ``tf.nn.convolution``), 0 for none."""
+        """Return the number of positions (TensorFlow, ``tf.nn.convolution``), 0 if none."""
         covered = self.extent if padding == "SAME" else self.extent - self.reach + 1
         return max(-(-covered // self.stride), 0)
 
 
 def windows(subgraph: Subgraph, op: Operator) -> tuple[Window, ...]:
-    """Return the windows of an operator over rows and columns; empty where it has none.
+    """Return the windows of an operator over rows and columns; empty if it has none.
 
-    TRANSPOSE_CONV has none: the shape of its output is an input.
+    TRANSPOSE_CONV has none, because the shape of its output is an input.
 
     Args:
-        subgraph: Whose operator it is.
+        subgraph: The subgraph of the operator.
         op: The operator.
     """
     if op.kind == "TRANSPOSE_CONV" or "padding" not in op.options:
@@ -64,10 +64,10 @@ def windows(subgraph: Subgraph, op: Operator) -> tuple[Window, ...]:
 
 
 def padded_otherwise(subgraph: Subgraph, op: Operator) -> tuple[int, ...] | None:
-    """Return the shape that an operator's output has with the other padding; None for none.
+    """Return the shape of an operator's output with the other padding; None without a window.
 
     Args:
-        subgraph: Whose operator it is.
+        subgraph: The subgraph of the operator.
         op: The operator.
     """
     moved = windows(subgraph, op)

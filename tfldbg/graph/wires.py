@@ -1,4 +1,4 @@
-"""A subgraph as the lint sees it: who writes and reads its tensors, and how a breach is said."""
+"""A subgraph with the writers and readers of its tensors, and the breaches found in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTED = {
     "FULLY_CONNECTED": (0, 1, 2, 0),
     "TRANSPOSE_CONV": (2, 1, 3, 0),
 }
-"""Where input, weights and bias stand among the inputs; the dimension that the scales follow."""
+"""The positions of input, weights and bias among the inputs, and the dimension of the scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,42 +28,42 @@ class Breach:
     """One rule that the file breaks."""
 
     rule: str
-    """Name of the rule, as in ``docs/rules.md``."""
+    """The name of the rule, as in ``docs/rules.md``."""
     op: int
-    """The operator to name, its index in the subgraph."""
+    """The operator to report, by its index in the subgraph."""
     tensor: int
     """The tensor whose parameters or values are wrong."""
     channel: int | None
-    """The worst channel, where single channels are wrong."""
+    """The worst channel, if single channels are wrong."""
     message: str
-    """The end of a sentence that names the operator."""
+    """The end of a sentence that starts with the operator's name."""
     expected: tuple[float, int] | None = None
-    """Scale and zero point that the rule demands, where it demands one."""
+    """The scale and zero point that the rule requires, if any."""
     suspect: int | None = None
-    """The operator that may be wrong instead, where nothing tells."""
+    """The operator that may be wrong instead, if this is undecided."""
     ties: tuple[int, ...] = ()
     """The copying operators that make the rule apply."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wires:
-    """A subgraph and who writes and reads its tensors."""
+    """A subgraph with the writers and readers of its tensors."""
 
     subgraph: Subgraph
     writers: dict[int, Operator]
     readers: dict[int, tuple[Operator, ...]]
     zeros: frozenset[int]
-    """Constants that are all zero: whatever their scale, they mean the same."""
+    """The constants that are all zero, so that their scale does not matter."""
 
     def tensor(self, op: Operator, number: int) -> Tensor | None:
-        """Return an operator's input by its number, None where it is left out."""
+        """Return an operator's input by its number, or None if it is left out."""
         index = op.inputs[number] if number < len(op.inputs) else -1
         return self.subgraph.tensors[index] if index >= 0 else None
 
     def owner(self, tensor: Tensor) -> Operator | None:
-        """Return whom to name for a tensor: its writer, else whoever uses the constant or input.
+        """Return the operator to report for a tensor: its writer, or else its first reader.
 
-        An operator that only unpacks a constant is no culprit; whoever reads the result is.
+        For a constant whose reader only unpacks it, this is the reader of the unpacked constant.
         """
         found = self.writers.get(tensor.index)
         if found is None:
@@ -74,7 +74,7 @@ class Wires:
         return found
 
     def quantized(self) -> Iterator[tuple[Operator, Tensor, QuantParams]]:
-        """Yield the integer tensors with scales that an operator uses, with whom to name."""
+        """Yield the integer tensors with scales that an operator uses, with the one to report."""
         for tensor in self.subgraph.tensors:
             owner = self.owner(tensor)
             if owner is not None and tensor.quant is not None and tensor.type in _CODES:
@@ -82,21 +82,21 @@ class Wires:
 
 
 def output_of(wires: Wires, op: Operator) -> Tensor | None:
-    """Return what an operator writes first, None where it writes nothing."""
+    """Return the first output of an operator, or None if it has none."""
     return wires.subgraph.tensors[op.outputs[0]] if op.outputs and op.outputs[0] >= 0 else None
 
 
 def parameters_of(tensor: Tensor) -> tuple[float, int] | None:
-    """Return the scale and zero point of a tensor that has a single one of each."""
+    """Return the scale and zero point of a tensor, or None if it does not have one of each."""
     scale, zero = tensor.lsb, tensor.zero_point
     return None if scale is None or zero is None else (scale, zero)
 
 
 def in_words(params: tuple[float, int]) -> str:
-    """Say a scale and a zero point."""
+    """Return a scale and a zero point in words."""
     return f"scale {params[0]:.7g}, zero point {params[1]}"
 
 
 def role_of(wires: Wires, owner: Operator, tensor: Tensor) -> str:
-    """Say what a tensor is to the operator that is named for it."""
+    """Return the role of a tensor for the operator that is reported for it."""
     return "its output" if tensor.index in owner.outputs else f"its input tensor {tensor.index}"

@@ -1,1 +1,1 @@
-"""Which node of the reference computes which TFLite tensor."""
+"""Matching of TFLite tensors with the reference nodes that compute them."""

@@ -1,6 +1,6 @@
-"""Which node of the reference a tensor is, told by the values of a few samples alone.
+"""Identify the reference node of a tensor by the values of a few samples alone.
 
-Names and structure are claims; values are a witness that does not read them.
+Names and structure are claims that may be wrong; values are independent evidence.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph, no
 Doubles = NDArray[np.float64]
 
 _ALIKE = 0.3
-"""RMSE over RMS up to which a node may be what a tensor holds: rounding to a coarse scale reaches a
-quarter; values of another node are off by half of the signal and more."""
+"""The largest ratio of RMSE to RMS at which a tensor may hold a node's value: rounding to a coarse
+scale reaches a quarter; values of another node differ by half of the signal and more."""
 _CLEARLY = 0.5
-"""Share of the next node's distance that the best one's must stay below, both clearly apart."""
+"""The best node's distance must be below this share of the next node's."""
 _SAME_MOMENTS = 0.01
-"""Relative difference of moments that rounding to codes explains where the values are the same."""
+"""The relative difference of moments that rounding to codes explains if values are the same."""
 _ROUNDINGS = 2
-"""Steps by which values are off that an operator or two rounded before."""
+"""The rounding error that one or two operators upstream leave in the values, steps."""
 _COARSE = 0.25
-"""RMS of that over the RMS of the values from which values of other nodes look alike."""
+"""The ratio of this error's RMS to the values' RMS from which values of other nodes look alike."""
 _SKIPPED = FAKE_QUANT_OPS | IDENTITY_OPS | {"Placeholder"}
 _NUMBERS = ("float", "int", "bfloat", "bool")
 _NEUTRAL = frozenset({"Add", "AddV2", "BiasAdd", "Mul", "RealDiv", "Sub"})
-"""Operations that leave a value as it is where the other operand is 0 or 1, and that the converter
-leaves out then: an initial state of zeros, say."""
+"""Operations that do not change a value if the other operand is 0 or 1, such as an initial state of
+zeros, and that the converter then removes."""
 
 
 def candidates(graph: RefGraph, elements: Iterable[int]) -> list[str]:
-    """Return the tensors that may hold as many values a sample, in topological order.
+    """Return the tensors that may hold the given numbers of values, in topological order.
 
-    Further outputs of a node that nothing reads, as the statistics that a batch norm returns, are
-    no values of the model: nothing is computed from them.
+    Further outputs of a node that nothing reads, such as the statistics that a batch norm returns,
+    are left out, because nothing is computed from them.
 
     Args:
         graph: The reference.
-        elements: Numbers of values that are looked for.
+        elements: The numbers of values to look for.
     """
     wanted = frozenset(elements)
     found = []
@@ -65,14 +65,14 @@ def nearest(
     """Return the node whose values a tensor holds, element by element.
 
     Args:
-        test: What the tensor holds, samples one after the other, real units.
-        values: By node what it holds, clamped to the tensor's range; as many values each.
+        test: The tensor's values, one sample after the other, real units.
+        values: The values of each node, clamped to the tensor's range; as many values each.
         known: The node that the tensor is matched with.
 
     Returns:
-        The node that agrees best, of several the known one or else the first; None where none
-        agrees, where another value agrees about as well, or where all values of the tensor are the
-        same, which tells nothing.
+        The node that agrees best; of several, the known one or else the first.  None if no node
+        agrees, if another value agrees about as well, or if all values of the tensor are equal,
+        which shows nothing.
     """
     flat = np.asarray(test, np.float64).ravel()
     if not flat.size or np.ptp(flat) == 0 or not np.isfinite(flat).all():
@@ -92,7 +92,7 @@ def nearest(
 
 
 def _distance(flat: Doubles, value: NDArray[Any]) -> float:
-    """Return the RMSE over the RMS of the tensor's own values."""
+    """Return the RMSE divided by the RMS of the tensor's own values."""
     other = np.asarray(value, np.float64).ravel()
     scale = float(np.linalg.norm(flat))
     off = float(np.linalg.norm(flat - other))
@@ -100,13 +100,13 @@ def _distance(flat: Doubles, value: NDArray[Any]) -> float:
 
 
 def moments(values: NDArray[Any]) -> Doubles:
-    """Return what reordering the values of a sample does not change.
+    """Return the statistics that do not change when the values of a sample are reordered.
 
     Args:
         values: (n, ...) real units.
 
     Returns:
-        (n, 4) sum, root of the sum of squares, least and greatest value of each sample.
+        (n, 4) sum, root of the sum of squares, minimum and maximum of each sample.
     """
     rows = np.asarray(values, np.float64).reshape(len(values), -1)
     columns = (rows.sum(1), np.sqrt(np.square(rows).sum(1)), rows.min(1), rows.max(1))
@@ -116,14 +116,14 @@ def moments(values: NDArray[Any]) -> Doubles:
 def reordered(
     test: NDArray[Any], values: Mapping[str, NDArray[Any]], known: str | None = None
 ) -> str | None:
-    """Return a node that holds the tensor's values in another order, None where there is none.
+    """Return a node that holds the tensor's values in another order, or None.
 
-    One that agrees with the tensor as it is, however little may be wrong, is in no other order.
+    A node that agrees with the tensor element by element, even roughly, is not in another order.
 
     Args:
-        test: (n, ...) what the tensor holds, real units.
-        values: By node (n, ...), as many values each.
-        known: The node that the tensor is matched with, which goes first.
+        test: (n, ...) the tensor's values, real units.
+        values: The values of each node (n, ...), as many values each.
+        known: The node that the tensor is matched with, which is preferred.
     """
     own = moments(test)
     scale = np.abs(own).max()
@@ -141,19 +141,19 @@ def reordered(
 
 
 def _in_order(test: NDArray[Any], value: NDArray[Any]) -> bool:
-    """Whether values are alike element by element, what they have in common left out."""
+    """Return whether values agree element by element, apart from their mean."""
     one, other = (np.asarray(v, np.float64).ravel() for v in (test, value))
     return bool(np.linalg.norm(one - other) <= _ALIKE * np.linalg.norm(one - one.mean()))
 
 
 def is_moved(test: NDArray[Any], value: NDArray[Any], step: float) -> bool:
-    """Whether a tensor holds a node's values (n, ...) in another order than the node does.
+    """Return whether a tensor holds a node's values (n, ...) in another order than the node.
 
     Args:
-        test: What the tensor holds, real units.
-        value: What the node holds.
-        step: What one code of the tensor stands for, 0 for float: rounding, which some kernels do
-            in one direction, moves every value by as much.
+        test: The tensor's values, real units.
+        value: The node's values.
+        step: The size of one code of the tensor, 0 for float: rounding, which some kernels do in
+            one direction, may move every value by this much.
     """
     rows = [np.sort(np.asarray(v, np.float64).reshape(len(v), -1), 1) for v in (test, value)]
     norm = float(np.linalg.norm(rows[0]))
@@ -166,7 +166,7 @@ def is_moved(test: NDArray[Any], value: NDArray[Any], step: float) -> bool:
 
 
 def agreeing(test: NDArray[Any], value: NDArray[Any], within: float) -> float:
-    """Return the share of elements that differ by no more than ``within``, zeros left out."""
+    """Return the share of elements that differ by at most ``within``, ignoring common zeros."""
     one, other = (np.asarray(v, np.float64).ravel() for v in (test, value))
     telling = (one != 0) | (other != 0)
     if not telling.any():
@@ -175,17 +175,17 @@ def agreeing(test: NDArray[Any], value: NDArray[Any], within: float) -> float:
 
 
 def same_values(graph: RefGraph, tensor: str, values: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Return the tensors that hold what a tensor holds, so that the converter may keep one of them.
+    """Return the tensors with the same values as a tensor, of which the converter may keep one.
 
-    These are nodes of the same operation on the same inputs and equal constants, nodes behind it
-    that add zero or multiply by one, and those of other branches, all of them the same to the last
-    bit.  A node that computes something else and ends at the same values by chance, as a ReLU of
-    positive values does, is none.
+    These are nodes of the same operation on the same inputs and equal constants, nodes after it
+    that add zero or multiply by one, and nodes of other branches, all identical to the last bit.
+    A node that computes something else from it and has the same values by chance, such as a ReLU
+    of positive values, is not included.
 
     Args:
         graph: The reference.
         tensor: A reference tensor, ``name`` or ``name:port``.
-        values: By reference tensor what it holds; as many values each.
+        values: The values of each reference tensor; as many values each.
     """
     if tensor not in values:
         return []
@@ -201,7 +201,7 @@ def same_values(graph: RefGraph, tensor: str, values: Mapping[str, NDArray[Any]]
 
 
 def _reached(graph: RefGraph, name: str, *, up: bool) -> set[str]:
-    """Return the nodes that a node is computed from, or those that are computed from it."""
+    """Return the nodes upstream of a node, or those downstream."""
     found = {name}
     stack = [name]
     while stack:
@@ -225,7 +225,7 @@ def _unchanged_after(graph: RefGraph, name: str, equal: frozenset[str]) -> list[
 
 
 def _twins(graph: RefGraph, name: str) -> list[str]:
-    """Return the nodes that compute the same, if their constants are the same."""
+    """Return the nodes that compute the same value if their constants are equal."""
     node = graph.nodes[name]
 
     def computed(other: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Match recorded tensors with those of a file, or of another recording."""
+"""Match recorded tensors with those of a file or of another recording."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ _ARGUMENT = "serving_default_"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tensor of either side, as far as matching looks at it."""
+    """One tensor of either side in the form used for matching."""
 
     key: int
     names: tuple[str, ...]
-    """The tensor's own name and every other it goes by."""
+    """The tensor's own name and its other names."""
     operator: int | None
-    """Who writes it, -1 for an input of the model, None where nobody says."""
+    """The operator that writes it, -1 for an input of the model, None if unknown."""
     kind: str | None
     elements: int | None
-    """Values of one sample; None where that is known only when it runs."""
+    """The number of values in one sample, or None if it is only known at run time."""
 
     @property
     def is_input(self) -> bool:
-        """Whether it is an input of the model."""
+        """Return whether it is an input of the model."""
         return self.operator == -1 or self.kind == INPUT
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Which tensor is which."""
+    """The pairs of tensors of two sides."""
 
     pairs: Mapping[int, tuple[int, str]]
-    """Key of one side to the key of the other and the rule: ``index``, ``name``, ``order`` (of
+    """For each paired tensor the other side's key and the rule: ``index``, ``name``, ``order`` (of
     the operators) or ``input``."""
     reasons: Mapping[int, str]
-    """Key of one side to why it has no counterpart."""
+    """The reason why a tensor has no counterpart, by key."""
 
 
 def pair_entries(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Pairing:
     """Pair tensors by name, then inputs by size, then operators by their order.
 
     Args:
-        ours: The side whose every tensor gets a pair or a reason.
+        ours: The tensors that each get a pair or a reason.
         theirs: The recording.
     """
     pairer = _Pairer(ours, theirs)
@@ -72,7 +72,7 @@ def _exact(entry: Entry) -> frozenset[str]:
 
 
 def _plain(entry: Entry) -> frozenset[str]:
-    """Return the names without what a converter adds around those of graph nodes."""
+    """Return the names without the parts that a converter adds around those of graph nodes."""
     return frozenset(_plain_name(name) for name in entry.names if name)
 
 
@@ -82,7 +82,7 @@ def _plain_name(name: str) -> str:
 
 
 def _unnumbered(entry: Entry) -> frozenset[str]:
-    """Return the plain names without the digits that a converter appends to a name it used."""
+    """Return the plain names without the digits that a converter appends to duplicate names."""
     return frozenset(stripped for name in _plain(entry) if (stripped := name.rstrip("0123456789")))
 
 
@@ -95,7 +95,7 @@ class _Pairer:
         self._misfits: dict[int, str] = {}
 
     def by_name(self, forms: Callable[[Entry], frozenset[str]]) -> None:
-        """Pair what goes by the same name, if only one tensor of each side does."""
+        """Pair tensors with the same name, if only one tensor of each side has it."""
         mine, other = _unique(self._open.values(), forms), _unique(self._free.values(), forms)
         for name, entry in mine.items():
             found = other.get(name)
@@ -105,12 +105,12 @@ class _Pairer:
                 self._settle(entry, found, "name")
             else:
                 self._misfits[entry.key] = (
-                    f"the recording's '{name}' has {found.elements} values a sample, expected "
+                    f"the recording's '{name}' has {found.elements} values per sample, expected "
                     f"{entry.elements}"
                 )
 
     def inputs(self) -> None:
-        """Pair inputs that are left, if there is one of their size on each side."""
+        """Pair remaining inputs, if each side has one of their size."""
         for entry in [e for e in self._open.values() if e.is_input]:
             mine = [e for e in self._open.values() if e.is_input and _fits(e, entry)]
             other = [e for e in self._free.values() if e.is_input and _fits(entry, e)]
@@ -118,7 +118,7 @@ class _Pairer:
                 self._settle(entry, other[0], "input")
 
     def by_order(self) -> None:
-        """Pair operators between those that are paired, where as many of the same kind stand."""
+        """Pair the operators between paired ones, if both sides have as many of the same kinds."""
         ours, theirs = _written(self._ours), _written(self._theirs)
         places = {e.key: place for place, e in enumerate(theirs)}
         anchors = [
@@ -144,14 +144,14 @@ class _Pairer:
         self._misfits.pop(entry.key, None)
 
     def pairing(self) -> Pairing:
-        """Return what was found."""
+        """Return the result."""
         missing = "the recording holds no tensor of that name, nor operators in the same order"
         reasons = {key: self._misfits.get(key, missing) for key in self._open}
         return Pairing(self._pairs, reasons)
 
 
 def _unique(entries: Iterable[Entry], forms: Callable[[Entry], frozenset[str]]) -> dict[str, Entry]:
-    """Map each name to the one entry that goes by it."""
+    """Return the entry of each name that only one entry has."""
     found: dict[str, Entry | None] = {}
     for entry in entries:
         for name in forms(entry):
@@ -169,7 +169,7 @@ def _written(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def entry_of(recorded: Recorded) -> Entry:
-    """Return a recorded tensor as `pair_entries` takes it."""
+    """Return a recorded tensor in the form for `pair_entries`."""
     names = (recorded.name,) if recorded.name else ()
     return Entry(recorded.number, names, recorded.operator, recorded.kind, recorded.elements)
 
@@ -180,7 +180,7 @@ class MatchedCapture:
 
     matching: Matching
     recorded: Mapping[int, Recorded]
-    """By tensor of the file its recorded counterpart."""
+    """The recorded counterpart of each tensor of the file."""
     notes: tuple[str, ...]
 
 
@@ -195,11 +195,11 @@ def match_capture(
     """Find the recorded counterpart of every activation and input.
 
     Args:
-        subgraph: Of the traced file.
-        specs: Its inputs with every name they go by.
+        subgraph: The subgraph of the traced file.
+        specs: Its inputs with all their names.
         tensors: The recording.
-        same_file: Whether the recording is of this very subgraph, so that indices mean the same.
-        sizes: By tensor how many values it has, where that is known better than from the file.
+        same_file: True if the recording is of the same subgraph, so that indices agree.
+        sizes: The number of values of each tensor, where the file may state another.
     """
     entries = _entries(subgraph, specs, sizes, trusted=not same_file)
     pairing = _by_index(entries, tensors, everything=same_file)
@@ -217,13 +217,13 @@ def match_capture(
 def _entries(
     subgraph: Subgraph, specs: Sequence[InputSpec], sizes: Mapping[int, int], *, trusted: bool
 ) -> list[Entry]:
-    """Return inputs and activations of the traced file in the order in which they are written.
+    """Return inputs and activations of the traced file in execution order.
 
     Args:
-        subgraph: Of the traced file.
+        subgraph: The subgraph of the traced file.
         specs: Its inputs.
         sizes: As for `match_capture`.
-        trusted: Whether the sizes that the file states count; some files state others than they
+        trusted: True to use the sizes that the file states; some files state other sizes than they
             compute.
     """
     writers, others = producers(subgraph), non_activations(subgraph)
@@ -246,7 +246,7 @@ def _of_one_sample(tensor: Tensor) -> tuple[int, ...]:
 
 
 def _by_index(entries: Sequence[Entry], tensors: Sequence[Recorded], everything: bool) -> Pairing:
-    """Pair by index: everything, or what the recording gives no name."""
+    """Pair all tensors by index, or only the recorded ones without a name."""
     by_index = {r.index: r for r in tensors if r.index is not None and (everything or not r.name)}
     pairs: dict[int, tuple[int, str]] = {}
     reasons: dict[int, str] = {}
@@ -258,7 +258,7 @@ def _by_index(entries: Sequence[Entry], tensors: Sequence[Recorded], everything:
             pairs[entry.key] = (found.number, "index")
         else:
             reasons[entry.key] = (
-                f"recorded with {found.elements} values a sample, expected {entry.elements}"
+                f"recorded with {found.elements} values per sample, expected {entry.elements}"
             )
     return Pairing(pairs, reasons)
 
@@ -273,7 +273,7 @@ def _matched(subgraph: Subgraph, tensors: Sequence[Recorded], pairing: Pairing) 
             reasons[index] = misfit
             continue
         recorded[index] = tensors[number]
-        matches[index] = _match(subgraph.tensors[index], tensors[number], rule)
+        matches[index] = match_of(subgraph.tensors[index], tensors[number], rule)
     matches, notes = _judged(matches)
     unmatched = {i: Unmatched(i, reason) for i, reason in reasons.items()}
     inputs = tuple(range(len(subgraph.inputs)))
@@ -281,7 +281,7 @@ def _matched(subgraph: Subgraph, tensors: Sequence[Recorded], pairing: Pairing) 
 
 
 def _misfit(tensor: Tensor, recorded: Recorded) -> str | None:
-    """Say why recorded values cannot be what a tensor holds, None where they can."""
+    """Return why recorded values cannot be those of a tensor, or None if they can."""
     if tensor.lsb is None or recorded.is_float or recorded.scale is not None:
         return None
     if recorded.type == tensor.type:
@@ -292,7 +292,8 @@ def _misfit(tensor: Tensor, recorded: Recorded) -> str | None:
     )
 
 
-def _match(tensor: Tensor, recorded: Recorded, rule: str) -> Match:
+def match_of(tensor: Tensor, recorded: Recorded, rule: str) -> Match:
+    """Return the match of a tensor with its recorded counterpart, their parameters compared."""
     label, parameters = recorded.label, "none"
     expected = None
     known = recorded.scale is not None and recorded.zero_point is not None
@@ -306,17 +307,17 @@ def _match(tensor: Tensor, recorded: Recorded, rule: str) -> Match:
 
 
 def _judged(matches: dict[int, Match]) -> tuple[dict[int, Match], tuple[str, ...]]:
-    """Drop the comparison of parameters where the recording is of another calibration.
+    """Drop the comparison of parameters if the recording is of another calibration.
 
-    It is if fewer than half of the parameters are equal; then no single one is a fault.
+    That is the case if fewer than half of the parameters are equal; then single ones are no fault.
     """
     equal = sum(m.parameters == "equal" for m in matches.values())
     differ = sum(m.parameters == "differ" for m in matches.values())
     if equal >= differ:
         return matches, ()
     note = (
-        f"{differ} of {equal + differ} scales and zero points are not the recording's: it was made "
-        "with a file that was calibrated differently, so that parameters are not compared"
+        f"{differ} of {equal + differ} scales and zero points differ from the recording's: it was "
+        "made with a file of another calibration, so that parameters are not compared"
     )
     blank = {i: replace(m, parameters="none", expected=None) for i, m in matches.items()}
     return blank, (note,)
@@ -325,10 +326,10 @@ def _judged(matches: dict[int, Match]) -> tuple[dict[int, Match], tuple[str, ...
 def check_same_model(
     path: str, tensors: Sequence[Recorded], matched: MatchedCapture, subgraph: Subgraph
 ) -> None:
-    """Refuse a recording that has hardly anything in common with the file.
+    """Check that a recording has enough tensors in common with the file.
 
     Raises:
-        MatchError: Fewer than a third of the activations, and of what was recorded, have a
+        MatchError: Fewer than a third of the activations, and of the recorded tensors, have a
             counterpart.
     """
     others = non_activations(subgraph)
@@ -337,8 +338,8 @@ def check_same_model(
     if not found or 3 * found < min(len(written), len(tensors)):
         reason = next((u.reason for u in matched.matching.unmatched.values()), "it is empty")
         raise MatchError(
-            f"'{path}' is no recording of this model: {found} of the {len(written)} tensors that "
-            f"its operators write have a counterpart among the {len(tensors)} recorded ones "
+            f"'{path}' is not a recording of this model: {found} of the {len(written)} tensors "
+            f"that its operators write have a counterpart among the {len(tensors)} recorded ones "
             f"({reason})",
             hint="record the same model, and name the tensors as the .tflite file does",
         )

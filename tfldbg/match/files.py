@@ -1,8 +1,8 @@
-"""Associate the operators of two .tflite files.
+"""Pair the operators of two .tflite files.
 
-Names, inputs, constants and shapes each speak for a pair; what speaks loudest is settled first and
-then tells more about the operators behind it.  A file that was converted again, stripped of its
-names or put into another order still pairs up.
+Names, inputs, constants and shapes each add to the score of a pair.  The best pair is settled first
+and then helps to pair the operators after it.  Operators are also paired if a file was converted
+again, lost its names or has another order.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _KIND, _NAME, _INPUTS, _CONSTANTS, _SHAPE, _OPTIONS, _PLACE = 4.0, 8.0, 8.0, 4.0, 6.0, 1.0, 0.5
 _ENOUGH = 8.0
-"""A pair needs more than its kind: a name, or inputs that are a pair already."""
+"""The least score: a pair needs more than its kind, such as a name or paired inputs."""
 _EQUAL = 0.9
-"""Share of their energy in which constants agree that are the same, rounded otherwise."""
+"""The share of common energy above which constants count as equal, apart from rounding."""
 
 
 class Index:
-    """What is asked about one side again and again."""
+    """Cached queries of one side."""
 
     def __init__(self, graph: Graph, subgraph: Subgraph) -> None:
         self.graph, self.subgraph = graph, subgraph
@@ -47,7 +47,7 @@ class Index:
         )
 
     def root(self, index: int) -> int:
-        """Return the tensor that holds the same value before it was stored another way."""
+        """Return the tensor with the same value before QUANTIZE and DEQUANTIZE."""
         op, seen = self._producers.get(index), {index}
         while op is not None and op.kind in ALIASES and op.inputs[0] not in seen:
             index = op.inputs[0]
@@ -56,7 +56,7 @@ class Index:
         return index
 
     def roots(self, op: Operator) -> tuple[int, ...]:
-        """Return the values that an operator reads."""
+        """Return the values that an operator reads, by `root`."""
         return tuple(self.root(t.index) for t in given(self.subgraph, op))
 
     def readers(self, index: int) -> frozenset[int]:
@@ -72,12 +72,12 @@ class Index:
         return {root: frozenset(operators) for root, operators in found.items()}
 
     def is_end(self, index: int) -> bool:
-        """Whether a value is an output of the file, however it is stored."""
+        """Return whether a value is an output of the file, however it is stored."""
         return index in {self.root(i) for i in self.subgraph.outputs}
 
     @cached_property
     def constants(self) -> Mapping[int, tuple[NDArray[np.float32], ...]]:
-        """Map each operator to its constants in real units."""
+        """The constants of each operator in real units."""
         found = {}
         for op in self.operators:
             tensors = (stored(self.subgraph, i) for i in op.inputs)
@@ -86,7 +86,7 @@ class Index:
         return found
 
     def parts(self, op: Operator) -> frozenset[str]:
-        """Return the names joined in the name of an operator's output."""
+        """Return the names that are joined in the name of an operator's output."""
         name = self.subgraph.tensors[op.outputs[0]].name
         return frozenset(part for part in name.split(";") if part)
 
@@ -98,23 +98,23 @@ class Pair:
     traced: int
     reference: int
     rule: str
-    """``name`` where the names agree, ``lookalike`` where the kinds do not, else ``structure``."""
+    """``name`` if the names agree, ``lookalike`` if the kinds do not, otherwise ``structure``."""
     confidence: float
 
 
 def pair_operators(
     traced: Index, reference: Index, inputs: Mapping[int, int]
 ) -> tuple[tuple[Pair, ...], dict[int, int]]:
-    """Associate the operators of two files.
+    """Pair the operators of two files.
 
     Args:
         traced: The traced file.
-        reference: The other one.
-        inputs: Input tensors of the traced file to those of the reference.
+        reference: The reference file.
+        inputs: The input tensor of the reference for each input tensor of the traced file.
 
     Returns:
-        The pairs in the traced file's order, and for each value (before QUANTIZE and DEQUANTIZE)
-        of the traced file the one of the reference.
+        The pairs in the traced file's order, and the value (before QUANTIZE and DEQUANTIZE) of the
+        reference for each value of the traced file.
     """
     pairer = _Pairer(traced, reference, inputs)
     pairer.settle_ready()
@@ -135,7 +135,7 @@ class _Pairer:
         self._their_place = {op.index: n for n, op in enumerate(theirs.operators)}
 
     def settle_ready(self) -> None:
-        """Pair operators whose inputs are known, the surest of those that are ready first."""
+        """Pair operators whose inputs are paired, best score first."""
         while True:
             ready = [
                 op
@@ -148,15 +148,15 @@ class _Pairer:
             self._settle(*best)
 
     def settle_rest(self) -> None:
-        """Pair what is left, as long as anything speaks for it."""
+        """Pair the remaining operators while any pair has a sufficient score."""
         while (best := self._best(self._open.values())) is not None:
             self._settle(*best)
             self.settle_ready()
 
     def settle_exchanged(self) -> None:
-        """Pair operators of other kinds that stand in the same place: one is in the other's stead.
+        """Pair operators of different kinds in the same place, where one replaces the other.
 
-        They read the same values, yield as many, and what reads them is a pair, or has the same
+        They read the same values and return as many, and their readers are a pair or have the same
         constants, or both are the output of their file.
         """
         for ours in list(self._open.values()):
@@ -179,7 +179,7 @@ class _Pairer:
         return any(self._belong(reader, other) for reader in readers for other in others)
 
     def _belong(self, ours: int, theirs: int) -> bool:
-        """Whether two operators are a pair, or surely will be."""
+        """Return whether two operators are a pair, or certainly will be."""
         pair = self.pairs.get(ours)
         if pair is not None or ours not in self._open or theirs not in self._free:
             return pair is not None and pair.reference == theirs
@@ -196,7 +196,7 @@ class _Pairer:
         return best
 
     def _score(self, ours: Operator, theirs: Operator) -> float:
-        """Say how much speaks for a pair; 0 for one that cannot be."""
+        """Return the score of a pair, 0 if the kinds differ too much."""
         mine = self._ours.subgraph.tensors[ours.outputs[0]]
         other = self._theirs.subgraph.tensors[theirs.outputs[0]]
         if not _alike(ours.kind, theirs.kind):
@@ -252,7 +252,7 @@ def _alike(one: str, other: str) -> bool:
 
 
 def _close(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Return how alike two constants are, 0 to 1: the share of their energy that agrees."""
+    """Return the similarity of two constants, 0 to 1: the share of their energy that agrees."""
     if one.size != other.size:
         return 0.0
     energy = float(np.square(one).sum() + np.square(other).sum())
@@ -264,10 +264,10 @@ def _close(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 def pair_file_inputs(
     ours: Sequence[InputSpec], theirs: Sequence[InputSpec], mapping: Mapping[str, str]
 ) -> tuple[int, ...]:
-    """Find the other file's input for each input: by name, then by shape in order.
+    """Return the other file's input for each input, paired by name, then by shape in order.
 
     Raises:
-        MatchError: The files take different inputs.
+        MatchError: The files have different inputs.
     """
     free = dict(enumerate(theirs))
     chosen: dict[int, int] = {}

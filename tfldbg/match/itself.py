@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def match_itself(subgraph: Subgraph) -> Matching:
-    """Give every activation itself as its counterpart."""
+    """Match every activation with itself."""
     others = non_activations(subgraph)
     written = [i for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others]
     matches = {

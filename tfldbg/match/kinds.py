@@ -1,4 +1,4 @@
-"""Which graph operations a TFLite operator can stand for."""
+"""The graph operations that a TFLite operator can represent."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ REFERENCE_OPS: Mapping[str, frozenset[str]] = {
     "WHERE": frozenset({"Where"}),
     "ZEROS_LIKE": frozenset({"ZerosLike"}),
 }
-"""TFLite operator kind to the TensorFlow operations whose value it can compute."""
+"""The TensorFlow operations whose value a TFLite operator can compute, by operator kind."""
 
 MAIN_OPS = frozenset(
     {
@@ -117,38 +117,38 @@ MAIN_OPS = frozenset(
         "MaxPool",
     }
 )
-"""Operations that one TFLite operator computes and that nothing else is folded into."""
+"""Operations that one TFLite operator computes and that are not folded into another."""
 
 PASSED_THROUGH = frozenset({"Identity", "Pad", "PadV2", "SpaceToBatchND", "Reshape", "Squeeze"})
-"""Operations that the converter may fold into the operator behind them."""
+"""Operations that the converter may fold into the operator after them."""
 
 HANDED_ON = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CAST"})
-"""Operators whose output holds the values of their input, in the same order."""
+"""Operators whose output holds the values of their input in the same order."""
 
 MOVING = HANDED_ON | {
     *("BATCH_TO_SPACE_ND", "BROADCAST_TO", "CONCATENATION", "DEPTH_TO_SPACE", "GATHER"),
     *("GATHER_ND", "MIRROR_PAD", "PACK", "PAD", "PADV2", "REVERSE_V2", "SLICE", "SPLIT", "SPLIT_V"),
     *("SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH", "STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK"),
 }
-"""Operators that move values and compute none: they may leave all of them where they are."""
+"""Operators that move values and compute none; some of them may leave all values in place."""
 
 COMPUTING = frozenset(REFERENCE_OPS.keys() - MOVING)
-"""Operators whose output is another value than what they read."""
+"""Operators whose output is a new value."""
 
 REQUANTIZING = frozenset({"QUANTIZE", "DEQUANTIZE"})
-"""Operators that change how values are stored and have no node of their own."""
+"""Operators that change how values are stored and that have no node in the reference."""
 
 SEVERAL_OUTPUTS = frozenset({"Split", "SplitV", "Unpack", "TopKV2"})
 """Operations with more than one output, in the order of the TFLite operator's outputs."""
 
 DIVIDING = frozenset({"SPLIT", "SPLIT_V", "UNPACK"})
-"""Operators whose outputs are parts of their input, all of one kind."""
+"""Operators whose outputs are parts of their input, all of the same kind."""
 
 CARRIED = "carried"
-"""Rule of a match that an operator of `HANDED_ON` hands over."""
+"""The rule of a match that is passed on through an operator of `HANDED_ON`."""
 
 LOOKALIKE = "lookalike"
-"""Rule of a match with an operation of another kind."""
+"""The rule of a match with an operation of another kind."""
 
 LOOKALIKES = (
     frozenset({"RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU"}),
@@ -158,4 +158,4 @@ LOOKALIKES = (
     frozenset({"RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"}),
     frozenset({"ADD", "SUB"}),
 )
-"""Kinds that a converter or an editor may have taken for one another."""
+"""Kinds that a converter or an editor may have confused."""

@@ -1,4 +1,4 @@
-"""Match every activation of a TFLite subgraph to a node of the reference, or say why not."""
+"""Match every activation of a TFLite subgraph with a node of the reference, or give a reason."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Frozen
 
 Agreement = Callable[[int, Sequence[str]], str | None]
-"""Given a tensor and candidate nodes, the one whose values agree best, None when none does."""
+"""Returns the candidate node whose values agree best with a tensor's, or None."""
 
 Sizes = Callable[[str], int | None]
-"""Given a node, how many values of one sample it has when it runs, None where they are no batch."""
+"""Returns the number of values per sample of a node at run time, or None if there is no batch."""
 
 
 def match(
@@ -64,9 +64,9 @@ def match(
         subgraph: The TFLite side.
         signature: Its signature, for the names of the outputs.
         frozen: The reference.
-        inputs: For each TFLite input the number of the reference input.
-        agreement: Decides between several candidates of the right parameters and shape.
-        sizes: Counts the values of nodes whose shape leaves them open.
+        inputs: The number of the reference input for each TFLite input.
+        agreement: Chooses between several candidates with the right parameters and shape.
+        sizes: Counts the values of nodes with a dynamic shape.
 
     Returns:
         A match or a reason for every input and every operator output that is not a constant.
@@ -132,7 +132,7 @@ class _Matcher:
             self._match_other_outputs(op)
 
     def _match_other_outputs(self, op: Operator) -> None:
-        """Give every output of an operator its port of the node that the first one matched."""
+        """Match every output of an operator with a port of the first output's node."""
         first = self.matches.get(op.outputs[0]) if op.outputs else None
         if first is None or self._graph.nodes[node_of(first.raw)].op not in SEVERAL_OUTPUTS:
             return
@@ -146,7 +146,7 @@ class _Matcher:
             )
 
     def _match_by_name(self, op: Operator, tensor: Tensor) -> None:
-        """Match to the most downstream node named: the order of a name's parts says nothing."""
+        """Match with the most downstream named node: the order of a name's parts is arbitrary."""
         mentioned = self._mentioned[tensor.index]
         if not mentioned:
             return
@@ -155,17 +155,17 @@ class _Matcher:
             self._note_padding(op, tensor, mentioned)
             node = self._graph.nodes[mentioned[-1]]
             self._refused[tensor.index] = (
-                f"its name leads to '{node.name}', a {node.op} of {node.elements} elements a "
+                f"its name leads to '{node.name}', a {node.op} of {node.elements} elements per "
                 f"sample; the tensor has {tensor.elements} and is written by {op.kind}"
             )
             return
         self.matches[tensor.index] = self._last_named(op, tensor, fitting)
 
     def _last_named(self, op: Operator, tensor: Tensor, names: Sequence[str]) -> Match:
-        """Return the match with the last of the nodes that a name leads to.
+        """Return the match with the last of the nodes that a name refers to.
 
-        Where it leads to several products, as it does where layers share the constant that holds a
-        shape, that is the last of those around which most of the others are.
+        If the name refers to several products, because layers share the constant that holds a
+        shape, this is the last of the products that have most of the other nodes around them.
         """
         latest = sorted(names, key=lambda n: self._graph.order[n], reverse=True)
         products = sum(self._graph.nodes[n].op in MAIN_OPS for n in latest)
@@ -174,16 +174,16 @@ class _Matcher:
         return max(settled, key=lambda m: len({*m.group, *m.chain}.intersection(names)))
 
     def _can_be(self, op: Operator, name: str) -> bool:
-        """Whether a node is not the main operation of an operator of another kind."""
+        """Return whether an operator can compute a node, which no other kind must compute."""
         operation = self._graph.nodes[name].op
         wanted = REFERENCE_OPS.get(op.kind)
         return wanted is None or operation in wanted or operation not in MAIN_OPS
 
     def _fits(self, tensor: Tensor, name: str) -> bool:
-        """Whether a tensor can hold one sample of a node, as far as the shapes are known."""
+        """Return whether a tensor can hold one sample of a node, as far as shapes are known."""
         node = self._graph.nodes[name]
         if not node.whole and node.shape and node.shape[0] not in (None, self._frozen.batch):
-            return False  # the first axis is not the batch, so samples cannot be told apart
+            return False  # the first axis is not the batch, so samples cannot be separated
         elements = node.elements
         if elements is None:
             return True
@@ -192,7 +192,7 @@ class _Matcher:
         return elements > 0 and tensor.elements % elements == 0
 
     def _can_hold(self, tensor: Tensor, elements: int, node: RefNode) -> bool:
-        """Whether a tensor may hold so many values: for an open dimension a file states any size.
+        """Return whether a tensor may hold this many values; dynamic dimensions may have any size.
 
         The first axis is the batch, unless the reference puts several blocks of a sample into it.
         """
@@ -204,7 +204,7 @@ class _Matcher:
 
     @cached_property
     def _batch(self) -> int | None:
-        """How many samples of the reference the file takes at a time, None where that is open."""
+        """The number of reference samples that the file takes at once, or None if unknown."""
         pairs = (
             (self._subgraph.tensors[i], self._graph.nodes[node_of(m.raw)])
             for i, m in self.matches.items()
@@ -224,7 +224,7 @@ class _Matcher:
                 self._accept_output(self._subgraph.tensors[index], op, node)
 
     def _accept_output(self, tensor: Tensor, op: Operator, node: str) -> None:
-        """Match the last tensor to the value before its fake-quant nodes, then settle as usual."""
+        """Match an output with the value before its fake-quant nodes, then settle the match."""
         if ":" in node:
             self.matches[tensor.index] = port_match(tensor.index, node, "output", 1.0)
             return
@@ -248,13 +248,13 @@ class _Matcher:
         return True
 
     def _cast(self, known: Match, tensor: Tensor) -> str | None:
-        """Return the node that casts what a match stands for to the tensor's type."""
+        """Return the node that casts the value of a match to the tensor's type."""
         users = (self._graph.nodes[n] for n in self._graph.users(node_of(known.raw)))
         casts = (n for n in users if n.op == "Cast" and n.inputs[0] in known.chain)
         return next((n.name for n in casts if n.dtype.upper() == tensor.type), None)
 
     def carry_back(self) -> None:
-        """Give the inputs of value-preserving operators the matches of their outputs."""
+        """Pass the matches of value-preserving operators' outputs on to their inputs."""
         for op in reversed(self._subgraph.operators):
             if op.kind not in HANDED_ON or not op.inputs or op.outputs[0] not in self.matches:
                 continue
@@ -265,9 +265,9 @@ class _Matcher:
                 self._hand_on(self.matches[op.outputs[0]], given)
 
     def match_behind(self) -> None:
-        """Match what a matched operator reads to what its node reads, where both read one value.
+        """Match the input of a matched operator with the input of its node, if each has only one.
 
-        So the matching goes on behind operators that the reference computes by a loop of its own.
+        So the matching continues before operators that the reference computes with a loop.
         """
         for op in reversed(self._subgraph.operators):
             known = self.matches.get(op.outputs[0]) if op.outputs else None
@@ -289,13 +289,13 @@ class _Matcher:
             self.matches[given[0].index] = settled
 
     def _elements(self, node: RefNode) -> int | None:
-        """Return the elements of one sample of a node, counted in a run where no shape tells."""
+        """Return the elements per sample of a node, from a run if its shape is dynamic."""
         if node.elements is not None or self._sizes is None:
             return node.elements
         return self._sizes(node.name)
 
     def _hand_on(self, known: Match, tensor: Tensor) -> None:
-        """Give ``tensor`` the match of the tensor that holds the same values."""
+        """Pass a match on to ``tensor``, which holds the same values."""
         carried = replace(
             known, tensor=tensor.index, rule=CARRIED, parameters="none", expected=None
         )
@@ -324,10 +324,10 @@ class _Matcher:
         ]
 
     def _match_by_structure(self, op: Operator, tensor: Tensor, given: Sequence[Tensor]) -> bool:
-        """Match to a node of the right operation that reads exactly the operator's inputs.
+        """Match with a node of the right operation that reads exactly the operator's inputs.
 
-        Names choose between several; then quantization parameters; then the values.  Names alone
-        mislead: the converter merges equal constants and joins the names of all their users.
+        Names choose between several; then quantization parameters; then values.  Names alone are
+        not reliable: the converter merges equal constants and joins the names of all their users.
         """
         mentioned = frozenset(self._mentioned[tensor.index])
         rule = "structure"
@@ -353,9 +353,9 @@ class _Matcher:
         return bool(best) and self._match_by_values(tensor, best)
 
     def _named_beside(self, op: Operator, tensor: Tensor, given: Sequence[Tensor]) -> Match | None:
-        """Return the node of another operation that reads the same values and that a name leads to.
+        """Return the match with a named node of another operation that reads the same values.
 
-        The file has the wrong operator then; the node of its own kind is another operator's.
+        The file then has the wrong operator; the node of its kind belongs to another operator.
         """
         mentioned = self._mentioned[tensor.index]
         operations = frozenset(self._graph.nodes[name].op for name in mentioned)
@@ -366,13 +366,13 @@ class _Matcher:
         return self._settler.settle(tensor, op, named[0], LOOKALIKE, 0.9)
 
     def _is_named(self, op: Operator, tensor: Tensor) -> bool:
-        """Whether a name leads to a node of an operation that the operator computes."""
+        """Return whether the name refers to a node of an operation that the operator computes."""
         wanted = REFERENCE_OPS.get(op.kind, frozenset())
         nodes = (self._graph.nodes[n] for n in self._mentioned[tensor.index])
         return any(node.op in wanted for node in nodes)
 
     def _note_shape(self, op: Operator, tensor: Tensor, names: Sequence[str]) -> None:
-        """Remember that the reference makes a value of another shape from the same inputs."""
+        """Store the shape of the reference's value if it differs for the same inputs."""
         nodes = [self._graph.nodes[name] for name in names]
         shapes = {n.shape[1:] for n in nodes if n.op in MAIN_OPS and n.shape and n.elements}
         nameless = not any(self._mentioned.values())
@@ -388,11 +388,11 @@ class _Matcher:
             self.shapes[tensor.index] = (1, *(d or 1 for d in shapes.pop()))
 
     def _note_padding(self, op: Operator, tensor: Tensor, names: Sequence[str]) -> None:
-        """Remember the shape of the node it is named for, if another padding would give it."""
+        """Store the shape of the named node, if the operator's other padding would give it."""
         other = padded_otherwise(self._subgraph, op)
         nodes = (self._graph.nodes[n] for n in names)
         wanted = REFERENCE_OPS.get(op.kind, ())
-        # That of a node in blocks is not the shape of one sample.
+        # The shape of a node in blocks is not that of one sample.
         own = [n for n in nodes if n.op in wanted and n.shape and not n.in_blocks]
         if other is not None and any(n.shape[1:] == other[1:] for n in own if n.shape):
             self.shapes[tensor.index] = other
@@ -415,9 +415,9 @@ class _Matcher:
         return following(self._graph, chains, wanted, activation_slots(self._subgraph, op))
 
     def drop_shared_anchors(self) -> None:
-        """Where an operator and the one that reads it share an anchor, keep only the last.
+        """Keep only the last match if an operator and its reader have the same anchor.
 
-        A batch norm that the converter could not fold is such a pair: both names mention it.
+        This is the case for a batch norm that the converter could not fold: both names mention it.
         """
         for op in self._subgraph.operators:
             if op.kind in HANDED_ON:
@@ -436,7 +436,7 @@ class _Matcher:
                         )
 
     def reasons(self) -> dict[int, Unmatched]:
-        """Say why each remaining tensor has no counterpart."""
+        """Return the reason why each remaining tensor has no counterpart."""
         found = {}
         for op in self._subgraph.operators:
             for index in op.outputs:

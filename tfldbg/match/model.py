@@ -1,4 +1,4 @@
-"""What the matcher finds."""
+"""The results of the matcher."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ class Match:
 
     tensor: int
     node: str
-    """The value the tensor stands for: the fake-quant node with the tensor's own parameters where
-    there is one, else the same as ``raw``."""
+    """The reference tensor of the value: the fake-quant node with the tensor's parameters, or else
+    the same as ``raw``."""
     raw: str
     """The value before it is fake-quantized."""
     group: tuple[str, ...]
-    """From the node that was found first to ``raw``: what was folded into one operator."""
+    """The nodes from the one that was found first to ``raw``, folded into one operator."""
     chain: tuple[str, ...]
-    """Every node that may be replaced by the tensor's value when a reader of it is looked at."""
+    """The nodes that the tensor's value may replace when the operators that read it are checked."""
     rule: str
-    """Which rule made the match."""
+    """The rule that made the match."""
     confidence: float
-    """1 for names and carried matches, less where the structure or the numbers decided."""
+    """1 for names and carried matches, less if structure or values decided."""
     parameters: str
-    """``equal``, ``differ``, ``none`` (the reference quantizes nothing here), ``bypassed`` (an
-    operator behind it that keeps its input's scale imposes its own), ``deferred`` (it must keep
-    its input's scale, and a QUANTIZE behind it applies the fake-quant's) or ``computed`` (from
-    data, which binds nobody)."""
+    """``equal``, ``differ``, ``none`` (the reference does not quantize here), ``bypassed`` (an
+    operator after it that keeps its input's scale requires its own), ``deferred`` (it must keep
+    its input's scale, and a QUANTIZE after it applies the fake-quant's) or ``computed`` (from
+    data, not binding)."""
     expected: tuple[float, int] | None = None
-    """Scale and zero point of the reference's fake-quant, where there is one, or computed from
-    data."""
+    """The scale and zero point of the reference's fake-quant, or those computed from data, if
+    any."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every reference tensor that holds the tensor's value, the nearest first."""
+        """The reference tensors that hold the tensor's value, nearest first."""
         return (self.node, self.raw, *self.chain)
 
 
 def port_match(tensor: int, name: str, rule: str, confidence: float) -> Match:
-    """Return the match with an output of a node that has several, which nothing is folded into."""
+    """Return the match with one of several outputs of a node, into which nothing is folded."""
     return Match(tensor, name, name, (name,), (name,), rule, confidence, "none")
 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A TFLite tensor without a counterpart, and why."""
+    """A TFLite tensor without a counterpart, and the reason."""
 
     tensor: int
     reason: str
     certain: bool = False
-    """Whether its own values, or what its operator computes, say that it has none: that those that
-    read it agree with the reference then need not."""
+    """True if its values or its operator prove that it has no counterpart, so that agreement of its
+    readers with the reference is not needed as evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Matching:
     matches: Mapping[int, Match]
     unmatched: Mapping[int, Unmatched]
     inputs: tuple[int, ...]
-    """For each input of the subgraph, the number of the reference input that feeds it."""
+    """The number of the reference input for each input of the subgraph."""
     shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """Shape of the reference's value where an operator has inputs of the same shapes as there and
-    an output of another."""
+    """The shape of the reference's value for each operator output whose shape differs although the
+    inputs have the same shapes."""

@@ -1,7 +1,7 @@
-"""From the name of a TFLite tensor to the reference nodes it mentions.
+"""Find the reference nodes that the name of a TFLite tensor mentions.
 
 The converter joins the names of the graph nodes that an operator replaces with ``;``.  Parts can be
-empty, and the order of the parts says nothing.
+empty, and the order of the parts has no meaning.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class NameIndex:
         return tuple(dict.fromkeys(node for node in found if node is not None))
 
     def _plain(self, name: str) -> str:
-        """Strip the digits that the exporter appends to a name that is already taken.
+        """Strip the digits that the exporter appends to a name that is already used.
 
-        A name that leads to a node as it is was not extended: ``MatMul_10`` is no ``MatMul_1``.
+        A name that refers to a node was not extended: ``MatMul_10`` is not ``MatMul_1``.
         """
         if self._node(name.rpartition(";")[2]) is not None:
             return name
@@ -66,10 +66,9 @@ class NameIndex:
 
 
 def numbered(names: Sequence[str]) -> list[int]:
-    """Return which output of an operator each of its tensors is, by the exporter's numbers.
+    """Return the output number of each tensor of an operator, from the exporter's numbers.
 
-    The exporter calls them ``split``, ``split1``, ``split2``.  Their order counts where their names
-    are others.
+    The exporter names them ``split``, ``split1``, ``split2``.  For other names their order counts.
     """
     base = min(names, key=len)
     ends = [name.removeprefix(base) for name in names]
@@ -80,7 +79,7 @@ def numbered(names: Sequence[str]) -> list[int]:
 
 
 def _called(name: str) -> str:
-    """Return a name without the calls that a SavedModel's signature wraps a model in."""
+    """Return a name without the calls that a SavedModel's signature puts around a model."""
     while name.startswith(_CALL):
         name = name.removeprefix(_CALL)
     return name

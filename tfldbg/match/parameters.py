@@ -1,9 +1,10 @@
 """Judge the parameters around operators that must have one scale for input and output.
 
 Operators such as CONCATENATION and RESIZE_BILINEAR keep their input's scale (TFLite 8-bit
-quantization specification).  Where the QAT model quantizes both ends, the converter drops one of
-the two fake-quants: it gives the input the output's parameters, or leaves the change to a QUANTIZE
-behind the operator.  Where the QAT model quantizes only the output, the input owes its parameters.
+quantization specification).  If the QAT model quantizes both input and output, the converter drops
+one of the two fake-quants: it gives the input the output's parameters, or leaves the change to a
+QUANTIZE after the operator.  If the QAT model quantizes only the output, the input must have the
+output's parameters.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def resolve_parameters(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict[int, Match]:
-    """Return the matches with ``differ`` excused, or ``none`` refused, where that is known.
+    """Return the matches with corrected ``parameters`` around operators that keep a scale.
 
-    ``differ`` becomes ``bypassed`` or ``deferred`` where the converter had to move the parameters;
-    only the parameters that the reference has behind the operator are an excuse, so that a wrong
-    scale that two operators share stays wrong.  ``none`` becomes ``differ`` where an operator
-    behind the tensor has the reference's parameters and the tensor has others.
+    ``differ`` becomes ``bypassed`` or ``deferred`` if the converter had to move the parameters;
+    only the reference's parameters after the operator are an excuse, so that a wrong scale of two
+    operators is still an error.  ``none`` becomes ``differ`` if an operator after the tensor has
+    the reference's parameters and the tensor has others.
     """
     resolved = dict(matches)
     readers, writers = consumers(subgraph), producers(subgraph)
@@ -51,7 +52,7 @@ def resolve_parameters(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict
 def _owed(
     tensor: Tensor, match: Match, keeping: list[Operator], matches: Mapping[int, Match]
 ) -> Match:
-    """Compare an unquantized reference value with what an operator behind it needs."""
+    """Compare a tensor that the reference does not quantize with the operators after it."""
     for op in keeping:
         found = matches.get(op.outputs[0])
         if found is None or found.expected is None or found.parameters != "equal":
@@ -64,7 +65,7 @@ def _owed(
 def _imposes(
     subgraph: Subgraph, op: Operator, tensor: Tensor, matches: Mapping[int, Match]
 ) -> bool:
-    """Whether ``op``, which keeps its input's scale, forces the reference's parameters on it."""
+    """Return whether ``op``, which keeps its input's scale, requires the tensor's parameters."""
     found = matches.get(op.outputs[0])
     if found is None or found.parameters in ("bypassed", "deferred"):
         return _same(subgraph.tensors[op.outputs[0]], tensor)

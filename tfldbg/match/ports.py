@@ -1,4 +1,4 @@
-"""Bring the inputs and outputs of the two models together."""
+"""Pair the inputs and outputs of the two models."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 def pair_inputs(
     specs: Sequence[InputSpec], frozen: Frozen, mapping: Mapping[str, str]
 ) -> tuple[int, ...]:
-    """Find the reference input for every TFLite input.
+    """Return the reference input for every TFLite input.
 
     Args:
         specs: The TFLite inputs.
         frozen: The reference.
-        mapping: TFLite input name to reference input name, from ``--input``.
+        mapping: The reference input name for each TFLite input name, from ``--input``.
 
     Returns:
-        For each TFLite input the number of the reference input.
+        The number of the reference input for each TFLite input.
 
     Raises:
-        MatchError: The models take different inputs, or same-shaped ones that cannot be told apart.
+        MatchError: The models have different inputs, or several inputs with the same shape.
     """
     free = dict(enumerate(frozen.input_names))
     if len(specs) != len(free):
@@ -63,8 +63,8 @@ def pair_inputs(
         if len(fitting) > 1 or len(rivals) > 1:
             names = ", ".join(f"'{frozen.input_names[k]}'" for k in fitting)
             raise MatchError(
-                f"input '{spec.label}' could be any of {names}: same shape, other names",
-                hint=f"say which: --input '{spec.label}={frozen.input_names[fitting[0]]}'",
+                f"input '{spec.label}' could be any of {names}, which have the same shape",
+                hint=f"choose one with --input '{spec.label}={frozen.input_names[fitting[0]]}'",
             )
         chosen[i] = fitting[0]
         del free[fitting[0]]
@@ -90,10 +90,10 @@ def _shape_fits(tensor: Tensor, frozen: Frozen, number: int) -> bool:
 
 
 def pair_outputs(subgraph: Subgraph, signature: Signature | None, frozen: Frozen) -> dict[int, str]:
-    """Find the reference tensor of every TFLite output that can be told without looking inside.
+    """Return the reference tensor of every TFLite output that can be identified from outside.
 
     ``StatefulPartitionedCall:k`` is not the Keras output number, so only the signature's names, a
-    single output or a unique shape decide.
+    single output or a unique shape are used.
     """
     nodes = {
         name: frozen.graph.handed_on(out)[-1]

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from tfldbg.reference.graphdef import RefGraph
 
 _MOSTLY = 0.25
-"""Share of a tensor's elements whose agreement tells that its match is right and its operator is
-wrong: a wrong match agrees by chance, a channel or a border that is wrong leaves the others."""
+"""The share of agreeing elements from which a match counts as right and its operator as wrong: a
+wrong match agrees by chance, while a wrong channel or border leaves the other elements."""
 _NEARLY_ALL = 0.9
-"""The same share from which a tensor holds its match, whoever computed it."""
+"""The share of agreeing elements from which a tensor holds its match, whatever its operator is."""
 _SURE = 0.9
-"""Confidence of a match that values propose and that accuses nobody."""
+"""The confidence of a match that values propose and that blames no operator."""
 _CODES = 1.5
 _FLOATS = 1e-3
 
 Values = NDArray[Any]
 Change = Match | Unmatched
 Changes = Mapping[int, Change]
-"""By tensor another match, or why it has none."""
+"""Another match, or the reason for no match, by tensor."""
 
 
 class Proposals:
@@ -44,9 +44,9 @@ class Proposals:
 
     Args:
         subgraph: The TFLite side.
-        outputs: By output of the file the reference tensor that it must be.
+        outputs: The reference tensor that each output of the file must be.
         graph: The reference.
-        matching: What is claimed so far.
+        matching: The matching so far.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class Proposals:
         other_weights: bool = False,
         idle: bool = False,
     ) -> Change | None:
-        """Return another match of a tensor, or why it has none; None where nothing is better.
+        """Return another match of a tensor, or why it has none; None if its match is kept.
 
         Args:
             tensor: The tensor.
-            test: (n, ...) what it holds, real units.
-            values: By reference tensor (n, ...) what it would hold, clamped to the tensor's range.
-            other_weights: Whether its operator has not the weights of its match, which explains
-                that it holds other values.
-            idle: Whether its match is also that of what its operator reads.
+            test: (n, ...) its values, real units.
+            values: The values of each reference tensor (n, ...), clamped to the tensor's range.
+            other_weights: True if its operator has other weights than its match, which explains
+                other values.
+            idle: True if its match is also the match of its operator's input.
         """
         known = self._matches.get(tensor.index)
         if tensor.index in self._outputs:
@@ -88,8 +88,8 @@ class Proposals:
         absurd = known is not None and self._is_absurd(tensor, known)
         found = nearest(test, values, None if known is None else known.raw)
         if found is not None and known is not None:
-            # It may hold nearly the same by chance, as exp(x) and log(1 + exp(x)) do, and what
-            # only hands on its match is no other match.
+            # It may hold nearly the same values by chance, as exp(x) and log(1 + exp(x)) do, and a
+            # reshape of its match is not another match.
             same = absurd if found == known.raw else self._hands_on(known.raw, found)
             near = same and self._share(tensor, test, values, found) < _NEARLY_ALL
             found = None if near else found
@@ -107,21 +107,21 @@ class Proposals:
         return Unmatched(tensor.index, _reason(known, other), certain=absurd or elsewhere)
 
     def refuted(self, tensor: Tensor) -> Unmatched | None:
-        """Return why a tensor has no match where its operator cannot compute the one it has."""
+        """Return why a tensor has no match, if its operator cannot compute the known one."""
         known = self._matches.get(tensor.index)
         if known is None or tensor.index in self._outputs or not self._is_absurd(tensor, known):
             return None
         return Unmatched(tensor.index, _reason(known, None), certain=True)
 
     def _is_absurd(self, tensor: Tensor, known: Match) -> bool:
-        """Whether the operator that writes a tensor cannot compute its match."""
+        """Return whether the operator that writes a tensor cannot compute its match."""
         op = self._writers.get(tensor.index)
         return op is not None and cannot_compute(self._subgraph, op, known.raw, self._graph)
 
     def after(self, tensor: Tensor, test: Values, values: Mapping[str, Values]) -> Change | None:
-        """Return another match of a tensor after one whose match is in doubt, None where none is.
+        """Return another match of a tensor after one whose match is in doubt, or None.
 
-        Its match may follow from that one.
+        Its present match may be a consequence of that one.
 
         Args:
             tensor: The tensor.
@@ -135,11 +135,11 @@ class Proposals:
         return None if found is None else self._renamed(tensor, found, values)
 
     def following(self, tensor: Tensor, given: Iterable[Match]) -> Match | None:
-        """Return the node of the same operation that reads other counterparts of what is read.
+        """Return the node of the same operation that reads other counterparts of the inputs.
 
         Args:
             tensor: A tensor with a match.
-            given: Other matches of what its operator reads.
+            given: Other matches of its operator's inputs.
         """
         known = self._matches[tensor.index]
         wanted = self._graph.nodes[node_of(known.raw)].op
@@ -155,7 +155,7 @@ class Proposals:
         if known is not None and found == known.raw:
             return None
         if known is not None:
-            # The range of the tensor may cut off what an activation does.
+            # The range of the tensor may hide the effect of an activation.
             complete = (
                 name
                 for name in (found, *_equal(values, found))
@@ -165,18 +165,18 @@ class Proposals:
         return self._settled(tensor, self._suited(tensor, found, values), values) if found else None
 
     def _suited(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> str:
-        """Return, of the nodes with a node's values, one that the tensor's operator computes."""
+        """Return a node with the values of ``found`` that the operator computes, if any."""
         op = self._writers.get(tensor.index)
         suited = REFERENCE_OPS.get(op.kind, frozenset()) if op is not None else frozenset()
         equal = _equal(values, found)
         return next((n for n in equal if self._graph.nodes[node_of(n)].op in suited), found)
 
     def widened(self, tensor: Tensor, values: Mapping[str, Values]) -> Match | None:
-        """Return a tensor's match with all that holds the same; None where nothing else does.
+        """Return a tensor's match with all tensors of the same values, or None if there are none.
 
         Args:
             tensor: The tensor.
-            values: By reference tensor what it holds.
+            values: The values of each reference tensor.
         """
         known = self._matches.get(tensor.index)
         more = [] if known is None else same_values(self._graph, known.raw, values)
@@ -192,7 +192,7 @@ class Proposals:
         return tuple(dict.fromkeys((*chain, *more, *copies)))
 
     def _output(self, tensor: Tensor, known: Match | None) -> Match | None:
-        """An output of the file is an output of the reference, whatever it holds."""
+        """Match an output of the file with the reference's output, whatever its values are."""
         node = self._outputs[tensor.index]
         return None if holds(known, node) else self._settled(tensor, node)
 
@@ -207,17 +207,17 @@ class Proposals:
         return replace(settled, chain=self._with_copies(tensor, settled.chain, same))
 
     def lacking(self, tensor: Tensor, found: str, known: Match) -> frozenset[str]:
-        """Return the operations that a tensor's match has after what it holds, and no other has.
+        """Return the operations that a tensor lacks between its value and its match.
 
-        What follows may hide that on this data.  Behind a product, or behind what another operator
-        computes, the match is another operator's, and its tensor lacks nothing of it.
+        Operators downstream may hide that they are missing on this data.  After a product, or after
+        a value of another operator, the match belongs to another operator, and nothing is missing.
 
         Args:
             tensor: The tensor.
-            found: What it holds.
+            found: The reference tensor whose values it holds.
             known: Its match.
         """
-        # One that is carried over says what a value stands for, and not who computes it.
+        # A carried match gives the meaning of a value, but not the operator that computes it.
         known_others = (m for m in self._matches.values() if m.rule != CARRIED)
         others = (m for m in known_others if m.tensor != tensor.index)
         held = frozenset(name for m in others for name in (m.raw, *m.group))
@@ -232,7 +232,7 @@ class Proposals:
         return frozenset(self._graph.nodes[name].op for name in between)
 
     def _hands_on(self, name: str, found: str) -> bool:
-        """Whether one reference tensor has the values of another in the same order, reshaped."""
+        """Return whether one reference tensor is another one, possibly reshaped."""
         node = node_of(found)
         while node != node_of(name) and self._graph.nodes[node].op in RESHAPES | IDENTITY_OPS:
             sources = self._graph.computed_sources(node)
@@ -244,7 +244,7 @@ class Proposals:
     def _share(
         self, tensor: Tensor, test: Values, values: Mapping[str, Values], name: str
     ) -> float:
-        """Return the share of a tensor's elements that agree with what a node holds."""
+        """Return the share of a tensor's elements that agree with the values of a node."""
         value = values.get(name)
         if value is None:
             return 0.0
@@ -259,10 +259,9 @@ def _equal(values: Mapping[str, Values], found: str) -> list[str]:
 
 
 def changed(matching: Matching, changes: Changes, subgraph: Subgraph, graph: RefGraph) -> Matching:
-    """Return a matching with some tensors matched otherwise or not at all.
+    """Return a matching with other matches, or none, for some tensors.
 
-    Tensors whose match was carried over from one of them through an operator that only hands values
-    on follow it.
+    The changes also apply to tensors whose match was carried over from them.
     """
     changes = _followed(matching, changes, subgraph, Settler(graph, subgraph, {}))
     matches = {i: m for i, m in matching.matches.items() if i not in changes}
@@ -307,12 +306,12 @@ def _followed(
 
 
 def cannot_compute(subgraph: Subgraph, op: Operator, name: str, graph: RefGraph) -> bool:
-    """Whether a node is of an operation that an operator cannot compute by itself.
+    """Return whether an operator cannot compute a node on its own.
 
-    Operators that a bias, a batch norm or an activation is folded into compute these as well.
+    Operators with a folded bias, batch norm or activation compute these as well.
 
     Args:
-        subgraph: Whose operator it is.
+        subgraph: The subgraph of the operator.
         op: The operator, matched with the node.
         name: The reference tensor.
         graph: The reference.
@@ -329,7 +328,7 @@ def cannot_compute(subgraph: Subgraph, op: Operator, name: str, graph: RefGraph)
 
 
 def holds(match: Match | None, name: str) -> bool:
-    """Whether a match is with a reference tensor or a copy of it."""
+    """Return whether a match is with a reference tensor or a copy of it."""
     return match is not None and name in match.names
 
 
@@ -337,7 +336,7 @@ _WITNESS = {"name": "name", "output": "signature"}
 
 
 def _reason(known: Match, other: str | None) -> str:
-    """Say why a match was given up."""
+    """Return why a match was dropped."""
     if other is not None:
         return (
             f"it holds the values of '{other}' in another order, so it is checked together with "

@@ -1,4 +1,4 @@
-"""From the node that a name or the structure points at to the nodes that a tensor stands for."""
+"""From the node that a name or the structure refers to, find all nodes of a tensor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FUSED_INTO = frozenset(
         "BATCH_MATMUL",
     }
 )
-"""Operators into which the converter folds what follows: bias, batch norm, activation."""
+"""Operators into which the converter folds the nodes after them: bias, batch norm, activation."""
 
 _WEIGHTED = frozenset(
     {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
@@ -39,7 +39,7 @@ _WEIGHTED = frozenset(
 ACTIVATIONS = frozenset({"Relu", "Relu6", "Tanh", "Sign"})
 _CLIPS = frozenset({"ClipByValue", "Maximum", "Minimum"})
 _CLIPPING = frozenset({"RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
-"""Fused activations that the converter makes of a minimum and a maximum with constants."""
+"""Fused activations that the converter makes from a minimum and a maximum with constants."""
 AFFINE = frozenset(
     {
         "BiasAdd",
@@ -53,17 +53,17 @@ AFFINE = frozenset(
     }
 )
 FOLDED = AFFINE | _CLIPS | (ACTIVATIONS - {"Tanh"})
-"""What the converter makes part of the operator before it."""
+"""Operations that the converter folds into the operator before them."""
 RESHAPES = frozenset({"Reshape", "Squeeze", "ExpandDims"})
-"""Operations that keep values in their order."""
+"""Operations that keep the order of values."""
 _SCALE_TOLERANCE = 1e-5
 
 
 def same_parameters(tensor: Tensor, expected: tuple[float, int]) -> bool:
-    """Whether a tensor's scale and zero point are the expected ones, float rounding aside.
+    """Return whether a tensor has the expected scale and zero point, up to float rounding.
 
-    The converter computes the scale in double precision, fake-quant in single: they agree to a few
-    times 2**-24.
+    The converter computes the scale in double precision, fake-quant in single: they agree within a
+    few times 2**-24.
     """
     scale, zero_point = expected
     return (
@@ -74,12 +74,12 @@ def same_parameters(tensor: Tensor, expected: tuple[float, int]) -> bool:
 
 
 class Settler:
-    """Walks down from an anchor node.
+    """Walks downstream from an anchor node.
 
     Args:
         graph: The reference.
         subgraph: The TFLite side.
-        mentioned: By tensor the nodes that its name mentions.
+        mentioned: The nodes that each tensor's name mentions.
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class Settler:
     def settle(
         self, tensor: Tensor, op: Operator | None, anchor: str, rule: str, confidence: float = 1.0
     ) -> Match:
-        """Find the value before and after fake-quantization that ``tensor`` stands for.
+        """Return the match with the values of ``tensor`` before and after fake-quantization.
 
         Args:
             tensor: The TFLite tensor.
-            op: The operator that writes it, None for an input of the model.
+            op: The operator that writes it, or None for an input of the model.
             anchor: The node to start from.
             rule: The rule that found the anchor.
-            confidence: How sure that rule is.
+            confidence: The confidence of that rule.
         """
         fused = [anchor]
         while (following := self._fused_after(tensor, op, fused[-1])) is not None:
@@ -126,7 +126,7 @@ class Settler:
         )
 
     def _fused_after(self, tensor: Tensor, op: Operator | None, name: str) -> str | None:
-        """Return the one node after ``name`` that the converter folds into ``op``."""
+        """Return the single node after ``name`` that the converter folds into ``op``, if any."""
         if op is None or op.kind not in _FUSED_INTO:
             return None
         users = [user for user in self._graph.users(name) if user in self._graph.computed]
@@ -142,20 +142,20 @@ class Settler:
             return None
         others = frozenset(user.sources) & self._graph.shapes
         if not others.isdisjoint(self._named):
-            return None  # what is made of a shape is a constant only where no tensor holds it
+            return None  # a value computed from a shape is a constant only if no tensor holds it
         reshapes = user.op in RESHAPES and user.elements == self._graph.nodes[name].elements
         return user.name if user.op in AFFINE or reshapes else None
 
     def _clips(self, tensor: Tensor, op: Operator, name: str) -> bool:
-        """Whether an operator clips as a node does, or should: it is named for it."""
+        """Return whether an operator clips like a node, or should because of its name."""
         named = name in self._mentioned.get(tensor.index, ())
         fused = op.options.get("fusedActivationFunction")
         return fused in _CLIPPING or (fused is not None and named)
 
     def _computed_by_reader(self, tensor: Tensor, op: Operator, name: str) -> bool:
-        """Whether an operator that reads ``tensor`` and constants computes ``name`` itself.
+        """Return whether an operator that reads ``tensor`` and constants computes ``name``.
 
-        Names tell; without them a bias belongs to the operator that has one.
+        Names decide; without them a bias belongs to the operator that has one.
         """
         operation = self._graph.nodes[name].op
         if operation.startswith("FusedBatchNorm"):
@@ -174,7 +174,7 @@ class Settler:
         return not (operation == "BiasAdd" and has_bias)
 
     def _readers_of_value(self, index: int) -> list[Operator]:
-        """Return the operators that read a tensor's value, also behind a reshape or QUANTIZE."""
+        """Return the operators that read a value, directly or after a reshape or QUANTIZE."""
         found = list(self._readers.get(index, ()))
         for reader in found:
             if reader.kind in HANDED_ON and reader.outputs:
@@ -182,7 +182,7 @@ class Settler:
         return found
 
     def _copies(self, name: str) -> list[str]:
-        """Return every node that hands on the value of ``name``, fake-quantized or not."""
+        """Return every node that passes on the value of ``name``, fake-quantized or not."""
         found: list[str] = []
         stack = [name]
         while stack:
@@ -210,11 +210,11 @@ class Settler:
         return "differ", raw, known[0][1]
 
     def _before(self, node: str) -> str:
-        """Return what a fake-quant node quantizes."""
+        """Return the input of a fake-quant node."""
         return self._graph.nodes[node].inputs[0]
 
 
 def _is_dilated(op: Operator) -> bool:
-    """Whether a convolution dilates by itself; TensorFlow moves values into the batch for that."""
+    """Return whether a convolution is dilated; TensorFlow moves values into the batch for that."""
     factors = (op.options.get(name, 1) for name in ("dilationHFactor", "dilationWFactor"))
     return any(factor > 1 for factor in factors)

@@ -1,4 +1,4 @@
-"""Which operator of the reference file is computed from which values of the traced file."""
+"""Plans that compute operators of the reference file from values of the traced file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Steps:
 
     steps: tuple[Step, ...]
     aliases: Mapping[int, int]
-    """Output of an operator that only changes how a value is stored, to its input."""
+    """The input of each operator that only changes how a value is stored, by output."""
     reasons: Mapping[int, str]
-    """By tensor of the traced file, why it has no local error."""
+    """The reason why a tensor of the traced file has no local error, by tensor."""
     refused: Mapping[int, str]
-    """By operator of the reference file, why it has no float copy."""
+    """The reason why an operator of the reference file has no float copy, by operator."""
 
 
 def aliases(subgraph: Subgraph, known: frozenset[int]) -> dict[int, int]:
-    """Return the outputs that mean what another tensor means, both of them readable."""
+    """Return the outputs with the same value as another tensor, both of them readable."""
     folded = folded_constants(subgraph)
     return {
         op.outputs[0]: op.inputs[0]
@@ -38,7 +38,7 @@ def aliases(subgraph: Subgraph, known: frozenset[int]) -> dict[int, int]:
 
 
 def given(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
-    """Return what an operator reads while the model runs, shapes included."""
+    """Return the tensors that an operator reads at run time, shapes included."""
     folded = folded_constants(subgraph)
     tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
     return tuple(
@@ -57,10 +57,10 @@ def own_steps(
 
     Args:
         subgraph: The file's subgraph.
-        readable: Tensors whose values are known.
-        states: Variables whose values before each step are known; others are reset before it.
-        stored: Whether the values are computed as they are stored, so that QUANTIZE and DEQUANTIZE
-            are operators like any other.
+        readable: The tensors whose values are known.
+        states: The variables whose values before each step are known; others are reset before it.
+        stored: True to compute the values as they are stored, so that QUANTIZE and DEQUANTIZE are
+            ordinary operators.
     """
     same = {} if stored else aliases(subgraph, readable)
     others = non_activations(subgraph)

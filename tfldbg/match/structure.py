@@ -1,4 +1,4 @@
-"""What the edges of the reference graph tell: which nodes read given values, what nodes read."""
+"""Queries on the edges of the reference graph: the nodes that read values, and their inputs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def following(
 
     Args:
         graph: The reference.
-        chains: For each value the nodes that hold it.
+        chains: The nodes that hold each value.
         wanted: The operations.
-        slots: How many computed values they read, the same one twice counted as two.
+        slots: The number of computed values that they read; the same one twice counts as two.
     """
     known = frozenset().union(*chains)
     found: dict[str, None] = {}
@@ -43,7 +43,7 @@ def following(
 
 
 def _reads(graph: RefGraph, name: str, chains: Sequence[frozenset[str]]) -> bool:
-    """Whether the computed sources of a node are the given values, each of them read."""
+    """Return whether the computed sources of a node are exactly the given values."""
     through = PASSED_THROUGH | FAKE_QUANT_OPS
     known = frozenset().union(*chains)
     reached: set[str] = set()
@@ -58,7 +58,7 @@ def _reads(graph: RefGraph, name: str, chains: Sequence[frozenset[str]]) -> bool
 
 
 def read_by(graph: RefGraph, kind: str, name: str) -> str | None:
-    """Return what the main operation of a kind reads, walking up from what was folded into it.
+    """Return the input of a kind's main operation, searching upstream from a folded node.
 
     Args:
         graph: The reference.
@@ -66,7 +66,7 @@ def read_by(graph: RefGraph, kind: str, name: str) -> str | None:
         name: The node that it is matched with.
 
     Returns:
-        None where it reads several values, or where there is no such operation.
+        None if it reads several values, or if there is no such operation.
     """
     wanted = REFERENCE_OPS.get(kind, frozenset())
     sources = graph.computed_sources(name)
@@ -78,14 +78,14 @@ def read_by(graph: RefGraph, kind: str, name: str) -> str | None:
 
 
 def sequence_read(graph: RefGraph, source: str, tensor: Tensor) -> str | None:
-    """Return what Keras flattens for a MatMul, if the number of its rows is not known before.
+    """Return the value that Keras flattens for a MatMul, if its number of rows is dynamic.
 
-    So it is behind a loop that returns all its steps: only the last axis is known.
+    This is the case after a loop that returns all its steps: only the last axis is known.
 
     Args:
         graph: The reference.
-        source: What the MatMul reads.
-        tensor: What its operator reads.
+        source: The input of the MatMul.
+        tensor: The input of its operator.
     """
     while graph.nodes[source].elements is None:
         shape = graph.nodes[source].shape or ()
@@ -99,7 +99,7 @@ def sequence_read(graph: RefGraph, source: str, tensor: Tensor) -> str | None:
 
 
 def with_folded(graph: RefGraph, names: Sequence[str]) -> frozenset[str]:
-    """Return nodes with what is folded into the operator that computes them."""
+    """Return nodes with the nodes that are folded into the operators that compute them."""
     found = set(names)
     stack = list(names)
     while stack:
@@ -111,6 +111,6 @@ def with_folded(graph: RefGraph, names: Sequence[str]) -> frozenset[str]:
 
 
 def lookalikes(kind: str) -> frozenset[str]:
-    """Return the operations of kinds that may have been taken for this one."""
+    """Return the operations of the kinds that may be confused with this one."""
     kinds = {other for family in LOOKALIKES if kind in family for other in family}
     return frozenset(op for other in kinds for op in REFERENCE_OPS.get(other, ()))

@@ -1,4 +1,4 @@
-"""Choose between candidates of the right structure by the values they have."""
+"""Choose between candidates with the right structure by their values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def choose_by_values(test: NDArray[Any], candidates: Mapping[str, NDArray[Any]])
     """Return the candidate that agrees best, if it agrees clearly better than the next.
 
     Args:
-        test: (n, ...) what the TFLite tensor holds, real units.
-        candidates: By node name (n, ...), as many elements, real units.
+        test: (n, ...) the values of the TFLite tensor, real units.
+        candidates: The values of each node (n, ...), as many elements, real units.
 
     Returns:
-        A name, or None where two candidates agree about equally well.
+        A name, or None if two candidates agree about equally well.
     """
     flat = np.asarray(test, np.float64).ravel()
     errors = {

@@ -13,10 +13,13 @@ from tfldbg.options.runtimes import RUNTIMES
 if TYPE_CHECKING:
     from tfldbg.options.sources import ModelSource, ReferenceFunction
 
-EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES = "emulated", "float-ranges", "fake-quant-ranges"
-EMULATIONS = (EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES)
+Emulation = Literal["emulated", "float-ranges", "fake-quant-ranges"]
+EMULATIONS: tuple[Emulation, ...] = ("emulated", "float-ranges", "fake-quant-ranges")
 """References that round to codes as TFLite does: with the file's parameters, with those of a float
 pass over the data, with those of a fake-quantized pass over it."""
+EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES = EMULATIONS
+ReferenceKind = Literal["self", "keras", "tflite", "capture", "runtime", Emulation, "none"]
+"""How a file was compared; ``none``: a recording of the file alone."""
 RECORDINGS = (".h5", ".hdf5", ".npz")
 """The suffixes of recordings."""
 

@@ -140,8 +140,8 @@ class RunOn:
         if self.scale is not None and not -math.inf < self.scale[0] < self.scale[1] < math.inf:
             low, high = self.scale
             raise UsageError(
-                f"invalid value {low:g},{high:g} for --scale: must be a finite LOW below HIGH",
-                hint="give what 0 and 255 stand for, for example --scale -1,1",
+                f"invalid value {low:g},{high:g} for --scale: LOW must be less than HIGH",
+                hint="give the real values of 0 and 255, for example --scale -1,1",
             )
 
     @property

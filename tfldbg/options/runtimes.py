@@ -1,4 +1,4 @@
-"""The runtimes that can compute a model, and the delegate that may stand in front of one."""
+"""The runtimes that can compute a model, and the delegates in front of them."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ MICRO = "micro"
 """TensorFlow Lite for Microcontrollers, with its reference kernels."""
 RUNTIMES = (*LITERT, TENSORFLOW, MICRO)
 TRY_ANOTHER = f"try another --runtime ({', '.join(RUNTIMES)})"
-"""As a hint where one runtime does not take a file."""
+"""The hint if a runtime does not accept a file."""
 WITH_XNNPACK = frozenset({"xnnpack", TENSORFLOW})
-"""Runtimes that leave to XNNPACK what it takes."""
+"""The runtimes that pass operators to XNNPACK where possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delegate:
-    """An external delegate: a shared library that takes operators over from the runtime."""
+    """An external delegate: a shared library that computes operators instead of the runtime."""
 
     path: str
     options: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
-        """The file's name, for messages."""
+        """The name of the file, for messages."""
         return Path(self.path).name
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """Who computes a model: a runtime, and perhaps a delegate that it asks first."""
+    """A runtime that computes a model, and optionally a delegate that comes first."""
 
     runtime: str = "xnnpack"
     delegate: Delegate | None = None
 
     def __str__(self) -> str:
-        """How messages call it."""
+        """Return the name in messages."""
         with_delegate = f" with {self.delegate.name}" if self.delegate else ""
         return f"{self.runtime}{with_delegate}"
 
     def check(self) -> None:
-        """Refuse what is not here, before a process is started for it.
+        """Check that runtime and delegate exist before a process is started.
 
         Raises:
-            UsageError: There is no such runtime or delegate, or the runtime takes no delegate.
+            UsageError: The runtime or delegate does not exist, or the runtime has no delegates.
             MissingExtraError: The runtime's package is not installed.
         """
         if self.runtime not in RUNTIMES:
@@ -64,7 +64,7 @@ class Kernels:
             return
         if self.runtime == MICRO:
             raise UsageError(
-                "the runtime 'micro' takes no delegates",
+                "the runtime 'micro' does not support delegates",
                 hint=f"leave --delegate out, or choose one of {', '.join((*LITERT, TENSORFLOW))}",
             )
         if not Path(self.delegate.path).is_file():
@@ -77,14 +77,14 @@ class Kernels:
 def delegate_of(
     path: str | Path | None, options: Mapping[str, str] | Sequence[str] | None
 ) -> Delegate | None:
-    """Return the delegate that a user asks for, None for none.
+    """Return the requested delegate, or None.
 
     Args:
-        path: Of the shared library.
-        options: What it is given: a mapping, or ``KEY=VALUE`` pairs.
+        path: The path of the shared library.
+        options: The options of the delegate: a mapping, or ``KEY=VALUE`` pairs.
 
     Raises:
-        UsageError: A pair holds no ``=``, a key is given twice, or there are options and no
+        UsageError: A pair contains no ``=``, a key is given twice, or there are options without a
             delegate.
     """
     pairs = [f"{k}={v}" for k, v in options.items()] if isinstance(options, Mapping) else options

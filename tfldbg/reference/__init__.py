@@ -1,1 +1,1 @@
-"""What a .tflite is compared with."""
+"""The references that a .tflite file is compared with."""

@@ -1,4 +1,4 @@
-"""Take the branch of a conditional that shapes and constants decide, as the converter does."""
+"""Inline the branch of a conditional that shapes and constants choose, as the converter does."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _CONDITIONALS = frozenset({"If", "StatelessIf"})
 
 
 def take_branches(definition: Any, inputs: Mapping[str, Sequence[int | None]]) -> None:
-    """Replace the conditionals whose condition no value of the input changes.
+    """Replace the conditionals whose condition does not depend on input values.
 
-    Layers for training, such as a random crop, hold one: what they do otherwise is known when the
-    model is frozen.
+    Layers for training, such as a random crop, have one: the branch for inference is known when
+    the model is frozen.
 
     Args:
-        definition: A ``tensorflow.GraphDef`` without variables; it is changed.
-        inputs: The shape of each placeholder, None where it is open.
+        definition: A ``tensorflow.GraphDef`` without variables, updated in place.
+        inputs: The shape of each placeholder, with None for dynamic dimensions.
     """
     for node in [n for n in definition.node if n.op in _CONDITIONALS]:
         condition = node_of(node.input[0])
@@ -31,7 +31,7 @@ def take_branches(definition: Any, inputs: Mapping[str, Sequence[int | None]]) -
 
 
 def _follows_from_shapes(definition: Any, name: str) -> bool:
-    """Whether a node is computed from constants and shapes alone."""
+    """Return whether a node is computed from constants and shapes alone."""
     nodes = {n.name: n for n in definition.node}
     stack, seen = [name], set[str]()
     while stack:
@@ -46,7 +46,7 @@ def _follows_from_shapes(definition: Any, name: str) -> bool:
 
 
 def _value(definition: Any, name: str, inputs: Mapping[str, Sequence[int | None]]) -> bool:
-    """Return what a node yields for one sample."""
+    """Return the value of a node for one sample."""
     import tensorflow as tf
 
     part = tf.compat.v1.graph_util.extract_sub_graph(definition, [name])
@@ -62,7 +62,7 @@ def _value(definition: Any, name: str, inputs: Mapping[str, Sequence[int | None]
 
 
 def _inline(definition: Any, node: Any, function: str) -> None:
-    """Put the nodes of a function in the place of the node that calls it."""
+    """Replace a node that calls a function by the nodes of the function."""
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
 
     called = next(f for f in definition.library.function if f.signature.name == function)
@@ -91,7 +91,7 @@ def _inline(definition: Any, node: Any, function: str) -> None:
 
 
 def _read_instead(definition: Any, node: Any, results: Sequence[str]) -> None:
-    """Let what reads a node's outputs read other tensors; the node hands the first one on."""
+    """Redirect the readers of a node's outputs to other tensors; the node becomes an Identity."""
     for reader in definition.node:
         for number, tensor in enumerate(reader.input):
             name, _, port = tensor.partition(":")

@@ -1,7 +1,7 @@
 """Frozen Keras models, kept from run to run in the user's cache folder.
 
-Loading a Keras file and tracing its layers takes longer than all the rest of a small trace.  An
-entry is used for the very bytes that it was made from, by the very versions that made it.
+Loading a Keras file and tracing its layers takes longer than the rest of a small trace.  An entry
+is only used for the same bytes and the same versions of the packages that made it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from tfldbg.reference.graphdef import Outline, view
 from tfldbg.reference.quiet import quiet
 
 FOLDER_VARIABLE = "TFLDBG_CACHE_DIR"
-"""The environment variable that names another folder."""
+"""The environment variable that names another cache folder."""
 _FORMAT = 5
 _LARGEST = 1 << 30
-"""Bytes of a graph up to which it is kept; a protocol buffer holds twice as many at most."""
+"""The largest graph that is kept, bytes; a protocol buffer holds at most twice as many."""
 _MOST = 4 << 30
-"""Bytes of all entries; what was not used for longest goes first."""
+"""The largest total size of all entries, bytes; the least recently used are removed first."""
 _PACKAGES = ("keras", "tensorflow", "tensorflow-model-optimization", "tf-keras", "tfldbg")
 _ABOUT, _GRAPH = "about.json", "graph.pb"
 _SUFFIX = ".frozen"
 
 
 def folder() -> Path:
-    """Return the folder that entries lie in, whether it exists or not."""
+    """Return the folder of the entries, which may not exist."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
         return Path(named)
@@ -46,10 +46,10 @@ def folder() -> Path:
 
 
 def key_of(path: Path) -> str:
-    """Return what an entry is called by: a hash of all that decides what is in it.
+    """Return the key of an entry: a hash of everything that determines its content.
 
     Args:
-        path: The Keras file; it must compute nothing that is not in it.
+        path: The Keras file, which must not depend on code outside it.
     """
     versions = {name: metadata.version(name) for name in _PACKAGES}
     decisive = [_FORMAT, versions, sha256_of_path(path), path.suffix]
@@ -57,9 +57,9 @@ def key_of(path: Path) -> str:
 
 
 def read(key: str) -> Frozen | None:
-    """Return an entry; None where there is none that can be trusted.
+    """Return an entry, or None if there is none that can be trusted.
 
-    One that is damaged is removed.
+    A damaged entry is removed.
     """
     entry = folder() / f"{key}{_SUFFIX}"
     if not _is_own(entry.parent) or not entry.is_file():
@@ -71,14 +71,14 @@ def read(key: str) -> Frozen | None:
             frozen = _read(entry)
             os.utime(entry)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, DecodeError):
-            with suppress(OSError):  # it stays, and will be replaced
+            with suppress(OSError):  # it stays and will be replaced
                 entry.unlink()
             return None
     return frozen
 
 
 def _is_own(place: Path) -> bool:
-    """Whether nobody but this user can write to a folder: an entry holds a graph that is run."""
+    """Return whether only this user can write to a folder, since the graph of an entry is run."""
     if not hasattr(os, "getuid"):
         return True
     try:
@@ -113,10 +113,10 @@ def _read(entry: Path) -> Frozen:
 
 
 def write(key: str, frozen: Frozen) -> None:
-    """Keep a model.  Where that cannot be done nothing is kept, which costs time and nothing else.
+    """Keep a model.  If that fails, nothing is kept and the next run takes longer.
 
     Args:
-        key: What `key_of` returned for it.
+        key: The key of the model from `key_of`.
         frozen: The model.
     """
     if frozen.graph_def.ByteSize() > _LARGEST:
@@ -153,7 +153,7 @@ def _about(frozen: Frozen) -> dict[str, Any]:
 
 
 def _entries() -> Iterator[tuple[float, int, Path]]:
-    """Yield of every entry when it was used last, its size, and its path."""
+    """Yield the time of last use, the size and the path of every entry."""
     for path in folder().glob(f"*{_SUFFIX}"):
         with suppress(OSError):  # another process has removed it
             found = path.stat()
@@ -169,16 +169,16 @@ def _prune() -> None:
 
 
 def held() -> tuple[int, int]:
-    """Return how many entries there are, and their bytes."""
+    """Return the number of entries and their total size in bytes."""
     sizes = [size for _, size, _ in _entries()]
     return len(sizes), sum(sizes)
 
 
 def clear() -> tuple[int, int]:
-    """Remove all entries; return how many there were, and their bytes.
+    """Remove all entries; return their number and their total size in bytes.
 
     Raises:
-        TfldbgError: One cannot be removed.
+        TfldbgError: An entry cannot be removed.
     """
     count, total = 0, 0
     for _, size, path in _entries():

@@ -1,10 +1,10 @@
-"""Recorded tensors as a reference: what another device, runtime, delegate or day computed.
+"""Recorded tensors as a reference, computed by another device, runtime or delegate, or earlier.
 
-Two forms are read.  HDF5 in the layout of ``docs/recording.md``, of which a group a tensor with a
-dataset ``values`` is enough; and ``.npz`` with one array a tensor, keyed by the tensor's name.  In
-both, the first axis counts samples.
+Two formats are read: HDF5 in the layout of ``docs/recording.md``, for which a group per tensor with
+a dataset ``values`` is enough, and ``.npz`` with one array per tensor, keyed by the tensor's name.
+In both, the first axis is samples.
 
-Files come from elsewhere: nothing in them is executed (no pickles), nothing outside them is read
+The files are not trusted: nothing in them is executed (no pickles), nothing outside them is read
 (no links to other files), and values are read by ranges of samples.
 """
 
@@ -31,7 +31,7 @@ class Capture:
 
     Args:
         path: The file.
-        contents: What it holds.
+        contents: The contents of the file.
     """
 
     def __init__(self, path: str, contents: Contents) -> None:
@@ -52,20 +52,20 @@ class Capture:
         self.close()
 
     def said(self, key: str) -> str:
-        """Return one text that the recording says about its run, empty where there is none."""
+        """Return a text that the recording states about its run, or an empty one."""
         found = self._run.get(key)
         return found if isinstance(found, str) else ""
 
     @property
     def stream_steps(self) -> int | None:
-        """How many samples in a row were the steps of one stream, None if the recording is mute."""
+        """The number of samples that form one stream, or None if it is not recorded."""
         found = self._run.get("stream_steps", 1 if self._run else None)
         return found if isinstance(found, int) else None
 
     def stored(self, tensor: Recorded, start: int, stop: int) -> NDArray[Any]:
         """Return samples ``start`` to ``stop`` of one tensor as they are stored: (n, ...).
 
-        The last range is kept, since going back in a compressed archive means unpacking it again.
+        The last range is kept, because reading backwards in a compressed archive unpacks it again.
 
         Raises:
             CaptureError: The file is damaged.
@@ -89,7 +89,7 @@ class Capture:
     def real(self, tensor: Recorded, start: int, stop: int) -> NDArray[np.float32]:
         """Return samples ``start`` to ``stop`` of one tensor in real units: (n, ...) float32.
 
-        Integers without a scale stay as they are.
+        Integers without a scale are not scaled.
         """
         return in_real_units(tensor, self.stored(tensor, start, stop))
 
@@ -112,7 +112,7 @@ def open_capture(path: Path) -> Capture:
         path: An HDF5 file or an ``.npz``.
 
     Raises:
-        CaptureError: The file is missing, damaged or no recording.
+        CaptureError: The file is missing, damaged or not a recording.
     """
     if not path.is_file():
         raise CaptureError(f"the recording '{path}' does not exist", hint="check the path")

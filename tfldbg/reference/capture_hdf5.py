@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn what h5py raises on damaged or foreign files into our own error."""
+    """Turn exceptions that h5py raises on damaged or foreign files into a CaptureError."""
     try:
         yield
     except guard.UNREADABLE as error:
@@ -42,7 +42,7 @@ def open_hdf5(path: Path) -> Contents:
     """Open a file.
 
     Raises:
-        CaptureError: It is damaged, or of another layout.
+        CaptureError: It is damaged or has another layout.
     """
     import h5py
 
@@ -73,13 +73,13 @@ class _Hdf5:
         self._file.close()
 
     def contents(self) -> Contents:
-        """Describe what the file holds."""
+        """Return a description of the file's contents."""
         self._check_format()
         groups = self._member(self._file, "tensors", "Group")
         if groups is None:
             keras = "model_weights" in self._file or "model_config" in self._file.attrs
             raise CaptureError(
-                f"'{self._path}' is no recording: it has no group '/tensors'",
+                f"'{self._path}' is not a recording: it has no group '/tensors'",
                 hint=f"it is a Keras model: --keras {self._path}" if keras else LAYOUT_HINT,
             )
         evidence = self._evidence()
@@ -104,7 +104,7 @@ class _Hdf5:
         return Contents(tuple(tensors), count, run if isinstance(run, dict) else {}, self)
 
     def _check_format(self) -> None:
-        """Refuse files that say they are something else; a file that says nothing may pass."""
+        """Check the format that a file states; a file may also state none."""
         found = _text(self._file.attrs.get("format", FORMAT))
         if found != FORMAT:
             raise CaptureError(
@@ -119,7 +119,7 @@ class _Hdf5:
             )
 
     def _member(self, group: Any, key: str, kind: str) -> Any:
-        """Return a member that lies in this very file, None where there is none of that kind."""
+        """Return a member stored in this file, or None if there is none of that kind."""
         import h5py
 
         link = group.get(key, getlink=True)
@@ -175,21 +175,21 @@ class _Hdf5:
         return float(scale[0]), int(zero_point[0])
 
     def _evidence(self) -> Mapping[str, Any]:
-        """Return the parsed ``/evidence``, empty where there is none."""
+        """Return the parsed ``/evidence``, empty if there is none."""
         dataset = self._member(self._file, "evidence", "Dataset")
         plain = {} if dataset is None else guard.parse_json(dataset.asstr()[()])
         return plain if isinstance(plain, dict) else {}
 
 
 def _operators(evidence: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
-    """Map each written tensor to what ``/evidence`` says about its operator."""
+    """Return the operator of each written tensor as ``/evidence`` describes it."""
     ops = evidence.get("ops")
     found = [op for op in ops if isinstance(op, dict)] if isinstance(ops, list) else []
     return {op["tensor"]: op for op in found if isinstance(op.get("tensor"), int)}
 
 
 def _with_evidence(tensor: Recorded, op: Mapping[str, Any] | None) -> Recorded:
-    """Add what a recording by tfldbg knows about the operator that writes a tensor."""
+    """Add the facts that a recording by tfldbg holds about the operator that writes a tensor."""
     if op is None:
         return tensor
     bound = op.get("bound")

@@ -1,6 +1,6 @@
-"""Read a recording from an ``.npz`` archive: one array a tensor, keyed by the tensor's name.
+"""Read a recording from an ``.npz`` archive: one array per tensor, keyed by the tensor's name.
 
-A tensor without a name of its own has the key ``tensor N``, N being its index in the file.
+A tensor without a name has the key ``tensor N``, where N is its index in the file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def open_npz(path: Path) -> Contents:
     """Open an archive.
 
     Raises:
-        CaptureError: It is damaged, or holds something else than arrays of numbers.
+        CaptureError: It is damaged, or holds anything other than arrays of numbers.
     """
     with _readable_npz(path):
         archive = zipfile.ZipFile(path)
@@ -59,11 +59,11 @@ class _Member:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     begins: int
-    """Where its values begin, bytes."""
+    """The position of the first value, bytes."""
 
 
 class _Npz:
-    """One array a tensor, in C order, read forward."""
+    """An archive with one array per tensor in C order, read forward."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path, self._archive = path, archive
@@ -87,7 +87,7 @@ class _Npz:
         self._archive.close()
 
     def contents(self) -> Contents:
-        """Describe what the archive holds."""
+        """Return a description of the archive's contents."""
         tensors: list[Recorded] = []
         lengths: dict[str, int] = {}
         for info in self._archive.infolist():

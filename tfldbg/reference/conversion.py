@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Frozen
 
 Examples = Callable[[], Iterator[list[NDArray[Any]]]]
-"""Yields samples: one array per input, in the input's own type and shape, batch axis included."""
+"""Returns samples: one array per input, in the input's type and shape, batch axis included."""
 
 _LOOPS = ("While", "StatelessWhile")
 
@@ -29,29 +29,29 @@ class Source:
     """A model that can be converted."""
 
     name: str
-    """How messages call it."""
+    """The name of the model in messages."""
     model: Any
-    """The live Keras model, None for a SavedModel."""
+    """The live Keras model, or None for a SavedModel."""
     signature: str | None
-    """Of a SavedModel."""
+    """The signature of a SavedModel, or None."""
     frozen: Frozen
 
     @property
     def trained_ranges(self) -> bool:
-        """Whether the model was trained quantization-aware: fake-quant nodes hold its ranges."""
+        """Return whether the model was trained quantization-aware: fake-quant nodes hold ranges."""
         return any(n.op.startswith("FakeQuant") for n in self.frozen.graph.nodes.values())
 
     @property
     def loops(self) -> bool:
-        """Whether a recurrent layer is a loop in the graph."""
+        """Return whether the graph holds a recurrent layer as a loop."""
         return any(n.op in _LOOPS for n in self.frozen.graph.nodes.values())
 
 
 def open_source(path: Path, *, unsafe: bool = False, signature: str | None = None) -> Source:
-    """Load the model that is to be converted.
+    """Load the model to convert.
 
     Raises:
-        KerasError: As `tfldbg.reference.keras.load_frozen`.
+        KerasError: As for `tfldbg.reference.keras.load_frozen`.
     """
     if path.is_dir():
         key = signature or "serving_default"
@@ -91,10 +91,10 @@ def save_whole(model: Any, path: Path) -> None:
 
 
 def check_target(source: Source, target: Target) -> None:
-    """Refuse what a quantization-aware model cannot become.
+    """Check that a quantization-aware model can be converted to the target.
 
     Raises:
-        UsageError: The ranges that the model was trained with cannot be used so.
+        UsageError: The target cannot use the ranges that the model was trained with.
     """
     if not source.trained_ranges:
         return
@@ -113,16 +113,16 @@ def convert(source: Source, target: Target, examples: Examples | None) -> tuple[
 
     Args:
         source: The model.
-        target: What it shall become.
-        examples: What to calibrate on.  A model that was trained quantization-aware needs them only
-            for tensors that its fake-quant nodes leave out.
+        target: The form to convert to.
+        examples: The samples to calibrate on.  A model that was trained quantization-aware needs
+            them only for tensors without a fake-quant node.
 
     Returns:
-        The .tflite, and whether the examples were used.
+        The .tflite file, and True if the examples were used.
 
     Raises:
-        KerasError: The converter refuses the model, or leaves operators float that must not be.
-        UsageError: The model needs examples and has none, or cannot become the target.
+        KerasError: The converter refuses the model, or leaves operators float against the target.
+        UsageError: The model needs examples and has none, or cannot be converted to the target.
     """
     check_target(source, target)
     if not target.integer:
@@ -156,10 +156,10 @@ def convert(source: Source, target: Target, examples: Examples | None) -> tuple[
 
 
 def float_operators(content: bytes) -> list[tuple[int, str, str]]:
-    """List operators that compute with floats: number, kind, output name.
+    """Return the operators that compute with floats as number, kind and output name.
 
-    QUANTIZE and DEQUANTIZE are left out: they stand between integers and floats, at the ends of a
-    model with float inputs or outputs and around every float operator.
+    QUANTIZE and DEQUANTIZE are not included: they convert between integers and floats at the ends
+    of a model with float inputs or outputs and around every float operator.
     """
     found = []
     for subgraph in load_graph(content, "the converted model").subgraphs:
@@ -180,7 +180,7 @@ def _listed(operators: list[tuple[int, str, str]]) -> str:
 
 
 def _attempt(source: Source, target: Target, examples: Examples | None) -> bytes:
-    """Convert with the model's own batch size or, where a loop needs it, with a batch of one."""
+    """Convert with the model's own batch size, or with a batch of one if a loop requires it."""
     try:
         return _run(_converter(source), source, target, examples)
     except _RefusedError as refused:
@@ -217,7 +217,7 @@ def _converter(source: Source) -> Any:
 
 
 def _fixed_batch(source: Source) -> Any:
-    """Trace the model with a batch of one."""
+    """Return a converter for the model with a batch of one."""
     import tensorflow as tf
 
     model, frozen = source.model, source.frozen
@@ -239,10 +239,10 @@ def _fixed_batch(source: Source) -> Any:
 
 
 def _holder(model: Any) -> Any:
-    """Return what the converter shall look for the variables in.
+    """Return the object in which the converter looks for the variables.
 
-    A tf_keras model itself, or else its LSTM is not fused into one operator; a Keras 3 model hides
-    its variables from the converter, which would leave them variables.
+    For tf_keras this is the model, since its LSTM is not fused into one operator otherwise.  A
+    Keras 3 model hides its variables from the converter, which would not make them constants.
     """
     import tensorflow as tf
     import tf_keras
@@ -277,7 +277,7 @@ def _configure(converter: Any, source: Source, target: Target, examples: Example
 def _representative(
     source: Source, examples: Examples
 ) -> Callable[[], Iterator[list[NDArray[Any]] | Mapping[str, NDArray[Any]]]]:
-    """Name the arrays where there are several: the converter does not keep the inputs' order."""
+    """Return samples by name if there are several inputs: the converter changes their order."""
     names = source.frozen.input_names
 
     def generate() -> Iterator[list[NDArray[Any]] | Mapping[str, NDArray[Any]]]:

@@ -1,4 +1,4 @@
-"""Evaluate the frozen reference: free-running nodes and single operators on given inputs."""
+"""Compute the frozen reference: free-running nodes, and single operators from given inputs."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frozen:
-    """A reference model whose every node can be fetched."""
+    """A frozen reference model that can return the value of every node."""
 
     graph_def: Any
     """A ``tensorflow.GraphDef`` without variables."""
     graph: RefGraph
     input_names: tuple[str, ...]
-    """What the Keras model calls its inputs, in the order of ``graph.inputs``."""
+    """The names of the Keras model's inputs, in the order of ``graph.inputs``."""
     input_shapes: tuple[tuple[int | None, ...], ...]
     input_dtypes: tuple[str, ...]
     output_names: tuple[str, ...]
     batch: int | None
-    """The only batch size that the model takes, None when any will do."""
+    """The only batch size that the model accepts, or None if it accepts any."""
     framework: str
-    """Which loader made it, with its version."""
+    """The framework that loaded it, with its version."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """One reference operator cut out of its graph."""
+    """A part of the reference graph that computes one tensor from given inputs."""
 
     key: int
-    """Whatever the caller names the result by."""
+    """The caller's key of the result."""
     output: str
     """The tensor to compute, ``name`` or ``name:port``."""
     cuts: Mapping[str, int]
-    """Tensor (``name`` or ``name:port``) to the key of the values that replace it."""
+    """The key of the values that replace each tensor (``name`` or ``name:port``)."""
     constants: Mapping[str, Floats] = field(default_factory=dict)
-    """Tensor name to the values to use in its place."""
+    """The values that replace each tensor, by name."""
 
 
 def open_ends(graph: RefGraph, segment: Segment) -> frozenset[str]:
-    """Return the model inputs that a segment reaches without meeting a cut; empty means closed."""
+    """Return the model inputs that a segment reaches without a cut; none if it is closed."""
     reached: set[str] = set()
     found: set[str] = set()
     stack = [segment.output]
@@ -70,11 +70,11 @@ def open_ends(graph: RefGraph, segment: Segment) -> frozenset[str]:
 
 
 def in_reference_order(numbers: Sequence[int], real: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Bring the inputs into the order in which the reference takes them.
+    """Return the inputs in the order of the reference.
 
     Args:
-        numbers: For each TFLite input the number of the reference input.
-        real: Per TFLite input (n, ...), real units.
+        numbers: The number of the reference input for each TFLite input.
+        real: The values of each TFLite input (n, ...), real units.
     """
     ordered: list[NDArray[Any]] = [np.empty(0)] * len(real)
     for number, array in zip(numbers, real, strict=True):
@@ -83,15 +83,15 @@ def in_reference_order(numbers: Sequence[int], real: Sequence[NDArray[Any]]) -> 
 
 
 class Evaluator:
-    """One TensorFlow session that computes every asked-for tensor in one batched call.
+    """A TensorFlow session that computes all requested tensors of a batch in one call.
 
     Args:
         frozen: The reference model.
-        fetches: Tensors of the free-running model, ``name`` or ``name:port``.
-        segments: Operators to compute from given inputs; all must be closed.
-        forced: Tensors of the free-running model to the keys of the values that their readers get
-            instead.
-        once: Whether it computes a few batches only, for which optimizing the graph takes longer
+        fetches: The tensors of the free-running model, ``name`` or ``name:port``.
+        segments: The operators to compute from given inputs; all must be closed.
+        forced: The keys of the values that replace tensors of the free-running model for their
+            readers, by tensor.
+        once: True if only a few batches are computed, for which optimizing the graph takes longer
             than it saves.
 
     Raises:
@@ -137,7 +137,7 @@ class Evaluator:
 
     @property
     def tap_keys(self) -> tuple[int, ...]:
-        """Keys of the values that `run` wants."""
+        """The keys of the values that `run` needs."""
         return tuple(dict.fromkeys(key for _, key in self._taps))
 
     def run(
@@ -146,9 +146,9 @@ class Evaluator:
         """Compute one batch.
 
         Args:
-            inputs: One array (n, ...) per model input, real units; None when nothing that is asked
-                for depends on them.
-            taps: Values (n, ...) in real units for every key of `tap_keys`.
+            inputs: One array (n, ...) per model input, real units, or None if no requested tensor
+                depends on them.
+            taps: The values (n, ...) in real units for every key of `tap_keys`.
 
         Returns:
             The free-running tensors in the order of ``fetches``, and the segments' outputs in the
@@ -166,7 +166,7 @@ class Evaluator:
             held = taps[key][..., 0] + 1j * taps[key][..., 1] if complex_ else taps[key]
             given = _shaped(held, outline.shape, whole=self._frozen.batch == 1)
             if outline.dtype.startswith(("int", "uint")):
-                given = np.rint(given)  # an index that was quantized lies beside the whole number
+                given = np.rint(given)  # a quantized index is close to the whole number
             feeds[_port(name)] = given.astype(outline.dtype, copy=False)
         try:
             with quiet():
@@ -194,7 +194,7 @@ class Evaluator:
 
 
 def _in_parts(values: NDArray[Any]) -> NDArray[Any]:
-    """Return complex numbers as real and imaginary part, along a last axis; others as they are."""
+    """Return complex numbers as real and imaginary part on a last axis, others unchanged."""
     return np.stack((values.real, values.imag), -1) if values.dtype.kind == "c" else values
 
 
@@ -205,14 +205,14 @@ def evaluate_once(
     segments: Sequence[Segment] = (),
     taps: Mapping[int, Floats] = MappingProxyType({}),
 ) -> tuple[list[Floats], list[Floats]]:
-    """Compute one batch in a session of its own.
+    """Compute one batch in a new session.
 
     Args:
-        frozen: As for `Evaluator`, like ``fetches`` and ``segments``.
-        fetches: Tensors of the free-running model.
-        inputs: As for `Evaluator.run`, like ``taps``.
-        segments: Operators to compute from given inputs.
-        taps: What they are given.
+        frozen: As for `Evaluator`.
+        fetches: As for `Evaluator`.
+        inputs: As for `Evaluator.run`.
+        segments: As for `Evaluator`.
+        taps: As for `Evaluator.run`.
 
     Raises:
         KerasError: TensorFlow refuses the graph, or cannot compute the batch.
@@ -225,9 +225,9 @@ def evaluate_once(
 
 
 def _config(once: bool) -> Any:
-    """Let TensorFlow fuse what is not fetched, but not rewrite arithmetic, which only costs time.
+    """Return settings that let TensorFlow fuse nodes but not rewrite arithmetic, which is slow.
 
-    What is fetched is always computed as it is named, up to float32 rounding.
+    Fetched tensors are always computed as they are named, up to float32 rounding.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf import rewriter_config_pb2
@@ -246,9 +246,9 @@ def _port(name: str) -> str:
 def _shaped(
     array: NDArray[Any], shape: tuple[int | None, ...] | None, *, whole: bool = False
 ) -> NDArray[Any]:
-    """Give an array (n, ...) the shape that the reference expects, the first axis left open.
+    """Give an array (n, ...) the shape that the reference expects, with a dynamic first axis.
 
-    Where it computes one sample at a time, the first axis is one like others.
+    If the reference computes one sample at a time, its first axis is not the batch.
     """
     if shape is None or (len(shape) == 0 and not whole):
         return array
@@ -257,7 +257,7 @@ def _shaped(
     exact = whole and -1 not in wanted
     fits = array.size == size if exact else array.size % size == 0
     if wanted.count(-1) > 1 or not fits:
-        # Of another shape, or not told: the axis of the samples and the tensor's own are one.
+        # Another or an unknown shape: merge the axis of the samples with the tensor's first axis.
         return array.reshape(-1, *array.shape[2:]) if array.ndim == len(shape) + 1 else array
     if whole:
         return array.reshape(wanted)
@@ -265,11 +265,11 @@ def _shaped(
 
 
 def _read(definition: Any, tensors: Sequence[str], outlines: Sequence[Outline]) -> list[str]:
-    """Add a node that reads each tensor; return what to fetch.
+    """Add a node that reads each tensor, and return the names to fetch.
 
-    TensorFlow's optimizer removes some nodes that it fuses with others, even those that are
-    fetched (with oneDNN: a bias before LeakyRelu, the sigmoid of swish), but none that another node
-    reads.
+    TensorFlow's optimizer removes some nodes that it fuses with others, even if they are fetched
+    (with oneDNN: a bias before LeakyRelu, the sigmoid of swish), but not if another node reads
+    them.
     """
     import tensorflow as tf
 
@@ -288,17 +288,17 @@ def _needed(definition: Any, fetches: Sequence[str]) -> Any:
 
 
 Taps = dict[tuple[str, int], str]
-"""By reference tensor and key of the values that replace it, the placeholder that takes them."""
+"""The placeholder for each pair of reference tensor and key of the values that replace it."""
 
 
 def _with_segments(
     frozen: Frozen, segments: Sequence[Segment]
 ) -> tuple[Any, list[str], Taps, dict[str, Floats]]:
-    """Append a copy of each segment to the graph, its cuts replaced by placeholders.
+    """Append a copy of each segment to the graph, with placeholders for its cuts.
 
     Returns:
-        The graph, the name of each segment's output, the placeholders, which it still lacks, and by
-        name the values of those that stand for constants of segments.
+        The graph, which still lacks the placeholders, the name of each segment's output, the
+        placeholders, and the values of those for constants of segments, by name.
     """
     import tensorflow as tf
 
@@ -319,7 +319,7 @@ def _with_segments(
 
 
 def _force(definition: Any, graph: RefGraph, forced: Mapping[str, int], taps: Taps) -> None:
-    """Let the readers of some tensors of the free-running model read placeholders instead."""
+    """Redirect the readers of some tensors of the free-running model to placeholders."""
     for node in definition.node if forced else ():
         if node.name not in graph.nodes:
             continue
@@ -349,10 +349,10 @@ def _copy_segment(
     named: tuple[str, Segment],
     taps: Taps,
 ) -> str:
-    """Append a copy of one segment, its nodes named with a prefix; note the placeholders it reads.
+    """Append a copy of one segment with prefixed names, and add its placeholders to ``taps``.
 
     Returns:
-        The name of its output.
+        The name of the segment's output.
     """
     prefix, segment = named
     copied = graph.activations  # shapes are the same for both, constants anyway

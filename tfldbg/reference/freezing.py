@@ -1,4 +1,4 @@
-"""Make of a traced function a graph without variables whose every node can be fetched."""
+"""Turn a traced function into a graph without variables whose every node can be fetched."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tfldbg.reference.graphdef import Outline, node_of, view
 from tfldbg.reference.twins import merge_twins
 
 _LARGE = 1024
-"""Bytes: no shape is computed from a constant of more."""
+"""The largest constant that a shape may depend on, bytes."""
 _FLOAT = 1
-"""``DT_FLOAT`` of TensorFlow."""
+"""TensorFlow's ``DT_FLOAT``."""
 
 
 def user_inputs(concrete: Any) -> list[Any]:
-    """Return the inputs that a caller gives: variables and captured constants are none."""
+    """Return the inputs that a caller passes, without variables and captured constants."""
     captured = {tensor.ref() for _, tensor in concrete.graph.captures}
     return [t for t in concrete.inputs if t.ref() not in captured and t.dtype.name != "resource"]
 
 
 _ALONG_AN_AXIS = frozenset({"ConcatV2", "Cumprod", "Cumsum", "ReverseV2", "Roll"})
-"""Operations whose last input is the axis, or the axes, along which they work."""
+"""The operations whose last input is the axis or axes that they work along."""
 
 
 def freeze(
@@ -36,10 +36,10 @@ def freeze(
 
     Args:
         concrete: A traced function of TensorFlow.
-        names: What the model calls its inputs.
-        outputs: What it calls its outputs.
-        batch: The only batch size that it takes, None when any will do.
-        framework: Which loader made it, with its version.
+        names: The names of the model's inputs.
+        outputs: The names of the model's outputs.
+        batch: The only batch size that it accepts, or None if it accepts any.
+        framework: The framework that loaded it, with its version.
     """
     placeholders = user_inputs(concrete)
     ends = tuple(t.name.removesuffix(":0") for t in concrete.outputs)
@@ -61,7 +61,7 @@ def freeze(
             numbered = any(one[name] != two[name] for name in ranges)
             mixed = numbered or not _keeps_samples(graph.activations, one, two)
         if mixed:
-            # Only one sample at a time can be told apart.
+            # Samples cannot be separated within a batch.
             batch, shapes = 1, tuple((1, *shape[1:]) for shape in shapes)
             definition, outlines = _reshaped(definition, taken, 1), one
         else:
@@ -82,11 +82,12 @@ def freeze(
 def _with_constants(concrete: Any) -> Any:
     """Return a function's graph with constants in place of variables.
 
-    TensorFlow's own way makes a function of it again, which fails where a variable was assigned to.
+    TensorFlow's public API turns the result into a function again, which fails if the function
+    assigned to a variable.
     """
     from tensorflow.python.framework import convert_to_constants
 
-    # Loops stay one node each: lowered, they are cycles of a dozen kinds of nodes.
+    # Each loop stays one node; lowered, it is a cycle of a dozen kinds of nodes.
     data = convert_to_constants._FunctionConverterDataInEager(
         func=concrete, lower_control_flow=False, aggressive_inlining=False
     )
@@ -95,15 +96,15 @@ def _with_constants(concrete: Any) -> Any:
 
 
 def _values_alone(definition: Any, kept: Sequence[str]) -> Any:
-    """Return the part of a graph that computes values, without what only has effects.
+    """Return the part of a graph that computes values, without nodes that only have effects.
 
-    A layer that keeps a state assigns to it, which a frozen graph cannot; what it read before is a
-    constant.  ``IdentityN``, which functions with a gradient of their own leave, hands on several
-    values at once: its readers read these values.
+    A layer that keeps a state assigns to it, which a frozen graph cannot do; the value that it read
+    before is a constant.  ``IdentityN``, which functions with a custom gradient leave, passes on
+    several values at once: its readers are redirected to these values.
 
     Args:
         definition: A ``tensorflow.GraphDef`` without variables.
-        kept: The nodes to keep, with all that they depend on.
+        kept: The nodes to keep, with everything that they depend on.
     """
     import tensorflow as tf
 
@@ -124,10 +125,10 @@ def _values_alone(definition: Any, kept: Sequence[str]) -> Any:
 
 
 def _sketch(definition: Any) -> Any:
-    """Return a graph of the same shapes in which every element of a weight is the same number.
+    """Return a graph with the same shapes in which large weights are zero.
 
-    What TensorFlow knows without computing does not depend on weights, which would be held several
-    times over.
+    The outlines that TensorFlow derives without computing do not depend on weights, and copies of
+    them would take memory.
     """
     import tensorflow as tf
 
@@ -148,7 +149,7 @@ def _sketch(definition: Any) -> Any:
 
 
 def _reshaped(definition: Any, shapes: Mapping[str, tuple[int | None, ...]], batch: int) -> Any:
-    """Return a graph that takes another batch size."""
+    """Return a graph with another batch size."""
     import tensorflow as tf
 
     changed = tf.compat.v1.GraphDef()
@@ -162,7 +163,7 @@ def _reshaped(definition: Any, shapes: Mapping[str, tuple[int | None, ...]], bat
 
 
 def _moves_samples(definition: Any, activations: frozenset[str]) -> bool:
-    """Whether an operation works along the first axis, the batch, which its shape does not tell."""
+    """Return whether an operation works along the batch axis, which shapes do not show."""
     from tensorflow.python.framework import tensor_util
 
     constants = {n.name: n for n in definition.node if n.op == "Const"}
@@ -179,19 +180,19 @@ def _keeps_samples(
     one: Mapping[str, tuple[Outline, ...]],
     two: Mapping[str, tuple[Outline, ...]],
 ) -> bool:
-    """Whether the first axis of every value is the batch: twice as long for two samples as for one.
+    """Return whether the first axis of every value is the batch and doubles with it.
 
     Args:
         activations: The nodes that hold values.
-        one: What is known of all nodes for one sample.
-        two: The same for two.
+        one: The outlines of all nodes for one sample.
+        two: The outlines of all nodes for two samples.
     """
     pairs = (pair for n in activations & one.keys() for pair in zip(one[n], two[n], strict=True))
     return all(_grows_first(a.shape, b.shape) for a, b in pairs if a.shape is not None)
 
 
 def _of_any_batch(one: tuple[Outline, ...], activation: bool) -> tuple[Outline, ...]:
-    """Return what is known of a node's outputs whatever the batch is, from that of one sample."""
+    """Return a node's outlines for any batch size, derived from those of one sample."""
     if not activation:
         return one
     return tuple(
@@ -211,7 +212,7 @@ def _grows_first(one: tuple[int | None, ...], two: tuple[int | None, ...] | None
 
 
 def _outlines(definition: Any) -> dict[str, tuple[Outline, ...]]:
-    """Return what TensorFlow knows of the nodes of a graph without computing it."""
+    """Return the outlines that TensorFlow derives for the nodes of a graph without computing it."""
     import tensorflow as tf
 
     graph = tf.Graph()

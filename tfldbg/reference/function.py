@@ -1,4 +1,4 @@
-"""A reference that a function of the user's computes, written down as a recording."""
+"""A reference computed by a user-defined function, stored as a recording."""
 
 from __future__ import annotations
 
@@ -22,54 +22,54 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
-    """The samples that go in together."""
+    """A batch of samples."""
 
     start: int
     arrays: Arrays
-    """By input name (n, ...), what the function is called with."""
+    """The arguments of the function, by input name, (n, ...)."""
     codes: Mapping[int, NDArray[Any]]
-    """By input tensor (n, ...) the same as the file takes it."""
+    """The same values in the file's input types, by input tensor, (n, ...)."""
 
     @property
     def count(self) -> int:
-        """Number of samples."""
+        """The number of samples."""
         return len(next(iter(self.codes.values()))) if self.codes else 1
 
     @property
     def label(self) -> str:
-        """How messages call them."""
+        """The name of the samples in messages."""
         return f"samples {self.start} to {self.start + self.count - 1}"
 
 
 class FunctionRecorder:
-    """Calls a function on batches of samples and writes what it returns into a file.
+    """Calls a function on batches of samples and writes the results to a file.
 
-    The file is a recording as in ``docs/recording.md``: the inputs as the file takes them, and
-    every tensor that the function computes, by its name.
+    The file is a recording as in ``docs/recording.md``: the inputs in the file's types, and every
+    tensor that the function computes, by name.
 
     Args:
-        name: Of the function, for messages.
+        name: The name of the function in messages.
         function: The reference.
-        subgraph: Of the traced file.
+        subgraph: The subgraph of the traced file.
     """
 
     def __init__(self, name: str, function: ReferenceFunction, subgraph: Subgraph) -> None:
         self._name, self._function, self._subgraph = name, function, subgraph
         writers = producers(subgraph)
         self.floats: set[str] = set()
-        """Names of the tensors that the function returns as floats."""
+        """The names of the tensors that the function returns as floats."""
         self._writers = {subgraph.tensors[i].name: op for i, op in writers.items()}
 
     def record(self, batches: Iterable[Given], path: Path) -> None:
         """Write the recording.
 
         Args:
-            batches: The samples in their order.
+            batches: The samples in order.
             path: The file to write.
 
         Raises:
-            PluginError: The function raises, or returns something else than arrays of numbers by
-                tensor name whose first axis counts the samples.
+            PluginError: The function raises an exception, or returns anything other than arrays of
+                numbers by tensor name whose first axis is samples.
             CaptureError: The disk is full.
         """
         import h5py
@@ -106,13 +106,14 @@ class FunctionRecorder:
         return {name: values for name, values in returned.items() if name not in own}
 
     def _checked(self, name: Any, values: Any, given: Given) -> NDArray[Any]:
-        """Return what stands for one tensor as an array."""
+        """Return the values of one tensor as an array."""
         where = f"the reference '{self._name}', {self._tensor(name)}, {given.label}"
         try:
             array = np.asarray(values)
-        except Exception as error:  # so may whatever it returned
+        except Exception as error:  # any returned object may raise
             raise PluginError(
-                f"{where}: {_kind(values)} becomes no array: {error}", hint="return NumPy arrays"
+                f"{where}: cannot convert {_kind(values)} to an array: {error}",
+                hint="return NumPy arrays",
             ) from error
         counted = array.shape[:1] == (given.count,) and array.size
         if array.dtype.kind not in "biuf" or not counted:
@@ -125,7 +126,7 @@ class FunctionRecorder:
             sample = given.start + int(np.argwhere(np.isnan(array))[0][0])
             raise PluginError(
                 f"{where}: NaN, first in sample {sample}",
-                hint="nothing can be compared with what is no number; leave the tensor out",
+                hint="NaN cannot be compared with anything; leave the tensor out",
             )
         if array.dtype.kind != "f":
             return array
@@ -149,7 +150,7 @@ class FunctionRecorder:
             odd = sorted(set(groups) ^ {str(name) for name in arrays})
             raise PluginError(
                 f"the reference '{self._name}' returns other tensors on {given.label} than before: "
-                f"'{odd[0]}' only sometimes",
+                f"'{odd[0]}' is not in both",
                 hint="return the same tensors for all samples",
             )
         for number, index in enumerate(self._subgraph.inputs):
@@ -168,7 +169,7 @@ class FunctionRecorder:
         if dataset.shape[1:] != array.shape[1:]:
             raise PluginError(
                 f"the reference '{self._name}', {self._tensor(group.attrs['name'])}, {given.label}:"
-                f" shape {array.shape[1:]} a sample, before it was {dataset.shape[1:]}",
+                f" shape {array.shape[1:]} per sample, but {dataset.shape[1:]} before",
                 hint="return the same shape for all samples",
             )
         dataset.resize(len(dataset) + len(array), axis=0)

@@ -1,8 +1,7 @@
-"""Fold the batch norm behind a depthwise convolution into its weights, so that TensorFlow fuses it.
+"""Fold the batch norm after a depthwise convolution into its weights, so that TensorFlow fuses it.
 
-TensorFlow fuses batch norm with convolutions by itself, with depthwise ones it fuses a bias only: a
-batch norm there costs two passes over the tensor, and keeps the activation behind it from being
-fused too.
+TensorFlow fuses batch norm with ordinary convolutions, but only a bias with depthwise ones.  There
+a batch norm costs two passes over the tensor, and prevents fusing the activation after it.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from tfldbg.reference.graphdef import node_of
 
 _BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 _COPIES = frozenset({"Identity", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"})
-"""Between weights and the convolution; what they yield has the shape of their first input."""
+"""The operations between weights and convolution; their output has the shape of the first input."""
 
 
 def fold_batch_norms(definition: Any, fetched: Collection[str]) -> None:
     """Fold every batch norm that only a depthwise convolution feeds, in place.
 
-    What the batch norm yields stays the same, up to float32 rounding.
+    The output of the batch norm stays the same up to float32 rounding.
 
     Args:
         definition: A ``tensorflow.GraphDef`` without variables.
@@ -47,12 +46,12 @@ def fold_batch_norms(definition: Any, fetched: Collection[str]) -> None:
 
 
 def _second(tensor: str) -> bool:
-    """Whether a tensor is not the first output of its node."""
+    """Return whether a tensor is not the first output of its node."""
     return ":" in tensor and not tensor.endswith(":0")
 
 
 def _fold(definition: Any, nodes: Mapping[str, Any], norm: Any, conv: Any) -> None:
-    """Fold one batch norm, if all of it is constant and in float32."""
+    """Fold one batch norm if its operands are constant and float32."""
     import tensorflow as tf
 
     float32 = tf.float32.as_datatype_enum
@@ -68,14 +67,14 @@ def _fold(definition: Any, nodes: Mapping[str, Any], norm: Any, conv: Any) -> No
         factor = scale / np.sqrt(variance + norm.attr["epsilon"].f)
     bias = offset - mean * factor
     if not np.isfinite([factor, bias]).all():
-        return  # whatever is wrong with it, it shall be computed as it stands
+        return  # compute it unchanged, to keep its infinities and NaN
     names = [f"{norm.name}/tfldbg_{part}" for part in ("factor", "bias", "kernel")]
     _add_constant(definition, names[0], factor.reshape(kernel.shape[2:]))
     _add_constant(definition, names[1], bias)
     product = definition.node.add(name=names[2], op="Mul", input=[conv.input[1], names[0]])
     product.attr["T"].type = float32
     conv.input[1] = names[2]
-    inputs = [norm.input[0], names[1], *norm.input[5:]]  # and what it waits for
+    inputs = [norm.input[0], names[1], *norm.input[5:]]  # and the control inputs
     norm.op = "BiasAdd"
     norm.ClearField("input")
     norm.ClearField("attr")
@@ -87,7 +86,7 @@ def _fold(definition: Any, nodes: Mapping[str, Any], norm: Any, conv: Any) -> No
 def _constant(
     nodes: Mapping[str, Any], tensor: str, through: Collection[str]
 ) -> NDArray[Any] | None:
-    """Return the constant that a tensor is a copy of, None where it is computed otherwise."""
+    """Return the constant that a tensor is a copy of, or None if it is computed otherwise."""
     from tensorflow import make_ndarray
 
     node = nodes[node_of(tensor)]

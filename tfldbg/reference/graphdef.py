@@ -14,13 +14,13 @@ FAKE_QUANT_OPS = frozenset(
     {"FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVarsPerChannel"}
 )
 SHAPE_OPS = frozenset({"OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike"})
-"""Operations that read the shape of their input and not its values."""
+"""Operations that read the shape of their input but not its values."""
 _TRANSPOSING: Mapping[str, tuple[str, ...]] = {
     "BatchMatMulV2": ("adj_x", "adj_y"),
     "MatMul": ("transpose_b",),
 }
 _PRODUCTS = frozenset({"BatchMatMul", "BatchMatMulV2", "Conv2D", "Einsum", "MatMul"})
-"""Operations that compute no shape, even of an initial state, which follows from shapes alone."""
+"""Operations that never compute a shape, even if an initial state depends only on shapes."""
 IDENTITY_OPS = frozenset(
     {"Identity", "StopGradient", "CheckNumerics", "Snapshot", "PreventGradient"}
 )
@@ -28,7 +28,7 @@ IDENTITY_OPS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class FakeQuant:
-    """The range of a per-tensor fake-quant node, as it was trained."""
+    """The trained range of a per-tensor fake-quant node."""
 
     minimum: float
     maximum: float
@@ -36,21 +36,21 @@ class FakeQuant:
     narrow_range: bool
 
     def parameters(self, type_name: str) -> tuple[float, int]:
-        """Return the scale and zero point that a tensor of ``type_name`` must have."""
+        """Return the scale and zero point that the range gives a tensor of ``type_name``."""
         nudged = quant.nudge(self.minimum, self.maximum, self.bits, self.narrow_range)
         return nudged.scale, nudged.zero_point + quant.code_range(type_name)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What is known of one output of a node before anything is computed."""
+    """The static shape and type of one output of a node."""
 
     shape: tuple[int | None, ...] | None
-    """Static shape, None when unknown."""
+    """The static shape, or None if unknown."""
     dtype: str
-    """NumPy name of its type."""
+    """The NumPy name of the type."""
     counted: int | None = None
-    """Elements of one sample where they were counted on a graph that takes one."""
+    """The number of elements per sample, if a graph with one sample was used to count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,50 +60,50 @@ class RefNode:
     name: str
     op: str
     inputs: tuple[str, ...]
-    """Data inputs as ``name`` or ``name:port``; control inputs left out."""
+    """The data inputs as ``name`` or ``name:port``, without control inputs."""
     fake_quant: FakeQuant | None = None
     shape: tuple[int | None, ...] | None = None
-    """Static shape of the first output, the first axis being the batch; None when unknown."""
+    """The static shape of the first output, or None if unknown; the first axis is the batch."""
 
     dtype: str = "float32"
-    """NumPy name of the first output's type."""
+    """The NumPy name of the first output's type."""
     transposed: bool = False
-    """Whether a product of matrices reads its second input transposed."""
+    """True if a matrix product reads its second input transposed."""
     equation: str = ""
-    """What an Einsum computes, as ``abc,cd->abd``; empty for every other operation."""
+    """The equation of an Einsum, such as ``abc,cd->abd``; empty for all other operations."""
     others: tuple[Outline, ...] = ()
-    """Its second and later outputs."""
+    """The second and later outputs."""
     whole: bool = False
-    """Whether the graph computes one sample at a time, so that its first axis is like any other."""
+    """True if the graph computes one sample at a time, so that the first axis is not the batch."""
     counted: int | None = None
-    """As in `Outline`, of the first output."""
+    """The count as in `Outline` for the first output."""
 
     @property
     def elements(self) -> int | None:
-        """Elements per sample, None when the shape leaves them open."""
+        """The number of elements per sample, or None if the shape is dynamic."""
         return self.elements_of(self.first)
 
     @property
     def in_blocks(self) -> bool:
-        """Whether its first axis may hold several blocks of one sample."""
+        """Return whether the first axis may hold several blocks of one sample."""
         if self.whole or self.counted is None or self.shape is None or None in self.shape[1:]:
             return self.whole
         return self.counted != math.prod(d or 0 for d in self.shape[1:])
 
     def elements_of(self, outline: Outline) -> int | None:
-        """Return the elements per sample of one of its outputs, None where they are open."""
+        """Return the elements per sample of one of the outputs, or None if its shape is dynamic."""
         if outline.counted is not None or outline.shape is None:
             return outline.counted
         own = outline.shape if self.whole else outline.shape[1:]
         return None if None in own else math.prod(d or 0 for d in own)
 
     def outline(self, port: int) -> Outline:
-        """Return what is known of one of its outputs."""
+        """Return the outline of one of the outputs."""
         return self.others[port - 1] if 0 < port <= len(self.others) else self.first
 
     @property
     def first(self) -> Outline:
-        """What is known of its first output."""
+        """The outline of the first output."""
         return Outline(self.shape, self.dtype, self.counted)
 
     @property
@@ -113,12 +113,12 @@ class RefNode:
 
 
 class RefGraph:
-    """The nodes of a frozen graph with the questions the matcher asks.
+    """The nodes of a frozen graph and the queries of the matcher.
 
     Args:
-        nodes: Every node, in any order.
-        inputs: Names of the placeholder nodes, in the order in which the model takes them.
-        outputs: Names of the output nodes, in the model's order.
+        nodes: All nodes in any order.
+        inputs: The names of the placeholder nodes, in the model's order.
+        outputs: The names of the output nodes, in the model's order.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class RefGraph:
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:
-        """Map each node name to the names of the nodes that read it."""
+        """The names of the nodes that read each node."""
         found: dict[str, dict[str, None]] = {}
         for node in self.nodes.values():
             for source in node.sources:
@@ -139,17 +139,17 @@ class RefGraph:
 
     @cached_property
     def read(self) -> frozenset[str]:
-        """Names of the tensors that a node reads or the model returns."""
+        """The names of the tensors that a node reads or the model returns."""
         return frozenset((*self.outputs, *(i for n in self.nodes.values() for i in n.inputs)))
 
     @cached_property
     def order(self) -> Mapping[str, int]:
-        """Map each node name to its place in a topological order."""
+        """The position of each node in a topological order."""
         return in_order({name: node.sources for name, node in self.nodes.items()})
 
     @cached_property
     def computed(self) -> frozenset[str]:
-        """Names of the nodes that depend on a model input; all others are constant."""
+        """The names of the nodes that depend on a model input; all others are constant."""
         reached = set(self.inputs)
         for name in sorted(self.nodes, key=lambda n: self.order[n]):
             if any(source in reached for source in self.nodes[name].sources):
@@ -158,14 +158,14 @@ class RefGraph:
 
     @cached_property
     def sizes_of_constants(self) -> frozenset[int]:
-        """How many values each constant has, and each that is computed from constants alone."""
+        """The number of values of each node that is constant or computed from constants alone."""
         shapes = (n.shape for n in self.nodes.values() if n.name not in self.computed)
         known = (s for s in shapes if s is not None and None not in s)
         return frozenset(math.prod(size or 0 for size in s) for s in known)
 
     @cached_property
     def shapes(self) -> frozenset[str]:
-        """Names of the nodes that hold shapes, and of all that is computed from them alone."""
+        """The names of the nodes that hold shapes or are computed from shapes alone."""
         found: set[str] = set()
         for name in sorted(self.computed, key=lambda n: self.order[n]):
             node = self.nodes[name]
@@ -177,24 +177,24 @@ class RefGraph:
 
     @cached_property
     def activations(self) -> frozenset[str]:
-        """Names of the nodes that carry activations: no constants and no shapes."""
+        """The names of the nodes that hold activations, not constants or shapes."""
         return self.computed - self.shapes
 
     def computed_sources(self, name: str) -> tuple[str, ...]:
-        """Return the nodes that feed ``name`` with activations: no constants and no shapes."""
+        """Return the nodes that feed ``name`` with activations, not constants or shapes."""
         return tuple(s for s in self.nodes[name].sources if s in self.activations)
 
     def outline(self, tensor_name: str) -> Outline:
-        """Return what is known of a tensor such as ``"split:1"`` before it is computed."""
+        """Return the outline of a tensor such as ``"split:1"``."""
         name, _, port = tensor_name.partition(":")
         return self.nodes[name].outline(int(port or 0))
 
     def elements(self, tensor_name: str) -> int | None:
-        """Return the elements per sample of a tensor, None where its shape leaves them open."""
+        """Return the elements per sample of a tensor, or None if its shape is dynamic."""
         return self.nodes[node_of(tensor_name)].elements_of(self.outline(tensor_name))
 
     def handed_on(self, tensor_name: str) -> tuple[str, ...]:
-        """Return a tensor and those whose value it only hands on; the last one is computed."""
+        """Return a tensor and the tensors that it is an identity of; the last one is computed."""
         found = [tensor_name]
         while self.nodes[node_of(found[-1])].op in IDENTITY_OPS:
             found.append(self.nodes[node_of(found[-1])].inputs[0])
@@ -202,22 +202,22 @@ class RefGraph:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the first axis of every value is the batch, and no other has an open size."""
+        """Return whether the first axis of every value is the batch and no other is dynamic."""
         shapes = [self.nodes[name].shape for name in self.activations]
         return all(s and s[0] is None and None not in s[1:] for s in shapes)
 
     @property
     def makes_blocks(self) -> bool:
-        """Whether it puts blocks of all samples into the first axis."""
+        """Return whether an operation puts blocks of all samples into the first axis."""
         return any(n.op in ("SpaceToBatchND", "BatchToSpaceND") for n in self.nodes.values())
 
     @property
     def ranges(self) -> frozenset[str]:
-        """Names of the nodes that count: if they count samples, values depend on their place."""
+        """The names of the Range nodes: if they count samples, values depend on their position."""
         return frozenset(name for name, node in self.nodes.items() if node.op == "Range")
 
     def comes_from(self, name: str, source: str) -> bool:
-        """Whether a node is computed from another one, or is it."""
+        """Return whether a node is the source or is computed from it."""
         stack, seen = [name], {name}
         while stack:
             current = stack.pop()
@@ -236,10 +236,10 @@ class RefGraph:
 
 
 def in_order(sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Map each name to its place in a topological order; a loop is cut where it closes.
+    """Return the position of each name in a topological order, in which a loop is cut.
 
     Args:
-        sources: By name of a node the names of those that it reads.
+        sources: The names of the nodes that each node reads.
     """
     placed: dict[str, int] = {}
     entered: set[str] = set()
@@ -252,7 +252,7 @@ def in_order(sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
             if ready:
                 placed[name] = len(placed)
                 continue
-            if name in entered:  # a SavedModel may hold a loop
+            if name in entered:  # a SavedModel may contain a loop
                 continue
             entered.add(name)
             stack.append((name, True))
@@ -261,7 +261,7 @@ def in_order(sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 
 def node_of(tensor_name: str) -> str:
-    """Return the node's name of a tensor name such as ``"split:1"``."""
+    """Return the node's name from a tensor name such as ``"split:1"``."""
     return tensor_name.split(":")[0]
 
 
@@ -277,10 +277,10 @@ def view(
 
     Args:
         graph_def: A ``tensorflow.GraphDef`` in which every variable is a constant.
-        inputs: Names of the placeholder nodes in order.
-        outputs: Names of the output nodes in order.
-        outlines: What is known of each node's outputs.
-        whole: Whether it computes one sample at a time.
+        inputs: The names of the placeholder nodes in order.
+        outputs: The names of the output nodes in order.
+        outlines: The outlines of each node's outputs.
+        whole: True if the graph computes one sample at a time.
     """
     protos = {node.name: node for node in graph_def.node}
     unknown = (Outline(None, "float32"),)

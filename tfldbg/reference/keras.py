@@ -1,4 +1,4 @@
-"""Load a Keras model or a SavedModel and freeze it.  TensorFlow is imported here, and only here."""
+"""Load a Keras model or a SavedModel and freeze it."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def load_frozen(
     """Load a reference model and freeze it so that every node can be fetched.
 
     Args:
-        source: A ``.h5``, ``.keras`` or SavedModel path, a live tf_keras or Keras 3 model, or what
-            this function returned before, to trace many files against one model.
-        unsafe: Allow files that can run code or reach other files (see ``SECURITY.md``).
-        signature: Which signature of a SavedModel.
-        cached: Whether a model that was frozen by an earlier run may be used, and this one kept;
-            ``.h5`` and ``.keras`` files alone are.
+        source: A ``.h5``, ``.keras`` or SavedModel path, a live tf_keras or Keras 3 model, or an
+            earlier result of this function, to trace many files against one model.
+        unsafe: True to allow files that can run code or reach other files (see ``SECURITY.md``).
+        signature: The name of the signature of a SavedModel.
+        cached: True to use a model that an earlier run froze, and to keep this one; only for
+            ``.h5`` and ``.keras`` files.
 
     Raises:
-        KerasError: The file is missing, is of another format, is refused, or does not load.
+        KerasError: The file is missing, has another format, is refused, or does not load.
     """
     if isinstance(source, Frozen):
         return source
@@ -57,7 +57,7 @@ def load_frozen(
         return _freeze_model(source)
     if source.is_dir() and (source / "saved_model.pb").exists():
         return _freeze_saved_model(source, signature, unsafe)
-    # What an unsafe file computes may depend on code that is not in it.
+    # The results of an unsafe file may depend on code outside it.
     if not cached or unsafe or not source.is_file():
         return _freeze_model(load_live(source, unsafe=unsafe))
     key = cache.key_of(source)
@@ -76,7 +76,7 @@ def load_live(path: Path, *, unsafe: bool = False) -> Any:
     """Load a ``.h5`` or ``.keras`` file, QAT models included, as a tf_keras or Keras 3 model.
 
     Raises:
-        KerasError: The file is missing, is of another format, is refused, or does not load.
+        KerasError: The file is missing, has another format, is refused, or does not load.
     """
     return _load(path, _config(path, unsafe), unsafe)
 
@@ -91,19 +91,19 @@ def _config(path: Path, unsafe: bool) -> _Config:
         raise KerasError(f"the Keras model '{path}' does not exist", hint=_HINT)
     kind = kind_of(path)
     raise KerasError(
-        f"'{path}' is no Keras model: expected .h5, .keras or a SavedModel folder",
+        f"'{path}' is not a Keras model: expected .h5, .keras or a SavedModel folder",
         hint=f"it is {kind}; {_HINT}" if kind else _HINT,
     )
 
 
 class _Config:
-    """What a Keras file says about itself before any of it is executed."""
+    """The configuration that a Keras file states, read before any of it is executed."""
 
     def __init__(self, text: str, version: str, *, archive: bool) -> None:
         self.plain = guard.parse_json(text)
         self.version = version
         self.archive = archive
-        """Whether it is a ``.keras`` archive, whatever it is called, and not HDF5."""
+        """True for a ``.keras`` archive with any suffix, False for HDF5."""
         self.quantized = "QuantizeWrapper" in text or "QuantizeLayer" in text
 
     @property
@@ -127,7 +127,7 @@ def _h5_config(path: Path, unsafe: bool) -> _Config:
     except guard.RefusedError as error:
         raise _refused(path, str(error)) from error
     except guard.UNREADABLE as error:
-        raise KerasError(f"'{path}' is no HDF5 file of Keras: {error}", hint=_HINT) from error
+        raise KerasError(f"'{path}' is not a Keras HDF5 file: {error}", hint=_HINT) from error
     raise KerasError(
         f"'{path}' holds no model, only weights or other data",
         hint="save the whole model with model.save(...), not save_weights(...)",
@@ -149,11 +149,11 @@ def _zip_config(path: Path, unsafe: bool) -> _Config:
     except guard.RefusedError as error:
         raise _refused(path, str(error)) from error
     except guard.UNREADABLE as error:
-        raise KerasError(f"'{path}' is no .keras archive: {error}", hint=_HINT) from error
+        raise KerasError(f"'{path}' is not a .keras archive: {error}", hint=_HINT) from error
 
 
 def _check_weights(archive: zipfile.ZipFile) -> None:
-    """Refuse weights that lead out of the archive, as those of an ``.h5`` are refused."""
+    """Check the weights in an archive for links to other files, like those of an ``.h5``."""
     import h5py
 
     stored = io.BytesIO(archive.read(_WEIGHTS))
@@ -176,7 +176,7 @@ def _load(path: Path, config: _Config, unsafe: bool) -> Any:
             return loader(path, config, unsafe)
     except TfldbgError:
         raise
-    except Exception as error:  # Keras raises anything on what is damaged, and so do its layers
+    except Exception as error:  # Keras and its layers raise any exception on damaged files
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise KerasError(
             f"'{path}' (saved by Keras {config.version}) does not load: {first[:300]}",
@@ -213,7 +213,7 @@ def _load_tf_keras(path: Path, config: _Config, unsafe: bool) -> Any:
 
 
 def _load_checked(path: Path, config: _Config, framework: Any, unsafe: bool) -> Any:
-    """Load a file, or a copy of it that Keras can read, unless it asks for code."""
+    """Load a file, or a repaired copy that Keras can read, unless it asks for code."""
     _refuse_annotated(f"'{path}'", annotated(config.plain))
     readable = repaired(config.plain, old_format=not config.archive, keras3=config.keras3)
     if config.quantized and config.archive:
@@ -235,7 +235,7 @@ def _load_checked(path: Path, config: _Config, framework: Any, unsafe: bool) -> 
 
 
 def _refuse_annotated(name: str, layers: int) -> None:
-    """Refuse a model that was prepared for quantization-aware training and never quantized."""
+    """Refuse a model that was annotated for quantization-aware training but never quantized."""
     if layers:
         raise KerasError(
             f"{name} is annotated for quantization (QuantizeAnnotate layers: {layers}), and the "
@@ -246,7 +246,7 @@ def _refuse_annotated(name: str, layers: int) -> None:
 
 
 def _check_objects(path: Path, config: Any, framework: Any) -> None:
-    """Refuse a file that asks for more than what Keras itself computes with."""
+    """Check that a file only asks for objects that Keras computes with."""
     found = offences(config, framework)
     if not found:
         return
@@ -284,7 +284,7 @@ def _freeze_model(model: Any) -> Frozen:
 
 
 def argument_of(model: Any) -> Callable[[Sequence[Any]], Any]:
-    """Return what makes of one array per input the argument that the model is called with."""
+    """Return a function that turns one array per input into the argument of the model."""
     structure = getattr(model, "input", None)
     if isinstance(structure, dict):
         return lambda given: dict(zip(structure, given, strict=True))
@@ -299,9 +299,9 @@ def _input_name(model: Any, index: int, tensor: Any) -> str:
 
 
 def _traced(forward: Any, inputs: Sequence[Any], names: Sequence[str]) -> tuple[Any, int | None]:
-    """Trace with a free batch size, or with the model's own where it allows no other.
+    """Trace with a dynamic batch size, or with the model's own if it does not allow any other.
 
-    A model of one sample at a time may use the first axis for anything, so it is left as it is.
+    A model with a batch size of one may use the first axis for anything, so it keeps this size.
     """
     import tensorflow as tf
 
@@ -346,7 +346,7 @@ def _freeze_saved_model(path: Path, signature: str | None, unsafe: bool) -> Froz
         except guard.RefusedError as error:
             raise _refused(path, str(error)) from error
         except (OSError, ValueError, tf.errors.OpError) as error:
-            raise KerasError(f"'{path}' is no SavedModel: {error}", hint=_HINT) from error
+            raise KerasError(f"'{path}' is not a SavedModel: {error}", hint=_HINT) from error
         signatures = loaded.signatures
         key = signature or "serving_default"
         if key not in signatures:

@@ -1,13 +1,13 @@
-"""Replace the ranges of a quantization-aware model by those of all values that data gives.
+"""Replace the ranges of a quantization-aware model by those of all values in the data.
 
-``quantize_model`` lets each activation's range follow a moving average, which starts at -6 and 6
-and needs thousands of steps to converge.  Here every range becomes the smallest and the largest
-value over all data, widened to hold zero as the quantization specification demands.
+``quantize_model`` sets each activation's range by a moving average, which starts at -6 and 6 and
+needs thousands of steps to converge.  Here every range becomes the smallest and the largest value
+over all data, widened to include zero as the quantization specification requires.
 
-The values are those of the float computation: no fake-quant node acts on what it observes, on
-nothing before it, and on no weight.  The converter's calibrator observes a float model in the same
-way, so both arrive at the same ranges.  Observers that let the fake-quant nodes act, as training
-does, see values that were rounded and clipped on the way, and arrive at slightly different ones.
+The values are those of the float computation: no fake-quant node changes activations or weights.
+The converter's calibrator observes a float model in the same way, so both give the same ranges.
+Observers that keep the fake-quant nodes active, as training does, see values that were rounded and
+clipped before, and give slightly different ranges.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from tfldbg.reference.keras import argument_of
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """One fake-quant range of an activation, before and after."""
+    """One fake-quant range of an activation, before and after the change."""
 
     name: str
-    """Layer and place, e.g. ``quant_dense/post_activation``."""
+    """The layer and place, e.g. ``quant_dense/post_activation``."""
     before: tuple[float, float]
     after: tuple[float, float]
-    """As ``before`` where the data gives nothing but zeros: no scale can be made of them."""
+    """The new range, or ``before`` if the data gives only zeros, for which there is no scale."""
 
     @property
     def moved(self) -> float:
-        """How far the ends moved, as a share of the wider range's width."""
+        """The largest change of an end, as a share of the wider range's width."""
         width = max(b - a for a, b in (self.before, self.after))
         steps = [abs(a - b) for a, b in zip(self.before, self.after, strict=True)]
         return max(steps) / width if width else 0.0
@@ -64,7 +64,8 @@ def recalibrate(model: Any, batches: Iterable[list[NDArray[Any]]]) -> tuple[Rang
     """Set every activation's range to the smallest and largest value over all batches.
 
     Args:
-        model: A tf_keras model made by ``tfmot.quantization.keras.quantize_model``; changed.
+        model: A tf_keras model made by ``tfmot.quantization.keras.quantize_model``, updated in
+            place.
         batches: One array (n, ...) per input, in real units.
 
     Returns:
@@ -83,13 +84,13 @@ def recalibrate(model: Any, batches: Iterable[list[NDArray[Any]]]) -> tuple[Rang
         raise UsageError(
             "--calibrate all-values sets the ranges of a model that was trained "
             "quantization-aware, and this model has none",
-            hint="leave it out: the converter calibrates a float model on --data by itself",
+            hint="leave it out: the converter calibrates a float model on --data",
         )
     return tuple(map(_settle, found))
 
 
 def _ranges(model: Any) -> Iterator[_Observed]:
-    """Yield every range that belongs to an activation; those of weights come from the weights."""
+    """Yield the ranges of activations; those of weights come from the weights."""
     for layer in model._flatten_layers(include_self=False):
         inner = getattr(layer, "quantizer_vars", None)
         if inner:
@@ -109,7 +110,7 @@ def _observe(layer: Any, variables: Any, quantizer: Any) -> _Observed:
 
 @contextmanager
 def _observing(observed: dict[int, _Observed]) -> Iterator[None]:
-    """Let every fake-quant node pass its values on unchanged, and tell their extremes."""
+    """Make every fake-quant node return its input unchanged and record the extreme values."""
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
 
@@ -142,7 +143,7 @@ def _settle(observed: _Observed) -> Range:
 
 
 def _symmetric(observed: _Observed) -> tuple[float, float]:
-    """Widen a range as tfmot's ``AllValuesQuantize`` does for a symmetric quantizer."""
+    """Widen a range like tfmot's ``AllValuesQuantize`` for a symmetric quantizer."""
     quantizer = observed.quantizer
     ratio = 1.0
     if not quantizer.narrow_range:

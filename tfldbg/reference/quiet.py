@@ -1,4 +1,4 @@
-"""Import and use TensorFlow without its banners on the user's terminal."""
+"""Import and use TensorFlow without its messages on the user's terminal."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from importlib import import_module
 
 _DEEPEST = 10_000
-"""Calls within calls: some ten times the layers of the deepest models, far from the stack's end."""
+"""The limit of nested calls: about ten times the layers of the deepest models, within the stack."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Send everything written to the process's stderr to a file that is thrown away.
+    """Send everything that is written to the process's stderr to a temporary file.
 
     TensorFlow's native code writes there directly, so replacing ``sys.stderr`` is not enough.
-    Errors still arrive: as exceptions.  TensorFlow is imported first, where it is not yet.
+    Errors are still raised as exceptions.  TensorFlow is imported first, if it is not yet.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -46,10 +46,10 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def collecting_later() -> Iterator[None]:
-    """Look for reference cycles that nobody uses afterwards, not meanwhile.
+    """Pause the garbage collector for reference cycles.
 
-    While libraries are imported and models are built there are few, and looking for them again and
-    again takes a quarter of the time.
+    Importing libraries and building models leaves few cycles, and searching for them repeatedly
+    takes a quarter of the time.
     """
     collected = gc.isenabled()
     gc.disable()
@@ -62,7 +62,7 @@ def collecting_later() -> Iterator[None]:
 
 @contextmanager
 def deep_calls() -> Iterator[None]:
-    """Let Keras load a model of many layers: it walks them one call deeper for each."""
+    """Raise the recursion limit for models of many layers, which Keras visits recursively."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, _DEEPEST))
     try:

@@ -1,4 +1,4 @@
-"""What a recording of another run holds, whatever file it lies in."""
+"""The contents of a recording, independent of its file format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tfldbg.errors import CaptureError
 
 INPUT = "INPUT"
-"""What the layout calls the kind of a tensor that no operator writes."""
+"""The kind of a tensor that no operator writes, in the recording layout."""
 
 LAYOUT_HINT = "docs/recording.md shows how to write a recording with h5py"
 
@@ -24,51 +24,51 @@ class Recorded:
     """One recorded tensor."""
 
     number: int
-    """Its place in the recording."""
+    """The position in the recording."""
     index: int | None
-    """Its index in the file that it was recorded from, where the recording tells."""
+    """The index in the file that it was recorded from, if the recording states it."""
     name: str
     type: str
-    """TFLite type name of the values as they are stored."""
+    """The TFLite type name of the stored values."""
     shape: tuple[int, ...]
-    """Of one sample."""
+    """The shape of one sample."""
     scale: float | None
     zero_point: int | None
     operator: int | None
-    """The operator that writes it, -1 for an input of the model, None where nobody says."""
+    """The operator that writes it, -1 for an input of the model, None if unknown."""
     kind: str | None
     reads: tuple[int, ...] | None
-    """Indices of the tensors that its operator reads, None where nobody says."""
+    """The indices of the tensors that its operator reads, or None if unknown."""
     activation: bool = True
-    """Whether it holds values of the network; shapes are none."""
+    """True if it holds values of the network, False for shapes."""
     rule: str | None = None
-    """The rule that bounds its operator's error (`tfldbg.diagnose.bounds.Bound`), where known."""
+    """The rule that bounds its operator's error (`tfldbg.diagnose.bounds.Bound`), if known."""
     extra_lsb: tuple[float, ...] = ()
-    """The same for what its kernel is known to add to rounding, LSB."""
+    """The errors that its operator's kernel adds to rounding, LSB, if known."""
 
     @property
     def elements(self) -> int:
-        """Number of values of one sample."""
+        """The number of values in one sample."""
         return math.prod(self.shape)
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """The name of the tensor in messages."""
         return self.name or f"tensor {self.index}"
 
     @property
     def is_input(self) -> bool:
-        """Whether it is an input of the model."""
+        """Return whether it is an input of the model."""
         return self.operator == -1 or self.kind == INPUT
 
     @property
     def is_float(self) -> bool:
-        """Whether its values are real units already."""
+        """Return whether its values are in real units already."""
         return self.type.startswith("FLOAT")
 
 
 class Values(Protocol):
-    """Where the values of a recording lie."""
+    """The values of an open recording."""
 
     def read(self, number: int, start: int, stop: int) -> NDArray[Any]:
         """Return samples ``start`` to ``stop`` of one tensor: (n, ...) as stored."""
@@ -82,23 +82,23 @@ class Contents:
     """An open file."""
 
     tensors: tuple[Recorded, ...]
-    """In the file's order."""
+    """The tensors in the file's order."""
     samples: int
-    """How many every tensor has."""
+    """The number of samples of every tensor."""
     run: Mapping[str, Any]
-    """What the recording says about itself: ``run`` of ``/evidence``, else empty."""
+    """The facts that the recording states about its run: ``run`` of ``/evidence``, or empty."""
     values: Values
 
 
 def count_samples(path: Path, lengths: Mapping[str, int]) -> int:
-    """Return how many samples every tensor has.
+    """Return the number of samples of every tensor.
 
     Args:
         path: The recording, for messages.
-        lengths: By tensor the size of its first axis.
+        lengths: The size of the first axis of each tensor.
 
     Raises:
-        CaptureError: There is none, or they do not all have the same number.
+        CaptureError: There are no samples, or tensors have different numbers of samples.
     """
     if not lengths:
         raise CaptureError(f"the recording '{path}' holds no tensor", hint=LAYOUT_HINT)
@@ -118,8 +118,8 @@ def stored_type(dtype: np.dtype[Any], said: str) -> str:
     """Return the TFLite type of an array.
 
     Args:
-        dtype: Of the array.
-        said: What the recording says, which holds for codes of fewer bits than their array.
+        dtype: The type of the array.
+        said: The type that the recording states, which counts for codes with fewer bits.
     """
     own = dtype.name.upper()
     packed = {"INT8": ("INT4", "INT2"), "UINT8": ("UINT4",)}.get(own, ())

@@ -1,4 +1,4 @@
-"""What TensorFlow's converter says when it refuses a model, in plain words."""
+"""The messages of TensorFlow's converter in plain words, for models that it refuses."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _OTHER_TYPE = "--type dynamic leaves the activations float; or replace the layer
 
 
 def needs_fixed_batch(said: str) -> bool:
-    """Whether the converter refused a loop only because the batch size is free."""
+    """Return whether the converter refused a loop only because the batch size is dynamic."""
     return _FIXED_BATCH in said
 
 
 def refusal(name: str, type_name: str, said: str) -> KerasError:
-    """Return the error for what the converter said.
+    """Return the error for a message of the converter.
 
     Args:
-        name: The model.
-        type_name: What it should have become.
-        said: The converter's own message, many lines of MLIR as often as not.
+        name: The name of the model.
+        type_name: The type of the conversion.
+        said: The converter's message, often many lines of MLIR.
     """
     reason, hint = _reason(type_name, said)
     return KerasError(f"the converter refused '{name}' as {type_name}: {reason}", hint=hint)
@@ -59,14 +59,14 @@ def _first_line(said: str) -> str:
 
 
 def crash(name: str, type_name: str, how: str, said: str, *, loops: bool) -> KerasError:
-    """Return the error for a converter that took its process with it.
+    """Return the error for a crash of the converter's process.
 
     Args:
-        name: The model.
-        type_name: What it should have become.
-        how: Signal or exit code.
-        said: What the process wrote to stderr.
-        loops: Whether the model holds a loop, which the calibrator is known to die of.
+        name: The name of the model.
+        type_name: The type of the conversion.
+        how: The signal or exit code.
+        said: The text that the process wrote to stderr.
+        loops: True if the model contains a loop, on which the calibrator is known to crash.
     """
     words = [line.strip() for line in said.splitlines() if _fatal(line)]
     last = f"; it said: {words[-1][:_LONGEST]}" if words else ""
@@ -81,5 +81,5 @@ def crash(name: str, type_name: str, how: str, said: str, *, loops: bool) -> Ker
 
 
 def _fatal(line: str) -> bool:
-    """Whether a line of stderr may say why a process died."""
+    """Return whether a line of stderr may explain why a process ended."""
     return bool(re.match(r"F\d{4} |LLVM ERROR|.*(Check failed|Assertion|Error: )", line))

@@ -1,6 +1,6 @@
-"""Keras files that Keras wrote and cannot read, or that ask for parts which are none of Keras's.
+"""Repairs of Keras files that Keras wrote and cannot read, or that ask for objects outside Keras.
 
-What has to be changed for Keras to load them is changed in a copy of the file.
+The changes that Keras needs to load them are made in a copy of the file.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _OPERATIONS = "keras.src.ops."
-"""Modules of Keras 3 whose classes stand for functions such as ``x + y`` in a functional model."""
+"""The modules of Keras 3 with classes for functions such as ``x + y`` in a functional model."""
 _TENSORFLOW = ("tensorflow.python.ops.init_ops_v2", "tensorflow.python.ops.init_ops")
-"""Where TensorFlow's own initializers are."""
+"""The modules of TensorFlow's own initializers."""
 _KERAS3_INITIALIZERS = "keras.src.initializers."
 _ZEROS: Mapping[str, Any] = MappingProxyType(
     {"module": "keras.initializers", "class_name": "Zeros", "config": {}, "registered_name": None}
@@ -29,12 +29,12 @@ _ZEROS: Mapping[str, Any] = MappingProxyType(
 
 
 def repaired(config: Any, *, old_format: bool, keras3: bool) -> Any:
-    """Return the configuration of a model as Keras can read it, the same where it can already.
+    """Return the configuration of a model in a form that Keras can read.
 
     Args:
-        config: As parsed from the file's JSON.
-        old_format: Whether it comes from an ``.h5``.
-        keras3: Whether Keras 3 loads it.
+        config: The configuration as parsed from the file's JSON.
+        old_format: True if it comes from an ``.h5``.
+        keras3: True if Keras 3 loads it.
     """
     functions = _functions_of_keras3() if keras3 and old_format else {}
 
@@ -46,7 +46,7 @@ def repaired(config: Any, *, old_format: bool, keras3: bool) -> Any:
         if _is_foreign_initializer(item, old_format=old_format, keras3=keras3):
             return dict(_ZEROS)
         if keras3 and (item.get("module"), item.get("config")) == ("builtins", "swish"):
-            return "silu"  # as Keras 3 calls tf.nn.silu, which calls itself swish
+            return "silu"  # the Keras 3 name of tf.nn.silu, whose own name is swish
         changed = {key: walk(value) for key, value in item.items()}
         module = _module_of_function(item, functions)
         return {"module": module, "registered_name": None, **changed} if module else changed
@@ -55,11 +55,11 @@ def repaired(config: Any, *, old_format: bool, keras3: bool) -> Any:
 
 
 def _is_foreign_initializer(item: Mapping[str, Any], *, old_format: bool, keras3: bool) -> bool:
-    """Whether an initializer is not Keras's own, or one that Keras saved and cannot build.
+    """Return whether an initializer is not Keras's own, or one that Keras cannot build again.
 
-    It need not be built, since the weights in the file take the place of what it makes.  The
-    ``.h5`` reader does not know how arrays are written, and tf_keras does not know the initializers
-    of Keras 3, which ``tf.keras`` is today.
+    It is not needed, because the weights in the file replace its values.  The ``.h5`` reader does
+    not know how arrays are written, and tf_keras does not know the initializers of Keras 3, which
+    is ``tf.keras`` today.
     """
     module, config = item.get("module"), item.get("config")
     if not isinstance(module, str) or not isinstance(config, dict):
@@ -73,7 +73,7 @@ def _is_foreign_initializer(item: Mapping[str, Any], *, old_format: bool, keras3
 
 
 def _functions_of_keras3() -> dict[str, str]:
-    """Return the module of every class that stands for a function, by its name."""
+    """Return the module of every class that represents a function, by class name."""
     from keras import Operation
 
     return {
@@ -85,9 +85,9 @@ def _functions_of_keras3() -> dict[str, str]:
 
 
 def _module_of_function(item: Mapping[str, Any], functions: Mapping[str, str]) -> str | None:
-    """Return the module that an ``.h5`` does not name, which Keras then takes for a layer's.
+    """Return the module of a function if an ``.h5`` does not name it and Keras expects a layer.
 
-    Layers say whether they are trainable, functions do not.
+    The configuration of a layer has ``trainable``, that of a function does not.
     """
     name, config = item.get("class_name"), item.get("config")
     if "inbound_nodes" not in item or "module" in item or not isinstance(config, dict):
@@ -96,7 +96,7 @@ def _module_of_function(item: Mapping[str, Any], functions: Mapping[str, str]) -
 
 
 def annotated(config: Any) -> int:
-    """Count the layers that were annotated for quantization and nothing more."""
+    """Return the number of layers that are annotated for quantization."""
     count, stack = 0, [config]
     while stack:
         item = stack.pop()
@@ -109,9 +109,9 @@ def annotated(config: Any) -> int:
 
 
 def without_build_config(item: Any) -> Any:
-    """Return the configuration of a quantized archive without the shapes layers are built with.
+    """Return the configuration of a quantized archive without the shapes to build layers with.
 
-    They make each wrapper build its layer's variables a second time.
+    These shapes make each wrapper build its layer's variables a second time.
     """
     if isinstance(item, dict):
         return {k: without_build_config(v) for k, v in item.items() if k != "build_config"}
@@ -121,7 +121,7 @@ def without_build_config(item: Any) -> Any:
 
 
 def with_config(path: Path, config: Any, folder: Path) -> Path:
-    """Write a copy of a ``.h5`` or ``.keras`` file with another configuration into a folder."""
+    """Write a copy of a ``.h5`` or ``.keras`` file with another configuration to a folder."""
     copy, text = folder / path.name, json.dumps(config)
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, "w") as new:
@@ -137,24 +137,24 @@ def with_config(path: Path, config: Any, folder: Path) -> Path:
 
 
 def with_suffix(path: Path, suffix: str, folder: Path) -> Path:
-    """Write a copy of a file under another suffix, by which Keras chooses how to read it."""
+    """Write a copy of a file with another suffix, by which Keras chooses the format."""
     copy = folder / f"{path.stem}{suffix}"
     shutil.copyfile(path, copy)
     return copy
 
 
 def with_slashes(path: Path, folder: Path) -> Path:
-    r"""Write a copy of a ``.keras`` file that was saved under Windows into a folder.
+    r"""Write a copy of a ``.keras`` file that was saved on Windows, with slashes in its names.
 
-    tf.keras 2.13 to 2.15 joined the names of its weights with the separator of the system: the
-    group ``layers\dense`` stands for ``layers/dense`` and is not found elsewhere.
+    tf.keras 2.13 to 2.15 joined the names of weights with the system's separator: the group
+    ``layers\dense`` is ``layers/dense`` on other systems, which do not find it.
 
     Args:
         path: A ``.keras`` file.
-        folder: Where to.
+        folder: The folder for the copy.
 
     Returns:
-        The copy; ``path`` itself where no name has a backslash.
+        The copy, or ``path`` itself if no name has a backslash.
     """
     import h5py
 
@@ -177,8 +177,8 @@ def with_slashes(path: Path, folder: Path) -> Path:
 def lenient_wrappers() -> Iterator[None]:
     """Let the wrappers of a quantized archive read only the last of their stored variables.
 
-    Those stored first are entries that a wrapper no longer has; the outputs then equal those of
-    the ``.h5``.
+    The first stored variables are entries that a wrapper no longer has.  The outputs then equal
+    those of the ``.h5``.
     """
     from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 

@@ -1,10 +1,10 @@
-"""Which objects a Keras file may ask for: classes of Keras's own that compute, and no others.
+"""The objects that a Keras file may ask for: classes of Keras that compute, and no others.
 
 Loading a Keras file means building the objects that its configuration names.  Some of them run
 code from the file (``Lambda``), some read other files, and a name with a module can be any
-callable of any installed package.  Keras's ``safe_mode`` refuses the first kind, and not in ``.h5``
-files, so what is allowed is listed here: layers and their parts from Keras and from the
-quantization of tfmot, and what the caller's own Python has registered with Keras.
+callable of any installed package.  Keras's ``safe_mode`` only refuses the first group, and not in
+``.h5`` files.  So this module lists what is allowed: layers and their parts from Keras and from the
+quantization of tfmot, and objects that the caller has registered with Keras.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _REASONS: Mapping[str, str] = {
     "InstanceProperty": "reads any attribute of a tensor",
     "BaseFeaturesLayer": "may read files",
 }
-"""Classes of Keras that are refused, those derived from them included."""
+"""The classes of Keras that are refused, with all classes derived from them."""
 
 _DATA = frozenset(
     {"__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__keras_tensor__"}
     | {"__tuple__", "TensorShape", "TypeSpec", "CompositeTensor"}
 )
-"""What stands for plain data where a class could stand."""
+"""The names of plain data in places of classes."""
 
 _FRAMEWORKS = ("keras", "tf_keras")
 _TFMOT = "tensorflow_model_optimization"
@@ -57,7 +57,7 @@ _NAMESPACES = (
     "random",
 )
 _FUNCTIONS = ("activations", "losses", "metrics", "ops")
-"""Where functions may come from."""
+"""The namespaces of allowed functions."""
 _BASES = (
     "layers.Layer",
     "Operation",
@@ -85,10 +85,10 @@ _COMPUTING = re.compile(
     r"nn_impl_distribute|numerics|sets_impl|tensor_getitem_override)|"
     r"(linalg|ragged|signal)\.(?!ragged_functional)\w+))"
 )
-"""Modules of TensorFlow whose functions compute tensors of tensors.
+"""The modules of TensorFlow whose functions compute tensors from tensors.
 
 Others read and write files (``io_ops``, ``logging_ops``), call Python (``script_ops``,
-``functional_ops``, ``cond``), talk to other machines, or hand a program to another compiler."""
+``functional_ops``, ``cond``), talk to other machines, or pass a program to another compiler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Offence:
     """One object that a file may not ask for."""
 
     layer: str
-    """The layer that it belongs to, empty where none has a name."""
+    """The layer that it belongs to, empty if no layer has a name."""
     kind: str
     reason: str
 
@@ -108,11 +108,11 @@ class Offence:
 def offences(config: Any, framework: Any) -> list[Offence]:
     """Return every object in the configuration of a model that is not allowed.
 
-    Nothing is imported and nothing is built for it.
+    This imports and builds nothing.
 
     Args:
-        config: Of the model, as parsed from its JSON.  What it says about its training at the
-            very top is left out: models are loaded without it.
+        config: The configuration of the model, as parsed from its JSON.  Its training settings at
+            the top level are left out, because models are loaded without them.
         framework: The module that will load it: ``keras`` or ``tf_keras``.
     """
     rules = _Rules(framework)
@@ -132,9 +132,9 @@ def offences(config: Any, framework: Any) -> list[Offence]:
 
 
 def names_registered(config: Any, framework: Any) -> bool:
-    """Whether the configuration of a model names what the caller's own Python has registered.
+    """Return whether the configuration of a model names objects that the caller has registered.
 
-    What such a name stands for is not in the file, and another run may register something else.
+    Such objects are not in the file, and another run may register others.
 
     Args:
         config: As for `offences`.
@@ -155,9 +155,9 @@ def names_registered(config: Any, framework: Any) -> bool:
 
 
 def architecture_layers(framework: Any) -> dict[str, type[Any]]:
-    """Return the layers that the modules of ``applications`` define for themselves, by class name.
+    """Return the layers that the modules of ``applications`` define, by class name.
 
-    They are Keras's own and compute, but its loaders only find them if they are told.
+    They belong to Keras and compute, but its loaders only find them if they are passed.
 
     Args:
         framework: The module that defines them: ``keras`` or ``tf_keras``.
@@ -183,7 +183,7 @@ def _name(item: Mapping[str, Any]) -> str:
 
 
 class _Rules:
-    """What one framework may be asked for."""
+    """The rules for the objects that one framework may be asked for."""
 
     def __init__(self, framework: Any) -> None:
         self._framework = framework
@@ -198,14 +198,14 @@ class _Rules:
             return
         name = item["class_name"]
         if not isinstance(name, str):
-            yield Offence(layer, str(name), "is no name of a class")
+            yield Offence(layer, str(name), "is not the name of a class")
             return
         reason = self._refusal(name, item)
         if reason:
             yield Offence(layer, name, reason)
 
     def _refusal(self, name: str, item: Mapping[str, Any]) -> str | None:
-        """Say why an object is refused, None where it is allowed."""
+        """Return why an object is refused, or None if it is allowed."""
         if name in _DATA or ("config" not in item and name not in _REASONS):
             return None
         if name in _REASONS:
@@ -214,7 +214,7 @@ class _Rules:
             return self._foreign_spec(item)
         module = item.get("module")
         if module is not None and not isinstance(module, str):
-            return "has a module that is no name"
+            return "has a module that is not a name"
         if name == "function":
             return self._foreign_function(item["config"], module)
         candidates = list(self._candidates(name, module, item))
@@ -225,7 +225,7 @@ class _Rules:
     def _candidates(
         self, name: str, module: str | None, item: Mapping[str, Any]
     ) -> Iterator[tuple[Any, bool]]:
-        """Yield what each way of Keras to find a class finds, and whether it was registered."""
+        """Yield the classes that Keras may find for a name, and whether each was registered."""
         for key in dict.fromkeys((item.get("registered_name"), name)):
             found = self._registered(key)
             if found is not None:
@@ -246,7 +246,7 @@ class _Rules:
         return self._framework.saving.get_registered_object(name)
 
     def _internal(self, name: str) -> Any:
-        """Return a class that Keras loads by name alone although its API does not show it."""
+        """Return a class that Keras loads by name alone although its API does not export it."""
         if name in self._of_architectures:
             return self._of_architectures[name]
         if self._framework.__name__ != "tf_keras":
@@ -286,7 +286,7 @@ class _Rules:
         if self._registered(name) is not None:
             return None
         if not isinstance(name, str):
-            return "has a function that is no name"
+            return "has a function that is not a name"
         root = (module or "").partition(".")[0]
         own = [_attribute(self._framework, f"{space}.{name}") for space in _FUNCTIONS]
         if root == "builtins" and any(callable(f) for f in own):
@@ -295,7 +295,7 @@ class _Rules:
             found = self._by_module(name, str(module))
             if found is not None and any(found is f for f in own):
                 return None
-        return f"asks for the function '{name}' of '{module}', which is none of Keras's own"
+        return f"asks for the function '{name}' of '{module}', which does not belong to Keras"
 
     def _foreign_spec(self, item: Mapping[str, Any]) -> str | None:
         known = ("TensorSpec", "SparseTensorSpec", "RaggedTensorSpec")
@@ -305,19 +305,19 @@ class _Rules:
         return f"asks for '{item.get('spec_name')}' of '{module}'"
 
     def _foreign_symbol(self, name: str, config: Any) -> str | None:
-        """Say why the function of a layer that calls TensorFlow is refused."""
+        """Return why the function of a layer that calls TensorFlow is refused, or None."""
         if name not in ("TFOpLambda", "SlicingOpLambda"):
             return None
         symbol = str(config.get("function")) if isinstance(config, dict) else ""
         if _KERAS_FUNCTION.fullmatch(symbol) or _computes(symbol):
             return None
-        return f"calls tf.{symbol}, which is no arithmetic"
+        return f"calls tf.{symbol}, which is not arithmetic"
 
 
 def _computes(symbol: str) -> bool:
-    """Whether a name stands for a function of TensorFlow that only computes.
+    """Return whether a name is that of a TensorFlow function that only computes.
 
-    A layer can hold those that dispatch: what gets the layer's tensors calls the layer.
+    Only functions with dispatch are allowed, because calls on a layer's tensors go to the layer.
     """
     from tensorflow.python.util import dispatch, tf_decorator, tf_export
 
@@ -330,13 +330,15 @@ def _computes(symbol: str) -> bool:
 
 
 def _derived(found: Any) -> str | None:
-    """Say why a class is refused for one that it is derived from."""
+    """Return why a class is refused because of its base classes, or None."""
     mro = found.__mro__ if inspect.isclass(found) else ()
     return next((_REASONS[c.__name__] for c in mro if c.__name__ in _REASONS), None)
 
 
 def _foreign(module: str | None) -> str:
-    return f"is of '{module}', which is none of Keras's own" if module else "is no class of Keras"
+    return (
+        f"is of '{module}', which does not belong to Keras" if module else "is not a class of Keras"
+    )
 
 
 def _attribute(root: Any, path: str) -> Any:

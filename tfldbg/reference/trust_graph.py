@@ -1,9 +1,9 @@
-"""Which operators the graph of a SavedModel may hold: those that compute, and no others.
+"""The operators that the graph of a SavedModel may hold: those that compute, and no others.
 
 A SavedModel is a program.  Its graph can read and write files, call Python and talk to other
-machines, and some of that runs when it is merely loaded.  Operators that TensorFlow itself calls
-stateful are therefore refused unless they are listed here, and so are the few others that touch
-files.  What saves and restores the variables is TensorFlow's own business, and is left to it.
+machines, and parts of it run while it is loaded.  Operators that TensorFlow declares stateful are
+therefore refused unless they are listed here, and so are the few others that access files.
+Operators that save and restore variables are TensorFlow's own and are allowed.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ _STATEFUL = re.compile(
     r"StatelessRandomGetAlg|StatelessRandomGetKeyCounter|TemporaryVariable|TensorArray\w*|"
     r"Timestamp|VarHandleOp|VarIsInitializedOp|Variable(V2|Shape)?"
 )
-"""Operators with a state that stays inside the process."""
+"""The operators with a state that stays inside the process."""
 _REACHING = re.compile(
     r"Debug\w+|\w*Dataset\w*|\w*File\w*|\w*Proto\w*|\w*PyFunc\w*|\w*Vocab\w*|ImmutableConst|"
     r"XlaCustomCall\w*|MlirPassthroughOp|\w*RemoteFused\w*|Reader\w+"
 )
-"""Operators without a state that reach files or code all the same."""
+"""The operators without a state that still reach files or code."""
 _HARMLESS = frozenset({"ShardedFilename"})
 _SAVING = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints", "Save", "Restore", "SaveSlices"})
 _MOST = 5
 
 
 def check_saved_model(path: Path) -> None:
-    """Refuse a SavedModel whose graph does more than compute.
+    """Check that the graph of a SavedModel only computes.
 
     Args:
         path: The folder.
 
     Raises:
-        RefusedError: The graph holds such an operator, or names a file outside the folder.
-        OSError: It is no SavedModel.
+        RefusedError: The graph holds another operator, or names a file outside the folder.
+        OSError: It is not a SavedModel.
     """
     from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
@@ -60,7 +60,7 @@ def check_saved_model(path: Path) -> None:
 
 
 def _offending(meta: Any) -> Iterator[str]:
-    """Yield ``operator 'node'`` of every node that is not allowed."""
+    """Yield ``operator 'node'`` for every node that is not allowed."""
     graph = _Graph(meta.graph_def)
     runs = graph.reached(_entry_points(meta), set(meta.object_graph_def.concrete_functions))
     saver = graph.reached(_saver(meta), set()) - runs
@@ -81,7 +81,7 @@ def _computes(node: Any) -> bool:
 
 
 def _entry_points(meta: Any) -> set[str]:
-    """Return the nodes that loading or running the model asks for."""
+    """Return the nodes that loading or running the model requests."""
     names = set()
     for key, signature in meta.signature_def.items():
         del key
@@ -111,7 +111,7 @@ def _saver(meta: Any) -> set[str]:
 
 
 class _Graph:
-    """A graph and its functions, followed from nodes to what they need."""
+    """A graph and its functions, and the nodes that each node needs."""
 
     def __init__(self, definition: Any) -> None:
         self._functions = {f.signature.name: f for f in definition.library.function}
@@ -119,7 +119,7 @@ class _Graph:
         self._all = list(definition.node)
 
     def nodes(self) -> Iterator[tuple[str, Any]]:
-        """Yield every node with the place that `reached` knows it by."""
+        """Yield every node with its place as used by `reached`."""
         for node in self._all:
             yield f"/{node.name}", node
         for name, function in self._functions.items():
@@ -152,7 +152,7 @@ class _Graph:
 
 
 def _called(node: Any) -> Iterator[str]:
-    """Yield the functions that a node names."""
+    """Yield the functions that a node refers to."""
     yield node.op
     for value in node.attr.values():
         if value.HasField("func"):

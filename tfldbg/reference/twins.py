@@ -1,7 +1,7 @@
-"""Nodes of a graph that compute the very same value, which a converter keeps only one of.
+"""Merge nodes that compute the same value, as the converter does.
 
 Architectures apply one activation, padding or pool to a tensor for each branch that reads it.
-TensorFlow Lite's converter merges them, so that what a file holds is the value of all of them.
+TensorFlow Lite's converter merges these nodes, so that one tensor of the file has the value of all.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 from tfldbg.reference.graphdef import in_order, node_of
 
 _LARGE = 1024
-"""Bytes of a constant from which it counts as a weight, which is compared with no other."""
+"""The size in bytes from which a constant counts as a weight and is not compared."""
 _TOLD = ("name", "device", "experimental_debug_info")
-"""What a node says of itself besides what it computes."""
+"""The fields of a node that do not affect its value."""
 
 
 def merge_twins(definition: Any) -> None:
-    """Let every node that computes the same as another hand on the value of that one, in place.
+    """Turn every node that computes the same as another into an Identity of that one, in place.
 
-    It keeps its name: a file may call the tensor by it.
+    It keeps its name, because a file may use it as the name of a tensor.
 
     Args:
         definition: A ``tensorflow.GraphDef`` without variables and without control inputs.
@@ -47,7 +47,7 @@ def merge_twins(definition: Any) -> None:
 
 
 def _key(node: Any, same: dict[str, str]) -> bytes | None:
-    """Return what two nodes have in common that compute the same; None where that is not known."""
+    """Return a key that is equal for nodes that compute the same, or None if this is unknown."""
     if not _is_pure(node.op) or (node.op == "Const" and node.ByteSize() > _LARGE):
         return None
     plain = type(node)()
@@ -66,7 +66,7 @@ def _key(node: Any, same: dict[str, str]) -> bytes | None:
 
 
 def _is_pure(operation: str) -> bool:
-    """Whether an operation computes one value of its inputs and of nothing else."""
+    """Return whether an operation computes one value that depends on its inputs only."""
     from tensorflow.python.framework import op_def_registry
 
     found = op_def_registry.get(operation)
@@ -75,7 +75,7 @@ def _is_pure(operation: str) -> bool:
 
 
 def _type(node: Any) -> int | None:
-    """Return the type of what a node computes; None where it computes nothing or has one type."""
+    """Return the type of a node's value, or None if it has no inputs or no type attribute."""
     from tensorflow.python.framework import op_def_registry
 
     told = op_def_registry.get(node.op).output_arg[0].type_attr

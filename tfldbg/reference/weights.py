@@ -1,7 +1,7 @@
-"""Weights are handed to a session when it runs, and are no part of its graph.
+"""Weights that are passed to a session when it runs, instead of being part of its graph.
 
 TensorFlow copies a graph about ten times on its way to the kernels (protocol buffers, their bytes,
-the optimizer's own graphs), and a protocol buffer holds 2 GB at most.
+the optimizer's own graphs), and a protocol buffer holds at most 2 GB.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 LARGE = 1 << 16
-"""Bytes of a constant from which it is handed over; smaller ones may be folded into others."""
+"""The size in bytes from which a constant is passed; smaller ones may be folded into others."""
 _ALIGNMENT = 64
-"""Bytes: what begins elsewhere TensorFlow copies at every run."""
+"""The alignment in bytes; TensorFlow copies arrays with another start at every run."""
 
 
 def take_weights(definition: Any) -> dict[str, NDArray[Any]]:
-    """Make a placeholder of every large constant, in place; return what they held, by name.
+    """Replace large constants by placeholders, in place; return their values by name.
 
     Args:
         definition: A ``tensorflow.GraphDef``.
@@ -37,7 +37,7 @@ def take_weights(definition: Any) -> dict[str, NDArray[Any]]:
 
 
 def aligned(values: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy that TensorFlow reads where it is."""
+    """Return an aligned copy, which TensorFlow reads without copying it."""
     room = np.empty(values.nbytes + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
     found = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
@@ -46,7 +46,7 @@ def aligned(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def add_placeholder(definition: Any, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
-    """Append a placeholder of a known shape."""
+    """Append a placeholder with a known shape."""
     _placeholder(definition.node.add(name=name), dtype, shape)
 
 

@@ -19,7 +19,7 @@ from tfldbg.report.worst import worst_sections
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
     from tfldbg.diagnose.evidence import Evidence, OpEvidence
-    from tfldbg.diagnose.model import Finding, Status
+    from tfldbg.diagnose.model import Divergence, Finding, Status
     from tfldbg.diagnose.result import Result
     from tfldbg.report.section import Section
 
@@ -59,6 +59,10 @@ class Document:
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
     """One line an activation that could not be checked, with the reason."""
+    cause: Finding | None = None
+    """The one of the findings that ``why`` among the facts says."""
+    first: Divergence | None = None
+    """What the sentence says, where an operator differs."""
     gate: str | None = None
     """What came of the user's rules, in a line."""
     sections: tuple[Section, ...] = ()
@@ -67,7 +71,7 @@ class Document:
 
 def verdict_word(result: Result) -> str:
     """Return the verdict in a word; what was only recorded has none."""
-    alone = result.evidence.run.reference_kind == "none" and result.verdict == "clean"
+    alone = not result.evidence.run.traits.exists and result.verdict == "clean"
     return "recorded" if alone else result.verdict
 
 
@@ -100,6 +104,8 @@ def build(
         rows=tuple(rows),
         findings=result.diagnosis.findings,
         unchecked=_unchecked(evidence),
+        cause=result.cause,
+        first=result.first_divergence,
         gate=gate_line(result.gate) if result.gate is not None else None,
         sections=(
             *gate_section(result.gate, everything=everything),
@@ -131,10 +137,8 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     facts = [("model", run.model_path)]
     cause = result.cause
     if cause is not None:
-        named = cause.op is not None and cause.message.startswith("operator ")
-        said = cause.message.partition(": ")[2] if named else cause.message
-        facts.insert(0, ("why", f"{cause.code} {said}"))
-    if run.reference_kind != "none":
+        facts.insert(0, ("why", f"{cause.code} {cause.predicate}"))
+    if run.traits.exists:
         facts.append(("reference", f"{run.reference_path} ({run.reference_kind})"))
         facts.append(("matched", f"{matched} of {len(activations)} activations"))
     facts += [("runtime", run.runtime), *_delegate(result), ("data", f"{data}, {run.extent}")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -139,7 +138,7 @@ def graph_to_dict(graph: Graph, findings: Findings, name: str) -> dict[str, Any]
         "metadata": list(graph.metadata),
         "subgraphs": [_subgraph_dict(s) for s in graph.subgraphs],
         "findings": [
-            {"subgraph": subgraph.index, **asdict(finding)}
+            {"subgraph": subgraph.index, **finding.to_dict()}
             for subgraph, found in zip(graph.subgraphs, findings, strict=True)
             for finding in found
         ],

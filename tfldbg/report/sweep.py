@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfldbg.diagnose.outcome import Found, Outcome, Spread, spreads
-from tfldbg.diagnose.words import number, op_name
+from tfldbg.diagnose.words import number, op_label
 from tfldbg.report.plain import printable
 
 _STYLES = {"clean": "green", "diverged": "bold red", "error": "red"}
@@ -156,9 +156,9 @@ def _first(row: Outcome, cut: bool) -> str:
     first = found.first
     if first is None:
         return f"({found.unchecked} unchecked)" if found.unchecked else _NOTHING
-    name = op_name(first.op, first.kind, first.tensor).removeprefix("operator ")
+    label = op_label(first.op, first.kind, first.tensor)
     more = len(found.origins) - 1
-    return f"{name}: {first.signal}" + (f"; {more} more" if more else "")
+    return f"{label}: {first.signal}" + (f"; {more} more" if more else "")
 
 
 def _spread_table(over: Sequence[Spread], folder: str) -> Table:

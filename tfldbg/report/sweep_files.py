@@ -128,7 +128,7 @@ def _row_dict(row: Outcome) -> dict[str, Any]:
         "verdict": row.verdict,
         "seconds": row.seconds,
         "sentence": found.sentence if found else None,
-        "first_divergence": asdict(found.first) if found and found.first else None,
+        "first_divergence": found.first.to_dict() if found and found.first else None,
         "origins": list(found.origins) if found else [],
         "figures": asdict(found.figures) if found else None,
         "coverage": _coverage(found) if found else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from tfldbg.compare.accumulate import TensorStats
 from tfldbg.compare.constants.checks import WeightCheck
@@ -94,6 +94,8 @@ def write_trace_csv(result: Result, target: str) -> None:
 def _figures(prefix: str, kind: type) -> Iterator[Column]:
     """Yield a column for every number, text and flag of a dataclass, those within it included."""
     for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is Literal:
+            hint = str
         held = [h for h in get_args(hint) or (hint,) if h is not type(None)]
         path = f"{prefix}_{name}"
         if len(held) == 1 and held[0] in _TYPES:

@@ -126,14 +126,12 @@ def _draw_findings(document: Document, console: Console) -> None:
 
 
 def _message(finding: Finding, document: Document) -> str:
-    """Say a finding, but for what stands above the table already."""
-    _, colon, said = finding.message.partition(": ")
-    why = dict(document.facts).get("why", "")
-    first = finding is document.findings[0]
-    if first and why in (f"{finding.code} {said}", f"{finding.code} {finding.message}"):
+    """Return a finding as a sentence, without what stands above the table already."""
+    if finding is document.cause:
         return "see above"
-    if colon and f": {said}" in document.sentence:
-        return f"operator {finding.op}: see above"
+    first, subject = document.first, finding.subject
+    if first is not None and subject is not None and finding.predicate == first.message:
+        return f"operator {subject.op}: see above"
     return finding.message
 
 

@@ -1,4 +1,4 @@
-"""The subgraphs that an operator runs as files of their own, which run and are traced as such."""
+"""The subgraphs that an operator runs, as separate files that can run and be traced."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Part:
     """A subgraph that an operator runs."""
 
     role: str
-    """One of the operator's `ROLES`."""
+    """One of the roles in `ROLES` for the operator."""
     subgraph: int
-    """Its number in the user's file."""
+    """Its index in the user's file."""
     graph: Graph
-    """A file that holds it as its only subgraph; tensors and operators keep their numbers."""
+    """A file with this as its only subgraph; tensors and operators keep their indices."""
     exposed: Exposed
 
 
 def parts_of(graph: Graph, op: Operator, name: str) -> tuple[Part, ...] | str:
-    """Return the subgraphs that an operator runs, or why they cannot run by themselves.
+    """Return the subgraphs that an operator runs, or why they cannot run separately.
 
     Args:
         graph: The file.
-        op: An operator of a kind that `ROLES` names.
-        name: How error messages call the file.
+        op: An operator whose kind is in `ROLES`.
+        name: The name of the file in error messages.
     """
     parts = []
     numbers = dict(zip(ROLES[op.kind], called_subgraphs(op), strict=False))
@@ -63,8 +63,8 @@ def _cannot_run(graph: Graph, op: Operator, role: str, number: int) -> str | Non
         return f"operator {lack[0].index} {lack[0].kind} of its {role} {lack[1]}"
     handed = len(op.inputs) - (op.kind == "IF")  # whose first input only chooses the branch
     if len(subgraph.inputs) != handed:
-        return f"its {role} takes {len(subgraph.inputs)} values of {handed}"
+        return f"its {role} takes {len(subgraph.inputs)} values, but gets {handed}"
     wanted = 1 if role == "cond" else len(op.outputs)
     if len(subgraph.outputs) != wanted:
-        return f"its {role} yields {len(subgraph.outputs)} values of {wanted}"
+        return f"its {role} returns {len(subgraph.outputs)} values, expected {wanted}"
     return None

@@ -1,4 +1,4 @@
-"""Every operator for itself, in the file's own arithmetic: other inputs, the same kernels."""
+"""A model of single operators in the file's own arithmetic: other inputs, the same kernels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def cut_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
-    """Build the model that computes each operator, quantized as it is, from given inputs.
+    """Build the model that computes each quantized operator separately from given inputs.
 
     Args:
         graph: The file.
         subgraph: Its subgraph.
-        steps: Operators that `tfldbg.rewrite.twin.untwinned` does not refuse; their feeds must have
+        steps: Operators that `tfldbg.rewrite.twin.untwinned` accepts; their feeds must have
             the types and parameters of the tensors they replace.
     """
     return side_by_side(Emitter(graph, subgraph, real=False), [[step] for step in steps])

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _SCHEMA_VERSION = 3
 _OUTSIDE = 1 << 16
-"""Bytes from which a constant lies behind the flatbuffer, as large files have it: it need not be
-copied then, and a flatbuffer ends at 2 GiB."""
+"""The size in bytes from which a constant is stored after the flatbuffer, as in large files: it
+need not be copied then, and a flatbuffer ends at 2 GiB."""
 
 
 class Draft:
@@ -53,13 +53,13 @@ class Draft:
 
         Args:
             type_name: TFLite type name, e.g. ``"FLOAT32"``.
-            shape: The shape; None where the runtime has to find it out.
-            quant: Scale and zero point.
-            values: Makes it a constant with these bytes.
-            variable: Whether it keeps its value from one invoke to the next.
+            shape: The shape, or None if the runtime has to find it.
+            quant: The scale and zero point.
+            values: The bytes that make it a constant.
+            variable: True to keep its value from one invoke to the next.
             sparsity: The object form of a sparse constant's layout.
             block_scales: The tensor of this draft that holds the scales of blockwise quantization.
-            signature: The shape with -1 for each open dimension, which some kernels heed.
+            signature: The shape with -1 for each dynamic dimension, which some kernels read.
         """
         tensor = self._schema.TensorT()
         tensor.name = f"t{len(self._graph.tensors)}"
@@ -102,7 +102,7 @@ class Draft:
             piece = flat.data
         self._outside[number] = piece
         buffer.size = len(Pieces((piece,)))
-        buffer.offset = 2  # some offset, so that there is room for the right one
+        buffer.offset = 2  # a placeholder for the actual offset
         return number
 
     def constant(self, values: NDArray[Any]) -> int:
@@ -119,10 +119,10 @@ class Draft:
         """Add a builtin operator.
 
         Args:
-            kind: Builtin operator name.
-            inputs: Tensors.
-            outputs: Tensors.
-            options: Name of the member of the union ``BuiltinOptions`` and its object form.
+            kind: The name of the builtin operator.
+            inputs: The input tensors.
+            outputs: The output tensors.
+            options: The name of the member of the union ``BuiltinOptions``, and its object form.
         """
         operator = self._schema.OperatorT()
         if options is not None:
@@ -142,12 +142,12 @@ class Draft:
         """Add the object form of an operator of another file.
 
         Args:
-            operator: An ``OperatorT``; it is changed.
-            builtin: Its builtin code.
-            custom: Its custom code, None for builtin operators.
-            version: Its version.
-            inputs: Tensors of this draft.
-            outputs: Tensors of this draft.
+            operator: An ``OperatorT``, updated in place.
+            builtin: The builtin code.
+            custom: The custom code, or None for builtin operators.
+            version: The version.
+            inputs: The input tensors in this draft.
+            outputs: The output tensors in this draft.
         """
         operator.opcodeIndex = self._code(builtin, custom, version)
         operator.inputs = np.asarray(inputs, np.int32)

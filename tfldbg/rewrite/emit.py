@@ -1,4 +1,4 @@
-"""Copy operators of a .tflite file into a draft, in float or as they are."""
+"""Copy operators of a .tflite file into a draft, in float or unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _COMPUTED = 16 << 20
-"""Bytes from which a constant is dequantized while it is written, and never kept whole."""
+"""The size in bytes from which a constant is dequantized in parts while it is written."""
 _CODES = frozenset({"INT2", "INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16", "INT32", "INT64"})
 
 _SHARED_OPTIONS = {
@@ -39,11 +39,11 @@ _SHARED_OPTIONS = {
     "REDUCE_PROD": "ReducerOptions",
     "SUM": "ReducerOptions",
 }
-"""Operators whose options are called otherwise than themselves."""
+"""The names of options that differ from the operator's name."""
 
 
 def is_real(tensor: Tensor) -> bool:
-    """Whether a tensor's values stand for real numbers that a twin holds as float32."""
+    """Return whether a tensor's values are real numbers, which a twin holds as float32."""
     if tensor.type in ("FLOAT32", "FLOAT16"):
         return True
     params = tensor.quant
@@ -52,19 +52,19 @@ def is_real(tensor: Tensor) -> bool:
 
 
 def as_float(tensor: Tensor) -> Tensor:
-    """Return a tensor as an input that takes its values in real units."""
+    """Return a tensor in the form of an input in real units."""
     return replace(tensor, type="FLOAT32", quant=None) if is_real(tensor) else tensor
 
 
 def runtime_dequantizes(tensor: Tensor) -> bool:
-    """Whether the DEQUANTIZE kernel takes a tensor; others must be given in real units."""
+    """Return whether the DEQUANTIZE kernel accepts a tensor; others are given in real units."""
     if not tensor.has_codes:
         return False
     return tensor.type in ("INT8", "UINT8") or (tensor.type == "INT16" and tensor.zero_point == 0)
 
 
 def _in_float(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | Computed | None:
-    """Return a constant in real units: a large one is computed while it is written."""
+    """Return a constant in real units; a large one is computed while it is written."""
     params, span = tensor.quant, graph.buffers[tensor.buffer]
     rows = tensor.shape[0] if tensor.shape else 1
     by_row = params is None or params.per_tensor or (params.axis == 0 and params.scale.size == rows)
@@ -96,8 +96,8 @@ class Emitter:
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
-        real: Whether the copies compute in float: constants dequantized, activations float32.
+        subgraph: The subgraph.
+        real: True if the copies compute in float: constants dequantized, activations float32.
     """
 
     def __init__(self, graph: Graph, subgraph: Subgraph, *, real: bool) -> None:
@@ -113,15 +113,15 @@ class Emitter:
         self._given: dict[tuple[int, int], int] = {}
         self.draft = Draft()
         self.inputs: dict[tuple[int, int], int] = {}
-        """Tensor of the traced file and of the reference file, to the input of the draft."""
+        """The draft's input for each pair of traced tensor and reference tensor."""
 
     def given(self, index: int, feed: Tensor | None) -> int:
-        """Return what stands for a tensor that no emitted operator writes.
+        """Return the draft's tensor for a tensor that no emitted operator writes.
 
         Args:
-            index: Tensor of the reference file.
-            feed: The tensor of the traced file whose values replace it; None for its own.  A
-                variable without one keeps what is written to it from step to step.
+            index: The tensor of the reference file.
+            feed: The tensor of the traced file that replaces it, or None for the tensor itself.  A
+                variable without a feed keeps its value from step to step.
         """
         tensor = self._subgraph.tensors[index]
         if tensor.has_data or index in self._folded:
@@ -154,7 +154,7 @@ class Emitter:
         return real
 
     def _variable(self, tensor: Tensor, feed: Tensor | None) -> int:
-        """Add a variable of one operator; with a ``feed`` it is an input, set before each step."""
+        """Add a variable of one operator; with a ``feed`` it is an input set before each step."""
         made = self._activation(tensor, variable=True)
         if feed is not None:
             self.inputs[feed.index, tensor.index] = made
@@ -182,7 +182,7 @@ class Emitter:
         )
 
     def _unpacked(self, tensor: Tensor) -> int:
-        """Return a constant that the file unpacks while running: DEQUANTIZE or DENSIFY of one."""
+        """Return a constant that the file unpacks at run time with DEQUANTIZE or DENSIFY."""
         op = next(op for op in self._subgraph.operators if tensor.index in op.outputs)
         source = self._subgraph.tensors[op.inputs[0]]
         known = not source.has_data or constant(self._graph, source) is not None
@@ -197,13 +197,13 @@ class Emitter:
         options: Mapping[str, Any] | None = None,
         kind: str | None = None,
     ) -> list[int]:
-        """Copy one operator; return its outputs.
+        """Copy one operator and return its outputs.
 
         Args:
             op: An operator of the reference file.
-            read: Gives the draft's tensor for a tensor of the reference file.
-            options: Options to change, by their names in the object form.
-            kind: A builtin operator that takes its place, with its options as far as it has them.
+            read: Returns the draft's tensor for a tensor of the reference file.
+            options: The options to change, by their names in the object form.
+            kind: A builtin operator to replace it; it takes over the options that it has.
         """
         packed = self._operators.Operators(op.index)
         code = self._packed.OperatorCodes(packed.OpcodeIndex())
@@ -228,7 +228,7 @@ class Emitter:
         return written
 
     def _exchange_options(self, copied: Any, kind: str) -> None:
-        """Give the object form of an operator the options of another, with the values it had."""
+        """Change the options of a copied operator to those of another kind, keeping the values."""
         name = "".join(part.title() for part in kind.split("_")) + "Options"
         name = _SHARED_OPTIONS.get(kind, name)
         copied.builtinOptionsType = getattr(self._schema.BuiltinOptions, name, 0)
@@ -261,5 +261,5 @@ class Emitter:
         )
 
     def finish(self, outputs: Iterable[int]) -> Pieces:
-        """Return the file; equal outputs become one."""
+        """Return the file; duplicate outputs are merged."""
         return self.draft.build(list(self.inputs.values()), list(dict.fromkeys(outputs)))

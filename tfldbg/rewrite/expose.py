@@ -34,7 +34,7 @@ class Exposed:
     """Indices of the operator outputs that can be read, in execution order."""
     skipped: tuple[Skipped, ...]
     repair: Repair | None = None
-    """What had to be changed besides, for the runtime to take the file."""
+    """The changes without which the runtime would refuse the file."""
 
     @property
     def model_bytes(self) -> bytes:
@@ -45,15 +45,15 @@ class Exposed:
 def expose(graph: Graph, subgraph: Subgraph, *, named: bool = False) -> Exposed:
     """Append every operator output of ``subgraph`` to its outputs.
 
-    The weights, the order of the operators and the existing outputs stay as they are, so the
-    runtime partitions and computes the same program.  A slip for which the runtime would refuse the
-    file is mended on the way.
+    The weights, the order of the operators and the existing outputs do not change, so the runtime
+    partitions and computes the same program.  A mistake for which the runtime would refuse the
+    file is corrected.
 
     Args:
         graph: The file.
-        subgraph: One of its subgraphs.
-        named: Whether the subgraph's signatures list the new outputs as well, without which
-            LiteRT's ``CompiledModel`` does not take the file.  A signature runner would copy each.
+        subgraph: The subgraph to expose.
+        named: True to list the new outputs in the subgraph's signatures as well; LiteRT's
+            ``CompiledModel`` requires it.  A signature runner would copy each of them.
 
     Raises:
         RewriteError: The subgraph has no list of outputs.
@@ -90,7 +90,7 @@ def expose(graph: Graph, subgraph: Subgraph, *, named: bool = False) -> Exposed:
 def _named_outputs(
     graph: Graph, subgraph: Subgraph, outputs: Sequence[int]
 ) -> dict[int, dict[str, int]]:
-    """Return what each signature of a subgraph calls all of its outputs, by its number."""
+    """Return the names of all outputs in each signature of a subgraph, by signature number."""
     named = {}
     for number, signature in enumerate(graph.signatures):
         if signature.subgraph != subgraph.index:
@@ -105,11 +105,11 @@ def _named_outputs(
 
 
 def leave_out(exposed: Exposed, reasons: Mapping[int, str]) -> Exposed:
-    """Read no more of some tensors, which stay outputs of the rewritten model.
+    """Stop reading some tensors, which remain outputs of the rewritten model.
 
     Args:
         exposed: The rewritten model.
-        reasons: By tensor why.
+        reasons: The reason for each tensor.
     """
     return replace(
         exposed,
@@ -119,7 +119,7 @@ def leave_out(exposed: Exposed, reasons: Mapping[int, str]) -> Exposed:
 
 
 def unreadable(subgraph: Subgraph, op: Operator, tensor: Tensor) -> str | None:
-    """Say why an operator's output cannot be read, or None when it can."""
+    """Return why an operator's output cannot be read, or None if it can."""
     if tensor.type in HANDLE_TYPES:
         return f"{tensor.type} tensors are handles without values"
     if tensor.type == "STRING":

@@ -1,8 +1,8 @@
-"""Byte patches of a .tflite flatbuffer: no table is rebuilt, no weight is touched.
+"""Byte patches of a .tflite flatbuffer that rebuild no table and change no weight.
 
 A flatbuffer table finds a vector through an unsigned offset that points forward.  A new vector can
-therefore be written behind the flatbuffer and the one offset repointed; everything else stays where
-it was.  Bytes behind the flatbuffer (``Buffer.offset``, ``Operator.large_custom_options_offset``)
+therefore be written after the flatbuffer and the one offset changed; everything else stays where
+it was.  Bytes after the flatbuffer (``Buffer.offset``, ``Operator.large_custom_options_offset``)
 are addressed from the start of the file, so those absolute offsets move with them.
 """
 
@@ -34,22 +34,22 @@ def replace_outputs(
     operator_count: int | None = None,
     named: Mapping[int, Mapping[str, int]] = _NO_NAMES,
 ) -> Pieces:
-    """Give a subgraph other outputs and, if asked, fewer operators.
+    """Replace the outputs of a subgraph and, if asked, remove its last operators.
 
     Args:
         data: A .tflite file that has been read successfully before.
-        subgraph: Which subgraph.
-        outputs: Tensor indices, the complete new list.
-        operator_count: Keep only the first so many operators; None keeps all.
-        named: By number of a signature the tensors that are its outputs now, by name; one that has
-            none in the file keeps none.
+        subgraph: The index of the subgraph.
+        outputs: The complete new list of tensor indices.
+        operator_count: The number of first operators to keep, or None to keep all.
+        named: The new outputs by name, for each signature number; a signature without outputs in
+            the file keeps none.
 
     Returns:
         The changed file, which refers to ``data`` and does not copy it.
 
     Raises:
-        RewriteError: The subgraph's table holds no list of outputs to replace, or what should lie
-            behind the tables does not.
+        RewriteError: The subgraph's table has no list of outputs to replace, or bytes that belong
+            after the tables overlap them.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -73,7 +73,7 @@ def replace_outputs(
     fields = (position, length_at or 0, *(at for at, _ in signatures), *(at for at, _ in absolute))
     if not max(fields) < end <= len(data):
         raise RewriteError(
-            f"bytes that should lie behind the tables begin at byte {end} of {len(data)}, among "
+            f"bytes that should lie after the tables begin at byte {end} of {len(data)}, among "
             "the tables",
             hint="convert or download the file again",
         )
@@ -94,7 +94,7 @@ def replace_outputs(
 def _signature_outputs(
     model: Any, named: Mapping[int, Mapping[str, int]]
 ) -> Iterator[tuple[int, Mapping[str, int]]]:
-    """Yield where each signature that has outputs refers to them, and what they are now."""
+    """Yield the position of the outputs of each signature that has any, and the new outputs."""
     for number, names in named.items():
         signature = model.SignatureDefs(number)._tab
         field = signature.Offset(_SIGNATURE_OUTPUTS_FIELD)
@@ -103,9 +103,9 @@ def _signature_outputs(
 
 
 def _tensor_maps(names: Mapping[str, int]) -> tuple[bytes, int]:
-    """Return a vector of TensorMap tables with what it leads to, and where in it the vector is.
+    """Return a vector of TensorMap tables with their contents, and its position in those bytes.
 
-    Each table has the fields name (an offset) and tensor_index of schema.fbs, behind the offset of
+    Each table has the fields name (an offset) and tensor_index of schema.fbs, after the offset of
     their layout, which all of them share.
     """
     layout, count = struct.pack("<4H", 8, 12, 4, 8), len(names)
@@ -122,7 +122,7 @@ def _tensor_maps(names: Mapping[str, int]) -> tuple[bytes, int]:
 
 
 def _changed(view: memoryview, changes: Mapping[int, bytes]) -> Iterator[Piece]:
-    """Yield the pieces of a view in which some places hold other bytes."""
+    """Yield the pieces of a view with some bytes replaced."""
     done = 0
     for position, value in sorted(changes.items()):
         yield view[done:position]
@@ -132,12 +132,12 @@ def _changed(view: memoryview, changes: Mapping[int, bytes]) -> Iterator[Piece]:
 
 
 def place_constants(flatbuffer: bytes, constants: Mapping[int, Piece]) -> Pieces:
-    """Put constants behind a flatbuffer.
+    """Add constants after a flatbuffer.
 
     Args:
-        flatbuffer: A .tflite file whose buffers of these constants state an offset already, which
+        flatbuffer: A .tflite file whose buffers of these constants have an offset already, which
             is replaced.
-        constants: By number of the buffer.
+        constants: The constants by buffer number.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -157,11 +157,11 @@ def place_constants(flatbuffer: bytes, constants: Mapping[int, Piece]) -> Pieces
 
 
 def keep_subgraph(data: bytes | memoryview, subgraph: int) -> bytes:
-    """Make one subgraph the only one, and so the one that runs; signatures are dropped.
+    """Make one subgraph the only one, so that it runs; signatures are dropped.
 
     Args:
         data: A .tflite file that has been read successfully before.
-        subgraph: Which one; none of its operators may run another subgraph.
+        subgraph: The index of the subgraph; none of its operators may run another subgraph.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -169,7 +169,7 @@ def keep_subgraph(data: bytes | memoryview, subgraph: int) -> bytes:
     table, kept = model._tab, model.Subgraphs(subgraph)._tab.Pos
     changed = bytearray(data)
     first = table.Vector(table.Offset(_SUBGRAPHS_FIELD))
-    # A vector of tables holds forward offsets, and lies before all the tables it points at.
+    # A vector of tables holds forward offsets, and lies before all tables that it points to.
     struct.pack_into("<II", changed, first - 4, 1, kept - first)
     signatures = table.Offset(_SIGNATURES_FIELD)
     if signatures:

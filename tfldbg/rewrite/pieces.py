@@ -1,4 +1,4 @@
-"""A file in pieces, so that large constants are not copied to build it."""
+"""A file in pieces, which can be built without copying large constants."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Computed:
-    """Bytes that are computed while they are written, some at a time."""
+    """Bytes that are computed in parts while they are written."""
 
     size: int
-    """How many bytes there are."""
+    """The number of bytes."""
     arrays: Callable[[], Iterator[NDArray[Any]]]
-    """Yields them as arrays, one behind the other."""
+    """Returns the bytes as consecutive arrays."""
 
 
 Piece = bytes | memoryview | Computed
@@ -24,7 +24,7 @@ Piece = bytes | memoryview | Computed
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """The bytes of a file: its pieces, one behind the other."""
+    """The bytes of a file as consecutive pieces."""
 
     parts: tuple[Piece, ...]
 

@@ -1,8 +1,8 @@
-"""Make a file run that the runtime refuses for a slip that changes no value.
+"""Correct a file that the runtime refuses for a mistake that changes no value.
 
 ``InterpreterBuilder::ParseQuantization`` refuses a tensor whose quantized dimension lies outside
-its shape.  Where the tensor has one dimension, or one scale, the number can mean only one thing:
-older converters copied it from the weights to the bias, and other runtimes ignore it.
+its shape.  If the tensor has one dimension, or one scale, only one value is possible: older
+converters copied the number from the weights to the bias, and other runtimes ignore it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _DIMENSION_FIELD = 16  # vtable offset of QuantizationParameters.quantized_dimen
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repair:
-    """A copy that the runtime takes."""
+    """A copy that the runtime accepts."""
 
     data: bytes
     said: str
-    """What is different in it, and why."""
+    """The differences of the copy, and their reason."""
 
 
 def repair(graph: Graph) -> Repair | None:
-    """Give every impossible quantized dimension the value that it can only mean.
+    """Replace every impossible quantized dimension by the only possible value.
 
     Args:
         graph: The file.
 
     Returns:
-        The changed copy, None where nothing needs to be changed.
+        The changed copy, or None if the file needs no change.
     """
     from ai_edge_litert import schema_py_generated as schema
 

@@ -1,9 +1,9 @@
-"""The float copy of a file, made to give the file's own values again: every error can be taken out.
+"""The float copy of a file, corrected to give the file's own values, so that errors can be removed.
 
-Behind each float copy of an operator a *correction* is added, an input of the model.  With the
+A *correction*, an input of the model, is added after each float copy of an operator.  With the
 corrections ``actual output - float copy of the actual inputs`` every tensor has the values that it
-had in the file.  With another correction at one operator, that operator's output changes and every
-operator behind it follows, in float, with the errors that it made before.
+had in the file.  With another correction at one operator, the output of that operator changes, and
+every operator downstream follows in float with the local errors that it had in the file.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replayed:
-    """What of a file is replayed, and how."""
+    """The part of a file that is replayed."""
 
     finals: tuple[int, ...]
-    """The tensors to compute, all of them real."""
+    """The tensors to compute, all of them in real units."""
     given: Collection[int]
-    """Operators without a float copy; the values of what they write are inputs."""
+    """The operators without a float copy; the values of their outputs are inputs."""
     corrected: Collection[int]
-    """Tensors that a correction is added to."""
+    """The tensors that a correction is added to."""
     ranges: Mapping[int, tuple[float, float]] = field(default_factory=dict)
-    """By tensor, what its float copy is clamped to before the correction is added."""
+    """The range that a tensor's float copy is clamped to before the correction, by tensor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """The model, one output for each of ``finals``."""
+    """The model, with one output for each of ``finals``."""
 
     content: Pieces
     feeds: tuple[int, ...]
-    """For each input of this model the tensor of the file that it belongs to."""
+    """The tensor of the file for each input of this model."""
     corrected: frozenset[int]
     """The tensors of ``feeds`` whose input takes a correction; the others take the tensor's value.
-    Both are in real units where the tensor is real."""
+    Both are in real units if the tensor is real."""
     operators: frozenset[int]
-    """The operators that are replayed or given: those that ``finals`` depend on."""
+    """The operators that are replayed or given: those upstream of ``finals``."""
     taps: tuple[int, ...]
-    """For each final tensor the tensor of this model that holds it."""
+    """The tensor of this model that holds each final tensor."""
 
 
 def replay_model(
@@ -58,9 +58,9 @@ def replay_model(
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
-        plan: What to replay.
-        ran: By tensor the shape that it had when the file ran; a file may state others for open
+        subgraph: The subgraph.
+        plan: The part to replay.
+        ran: The shape of each tensor when the file ran; the file may state another one for dynamic
             dimensions.
     """
     builder = _Builder(graph, subgraph, plan, ran)
@@ -72,7 +72,7 @@ def replay_model(
 
 
 def upstream(subgraph: Subgraph, tensors: Sequence[int], given: Collection[int]) -> frozenset[int]:
-    """Return the operators that some tensors depend on; ``given`` ones depend on nothing."""
+    """Return the operators that tensors depend on; the search stops at ``given`` operators."""
     writers = producers(subgraph)
     found: set[int] = set()
     stack = list(tensors)
@@ -101,7 +101,7 @@ class _Builder:
         self._corrections: dict[int, int] = {}
 
     def add(self, op: Operator) -> None:
-        """Append one operator and the corrections of what it writes."""
+        """Append one operator and the corrections of its outputs."""
         if any(i in self._folded for i in op.outputs):
             return
         emit: Callable[[Operator, Callable[[int], int]], list[int]] = self._emitter.emit
@@ -110,7 +110,7 @@ class _Builder:
             self._values[index] = self._settled(index, made) if index >= 0 else made
 
     def _read(self, index: int) -> int:
-        """Return a value that was computed, or what is given in its place."""
+        """Return a computed value, or the input that replaces it."""
         if index in self._values:
             return self._values[index]
         tensor = self._subgraph.tensors[index]
@@ -120,7 +120,7 @@ class _Builder:
         return self._emitter.given(index, as_float(replace(tensor, shape=shape)))
 
     def _settled(self, index: int, made: int) -> int:
-        """Clamp and correct a value, as far as the plan says so."""
+        """Clamp and correct a value as the plan says."""
         draft = self._emitter.draft
         shape = self._ran.get(index, self._subgraph.tensors[index].shape)
         if index in self._plan.ranges:

@@ -1,8 +1,8 @@
-"""Give every value of a file a tensor of its own, where operators write over what others wrote.
+"""Give every value of a file its own tensor, where operators overwrite values of others.
 
 Files for microcontrollers save memory: an operator's output is its own input, or the file plans
-which tensors share memory.  Read after the run, such a tensor holds the last value alone, so that
-nobody knows what the operators before were given.
+which tensors share memory.  After the run, such a tensor holds the last value only, so that the
+inputs of the operators before are unknown.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 _PLAN = "OfflineMemoryAllocation"
-"""Metadata that says where each tensor lies (TensorFlow Lite for Microcontrollers,
+"""The metadata with the address of each tensor (TensorFlow Lite for Microcontrollers,
 ``GetOfflinePlannedOffsets``); the interpreter follows it even for outputs of the model."""
 
 
 def separate(graph: Graph) -> bytes | None:
-    """Return a copy of a file in which no value is written over, None where the file is such.
+    """Return a copy of a file that overwrites no value, or None if the file itself does not.
 
-    An input of a subgraph and a constant count as written.  Each later value gets a new tensor
-    behind the others, so that all other numbers stay as they are.
+    Inputs of a subgraph and constants count as written.  Each later value gets a new tensor after
+    the existing ones, so that all other indices stay the same.
     """
     if _PLAN not in graph.metadata and not any(_overwrites(s) for s in graph.subgraphs):
         return None
@@ -55,7 +55,7 @@ def _overwrites(subgraph: Subgraph) -> bool:
 
 
 def _rename(schema: Any, made: Any, subgraph: Subgraph) -> dict[int, int]:
-    """Rename the tensors of one subgraph in its object form; return the last of each number."""
+    """Renumber the tensors of a subgraph in object form; return the last tensor of each index."""
     written = _held(subgraph)
     last: dict[int, int] = {}
     for operator, op in zip(made.operators, subgraph.operators, strict=True):
@@ -74,7 +74,7 @@ def _rename(schema: Any, made: Any, subgraph: Subgraph) -> dict[int, int]:
 
 
 def _copy(schema: Any, tensor: Any) -> Any:
-    """Return a tensor of the same name, shape, type and parameters without values."""
+    """Return a tensor with the same name, shape, type and parameters and without values."""
     copied = schema.TensorT()
     for name, value in vars(tensor).items():
         setattr(copied, name, value)

@@ -3,9 +3,9 @@
 Every model made here has the arithmetic of the file's operators without its quantization.  Two
 kinds of model come from one emitter:
 
-- the *local* model holds each operator for itself, reading values that are given to it;
+- the *local* model holds each operator separately, reading values that are given to it;
 - the *twins* run free from the model's inputs: float, float clamped to each tensor's range, and
-  float rounded to each tensor's codes, those of the file or those of other parameters.
+  float rounded to each tensor's codes, with the parameters of the file or others.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 FLOAT, CLAMP, FAKE_QUANT = "float", "clamp", "fake_quant"
 MODES = (FLOAT, CLAMP, FAKE_QUANT)
-"""Twins from the least to the most quantized."""
+"""The modes of twins from the least to the most quantized."""
 
 ALIASES = frozenset({"QUANTIZE", "DEQUANTIZE"})
-"""Operators that change how a value is stored and not what it means."""
+"""Operators that change how a value is stored, but not the value."""
 
 _HANDLES = frozenset(
     {
@@ -49,11 +49,11 @@ _HANDLES = frozenset(
 _RANDOM = frozenset({"MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"})
 _CODE_KINDS = frozenset({"BITCAST", "CAST"})
 MOST_DIMENSIONS = 5
-"""What MINIMUM and MAXIMUM broadcast."""
+"""The number of dimensions that MINIMUM and MAXIMUM broadcast."""
 
 
 def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
-    """Say why an operator has no float copy, or None when it has one."""
+    """Return why an operator has no float copy, or None if it has one."""
     tensors = [subgraph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
     if op.kind in CALLED:
         return "it runs another subgraph, and is not compared as a whole"
@@ -76,72 +76,72 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
         params = tensor.quant
         if computed and params and tensor.has_one_scale and not tensor.has_codes:
             scale = f"{params.scale[0]:.6g}"
-            return f"it reads or writes codes of the scale {scale}, which stand for no real values"
+            return f"it reads or writes codes of the scale {scale}, which have no real values"
     return None
 
 
 @lru_cache(maxsize=8)
 def _known(subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors that hold values: inputs, constants, and what operators write."""
+    """Return the tensors that hold values: inputs, constants, and outputs of operators."""
     constants = (t.index for t in subgraph.tensors if t.has_data)
     return frozenset((*subgraph.inputs, *constants, *producers(subgraph)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One operator of the reference file, and what stands for its inputs and outputs."""
+    """One operator of the reference file, and the tensors for its inputs and outputs."""
 
     op: Operator
     feeds: Mapping[int, Tensor]
-    """Activation of the reference file to the tensor of the traced file that replaces it."""
+    """The tensor of the traced file that replaces each activation of the reference file."""
     results: Mapping[int, int]
-    """Output of the reference file to the tensor of the traced file it is compared with."""
+    """The tensor of the traced file that each output of the reference file is compared with."""
     constants: Mapping[int, NDArray[Any]] = field(default_factory=dict)
-    """Constants of the reference file that are replaced, float32 in real units, or int32."""
+    """The replaced constants of the reference file, float32 in real units or int32."""
     options: Mapping[str, int | bool | float] = field(default_factory=dict)
-    """Options of the operator that are changed."""
+    """The changed options of the operator."""
     kind: str | None = None
-    """The kind of operator that takes its place, None for its own."""
+    """The kind of operator that replaces it, or None for its own kind."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalModel:
-    """Every step for itself, side by side in one file."""
+    """All steps in one file, computed independently of each other."""
 
     content: Pieces
     feeds: tuple[int, ...]
-    """Tensors of the traced file, in the order of the inputs; in real units where the input is
-    float, else as they are."""
+    """The tensors of the traced file, in the order of the inputs; in real units where the input is
+    float, otherwise as stored."""
     results: tuple[int, ...]
-    """Tensors of the traced file whose float value is computed."""
+    """The tensors of the traced file whose float value is computed."""
     taps: tuple[int, ...]
-    """For each of ``results`` the tensor of this model that holds it, one of its outputs."""
+    """The output of this model that holds each of ``results``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Twins:
-    """The free-running copies, side by side in one file."""
+    """The free-running copies, next to each other in one file."""
 
     content: Pieces
     feeds: tuple[int, ...]
-    """Tensors whose actual values are given: the model's inputs, and the outputs of operators that
-    have no float copy."""
+    """The tensors whose actual values are given: the model's inputs, and the outputs of operators
+    without a float copy."""
     results: tuple[tuple[str, int], ...]
-    """Mode and tensor of each value that is computed."""
+    """The mode and tensor of each value that is computed."""
     taps: tuple[int, ...]
-    """For each of ``results`` the tensor of this model that holds it, one of its outputs."""
+    """The output of this model that holds each of ``results``."""
     carried: Mapping[int, int] = field(default_factory=dict)
-    """By number of an input the tensor of this model, one of its outputs, that holds what the input
-    takes in the next step of a stream; in the first it takes the actual value."""
+    """The output of this model whose value an input takes in the next step of a stream, by input
+    number; in the first step the input takes the actual value."""
 
 
 def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
-    """Build the model that computes each operator from given inputs.
+    """Build the model that computes each operator separately from given inputs.
 
     Args:
         graph: The reference file.
-        subgraph: Its subgraph.
-        steps: Operators that `untwinned` does not refuse.
+        subgraph: The subgraph.
+        steps: Operators that `untwinned` accepts.
     """
     return side_by_side(Emitter(graph, subgraph, real=True), [[step] for step in steps])
 
@@ -151,15 +151,14 @@ def chain_model(graph: Graph, subgraph: Subgraph, chains: Sequence[Sequence[Step
 
     Args:
         graph: The reference file.
-        subgraph: Its subgraph.
-        chains: Operators that `untwinned` does not refuse, each chain in the order in which they
-            run.
+        subgraph: The subgraph.
+        chains: Operators that `untwinned` accepts, each chain in execution order.
     """
     return side_by_side(Emitter(graph, subgraph, real=True), chains)
 
 
 def side_by_side(emitter: Emitter, chains: Sequence[Sequence[Step]]) -> LocalModel:
-    """Emit every chain for itself, what none of its operators writes being given."""
+    """Emit every chain separately; values that no operator of a chain writes are inputs."""
     outputs: dict[int, int] = {}
     for chain in chains:
         known: dict[int, int] = {}
@@ -205,14 +204,14 @@ def twins(
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
-        modes: Which of `MODES`.
-        refused: By operator why it has no float copy; what it writes is given.
-        wanted: The tensors whose values are asked for; None for all.
-        parameters: By tensor other parameters than the file's; the model's inputs are then given in
-            real units, and rounded with theirs.
-        sources: By what a resource variable yields where it was written, if the copies are to keep
-            variables of their own; None to give them the actual values.
+        subgraph: The subgraph.
+        modes: The modes to build, from `MODES`.
+        refused: The reason for each operator without a float copy, whose outputs are given.
+        wanted: The tensors to compute, or None for all.
+        parameters: Parameters that replace the file's, by tensor; the model's inputs are then given
+            in real units and rounded with these.
+        sources: The source of each read of a resource variable, to let the copies keep their own
+            variables; None to give them the actual values.
     """
     emitter = Emitter(graph, subgraph, real=True)
     outputs: dict[tuple[str, int], int] = {}
@@ -231,13 +230,13 @@ def measuring_twin(
     parameters: Mapping[int, QuantParams] | None,
     sources: Mapping[int, Source] | None = None,
 ) -> Twins:
-    """Build the free-running copy that yields every value before it is rounded.
+    """Build the free-running copy that returns every value before it is rounded.
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
+        subgraph: The subgraph.
         refused: As for `twins`.
-        parameters: What the values are rounded with on their way, None for float arithmetic.  The
+        parameters: The parameters that round the values, or None for float arithmetic.  The
             model's inputs are given in real units.
         sources: As for `twins`.
     """
@@ -249,7 +248,7 @@ def measuring_twin(
 
 
 class _Kept:
-    """The variables of the copies: inputs that take what an output held in the step before."""
+    """The variables of the copies: inputs that take the value of an output in the step before."""
 
     def __init__(self, emitter: Emitter, subgraph: Subgraph, sources: Mapping[int, Source]) -> None:
         tensors = subgraph.tensors
@@ -263,7 +262,7 @@ class _Kept:
         self._written: list[int] = []
 
     def add(self, index: int) -> int:
-        """Add an input for what a variable yields in the copy that is emitted."""
+        """Add an input for the value that a variable has in the current copy."""
         made = self._emitter.draft.tensor("FLOAT32", self._tensors[index].shape)
         key = (index, -1 - len(self._inputs))
         self._emitter.inputs[key] = made
@@ -271,13 +270,13 @@ class _Kept:
         return made
 
     def close(self, read: Callable[[int], int]) -> None:
-        """Note what the inputs of a copy that is complete take in the next step."""
+        """Store the next values of the inputs of a complete copy."""
         for index, _ in self._inputs[len(self._written) :]:
             self._written.append(read(self.sources[index].tensor))
 
     @property
     def carried(self) -> dict[int, int]:
-        """By number of an input the tensor that holds what it takes next."""
+        """The tensor that holds the next value of an input, by input number."""
         numbers = {key: number for number, key in enumerate(self._emitter.inputs)}
         pairs = zip(self._inputs, self._written, strict=True)
         return {numbers[key]: written for key, written in pairs}
@@ -301,7 +300,7 @@ def _emitted(
     parameters: Mapping[int, QuantParams] | None,
     kept: _Kept,
 ) -> Iterator[tuple[int, int, int]]:
-    """Emit one twin; yield every tensor, and its value before and after it is settled."""
+    """Emit one twin; yield every tensor with its value before and after the mode is applied."""
     folded = folded_constants(subgraph)
     others = parameters or {}
     values: dict[int, int] = {}
@@ -334,14 +333,14 @@ def _emitted(
 
 
 def is_rounded(tensor: Tensor) -> bool:
-    """Whether a twin can round a tensor to codes."""
+    """Return whether a twin can round a tensor to codes."""
     if tensor.lsb is None or tensor.zero_point is None or not runtime_dequantizes(tensor):
         return False
     return len(tensor.shape) <= MOST_DIMENSIONS
 
 
 def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
-    """Append what a mode does to a value: nothing, clamping, or rounding to the codes."""
+    """Append the operators of a mode to a value: none, clamping, or rounding to the codes."""
     if mode == FLOAT or not is_rounded(tensor) or tensor.lsb is None or tensor.zero_point is None:
         return made
     if mode == FAKE_QUANT:
@@ -355,7 +354,7 @@ def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
 
 
 def clamped(draft: Draft, shape: Sequence[int], value: int, ends: tuple[float, float]) -> int:
-    """Clamp a float tensor of at most `MOST_DIMENSIONS` dimensions; return the result."""
+    """Clamp a float tensor of at most `MOST_DIMENSIONS` dimensions and return the result."""
     from ai_edge_litert import schema_py_generated as schema
 
     for kind, end in zip(("MAXIMUM", "MINIMUM"), ends, strict=True):

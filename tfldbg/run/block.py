@@ -1,4 +1,4 @@
-"""Memory that a session and its child process share, so that large arrays need no pipe."""
+"""Memory that the session and a child process share, so that large arrays need no pipe."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ALIGNED = 64
-"""Bytes; what vector instructions and caches like."""
+"""The alignment in bytes, which suits vector instructions and caches."""
 _SMALLEST = 1 << 12
-"""Bytes from which an array is worth a place here."""
+"""The size in bytes from which an array is stored here."""
 
 
 class Block:
-    """The arrays of one message at a time.  What is written is read before the next is sent.
+    """The arrays of one message.  They are read before the next message is written.
 
     Args:
-        descriptor: Of a file of at least ``size`` bytes that both processes hold open.
-        size: Bytes.
+        descriptor: The descriptor of a file that both processes hold open.
+        size: The size of the block, bytes; the file has at least this size.
     """
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._map = mmap.mmap(descriptor, size)
-        # Unlike one that `numpy.ndarray` makes of the map, its views keep the map from closing.
+        # Views of this array prevent closing the map, unlike those of `numpy.ndarray`.
         self._bytes: NDArray[np.uint8] | None = np.frombuffer(self._map, np.uint8)
         self.descriptor, self.size = descriptor, size
         self._used = 0
@@ -38,10 +38,10 @@ class Block:
         self._used = 0
 
     def put(self, array: NDArray[Any]) -> int | None:
-        """Write an array; return where it begins, None if it is small or there is no room.
+        """Write an array; return its start, or None if it is small or does not fit.
 
         Args:
-            array: Numeric.
+            array: A numeric array.
         """
         start = self._used
         if array.nbytes < _SMALLEST or start + array.nbytes > self.size:
@@ -51,10 +51,10 @@ class Block:
         return start
 
     def get(self, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> NDArray[Any]:
-        """Return an array where it lies, until another message takes its place.
+        """Return an array without copying it; the next message overwrites it.
 
         Raises:
-            ValueError: It would reach beyond the end.
+            ValueError: The array reaches beyond the end.
         """
         return self._view(dtype, shape, start)
 
@@ -65,26 +65,26 @@ class Block:
         return self._bytes[start:stop].view(dtype).reshape(shape)
 
     def close(self) -> None:
-        """Give the memory back; the other process still holds it, and whoever holds an array."""
+        """Release the memory; the other process and existing arrays still hold it."""
         self._bytes = None
-        with suppress(BufferError):  # an array is in use: the memory goes with it
+        with suppress(BufferError):  # an array is in use and keeps the memory
             self._map.close()
 
 
 def shared_memory() -> int | None:
-    """Return the descriptor of memory that has no size yet; None where the system has none."""
+    """Return the descriptor of memory without a size, or None if the system does not support it."""
     return os.memfd_create("tfldbg") if hasattr(os, "memfd_create") else None
 
 
 def block_for(descriptor: int, arrays: Sequence[int]) -> Block:
-    """Return memory for some arrays.  The pages are taken as they are written to.
+    """Return a block for some arrays.  Its pages are allocated when they are written.
 
     Args:
-        descriptor: As `shared_memory` returns it.
-        arrays: Their sizes in bytes.
+        descriptor: The descriptor from `shared_memory`.
+        arrays: The sizes of the arrays, bytes.
 
     Raises:
-        OSError: There is not so much.
+        OSError: There is not enough memory.
     """
     size = max(_SMALLEST, sum(-(-n // _ALIGNED) * _ALIGNED for n in arrays))
     os.truncate(descriptor, size)

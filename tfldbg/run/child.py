@@ -1,4 +1,4 @@
-"""What every child process shares: where it finds this package, its limits, and how it ends."""
+"""Common parts of child processes: their search path, their limits, and the end of a process."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from tfldbg.guard import machine_memory
 
 _GIB = 1 << 30
 _SHARE = 0.75
-"""Of the machine's memory that one child may take."""
+"""The share of the machine's memory that one child may use."""
 _DEATH_OF_PARENT = 1
-"""PR_SET_PDEATHSIG of linux/prctl.h."""
+"""``PR_SET_PDEATHSIG`` of linux/prctl.h."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a child process may take."""
+    """The limits of a child process."""
 
     timeout_s: float = 600.0
-    """For one answer: loading the model, or one sample."""
+    """The time for one answer: loading the model, or one sample."""
     memory: int | None = None
-    """Bytes; None for three quarters of what the machine, or the container, has."""
+    """The memory in bytes, or None for three quarters of that of the machine or container."""
 
     @property
     def memory_bytes(self) -> int | None:
-        """The limit on memory; None where the machine does not tell what it has."""
+        """The limit on memory, or None if the size of the machine's memory is unknown."""
         if self.memory is not None:
             return self.memory
         available = machine_memory()
         return None if available is None else int(available * _SHARE)
 
     def shared_by(self, processes: int) -> Limits:
-        """Return what each of some processes of this machine may give its children."""
+        """Return the limits if several processes of this machine share them."""
         memory = self.memory_bytes
         return self if memory is None else replace(self, memory=memory // processes)
 
@@ -52,29 +52,32 @@ _LIMITS: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B0
 
 
 def limits() -> Limits:
-    """Return the limits of the children that are started now."""
+    """Return the limits for children that are started now."""
     return _LIMITS.get()
 
 
 @contextmanager
 def limited(*, timeout: float | None = None, memory: float | None = None) -> Iterator[None]:
-    """Set what the child processes that run models may take, while the block lasts.
+    """Set the limits of child processes that run models, inside the block.
 
-    A model runs in a child process of its own.  One that gives no answer in time, or wants more
-    memory, is ended, and a `RunError` says so.  The limit on memory is one for all that run at the
-    same time.
+    A model runs in a separate child process.  A process that does not answer in time, or needs more
+    memory, is killed, and a `RunError` reports it.  All processes that run at the same time share
+    the limit on memory.
 
     Args:
-        timeout: Seconds for loading the model and for each sample, 600 by default.
-        memory: GiB, three quarters of the machine's or the container's by default.  Takes effect
-            on Linux.
+        timeout: The seconds for loading the model and for each sample, 600 by default.
+        memory: The memory in GiB, by default three quarters of that of the machine or container.
+            It only has an effect on Linux.
 
     Raises:
         UsageError: A limit is not above zero.
     """
     for name, value in (("timeout", timeout), ("memory limit", memory)):
         if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"the {name} is {value}", hint="give a number above 0")
+            raise UsageError(
+                f"invalid value {value} for the {name}: must be above 0",
+                hint="for example --timeout 600 or --memory-limit 4",
+            )
     before = _LIMITS.get()
     wanted = Limits(
         before.timeout_s if timeout is None else timeout,
@@ -86,7 +89,7 @@ def limited(*, timeout: float | None = None, memory: float | None = None) -> Ite
 
 @contextmanager
 def within(wanted: Limits) -> Iterator[None]:
-    """Set the limits of the children that are started while the block lasts."""
+    """Set the limits for children that are started inside the block."""
     token = _LIMITS.set(wanted)
     try:
         yield
@@ -97,9 +100,9 @@ def within(wanted: Limits) -> Iterator[None]:
 def command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs the ``main`` of a module of this package in a new interpreter.
 
-    ``python -m`` would put the working directory in front of everything, so that a ``numpy.py``
-    that lies beside a downloaded model would be run.  So the child is told where to look before it
-    imports anything: where this process looks, the working directory left out.
+    ``python -m`` would search the working directory first, so that a ``numpy.py`` next to a
+    downloaded model would run.  So the child gets its search path before it imports anything: that
+    of this process, without the working directory.
     """
     root = str(Path(__file__).resolve().parents[2])
     places = [place for place in sys.path if place]
@@ -110,37 +113,37 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def ending(code: int) -> str:
-    """Word a return code: ``exit code 1``, or ``signal SIGSEGV`` of a child that was killed."""
+    """Return a return code in words: ``exit code 1``, or ``signal SIGSEGV`` for a killed child."""
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def killed(code: int) -> bool:
-    """Return whether somebody else ended the child, as Linux does for want of memory."""
+    """Return whether the child was killed from outside, as Linux does when memory runs out."""
     return code == -getattr(signal, "SIGKILL", 9)
 
 
 KILLED = (
-    "the system killed it (SIGKILL): most often for want of memory, which is when the machine or "
-    "the container has no more to give"
+    "the system killed it (SIGKILL): most often because memory ran out, that is, the machine or "
+    "the container has no more"
 )
 
 
 def prepare(parent: int, memory: int | None = None) -> None:
-    """Make this process, a child, end with its parent and within its limits.
+    """Make this child process end with its parent and keep within its limits.
 
     Args:
-        parent: The process that started it.
-        memory: Bytes that it may take, None for any.
+        parent: The id of the process that started it.
+        memory: The memory that it may use, bytes, or None for no limit.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the session's, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the session handles Ctrl-C and ends this process
     if sys.platform == "linux":
         import ctypes
 
-        # Where a session is killed, so is the child at once, even in the midst of a long invoke.
+        # If a session is killed, the child is killed at once, even during a long invoke.
         # (Elsewhere it ends when it next reads its pipe.)
         ctypes.CDLL(None).prctl(_DEATH_OF_PARENT, signal.SIGKILL)
     if os.name == "posix" and os.getppid() != parent:
-        os._exit(1)  # it died before this process could ask to be told
+        os._exit(1)  # it ended before the call above
     if memory is not None and sys.platform == "linux":
         import resource
 
@@ -150,14 +153,14 @@ def prepare(parent: int, memory: int | None = None) -> None:
 
 
 class Watchdog:
-    """Kills a process that is asked something and does not answer in time.
+    """Kills a process that does not answer a request in time.
 
-    A thread of its own sees to it, so that pipes can be read and written without an eye on the
-    clock, and costs nothing while answers come.
+    A separate thread watches the time, so that reading and writing pipes needs no timeout and costs
+    nothing while answers arrive.
 
     Args:
         process: The process.
-        timeout_s: Seconds that an answer may take.
+        timeout_s: The seconds that an answer may take.
     """
 
     def __init__(self, process: Popen[Any], timeout_s: float) -> None:
@@ -174,7 +177,7 @@ class Watchdog:
         self._asked = None
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._closed.set()
 
     def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""Convert in a child process, and turn its death into an error that says what happened."""
+"""Convert in a child process, and turn a crash into an error that explains it."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What a conversion gave."""
+    """The result of a conversion."""
 
     model: bytes
     keras: bytes | None
     trained_ranges: bool
-    """Whether the model was trained quantization-aware."""
+    """True if the model was trained quantization-aware."""
     samples: int
-    """Samples given to the child, 0 without data."""
+    """The number of samples given to the child, 0 without data."""
     calibrated: bool
-    """Whether the converter calibrated on them."""
+    """True if the converter calibrated on them."""
     ranges: tuple[Range, ...]
 
 
@@ -55,11 +55,11 @@ def convert_apart(request: Conversion, folder: Path) -> Answer:
     """Convert in a child process.
 
     Args:
-        request: What to convert, and how.
-        folder: An empty folder for what the two processes tell each other.
+        request: The conversion.
+        folder: An empty folder for the files that the two processes exchange.
 
     Raises:
-        TfldbgError: What the child found wrong, or the story of its death.
+        TfldbgError: The child found an error, or it crashed.
     """
     try:
         _write(request, folder)
@@ -114,7 +114,7 @@ def _write(request: Conversion, folder: Path) -> None:
 
 
 def _run(request: Conversion, folder: Path) -> tuple[int, str]:
-    """Return the child's exit code and what it wrote to stderr."""
+    """Return the child's exit code and its output on stderr."""
     quieter = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
     log = folder / "stderr"
     try:

@@ -1,8 +1,8 @@
-"""The child process that converts: the converter may crash, and takes only this process with it.
+"""The child process that converts: if the converter crashes, only this process ends.
 
-Started by `tfldbg.run.child.command` with a folder and the process that started it.  The folder
-holds ``request.json`` and, where arrays were given instead of a path, ``data.npz``; what comes of
-it is written beside them.
+`tfldbg.run.child.command` starts it with a folder and the process that started it.  The folder
+holds ``request.json`` and, if arrays were given instead of a path, ``data.npz``; the results are
+written to the same folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MODEL, KERAS, DATA = "model.tflite", "recalibrated.h5", "data.npz"
 
 
 def _convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Convert as requested, write the files into the folder, and say how it was done."""
+    """Convert as requested, write the files into the folder, and return a description."""
     run_on, unsafe = RunOn(**request["run_on"]), request["unsafe"]
     source = open_source(Path(request["keras"]), unsafe=unsafe, signature=run_on.signature)
     if source.loops:
@@ -61,7 +61,7 @@ def _inputs(source: Source) -> list[tuple[str, tuple[int | None, ...], str]]:
 def _recalibrated(source: Source, samples: Samples) -> Any:
     if source.model is None:
         raise UsageError(
-            f"the ranges of the SavedModel '{source.name}' cannot be set any more",
+            f"the ranges of the SavedModel '{source.name}' cannot be changed",
             hint="give the .h5 or .keras file that it was made from",
         )
     fixed = source.frozen.batch is not None
@@ -69,10 +69,10 @@ def _recalibrated(source: Source, samples: Samples) -> Any:
 
 
 def main() -> None:
-    """Serve the one request that the folder holds."""
+    """Serve the one request in the folder."""
     faulthandler.enable()
     prepare(int(sys.argv[2]))
-    os.dup2(2, 1)  # Keras and the converter print; nobody reads it unless the process dies
+    os.dup2(2, 1)  # the output of Keras and the converter is only read after a crash
     folder = Path(sys.argv[1])
     try:
         reply = _convert(json.loads((folder / REQUEST).read_text()), folder)

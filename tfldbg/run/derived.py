@@ -1,4 +1,4 @@
-"""Run a model that was made from the traced file, on the values that the traced file had."""
+"""Run a model that was derived from the traced file on the values of the traced file."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from tfldbg.rewrite.twin import Twins
 
 FLOAT_KERNELS = Kernels("builtin")
-"""The kernels that compute float copies: none of those that compute quantized ones by default."""
+"""The kernels for float copies, which are not the default kernels for quantized models."""
 
 
 def derived_program(
     name: str, content: Pieces, taps: Sequence[int], kernels: Kernels = FLOAT_KERNELS
 ) -> Program:
-    """Describe a derived model to the runtime.
+    """Return the program of a derived model.
 
     Args:
-        name: How messages call it.
-        content: The file, its flatbuffer being the first piece.
-        taps: Its tensors to read, all of them outputs.
-        kernels: Who computes it.
+        name: The name of the model in messages.
+        content: The file, with its flatbuffer as the first piece.
+        taps: The tensors to read, all of them outputs.
+        kernels: The kernels that compute it.
     """
     flatbuffer = content.parts[0]
     if isinstance(flatbuffer, Computed):
@@ -51,10 +51,10 @@ def sample_of(
 
     Args:
         program: The derived model.
-        feeds: For each of its inputs the tensor whose values it takes.
-        codes: By tensor (n, ...) values in the tensor's own type.
-        real: The same in real units, for the inputs that are float.
-        number: Which sample of these.
+        feeds: The tensor of the traced file for each input.
+        codes: The values (n, ...) of each tensor in its own type.
+        real: The same values in real units, for float inputs.
+        number: The number of the sample among these.
     """
     sample = []
     for key, index in zip(feeds, program.subgraph.inputs, strict=True):
@@ -66,16 +66,16 @@ def sample_of(
 
 
 class DerivedRunner:
-    """A derived model in a child process of its own.
+    """A derived model in a separate child process.
 
     Args:
         program: The derived model.
-        feeds: For each of its inputs the tensor whose values it takes.
-        carried: By number of an input the tensor that holds, after one step of a stream, what the
-            input takes in the next.
+        feeds: The tensor of the traced file for each input.
+        carried: The tensor whose value after a step of a stream is an input's value in the next
+            step, by input number.
 
     Raises:
-        RunError: The runtime refuses the model or dies while loading it.
+        RunError: The runtime refuses the model or crashes while loading it.
     """
 
     def __init__(
@@ -100,16 +100,16 @@ class DerivedRunner:
         count: int,
         fresh: Sequence[bool] = (),
     ) -> list[NDArray[Any]]:
-        """Run it on ``count`` samples; return (count, ...) for every tap.
+        """Run the model on ``count`` samples; return (count, ...) for every tap.
 
         Args:
             codes: As for `sample_of`.
             real: As for `sample_of`.
-            count: How many samples they hold.
-            fresh: By sample whether its state is reset before it; empty for all of them.
+            count: The number of samples.
+            fresh: For each sample, True to reset the state before it; empty for all of them.
 
         Raises:
-            RunError: The runtime refuses a sample or dies.
+            RunError: The runtime refuses a sample or crashes.
         """
         frames = Frames[int](count)
         for number in range(count):
@@ -128,7 +128,7 @@ class DerivedRunner:
 
 
 def copy_runner(name: str, made: Twins, stack: ExitStack) -> DerivedRunner:
-    """Start a twin; ``stack`` ends it.
+    """Start a float copy, which ``stack`` ends.
 
     Raises:
         RunError: The runtime refuses it.

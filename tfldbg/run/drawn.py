@@ -1,4 +1,4 @@
-"""Samples that are drawn at random, to fit what each input takes."""
+"""Random samples that fit the range of each input."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph, Tensor
 
 _PASSING = LAYOUT_KINDS | {"CAST"}
-"""Operators that hand indices on; Keras gives an Embedding float values, which it casts."""
+"""Operators that pass indices on; Keras gives an Embedding float values, which it casts."""
 
 
 def random_samples(
     subgraph: Subgraph, specs: tuple[InputSpec, ...], *, count: int, seed: int
 ) -> Samples:
-    """Draw seeded random samples that fit each input's range.
+    """Return seeded random samples that fit each input's range.
 
     Quantized inputs get codes over their whole range.  Float inputs that are quantized first get
-    the range of that QUANTIZE operator, other float inputs a standard normal.  Whole numbers that
-    index a table stay inside it, as floats as well; other integers are 0 or 1.  Strings are a few
-    words.
+    the range of that QUANTIZE operator, other float inputs a standard normal distribution.  Values
+    that index a table are valid indices, also in float inputs; other integers are 0 or 1.  Strings
+    are a few words.
     """
     generator = np.random.default_rng(seed)
     arrays = tuple(_random(subgraph, s.tensor, count, generator) for s in specs)
@@ -46,7 +46,7 @@ def _random(
         return _words(shape, generator)
     if dtype is None:
         raise DataError(
-            f"input '{tensor.name}' is {tensor.type}: neither numbers nor words can be given to it",
+            f"input '{tensor.name}' is {tensor.type}: it accepts neither numbers nor words",
             hint="trace another signature with --signature NAME",
         )
     rows = _table_rows(subgraph, tensor)
@@ -75,7 +75,7 @@ def _widest(dtype: np.dtype[Any]) -> type[np.integer[Any]]:
 
 
 def _check_room(tensor: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse to draw what this machine cannot hold."""
+    """Check that the samples fit into this machine's memory."""
     if min(shape) < 0 or math.prod(shape) * np.dtype(np.float64).itemsize > guard.memory_limit():
         raise DataError(
             f"input '{tensor.name}' has shape {list(tensor.shape)}: no {shape[0]} random samples "
@@ -85,7 +85,7 @@ def _check_room(tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _words(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[Any]:
-    """Draw strings of one to six words of lower-case letters."""
+    """Return strings of one to six words of lower-case letters."""
     drawn = np.empty(int(np.prod(shape)), object)
     for number in range(drawn.size):
         letters = [generator.integers(97, 123, size) for size in generator.integers(1, 9, 6)]
@@ -95,7 +95,7 @@ def _words(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[An
 
 
 def float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
-    """Return the range that a float input is quantized to, twice the same where it is not."""
+    """Return the range that a float input is quantized to, with equal ends if it is not."""
     for op in consumers(subgraph).get(tensor.index, ()):
         if op.kind != "QUANTIZE":
             continue
@@ -106,14 +106,14 @@ def float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
 
 
 def _table_rows(subgraph: Subgraph, tensor: Tensor) -> int | None:
-    """Return how many entries the table has that a tensor indexes, None where it indexes none."""
+    """Return the number of entries of the table that a tensor indexes, or None if it has none."""
     depth = tensor.shape[-1] if tensor.shape else 0  # a damaged file may state a scalar
     for op in consumers(subgraph).get(tensor.index, ()):
         if op.kind == "GATHER" and op.inputs[1] == tensor.index:
             return _size(subgraph.tensors[op.inputs[0]], int(op.options.get("axis", 0)))
         if op.kind == "EMBEDDING_LOOKUP" and op.inputs[0] == tensor.index:
             return _size(subgraph.tensors[op.inputs[1]], 0)
-        # Rows of these indices name a place along several dimensions.
+        # Rows of these indices give a position along several dimensions.
         if op.kind == "GATHER_ND" and op.inputs[1] == tensor.index:
             return min(subgraph.tensors[op.inputs[0]].shape[:depth], default=1)
         if op.kind == "SCATTER_ND" and op.inputs[0] == tensor.index:
@@ -126,5 +126,5 @@ def _table_rows(subgraph: Subgraph, tensor: Tensor) -> int | None:
 
 
 def _size(table: Tensor, axis: int) -> int:
-    """Return how many entries a table has along an axis, 0 where there is no such axis."""
+    """Return the number of entries of a table along an axis, 0 if there is no such axis."""
     return table.shape[axis] if -len(table.shape) <= axis < len(table.shape) else 0

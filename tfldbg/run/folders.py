@@ -1,4 +1,4 @@
-"""Folders with a file a sample: pictures, or numbered arrays."""
+"""Folders with one file per sample: pictures, or numbered arrays."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from tfldbg.errors import DataError, MissingExtraError
 from tfldbg.run.samples import InputSpec, input_shape, read_arrays
 
 LABELS = "labels"
-"""As an array of a folder of pictures in sub-folders: the number of each picture's sub-folder."""
+"""The name of the array with the number of each picture's sub-folder."""
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 _MODES = {1: "L", 3: "RGB"}
-"""By number of channels what Pillow calls such a picture."""
+"""Pillow's mode of a picture by number of channels."""
 _NUMBER = re.compile(r"(\d+)")
 _USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-"""What pictures are mapped to, most often."""
+"""The ranges that pictures are most often mapped to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """What data holds."""
+    """The contents of data."""
 
     arrays: Mapping[str, NDArray[Any]]
     held: int = 0
-    """How many samples there are, where not all were read; 0 where all were."""
+    """The number of samples if not all were read, otherwise 0."""
     notes: tuple[str, ...] = ()
 
 
 def picture_files(path: Path) -> list[Path]:
-    """Return the pictures of a folder and its sub-folders, or the one that a path names.
+    """Return the pictures of a folder and its sub-folders, or the single picture of a path.
 
-    The first of each folder come first, then the second of each: so a few of them are of all
-    classes, where each class has a folder.
+    The first pictures of all folders come first, then the second ones: if each class has a folder,
+    a few pictures are of all classes.
     """
     if path.is_file():
         return [path] if path.suffix.lower() in _FORMATS else []
@@ -55,13 +55,13 @@ def picture_files(path: Path) -> list[Path]:
 
 
 def _order(path: Path) -> list[tuple[int, str]]:
-    """Return what sorts ``2.png`` before ``10.png``."""
+    """Return a key that sorts ``2.png`` before ``10.png``."""
     parts = _NUMBER.split(str(path))
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]
 
 
 def picture_labels(path: Path) -> NDArray[np.int64] | None:
-    """Return for each picture the number of its sub-folder, as Keras counts classes; None for none.
+    """Return the number of each picture's sub-folder as its class, as Keras does, or None.
 
     Sub-folders are counted from 0 in the order of their names.
     """
@@ -73,16 +73,16 @@ def picture_labels(path: Path) -> NDArray[np.int64] | None:
 
 
 def pictures(path: Path, spec: InputSpec, limit: int) -> Found | None:
-    """Read pictures as the input takes them, uint8; None where there are none.
+    """Read pictures in the layout of the input, uint8; None if there are none.
 
     Args:
         path: A folder, or one picture.
-        spec: The input: (1, height, width, channels) or, as PyTorch has it, (1, channels, height,
+        spec: The input: (1, height, width, channels) or, as in PyTorch, (1, channels, height,
             width); 1 channel is grey, 3 are RGB.
-        limit: At most so many.
+        limit: The largest number of pictures to read.
 
     Raises:
-        DataError: The input takes no pictures, or a file holds none.
+        DataError: The input does not accept pictures, or a file is not a picture.
         MissingExtraError: Pillow is not installed.
     """
     if path.is_dir() and any(path.glob("*.npy")):
@@ -107,7 +107,7 @@ def pictures(path: Path, spec: InputSpec, limit: int) -> Found | None:
 
 
 def _layout(path: Path, spec: InputSpec) -> tuple[int, int, int, bool]:
-    """Return height, width, channels of an input, and whether the channels come first."""
+    """Return height, width and channels of an input, and True if the channels come first."""
     shape = spec.tensor.shape_signature
     if len(shape) == 4 and shape[3] in _MODES and min(shape[1:]) > 0:
         return shape[1], shape[2], shape[3], False
@@ -130,10 +130,10 @@ def _read(file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=sorted(set(_FORMATS.values()))) as picture:
                 if picture.mode.startswith(("I", "F")):
-                    raise ValueError(f"it is of mode {picture.mode}, more than 8 bits a channel")
+                    raise ValueError(f"it is of mode {picture.mode}, more than 8 bits per channel")
                 fitting = picture.convert(_MODES[channels])
                 resized = fitting.resize(size, Image.Resampling.BILINEAR)
-    except Exception as error:  # decoders raise anything on what is damaged
+    except Exception as error:  # decoders raise any exception on damaged files
         raise DataError(
             f"cannot read the picture '{file}': {error}",
             hint="remove it from the folder, or save it anew as PNG or JPEG",
@@ -142,10 +142,10 @@ def _read(file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]
 
 
 def refuse_pictures(path: Path, inputs: int) -> None:
-    """Refuse pictures for a model that does not have one input.
+    """Check that no pictures are given to a model that does not have exactly one input.
 
     Raises:
-        DataError: There are some.
+        DataError: The path holds pictures.
     """
     if not (path.is_dir() and any(path.glob("*.npy"))) and picture_files(path):
         raise DataError(
@@ -156,16 +156,16 @@ def refuse_pictures(path: Path, inputs: int) -> None:
 
 
 def without_scale(source: str, spec: InputSpec, limits: tuple[float, float]) -> DataError:
-    """Return the error for pictures of which nobody said what 0 to 255 stand for.
+    """Return the error for pictures without a real range for 0 to 255.
 
     Args:
         source: The pictures.
         spec: The input.
-        limits: Its real range, twice the same where the file does not tell.
+        limits: The real range of the input, with equal ends if the file does not state it.
     """
     low, high = limits
     usual = ", ".join(f"--scale {a:g},{b:g}" for a, b in _USUAL)
-    hint = f"say what the model was trained on, most often one of {usual}"
+    hint = f"give the range that the model was trained on, most often one of {usual}"
     if low < high:
         a, b = min(_USUAL, key=lambda u: abs(u[0] - low) + abs(u[1] - high))
         hint += f"; the file's own input range is {low:.4g} to {high:.4g}: --scale {a:g},{b:g}"
@@ -177,16 +177,16 @@ def without_scale(source: str, spec: InputSpec, limits: tuple[float, float]) -> 
 
 
 def arrays_of_files(path: Path, spec: InputSpec, limit: int) -> Found | None:
-    """Read numbered ``.npy`` files (0.npy, 1.npy, ...), each of one sample or some, as one array.
+    """Read numbered ``.npy`` files (0.npy, 1.npy, ...) of one or more samples each as one array.
 
     Args:
         path: A folder.
         spec: The input.
-        limit: At most so many samples.
+        limit: The largest number of samples to read.
 
     Returns:
-        The samples in the order of the numbers; None where the folder holds something else, or a
-        file is named as the input.
+        The samples in the order of the numbers; None if the folder holds other files, or a file
+        has the name of the input.
 
     Raises:
         DataError: A file is damaged.
@@ -210,7 +210,7 @@ def arrays_of_files(path: Path, spec: InputSpec, limit: int) -> Found | None:
 
 
 def _samples(array: NDArray[Any], spec: InputSpec) -> NDArray[Any] | None:
-    """Return the array with an axis of samples, None where it does not fit the input."""
+    """Return the array with an axis of samples, or None if it does not fit the input."""
     if array.ndim and input_shape(spec.tensor, array.shape[1:]) is not None:
         return array
     return array[np.newaxis] if input_shape(spec.tensor, array.shape) is not None else None

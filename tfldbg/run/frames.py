@@ -1,4 +1,4 @@
-"""What a model yields sample by sample, as one array for each tensor."""
+"""The results of a model sample by sample, collected into one array per tensor."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Frames(Generic[Key]):
-    """Collects the arrays of some samples, by key.
+    """Collects the arrays of several samples by key.
 
     Args:
-        count: How many samples there will be.
+        count: The number of samples.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._arrays: dict[Key, NDArray[Any]] = {}
         self.shapes: dict[Key, list[tuple[int, ...]]] = {}
-        """By key the shape that each sample had."""
+        """The shape of each sample, by key."""
 
     def add(self, arrays: Mapping[Key, NDArray[Any]]) -> None:
         """Copy the arrays of the next sample."""
@@ -35,7 +35,7 @@ class Frames(Generic[Key]):
                 self._arrays[key][len(seen) - 1] = array
 
     def stacked(self) -> dict[Key, NDArray[Any]]:
-        """Return by key an array (n, ...), the first axis samples.
+        """Return an array (n, ...) for each key; the first axis is samples.
 
         Raises:
             ValueError: Samples are missing, or have different shapes.
@@ -47,5 +47,5 @@ class Frames(Generic[Key]):
 
 
 def numeric(arrays: Mapping[Key, NDArray[Any]]) -> dict[Key, NDArray[Any]]:
-    """Leave out what holds strings."""
+    """Return the arrays that do not hold strings."""
     return {key: array for key, array in arrays.items() if array.dtype != object}

@@ -1,4 +1,4 @@
-"""What every run begins with: a model that has been read, samples that fit it, tensors exposed."""
+"""The preparation of every run: read a model, give its inputs samples, expose its tensors."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ if TYPE_CHECKING:
 
 DEFAULT_SAMPLES = 64
 ALL_SAMPLES = 2**31
-"""For a range, which rests on its two extremes, whichever sample has them."""
+"""The limit for measuring a range, which depends on two extreme values in any of the samples."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """A .tflite file that has been read, with the subgraph that was chosen."""
+    """A .tflite file that has been read, with the chosen subgraph."""
 
     path: str
     graph: Graph
-    """The file, or the copy that `separate` makes of it."""
+    """The file, or the copy of it from `separate`."""
     subgraph: Subgraph
     signature: Signature | None
     specs: tuple[InputSpec, ...]
     untouched: Graph | None = None
-    """The file itself, where ``graph`` is such a copy."""
+    """The file itself, if ``graph`` is such a copy."""
 
     @property
     def data(self) -> memoryview:
-        """The user's own bytes."""
+        """The bytes of the user's file."""
         return (self.untouched or self.graph).data
 
 
@@ -64,7 +64,7 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
     """Read a .tflite file and choose a subgraph.
 
     Raises:
-        ModelError: The file is missing or no .tflite file.
+        ModelError: The file is missing or not a .tflite file.
         UsageError: It has no such signature.
     """
     path = "<bytes>" if isinstance(model, bytes) else str(model)
@@ -85,7 +85,7 @@ def load(model: ModelSource, signature: str | None = None) -> Loaded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """A run that can begin."""
+    """A run with a model and samples that is ready to start."""
 
     loaded: Loaded
     samples: Samples
@@ -99,18 +99,18 @@ class Job:
 
     @property
     def instrumented(self) -> Program:
-        """The rewritten model, read at every tensor that can be read."""
+        """The rewritten model with all readable tensors as taps."""
         program = self._program(self.exposed.content, self.exposed.taps)
         return replace(program, states=self.states)
 
     @property
     def states(self) -> tuple[int, ...]:
-        """The variables to read: none where every sample finds them reset."""
+        """The variables to read; none if they are reset before every sample."""
         return states(self.subgraph) if self.samples.stream_steps > 1 else ()
 
     @property
     def original(self) -> Program:
-        """The user's own bytes, mended at most, read at the outputs that can be read."""
+        """The user's file, repaired if necessary, with the readable outputs as taps."""
         outputs = [i for i in self.subgraph.outputs if i in self.exposed.taps]
         repaired, untouched = self.exposed.repair, self.loaded.untouched
         data = self.loaded.graph.data if repaired is None else repaired.data
@@ -125,7 +125,7 @@ class Job:
         )
 
     def in_untouched(self, outputs: Sequence[int]) -> tuple[int, ...]:
-        """Return the tensors that hold some of the model's outputs in the user's own file."""
+        """Return the tensors that hold the given outputs in the user's own file."""
         if self.loaded.untouched is None:
             return tuple(outputs)
         own = self.loaded.untouched.subgraphs[self.subgraph.index].outputs
@@ -152,7 +152,7 @@ class Job:
 
     @property
     def skipped(self) -> dict[int, str]:
-        """By tensor, why it cannot be read."""
+        """The reason why a tensor cannot be read, by tensor."""
         return {s.tensor: s.reason for s in self.exposed.skipped}
 
 
@@ -161,16 +161,16 @@ def prepare(
     run_on: RunOn,
     unread: Mapping[int, str] = MappingProxyType({}),
 ) -> Job:
-    """Read a model, give its inputs samples, expose its tensors.
+    """Read a model, give its inputs samples, and expose its tensors.
 
     Args:
         model: The file.
         run_on: The data, and the runtime.
-        unread: Tensors that are not to be read, and why.
+        unread: The reason for each tensor that is not to be read.
 
     Raises:
-        ModelError: The file is missing or no .tflite file.
-        RunError: It holds no operator, or not its own constants.
+        ModelError: The file is missing or not a .tflite file.
+        RunError: It has no operator, or keeps constants in other files.
         DataError: The data does not fit the inputs.
         UsageError: An option asks for something that does not exist.
     """
@@ -190,13 +190,13 @@ def _check_streams(loaded: Loaded, run_on: RunOn) -> None:
     if run_on.runtime == MICRO and run_on.steps > 1 and states(loaded.subgraph):
         raise UsageError(
             f"'{loaded.path}' keeps its state in variables, which the runtime '{MICRO}' does not "
-            "show: what an operator makes of them from step to step cannot be checked",
+            "show: operators that use them from step to step cannot be checked",
             hint="leave --steps out, or choose another --runtime",
         )
 
 
 def _check_whole(loaded: Loaded) -> None:
-    """Refuse files that keep constants in other files: no interpreter loads those."""
+    """Check that the file holds its own constants: interpreters do not load other files."""
     if loaded.graph.beside:
         names = ", ".join(f"'{name}'" for name in loaded.graph.beside)
         raise RunError(
@@ -207,7 +207,7 @@ def _check_whole(loaded: Loaded) -> None:
 
 
 def check_mapping(loaded: Loaded, run_on: RunOn) -> None:
-    """Refuse ``--input`` for an input that the model does not have.
+    """Check that ``--input`` only names inputs that the model has.
 
     Raises:
         UsageError: There is no such input.
@@ -225,7 +225,7 @@ def check_mapping(loaded: Loaded, run_on: RunOn) -> None:
 
 
 def prepare_samples(loaded: Loaded, run_on: RunOn) -> Samples:
-    """Read or draw the samples that the model's inputs take.
+    """Read samples for the model's inputs, or draw random ones.
 
     Raises:
         DataError: The data does not fit the inputs.
@@ -234,7 +234,7 @@ def prepare_samples(loaded: Loaded, run_on: RunOn) -> Samples:
     limit = run_on.samples or -(-DEFAULT_SAMPLES // steps) * steps  # whole streams
     if data is None:
         if run_on.scale is not None:
-            raise UsageError("--scale is of data, and none is given", hint="add --data PATH")
+            raise UsageError("--scale needs data, but none is given", hint="add --data PATH")
         found = random_samples(loaded.subgraph, loaded.specs, count=limit, seed=run_on.seed)
         return replace(found, stream_steps=steps)
     given = _given(loaded, run_on, limit)
@@ -252,7 +252,7 @@ def prepare_samples(loaded: Loaded, run_on: RunOn) -> Samples:
 
 
 def _given(loaded: Loaded, run_on: RunOn, limit: int) -> Found:
-    """Return what the data holds; of folders with a file a sample no more than is asked for."""
+    """Return the contents of the data, up to the limit for folders with one file per sample."""
     data, specs = run_on.data, loaded.specs
     if isinstance(data, Mapping):
         return Found({k: np.asarray(v) for k, v in data.items()})
@@ -263,7 +263,7 @@ def _given(loaded: Loaded, run_on: RunOn, limit: int) -> Found:
         return Found(read_arrays(Path(data)))
     found = pictures(Path(data), specs[0], limit)
     if found is None:
-        if not run_on.inputs:  # which name one of the files
+        if not run_on.inputs:  # they name one of the files
             found = arrays_of_files(Path(data), specs[0], limit)
         return found or Found(read_arrays(Path(data)))
     tensor = specs[0].tensor
@@ -273,7 +273,7 @@ def _given(loaded: Loaded, run_on: RunOn, limit: int) -> Found:
 
 
 def _input_range(loaded: Loaded, tensor: Tensor) -> tuple[float, float]:
-    """Return the real range of an input, twice the same where the file does not tell."""
+    """Return the real range of an input, with equal ends if the file does not state it."""
     if tensor.lsb is None or tensor.zero_point is None:
         return float_range(loaded.subgraph, tensor)
     return quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)

@@ -1,4 +1,4 @@
-"""Samples for the inputs of a Keras model, by the rules that hold for a .tflite file's inputs."""
+"""Samples for the inputs of a Keras model, with the same rules as for a .tflite file's inputs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def keras_samples(
     inputs: Sequence[tuple[str, Sequence[int | None], str]],
     run_on: RunOn,
 ) -> Samples:
-    """Read or draw samples for a Keras model: all that the data holds unless told otherwise.
+    """Read samples for a Keras model, by default all in the data, or draw random ones.
 
     Args:
-        name: The model, for messages.
-        inputs: Name, shape and NumPy type of each input, batch axis included, None being free.
+        name: The name of the model in messages.
+        inputs: The name, shape and NumPy type of each input, with the batch axis; None is dynamic.
         run_on: The data, the number of samples, the seed and the mapping.
 
     Raises:
@@ -44,7 +44,7 @@ def keras_samples(
 
 
 def _as_file(name: str, inputs: Sequence[tuple[str, Sequence[int | None], str]]) -> Loaded:
-    """Describe the inputs as those of a .tflite file without operators."""
+    """Return the inputs as those of a .tflite file without operators."""
     tensors = tuple(_tensor(i, *given) for i, given in enumerate(inputs))
     numbers = tuple(range(len(tensors)))
     subgraph = Subgraph(0, "main", tensors, (), numbers, ())
@@ -60,7 +60,7 @@ def _tensor(index: int, name: str, shape: Sequence[int | None], dtype: str) -> T
 
 
 def single(samples: Samples) -> Iterator[list[NDArray[Any]]]:
-    """Yield one sample after the other: one array per input, as the model takes it."""
+    """Yield single samples: one array per input, in the model's types and shapes."""
     for index in range(samples.count):
         yield samples.codes(index)
 
@@ -70,7 +70,7 @@ def batches(samples: Samples, *, fixed: bool) -> Iterator[list[NDArray[Any]]]:
 
     Args:
         samples: The samples.
-        fixed: Whether the model takes only its own batch size, which is one sample here.
+        fixed: True if the model only accepts its own batch size, which is one sample here.
     """
     size = 1 if fixed else BATCH
     for start in range(0, samples.count, size):

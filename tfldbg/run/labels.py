@@ -24,16 +24,16 @@ _HINT = "--labels takes an array of the --data, a .npy, a .npz with one array, o
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """The right class of every sample, and which output of the model answers for it."""
+    """The right class of every sample, and the model output to compare it with."""
 
     classes: NDArray[np.int64]
-    """(N,) class numbers, for all samples of the data, in its order."""
+    """(N,) class numbers for all samples of the data, in order."""
     output: int
-    """Tensor of the output with a value a class."""
+    """The output tensor with one value per class."""
     count: int
-    """How many classes it has."""
+    """The number of classes of the output."""
     source: str
-    """Where the labels come from."""
+    """The source of the labels."""
 
 
 def read_labels(
@@ -45,14 +45,14 @@ def read_labels(
     """Read labels and find the output that they belong to.
 
     Args:
-        given: An array; or a path, a name of an array of ``data``, or ``FILE.npz:KEY``, each with
-            ``OUTPUT=`` before it where another output is meant than the first that fits.
-        data: As the user gave it, None if not at all.
+        given: An array; or a path, the name of an array of ``data``, or ``FILE.npz:KEY``, each with
+            a prefix ``OUTPUT=`` to choose another output than the first that fits.
+        data: The data as the user gave it, or None.
         loaded: The model.
-        samples: What it runs on.
+        samples: The samples of the run.
 
     Raises:
-        DataError: There are no such labels, or they fit neither the samples nor an output.
+        DataError: The labels do not exist, or fit neither the samples nor an output.
     """
     if samples.source == "random":
         raise DataError(
@@ -65,7 +65,7 @@ def read_labels(
     else:
         source, array = where, _find(where, data, loaded)
     classes, columns = _class_numbers(array, source)
-    # A recording in place of data holds what was recorded, the labels may be of more samples.
+    # If a recording replaces the data, there may be labels for more samples than recorded.
     _check_length(len(classes), samples, exact=data is not None)
     tensor = _output(loaded, output, columns or int(classes.max(initial=0)) + 1, columns)
     labels = Labels(classes, tensor.index, _values(tensor), source)
@@ -76,7 +76,7 @@ def read_labels(
 def _split(
     given: Path | str | NDArray[Any], loaded: Loaded
 ) -> tuple[Tensor | None, str | NDArray[Any]]:
-    """Take ``OUTPUT=`` off, if it is there."""
+    """Split off ``OUTPUT=`` if present."""
     if not isinstance(given, (str, Path)):
         return None, np.asarray(given)
     name, equals, rest = str(given).partition("=")
@@ -87,7 +87,7 @@ def _split(
 
 
 def _named_outputs(loaded: Loaded) -> dict[str, Tensor]:
-    """Return the outputs by every name they go by, the signature's first."""
+    """Return the outputs by all their names, those of the signature first."""
     tensors = loaded.subgraph.tensors
     arguments = loaded.signature.outputs if loaded.signature is not None else {}
     named = {name: tensors[i] for name, i in arguments.items()}
@@ -95,7 +95,7 @@ def _named_outputs(loaded: Loaded) -> dict[str, Tensor]:
 
 
 def _find(where: str, data: DataSource, loaded: Loaded) -> NDArray[Any]:
-    """Return the array that a name or a path stands for."""
+    """Return the array that a name or a path refers to."""
     held = _array_of(data, where)
     if held is not None:
         return held
@@ -116,13 +116,13 @@ def _find(where: str, data: DataSource, loaded: Loaded) -> NDArray[Any]:
     if len(arrays) != 1:
         raise DataError(
             f"'{where}' holds {len(arrays)} arrays: {_listed(arrays)}",
-            hint=f"say which one holds the labels: --labels '{where}:KEY'",
+            hint=f"choose the one with the labels: --labels '{where}:KEY'",
         )
     return next(iter(arrays.values()))
 
 
 def _array_of(data: DataSource, key: str) -> NDArray[Any] | None:
-    """Return one array of a collection of named ones."""
+    """Return one array of a collection of named ones, or None."""
     if isinstance(data, Mapping):
         return np.asarray(data[key]) if key in data else None
     if not isinstance(data, (str, Path)) or Path(data).suffix == ".npy":
@@ -133,7 +133,7 @@ def _array_of(data: DataSource, key: str) -> NDArray[Any] | None:
 
 
 def _not_there(where: str, data: DataSource, loaded: Loaded) -> str:
-    """Say what there is instead."""
+    """Return what exists instead, in words."""
     said = "no such file"
     if isinstance(data, (str, Path)) and picture_files(Path(data)):
         said += f"; '{LABELS}' numbers the sub-folders of pictures, where they are in some"
@@ -150,9 +150,9 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _class_numbers(array: NDArray[Any], source: str) -> tuple[NDArray[np.int64], int | None]:
-    """Return class numbers (N,), and the number of classes where the labels are one-hot."""
+    """Return class numbers (N,), and the number of classes if the labels are one-hot."""
     if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]  # as Keras's own data sets come
+        array = array[:, 0]  # the format of Keras's data sets
     if array.ndim == 2 and array.dtype.kind in "biuf":
         return array.argmax(1).astype(np.int64), array.shape[1]
     if array.ndim == 1 and array.dtype.kind in "iu":
@@ -169,18 +169,18 @@ def _check_length(length: int, samples: Samples, *, exact: bool) -> None:
         return
     raise DataError(
         f"there are {length} labels, but {samples.held} samples in '{samples.source}'",
-        hint="give one label a sample, in the order of the samples",
+        hint="give one label per sample, in the order of the samples",
     )
 
 
 def _output(loaded: Loaded, wanted: Tensor | None, classes: int, columns: int | None) -> Tensor:
-    """Return the output that answers: the one asked for, or the first with classes enough.
+    """Return the requested output, or the first one with enough classes.
 
     Args:
         loaded: The model.
-        wanted: The output asked for.
-        classes: How many classes the labels know at least.
-        columns: How many there are exactly, if the labels tell.
+        wanted: The requested output, or None.
+        classes: The least number of classes in the labels.
+        columns: The exact number of classes, if the labels are one-hot.
     """
     tensors = [loaded.subgraph.tensors[i] for i in loaded.subgraph.outputs]
     fitting = [t for t in tensors if _values(t) == columns or (not columns and _values(t) > 1)]
@@ -190,15 +190,16 @@ def _output(loaded: Loaded, wanted: Tensor | None, classes: int, columns: int | 
     if wanted is None and (enough or fitting):
         return (enough or fitting)[0]
     shapes = ", ".join(f"'{t.name}' {list(t.shape)}" for t in tensors)
-    found = f"output '{wanted.name}' has not" if wanted is not None else "no output has"
+    found = f"output '{wanted.name}' does not have" if wanted is not None else "no output has"
     raise DataError(
-        f"{found} one value a class for labels of {classes} classes; the model's outputs: {shapes}",
+        f"{found} one value per class for labels of {classes} classes; the model's outputs: "
+        f"{shapes}",
         hint="accuracy needs an output of shape (1, classes); name it with --labels OUTPUT=LABELS",
     )
 
 
 def _values(tensor: Tensor) -> int:
-    """Return how many classes an output holds a value for, 0 where it is no such output."""
+    """Return the number of classes of an output, 0 if it does not have one value per class."""
     if not (tensor.type.startswith("FLOAT") or tensor.has_codes) or not tensor.shape:
         return 0
     return tensor.shape[-1] if tensor.elements == tensor.shape[-1] else 0

@@ -1,4 +1,4 @@
-"""Run a model in a child process, and turn its death into an error that says where."""
+"""Run a model in a child process, and turn a crash into an error that names its place."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 _HEAP = re.compile(r"double free|corrupted|malloc\(\)|free\(\)|invalid size")
 
 _MOST_SAID = 1 << 16
-"""Bytes to read of what a dead process wrote to stderr."""
+"""The largest number of bytes to read of a crashed process's stderr."""
 _LARGEST_TRIED = 1 << 30
-"""Bytes up to which the operator that kills the runtime is looked for, with copies of the file."""
+"""The largest file for which the operator of a crash is searched, with copies of it, bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to load into the runtime and what to read from it."""
+    """A model to load into the runtime, and the tensors to read from it."""
 
     name: str
-    """How messages call the file."""
+    """The name of the file in messages."""
     content: Pieces
     """The file."""
     kernels: Kernels
     subgraph: Subgraph
     """The subgraph to run, as in the original file."""
     taps: tuple[int, ...]
-    """Tensors to read after each invoke; all must be outputs of the subgraph."""
+    """The tensors to read after each invoke; all must be outputs of the subgraph."""
     signature: Signature | None = None
-    """How to call a subgraph that is not the main one."""
+    """The signature to call a subgraph other than the main one."""
     states: tuple[int, ...] = ()
-    """Variables to read before each invoke, after they are reset if they are."""
+    """The variables to read before each invoke, after a possible reset."""
     resources: bool = False
-    """Whether it keeps values in resources, which only a new interpreter resets."""
+    """True if it keeps values in resources, which only a new interpreter resets."""
     shapes: tuple[tuple[int, ...], ...] = ()
-    """What the inputs are resized to before the model is prepared; empty for the file's own."""
+    """The shapes to resize the inputs to before loading; empty for the file's own."""
 
 
 class DiedError(Exception):
@@ -66,31 +66,31 @@ class DiedError(Exception):
         self.code = code
         self.stderr = stderr
         self.crowded = crowded
-        """The bytes that all processes took together when it was ended for that, else None."""
+        """The memory of all processes when it was ended for exceeding the limit, or None."""
 
 
 class Runner:
     """One interpreter in one child process.  Use as a context manager.
 
     Raises:
-        RunError: The runtime refuses the model or dies while loading it.
+        RunError: The runtime refuses the model or crashes while loading it.
     """
 
     def __init__(self, program: Program) -> None:
         self._program = program
         self._child: _Child | None = None
         self.states: dict[int, NDArray[Any]] = {}
-        """What the program's ``states`` held before the last run, by tensor."""
+        """The values of the program's ``states`` before the last run, by tensor."""
         self.delegated: tuple[int, ...] = ()
-        """The tensors that an external delegate writes, once the runner is open."""
+        """The tensors that an external delegate writes, available once the runner is open."""
 
     def start(self) -> Runner:
-        """Start the process and let it load the model, without waiting for it.
+        """Start the process and let it load the model without waiting for it.
 
-        What the runtime says of the model is told when the runner is entered.
+        Errors of the runtime are raised when the runner is entered.
 
         Raises:
-            RunError: No process can be started.
+            RunError: The process cannot be started.
         """
         self._started()
         return self
@@ -127,15 +127,15 @@ class Runner:
 
         Args:
             sample: One array per input of the subgraph, in the input's own type and shape.
-            fresh: Whether variables and resources are reset before it; else they go on from the
-                last run.
-            lend: Whether what is returned may lie in memory that the next run writes to.
+            fresh: True to reset variables and resources first; False to continue from the last
+                run.
+            lend: True if the results may share memory that the next run overwrites.
 
         Returns:
             One array per tap, in the tensor's own type and shape.
 
         Raises:
-            RunError: The runtime refuses the sample or dies.
+            RunError: The runtime refuses the sample or crashes.
         """
         states = self._program.states
         found = self._answer(lambda child: child.run(sample, fresh, lend=lend), sample)
@@ -143,18 +143,18 @@ class Runner:
         return found[len(states) :]
 
     def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Invoke the model on the sample of the last `run`, some inputs replaced for this once.
+        """Invoke the model on the sample of the last `run` with some inputs replaced.
 
-        Variables and resources are reset before it.
+        Variables and resources are reset first.
 
         Args:
-            changes: By number of the input what it takes instead, in its own type and shape.
+            changes: The replacements in the input's own type and shape, by input number.
 
         Returns:
-            As `run`.
+            The arrays as from `run`.
 
         Raises:
-            RunError: The runtime refuses the values or dies.
+            RunError: The runtime refuses the values or crashes.
         """
         return self._answer(lambda child: child.rerun(changes), None)
 
@@ -163,7 +163,7 @@ class Runner:
         ask: Callable[[_Child], list[NDArray[Any]]],
         sample: Sequence[NDArray[Any]] | None,
     ) -> list[NDArray[Any]]:
-        """Ask the child; its death is explained with the sample, where one is known."""
+        """Send a request to the child; a crash is explained with the sample, if known."""
         if self._child is None:
             raise RunError("the runner is not open", hint="use it in a 'with' block")
         try:
@@ -175,7 +175,7 @@ class Runner:
 
     def close(self) -> None:
         """End the child process."""
-        child, self._child = self._child, None  # at once, for a thread that is asking
+        child, self._child = self._child, None  # first, for a thread that waits for an answer
         if child is not None:
             child.close()
 
@@ -202,7 +202,7 @@ class _Child:
         self.limits = self._worker.limits
         self._process = self._worker.popen
         self._watchdog = Watchdog(self._process, self.limits.timeout_s)
-        # A process that is dead already is told of where the answer is waited for.
+        # If the process has ended already, the error is raised when the answer is read.
         with self._watchdog, suppress(BrokenPipeError):
             wire.send(self._process.stdin, self._opening(), ())  # type: ignore[arg-type]
 
@@ -250,7 +250,7 @@ class _Child:
         *,
         lend: bool = False,
     ) -> list[NDArray[Any]]:
-        """Return the answer to a request; None stands for the one to load the model."""
+        """Return the answer to a request; None is the request to load the model."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RunError("the child process has no pipes")
@@ -268,26 +268,27 @@ class _Child:
         except wire.GarbledError as error:
             raise _garbled(self._program) from error
         if reply.get("ok") is not True:
-            raise _refused(self._program, str(reply.get("error")), self.limits.memory_bytes)
+            kind, said = str(reply.get("error")), str(reply.get("message"))
+            raise _refused(self._program, kind, said, self.limits.memory_bytes)
         return answer
 
     def _said(self) -> str:
-        """Return the beginning of what the process wrote to stderr."""
+        """Return the beginning of the process's output on stderr."""
         log = self._worker.log
         log.seek(0)
         return log.read(_MOST_SAID).decode(errors="replace")
 
     def close(self) -> None:
         self._watchdog.close()
-        self._worker.end()  # before its memory is closed, which a thread may be waiting for
+        self._worker.end()  # before its memory is closed, since a thread may use it
         self._stack.close()
 
 
 def _placed(stack: ExitStack, program: Program, worker: WorkerProcess) -> str:
-    """Put the model into a file; return the path by which the process opens it.
+    """Write the model to a file; return the path at which the process opens it.
 
-    Where it can open its own descriptors, the file has no name, and is gone with the last process
-    that holds it, however that ends.
+    If the process can open inherited descriptors, the file has no name, and disappears with the
+    last process that holds it.
     """
     if worker.model is not None:
         _write_model(program, worker.model)
@@ -301,7 +302,7 @@ def _placed(stack: ExitStack, program: Program, worker: WorkerProcess) -> str:
 def _blocks(
     stack: ExitStack, program: Program, worker: WorkerProcess
 ) -> tuple[Block | None, Block | None]:
-    """Return memory for what the child is given and for what it makes; both or none."""
+    """Return memory for the child's requests and answers; both or none."""
     if worker.given is None or worker.made is None:
         return None, None
     made: list[Block] = []
@@ -322,16 +323,16 @@ def _blocks(
 def _write_model(program: Program, file: IO[bytes]) -> None:
     program.content.write(file)
     file.flush()
-    file.seek(0)  # on macOS whoever opens /dev/fd/N goes on reading here
+    file.seek(0)  # on macOS, /dev/fd/N continues at this position
 
 
-def _refused(program: Program, said: str, limit: int | None) -> RunError:
-    text = " ".join(said.partition(": ")[2].split()) if ": " in said else ""
-    if memory.too_little(program.subgraph, said if text else "", limit):
+def _refused(program: Program, kind: str, said: str, limit: int | None) -> RunError:
+    words = " ".join(said.split())
+    if memory.too_little(program.subgraph, f"{kind} {words}" if words else "", limit):
         return _too_large(program, limit, "")
-    error = refused(str(program.kernels), program.name, program.subgraph, said)
+    error = refused(str(program.kernels), program.name, program.subgraph, words or kind)
     if program.kernels.delegate is not None:
-        error.hint = "leave --delegate out to see whether the runtime alone takes the file"
+        error.hint = "leave --delegate out to see whether the runtime alone accepts the file"
     return error
 
 
@@ -340,7 +341,7 @@ def _too_large(program: Program, limit: int | None, where: str) -> RunError:
     return RunError(
         f"'{program.name}' needs more memory than {allowed} under the {program.kernels} "
         f"runtime{where}; {memory.largest(program.subgraph)}",
-        hint="allow more with --memory-limit GIB, where the machine has it",
+        hint="allow more with --memory-limit GIB, if the machine has it",
     )
 
 
@@ -352,15 +353,15 @@ def _late(program: Program, timeout_s: float, *, loading: bool) -> RunError:
     doing = "loading" if loading else "one sample of"
     return RunError(
         f"the {program.kernels} runtime did not finish {doing} '{program.name}' within "
-        f"{timeout_s:g} s, and was ended",
-        hint="if it is slow and not stuck, give it longer with --timeout SECONDS",
+        f"{timeout_s:g} s and was ended",
+        hint="if it is only slow, allow more time with --timeout SECONDS",
     )
 
 
 def _garbled(program: Program) -> RunError:
     return RunError(
         f"the process that runs '{program.name}' under the {program.kernels} runtime answered with "
-        "bytes that are no answer: a kernel has overwritten what is not its own",
+        "invalid bytes: a kernel has overwritten memory that is not its own",
         hint=TRY_ANOTHER,
     )
 
@@ -368,10 +369,10 @@ def _garbled(program: Program) -> RunError:
 def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
     if death.crowded is not None:
         return RunError(
-            f"the processes that run '{program.name}' and what it is compared with take "
+            f"the processes that run '{program.name}' and its reference take "
             f"{memory.worded(death.crowded)} together, more than the limit"
             f"{_limit_worded(limits().memory_bytes)}; {memory.largest(program.subgraph)}",
-            hint="allow more with --memory-limit GIB, where the machine has it, or measure less at "
+            hint="allow more with --memory-limit GIB, if the machine has it, or measure less at "
             "a time: fewer --workers, no --compounding, no --labels",
         )
     if killed(death.code):  # another run could make the machine run short again
@@ -383,7 +384,7 @@ def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] 
         )
     limit = limits().memory_bytes
     op = last_operator(program, sample)
-    # The heap is found to be broken some time after an operator broke it.
+    # Damage of the heap is only detected some time after an operator caused it.
     late = " or one before it" if _HEAP.search(death.stderr) else ""
     where = f" at operator {op}{late}" if op else ""
     if memory.too_little(program.subgraph, death.stderr, limit):
@@ -398,14 +399,14 @@ def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] 
 
 
 def last_operator(program: Program, sample: Sequence[NDArray[Any]] | None) -> str | None:
-    """Find the operator at which the runtime dies, by running shorter and shorter models.
+    """Find the operator at which the runtime crashes, by running shorter and shorter models.
 
     Args:
-        program: The program whose run killed the child process.
-        sample: The inputs it was given, None when it died while loading.
+        program: The program whose run crashed the child process.
+        sample: The inputs of the run, or None if it crashed while loading.
 
     Returns:
-        Number and kind of the operator, None when no shortened model dies.
+        The number and kind of the operator, or None if no shortened model crashes.
     """
     operators = program.subgraph.operators
     if len(program.content) > _LARGEST_TRIED:
@@ -451,7 +452,7 @@ def _dies(
 
 
 def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
-    """Say why a runtime does not run a program on a sample, or None when it does."""
+    """Return why a runtime does not run a program on a sample, or None if it does."""
     child = _Child(program)
     try:
         child.opened()
@@ -466,12 +467,12 @@ def refusal(program: Program, sample: Sequence[NDArray[Any]]) -> str | None:
 
 
 def as_bytes(array: NDArray[Any]) -> bytes:
-    """Return what two arrays are compared by; strings with their lengths."""
+    """Return the bytes of an array for comparisons; strings include their lengths."""
     return repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
 
 
 def check_runs(subgraph: Subgraph, name: str) -> None:
-    """Refuse files without operators before a process is started for them.
+    """Check that a file has operators before a process is started for it.
 
     Raises:
         RunError: There is nothing to run.

@@ -1,4 +1,4 @@
-"""What a model's tensors take in memory, and how a runtime says that there is not enough."""
+"""The memory of a model's tensors, and the messages of runtimes that lack memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _WORDS = re.compile(r"bad_alloc|MemoryError|length_error|[Cc]annot allocate|[Oo]
 
 
 def wanted(subgraph: Subgraph) -> int:
-    """Return the bytes that the tensors take which the runtime computes, all of them at once.
+    """Return the total size of the tensors that the runtime computes, bytes.
 
-    An exposed model needs that much: every tensor is an output, and no two share a place.
+    An exposed model needs this much: every tensor is an output, and no two share memory.
     """
     return sum(size_of(t) for t in subgraph.tensors if not t.has_data)
 
 
 def largest(subgraph: Subgraph) -> str:
-    """Say which computed tensor is the largest, and which operator writes it."""
+    """Return the largest computed tensor and the operator that writes it, in words."""
     tensor = max((t for t in subgraph.tensors if not t.has_data), key=size_of, default=None)
     if tensor is None:
         return "it computes no tensor"
@@ -35,12 +35,12 @@ def largest(subgraph: Subgraph) -> str:
 
 
 def too_little(subgraph: Subgraph, said: str, limit: int | None) -> bool:
-    """Tell whether a runtime failed for want of memory.
+    """Return whether a runtime failed because memory ran out.
 
     Args:
-        subgraph: What it was to run.
-        said: Its error or its last words.  It has none where its own allocation fails.
-        limit: Bytes that it had.
+        subgraph: The subgraph to run.
+        said: Its error or last output.  It is empty if the runtime's own allocation fails.
+        limit: The limit in bytes, or None.
     """
     if _WORDS.search(said):
         return True
@@ -48,11 +48,11 @@ def too_little(subgraph: Subgraph, said: str, limit: int | None) -> bool:
 
 
 def worded(size: int) -> str:
-    """Word a number of bytes."""
+    """Return a number of bytes in words."""
     return f"{size / _GIB:.3g} GiB" if size >= _GIB // 10 else f"{size / (1 << 20):.3g} MiB"
 
 
 def size_of(tensor: Tensor) -> int:
-    """Return the bytes that a tensor takes; those of strings and handles are not known."""
+    """Return the size of a tensor in bytes; that of strings and handles is unknown."""
     kind = numpy_type(tensor)
     return max(tensor.elements, 0) * (kind.itemsize if kind else 1)

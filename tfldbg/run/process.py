@@ -1,7 +1,7 @@
-"""A process that will run a model, and the files without a name that it shares with the session.
+"""A process that will run a model, and the nameless files that it shares with the session.
 
-What it takes to start one, for the most part importing NumPy and LiteRT, does not depend on the
-model.  So processes can be started before it is known what they shall run.
+Starting one mostly consists of importing NumPy and LiteRT, and does not depend on the model.  So
+processes can be started before the model is known.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from tfldbg.run.block import shared_memory
 from tfldbg.run.child import Limits, command, limits
 
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
-"""NumPy only holds arrays there, and the threads that it would start take half of its import."""
+"""NumPy only holds arrays there, and starting its threads takes half of its import."""
 
 
 class WorkerProcess:
     """A process of `tfldbg.run.worker`.
 
     Args:
-        allowed: What it may take.
-        ahead: Whether it imports LiteRT at once, before it is asked anything.
+        allowed: The limits of the process.
+        ahead: True to import LiteRT at once, before the first request.
 
     Raises:
-        OSError: The system has no room for it.
+        OSError: The system cannot start it.
     """
 
     def __init__(self, allowed: Limits, *, ahead: bool = False) -> None:
         self.limits, self.allowed = allowed, allowed.memory_bytes
         self.crowded: int | None = None
-        """The bytes that all processes took together when it was ended for that, else None."""
+        """The memory of all processes when it was ended for exceeding the limit, or None."""
         self._stack = ExitStack()
         try:
             self.model = self._model_file()
-            """Where the model goes; None where a process cannot open what it has inherited."""
+            """The file for the model, or None if a process cannot open inherited descriptors."""
             self.given, self.made = self._shared(), self._shared()
-            """Descriptors of memory for requests and for answers, None where none is shared."""
+            """The descriptors of memory for requests and answers, or None if none is shared."""
             self.log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            """What it writes to stderr."""
+            """The output of the process on stderr."""
             files = [] if self.model is None else [self.model.fileno()]
             memory = [n for n in (self.given, self.made) if n is not None]
             told = (os.getpid(), self.allowed or 0, int(ahead))
@@ -69,7 +69,7 @@ class WorkerProcess:
         return self.popen.pid
 
     def kill(self) -> None:
-        """End it; whoever is asking it something finds it dead."""
+        """End the process; a pending request fails."""
         self.popen.kill()
 
     def _model_file(self) -> IO[bytes] | None:
@@ -84,28 +84,28 @@ class WorkerProcess:
         return descriptor
 
     def end(self) -> None:
-        """End it, so that nobody waits for its answer any longer."""
+        """End the process, so that no thread waits for its answer."""
         together.leave(self)
         self.popen.kill()
         self.popen.wait()
 
     def close(self) -> None:
-        """End it, and close what it shares with this process."""
+        """End the process, and close the files that it shares with this one."""
         self.end()
         for pipe in (self.popen.stdin, self.popen.stdout):
             if pipe is not None:
                 try:
                     pipe.close()
                 except BrokenPipeError:
-                    continue  # it died with a request half read
+                    continue  # it ended while reading a request
         self._stack.close()
 
 
 class _Ahead:
-    """One process that waits for work, and then the next: all at once would only delay the first.
+    """Starts one process in advance, and the next when it is taken, so as not to delay the first.
 
     Args:
-        count: How many in all.
+        count: The total number of processes.
     """
 
     def __init__(self, count: int) -> None:
@@ -114,7 +114,7 @@ class _Ahead:
         self._start()
 
     def take(self) -> WorkerProcess | None:
-        """Return the one that waits, if it lives and is within the limits, and start the next."""
+        """Return the waiting process if it is alive with the current limits, and start the next."""
         taken = self.waiting
         if taken is None or taken.limits != limits() or taken.popen.poll() is not None:
             return None
@@ -125,11 +125,11 @@ class _Ahead:
     def _start(self) -> None:
         if self._left:
             self._left -= 1
-            with suppress(OSError):  # whoever needs one will say so
+            with suppress(OSError):  # the error is raised when one is needed
                 self.waiting = WorkerProcess(limits(), ahead=True)
 
     def close(self) -> None:
-        """End the one that nobody took."""
+        """End the process that was not taken."""
         if self.waiting is not None:
             self.waiting.close()
 
@@ -138,10 +138,10 @@ _AHEAD: ContextVar[_Ahead | None] = ContextVar("ahead", default=None)
 
 
 def new_process(runtime: str) -> WorkerProcess:
-    """Return a process: one that waits for work, where there is one for such a runtime.
+    """Return a process, if possible one that was started in advance.
 
     Raises:
-        OSError: The system has no room for it.
+        OSError: The system cannot start it.
     """
     ahead = _AHEAD.get() if runtime in LITERT else None
     waiting = ahead.take() if ahead is not None else None
@@ -150,10 +150,10 @@ def new_process(runtime: str) -> WorkerProcess:
 
 @contextmanager
 def started_ahead(count: int) -> Iterator[None]:
-    """Start processes for what will be run while the block lasts, always one before it is needed.
+    """Start processes in advance inside the block, always one before it is needed.
 
     Args:
-        count: How many in all.
+        count: The total number of processes.
     """
     ahead = _Ahead(count)
     token = _AHEAD.set(ahead)

@@ -1,4 +1,4 @@
-"""Why a runtime refused a file, in plain words: which operators it has not, and what they need."""
+"""Explain why a runtime refused a file: the operators that it lacks, and their requirements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Subgraph
 
 _COMPILED = frozenset({"DISPATCH_OP", "NPU_OP", "edgetpu-custom-op", "ethos-u"})
-"""Custom operators that hold a program for an accelerator (LiteRT, Edge TPU and Vela compilers)."""
+"""Custom operators with a program for an accelerator (LiteRT, Edge TPU and Vela compilers)."""
 
 _UNRESOLVED = re.compile(r"unresolved custom op: (.+?)\. See instructions")
 _FLEX = re.compile(r"Select TensorFlow op\(s\)|Regular TensorFlow ops are not supported")
@@ -24,16 +24,15 @@ _RECORD = "record it where they exist: tfldbg kit MODEL.tflite -o FOLDER"
 _MOST = 6
 
 
-def refused(runtime: str, name: str, subgraph: Subgraph, error: str) -> RunError:
-    """Word what a runtime said when it refused a file.
+def refused(runtime: str, name: str, subgraph: Subgraph, said: str) -> RunError:
+    """Return the error for a runtime that refused a file.
 
     Args:
         runtime: The kernels.
-        name: How messages call the file.
-        subgraph: What should have run.
-        error: The runtime's exception, with its type.
+        name: The name of the file in messages.
+        subgraph: The subgraph to run.
+        said: The text of the runtime's exception on one line, or its type where it has none.
     """
-    said = " ".join(error.partition(": ")[2].split()) or error
     known = _known(runtime, subgraph, said)
     if known is not None:
         return RunError(f"the {runtime} runtime refused '{name}': {known[0]}", hint=known[1])
@@ -49,7 +48,7 @@ def refused(runtime: str, name: str, subgraph: Subgraph, error: str) -> RunError
 
 
 def _known(runtime: str, subgraph: Subgraph, said: str) -> tuple[str, str] | None:
-    """Return what an operator that the runtime does not have needs, and what to do."""
+    """Return the requirements of an operator that the runtime lacks, and a hint."""
     if unresolved := _UNRESOLVED.search(said):
         return _custom(runtime, subgraph, unresolved[1])
     if _FLEX.search(said):
@@ -70,7 +69,7 @@ def _known(runtime: str, subgraph: Subgraph, said: str) -> tuple[str, str] | Non
 
 
 def _custom(runtime: str, subgraph: Subgraph, kind: str) -> tuple[str, str]:
-    """Word a custom operator that the runtime does not have."""
+    """Return the reason and hint for a custom operator that the runtime lacks."""
     custom = custom_operators(subgraph)
     ops = [op for op in custom if op.kind == kind]
     named = _by_kind(ops) or f"{kind} of another subgraph"
@@ -90,7 +89,7 @@ def _custom(runtime: str, subgraph: Subgraph, kind: str) -> tuple[str, str]:
 
 
 def _by_kind(ops: Sequence[Operator]) -> str:
-    """List operators: ``Foo (operators 3, 4), Bar (operator 7)``."""
+    """Return a list of operators: ``Foo (operators 3, 4), Bar (operator 7)``."""
     kinds: dict[str, list[int]] = {}
     for op in ops:
         kinds.setdefault(op.kind, []).append(op.index)

@@ -1,4 +1,4 @@
-"""Whether comparing constants fits into memory, asked before it is tried."""
+"""Check before comparing constants that there is enough memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Loaded
 
 _COPIES = 8
-"""Arrays of the size of a constant in float32 that comparing it with another makes at most."""
+"""The largest number of float32 copies of a constant that comparing it with another makes."""
 _GIGABYTE = 1e9
 
 
 def check_constants(*files: Loaded) -> None:
-    """Refuse to compare the constants of files that are too large for that.
+    """Check that there is enough memory to compare the constants of files.
 
     Args:
-        files: The traced file, and the reference where it is a file.
+        files: The traced file, and the reference if it is a file.
 
     Raises:
-        RunError: It takes more memory than is free; the system would end the process.
+        RunError: It needs more memory than is free, so the system would end the process.
     """
     sizes = [
         4 * tensor.elements
@@ -36,13 +36,13 @@ def check_constants(*files: Loaded) -> None:
         raise RunError(
             f"comparing the constants of '{files[0].path}' with the reference's takes some "
             f"{needed / _GIGABYTE:.0f} GB of memory, and {free / _GIGABYTE:.0f} GB are free",
-            hint="trace the file by itself, without a reference, or against a recording "
+            hint="trace the file without a reference, or against a recording "
             "(--against RUN.h5), which compares no constants",
         )
 
 
 def free_memory() -> int | None:
-    """Return how many bytes a process can still have, None where the system does not tell."""
+    """Return the number of free bytes for processes, or None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(s.split()[1]) for s in lines if s.startswith("MemAvailable:"))

@@ -1,4 +1,4 @@
-"""Input data: from files, arrays or a seed to the arrays that both models take."""
+"""Input data: from files, arrays or a seed to the arrays for both models."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, NDArray[Any]]
 
 _PIECE = 8 << 20
-"""Bytes to look at at a time."""
+"""The number of bytes to check at a time."""
 _STRING_KINDS = "SUO"
-"""NumPy's kinds of strings; object arrays are looked into."""
+"""NumPy's kinds of strings; the elements of object arrays are checked."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputSpec:
-    """One input of the model and every name it goes by."""
+    """One input of the model with all its names."""
 
     tensor: Tensor
     names: tuple[str, ...]
-    """Signature argument, tensor name, and the tensor name's plain form."""
+    """The signature's argument, the tensor name, and the plain form of the tensor name."""
 
     @property
     def label(self) -> str:
-        """The name that messages use."""
+        """The name of the input in messages."""
         return self.names[0]
 
     def describe(self) -> str:
-        """Name, type and shape, as an error message shows what was expected."""
+        """Return name, type and shape as the expected value in an error message."""
         kind = self.tensor.type.lower()
         codes = " codes, or float real values" if self.tensor.has_codes else ""
         shape = ", ".join(str(d) if d >= 0 else "?" for d in _sample_shape(self.tensor))
@@ -53,36 +53,36 @@ class Samples:
 
     specs: tuple[InputSpec, ...]
     arrays: tuple[NDArray[Any], ...]
-    """Per input (N, ...): codes in the tensor's type, real units in float32, or bytes (strings)."""
+    """For each input (N, ...): codes in its type, real units in float32, or bytes (strings)."""
     source: str
-    """The path given, ``"arrays"``, or ``"random"``."""
+    """The given path, ``"arrays"``, or ``"random"``."""
     held: int = 0
-    """How many samples the source holds, those beyond the limit included; 0 for random ones."""
+    """The number of samples in the source, including those beyond the limit; 0 for random ones."""
     stream_steps: int = 1
-    """How many samples in a row are the steps of one stream; 1 where each stands alone."""
+    """The number of consecutive samples that form one stream; 1 for independent samples."""
     notes: tuple[str, ...] = ()
-    """What was made of the source that nobody asked for in so many words."""
+    """Notes about changes to the source that the user did not request."""
 
     @property
     def count(self) -> int:
-        """Number of samples."""
+        """The number of samples."""
         return len(self.arrays[0]) if self.arrays else 1
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape that each TFLite input takes."""
+        """The shape of each TFLite input."""
         return tuple(array.shape for array in self.codes(0))
 
     def begins_stream(self, index: int) -> bool:
-        """Whether the state is reset before a sample."""
+        """Return whether the state is reset before a sample."""
         return index % self.stream_steps == 0
 
     def stream_start(self, index: int) -> int:
-        """Return the first sample of the stream that a sample is a step of."""
+        """Return the first sample of the stream of a sample."""
         return index - index % self.stream_steps
 
     def codes(self, index: int) -> list[NDArray[Any]]:
-        """Return what the TFLite inputs take for one sample: own type, own shape."""
+        """Return the TFLite inputs of one sample, in their own types and shapes."""
         return [
             _as_input(spec.tensor, array[index : index + 1].reshape(array.shape[1:]))
             for spec, array in zip(self.specs, self.arrays, strict=True)
@@ -97,7 +97,7 @@ class Samples:
 
 
 def input_specs(subgraph: Subgraph, signature: Signature | None) -> tuple[InputSpec, ...]:
-    """Describe the inputs of a subgraph, with the signature's argument names first."""
+    """Return the inputs of a subgraph, with the signature's argument names first."""
     arguments = {i: name for name, i in signature.inputs.items()} if signature else {}
     specs = []
     for index in subgraph.inputs:
@@ -112,11 +112,11 @@ def read_arrays(path: Path, only: str | None = None) -> Arrays:
     """Read ``.npz``, ``.npy``, ``.h5`` or a folder of ``.npy`` into named arrays.
 
     Args:
-        path: What to read.
-        only: The one array that is wanted; None for all.
+        path: The path to read.
+        only: The name of the only array to read, or None for all.
 
     Raises:
-        DataError: The path is missing or holds something else.
+        DataError: The path is missing or not a data file.
     """
     try:
         if path.is_dir():
@@ -141,13 +141,13 @@ def read_arrays(path: Path, only: str | None = None) -> Arrays:
             hint="save it with numpy.savez(path, **{input_name: array})",
         ) from error
     raise DataError(
-        f"'{path}' is no data file: expected .npz, .npy, .h5, or a folder of .npy or of pictures",
+        f"'{path}' is not a data file: expected .npz, .npy, .h5, or a folder of .npy or pictures",
         hint="save it with numpy.savez('data.npz', x=array)",
     )
 
 
 def pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield some samples at a time, because an array may be a file larger than the memory."""
+    """Yield a few samples at a time, because a mapped array may be larger than the memory."""
     size = array.nbytes // max(1, len(array)) if array.ndim else 1
     step = max(1, _PIECE // max(1, size))
     for start in range(0, len(array), step):
@@ -183,18 +183,18 @@ def choose(
     mapping: Mapping[str, str],
     scale: tuple[float, float] | None = None,
 ) -> Samples:
-    """Give every input its array, checked and cut to ``limit`` samples.
+    """Return the array of every input, checked and cut to ``limit`` samples.
 
     Args:
         specs: The inputs of the model.
-        arrays: Named arrays, first axis samples.
-        source: Where they come from, for messages and reports.
-        limit: How many samples to keep at most, None for all.
-        mapping: Input name to array name, where the names differ.
-        scale: The real values that 0 and 255 of uint8 arrays stand for; None leaves them.
+        arrays: The named arrays, first axis samples.
+        source: The source of the arrays, for messages and reports.
+        limit: The largest number of samples to keep, or None for all.
+        mapping: The array name for each input name that differs.
+        scale: The real values of 0 and 255 in uint8 arrays, or None to leave them unchanged.
 
     Raises:
-        DataError: An input has no array, or one of a wrong shape, type or content.
+        DataError: An input has no array, or one with a wrong shape, type or content.
     """
     chosen = [_array_for(spec, specs, arrays, source, mapping) for spec in specs]
     for spec, array in zip(specs, chosen, strict=True):
@@ -224,7 +224,7 @@ def choose(
 
 
 def takes_real(tensor: Tensor) -> bool:
-    """Whether an input takes real values: as they are, or to be quantized."""
+    """Return whether an input accepts real values, unchanged or to be quantized."""
     dtype = numpy_type(tensor)
     return tensor.has_codes or (dtype is not None and dtype.kind == "f")
 
@@ -235,7 +235,7 @@ def _scaled(
     scale: tuple[float, float],
     source: str,
 ) -> list[NDArray[Any]]:
-    """Map 0 to 255 of every uint8 array to real values, float32."""
+    """Return arrays with 0 to 255 of uint8 arrays mapped to real values, float32."""
     low, high = scale
     mapped = [
         np.float32(low) + array * np.float32((high - low) / 255)
@@ -253,7 +253,7 @@ def _scaled(
 
 
 def _unscaled(specs: Sequence[InputSpec], arrays: Sequence[NDArray[Any]]) -> tuple[str, ...]:
-    """Say which float inputs are given bytes as they are, as models that rescale them take them."""
+    """Return notes about float inputs that get bytes unchanged, for models that rescale them."""
     return tuple(
         f"input '{spec.label}' takes float values and was given uint8 data as it is, 0 to "
         f"{array.max()}; if it was trained on another range, map 0 to 255 to it: --scale LOW,HIGH"
@@ -281,18 +281,18 @@ def _array_for(
     held = "; ".join(f"'{k}' {a.shape} {a.dtype}" for k, a in arrays.items()) or "nothing"
     raise DataError(
         f"no array in '{source}' for input {spec.describe()}; found {held}",
-        hint=f"name the array '{spec.label}', or say --input '{spec.label}=KEY'",
+        hint=f"name the array '{spec.label}', or use --input '{spec.label}=KEY'",
     )
 
 
 def _sample_shape(tensor: Tensor) -> tuple[int, ...]:
-    """Shape of one sample: the tensor's, without a leading batch of one or of unknown size."""
+    """Return the shape of one sample: the tensor's, without a batch of one or of dynamic size."""
     signature = tensor.shape_signature
     return signature[1:] if tensor.shape[:1] == (1,) else signature
 
 
 def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
-    """Whether one sample has the tensor's shape, dimensions of one aside."""
+    """Return whether one sample has the tensor's shape, ignoring dimensions of one."""
     kinds = _STRING_KINDS if tensor.type == "STRING" else "biuf"
     return (
         array.dtype.kind in kinds
@@ -302,13 +302,13 @@ def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
 
 
 def input_shape(tensor: Tensor, sample: Sequence[int]) -> tuple[int, ...] | None:
-    """Return the shape that an input takes for a sample of another shape, None if it takes none."""
+    """Return the shape in which an input accepts a sample, or None if it does not fit."""
     inner = _aligned(_sample_shape(tensor), tuple(sample))
     return (1, *inner) if inner is not None and tensor.shape[:1] == (1,) else inner
 
 
 def _aligned(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Bring a shape to the rank of ``expected`` (-1 is open), which dimensions of one allow."""
+    """Return a shape with the rank of ``expected`` (-1 is dynamic), adding or removing ones."""
     if not expected:
         return () if all(d == 1 for d in found) else None
     rest = _aligned(expected[1:], found[1:]) if found and expected[0] in (-1, found[0]) else None
@@ -330,7 +330,7 @@ def _misfit(spec: InputSpec, array: NDArray[Any], source: str) -> DataError:
 
 
 def _fitting(tensor: Tensor, array: NDArray[Any]) -> str | None:
-    """Say how an array fits that has its axes in another order, or no axis of samples."""
+    """Return a hint for an array with axes in another order, or without an axis of samples."""
     if array.ndim and _fits(tensor, array[np.newaxis]):
         return "it is one sample, without the axis that counts samples: give x[numpy.newaxis]"
     for found, source, target in (("first", 1, -1), ("last", -1, 1)):
@@ -368,7 +368,7 @@ def _checked(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
 
 
 def _strings(spec: InputSpec, array: NDArray[Any], source: str) -> NDArray[Any]:
-    """Return strings as TFLite holds them: bytes, UTF-8 where text is given."""
+    """Return strings in TFLite's form: bytes, with text encoded as UTF-8."""
     encoded = np.empty(array.size, object)
     for number, value in enumerate(array.reshape(-1)):
         encoded[number] = value.encode() if isinstance(value, str) else value
@@ -392,7 +392,7 @@ def _refuse_nonfinite(spec: InputSpec, array: NDArray[Any], source: str) -> None
 def _as_input(tensor: Tensor, sample: NDArray[Any]) -> NDArray[Any]:
     shape = input_shape(tensor, sample.shape)
     if shape is None:
-        shape = tensor.shape  # drawn to it
+        shape = tensor.shape  # random samples have this shape
     if tensor.type == "STRING":
         return sample.reshape(shape)
     if tensor.has_codes and sample.dtype.kind == "f" and tensor.quant is not None:

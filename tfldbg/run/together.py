@@ -1,8 +1,8 @@
-"""One limit for the memory that all processes take together which run models at the same time.
+"""One memory limit for all processes that run models at the same time.
 
-Each has the limit for itself as well (`tfldbg.run.child.prepare`), but several that keep within it
-can take more than the machine has.  So what they hold is added up from time to time, and when it is
-too much, the largest is ended.
+Each process has the limit for itself as well (`tfldbg.run.child.prepare`), but several processes
+within it can use more than the machine has.  So their memory is added up regularly, and if it
+exceeds the limit, the largest process is killed.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class Member(Protocol):
     """A process that runs a model."""
 
     allowed: int | None
-    """The limit in bytes, None for none."""
+    """The limit in bytes, or None for no limit."""
     crowded: int | None
-    """The bytes that all took together when it was ended for it; None if it was not."""
+    """The memory of all processes when this one was killed for it, or None."""
 
     @property
     def number(self) -> int:
-        """Its process id."""
+        """The process id."""
 
     def kill(self) -> None:
-        """End it."""
+        """Kill the process."""
 
 
 _lock = threading.Lock()
@@ -38,7 +38,7 @@ _watching = False
 
 
 def join(member: Member) -> None:
-    """Count a process from now on; takes effect on Linux."""
+    """Count a process from now on; it only has an effect on Linux."""
     global _watching
     if member.allowed is None or not _PROCESSES.joinpath("self/statm").exists():
         return
@@ -50,14 +50,14 @@ def join(member: Member) -> None:
 
 
 def leave(member: Member) -> None:
-    """Count a process no longer, which has ended."""
+    """Stop counting a process, which has ended."""
     with _lock:
         if member in _members:
             _members.remove(member)
 
 
 def _watch() -> None:
-    """Look from time to time, as long as there are processes."""
+    """Check regularly while there are processes."""
     global _watching
     pause = threading.Event()
     while True:
@@ -70,18 +70,18 @@ def _watch() -> None:
 
 
 def _check() -> None:
-    """End the largest process if all of them take more than the least limit among them."""
+    """Kill the largest process if all together exceed the smallest limit among them."""
     sizes = [(_private_bytes(member.number), member) for member in _members]
     limit = min(m.allowed for m in _members if m.allowed is not None)
     whole = sum(size for size, _ in sizes)
-    if len(sizes) > 1 and whole > limit:  # one alone meets its own limit
+    if len(sizes) > 1 and whole > limit:  # a single process has its own limit
         largest = max(sizes, key=lambda pair: pair[0])[1]
         largest.crowded = whole
         largest.kill()
 
 
 def _private_bytes(number: int) -> int:
-    """Return the bytes in memory of a process that it shares with no other, 0 if it has ended."""
+    """Return the resident bytes of a process that are not shared, 0 if it has ended."""
     try:
         pages = (_PROCESSES / str(number) / "statm").read_text().split()
     except OSError:

@@ -1,10 +1,10 @@
 """Messages between the session and its child process: one JSON header and raw array bytes.
 
-Large arrays go through memory that both share, where there is some.
+Large arrays go through shared memory, if there is any.
 
-Plain bytes instead of pickles: the child runs native code on a file that nobody vouches for.  Nor
-is what it answers trusted: a reply that is no message is a `GarbledError`, and memory is taken as
-bytes arrive, never because a number promises them.
+The format is plain bytes instead of pickles, because the child runs native code on an untrusted
+file.  Its answers are not trusted either: an invalid reply raises a `GarbledError`, and memory is
+allocated as bytes arrive, never because a number announces them.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 _START = struct.Struct("<4sI")
 _MARK = b"tfdb"
 _LONGEST_HEADER = 64 << 20
-"""Bytes: a header describes every array in about sixty, and no model has a million tensors."""
+"""The limit in bytes: the description of an array takes about sixty, for up to a million arrays."""
 _PIECE = 16 << 20
 _STRINGS = "strings"
 _KINDS = "?biufcV"
-"""Of NumPy's types those that raw bytes can fill: no objects, no text."""
+"""The kinds of NumPy types that raw bytes can fill: no objects, no text."""
 
 
 class GarbledError(Exception):
-    """What came through the pipe is no message."""
+    """The bytes in the pipe are not a message."""
 
 
 def send(
@@ -44,11 +44,11 @@ def send(
     """Write one message.
 
     Args:
-        stream: Where to.
-        header: Anything JSON can hold; the key ``arrays`` is taken.
-        arrays: Numeric arrays, written without a copy when contiguous; and object arrays of bytes,
+        stream: The stream to write to.
+        header: Any JSON object without the key ``arrays``.
+        arrays: Numeric arrays, written without a copy if contiguous, and object arrays of bytes,
             which hold strings.
-        block: Where to put large arrays, as far as there is room.
+        block: The shared memory for large arrays, used while there is room.
     """
     described = [_described(a) for a in arrays]
     if block is not None:
@@ -83,12 +83,12 @@ def receive(
     """Read one message.
 
     Args:
-        stream: Where from.
-        block: Where the other side puts large arrays.
-        lend: Whether arrays may stay there, where the next message takes their place.
+        stream: The stream to read from.
+        block: The shared memory with large arrays.
+        lend: True if arrays may stay in shared memory, where the next message overwrites them.
 
     Raises:
-        EOFError: The other side is gone.
+        EOFError: The other side has closed the pipe.
         GarbledError: It sent something else.
     """
     mark, length = _START.unpack(_read(stream, _START.size))
@@ -110,8 +110,8 @@ def receive(
 
 
 _Described = tuple[np.dtype[Any], list[int], list[int] | None, int | None]
-"""Of an array the type, the shape, if it holds strings how long each is, and where it begins if it
-is in shared memory."""
+"""The description of an array: its type, its shape, the length of each string if it holds strings,
+and its start if it is in shared memory."""
 
 
 def _shared(
@@ -126,20 +126,20 @@ def _shared(
 
 
 def _header(text: bytes) -> tuple[dict[str, Any], list[_Described]]:
-    """Return the header, and what it says of every array."""
+    """Return the header, and the description of every array."""
     try:
         header = json.loads(text)
         described = [_read_description(a) for a in header.pop("arrays")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise GarbledError(f"a header is no JSON object with arrays: {error}") from error
+        raise GarbledError(f"a header is not a JSON object with arrays: {error}") from error
     return header, described
 
 
 def _read_description(described: dict[str, Any]) -> _Described:
-    """Read what `_described` wrote.
+    """Return the description that `_described` wrote.
 
     Raises:
-        ValueError, TypeError, KeyError: It is something else.
+        ValueError, TypeError, KeyError: It is not such a description.
     """
     shape, strings = list(described["shape"]), described["dtype"] == _STRINGS
     lengths = list(described["lengths"]) if strings else None

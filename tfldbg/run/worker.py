@@ -1,7 +1,7 @@
 """The child process: one engine, one sample at a time.
 
-Started by `tfldbg.run.child.command` with the process that started it and a limit in bytes.  A file
-that aborts or crashes the runtime takes this process down and not the session.
+`tfldbg.run.child.command` starts it with the process that started it and a limit in bytes.  A file
+that aborts or crashes the runtime ends this process and not the session.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tfldbg.run.child import prepare
 from tfldbg.run.engines import open_engine
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, ImportError, MemoryError)
-"""What a runtime raises where it does not take a model or a sample."""
+"""The exceptions that a runtime raises if it does not accept a model or a sample."""
 
 
 class _Model:
-    """A loaded model, and the sample that it was given last."""
+    """A loaded model, and its last sample."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._engine = open_engine(request)
@@ -43,10 +43,10 @@ class _Model:
 
         Args:
             samples: The arrays.
-            fresh: Whether to reset variables and resources first.
+            fresh: True to reset variables and resources first.
 
         Returns:
-            What the state tensors held before it, then one array per tap.
+            The values of the state tensors before the run, then one array per tap.
         """
         self._given = samples
         if fresh:
@@ -54,7 +54,7 @@ class _Model:
         return [*self._engine.states(), *self._invoke(samples)]
 
     def rerun(self, numbers: list[int], arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Invoke on the samples of the last `run`, some inputs replaced for this once."""
+        """Invoke on the sample of the last `run` with some inputs replaced."""
         samples = list(self._given)
         for number, array in zip(numbers, arrays, strict=True):
             samples[number] = array
@@ -75,8 +75,8 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until the session closes the pipe.
 
     Args:
-        requests: The pipe that they come through.
-        replies: The pipe for the answers.
+        requests: The pipe for requests.
+        replies: The pipe for answers.
     """
     model: _Model | None = None
     given: Block | None = None
@@ -94,17 +94,17 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             elif request["command"] == "rerun" and model is not None:
                 wire.send(replies, {"ok": True}, model.rerun(request["inputs"], arrays), made)
             elif model is not None:
-                # No name for the answer: its arrays lie in the runtime, which must be let go.
+                # The answer gets no name: its arrays refer to the runtime, which must be released.
                 wire.send(replies, {"ok": True}, model.run(arrays, fresh=request["fresh"]), made)
         except _REFUSALS as error:
-            wire.send(replies, {"ok": False, "error": f"{type(error).__name__}: {error}"})
+            wire.send(replies, {"ok": False, "error": type(error).__name__, "message": str(error)})
 
 
 def _blocks(shared: list[list[int]]) -> tuple[Block | None, Block | None]:
-    """Return what large arrays come through: of requests, and of answers.
+    """Return the shared memory for large arrays of requests and of answers.
 
     Args:
-        shared: Of both the descriptor and the size; empty where no memory is shared.
+        shared: The descriptor and size of both; empty if no memory is shared.
     """
     return (Block(*shared[0]), Block(*shared[1])) if shared else (None, None)
 

@@ -13,6 +13,7 @@ from tfldbg.diagnose.outcome import Case
 from tfldbg.errors import UsageError
 from tfldbg.options.against import Against
 from tfldbg.options.run_on import RunOn
+from tfldbg.options.runtimes import Kernels
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _SEED = "{seed}"
@@ -71,10 +72,19 @@ def _identity(case: Case) -> tuple[object, ...]:
 
 def _expand(models: Models) -> list[Case]:
     against, run_on = models.against, models.run_on
+    delegate = run_on.kernels.delegate  # one that is not there is an error of every row
     # What holds for the whole sweep is the caller's: each trace runs in one process.
-    alone = replace(run_on, workers=None, scheduler=None, timeout=None, memory_limit=None)
+    alone = replace(
+        run_on,
+        delegate=delegate,
+        delegate_options=None,
+        workers=None,
+        scheduler=None,
+        timeout=None,
+        memory_limit=None,
+    )
     for runtime in models.runtimes:
-        replace(run_on, runtime=runtime).kernels.check()
+        Kernels(runtime).check()
     kind = _kind(models)
     named = (models.model, against.named, run_on.data)
     seeded = any(_SEED in str(text) for text in named)

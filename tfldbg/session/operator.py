@@ -129,7 +129,7 @@ class TracedOperator:
         return self.evidence.local_reason or "its output holds no values"
 
     def _why_no_reference(self) -> str:
-        if self.run.reference_kind == "none":
+        if not self.run.traits.exists:
             return "it was recorded without a reference"
         return self.evidence.unmatched_reason or "the reference did not compute it"
 

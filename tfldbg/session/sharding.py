@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.stream import batch_size, stream_part
+from tfldbg.compare.stream import batch_size, running, stream_part
 from tfldbg.compare.tally import Measured, Tally
 from tfldbg.errors import UsageError
 from tfldbg.progress import Progress, Silent
@@ -52,15 +52,8 @@ def run_shard(shard: Shard) -> Part:
     with within(shard.limits), ExitStack() as stack:
         ready = shard.request.ready(stack, Silent(), shard.unread)
         tally, bench = Tally(ready.plan), ready.bench
-        stream_part(
-            tally,
-            bench.job.samples,
-            bench.runner,
-            ready.reference,
-            ready.points,
-            Silent(),
-            shard.numbers,
-        )
+        tested = running(ready.plan, bench.job.samples, bench.runner, Silent())
+        stream_part(tally, tested, ready.reference, ready.points, shard.numbers)
         return Part(tally, ready.points)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from tfldbg import __version__
 from tfldbg.diagnose.outcome import Case, Found, Outcome, reduced
 from tfldbg.errors import TfldbgError, unexpected
 from tfldbg.options.judge import Judge
@@ -22,6 +21,7 @@ from tfldbg.session.pool import Pool, in_order, open_pool
 from tfldbg.session.request import Request
 from tfldbg.session.tracing import trace
 from tfldbg.store.rows import KeptRows
+from tfldbg.version import VERSION
 
 if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Frozen
@@ -152,7 +152,7 @@ def kept_rows(target: Path, judge: Judge) -> KeptRows:
     """
     libraries = ("ai-edge-litert", "numpy", "tensorflow", "tf-keras")
     versions = {name: metadata.version(name) for name in libraries}
-    settings = {**asdict(judge.thresholds), "tfldbg": __version__, **versions}
+    settings = {**asdict(judge.thresholds), "tfldbg": VERSION, **versions}
     return KeptRows(target, settings)
 
 

@@ -30,11 +30,7 @@ def read_evidence(path: Path) -> Evidence:
         CaptureError: The file is missing, damaged, of another format or of another version.
     """
     with _opened(path) as file:
-        text = file[schema.EVIDENCE].asstr()[()]
-        try:
-            return from_json(text)
-        except (AttributeError, RecursionError) as error:  # of JSON that is nested otherwise
-            raise CaptureError(f"'{path}' is no recorded run: {error}", hint=_HINT) from error
+        return from_json(file[schema.EVIDENCE].asstr()[()])
 
 
 def read_values(path: Path, run: Run, tensor: int, name: str) -> NDArray[Any] | None:
@@ -76,7 +72,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError as error:
         raise CaptureError(f"the recording '{path}' does not exist", hint=_HINT) from error
-    except guard.UNREADABLE as error:
+    except (AttributeError, *guard.UNREADABLE) as error:  # a group where a dataset belongs
         raise CaptureError(f"'{path}' is no recorded run: {error}", hint=_HINT) from error
 
 

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tfldbg.diagnose.model import Divergence
-from tfldbg.diagnose.outcome import Case, Figures, Found, Outcome
+from tfldbg.diagnose.outcome import Case, Found, Outcome
 from tfldbg.files import sha256_of_path, worded
+from tfldbg.store.typed import build
 
 
 def rows_path(target: Path) -> Path:
@@ -72,7 +72,7 @@ class KeptRows:
         """Return all that a row depends on."""
         files = [p for p in (case.model, case.reference, case.data) if p is not None]
         digests = {path: self._digest(path) for path in files}
-        return json.dumps([asdict(case), digests, self._settings], sort_keys=True)
+        return json.dumps([asdict(case), digests, self._settings], sort_keys=True, default=str)
 
     def _digest(self, path: str) -> str | None:
         if path not in self._digests:
@@ -93,14 +93,4 @@ def _read(line: bytes) -> dict[str, Any] | None:
 
 
 def _found(plain: Mapping[str, Any]) -> Found:
-    found = plain["found"]
-    first = found["first"]
-    return Found(
-        **{
-            **found,
-            "first": Divergence(**first) if first else None,
-            "origins": tuple(found["origins"]),
-            "findings": tuple(found["findings"]),
-            "figures": Figures(**found["figures"]),
-        }
-    )
+    return build(Found, plain["found"], "found")

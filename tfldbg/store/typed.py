@@ -1,4 +1,4 @@
-"""Check that what was read from JSON has the types that its classes state.
+"""Build dataclasses from JSON by the types that their fields state.
 
 A recording may come from anywhere, and a number that is a text would only be noticed deep inside a
 report.
@@ -8,68 +8,102 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+_T = TypeVar("_T")
 
 
-def check_types(value: Any, where: str) -> None:
-    """Check the fields of a dataclass, and of those inside it.
+def build(kind: type[_T], plain: Any, where: str) -> _T:
+    """Build a dataclass from what `dataclasses.asdict` and JSON made of one.
+
+    A key that is missing takes the default of its field, so that recordings open that were made
+    before there was such a field.
 
     Args:
-        value: An instance of a dataclass.
-        where: How the message calls it.
+        kind: The dataclass.
+        plain: An object as JSON holds it.
+        where: What error messages call the object.
 
     Raises:
-        TypeError: A field holds something else than its type says.
+        TypeError: A value has another type than its field, a key has no field, or a field without
+            a default has no key. The message names the place.
     """
-    kind: Any = type(value)
-    for name, hint in _hints(kind).items():
-        _check(getattr(value, name), hint, f"{where}.{name}")
+    built: _T = _object(kind, plain, where)
+    return built
+
+
+def _build(hint: Any, value: Any, where: str) -> Any:
+    """Return the value that a type hint states; unions of the types of JSON have one that fits."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        fitting = [kind for kind in inner if _fits(value, kind)]
+        if not fitting:
+            raise _wrong(value, hint, where)
+        return _build(fitting[0], value, where)
+    if is_dataclass(hint):
+        return _object(hint, value, where)
+    if not _fits(value, hint):
+        raise _wrong(value, hint, where)
+    if origin is tuple:
+        kinds = (inner[0],) * len(value) if inner[-1] is Ellipsis else inner
+        if len(kinds) != len(value):
+            raise _wrong(value, hint, where)
+        pairs = zip(kinds, value, strict=True)
+        return tuple(_build(kind, v, f"{where}[{n}]") for n, (kind, v) in enumerate(pairs))
+    if origin in (dict, Mapping):
+        return {key: _build(inner[1], v, f"{where}.{key}") for key, v in value.items()}
+    return value
+
+
+def _object(kind: Any, plain: Any, where: str) -> Any:
+    if not isinstance(plain, dict):
+        raise TypeError(f"{where} is {_shown(plain)}, it must be a mapping")
+    hints, required = _fields(kind)
+    for key in plain:
+        if key not in hints:
+            raise TypeError(f"{where} has an unexpected keyword argument {_shown(key)}")
+    for name in required:
+        if name not in plain:
+            raise TypeError(f"{where} has no {name!r}")
+    return kind(**{key: _build(hints[key], v, f"{where}.{key}") for key, v in plain.items()})
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the types of a dataclass's fields by name, and the names of those without a default.
+
+    Raises:
+        NameError: A type is imported for type checkers alone.
+    """
+    hints, known = get_type_hints(kind), fields(kind)
+    required = [f for f in known if f.default is MISSING and f.default_factory is MISSING]
+    return {f.name: hints[f.name] for f in known}, tuple(f.name for f in required)
 
 
-def _check(value: Any, hint: Any, where: str) -> None:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        fitting = [kind for kind in inner if _is_like(value, kind)]
-        if not fitting:
-            raise _wrong(value, hint, where)
-        _check(value, fitting[0], where)
-    elif not _is_like(value, hint):
-        raise _wrong(value, hint, where)
-    elif origin is tuple:
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
-        if len(kinds) != len(value):
-            raise _wrong(value, hint, where)
-        for number, (entry, kind) in enumerate(zip(value, kinds, strict=True)):
-            _check(entry, kind, f"{where}[{number}]")
-    elif isinstance(value, Mapping):
-        for key, entry in value.items():
-            _check(entry, inner[1], f"{where}.{key}")
-    elif is_dataclass(value):
-        check_types(value, where)
-
-
-def _is_like(value: Any, hint: Any) -> bool:
-    """Whether a value is of the kind that a type says, whatever it holds."""
-    if hint is Any:
-        return True
-    if hint is None:
-        return value is None
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value of JSON is of the kind that a type states, whatever it holds."""
     origin = get_origin(hint)
     if origin is Literal:
         return value in get_args(hint)
-    kind = origin or hint
-    if kind in (int, float) and isinstance(value, bool):
-        return False
-    return isinstance(value, (int, float) if kind is float else kind)
+    if hint in (Any, object):
+        return True
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is tuple:
+        return isinstance(value, list)
+    if origin in (dict, Mapping) or is_dataclass(hint):
+        return isinstance(value, dict)
+    return isinstance(value, hint)
 
 
 def _wrong(value: Any, hint: Any, where: str) -> TypeError:
     name = hint.__name__ if isinstance(hint, type) else str(hint).replace("tfldbg.", "")
-    return TypeError(f"{where} is {str(value)[:40]!r}, expected {name}")
+    return TypeError(f"{where} is {_shown(value)}, expected {name}")
+
+
+def _shown(value: Any) -> str:
+    return repr(str(value)[:40])

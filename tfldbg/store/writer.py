@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +52,7 @@ class RunWriter:
         self._target = target
         self._subgraph = subgraph
         self._producers = producers(subgraph)
+        self._file: Any = None
         self._datasets: dict[tuple[int, str], Any] = {}
 
     def __enter__(self) -> RunWriter:
@@ -61,18 +61,13 @@ class RunWriter:
             self._disk = stack.enter_context(Disk(temporary))
             self._compressor = stack.enter_context(Compressor())
             self._thread = stack.enter_context(ThreadPoolExecutor(1, "tfldbg-hdf5"))
+            stack.callback(self._in_thread, self._close)  # also if Ctrl-C comes while it opens
             self._in_thread(self._open)
-            stack.callback(self._in_thread, self._close)
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, value, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
 
     def record(self, batch: Batch, computed: Computed) -> None:
         """Write the values of one batch.
@@ -117,10 +112,11 @@ class RunWriter:
         self._file = h5py.File(self._disk, "w")
 
     def _close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _append(self, values: Mapping[str, Mapping[int, NDArray[Any]]]) -> None:
-        """Append a batch: by dataset and tensor its values (n, ...)."""
+        """Append the values of a batch, (n, ...), by dataset and tensor."""
         places, chunks = [], []
         for name, arrays in values.items():
             for index, array in arrays.items():

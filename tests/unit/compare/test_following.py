@@ -59,7 +59,7 @@ def test_the_pass_that_yields_the_parameters_is_followed(which: str, far: str) -
     found = follow([other, _likeness(which, 1e-7, equal=10, close=10)])
     assert found.source == which
     assert f"a {which} over this data" in found.sentence
-    assert "yields 2 of 10, median 0.1% away" in found.sentence
+    assert "gives 2 of 10, median 0.1% away" in found.sentence
 
 
 def test_merely_closer_is_not_enough() -> None:
@@ -69,14 +69,14 @@ def test_merely_closer_is_not_enough() -> None:
         _likeness(FAKE_QUANT_PASS, 0.00028, equal=1, close=10),
     ]
     found = follow(near)
-    assert found.source is None and "no pass yields them exactly" in found.sentence
+    assert found.source is None and "no pass gives them exactly" in found.sentence
     assert "float pass 0.088%" in found.sentence and "--keras FLOAT.h5" in found.sentence
 
 
 def test_two_passes_that_both_yield_the_parameters_leave_it_open() -> None:
     both = [_likeness(s, 1e-8, equal=10, close=10) for s in (FLOAT_PASS, FAKE_QUANT_PASS)]
     found = follow(both)
-    assert found.source is None and "both passes yield them" in found.sentence
+    assert found.source is None and "both passes give them" in found.sentence
 
 
 def test_other_data_is_told_from_this() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sample_models import plant
-from tfldbg.compare.segments import cut
 from tfldbg.compare.constants.weights import HALF_STEP, BiasCheck, WeightCheck, check_weights, fold
+from tfldbg.compare.segments import cut
 from tfldbg.match.matcher import match
 from tfldbg.match.ports import pair_inputs
 from tfldbg.reference.evaluate import Frozen

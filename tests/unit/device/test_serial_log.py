@@ -107,7 +107,7 @@ def test_a_board_that_was_reset_starts_over(tmp_path: Path) -> None:
         (lambda said: [*said[:2], *said[3:]],
          ["output 0, tensor 10 't0', expected 70 bytes, found 38, 32 of them without a gap"]),
         (lambda said: [*said[:3], said[3][:-8], *said[4:]], ["line 4", "damaged"]),
-        (lambda said: [*said[:3], said[3][:-1] + "g", *said[4:]], ["line 4", "no line of a"]),
+        (lambda said: [*said[:3], said[3][:-1] + "g", *said[4:]], ["line 4", "not a line of a"]),
         (lambda said: [*said[:3], said[3][:-1] + "0", *said[4:]], ["line 4", "CRC", "expected"]),
         (lambda said: said[:-1], ["cut off", "no line 'TFLDBG end'", "1 samples"]),
         (lambda said: said[1:], ["holds no line 'TFLDBG begin'"]),

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from tfldbg.compare.accumulate import Accumulator, TensorStats
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.evidence import Evidence, OpEvidence, Run
+from tfldbg.store.older import TRAITS
 
 SCALE = 0.1
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    """The kind and the traits of a reference, as arguments of `Run`."""
+    return {"reference_kind": kind, "traits": TRAITS[kind]}
 
 
 def stats(max_lsb: float, *, channel: int = 1, lsb: float | None = SCALE) -> TensorStats:
@@ -62,7 +69,7 @@ def evidence(*ops: OpEvidence) -> Evidence:
     run = Run(
         model_path="net.tflite",
         model_sha256="0" * 64,
-        reference_kind="keras",
+        **of_kind("keras"),
         reference_path="net.h5",
         reference_sha256="1" * 64,
         runtime="xnnpack",

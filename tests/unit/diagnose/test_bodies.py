@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.diagnose.evidence import evidence, operator, stats
+from tests.unit.diagnose.evidence import evidence, of_kind, operator, stats
 from tfldbg.diagnose.evidence import Body, Evidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.options.judge import Thresholds
@@ -15,7 +15,7 @@ from tfldbg.store.evidence_json import from_json, to_json
 
 def _inner(local: float | None = 0.5) -> Evidence:
     found = evidence(operator(0, local=0.5), operator(1, local=local))
-    return replace(found, run=replace(found.run, reference_kind="self"))
+    return replace(found, run=replace(found.run, **of_kind("self")))
 
 
 def _looped(inner: Evidence | None, *, kind: str = "self", identical: bool = True) -> Evidence:
@@ -24,7 +24,7 @@ def _looped(inner: Evidence | None, *, kind: str = "self", identical: bool = Tru
     found = evidence(operator(0, local=0.5), loop, operator(2, local=0.5))
     reason = None if inner is not None else "it runs another subgraph itself"
     body = Body(1, "WHILE", "body", 2, 4, 20, identical, reason, inner)
-    return replace(found, run=replace(found.run, reference_kind=kind), bodies=(body,))
+    return replace(found, run=replace(found.run, **of_kind(kind)), bodies=(body,))
 
 
 def _codes(found: Evidence) -> list[str]:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 import tfldbg
 from tests.loop_file import loop_file
-from tests.unit.diagnose.evidence import evidence, operator, stats
+from tests.unit.diagnose.evidence import evidence, of_kind, operator, stats
 from tfldbg.diagnose.evidence import Body, Evidence, OpEvidence
 from tfldbg.diagnose.gate import Gate, judge
 from tfldbg.diagnose.limits import SMALL_IS_WORSE, UNITS, parse_rule, read_rules
 from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Finding, Subject
 from tfldbg.diagnose.result import Result, gated
 from tfldbg.errors import UsageError
 from tfldbg.options.judge import Thresholds
@@ -179,7 +180,7 @@ def test_operators_inside_a_loop_are_held_to_the_rules() -> None:
     body = Body(4, "WHILE", "body", 1, 1, 3, True, None, inside)
     loop = replace(operator(4, local=None, accumulated=0.5), kind="WHILE")
     made = replace(evidence(loop), bodies=(body,))
-    made = replace(made, run=replace(made.run, reference_kind="self"))
+    made = replace(made, run=replace(made.run, **of_kind("self")))
     (broken,) = _gate(_of(made), "local<=1lsb").broken
     assert (broken.op, broken.loop, broken.main_op) == (1, 4, 4)
     assert _broken(_of(made), "CONV_2D:local<=3lsb", "accumulated<=1lsb") == []
@@ -192,7 +193,7 @@ def _looped(body: Evidence | None, reason: str | None = None) -> Result:
     found = Body(4, "WHILE", "body", 1, 1, 3, True, reason, body)
     loop = replace(operator(4, local=None, accumulated=0.5), kind="WHILE")
     made = replace(evidence(loop, operator(5, local=0.5)), bodies=(found,))
-    return _of(replace(made, run=replace(made.run, reference_kind="self")))
+    return _of(replace(made, run=replace(made.run, **of_kind("self"))))
 
 
 def test_what_nobody_saw_inside_a_loop_breaks_the_rules_that_match_nothing_else() -> None:
@@ -395,3 +396,22 @@ def test_the_python_function() -> None:
     with pytest.raises(UsageError, match="the rule 4 is no text"):
         tfldbg.gate(DRIFTING, [4])  # type: ignore[list-item]
     assert not tfldbg.gate(_result(operator(0, local=9.0))).passed
+
+
+def test_a_finding_that_breaks_a_rule_is_told_without_the_operators_name() -> None:
+    result = _result(operator(0, local=0.5))
+    about = Subject(0, "CONV_2D", "net/layer_0/Conv2D")
+    found = Finding("TFL021", "error", 0, "layer", "its bias: cut off", {}, "mend it")
+    for finding in (found, replace(found, subject=about)):
+        diagnosis = replace(result.diagnosis, findings=(finding,))
+        (broken,) = judge(result.evidence, diagnosis, read_rules(["TFL021"])).broken
+        assert broken.reason == "its bias: cut off"
+        assert not broken.unchecked
+
+
+def test_what_was_not_checked_is_told_from_what_is_wrong() -> None:
+    result = _result(operator(0, local=0.5), operator(1, local=None))
+    (blind,) = _gate(result, "local<=1lsb").broken
+    assert blind.unchecked and blind.reason == f"unchecked: {blind.why}"
+    (told,) = gated(result, read_rules(["local<=1lsb"])).to_dict()["gate"]["broken"]
+    assert told["reason"] == blind.reason and "unchecked" not in told

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.diagnose.evidence import SCALE, evidence, operator, stats
+from tests.unit.diagnose.evidence import SCALE, evidence, of_kind, operator, stats
 from tfldbg.compare.accumulate import Accumulator
 from tfldbg.compare.constants.weights import WeightCheck
 from tfldbg.compare.trials import Trial
@@ -214,7 +214,7 @@ def test_an_unchecked_operator_of_a_file_that_reads_what_agrees(
 ) -> None:
     given = InputEvidence(99, "x", None, None, "none", None, 0)
     found = evidence(*(_unchecked(i, off) for i, off in enumerate(errors)))
-    run = replace(found.run, reference_kind="tflite")
+    run = replace(found.run, **of_kind("tflite"))
     found = replace(found, run=run, inputs=(given,))
     assert [d.op for d in diagnose(found, Thresholds()).divergences] == origins
     quantized = replace(found, inputs=(replace(given, scale=0.1, zero_point=0),))

@@ -255,7 +255,7 @@ def test_sixteen_bits_with_a_wide_bias_are_sound() -> None:
     ("change", "said"),
     [
         (plant.shift_zero_point(300), "zero point"),
-        (plant.scale_output(-1.0), "no positive, finite, normal number"),
+        (plant.scale_output(-1.0), "not a positive, finite, normal number"),
         (plant.shift_weights_zero_point(1), "zero point of its weights"),
     ],
 )

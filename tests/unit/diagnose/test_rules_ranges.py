@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.diagnose.evidence import evidence, operator, replace, stats
+from tests.unit.diagnose.evidence import evidence, of_kind, operator, replace, stats
 from tests.unit.diagnose.planted import plants
 from tests.unit.diagnose.test_rules_trace import judged, made, named, trial, usage, verdict
 from tfldbg.compare.accumulate import Accumulator, TensorStats
@@ -65,12 +65,12 @@ def test_a_range_that_costs_less_than_what_arrives_anyway(noise: dict[str, float
 
 
 def test_without_a_float_reference_it_is_a_warning() -> None:
-    found = _calibrated_in_place(reference_kind="self")
+    found = _calibrated_in_place(**of_kind("self"))
     assert found.verdict == "clean"
     assert [(f.code, f.severity, f.op) for f in found.findings] == [("TFL053", "warning", 0)]
 
 
-@pytest.mark.parametrize("run", [{"data": "random"}, {"reference_kind": "capture"}])
+@pytest.mark.parametrize("run", [{"data": "random"}, of_kind("capture")])
 def test_what_says_nothing_of_a_neighbours_range(run: dict[str, str]) -> None:
     found = _calibrated_in_place(**run)
     assert found.verdict == "clean" and not named(found, "TFL053")
@@ -307,7 +307,7 @@ def test_references_that_know(reference: int, file: int, samples: int) -> None:
 
 def test_clean_says_what_it_was_and_what_it_cannot_know() -> None:
     plain = evidence(operator(0, local=0.5))
-    alone = replace(plain, run=replace(plain.run, reference_kind="self", runtime="builtin"))
+    alone = replace(plain, run=replace(plain.run, **of_kind("self"), runtime="builtin"))
     assert "no operator differs under builtin" in verdict(alone).sentence
     assert "weights are not checked" in verdict(alone).sentence
     assert "weights" not in verdict(plain).sentence

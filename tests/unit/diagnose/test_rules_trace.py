@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.diagnose.evidence import evidence, operator, replace, stats
+from tests.unit.diagnose.evidence import evidence, of_kind, operator, replace, stats
 from tests.unit.diagnose.planted import plants
 from tfldbg.compare.accumulate import Accumulator, TensorStats
 from tfldbg.compare.relation import Recording
@@ -17,6 +17,7 @@ from tfldbg.compare.usage import Usage, UsageCounter
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Diagnosis
+from tfldbg.graph.lint import Breach
 from tfldbg.options.judge import Thresholds
 
 
@@ -207,12 +208,12 @@ def test_what_other_kernels_make_of_an_operator() -> None:
     same = (trial(0, "builtin", as_traced=True), trial(0, "reference", as_traced=True))
     alike = verdict(replace(found, trials=same))
     assert [f.code for f in alike.findings] == ["TFL001", "TFL048"]
-    alone = replace(found, run=replace(found.run, reference_kind="self"), trials=same)
+    alone = replace(found, run=replace(found.run, **of_kind("self")), trials=same)
     assert not named(verdict(alone), "TFL048")  # both sides have the file's own constants
 
 
 def test_two_runtimes_that_disagree() -> None:
-    found = judged(operator(0, local=3), reference_kind="runtime", reference_path="the same")
+    found = judged(operator(0, local=3), **of_kind("runtime"), reference_path="the same")
     assert [f.code for f in found.findings] == ["TFL046", "TFL001"]
 
 
@@ -220,7 +221,7 @@ def test_two_runtimes_that_disagree() -> None:
 def test_a_recording_of_halves() -> None:
     values = compared(LINE, LINE * 1.0005, lsb=None)
     op = replace(operator(0, local=None), local=values, scale=None, zero_point=None, expected=None)
-    found = made(op, reference_kind="capture")
+    found = made(op, **of_kind("capture"))
     halves = replace(found, recording=Recording(half_precision=True, copies=()))
     assert [f.code for f in verdict(halves).findings][:1] == ["TFL042"]
     equal = replace(op, local=compared(LINE, LINE, lsb=None))
@@ -232,7 +233,7 @@ def test_a_recording_of_halves() -> None:
 def _streaming(first: float, later: float) -> Diagnosis:
     drift = replace(stats(later), first_sample_max_abs=0.1 * first)
     op = replace(operator(0, local=0.5), accumulated=drift, stateful=True, kind="SVDF")
-    return judged(op, reference_kind="capture", samples=4)
+    return judged(op, **of_kind("capture"), samples=4)
 
 
 @plants("TFL033")
@@ -400,10 +401,21 @@ def test_an_input_that_only_a_silent_operator_reads() -> None:
     assert not _given(first_reader=7).findings
 
 
+def test_a_breach_that_differs_brings_the_remedy_of_its_rule() -> None:
+    for rule, said in (("weights_zero_point", "symmetric=True"), ("bias_scale", "convert")):
+        broken = Breach(rule, 0, 7, None, "its scale contradicts another")
+        found = judged(replace(operator(0, local=0.5), breaches=(broken,)))
+        (divergence,) = found.divergences
+        assert divergence.rule == rule and divergence.message == broken.message
+        (differs,) = (f for f in found.findings if f.code == "TFL002")
+        assert said in differs.suggestion and differs.predicate == broken.message
+        assert differs.message.startswith("operator 0 CONV_2D 'layer_0': its scale")
+
+
 def test_every_maker_of_evidence_is_silent_without_a_fault() -> None:
     sound: list[Callable[[], Diagnosis]] = [
         lambda: judged(operator(0, local=0.5), operator(1, local=0.6), data="x.npz"),
-        lambda: judged(operator(0, local=0.5), reference_kind="self"),
-        lambda: judged(operator(0, local=0.5), reference_kind="capture"),
+        lambda: judged(operator(0, local=0.5), **of_kind("self")),
+        lambda: judged(operator(0, local=0.5), **of_kind("capture")),
     ]
     assert not [f for made_up in sound for f in made_up().findings]

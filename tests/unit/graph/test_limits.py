@@ -180,7 +180,7 @@ def test_a_signature_that_points_nowhere_is_refused_when_it_is_chosen() -> None:
         model.signatureDefs[0].inputs[0].tensorIndex = 500
 
     graph = load_graph(damaged(change))
-    with pytest.raises(ModelError, match="calls tensor 500"):
+    with pytest.raises(ModelError, match="refers to tensor 500"):
         choose_signature(graph, graph.signatures[0].key)
 
 
@@ -225,7 +225,7 @@ def test_an_input_that_is_left_out_cannot_be_given() -> None:
     def change(model: Any) -> None:
         model.subgraphs[0].inputs = np.array([-1], np.int32)
 
-    with pytest.raises(ModelError, match="input 0 of subgraph 0 is no tensor"):
+    with pytest.raises(ModelError, match="input 0 of subgraph 0 is not a tensor"):
         check_operands(load_graph(damaged(change)).main, "m")
 
 

@@ -257,7 +257,7 @@ def test_a_name_that_two_tensors_go_by_matches_nothing() -> None:
 
 def test_a_name_of_another_size_says_so() -> None:
     found = pair_entries(_entries(("a", 0, "ADD", 4)), _entries(("a", None, None, 5)))
-    assert found.reasons == {0: "the recording's 'a' has 5 values a sample, expected 4"}
+    assert found.reasons == {0: "the recording's 'a' has 5 values per sample, expected 4"}
 
 
 def test_operators_between_matched_ones_are_matched_by_order() -> None:

@@ -79,7 +79,10 @@ WHERE = f"operator 1 FULLY_CONNECTED '{NAME}'"
         (lambda x: {}, "returns no tensor on samples 0 to 2, expected arrays"),
         (lambda x: {NAME: np.ones(10)}, f"{WHERE}, samples 0 to 2: float64 of shape (10,)"),
         (lambda x: {NAME: "no"}, f"{WHERE}, samples 0 to 2: <U2 of shape (), expected numbers"),
-        (lambda x: {NAME: [[1, 2], [3]]}, f"{WHERE}, samples 0 to 2: a value of type list becomes"),
+        (
+            lambda x: {NAME: [[1, 2], [3]]},
+            f"{WHERE}, samples 0 to 2: cannot convert a value of type list",
+        ),
         (lambda x: {NAME: np.ones((3, 0))}, "float64 of shape (3, 0), expected numbers"),
         (lambda x: {"new": np.ones(2)}, "'new', samples 0 to 2: float64 of shape (2,)"),
         (

@@ -1,10 +1,9 @@
-"""CSV, JUnit XML, Markdown and SARIF: well formed and complete, whatever a tensor is called."""
+"""CSV, JUnit XML and Markdown: well formed and complete, whatever a tensor is called."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft7Validator
 from junitparser import Failure, JUnitXml, Skipped, TestCase
 from markdown_it import MarkdownIt
 
@@ -27,10 +25,8 @@ from tfldbg.options.judge import Thresholds
 from tfldbg.report.junit import to_junit
 from tfldbg.report.markdown import escape, to_markdown
 from tfldbg.report.plain import printable
-from tfldbg.report.sarif import to_sarif
 from tfldbg.report.tabular import columns, write_trace_csv
 
-DATA = Path(__file__).resolve().parents[2] / "data"
 EVIL = (
     'n/<img src=x onerror="a()">|`a`|@octocat/\x1b[31m#12 ]]>&amp;_b_ *c* [l](http://x.y) ~~d~~ $e$'
     "\ud800\ufffe{0}\\"
@@ -227,58 +223,6 @@ def test_markdown_says_what_matters() -> None:
     assert "<summary>All operators</summary>" in folded
     assert folded.count("| 31 | CONV_2D |") == 1
     assert folded.startswith("### tfldbg: CLEAN\n")
-
-
-# SARIF
-
-
-def _valid_sarif(result: Result) -> dict[str, object]:
-    plain = json.loads(json.dumps(to_sarif(result)))
-    schema = json.loads((DATA / "sarif-2.1.0.json").read_text())
-    errors = [e.message for e in Draft7Validator(schema).iter_errors(plain)]
-    assert not errors
-    (run,) = plain["runs"]
-    return run  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("rules", [(), ("sqnr>=30db", "diverged")])
-def test_sarif_is_what_code_scanning_takes(rules: tuple[str, ...]) -> None:
-    for result in (_result(PLAIN, *rules), _evil(*rules), _result(evidence())):
-        run = _valid_sarif(result)
-        ids = [rule["id"] for rule in run["tool"]["driver"]["rules"]]  # type: ignore[index]
-        prints = [r["partialFingerprints"]["primaryLocationLineHash"] for r in run["results"]]  # type: ignore[attr-defined]
-        assert len(set(prints)) == len(prints)
-        for found in run["results"]:  # type: ignore[attr-defined]
-            assert ids[found["ruleIndex"]] == found["ruleId"]
-            (place,) = found["locations"]
-            assert place["physicalLocation"]["region"] == {"startLine": 1}
-            assert place["physicalLocation"]["artifactLocation"]["uri"]
-
-
-def test_sarif_names_operator_tensor_and_file() -> None:
-    run = _valid_sarif(_result(PLAIN, "accumulated<=5lsb"))
-    results = {r["ruleId"]: r for r in reversed(run["results"])}  # type: ignore[call-overload]
-    (place,) = results["gate"]["locations"]
-    assert place["logicalLocations"][0]["name"] == "operator 1 CONV_2D 'layer_1'"
-    assert place["physicalLocation"]["artifactLocation"]["uri"] == "net.tflite"
-    assert results["gate"]["level"] == "error"
-    own = [r for r in run["results"] if r["ruleId"] != "gate"]  # type: ignore[attr-defined]
-    assert own and own[0]["level"] == "error"
-
-
-def test_sarif_paths_are_relative_where_they_can_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    def uri(path: str) -> str:
-        made = replace(PLAIN, run=replace(PLAIN.run, model_path=path))
-        found: str = to_sarif(_result(made))["runs"][0]["artifacts"][0]["location"]["uri"]
-        return found
-
-    assert uri(str(tmp_path / "m" / "a b.tflite")) == "m/a%20b.tflite"
-    assert uri("m/a:b#.tflite") == "m/a%3Ab%23.tflite"
-    assert uri("/elsewhere/m.tflite") == "file:///elsewhere/m.tflite"
 
 
 # JSON

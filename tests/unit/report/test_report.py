@@ -15,6 +15,7 @@ from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.diagnose.evidence import OpEvidence
 from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Finding, Subject
 from tfldbg.diagnose.result import Result, gated
 from tfldbg.options.judge import Thresholds
 from tfldbg.report.document import build
@@ -47,6 +48,21 @@ def test_terminal_at_80_columns(request: pytest.FixtureRequest) -> None:
         path.write_text(drawn)
     assert drawn == path.read_text()
     assert max(len(line) for line in drawn.splitlines()) <= 80
+
+
+def test_the_terminal_says_once_what_differs_first_and_why() -> None:
+    result = _result()
+    first = result.first_divergence
+    assert first is not None
+    cause = Finding("TFL052", "error", 3, None, "a cause: it was shifted", {}, "shift it back")
+    other = replace(cause, op=1, subject=Subject(1, "CONV_2D", "net/layer_1/Relu"))
+    findings = (cause, *result.diagnosis.findings, other)
+    result = replace(result, diagnosis=replace(result.diagnosis, findings=findings))
+    lines = [" ".join(line.split()) for line in _drawn(result, width=300).splitlines()]
+    assert lines[1:3] == ["", "why TFL052 a cause: it was shifted"]
+    assert "TFL052 error: see above. Shift it back." in lines
+    assert any(line.startswith("TFL001 error: operator 3: see above.") for line in lines)
+    assert "TFL052 error: operator 1 CONV_2D 'layer_1': a cause: it was shifted." in lines
 
 
 def test_a_long_table_shows_the_origin_its_surroundings_and_gaps() -> None:

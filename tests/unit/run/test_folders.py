@@ -126,7 +126,7 @@ def test_what_is_no_picture_is_named(cnn: Loaded, pictures: Path) -> None:
     _saved(pictures / "5.png", np.zeros((8, 6)))
     image = pytest.importorskip("PIL.Image")
     image.fromarray(np.full((4, 4), 60000, np.uint16)).save(pictures / "5.png")
-    with pytest.raises(DataError, match="more than 8 bits a channel"):
+    with pytest.raises(DataError, match="more than 8 bits per channel"):
         _given(taking, pictures)
 
 
@@ -227,7 +227,7 @@ def test_bytes_for_an_input_of_real_values(cnn: Loaded) -> None:
     ("data", "scale", "words"),
     [
         (IMAGES, (0.0, 1.0), "maps 0 to 255 of uint8 data"),
-        (None, (0.0, 1.0), "--scale is of data"),
+        (None, (0.0, 1.0), "--scale needs data"),
     ],
 )
 def test_a_scale_without_anything_to_scale(

@@ -72,7 +72,7 @@ def test_every_form_of_labels_is_the_same(
         ("nothing=labels", "outputs are 'quant_probabilities'", "--labels takes"),
         ("x", r"\(300, 28, 28\) float32; expected integer", "astype"),
         (CLASSES.astype(float), "float64; expected integer", "astype"),
-        (CLASSES[:64], "64 labels, but 300 samples", "one label a sample"),
+        (CLASSES[:64], "64 labels, but 300 samples", "one label per sample"),
         (CLASSES + 1, "sample 9 is 10, but the output has 10 classes", "count from 0"),
         (CLASSES - 1, "sample 0 is -1, but", "count from 0"),
         (np.eye(11)[CLASSES], "labels of 11 classes", "OUTPUT=LABELS"),

@@ -112,7 +112,7 @@ def test_missing_and_strange_files(cnn: Loaded, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         _given(cnn, tmp_path / "nothing.npz")
     (tmp_path / "data.txt").write_text("1 2 3")
-    with pytest.raises(DataError, match="is no data file: expected"):
+    with pytest.raises(DataError, match="is not a data file: expected"):
         _given(cnn, tmp_path / "data.txt")
     np.save(tmp_path / "pickle.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="cannot read the data"):

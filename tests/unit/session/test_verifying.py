@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tfldbg.match.model import Unmatched
 from tfldbg.against.parts.claims import Claims
 from tfldbg.against.parts.verifying import Verifier
+from tfldbg.match.model import Unmatched
 
 MOVED, READ = 1, 2
 """A tensor whose values are its node's in another order, and what reads it."""

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.unit.diagnose.evidence import evidence, operator
 from tfldbg.compare.custom import MetricStats
-from tfldbg.diagnose.evidence import Evidence
+from tfldbg.diagnose.evidence import Body, Evidence
 from tfldbg.diagnose.locate import diagnose
+from tfldbg.diagnose.model import Finding, Subject
 from tfldbg.diagnose.result import Result
 from tfldbg.options.judge import Thresholds
 from tfldbg.report.document import build
@@ -41,6 +42,32 @@ def test_recordings_made_before_there_were_metrics_still_load() -> None:
                 del op[side]["metrics"]
     (first, _) = from_json(json.dumps(plain)).ops
     assert first.local is not None and first.local.metrics == {} and not first.own
+
+
+def _with_findings() -> Evidence:
+    about = Subject(0, "CONV_2D", operator(0, local=0.5).name)
+    of_operator = Finding(
+        "TFL021", "error", 0, about.tensor, "one: two", {"count": 2}, "mend it", subject=about
+    )
+    of_file = Finding("TFL047", "info", None, None, "operator 0 CONV_2D: all", {}, "nothing")
+    return replace(_metered(), file=(of_operator, of_file))
+
+
+def test_findings_come_back_with_their_subjects() -> None:
+    assert from_json(to_json(_with_findings())) == _with_findings()
+
+
+def test_findings_of_recordings_that_hold_sentences_get_their_subjects() -> None:
+    made = _with_findings()
+    inside = Body(1, "WHILE", "body", 1, 1, 1, True, None, made)
+    made = replace(made, bodies=(inside,))
+    plain = json.loads(to_json(made))
+    for part in (plain, plain["bodies"][0]["evidence"]):
+        for recorded, finding in zip(part["file"], made.file, strict=True):
+            del recorded["subject"], recorded["predicate"]
+            recorded["message"] = finding.message
+    assert "operator 0 CONV_2D 'layer_0': one: two" in json.dumps(plain)
+    assert from_json(json.dumps(plain)) == made
 
 
 @pytest.mark.parametrize(
@@ -79,7 +106,9 @@ _JSON = st.recursive(
 @settings(max_examples=150)
 @given(st.data())
 def test_a_recording_with_any_json_is_read_and_reported_or_refused(data: st.DataObject) -> None:
-    plain = json.loads(to_json(_metered()))
+    plain = json.loads(to_json(_with_findings()))
+    if data.draw(st.booleans()):
+        plain["file"][0]["message"] = plain["file"][0].pop("predicate")
     holder = plain
     while True:
         keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))

@@ -17,6 +17,7 @@ from tfldbg.match.proposals import Changes, changed, holds
 from tfldbg.options.judge import Thresholds
 
 if TYPE_CHECKING:
+    from tfldbg.against.opened import About
     from tfldbg.against.parts.few import FewSamples
     from tfldbg.against.parts.keras_relations import KerasRelations
     from tfldbg.compare.keras_reference import KerasReference
@@ -81,15 +82,17 @@ class Claimer:
         frozen: The reference.
         relations: Makes segments of a matching.
         few: Computes them.
+        about: Describes the reference.
     """
 
     def __init__(
-        self, job: Job, frozen: Frozen, relations: KerasRelations, few: FewSamples
+        self, job: Job, frozen: Frozen, relations: KerasRelations, few: FewSamples, about: About
     ) -> None:
         self._job = job
         self._frozen = frozen
         self._relations = relations
         self._few = few
+        self._about = about
         self.outputs = pair_outputs(job.subgraph, job.loaded.signature, frozen)
         """By output of the file the reference tensor that it must be."""
 
@@ -111,7 +114,7 @@ class Claimer:
         measured = self._few.measured(local, own)
         related = replace(relation, unrounded_before=frozenset(own))
         evidence = without_refuted(collect(self._job.loaded, self._run, related, measured))
-        judge = Judge(Thresholds(), wrong_scales(evidence), {}, "keras")
+        judge = Judge(Thresholds(), wrong_scales(evidence), {}, self._about.traits)
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
         accused |= {i for i, n in self.outputs.items() if not holds(matching.matches.get(i), n)}
         covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}
@@ -136,7 +139,7 @@ class Claimer:
 
     @cached_property
     def _run(self) -> Run:
-        return replace(describe(self._job, True, {}), reference_kind="keras")
+        return self._about.described(describe(self._job, True, {}))
 
     @cached_property
     def ends(self) -> dict[int, str]:

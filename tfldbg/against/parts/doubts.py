@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.segments import NOTHING_BETWEEN
 from tfldbg.graph.query import activation_inputs, non_activations, producers
 from tfldbg.match.kinds import CARRIED, COMPUTING, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Unmatched
@@ -52,7 +51,7 @@ class Doubts:
                 few.held(index),
                 few.beside(index, values),
                 other_weights=check is not None and check.differ,
-                idle=claims.relation.reasons.get(index) == NOTHING_BETWEEN,
+                idle=index in claims.relation.idle,
             )
             if proposed is None or self._is_other_part(index, proposed, claims):
                 continue

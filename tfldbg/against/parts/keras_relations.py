@@ -97,6 +97,7 @@ class KerasRelations:
             {i: operators for i, operators in plan.joint.items() if i in kept},
             beyond=plan.beyond,
             trained={i: e.trained for i, e in expected.items() if e.trained is not None},
+            idle=frozenset(i for i, uncut in plan.uncut.items() if uncut.idle),
             operations=_operations(matching, frozen.graph),
             ports=_ports(subgraph, matching, frozen),
         )

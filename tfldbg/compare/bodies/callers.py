@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.bodies.part import Found, RunningPart, Values
+from tfldbg.compare.bodies.part import PartMeasured, RunningPart, Values
 from tfldbg.compare.steps import Doubles, Figure, along, figures_of
 from tfldbg.errors import RunError
-from tfldbg.graph.query import ROLES, called_subgraphs, constant
+from tfldbg.graph.query import ROLES, Role, called_subgraphs, constant
 from tfldbg.graph.steps import FEWEST_STEPS, SequenceOutput
 from tfldbg.options.judge import FLOAT_RELATIVE
 from tfldbg.rewrite.body import parts_of
@@ -40,7 +40,7 @@ class BodyMeasured:
     """What is known of one subgraph that an operator runs."""
 
     op: Operator
-    role: str
+    role: Role
     subgraph: int
     """-1 where the operator names none."""
     samples: int
@@ -50,7 +50,7 @@ class BodyMeasured:
     identical: bool
     """Whether it ends, run by itself, at the values that the operator yields: codes to the bit,
     float values within `FLOAT_RELATIVE`."""
-    found: Found | str
+    found: PartMeasured | str
     """What was measured, or why nothing was."""
 
 
@@ -175,7 +175,7 @@ class _Caller(ABC):
             found = self._found(part, steps)
             yield BodyMeasured(op, role, number, self._samples, steps, identical, found)
 
-    def _found(self, part: RunningPart | None, steps: int) -> Found | str:
+    def _found(self, part: RunningPart | None, steps: int) -> PartMeasured | str:
         if self.reason is not None:
             return self.reason
         return part.found() if part is not None and steps else self._never

@@ -34,7 +34,7 @@ Values = tuple[NDArray[Any], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class PartMeasured:
     """What was measured inside one subgraph."""
 
     loaded: Loaded
@@ -173,9 +173,9 @@ class RunningPart:
         self._relation = Relation(self._relation.matching, reasons)
         return FileReference(name, built.model, plan.aliases, nothing_free, self._stack)
 
-    def found(self) -> Found:
+    def found(self) -> PartMeasured:
         """Return what was measured."""
-        return Found(
+        return PartMeasured(
             self._loaded,
             self._relation,
             self._statistics.measured((), 0.0),

@@ -1,1 +1,1 @@
-"""Which operators account for the error of the final outputs."""
+"""Measurement of each operator's share of the error of the final outputs."""

@@ -1,19 +1,19 @@
-"""How the error of the final outputs comes about: what each operator adds, and what becomes of it.
+"""Measure how each operator contributes to the error of the final outputs.
 
 For an operator with the values ``x`` at its inputs, TFLite's output ``y`` and the reference's
-operator ``R``; ``f`` and ``f_x`` are what the free-running reference has there::
+operator ``R``; ``f`` and ``f_x`` are the values of the free-running reference there::
 
     accumulated  y - f
     inherited    R(x) - R(f_x)
     own          accumulated - inherited  =  (y - R(x)) - (f - R(f_x))
 
-The second bracket is what the reference itself rounds, where it has fake-quant nodes; elsewhere it
+The second bracket is the rounding of the reference itself, if it has fake-quant nodes; otherwise it
 is zero.  So an operator that rounds the same values as the reference does has no error of its own.
 
-The share of an operator is measured: the file is replayed in float with every operator making the
-own error that it made (`tfldbg.rewrite.replay`), but for this one.  With ``e`` the error of the
-final outputs and ``e_i`` what is left of it, the share is ``1 - <e, e_i> / <e, e>``.  Wherever the
-network is linear between the actual and the reference's values the shares add up to 1.
+The share of an operator is measured: the file is replayed in float with the own errors of all
+operators (`tfldbg.rewrite.replay`) except this one.  With ``e`` the error of the final outputs and
+``e_i`` the error that remains, the share is ``1 - <e, e_i> / <e, e>``.  If the network is linear
+between the actual and the reference's values, the shares add up to 1.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Floats
 
 MOST_SAMPLES = 16
-"""Samples on which shares are measured: each costs one run of the replay for every operator."""
+"""The number of samples to measure shares on: each costs one replay for every operator."""
 DUST = 1e-6
-"""Relative size of what float32 sums in another order explain: a few times 2**-24."""
+"""The relative difference that float32 sums in another order explain: a few times 2**-24."""
 EXACT = 0.01
-"""Replay error, in parts of the final error, below which a share of whole percents is exact."""
+"""The replay error, relative to the final error, below which shares in whole percents are exact."""
 
 
 def measure(
     sides: Sides, counterpart: Counterpart, stack: ExitStack, progress: Progress
 ) -> Compounding:
-    """Measure what each operator contributes to the error of the final outputs.
+    """Measure the contribution of each operator to the error of the final outputs.
 
     Args:
         sides: Both sides.
         counterpart: The reference on given values.
-        stack: What to close in the end.
-        progress: Is told of every sample.
+        stack: Closes the runners at the end.
+        progress: Receives every sample.
 
     Raises:
-        RunError: The file cannot be replayed, or a runtime dies.
+        RunError: The file cannot be replayed, or a runtime crashes.
         KerasError: The reference cannot compute the data.
     """
     job = sides.job
@@ -83,23 +83,23 @@ def measure(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Errors:
-    """What one batch shows, by tensor (n, ...) in real units."""
+    """The errors in one batch, by tensor (n, ...) in real units."""
 
     actual: Values
-    """TFLite's own."""
+    """The values that TFLite computed."""
     own: Values
     clipped: Values
-    """What of ``own`` is that the reference's value lies beyond the tensor's range."""
+    """The part of ``own`` for which the reference's value lies beyond the tensor's range."""
     inherited: Values
-    """Of operator outputs; an input of the model inherits nothing."""
+    """The inherited errors of operator outputs; inputs of the model inherit nothing."""
     accumulated: Values
     free: Values
     corrections: Values
-    """Actual values less the float copies of the operators on their actual inputs."""
+    """The actual values minus the float copies of the operators on their actual inputs."""
 
 
 def errors_of(sides: Sides, counterpart: Counterpart, batch: Batch) -> Errors:
-    """Tell own, inherited and accumulated errors of one batch apart."""
+    """Return the own, inherited and accumulated errors of one batch."""
     tensors, inputs = sides.job.subgraph.tensors, sides.job.subgraph.inputs
     actual = {i: v for i, v in batch.real.items() if is_real(tensors[i])}
 
@@ -127,7 +127,7 @@ def errors_of(sides: Sides, counterpart: Counterpart, batch: Batch) -> Errors:
 
 
 def _fitting(values: Values, actual: Values) -> dict[int, Floats]:
-    """Give values the shapes of TFLite's; leave out those of another size."""
+    """Return values in the shapes of TFLite's, without those of another size."""
     return {
         i: v.reshape(actual[i].shape)
         for i, v in values.items()
@@ -146,7 +146,7 @@ def _clamped(values: Values, ranges: Mapping[int, tuple[float, float]]) -> dict[
 
 
 def _beyond(tensor: Tensor, values: Floats) -> Floats:
-    """Return what clamping to the tensor's range takes away."""
+    """Return the change by clamping to the tensor's range."""
     if tensor.lsb is None or tensor.zero_point is None:
         return np.zeros_like(values)
     low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
@@ -193,7 +193,7 @@ class _Measuring:
             progress.advance()
 
     def _begin(self, errors: Errors) -> Replaying:
-        """Build the replay of everything that the final tensors depend on.
+        """Build the replay of all operators upstream of the final tensors.
 
         Raises:
             RunError: No output of the model can be compared, or the replay cannot be run.
@@ -216,7 +216,7 @@ class _Measuring:
     def _charged(
         self, errors: Errors, misread: Values
     ) -> tuple[Errors, dict[Item, dict[int, Floats]]]:
-        """Say whose errors are whose: what a reader makes of wrong parameters is the writer's."""
+        """Assign errors to operators: an error from reading wrong parameters is the writer's."""
         own, inherited = dict(errors.own), dict(errors.inherited)
         charges: dict[Item, dict[int, Floats]] = {}
         for index, blamed in self._readers.blamed.items():
@@ -235,7 +235,7 @@ class _Measuring:
         return ("input", tensor) if writer is None else ("op", writer.index)
 
     def result(self, samples: int) -> Compounding:
-        """Return what was measured."""
+        """Return the result of the measurement."""
         run, tensors = self._replaying, self._subgraph.tensors
         if run is None:
             raise RunError("there is no sample to measure shares on")
@@ -290,7 +290,7 @@ class _Measuring:
         )
 
     def _amplification(self, op: Operator, tensor: int) -> float | None:
-        """Return the relative error inherited over that of the inputs taken together."""
+        """Return the relative inherited error divided by that of all inputs together."""
         given = [t.index for t in activation_inputs(self._subgraph, op) if is_real(t)]
         after = self._ledger.energy("inherited", (tensor,))
         before = self._ledger.energy("accumulated", given)
@@ -302,9 +302,12 @@ class _Measuring:
 
     def _reason(self, run: Replaying, item: Item, tensor: int) -> str:
         if item in run.dropped:
-            return f"it is not among the {MOST_OPERATORS} that matter most on the first sample"
+            return (
+                f"it is not among the {MOST_OPERATORS} operators with the largest shares on the "
+                "first sample"
+            )
         if item[0] == "op" and item[1] in self._cut_off:
-            return "only through operators without a float copy does it reach the outputs"
+            return "it reaches the outputs only through operators without a float copy"
         if not run.shares.total > 0:
             return "there is no final error"
         relation = self._sides.relation
@@ -320,28 +323,28 @@ class _Measuring:
         if run.shares.replay_error > EXACT:
             notes.append(
                 f"the float replay is off by {100 * run.shares.replay_error:.2g} % of the final "
-                "error: the shares are no more exact than that"
+                "error: the shares have at least this error"
             )
         given = sorted(run.replay.operators & self._sides.copies.refused.keys())
         if given:
             some = "operator {} has" if len(given) == 1 else "operators {} have"
             notes.append(
                 f"{some.format(', '.join(map(str, given)))} no float copy: in the replay, errors "
-                "before do not pass through"
+                "upstream do not pass through"
             )
         dropped = sum(self._item(s.tensor) in run.dropped for s in shares)
         if dropped:
             notes.append(
                 f"{dropped} operators were measured on the first sample only, to choose the "
-                f"{MOST_OPERATORS} that matter most; they have no share"
+                f"{MOST_OPERATORS} with the largest shares; they have no share"
             )
         if run.shares.total > 0 and all(_is_dust(f.error) for f in finals):
             notes.append("the final error is no more than float32 rounding")
         if run.infinite:
-            notes.append("final values that are no numbers were left out")
+            notes.append("final values that are not finite were left out")
         if tuple(self._subgraph.outputs) != self._finals:
             names = ", ".join(f"'{self._subgraph.tensors[i].name}'" for i in self._finals)
-            notes.append(f"in place of outputs without a reference or real values: {names}")
+            notes.append(f"used instead of outputs without a reference or real values: {names}")
         return tuple(notes)
 
 
@@ -350,7 +353,7 @@ def _is_dust(error: Size) -> bool:
 
 
 def _finals(subgraph: Subgraph, known: frozenset[int]) -> tuple[int, ...]:
-    """Return the model's outputs, or what they are computed from where they are not known."""
+    """Return the model's outputs, or the tensors that they are computed from if unknown."""
     writers = producers(subgraph)
     found: dict[int, None] = {}
     seen: set[int] = set()

@@ -1,7 +1,7 @@
-"""What operators make wrong because a tensor that they read has other parameters than it should.
+"""Measure the errors of operators that read a tensor with other parameters than it should have.
 
-A kernel computes with its input's codes: a bias that was quantized for the right scale, or codes
-that are copied to an output of the right scale, come out wrong although the values that were
+A kernel computes with its input's codes.  A bias that was quantized for the right scale, or codes
+that are copied to an output with the right scale, give wrong results although the values that were
 written are right.  Such an error belongs to the operator that wrote the tensor.
 """
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 _CLEARLY_CLOSER = 0.5
-"""RMSE against RMSE: a reader that is merely rounded otherwise comes out about as close."""
+"""The ratio of RMSEs: a reader that only rounds differently is about as close as before."""
 
 
 class Readers:
-    """The operators that read tensors of wrong parameters, run again with the right ones.
+    """The operators that read tensors with wrong parameters, run again with the right ones.
 
     Args:
         job: The traced file.
-        matching: Says which parameters the reference has.
+        matching: The matching, with the reference's parameters.
         first: Some samples of the file.
-        stack: What to close in the end.
+        stack: Closes the runner at the end.
     """
 
     def __init__(self, job: Job, matching: Matching, first: Batch, stack: ExitStack) -> None:
@@ -74,7 +74,7 @@ class Readers:
             for out in step.results.values()
             if out in self._results
         }
-        """By output of a reader, the tensor whose parameters are wrong."""
+        """The tensor with wrong parameters, by output of its reader."""
 
     def _with_right_parameters(self, step: Step) -> Step:
         return replace(step, feeds={i: self._as_it_should_be(t) for i, t in step.feeds.items()})
@@ -87,9 +87,10 @@ class Readers:
         return replace(tensor, quant=params)
 
     def misread(self, batch: Batch) -> dict[int, Floats]:
-        """Return by output of a reader, what it makes of the wrong parameters, less the right ones.
+        """Return the difference that the wrong parameters make to the output of each reader.
 
-        Both are in real units; the right ones hold the same values, rounded to their own codes.
+        The difference is in real units.  With the right parameters the inputs hold the same
+        values, rounded to codes of these parameters.
         """
         if self._runner is None:
             return {}
@@ -108,13 +109,13 @@ class Readers:
         }
 
     def keep_what_explains(self, own: Mapping[int, Floats], misread: Mapping[int, Floats]) -> None:
-        """Blame nobody for a reader that is not clearly closer to the reference otherwise.
+        """Keep only readers that are clearly closer to the reference with the right parameters.
 
-        Where a whole file was calibrated otherwise than the reference, its biases fit its scales.
+        If a whole file was calibrated in another way than the reference, its biases fit its scales.
 
         Args:
-            own: By tensor the operators' own errors on some samples.
-            misread: What `misread` returns for these.
+            own: The own errors of the operators on some samples, by tensor.
+            misread: The result of `misread` for these samples.
         """
         self.blamed = {
             index: tensor

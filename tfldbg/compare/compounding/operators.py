@@ -1,4 +1,4 @@
-"""Single operators on whatever values they are given: the reference's, and the file's own."""
+"""Single operators on given values: the reference's, and the file's own."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
     from tfldbg.run.litert import Runner
 
 Values = Mapping[int, Floats]
-"""By tensor of the traced file (n, ...) in real units."""
+"""The values (n, ...) by tensor of the traced file, in real units."""
 
 COPYING_KINDS = SAME_SCALE_KINDS - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}
-"""Operators that choose among the values they read and compute no new ones."""
+"""Operators that select from the values they read and compute no new ones."""
 
 
 class Counterpart(Protocol):
-    """A reference, running free and operator by operator on any values."""
+    """A reference that runs free, and operator by operator on any values."""
 
     ranges: Mapping[int, tuple[float, float]]
-    """By tensor, the range to which the reference itself clamps it, as a fake-quant node does."""
+    """The range to which the reference clamps a tensor, such as a fake-quant node, by tensor."""
     own: bool
-    """Whether its operators are the traced file's own float copies."""
+    """True if its operators are the traced file's own float copies."""
 
     def run(self, batch: Batch) -> Computed:
-        """Run free, and every operator on TFLite's values.
+        """Run free, and run every operator on TFLite's values.
 
         Raises:
             TfldbgError: It cannot compute the data.
         """
 
     def run_again(self, batch: Batch, values: Values) -> Values:
-        """Run every operator on other values; outputs whose inputs are not there are left out."""
+        """Run every operator on other values; outputs without known inputs are left out."""
 
 
 class KerasCounterpart:
@@ -61,10 +61,10 @@ class KerasCounterpart:
 
     Args:
         frozen: The model.
-        relation: How it is matched.
-        segments: By output tensor each operator cut out of it.
+        relation: The relation to the traced file.
+        segments: Each operator cut out of the model, by output tensor.
         job: The traced file.
-        stack: What to close in the end.
+        stack: Closes the reference at the end.
 
     Raises:
         KerasError: TensorFlow refuses the graph.
@@ -96,7 +96,7 @@ class KerasCounterpart:
         self._tensors = tensors
 
     def run(self, batch: Batch) -> Computed:
-        """Run free, and every operator on TFLite's values."""
+        """Run free, and run every operator on TFLite's values."""
         computed = self._reference.compute(batch)
         rounded = {i: self._rounded(i, computed.free[i]) for i in self._owed if i in computed.free}
         return replace(computed, free={**computed.free, **rounded})
@@ -112,10 +112,10 @@ class KerasCounterpart:
 
 
 def _as_read(frozen: Frozen, match: Match) -> Match:
-    """Let a tensor stand for the value that its readers in the reference have.
+    """Return a match with the value that the readers in the reference have.
 
-    Where the file lacks a fake-quant node of the reference or has another in its place, the
-    readers in the reference still read the fake-quantized value.
+    If the file lacks a fake-quant node of the reference or has another one instead, the readers
+    in the reference still read the fake-quantized value.
     """
     if match.parameters not in ("bypassed", "differ"):
         return match
@@ -127,10 +127,10 @@ def _as_read(frozen: Frozen, match: Match) -> Match:
 def _rounded_behind(
     subgraph: Subgraph, matches: Mapping[int, Match]
 ) -> dict[int, tuple[float, int]]:
-    """Return by tensor the parameters with which the reference rounds it behind a copying operator.
+    """Return the parameters with which the reference rounds a tensor after a copying operator.
 
-    The converter quantizes what a CONCATENATION reads and not what it writes; to round values
-    before or after copying them is the same.
+    The converter quantizes the inputs of a CONCATENATION and not its output; rounding values before
+    or after copying them gives the same.
     """
     readers = consumers(subgraph)
     found: dict[int, tuple[float, int]] = {}
@@ -154,14 +154,14 @@ def _rounded_behind(
 
 
 class FileCounterpart:
-    """Float copies of a .tflite file's operators, and whatever runs free beside them.
+    """Float copies of a .tflite file's operators, and a reference that runs free.
 
     Args:
-        reference: Runs free.
+        reference: The free-running reference.
         operators: The float copies.
-        own: Whether they are those of the traced file itself.
-        same: Tensors that the free-running reference takes from TFLite.
-        ranges: By tensor the range of the reference's tensor.
+        own: True if they are those of the traced file itself.
+        same: The tensors that the free-running reference takes from TFLite.
+        ranges: The range of the reference's tensor, by tensor.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class FileCounterpart:
         self.own, self.ranges = own, ranges or {}
 
     def run(self, batch: Batch) -> Computed:
-        """Run free, and every operator on TFLite's values."""
+        """Run free, and run every operator on TFLite's values."""
         same = {i: batch.real[i] for i in self._same if i in batch.real}
         free = {**same, **self._reference.compute(batch).free}
         return Computed(free, self._operators.compute(batch.real))
@@ -192,10 +192,10 @@ class FileOperators:
     """Float copies of the operators of a .tflite file.
 
     Args:
-        name: How messages call the file.
-        model: The copies, their inputs in real units; None where there is none.
-        aliases: Output of an operator that only changes how a value is stored, to its input.
-        stack: What to close in the end.
+        name: The name of the file in messages.
+        model: The copies with inputs in real units, or None if there are none.
+        aliases: The input of each operator that only changes how a value is stored, by output.
+        stack: Closes the runner at the end.
 
     Raises:
         RunError: The runtime refuses the copies.
@@ -223,7 +223,7 @@ class FileOperators:
         found = {out: values[given] for out, given in self._aliases.items() if given in values}
         if self._runner is None or self._model is None:
             return found
-        # Integers, such as the indices of a GATHER, are as exact in float32 as the batch has them.
+        # Integers, such as the indices of a GATHER, are exact in float32 as the batch holds them.
         codes = {
             key: np.rint(values[key]).astype(numpy_type(tensor))
             for key, tensor in self._types.items()
@@ -238,20 +238,20 @@ class FileOperators:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnCopies:
-    """The float copies of the traced file's operators, and what has none."""
+    """The float copies of the traced file's operators, and the operators without one."""
 
     operators: FileOperators
     refused: Mapping[int, str]
-    """By operator, why it has no float copy."""
+    """The reason why an operator has no float copy, by operator."""
 
 
 def own_copies(job: Job, first: Batch, stack: ExitStack) -> OwnCopies:
-    """Build the float copies of a file's own operators, their inputs in real units.
+    """Build the float copies of a file's own operators, with inputs in real units.
 
     Args:
         job: The file.
-        first: Some samples of it.
-        stack: What to close in the end.
+        first: Some samples of the file.
+        stack: Closes the runner at the end.
     """
     subgraph = job.subgraph
     plan = own_steps(subgraph, frozenset(first.codes))
@@ -276,19 +276,19 @@ def float_copies(
     first: Batch,
     stack: ExitStack,
 ) -> tuple[FileOperators, Mapping[int, str]]:
-    """Build float copies that take real values; leave out what the runtime does not compute.
+    """Build float copies with inputs in real units, without those that the runtime refuses.
 
     Args:
-        name: How messages call the reference file.
+        name: The name of the reference file in messages.
         graph: The reference file.
-        subgraph: Its subgraph.
+        subgraph: The subgraph.
         steps: The operators to compute.
         aliases: As for `FileOperators`.
         first: Some samples of the traced file.
-        stack: What to close in the end.
+        stack: Closes the runner at the end.
 
     Returns:
-        The copies, and by operator of the reference file why it is left out.
+        The copies, and the reason for each operator of the reference file that is left out.
     """
     taking_reals = [
         replace(step, feeds={i: as_float(t) for i, t in step.feeds.items()}) for step in steps
@@ -298,11 +298,11 @@ def float_copies(
 
 
 def ranges_of(subgraph: Subgraph, values: Mapping[int, int]) -> dict[int, tuple[float, float]]:
-    """Return by tensor of the traced file the range of its counterpart.
+    """Return the range of the counterpart of each tensor of the traced file.
 
     Args:
-        subgraph: The reference file's.
-        values: By tensor of the traced file its counterpart.
+        subgraph: The subgraph of the reference file.
+        values: The counterpart of each tensor of the traced file.
     """
     tensors = {mine: subgraph.tensors[other] for mine, other in values.items()}
     return {
@@ -319,7 +319,7 @@ class Sides:
 
     job: Job
     runner: Runner
-    """Of the instrumented model."""
+    """The runner of the instrumented model."""
     first: Batch
     """The first sample alone."""
     reference: Reference

@@ -1,4 +1,4 @@
-"""Replay a file with and without single errors, and sum up what becomes of the final error."""
+"""Replay a file with and without single errors, and sum up the effect on the final error."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from tfldbg.rewrite.replay import Replay
 
 Arrays = Mapping[int, NDArray[Any]]
-"""By tensor of the traced file the values of one sample, real units where it is real."""
+"""The values of one sample by tensor of the traced file, in real units if the tensor is real."""
 
 MOST_OPERATORS = 100
-"""What is measured on every sample; of more, those that matter most on the first one."""
+"""The number of operators measured on every sample; others are measured on the first one only."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One sample as TFLite and the reference had it."""
+    """One sample as computed by TFLite and the reference."""
 
     feeds: Arrays
-    """What the replay takes, for every tensor of its feeds."""
+    """The inputs of the replay, for every tensor of its feeds."""
     actual: tuple[NDArray[Any], ...]
-    """TFLite's final tensors."""
+    """The final tensors of TFLite."""
     free: tuple[NDArray[Any], ...]
-    """The reference's."""
+    """The final tensors of the reference."""
     charges: Mapping[Item, Arrays]
-    """By item and tensor, the error that goes when the item makes none of its own."""
+    """The error that an item adds, by item and tensor."""
 
 
 class Replaying:
-    """A replay in a child process of its own, and the sums of what it says.
+    """A replay in a separate child process, and the sums of its results.
 
     Args:
-        name: How messages call the file.
+        name: The name of the file in messages.
         replay: The model.
-        stack: What to close in the end.
+        stack: Closes the runner at the end.
 
     Raises:
         RunError: The runtime refuses the model.
@@ -54,19 +54,19 @@ class Replaying:
         self.replay = replay
         self.shares = Shares(len(replay.taps))
         self.dropped: frozenset[Item] = frozenset()
-        """What is not measured, for there is too much of it."""
+        """The items that are no longer measured, because there are too many."""
         self.infinite = False
-        """Whether there were final values that are no numbers; they are left out."""
+        """True if any final values were not finite; they are left out."""
         self._program = derived_program(f"the replay of '{name}'", replay.content, replay.taps)
         self._numbers = {key: number for number, key in enumerate(replay.feeds)}
         self._runner = stack.enter_context(Runner(self._program))
         self._first = True
 
     def measure(self, sample: Sample) -> None:
-        """Replay one sample with every error, and then without those of each item.
+        """Replay one sample with all errors, and then without those of each item.
 
         Raises:
-            RunError: The runtime refuses the values or dies.
+            RunError: The runtime refuses the values or crashes.
         """
         whole = self._run(sample.feeds)
         free, actual = _doubles(sample.free), _doubles(sample.actual)
@@ -83,7 +83,7 @@ class Replaying:
             self.dropped = self.shares.keep_largest(MOST_OPERATORS)
 
     def _part(self, whole: list[Doubles], feeds: Arrays, charged: Arrays) -> list[Doubles]:
-        """Return what some errors change at the final tensors."""
+        """Return the change at the final tensors that some errors cause."""
         changed = {
             key: feeds[key] - error
             for key, error in charged.items()

@@ -1,10 +1,10 @@
-"""What is told about the compounding of errors, and the sums that it comes from."""
+"""The results about the compounding of errors, and the sums that they come from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,95 +18,101 @@ if TYPE_CHECKING:
 
 Doubles = NDArray[np.float64]
 Item = tuple[str, int]
-"""What can be taken out of a replay: ``("op", index)`` or ``("input", tensor)``."""
+"""An item that can be removed from a replay: ``("op", index)`` or ``("input", tensor)``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a difference is."""
+    """The size of a difference."""
 
     rmse: float
     """Root mean square over all elements and samples, real units."""
     rmse_lsb: float | None
-    """The same in steps of the tensor's scale; None for float tensors."""
+    """The same in steps of the tensor's scale, or None for float tensors."""
     relative: float | None
-    """``rmse`` over the root mean square of the reference's values; None where these are zero."""
+    """``rmse`` divided by the root mean square of the reference, or None if that is zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinalError:
     """The error of one final tensor."""
 
-    tensor: int
-    name: str
+    tensor: int = field(metadata={"json": "tensor_index"})
+    """The tensor's index in the same subgraph."""
+    name: str = field(metadata={"json": "tensor"})
+    """The tensor's name."""
     error: Size
+    """Its error."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpShare:
-    """One operator, or one input of the model, and its part in the final error."""
+    """The contribution of one operator, or one input of the model, to the final error."""
 
     op: int | None
-    """None for an input of the model."""
-    kind: str
-    """``"INPUT"`` for an input of the model."""
-    tensor: int
-    """What it writes; the sizes are of this tensor."""
-    name: str
-    own: Size | None
-    """What the operator does other than the reference, given the inputs that it had."""
-    clipped: Size | None
-    """What of ``own`` is saturation: the reference's value lies beyond the tensor's range."""
-    inherited: Size | None
-    """What the reference's operator makes of the difference of the inputs; None for inputs of the
+    """The operator's index in the main subgraph of the original file. None for an input of the
     model."""
+    kind: str
+    """The operator's kind; INPUT for an input of the model."""
+    tensor: int = field(metadata={"json": "tensor_index"})
+    """Index, in the same subgraph, of the tensor that it writes; the sizes are of this tensor."""
+    name: str = field(metadata={"json": "tensor"})
+    """Name of that tensor."""
+    own: Size | None
+    """The difference between the operator and the reference on the inputs that it had."""
+    clipped: Size | None
+    """The part of ``own`` that is saturation: the reference's value is beyond the range."""
+    inherited: Size | None
+    """The difference that the reference's operator computes from that of the inputs; None for
+    inputs of the model."""
     accumulated: Size | None
-    """Own and inherited: TFLite's value less the free-running reference's."""
+    """Own plus inherited: TFLite's value minus that of the free-running reference."""
     amplification: float | None
-    """``inherited.relative`` over the relative size of the inputs' accumulated errors, their
-    energies added up; None where the inputs have no error."""
+    """``inherited.relative`` divided by the relative size of the inputs' accumulated errors with
+    added energies, or None if the inputs have no error."""
     share: float | None
-    """Which part of the final error goes when the operator makes no error of its own, along the
-    direction of that error: 1 is all of it, a negative share says that the error cancels others.
-    None where it was not measured."""
+    """The part of the final error, along its direction, that disappears when the operator makes no
+    error of its own: 1 is all of it; a negative share means that the error cancels others.  None
+    if it was not measured."""
     left: float | None
-    """RMSE of the final error without this operator's own error over the RMSE with it."""
+    """The RMSE of the final error without this operator's own error, divided by that with it."""
     reason: str | None
-    """Why the share was not measured."""
+    """The reason why the share was not measured."""
     joint: tuple[int, ...]
-    """The operators whose own errors this is, where only together they have a counterpart."""
+    """The operators whose errors these are, if they only have a counterpart together."""
     misread_by: tuple[int, ...]
-    """Operators that compute something wrong because this one's output has other parameters than
-    the reference's; what they do wrong counts here."""
+    """The operators that compute wrong values because this one's output has other parameters than
+    the reference's; their errors count here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compounding:
-    """What every operator contributes to the error of the final outputs."""
+    """The contribution of every operator to the error of the final outputs."""
 
     samples: int
     """How many samples, the first ones, this was measured on; 0 where nothing could be."""
-    finals: tuple[FinalError, ...]
-    shares: tuple[OpShare, ...]
+    finals: tuple[FinalError, ...] = field(metadata={"json": "final"})
+    """The final errors."""
+    shares: tuple[OpShare, ...] = field(metadata={"json": "ops"})
     """Inputs of the model first, then the operators in execution order."""
     interaction: float | None
-    """1 less the sum of the measured shares: what errors do only together, and what was not
-    measured; None where there is no final error."""
+    """1 minus the sum of the measured shares: the effect of errors in combination, and of those
+    that were not measured; None if there is no final error."""
     replay_error: float
-    """RMSE of the replay with every error in it, against TFLite's own outputs, over the RMSE of
-    the final error: how exact the shares are."""
+    """The RMSE of the replay with all errors against TFLite's own outputs, divided by the RMSE of
+    the final error: the accuracy of the shares."""
     notes: tuple[str, ...]
-    """What could not be done, as a user should know it."""
+    """Notes for the user about parts that could not be measured."""
 
     @property
     def largest(self) -> OpShare | None:
-        """The operator or input with the largest share, None where none was measured."""
+        """The operator or input with the largest share, or None if none was measured."""
         measured = [s for s in self.shares if s.share is not None]
         return max(measured, key=lambda s: s.share or 0.0, default=None)
 
     @property
     def unmeasured(self) -> tuple[OpShare, ...]:
-        """What has no share."""
+        """The operators and inputs without a share."""
         return tuple(s for s in self.shares if s.share is None)
 
 
@@ -114,7 +120,7 @@ class Ledger:
     """Energies of differences by tensor, over any number of batches.
 
     Args:
-        subgraph: Whose tensors.
+        subgraph: The subgraph of the tensors.
     """
 
     def __init__(self, subgraph: Subgraph) -> None:
@@ -123,7 +129,7 @@ class Ledger:
         self._count: dict[tuple[str, int], int] = {}
 
     def add(self, kind: str, values: Mapping[int, Floats]) -> None:
-        """Add differences of one kind; what is not finite is left out."""
+        """Add differences of one kind; values that are not finite are left out."""
         for index, array in values.items():
             finite = array[np.isfinite(array)].astype(np.float64)
             key = (kind, index)
@@ -131,12 +137,12 @@ class Ledger:
             self._count[key] = self._count.get(key, 0) + finite.size
 
     def energy(self, kind: str, tensors: Sequence[int]) -> float | None:
-        """Return the sum of squares over several tensors, None where one of them is unknown."""
+        """Return the sum of squares over several tensors, or None if one of them is unknown."""
         found = [self._energy.get((kind, index)) for index in tensors]
         return None if None in found else math.fsum(e for e in found if e is not None)
 
     def size(self, kind: str, tensor: int) -> Size | None:
-        """Return the size of one kind of difference, None where there is none."""
+        """Return the size of one kind of difference, or None if there is none."""
         key = (kind, tensor)
         if key not in self._energy:
             return None
@@ -148,10 +154,10 @@ class Ledger:
 
 
 class Shares:
-    """Sums over samples from which the shares follow, one a final tensor.
+    """Sums over samples from which the shares are computed, one per final tensor.
 
-    Several final tensors weigh the same: each is measured against the mean square of the
-    reference's values (of its error, where these are zero).
+    All final tensors have the same weight: each is measured relative to the mean square of the
+    reference's values (of its error, if these are zero).
     """
 
     def __init__(self, finals: int) -> None:
@@ -166,9 +172,9 @@ class Shares:
         """Add one sample.
 
         Args:
-            error: By final tensor TFLite's value less the reference's.
-            free: The reference's.
-            off: The replay's value less TFLite's.
+            error: TFLite's value minus the reference's, by final tensor.
+            free: The reference's value.
+            off: The replay's value minus TFLite's.
         """
         self._error += _energies(error)
         self._signal += _energies(free)
@@ -176,7 +182,7 @@ class Shares:
         self._size += [e.size for e in error]
 
     def add(self, item: Item, error: Sequence[Doubles], part: Sequence[Doubles]) -> None:
-        """Add what one sample's final error loses when an item makes no error of its own."""
+        """Add the change of one sample's final error without the item's own error."""
         common = [float(np.vdot(e, p)) for e, p in zip(error, part, strict=True)]
         left = _energies([e - p for e, p in zip(error, part, strict=True)])
         zeros = np.zeros(len(self._error))
@@ -184,7 +190,7 @@ class Shares:
         self._left[item] = self._left.get(item, zeros) + left
 
     def keep_largest(self, count: int) -> frozenset[Item]:
-        """Forget all but so many items, those with the largest shares; return the forgotten."""
+        """Keep this many items with the largest shares; return the others."""
         weights = self._weights
         size = {i: abs(float(weights @ common)) for i, common in self._common.items()}
         forgotten = sorted(size, key=lambda i: -size[i])[count:]
@@ -199,12 +205,12 @@ class Shares:
 
     @property
     def replay_error(self) -> float:
-        """RMSE of the replay over RMSE of the final error, 0 where there is no error."""
+        """The RMSE of the replay divided by that of the final error, 0 if there is no error."""
         off = float(self._weights @ self._off)
         return math.sqrt(off / self.total) if self.total > 0 else 0.0
 
     def of(self, item: Item) -> tuple[float, float] | None:
-        """Return share and rest of an item, None where they are unknown."""
+        """Return the share and the remaining error of an item, or None if they are unknown."""
         if item not in self._common or not self.total > 0:
             return None
         share = float(self._weights @ self._common[item]) / self.total

@@ -1,1 +1,1 @@
-"""The constants of the file against those of the reference."""
+"""Comparison of the constants of the file with those of the reference."""

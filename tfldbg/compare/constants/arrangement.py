@@ -1,6 +1,6 @@
-"""Say how a constant that is not the reference's is made of it: negated, permuted, scaled, cut off.
+"""Find how a wrong constant was made from the reference's: negated, permuted, scaled, cut off.
 
-Each is a hypothesis that is tested on every value; half a step is what rounding explains.
+Each hypothesis is tested on every value; rounding explains up to half a step.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from tfldbg.compare.constants.checks import HALF_STEP, Doubles
 
 _SHOWN = 4
 _TRIED = 64
-"""Values of which a memory order must explain each before all of them are looked at."""
+"""The number of values that a memory order must explain before all values are tested."""
 _MOST_AXES = 5
-"""Dimensions of more than one value whose every order is tried: 120 of five."""
+"""The largest number of dimensions above size 1 whose orders are all tried: five have 120."""
 _ONE = 1e-3
-"""How far a factor must be from 1 to be one."""
+"""The least distance of a factor from 1."""
 
 
 def weights_arrangement(found: Doubles, wanted: Doubles, step: Doubles, axis: int) -> str | None:
-    """Say how the file's weights are made of the reference's, None where no hypothesis holds.
+    """Return how the file's weights were made from the reference's; None if no hypothesis holds.
 
     Args:
         found: The file's weights, real units.
-        wanted: The reference's, the same shape.
+        wanted: The reference's weights, same shape.
         step: The size of a step, broadcastable to that shape.
-        axis: Of the output channels.
+        axis: The axis of the output channels.
     """
     limit = np.broadcast_to(HALF_STEP * step, wanted.shape)
     if not wanted.ndim or _near(found, wanted, limit):
@@ -36,7 +36,7 @@ def weights_arrangement(found: Doubles, wanted: Doubles, step: Doubles, axis: in
     said = _arranged(found, wanted, limit, axis)
     if said is not None or np.size(step) == 1:
         return said
-    # Codes may have been moved and each channel's scale left where it was.
+    # Codes may have been moved although the scale of each channel was not.
     steps = np.broadcast_to(step, wanted.shape)
     codes = (found / steps, wanted / steps, np.full(wanted.shape, HALF_STEP))
     said = _arranged(*codes, axis)
@@ -60,7 +60,7 @@ def _arranged(found: Doubles, wanted: Doubles, limit: Doubles, axis: int) -> str
 
 
 def _of_inputs(found: Doubles, wanted: Doubles, limit: Doubles, axis: int) -> str | None:
-    """Say that the weights meet other inputs: of another channel, row or column."""
+    """Return how the weights meet other inputs: of another channel, row or column."""
     last = found.ndim - 1
     directions = {1: "height", 2: "width"} if found.ndim == 4 else {}
     for along, direction in directions.items():
@@ -77,9 +77,9 @@ def _of_inputs(found: Doubles, wanted: Doubles, limit: Doubles, axis: int) -> st
 
 
 def _flattened(found: Doubles, wanted: Doubles, limit: Doubles) -> bool:
-    """Whether the inputs of each output are those of a matrix whose axes changed places.
+    """Return whether the inputs of each output are those of a matrix with exchanged axes.
 
-    With hundreds of inputs, sums over so few outputs do not tell one from another.
+    With hundreds of inputs and few outputs, sums over the outputs do not distinguish inputs.
     """
     outputs, inputs = found.shape
 
@@ -94,7 +94,7 @@ def _flattened(found: Doubles, wanted: Doubles, limit: Doubles) -> bool:
 
 
 def _memory_order(found: Doubles, wanted: Doubles, limit: Doubles) -> tuple[int, ...] | None:
-    """Return the axes of the transpose whose bytes were stored under the shape as it was."""
+    """Return the axes of the transpose whose bytes were stored with the original shape."""
     axes = [i for i, size in enumerate(wanted.shape) if size > 1]
     if not 2 <= len(axes) <= _MOST_AXES:
         return None
@@ -114,12 +114,12 @@ def _memory_order(found: Doubles, wanted: Doubles, limit: Doubles) -> tuple[int,
 
 
 def bias_arrangement(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
-    """Say how the file's bias (channels,) is made of the reference's.
+    """Return how the file's bias (channels,) was made from the reference's.
 
     Args:
         found: The file's bias, real units.
-        wanted: The reference's.
-        limit: What rounding explains, real units.
+        wanted: The reference's bias, real units.
+        limit: The difference that rounding explains, real units.
     """
     if not found.any() and found.size > 1 and not _near(found, wanted, limit):
         return "it is missing"
@@ -128,17 +128,17 @@ def bias_arrangement(found: Doubles, wanted: Doubles, limit: Doubles) -> str | N
 
 
 def _shifted(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
-    """Say that several channels are off by the same."""
+    """Return the shift of several channels that differ by the same value."""
     off = found - wanted
     wrong: NDArray[np.bool_] = np.abs(off) > limit
-    # Bias and shift were rounded each, so that two channels may be two steps apart.
+    # Bias and shift were both rounded, so that two channels may differ by two steps.
     if np.count_nonzero(wrong) < 2 or np.ptp(off[wrong]) > 4 * limit[wrong].max():
         return None
     return f"{_channels(wrong)} {_verb(wrong, f'shifted by {off[wrong].mean():.3g}')}"
 
 
 def _of_channels(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
-    """Test what can happen to whole channels: (channels, values) each."""
+    """Test the hypotheses on whole channels: (channels, values) each."""
     wrong: NDArray[np.bool_] = np.any(np.abs(found - wanted) > limit, axis=1)
     if not wrong.any():
         return None
@@ -150,7 +150,7 @@ def _of_channels(found: Doubles, wanted: Doubles, limit: Doubles) -> str | None:
         return f"{where} {_verb(wrong, 'negated')}"
     if _permuted(found, wanted, limit):
         return "the channels are in another order"
-    # The factor is known from rounded values: times a large weight its error may be half a step.
+    # The factor comes from rounded values: times a large weight its error may be half a step.
     factor = float((f * w).sum() / max(float((w * w).sum()), 1e-300))
     scaled = abs(factor - 1) > _ONE and factor and not _near(f, w, 2 * tolerance)
     if scaled and f.size > 1 and _near(f, factor * w, 2 * tolerance):
@@ -167,10 +167,10 @@ def _near(one: Doubles, other: Doubles, limit: Doubles) -> bool:
 
 
 def _permuted(found: Doubles, wanted: Doubles, limit: Doubles) -> bool:
-    """Whether every channel is another of the reference's; told by one sum over each.
+    """Return whether the channels are a permutation of the reference's.
 
-    Weighted sums of the same values agree whatever their place; channels of the same rank in the
-    order of the sums are then compared value by value.
+    Weighted sums of the same values are equal in any place.  Channels of the same rank in the order
+    of their sums are then compared value by value.
     """
     weight = np.cos(np.arange(found.shape[1]))
     places = [np.argsort(side @ weight, kind="stable") for side in (found, wanted)]

@@ -1,7 +1,7 @@
-"""Find where the reference uses an operator's weights, and what is folded into them.
+"""Find the operation of the reference that uses an operator's weights, and what is folded into it.
 
-The converter folds what follows the operation that uses them (a bias, a batch norm), and what
-stands before it where that is a factor and a shift for each value (a batch norm, a normalization).
+The converter folds the nodes after this operation (a bias, a batch norm), and also the nodes before
+it if they scale and shift each value (a batch norm, a normalization).
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ _BEFORE = (
     | IDENTITY_OPS
     | FAKE_QUANT_OPS
 )
-"""Operations before the core that leave the values as they are."""
+"""Operations before the core that do not change the values."""
 BIASED: Mapping[str, tuple[int, int]] = {
     "CONV_2D": (0, 2),
     "DEPTHWISE_CONV_2D": (0, 2),
     "FULLY_CONNECTED": (0, 2),
     "TRANSPOSE_CONV": (2, 3),
 }
-"""Operators whose second input is weights: which inputs are the activation and the bias."""
+"""The input numbers of activation and bias for operators whose second input is weights."""
 _MOVES = frozenset({"Reshape", "Squeeze", "ExpandDims", "BatchToSpaceND"})
-"""Operations behind the core that may put its values elsewhere, channels staying last."""
+"""Operations after the core that may move its values but keep the channels last."""
 _SHIFTED: Mapping[str, float] = {"Expm1": -1.0}
-"""Operations that add a constant to what one operator of the file computes; the converter folds it
-into the bias after it."""
+"""Operations that add a constant to the output of one operator of the file; the converter folds it
+into the next bias."""
 _SUMS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
 _SCALINGS = frozenset({"Mul", "RealDiv", "Div"})
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One of the constants that the folded bias is a sum of."""
+    """One of the constants whose sum is the folded bias."""
 
     source: str
     """The reference tensor that holds it."""
     scaled: bool
-    """Whether the factor of a batch norm is applied behind it."""
+    """True if the factor of a batch norm is applied after it."""
     role: str
     """``bias``, or ``beta`` and ``mean`` of a batch norm."""
     sign: int
-    """1 where it is added, -1 where it is subtracted."""
+    """1 if it is added, -1 if it is subtracted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,21 +65,21 @@ class Candidate:
     weights: int
     """The tensor that holds the file's weights."""
     bias: int | None
-    """As `bias_index` returns it."""
+    """The bias as returned by `bias_index`."""
     core: RefNode
     """The operation that uses the weights."""
     source: str
     """The reference tensor that holds the weights."""
     moved: RefNode
-    """The core, or the last of those behind it that only move what it yields."""
+    """The core, or the last of the nodes after it that only move its values."""
     before_activation: str
-    """The last node behind the core up to which all is affine."""
+    """The last node after the core up to which all nodes are affine."""
     terms: tuple[Term, ...]
     start: str | None
-    """The reference tensor that is scaled or shifted before the core reads it; None where the core
-    reads its values as they are."""
+    """The reference tensor that is scaled or shifted before the core reads it, or None if the core
+    reads its values unchanged."""
     shift: float
-    """What the operation before the core adds to all values, and no operator of the file does."""
+    """The constant that the operation before the core adds to all values and no operator adds."""
 
     @property
     def tensor(self) -> int:
@@ -90,7 +90,7 @@ class Candidate:
 def candidate(
     subgraph: Subgraph, op: Operator, segment: Segment, graph: RefGraph
 ) -> Candidate | None:
-    """Find where the reference uses the weights of an operator; None where nothing can be folded.
+    """Return where the reference uses the weights of an operator; None if nothing can be folded.
 
     Args:
         subgraph: The TFLite side.
@@ -118,13 +118,13 @@ def candidate(
         return None
     tail = _tail(moved, before_activation, graph)
     if not core.whole and any(node.op == "Reshape" and _is_fixed(node) for node in tail):
-        return None  # it takes as many values as the model's own batch has, and no probe
+        return None  # it accepts only the values of the model's own batch, no probe
     before = _before(core, segment, graph)
     if before is None:
         return None
     start, scaled = before
     if scaled and segment.cuts.get(start) != op.inputs[BIASED[op.kind][0]]:
-        return None  # another operator stands between, and may do some of it
+        return None  # another operator between them may do part of it
     terms = _terms(core, before_activation, graph)
     bias = bias_index(subgraph, op)
     known = scaled or start in segment.cuts
@@ -143,7 +143,7 @@ def candidate(
 
 
 def _shift(subgraph: Subgraph, op: Operator, before: RefNode) -> float:
-    """Return what an operator's bias holds of the operation whose values it reads."""
+    """Return the constant of the operation before an operator that its bias includes."""
     if before.op not in _SHIFTED:
         return 0.0
     given = op.inputs[BIASED[op.kind][0]]
@@ -152,15 +152,15 @@ def _shift(subgraph: Subgraph, op: Operator, before: RefNode) -> float:
 
 
 def has_weights(op: Operator) -> bool:
-    """Whether an operator is of a kind whose second input is weights."""
+    """Return whether the second input of an operator is weights."""
     return op.kind in BIASED and len(op.inputs) > 1
 
 
 def bias_index(subgraph: Subgraph, op: Operator) -> int | None:
-    """Return the tensor that holds an operator's bias, -1 without one, None where it is computed.
+    """Return the tensor that holds an operator's bias, -1 without one, None if it is computed.
 
     Args:
-        subgraph: Whose operator it is.
+        subgraph: The subgraph of the operator.
         op: An operator with weights.
     """
     place = BIASED[op.kind][1]
@@ -171,11 +171,11 @@ def bias_index(subgraph: Subgraph, op: Operator) -> int | None:
 
 
 def summed_axes(core: RefNode) -> int | None:
-    """Return how many axes an Einsum sums over, if it is the product by a matrix.
+    """Return the number of axes that an Einsum sums over, if it is the product with a matrix.
 
-    Its weights have the axes that are summed first, in the order of its input's last ones, then
-    those that its output ends with, as ``abc,cde->abde`` of a projection to several heads.  None
-    for every other Einsum.
+    Its weights have the summed axes first, in the order of its input's last axes, and then the last
+    axes of its output, such as ``abc,cde->abde`` for a projection to several heads.  None for every
+    other Einsum.
 
     Args:
         core: An Einsum of an activation and weights.
@@ -195,9 +195,9 @@ def read_by(core: RefNode) -> str:
 
 
 def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool] | None:
-    """Return where a segment starts, and whether it scales or shifts values before its core.
+    """Return the start of a segment, and whether it scales or shifts values before its core.
 
-    None where nothing can be sent through what scales or shifts them.
+    None if nothing can be sent through the nodes that scale or shift them.
     """
     name, scaled = read_by(core), False
     shaped = not graph.shapes.isdisjoint(core.sources)
@@ -206,7 +206,7 @@ def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool
         sources = graph.computed_sources(node.name)
         affine = node.op in _SUMS | _SCALINGS or node.op.startswith("FusedBatchNorm")
         if not (affine or node.op in _BEFORE) or len(sources) != 1:
-            return None if scaled else (name, False)  # no weights hold what this computes
+            return None if scaled else (name, False)  # this is not folded into weights
         name, scaled = sources[0], scaled or affine
         shaped = shaped or not graph.shapes.isdisjoint(node.sources)
     open_ended = shaped or _reads_shapes(core, node_of(segment.output), graph)
@@ -216,22 +216,22 @@ def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool
 
 
 def _is_known(node: RefNode) -> bool:
-    """Whether a node's shape leaves nothing open but the batch."""
+    """Return whether a node's shape is known except for the batch."""
     return node.shape is not None and None not in node.shape[0 if node.whole else 1 :]
 
 
 def _reads_shapes(core: RefNode, end: str, graph: RefGraph) -> bool:
-    """Whether what follows the core reshapes to a shape that depends on the model's input."""
+    """Return whether a node after the core uses a shape that depends on the model's input."""
     return any(s in graph.shapes for node in _tail(core, end, graph) for s in node.sources)
 
 
 def _is_fixed(node: RefNode) -> bool:
-    """Whether a node's shape leaves no batch size open."""
+    """Return whether a node's shape is known, including the batch size."""
     return node.shape is not None and None not in node.shape
 
 
 def _moved(core: RefNode, end: str, graph: RefGraph) -> RefNode:
-    """Return the last node behind the core up to which values are moved and channels are not."""
+    """Return the last node after the core up to which values are moved and channels are not."""
     moved = core
     for node in reversed(_tail(core, end, graph)):
         same_channels = node.shape is not None and node.shape[-1:] == (core.shape or ())[-1:]
@@ -242,7 +242,7 @@ def _moved(core: RefNode, end: str, graph: RefGraph) -> RefNode:
 
 
 def _tail(core: RefNode, end: str, graph: RefGraph) -> list[RefNode]:
-    """Return what follows the core, last first."""
+    """Return the nodes after the core, last first."""
     nodes = []
     name = end
     while name != core.name:
@@ -252,7 +252,7 @@ def _tail(core: RefNode, end: str, graph: RefGraph) -> list[RefNode]:
 
 
 def _terms(core: RefNode, end: str, graph: RefGraph) -> tuple[Term, ...]:
-    """Find the constants whose sum the folded bias is: their magnitudes bound its rounding."""
+    """Return the constants whose sum is the folded bias: their magnitudes bound its rounding."""
     found: list[Term] = []
     scaled = False
     for node in _tail(core, end, graph):
@@ -280,17 +280,17 @@ def _summands(node: RefNode, scaled: bool, graph: RefGraph, sign: int = 1) -> li
             inner = graph.nodes[inner.sources[0]]
         if inner.op in _SUMS:
             found += _summands(inner, scaled, graph, own)
-        else:  # where a batch norm is not fused, its constants are beta - mean * factor
+        else:  # if a batch norm is not fused, its constants are beta - mean * factor
             role = ("mean" if own < 0 else "beta") if folded else "bias"
             found.append(Term(tensor, scaled, role, own))
     return found
 
 
 def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:
-    """Walk up from a segment's output to the one operation that uses the weights.
+    """Return the operation upstream of a segment's output that uses the weights.
 
     Returns:
-        That operation, and the last node behind it up to which all is affine: an activation is not.
+        That operation, and the last node after it up to which all nodes are affine.
     """
     name = node_of(segment.output)
     behind: list[RefNode] = []
@@ -307,9 +307,9 @@ def _core(segment: Segment, graph: RefGraph) -> tuple[RefNode, str] | None:
 
 
 def _last_affine(core: RefNode, behind: Sequence[RefNode]) -> str:
-    """Return the last of the nodes behind a core, given last first, before one that is not affine.
+    """Return the last of the nodes after a core, given last first, before one that is not affine.
 
-    What only hands values on is left out at the end.
+    Nodes at the end that only pass values on are left out.
     """
     last = core.name
     for node in reversed(behind):

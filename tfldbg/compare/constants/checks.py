@@ -1,10 +1,10 @@
-"""How far a constant of the file is from the reference's, in steps."""
+"""Measure the difference between a constant of the file and the reference's, in steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ __all__ = [
     "BiasCheck",
     "Doubles",
     "Floats",
+    "Unit",
     "WeightCheck",
     "along",
     "block_steps",
@@ -31,88 +32,91 @@ __all__ = [
 
 Floats = NDArray[np.float32]
 TINY = float(np.finfo(np.float32).tiny)
-UNITS: Mapping[str, str] = {"FLOAT16": "float16", "FLOAT32": "float32"}
+Unit = Literal["scale", "float16", "float32"]
+UNITS: Mapping[str, Unit] = {"FLOAT16": "float16", "FLOAT32": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
 class BiasCheck:
-    """How far the bias of one operator is from the reference's, batch norm folded in."""
+    """The difference between an operator's bias and the reference's with folded batch norm."""
 
     tensor: int
     """The operator's output tensor."""
     bias: int
-    """The tensor that holds the bias, -1 where the operator has none."""
+    """The tensor that holds the bias, or -1 if the operator has none."""
     max_steps: float
-    """Difference on ``worst_channel`` in steps, see ``unit``."""
+    """The difference on ``worst_channel`` in steps, see ``unit``."""
     worst_channel: int
-    """The output channel that is furthest beyond what rounding explains."""
+    """The output channel with the largest difference beyond rounding."""
     found: float
-    """The file's bias on that channel, real units; 0 where there is none."""
+    """The file's bias on that channel, real units; 0 if there is none."""
     expected: float
-    """The reference's, real units."""
+    """The reference's bias on that channel, real units."""
     wrong: int
-    """Channels that differ by more than rounding."""
+    """The number of channels that differ by more than rounding."""
     total: int
+    """All channels."""
     max_real: float
     """Largest difference of any channel, real units."""
-    unit: str = "scale"
+    unit: Unit = "scale"
     """What a step is: one of the bias's ``scale``, the spacing of ``float16`` numbers, or for
     ``float32`` twice what the rounding of the folding explains."""
     misfolded: str | None = None
-    """The one term of the folding that explains the difference on every channel."""
+    """The mistake in folding one term that explains every channel's difference, or None."""
     arrangement: str | None = None
-    """How the bias is made of the reference's, where that explains every difference."""
+    """The change to the reference's bias that explains every difference, or None."""
     largest: float = 0.0
-    """Largest magnitude of the reference's bias, real units."""
+    """The largest magnitude of the reference's bias, real units."""
 
     @property
     def differ(self) -> bool:
-        """Whether rounding cannot explain the difference."""
+        """Return whether rounding cannot explain the difference."""
         return self.wrong > 0
 
 
 @dataclass(frozen=True, slots=True)
 class WeightCheck:
-    """How far the weights of one operator are from the reference's."""
+    """The difference between an operator's weights and the reference's."""
 
     tensor: int
     """The operator's output tensor."""
     weights: int
     """The tensor that holds the weights."""
     max_steps: float
-    """Largest difference in steps, see ``unit``."""
+    """The largest difference in steps, see ``unit``."""
     worst_channel: int
-    """Output channel of that difference."""
+    """The output channel of that difference."""
     wrong: int
-    """Weights that differ by more than half a step."""
+    """The number of weights that differ by more than half a step."""
     total: int
+    """All weights."""
     max_real: float = 0.0
     """Largest difference in real units."""
-    unit: str = "scale"
+    unit: Unit = "scale"
     """What a step is: one of the weight's own ``scale``, the spacing of ``float16`` numbers, or for
     ``float32`` twice what the rounding of the folding explains."""
     bias: BiasCheck | None = None
-    """The bias of the same operator; None where the operator is of a kind that has none."""
+    """The bias of the same operator, or None for kinds of operators without one."""
     misfolded: str | None = None
-    """How the factor of what follows, a batch norm, was folded wrongly, where that explains it."""
+    """The mistake in folding the factor of a batch norm that explains the weights, or None."""
     arrangement: str | None = None
-    """How the weights are made of the reference's, where that explains every difference."""
+    """The change to the reference's weights that explains every difference, or None."""
     largest: float = 0.0
-    """Largest magnitude of the reference's weights, real units."""
+    """The largest magnitude of the reference's weights, real units."""
     cut: int = 0
-    """Values that a smaller scale cuts off, which costs less than the steps that they would need;
+    """The number of values that a smaller scale cuts off, if that costs less than larger steps;
     they do not count as wrong."""
     neighbours: bool = False
-    """Whether every code is the one that rounding yields or the next to it."""
+    """True if every code is the rounded one or one next to it."""
 
     @property
     def differ(self) -> bool:
-        """Whether rounding cannot explain the difference of the weights."""
+        """Return whether rounding cannot explain the difference of the weights."""
         return self.max_steps > HALF_STEP
 
 
 def along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
-    """Shape one value per channel so that it is broadcast along ``axis``; a single one as it is."""
+    """Reshape one value per channel to broadcast along ``axis``; also works for a single value."""
     shape = [1] * dimensions
     shape[axis] = values.size
     return values.reshape(shape)
@@ -121,7 +125,7 @@ def along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
 def half_spacing(values: NDArray[np.floating]) -> Doubles:
     """Return the distance of float16 numbers from the next ones, real units.
 
-    It is 2**-10 of the power of two below the value, and never less than 2**-24 (IEEE 754).
+    It is 2**-10 of the power of two below the value, and at least 2**-24 (IEEE 754).
 
     Args:
         values: Real units, any shape.
@@ -139,9 +143,9 @@ def steps_of(
     Args:
         tensor: The tensor that holds the constant.
         wanted: The reference's values, real units.
-        rounding: By how much float32 rounding may move them.
-        axis: Of the channels.
-        blocks: The steps where the constant is quantized block by block, see `block_steps`.
+        rounding: The largest change by float32 rounding, real units.
+        axis: The axis of the channels.
+        blocks: The steps for blockwise quantization, see `block_steps`.
     """
     params = tensor.quant
     if blocks is not None:
@@ -158,19 +162,19 @@ def steps_of(
 def block_steps(
     graph: Graph, subgraph: Subgraph, tensor: Tensor, values: NDArray[Any]
 ) -> Doubles | None:
-    """Return the step of each value of a constant that is quantized block by block.
+    """Return the step of each value of a constant with blockwise quantization.
 
-    A scale that is stored as float16 moves a value by up to 2**-11 of itself, which is half of what
-    is added here.
+    A scale that is stored as float16 moves a value by up to 2**-11 of itself, which is half of the
+    amount that is added here.
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
+        subgraph: The subgraph.
         tensor: The tensor that holds the constant.
         values: Its values, real units.
 
     Returns:
-        Real units in the shape of ``values``, None where the constant has no blocks.
+        The steps in real units in the shape of ``values``, or None if the constant has no blocks.
     """
     params = tensor.quant
     if params is None or params.block_size is None or params.scale_tensor is None:
@@ -185,7 +189,7 @@ def block_steps(
 
 
 def _scales(params: QuantParams, wanted: Doubles, axis: int) -> Doubles | None:
-    # The converter gives a channel of nothing but zeros the scale 0.
+    # The converter gives a channel of zeros the scale 0.
     scales = np.maximum(params.scale.astype(np.float64), TINY)
     if params.block_size is not None or scales.size not in (1, wanted.shape[axis]):
         return None
@@ -201,15 +205,15 @@ def difference(
     axis: int,
     blocks: Doubles | None = None,
 ) -> WeightCheck | None:
-    """Compare the values of a constant; None where they are laid out otherwise or cannot be read.
+    """Compare the values of a constant; None if the layout differs or they cannot be read.
 
     Args:
         output: The operator's output tensor.
         tensor: The tensor that holds the constant.
         wanted: The reference's values in the file's layout, real units.
-        rounding: By how much float32 rounding may move them; same shape, real units.
+        rounding: The largest change by float32 rounding; same shape, real units.
         found: The file's values, real units.
-        axis: Of the output channels.
+        axis: The axis of the output channels.
         blocks: As for `steps_of`.
     """
     step = steps_of(tensor, wanted, rounding, axis, blocks)
@@ -219,7 +223,7 @@ def difference(
     off = np.abs(found - wanted)
     steps, unit = off / step, UNITS.get(tensor.type, "scale")
     others = tuple(i for i in range(steps.ndim) if i != axis)
-    # A step of a float constant shrinks with the value: the largest says little, where it is less.
+    # A step of a float constant shrinks with the value, so the largest count says little.
     per_channel = (steps if unit == "scale" else off).max(others)
     return WeightCheck(
         tensor=output,

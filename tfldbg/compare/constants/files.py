@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _FLOAT32 = 2.0**-20
-"""Steps of float32 constants, relative: eight units in the last place, for foldings that differ."""
+"""The step of float32 constants, relative: eight units in the last place, for other foldings."""
 _TIES = 2.0**-15
-"""Share of weights that two quantizers may round to either side: float32 quotients of up to 127 are
-off by 2 * 127 * 2**-24, and so near is one in 2**15 to a tie."""
+"""The share of weights that two quantizers may round to either side: float32 quotients of up to 127
+have errors of 2 * 127 * 2**-24, and one in 2**15 is that close to a tie."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Holder:
-    """One file."""
+    """A file with the subgraph to compare."""
 
     graph: Graph
     subgraph: Subgraph
@@ -52,20 +52,22 @@ def compare_constants(
 ) -> tuple[WeightCheck | None, dict[int, NDArray[np.float32]]]:
     """Compare the constants of two operators.
 
-    Rounding explains half a step of each side; where both have the same scale and zero point it
-    explains nothing but single ties, and these only where one of the files computes in float.
+    Rounding explains half a step of each side.  If both have the same scale and zero point it
+    explains only single ties, and these only if one of the files computes in float.
 
     Args:
         traced: The traced file.
         op: Its operator.
-        reference: The other file.
+        reference: The reference file.
         other: Its operator.
-        turns: What either operator's activation is multiplied by, and its weights by the inverse.
+        turns: The matrices that multiply the activation of either operator, and inversely the
+            weights.
 
     Returns:
-        The constant that differs most and the bias, None where there are none to compare; and by
-        tensor of the reference the values to compute with: the traced file's, where rounding
-        explains the difference, for an activation as it was before it was multiplied.
+        The check of the constant that differs most, with that of the bias, or None if there are no
+        constants to compare; and the values to compute with, by tensor of the reference: the
+        traced file's, if rounding explains the difference, for an activation before it was
+        multiplied.
     """
     worst: WeightCheck | None = None
     bias: BiasCheck | None = None
@@ -108,10 +110,10 @@ def _weights_index(subgraph: Subgraph, op: Operator) -> int | None:
 
 
 def _as_it_fits(op: Operator, tensor: Tensor, wanted: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the reference's constant as near as the traced file's type can come.
+    """Return the reference's constant as near as the traced file's type can represent it.
 
-    No code stands for infinity: the last one is as near as any.  MAXIMUM and MINIMUM, whose inputs
-    and output share a scale, yield the same for all that lies beyond the last code.
+    No code represents infinity, so the last code is the nearest.  MAXIMUM and MINIMUM, whose inputs
+    and output share a scale, return the same for all values beyond the last code.
     """
     if tensor.lsb is None or tensor.zero_point is None:
         return wanted
@@ -122,18 +124,18 @@ def _as_it_fits(op: Operator, tensor: Tensor, wanted: NDArray[np.float32]) -> ND
 
 
 def _constants(holder: Holder, op: Operator) -> list[tuple[int, Tensor]]:
-    """Return the constants that an operator reads: the tensor it reads, and the one stored."""
+    """Return the constants that an operator reads: the index it reads, and the stored tensor."""
     found = [(i, stored(holder.subgraph, i)) for i in op.inputs]
     return [(i, t) for i, t in found if t is not None and is_real(t)]
 
 
 def _is_float(holder: Holder, op: Operator) -> bool:
-    """Whether an operator yields float values."""
+    """Return whether the first output of an operator is float."""
     return holder.subgraph.tensors[op.outputs[0]].type.startswith("FLOAT")
 
 
 def _without_ties(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return steps in which codes next to each other are half a step apart, where they are few."""
+    """Return steps in which adjacent codes count as half a step apart, if they are few."""
     next_code = (steps > HALF_STEP) & (steps <= 2 * HALF_STEP)
     if next_code.sum() > _TIES * steps.size:
         return steps
@@ -196,7 +198,7 @@ def _bias_check(
 def _step(
     traced: Holder, one: Tensor, reference: Holder, two: Tensor, values: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Return the step of which rounding explains half, for every value."""
+    """Return the step of every value, of which rounding explains half."""
     mine, theirs = _scales(traced, one, values), _scales(reference, two, values)
     floats = _FLOAT32 * float(np.abs(values).max(initial=0.0))
     if one.quant is not None and two.quant is not None and np.array_equal(mine, theirs):

@@ -1,8 +1,8 @@
-"""What the constants of an operator should be: the reference's, with its neighbours folded in.
+"""Compute the constants that an operator should have: the reference's, with nodes folded in.
 
-What follows the weights in the reference (bias, batch norm) is an affine map per channel, and so
-may be what stands before them; it is measured by sending zeros and one other value through it, so
-that no kind of normalization needs a rule of its own.  The answer to zeros is the folded bias.
+The nodes after the weights in the reference (bias, batch norm) are an affine map per channel, and
+so may be the nodes before them.  The map is measured by sending zeros and one other value through
+it, so that no kind of normalization needs its own rule.  The answer to zeros is the folded bias.
 """
 
 from __future__ import annotations
@@ -33,50 +33,50 @@ if TYPE_CHECKING:
     from tfldbg.reference.graphdef import RefNode
 
 FOLDING = 10 * 2.0**-23
-"""Rounding of a folded constant, as a share of the sum of the magnitudes of its terms.
+"""The rounding of a folded constant, as a share of the sum of the magnitudes of its terms.
 
 Each side folds in float32: variance plus epsilon, its reciprocal root (accurate to two units in the
-last place), times gamma, bias minus mean, their product, plus beta: nine times half an epsilon at
-most.  The file's bias adds two for its scale and the division by it: twenty halves for both.
+last place), times gamma, bias minus mean, their product, plus beta: at most nine times half an
+epsilon.  The file's bias adds two for its scale and the division by it: twenty halves for both.
 """
 _DEAD = 1e-9
 _CONSTANT = 1e-5
-"""By how much a folded bias may vary over an image, as a share of the magnitudes that it sums."""
+"""The largest variation of a folded bias over an image, relative to the magnitudes that it sums."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Folded:
-    """The constants that one operator should have: the reference's, with what follows folded in."""
+    """The constants that an operator should have: the reference's, with other nodes folded in."""
 
     op: Operator
     weights: int
     """The tensor that holds the file's weights."""
     bias: int | None
-    """The tensor that holds the file's bias, -1 without one, None where it is computed."""
+    """The tensor that holds the file's bias, -1 without one, None if it is computed."""
     kernel: Doubles
     """The weights in TFLite's layout, real units."""
     kernel_rounding: Doubles
-    """By how much float32 rounding may move them; same shape, real units."""
+    """The largest change by float32 rounding; same shape, real units."""
     offset: Doubles
     """(channels,) the bias, real units."""
     offset_rounding: Doubles
-    """(channels,) by how much float32 rounding may move it, real units."""
+    """(channels,) the largest change by float32 rounding, real units."""
     channel_axis: int
-    """Of the output channels in ``kernel``."""
+    """The axis of the output channels in ``kernel``."""
     unfolded: Doubles
-    """``kernel`` without the factor of what follows the core."""
+    """``kernel`` without the factor of the nodes after the core."""
     terms: tuple[tuple[str, Doubles], ...]
-    """What the bias is the sum of: role and (channels,) values, real units."""
+    """The terms whose sum is the bias: role and (channels,) values, real units."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Between the reference's layout of weights and TFLite's, output channels first or last."""
+    """Conversions between the reference's layout of weights and TFLite's."""
 
     to_tflite: Callable[[Floats], Floats]
     to_reference: Callable[[Floats, tuple[int, ...]], Floats]
     channel_axis: int
-    """Of the output channels in TFLite's layout."""
+    """The axis of the output channels in TFLite's layout."""
 
 
 _LAYOUTS: Mapping[str, _Layout] = {
@@ -93,7 +93,7 @@ _LAYOUTS: Mapping[str, _Layout] = {
 
 
 def _layout_of(core: RefNode) -> _Layout:
-    """Return how a core lays its weights out: those of an Einsum have more than two axes."""
+    """Return the layout of a core's weights; those of an Einsum may have more than two axes."""
     summed = summed_axes(core) if core.op == "Einsum" else None
     if summed is None:
         return _LAYOUTS[core.op]
@@ -106,26 +106,26 @@ def _layout_of(core: RefNode) -> _Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Before:
-    """What values are multiplied by and shifted by before a core, as the weights that meet them."""
+    """The scale and shift of values before a core, in the layout of the weights."""
 
     scale: Doubles
-    """Broadcastable to the weights in TFLite's layout."""
+    """The scale, broadcastable to the weights in TFLite's layout."""
     shift: Doubles
-    """Likewise, real units."""
+    """The shift, broadcastable likewise, real units."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What the reference answered for one candidate."""
+    """The reference's answers for one candidate."""
 
     candidate: Candidate
     reference: Floats
     """The weights in the reference's own layout."""
     gain: Doubles
-    """(channels,) the factor of what follows the core."""
+    """(channels,) the factor of the nodes after the core."""
     folded: Folded
     turn: Turn | None
-    """What the file multiplies the activation by, and its weights by the inverse."""
+    """The matrices that multiply the activation in the file, and inversely its weights."""
     before: _Before | None
     last: tuple[Term, Floats] | None
     """The constant that is added last, and its values."""
@@ -134,13 +134,13 @@ class Measured:
 def fold(
     subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment], turns: Mapping[int, Turn]
 ) -> dict[int, Folded]:
-    """Return by output tensor the weights and bias that the reference wants there.
+    """Return the reference's weights and bias for each operator, by output tensor.
 
     Args:
         subgraph: The TFLite side.
         frozen: The reference.
-        segments: By output tensor, each operator cut out of the reference.
-        turns: By operator, what its activation is multiplied by, and its weights by the inverse.
+        segments: Each operator cut out of the reference, by output tensor.
+        turns: The matrices that multiply activations, and inversely weights, by operator.
     """
     return {m.candidate.tensor: m.folded for m in measure(subgraph, frozen, segments, turns)}
 
@@ -148,9 +148,9 @@ def fold(
 def measure(
     subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment], turns: Mapping[int, Turn]
 ) -> Iterator[Measured]:
-    """Send zeros and another value through what precedes and what follows each core.
+    """Send zeros and another value through the nodes before and after each core.
 
-    What is yielded holds six times as many bytes as the weights, so it is yielded one by one.
+    The results need six times the memory of the weights, so they are yielded one by one.
     """
     candidates = [
         found
@@ -180,7 +180,7 @@ def measure(
 
 
 def _probes(found: Candidate) -> list[Segment]:
-    """Return what follows the core; and what precedes it, and all, if it scales or shifts."""
+    """Return probes of the nodes after the core, and if needed of those before it and of all."""
     key, end = found.tensor, found.before_activation
     probes = [Segment(key=key, output=end, cuts={found.moved.name: key})]
     if found.start is not None:
@@ -190,7 +190,7 @@ def _probes(found: Candidate) -> list[Segment]:
 
 
 def _probed_shape(node: RefNode) -> tuple[int, ...]:
-    """Return the shape of one sample of what a node yields."""
+    """Return the shape of one sample of a node's output."""
     shape = tuple(d or 1 for d in node.shape or ())
     return shape if node.whole else (1, *shape[1:])
 
@@ -205,7 +205,7 @@ def _fold(
 ) -> Measured | None:
     layout = _layout_of(found.core)
     plain = layout.to_tflite(reference).astype(np.float64)
-    if found.core.op == "Einsum":  # several of its last axes are the channels
+    if found.core.op == "Einsum":  # its channels are several axes
         answers = [answers[0].reshape(3, -1, plain.shape[0]), *answers[1:]]
     behind = affine(answers[0])
     before = _before(found, answers[1:], plain)
@@ -251,11 +251,11 @@ def _fold(
 
 
 def _before(found: Candidate, answers: Sequence[Floats], plain: Doubles) -> _Before | None:
-    """Return what stands before the core; None for nothing, and for no factor of each value.
+    """Return the scale and shift before the core, or None if there are none.
 
     Args:
         found: The operator.
-        answers: What reaches the core; empty where values reach it as they are.
+        answers: The answers at the core's input; empty if values reach it unchanged.
         plain: The reference's weights in TFLite's layout.
     """
     if found.shift:
@@ -273,7 +273,7 @@ def _before(found: Candidate, answers: Sequence[Floats], plain: Doubles) -> _Bef
 
 
 def _scaled(plain: Doubles, before: _Before | None, turn: Turn | None) -> tuple[Doubles, Doubles]:
-    """Return the weights with what stands before them folded in, and the magnitudes summed."""
+    """Return the weights with the scale before them and the turn, and their summed magnitudes."""
     if before is not None:
         plain = plain * before.scale
     if turn is None:
@@ -288,7 +288,7 @@ def _summed(values: Doubles, axis: int) -> Doubles:
 
 
 def _is_constant(answer: Floats, magnitudes: Doubles) -> bool:
-    """Whether zeros are answered by the same value everywhere, which padding prevents."""
+    """Return whether the answer to zeros is the same everywhere, which padding prevents."""
     zeros = answer[0].reshape(-1, answer.shape[-1]).astype(np.float64)
     return bool((np.ptp(zeros, axis=0) <= _CONSTANT * magnitudes).all())
 
@@ -296,7 +296,7 @@ def _is_constant(answer: Floats, magnitudes: Doubles) -> bool:
 def _last(
     found: Candidate, channels: int, terms: Mapping[str, Floats]
 ) -> tuple[Term, Floats] | None:
-    """Return a constant of every channel that is added after all factors, and its values."""
+    """Return a constant of every channel that is added after all factors, with its values."""
     added = (t for t in found.terms if not t.scaled and terms[t.source].size == channels)
     return next(((t, terms[t.source]) for t in added), None)
 
@@ -304,7 +304,7 @@ def _last(
 def _contributions(
     found: Candidate, offset: Doubles, gain: Doubles, terms: Mapping[str, Floats]
 ) -> tuple[tuple[str, Doubles], ...]:
-    """Return role and value of everything the bias is folded from, (channels,) real units."""
+    """Return role and value of all terms of the folded bias, (channels,) real units."""
     parts = []
     for term in found.terms:
         values = term.sign * terms[term.source].astype(np.float64).reshape(-1)
@@ -331,15 +331,15 @@ def product_scale(subgraph: Subgraph, op: Operator) -> Doubles | None:
 
 
 def rounded_constants(measured: Measured, file_weights: Floats) -> dict[str, Floats]:
-    """Return the constants with which the reference computes with the file's weights.
+    """Return the constants that make the reference compute with the file's weights.
 
     Args:
         measured: The operator.
-        file_weights: In the file's layout, real units.
+        file_weights: The file's weights in its layout, real units.
 
     Returns:
-        By reference tensor its values: the weights, and where values are shifted before them, the
-        constant that is added last, so that the bias stays what it was.
+        The values by reference tensor: the weights, and if values are shifted before them, the
+        constant that is added last, so that the bias does not change.
     """
     layout = _layout_of(measured.candidate.core)
     before, plain = measured.before, layout.to_tflite(measured.reference)
@@ -357,7 +357,7 @@ def rounded_constants(measured: Measured, file_weights: Floats) -> dict[str, Flo
 
 
 def _unfolded(measured: Measured, file_weights: Floats, plain: Floats) -> Floats:
-    """Undo the folding, so that the reference's own batch norm gives the file's weights again."""
+    """Undo the folding, so that the reference's own batch norm gives the file's weights."""
     if measured.turn is not None:
         file_weights = measured.turn.plain(file_weights).astype(np.float32)
     axis = _layout_of(measured.candidate.core).channel_axis

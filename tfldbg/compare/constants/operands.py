@@ -34,7 +34,7 @@ _OPERAND: Mapping[tuple[str, str], Callable[[Doubles], Doubles]] = {
     ("DIV", "Div"): lambda c: c,
     ("DIV", "Mul"): lambda c: 1 / c,
 }
-"""By TFLite operator and reference operation, the file's operand from the reference's."""
+"""The file's operand as a function of the reference's, by TFLite operator and operation."""
 _EITHER_WAY = frozenset({"ADD", "MUL", "Add", "AddV2", "BiasAdd", "Mul"})
 
 
@@ -67,13 +67,13 @@ def check_operands(
 
 
 def stored_index(subgraph: Subgraph, op: Operator, number: int) -> int:
-    """Return the tensor that holds a constant input of an operator, -1 where it is computed."""
+    """Return the tensor that holds a constant input of an operator, or -1 if it is computed."""
     tensor = stored(subgraph, op.inputs[number]) if number < len(op.inputs) else None
     return -1 if tensor is None else tensor.index
 
 
 def _operand(subgraph: Subgraph, op: Operator) -> Tensor | None:
-    """Return the constant that an elementwise operator joins to its one activation."""
+    """Return the constant that an elementwise operator combines with its one activation."""
     if op.kind not in ("ADD", "SUB", "MUL", "DIV") or activation_slots(subgraph, op) != 1:
         return None
     constants = [t for i in op.inputs if (t := stored(subgraph, i)) is not None]
@@ -81,7 +81,7 @@ def _operand(subgraph: Subgraph, op: Operator) -> Tensor | None:
 
 
 def _binary(segment: Segment, graph: RefGraph) -> RefNode | None:
-    """Return the one operation of a segment, activation aside, if a constant is joined to it."""
+    """Return the one operation of a segment, except activations, that has a constant operand."""
     name = node_of(segment.output)
     while name not in segment.cuts and name in graph.computed:
         node = graph.nodes[name]

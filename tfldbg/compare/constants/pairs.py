@@ -1,8 +1,8 @@
-"""Compare the constants of MUL and ADD with the one batch norm that they compute together.
+"""Compare the constants of MUL and ADD with the batch norm that they compute together.
 
-Where a batch norm can be folded into nothing, the converter makes a MUL and an ADD of it.  What
-lies between them has no counterpart in the reference, so that their errors are measured together;
-their constants tell them apart.
+The converter turns a batch norm that it cannot fold into a MUL and an ADD.  The tensor between
+them has no counterpart in the reference, so their errors are measured together; their constants
+show which of them is wrong.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def check_pairs(
     segments: Mapping[int, Segment],
     joint: Mapping[int, tuple[int, ...]],
 ) -> dict[int, WeightCheck]:
-    """Compare the factors and terms of every such pair.
+    """Compare the factors and terms of all such pairs.
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
+        subgraph: The subgraph.
         frozen: The reference.
-        segments: By output tensor each operator cut out of the reference.
-        joint: By output tensor the operators that a segment computes together.
+        segments: Each operator cut out of the reference, by output tensor.
+        joint: The operators that a segment computes together, by output tensor.
 
     Returns:
-        By output tensor of the MUL and of the ADD the comparison of its constant.
+        The comparison of the constant of each MUL and ADD, by output tensor.
     """
     pairs = [
         pair
@@ -121,6 +121,6 @@ def _check(graph: Graph, op: Operator, tensor: Tensor, wanted: Doubles) -> Weigh
         return None
     shape = tensor.shape or (1,)
     wanted, own = wanted.reshape(shape), own.reshape(shape)
-    # The factor is the difference of two answers that are as large as the probe.
+    # The factor is the difference of two answers of the size of the probe.
     rounding = FOLDING * np.abs(wanted) + FOLDING * np.abs(wanted).max()
     return difference(op.outputs[0], tensor, wanted, rounding, own, len(shape) - 1)

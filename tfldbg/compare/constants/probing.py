@@ -1,4 +1,4 @@
-"""Measure what an affine part of the reference does to every channel: send values through it."""
+"""Measure an affine part of the reference for every channel by sending values through it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 EPSILON = 2.0**-23
 PROBE = 1024.0
-"""Large against the offset of a batch norm, so that little of the factor is lost to rounding."""
+"""Large compared with the offset of a batch norm, so that rounding hides little of the factor."""
 _EVEN = 1e-6
-"""By how much what one value becomes may vary over an image, as a share of the largest."""
+"""The largest variation of an answer over an image, as a share of the largest value."""
 _BENT = 16 * EPSILON
-"""Rounding of an affine map in float32, as a share of the magnitudes that are added."""
+"""The rounding of an affine map in float32, as a share of the magnitudes that are added."""
 
 
 def ask(
@@ -27,15 +27,15 @@ def ask(
     segments: Sequence[Segment],
     shapes: Mapping[int, tuple[int, ...]],
 ) -> tuple[list[Floats], list[Floats]]:
-    """Return constants, and what segments make of zeros, of `PROBE` and of its negative.
+    """Return constants, and the answers of segments to zeros, `PROBE` and its negative.
 
-    They are sent one after the other: a reference may take no more than one sample.
+    The values are sent one after the other, because a reference may accept only one sample.
 
     Args:
         frozen: The reference.
-        constants: Tensors to fetch beside.
-        segments: What to send values through.
-        shapes: By key of the segments' cuts the shape of one sample.
+        constants: The tensors to fetch in addition.
+        segments: The segments to send values through.
+        shapes: The shape of one sample, by key of the segments' cuts.
 
     Returns:
         The constants, and for each segment (3, ...) its answers.
@@ -58,9 +58,9 @@ def ask(
 
 
 def affine(answer: Floats) -> tuple[Doubles, Doubles] | None:
-    """Return the answers to zeros and to the other value, (channels,) each.
+    """Return the answers to zeros and to `PROBE`, (channels,) each.
 
-    None where what follows is not an affine map per channel.
+    None if the segment is not an affine map per channel.
     """
     channels = answer.shape[-1]
     zeros, probed, negated = (a.reshape(-1, channels).astype(np.float64) for a in answer)

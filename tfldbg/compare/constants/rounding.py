@@ -1,4 +1,4 @@
-"""How a quantizer may round weights other than to the nearest of evenly spread codes."""
+"""Ways in which a quantizer may round weights other than to the nearest evenly spaced code."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
 Doubles = NDArray[np.float64]
 HALF_STEP = 0.51
-"""Half a step, and room for float32 rounding where a batch norm is folded into up to 127 steps."""
+"""Half a step, and a margin for float32 rounding if a batch norm is folded into 127 steps."""
 _ENOUGH = 32
-"""Values below which codes may be neighbours of the right ones by chance: of two 4-bit codes drawn
-evenly a fifth are, of 32 none is."""
+"""The number of values below which codes may be neighbours of the right ones by chance: a fifth of
+pairs of random 4-bit codes are, but no 32 of them."""
 
 
 def within_range(
     tensor: Tensor, found: NDArray[np.float32], wanted: Doubles, steps: Doubles
 ) -> tuple[Doubles, int]:
-    """Cut the reference's weights off where a smaller scale is worth it.
+    """Cut off the reference's weights if the file's smaller scale is an advantage.
 
     A scale below largest value / largest code loses the largest values and makes all steps smaller
-    (OCTAV, MSE calibration).  That is a choice as long as the whole constant is off by less than
-    with the scale that holds every value; a scale that is simply too small is off by more.
+    (OCTAV, MSE calibration).  It counts as a choice if the whole constant has a smaller error than
+    with the scale that holds every value; a scale that is merely too small has a larger one.
 
     Args:
         tensor: The file's constant.
-        found: Its values, real units, symmetric around 0.
-        wanted: The reference's, the same shape.
+        found: The file's values, real units, symmetric around 0.
+        wanted: The reference's values, same shape.
         steps: The step of each value.
 
     Returns:
-        What to compare with, and how many values were cut off.
+        The values to compare with, and the number of values that were cut off.
     """
     params = tensor.quant
     symmetric = params is not None and not np.any(params.zero_point)
@@ -54,7 +54,7 @@ def within_range(
 
 
 def _evenly(wanted: Doubles, steps: Doubles, high: int) -> Doubles:
-    """Return what rounding costs with scales that hold every value: one for each of the file's."""
+    """Return the rounding error with scales that hold every value, one for each of the file's."""
     _, groups = np.unique(steps, return_inverse=True)
     largest = np.zeros(int(groups.max()) + 1)
     np.maximum.at(largest, groups.reshape(-1), np.abs(wanted).reshape(-1).astype(np.float64))
@@ -69,9 +69,9 @@ def _energy(values: NDArray[np.floating]) -> float:
 
 
 def is_neighbour(steps: Doubles) -> bool:
-    """Whether no value is further than the code next to the nearest one.
+    """Return whether every value is at most one code from the nearest one.
 
     Args:
-        steps: By how many steps each value is off.
+        steps: The difference of each value in steps.
     """
     return steps.size >= _ENOUGH and bool((steps <= 1 + HALF_STEP).all())

@@ -1,9 +1,9 @@
 """Activations that a quantizer multiplies by a constant matrix, and weights by its inverse.
 
 A rotation (Hadamard) spreads outliers over all channels before weights are rounded, a scale for
-each channel (SmoothQuant, OSCAR) evens them out.  The product stays what it was:
-``x W.T = (x A) (W inv(A).T).T``.  The constants are then compared behind the same matrix, and the
-operators in front are checked together with the one that reads what they yield.
+each channel (SmoothQuant, OSCAR) evens them out.  The product does not change:
+``x W.T = (x A) (W inv(A).T).T``.  The constants are then compared after the same matrix, and the
+operators that multiply are checked together with the one that reads their output.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
 
 Doubles = NDArray[np.float64]
 _CUSTOM = "aeq.hadamard_rotation"
-HIDDEN = "it multiplies an activation by a constant that the weights behind it are divided by"
-"""Why what a turning operator writes has no counterpart."""
+HIDDEN = "it multiplies an activation by a constant that the weights after it are divided by"
+"""The reason why the output of a turning operator has no counterpart."""
 _ORTHOGONAL = 1e-5
-"""How far float32 entries of a Hadamard matrix may be from their size: 2**-24 of it, and room."""
+"""The largest relative deviation of float32 entries of a Hadamard matrix: 2**-24 and a margin."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """What the activation of one operator is multiplied by."""
+    """The matrices that multiply the activation of one operator."""
 
     ops: tuple[int, ...]
-    """The operators that do it, in execution order."""
+    """The operators that multiply, in execution order."""
     tensor: int
-    """The activation before."""
+    """The activation before the multiplication."""
     matrices: tuple[Doubles, ...]
-    """One after the other: (n, n) for every n values of the last dimension, or (d,) for each."""
+    """The consecutive matrices: (n, n) for blocks of the last dimension, or (d,) factors."""
 
     def weights(self, plain: NDArray[Any]) -> Doubles:
-        """Return (units, d) weights as they have to be for the turned activation."""
+        """Return (units, d) weights in the form for the turned activation."""
         return reduce(_times, map(_inverse, self.matrices), plain.astype(np.float64))
 
     def spread(self, sizes: NDArray[Any]) -> Doubles:
-        """Return by how much rounding may move (units, d) turned weights.
+        """Return the largest change of (units, d) turned weights by rounding.
 
         Args:
-            sizes: (units, d) by how much it may move them as they were.
+            sizes: (units, d) the largest change of the original weights.
         """
         matrices = (np.abs(_inverse(m)) for m in self.matrices)
         return reduce(_times, matrices, sizes.astype(np.float64))
 
     def plain(self, weights: NDArray[Any]) -> Doubles:
-        """Return (units, d) weights for the activation as it was."""
+        """Return (units, d) weights in the form for the original activation."""
         return reduce(_times, (m.T for m in reversed(self.matrices)), weights.astype(np.float64))
 
 
@@ -76,21 +76,21 @@ class Turned:
     """A subgraph without the operators that turn activations."""
 
     view: Subgraph
-    """The same, but that operators with weights read the activations as they were before; the
-    operators that turn them count as copies."""
+    """The subgraph in which operators with weights read the original activations, and the operators
+    that turn them count as copies."""
     turns: Mapping[int, Turn] = field(default_factory=dict)
-    """By operator that reads a turned activation."""
+    """The turn of each operator that reads a turned activation."""
     hidden: frozenset[int] = frozenset()
-    """What the turning operators write."""
+    """The outputs of the turning operators."""
 
 
 def without_turns(graph: Graph, subgraph: Subgraph, *, scaled: bool = False) -> Turned:
-    """Look through rotations, and through scales as well if asked.
+    """Return a view of the subgraph without rotations, and without scales if asked.
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
-        scaled: Whether products with a constant for each channel are looked through.
+        subgraph: The subgraph.
+        scaled: True to also remove products with a constant per channel.
     """
     finder = _Finder(graph, subgraph, scaled=scaled)
     found = {op.index: t for op in subgraph.operators if (t := finder.turn(op)) is not None}
@@ -110,7 +110,7 @@ def without_turns(graph: Graph, subgraph: Subgraph, *, scaled: bool = False) -> 
 
 
 def _read_by_them_alone(subgraph: Subgraph, turns: Mapping[int, Turn]) -> dict[int, Turn]:
-    """Return the turns whose results nobody else reads, so that they can be looked through."""
+    """Return the turns whose results no other operator reads, which can be removed."""
     readers = consumers(subgraph)
     kept = dict(turns)
     while True:
@@ -134,7 +134,7 @@ class _Finder:
         self._writers = producers(subgraph)
 
     def turn(self, op: Operator) -> Turn | None:
-        """Return what the activation of an operator is multiplied by, None for nothing."""
+        """Return the matrices that multiply the activation of an operator, or None."""
         weights = stored(self._subgraph, op.inputs[1]) if self._weighted(op) else None
         if weights is None or self._hadamard(op) is not None:
             return None
@@ -164,7 +164,7 @@ class _Finder:
             index = self.source(op)
 
     def source(self, op: Operator) -> int:
-        """Return the activation that an operator reads: the one input that is no constant."""
+        """Return the activation that an operator reads: the one input that is not constant."""
         live = (i for i in op.inputs if i >= 0 and stored(self._subgraph, i) is None)
         return next(live, op.inputs[0])
 
@@ -174,7 +174,7 @@ class _Finder:
         return self._scaled and op.kind == "MUL" and self._factors(op) is not None
 
     def _matrix(self, op: Operator, size: int) -> Doubles | None:
-        """Return what an operator multiplies each ``n`` values by; None for none that fits."""
+        """Return the matrix that an operator multiplies blocks by, or None if it does not fit."""
         if op.kind == "RESHAPE":
             return None
         matrix = self._custom(op) if op.kind == _CUSTOM else self._hadamard(op)
@@ -185,7 +185,7 @@ class _Finder:
         return matrix
 
     def _factors(self, op: Operator) -> Doubles | None:
-        """Return the constant of a MUL, (d,) or (1,), none of it zero."""
+        """Return the constant of a MUL, (d,) or (1,), if no value is zero."""
         held = [t for i in op.inputs if (t := stored(self._subgraph, i)) is not None]
         values = real_constant(self._graph, held[0]) if len(held) == 1 else None
         shape = self._subgraph.tensors[op.outputs[0]].shape
@@ -195,7 +195,7 @@ class _Finder:
         return values.astype(np.float64).reshape(-1) if plain else None
 
     def _hadamard(self, op: Operator) -> Doubles | None:
-        """Return the matrix by which a FULLY_CONNECTED rotates: all its entries are of one size."""
+        """Return the rotation of a FULLY_CONNECTED whose weights all have the same magnitude."""
         if not self._weighted(op) or any(i >= 0 for i in op.inputs[2:]):
             return None
         held = stored(self._subgraph, op.inputs[1])

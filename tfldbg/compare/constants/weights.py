@@ -1,7 +1,7 @@
-"""Compare the constants of the file with those of the reference, batch norm folded in.
+"""Compare the constants of the file with those of the reference, with folded batch norm.
 
-A weight may differ by half a step, the rounding that quantization is; so may a bias, whose steps
-are its own.
+A weight may differ by half a step, which is the rounding of quantization; so may a bias, in its own
+steps.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tfldbg.compare.constants.checks import (
     BiasCheck,
     Doubles,
     Floats,
+    Unit,
     WeightCheck,
     block_steps,
     difference,
@@ -52,9 +53,9 @@ __all__ = [
 ]
 
 SAME = 0.01
-"""Steps below which weights count as equal."""
+"""The difference in steps below which weights count as equal."""
 _SLIPS = {-1: "was left out", 1: "was counted twice", -2: "has the wrong sign"}
-"""How often too much a term of a sum is in it, and what that is called."""
+"""The names of mistakes, by the number of times that a term is added too often."""
 
 
 def check_weights(
@@ -64,18 +65,19 @@ def check_weights(
     segments: Mapping[int, Segment],
     turns: Mapping[int, Turn],
 ) -> tuple[dict[int, WeightCheck], dict[int, Segment]]:
-    """Compare constant weights and biases, and let rounded weights stand in for the reference's.
+    """Compare constant weights and biases, and replace the reference's weights by rounded ones.
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
+        subgraph: The subgraph.
         frozen: The reference.
-        segments: By output tensor, each operator cut out of the reference.
-        turns: By operator, what its activation is multiplied by, and its weights by the inverse.
+        segments: Each operator cut out of the reference, by output tensor.
+        turns: The matrices that multiply activations, and inversely weights, by operator.
 
     Returns:
-        By output tensor the checks, and all segments, those whose weights are the reference's
-        rounded ones computing with the file's weights: what is left is the operator's arithmetic.
+        The checks by output tensor, and all segments.  Segments whose weights differ from the
+        file's only by rounding compute with the file's weights, so that the remaining difference
+        is that of the operator's arithmetic.
     """
     checks = check_operands(graph, subgraph, frozen, segments)
     planned = dict(segments)
@@ -94,12 +96,12 @@ def check_weights(
 
 
 def check_folded(graph: Graph, subgraph: Subgraph, folded: Folded) -> WeightCheck | None:
-    """Compare the weights and bias of one operator; None where the weights cannot be read.
+    """Compare the weights and bias of one operator; None if the weights cannot be read.
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
-        folded: What the reference wants.
+        subgraph: The subgraph.
+        folded: The reference's constants.
     """
     found = real_constant(graph, subgraph.tensors[folded.weights])
     check = None if found is None else _compare(graph, subgraph, folded, found)
@@ -142,7 +144,7 @@ def _compare(
 
 
 def _twice(folded: Folded) -> Doubles:
-    """Return the weights with the factor of what follows applied once more."""
+    """Return the weights with the factor of the nodes after the core applied twice."""
     own = folded.unfolded
     gain = np.divide(folded.kernel, own, out=np.ones_like(own), where=own != 0)
     twice: Doubles = folded.kernel * gain
@@ -150,14 +152,14 @@ def _twice(folded: Folded) -> Doubles:
 
 
 def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck | None:
-    """Compare the file's bias with the folded one; None where it cannot be read."""
+    """Compare the file's bias with the folded one; None if it cannot be read."""
     read = _file_bias(graph, subgraph, folded)
     if read is None or folded.bias is None:
         return None
     found, step, unit = read
     off = np.abs(found - folded.offset)
     steps = off / step
-    # For float32 the step itself is made of the rounding.
+    # For float32 the step is computed from the rounding.
     explained = 0.5 + (0.0 if unit == "float32" else folded.offset_rounding / step)
     worst = int((steps - explained).argmax())
     return BiasCheck(
@@ -171,7 +173,7 @@ def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck
         total=int(off.size),
         max_real=float(off.max()),
         unit=unit,
-        # A term that was taken out of codes that were rounded already is rounded a second time.
+        # A term that is removed from rounded codes is rounded a second time.
         misfolded=_misfolded(folded, found, (explained + 0.5) * step),
         arrangement=bias_arrangement(found, folded.offset, explained * step),
         largest=float(np.abs(folded.offset).max(initial=0.0)),
@@ -179,16 +181,16 @@ def _compare_bias(graph: Graph, subgraph: Subgraph, folded: Folded) -> BiasCheck
 
 
 def _misfolded(folded: Folded, found: Doubles, tolerance: Doubles) -> str | None:
-    """Name the term whose absence, or presence twice, explains the bias on every channel.
+    """Return the term whose absence, or double presence, explains the bias on every channel.
 
     Args:
-        folded: What the reference wants.
+        folded: The reference's constants.
         found: (channels,) the file's bias, real units.
-        tolerance: (channels,) what rounding explains, real units.
+        tolerance: (channels,) the difference that rounding explains, real units.
     """
     off = found - folded.offset
     if len(folded.terms) < 2 or not (np.abs(off) > tolerance).any():
-        return None  # a bias of one term that is missing is simply another bias
+        return None  # a missing bias of one term is reported as another bias
     for role, part in folded.terms:
         for times, said in _SLIPS.items():
             if (np.abs(off - times * part) <= tolerance).all():
@@ -198,7 +200,7 @@ def _misfolded(folded: Folded, found: Doubles, tolerance: Doubles) -> str | None
 
 def _file_bias(
     graph: Graph, subgraph: Subgraph, folded: Folded
-) -> tuple[Doubles, Doubles, str] | None:
+) -> tuple[Doubles, Doubles, Unit] | None:
     """Return the file's bias (channels,) in real units, its step, and what the step is."""
     shape = (folded.offset.size,)
     if folded.bias is None:

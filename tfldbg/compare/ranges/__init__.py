@@ -1,1 +1,1 @@
-"""Quantization parameters, and the ranges that they were made from."""
+"""Quantization parameters, and the ranges that they are computed from."""

@@ -1,11 +1,11 @@
-"""Quantization parameters from data: what a file's scales would be if this data had set them.
+"""Quantization parameters from data: the scales that this data would give a file.
 
 Two passes are known by experiment (``abagrahari/tf-qat-vs-tflite``).  Post-training quantization
-measures the range of every tensor in one *float pass* and quantizes each range by itself
+measures the range of every tensor in one *float pass* and quantizes each range separately
 (`tfldbg.quant.adjust`).  Observers of quantization-aware training that keep all values measure
-each range in a *fake-quantized pass*, in which everything before is rounded already with what was
-measured there (`tfldbg.quant.nudge`).  Both are made here from the file's own float copy, hence
-from its rounded weights.
+each range in a *fake-quantized pass*, in which all tensors before are already rounded with the
+ranges measured there (`tfldbg.quant.nudge`).  Both passes run the file's own float copy, and
+therefore its rounded weights.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ FLOAT_PASS, FAKE_QUANT_PASS = "float pass", "fake-quantized pass"
 PASSES = (FLOAT_PASS, FAKE_QUANT_PASS)
 _ARITHMETIC = {FLOAT_PASS: quant.adjust, FAKE_QUANT_PASS: quant.nudge}
 _EMPTY_SCALE = 1.0
-"""Of a tensor that is zero throughout, as the converter has it (``fakeQuantAttrsToType``)."""
+"""The scale of a tensor that is always zero, as in the converter (``fakeQuantAttrsToType``)."""
 
 
 class Extent:
-    """The lowest and the highest value seen, zero included, as TFLite demands of every range."""
+    """The lowest and highest value seen, with zero included as TFLite requires for every range."""
 
     def __init__(self) -> None:
         self.minimum, self.maximum = 0.0, 0.0
@@ -42,7 +42,7 @@ class Extent:
         return max(self.maximum, -self.minimum)
 
     def see(self, values: NDArray[Any]) -> None:
-        """Add values of any shape, real units; what is not finite is left out."""
+        """Add values of any shape, real units; values that are not finite are left out."""
         finite = np.isfinite(values)
         self.minimum = float(values.min(initial=self.minimum, where=finite))
         self.maximum = float(values.max(initial=self.maximum, where=finite))
@@ -50,28 +50,28 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """The parameters of one tensor, from data."""
+    """The parameters of one tensor, computed from data."""
 
     scale: float
     zero_point: int
-    """In the codes of the tensor's type."""
+    """The zero point in codes of the tensor's type."""
     minimum: float
-    """Lowest value seen in the tensors that share the parameters, at most 0, real units."""
+    """The lowest value in the tensors that share the parameters, at most 0, real units."""
     maximum: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sharing:
-    """Which tensors have one range together, and whose values count for it."""
+    """The tensors that share a range, and the tensors whose values determine it."""
 
     group: Mapping[int, int]
-    """By calibrated tensor the first tensor of those that share its parameters."""
+    """The first tensor of the group that shares parameters, by calibrated tensor."""
     sources: Mapping[int, int]
-    """By tensor whose values count, its group; the others only hold values of these."""
+    """The group of each tensor whose values count; the others only hold copies of these values."""
     fixed: Mapping[int, tuple[float, int]] = field(default_factory=dict)
-    """By group the scale and zero point that no data changes."""
+    """The scale and zero point that do not depend on data, by group."""
     constants: Mapping[int, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
-    """By group the constants among its values, real units."""
+    """The constants among a group's values, real units, by group."""
 
     @property
     def free(self) -> tuple[int, ...]:
@@ -80,16 +80,16 @@ class Sharing:
 
 
 def share(graph: Graph, subgraph: Subgraph, refused: Iterable[int] = ()) -> Sharing:
-    """Find out which tensors are calibrated, and which of them together.
+    """Return the tensors that are calibrated, and the groups that share a range.
 
-    Operators that must have one scale for input and output join the tensors around them where the
+    Operators that must have one scale for input and output join the tensors around them if the
     file gives these one scale.  Operators with a fixed output range, and those without a float
     copy, keep their parameters.
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
-        refused: Operators without a float copy.
+        subgraph: The subgraph.
+        refused: The operators without a float copy.
     """
     tensors, others, kept = subgraph.tensors, non_activations(subgraph), frozenset(refused)
     written = [i for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others]
@@ -136,7 +136,7 @@ def _fixed(op: Operator, tensor: Tensor, kept: bool) -> tuple[float, int] | None
     own = (tensor.lsb or 0.0, tensor.zero_point or 0)
     if kept:
         return own
-    if op.kind == "TANH":  # of uint8 there are two zero points, and the kernel takes either
+    if op.kind == "TANH":  # for uint8 the kernel accepts two zero points
         return FIXED_OUTPUTS.get((op.kind, tensor.type), own)
     return FIXED_OUTPUTS.get((op.kind, tensor.type))
 
@@ -144,13 +144,13 @@ def _fixed(op: Operator, tensor: Tensor, kept: bool) -> tuple[float, int] | None
 def calibrate(
     subgraph: Subgraph, sharing: Sharing, seen: Mapping[int, Extent], source: str
 ) -> dict[int, Calibrated]:
-    """Return by tensor the parameters that its range gives.
+    """Return the parameters from the range of each tensor.
 
     Args:
-        subgraph: Whose tensors they are.
-        sharing: Which of them have one range.
-        seen: By tensor of ``sharing.sources`` what was seen there.
-        source: One of `PASSES`, whose arithmetic is used.
+        subgraph: The subgraph of the tensors.
+        sharing: The tensors that share a range.
+        seen: The values seen in each tensor of ``sharing.sources``.
+        source: The pass whose arithmetic is used, one of `PASSES`.
     """
     extents = {g: Extent() for g in sharing.group.values()}
     for group, arrays in sharing.constants.items():
@@ -177,10 +177,10 @@ def of_range(type_name: str, minimum: float, maximum: float, source: str) -> tup
     Activations of 16 bits are symmetric (TFLite 16x8 quantization: zero point 0).
 
     Args:
-        type_name: TFLite type, ``"INT8"``, ``"UINT8"`` or ``"INT16"``.
-        minimum: Lowest value, real units.
-        maximum: Highest value, real units.
-        source: One of `PASSES`, whose arithmetic is used.
+        type_name: The TFLite type, ``"INT8"``, ``"UINT8"`` or ``"INT16"``.
+        minimum: The lowest value, real units.
+        maximum: The highest value, real units.
+        source: The pass whose arithmetic is used, one of `PASSES`.
     """
     low, high = quant.code_range(type_name)
     if type_name == "INT16":
@@ -190,7 +190,7 @@ def of_range(type_name: str, minimum: float, maximum: float, source: str) -> tup
 
 
 def as_parameters(calibrated: Mapping[int, Calibrated]) -> dict[int, QuantParams]:
-    """Return calibrated parameters in the form that a tensor has them in."""
+    """Return calibrated parameters as quantization parameters of tensors."""
     return {
         i: QuantParams(np.array([c.scale], np.float32), np.array([c.zero_point], np.int64))
         for i, c in calibrated.items()

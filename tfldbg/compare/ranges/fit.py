@@ -1,6 +1,6 @@
-"""Ranges that do not fit the values, and what made them so.
+"""Find ranges that do not fit the values, and their causes.
 
-A range that reaches ``f`` times as far as the values need has steps that are ``f`` times as wide:
+A range that is ``f`` times as wide as the values need has steps that are ``f`` times as wide:
 ``log2(f)`` bits are lost.  Rounding to a step makes noise of the power ``step**2 / 12``, so that
 ``20 log10(f)`` dB of the signal-to-noise ratio are lost, 6 for every bit.
 """
@@ -21,37 +21,37 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph
 
 WASTED = 8.0
-"""Times as far as the values from which a range does not fit them: three bits of eight."""
+"""The ratio of range to values from which the range does not fit: three bits of eight."""
 _FEWEST = 32
-"""Codes, five bits: more than that leave the values usable, as of sixteen bits."""
+"""The number of codes, five bits, above which the values remain usable, as with 16 bits."""
 _ALIKE = 1.0 / WASTED
-"""Relative difference up to which one range explains another that is `WASTED` times too wide."""
+"""The relative difference up to which one range explains another that is too wide."""
 _AMPLIFYING = frozenset({"DIV", "EXP", "MUL", "POW", "RSQRT", "SQUARE", "SQUARED_DIFFERENCE"})
-"""Operators that may write into the buffer of an input, and make more of its error than their own
-rounding: a sum rounds to steps as wide as those of an operand that has its range, which costs
-nothing more."""
+"""Operators that may write into the buffer of an input and amplify its error beyond their own
+rounding.  A sum is not among them: it rounds to steps as wide as those of an operand with its
+range, which costs no more."""
 _MAPPING = (SAME_SCALE_KINDS - {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}) | (
     {"ABS", "ADD", "CAST", "DEQUANTIZE", "MUL", "NEG", "QUANTIZE", "SUB"}
 )
-"""Operators of one computed input that make two values of two, or fewer."""
+"""Operators of one computed input whose output has at most two values if the input has two."""
 _FIXED = frozenset(kind for kind, _ in FIXED_OUTPUTS)
 _SUMS = frozenset({"ADD", "SUB"})
 _IN_FLOAT = _SUMS | CHOOSING
-"""Those of `_MARKING` that count between DEQUANTIZE and QUANTIZE, too."""
+"""The kinds of `_MARKING` that also count between DEQUANTIZE and QUANTIZE."""
 _MARKING = _IN_FLOAT | {"MAXIMUM", "MINIMUM", "MUL", "PADV2"}
-"""Operators that put a constant beside other values, or a mask that they make of it."""
+"""Operators that combine values with a constant, or with a mask made from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A quantized tensor and what occurs in it."""
+    """A quantized tensor and the values that occur in it."""
 
     tensor: int
     op: int | None
-    """The operator that writes it, None for an input of the model."""
+    """The operator that writes it, or None for an input of the model."""
     kind: str
     codes: int
-    """How many codes its type has."""
+    """The number of codes of its type."""
     range: float
     """The largest magnitude that it can represent, real units."""
     reach: float
@@ -59,56 +59,56 @@ class Filled:
     reads: tuple[int, ...]
     """The computed inputs of the operator."""
     marks: tuple[float, ...] = ()
-    """Constant inputs that may be sentinels, as `marks_of` returns them."""
+    """The constant inputs that may be sentinels, as returned by `marks_of`."""
     two_valued: bool = False
-    """Whether it holds one or two different values only, as a mask does."""
+    """True if it holds only one or two different values, as a mask does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A tensor whose range is `WASTED` times as wide as values need that it holds."""
+    """A tensor whose range is `WASTED` times as wide as its values need."""
 
     tensor: int
     op: int
     range: float
     """The largest magnitude that it can represent, real units."""
     reach: float
-    """The largest magnitude of the values that lose by it, real units."""
+    """The largest magnitude of the values that lose precision, real units."""
     codes: int
     by: int
-    """The operator whose range it is."""
+    """The operator whose values need the range."""
     by_kind: str
     sentinel: float | None
-    """The constant that needs the range; None where another operator's values do."""
+    """The constant that needs the range, or None if another operator's values do."""
 
     @property
     def factor(self) -> float:
-        """How many times as far as the values the range reaches."""
+        """The ratio of the range to the values."""
         return self.range / self.reach
 
     @property
     def bits(self) -> float:
-        """Bits that are lost."""
+        """The number of bits that are lost."""
         return math.log2(self.factor)
 
     @property
     def decibels(self) -> float:
-        """Signal-to-noise ratio that is lost."""
+        """The signal-to-noise ratio that is lost."""
         return 20.0 * math.log10(self.factor)
 
     @property
     def left(self) -> int:
-        """Codes that the values are left with."""
+        """The number of codes that remain for the values."""
         return int(self.codes / self.factor)
 
     @property
     def message(self) -> str:
-        """What does not fit, by how much and why, as the end of a sentence."""
+        """The misfit, its size and its cause, as the end of a sentence."""
         left = f"{self.left} of {self.codes} codes are" if self.left else "less than one code is"
-        why = f"it is that of operator {self.by} {self.by_kind} behind it, as of a buffer that was "
+        why = f"it is that of operator {self.by} {self.by_kind} after it, as of a buffer that was "
         why += "calibrated in place"
         if self.sentinel is not None:
-            place = "" if self.by == self.op else f" of operator {self.by} {self.by_kind} behind it"
+            place = "" if self.by == self.op else f" of operator {self.by} {self.by_kind} after it"
             why = f"the sentinel {self.sentinel:.4g}{place} takes it"
         return (
             f"its range reaches to {self.range:.3g}, {self.factor:.3g} times as far as values of "
@@ -120,8 +120,8 @@ class Misfit:
 def marks_of(graph: Graph, subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
     """Return the largest value of each constant input that may be a sentinel, real units.
 
-    Such a constant holds one or two values.  One that a sum adds everywhere moves all values alike
-    and is none.
+    Such a constant holds one or two values.  A constant that a sum adds everywhere is not included,
+    because it moves all values equally.
     """
     quantized = any(subgraph.tensors[i].lsb is not None for i in op.outputs[:1])
     if op.kind not in (_MARKING if quantized else _IN_FLOAT):
@@ -140,27 +140,27 @@ def marks_of(graph: Graph, subgraph: Subgraph, op: Operator) -> tuple[float, ...
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How a tensor is computed."""
+    """The operator that computes a tensor, and its inputs."""
 
     kind: str
-    """The operator that writes it."""
+    """The kind of the operator that writes it."""
     reads: tuple[int, ...]
     """The computed inputs of the operator."""
     marks: tuple[float, ...]
-    """As `marks_of` returns them."""
+    """The marks as returned by `marks_of`."""
     is_float: bool
-    """Whether the tensor is not quantized."""
+    """True if the tensor is not quantized."""
 
 
 def rounded_to(tensor: int, made: Mapping[int, Made]) -> Made:
-    """Return what computes the values that a tensor holds, and the quantized tensors it reads.
+    """Return the operator that computes a tensor's values, with the quantized tensors it reads.
 
-    Where a sum or a choice has no integer kernel, that is the operator before a QUANTIZE, and it
-    reads what the DEQUANTIZE before it reads.
+    If a sum or a choice has no integer kernel, this is the operator before a QUANTIZE, with the
+    inputs of the DEQUANTIZE before it.
 
     Args:
         tensor: A tensor that an operator writes.
-        made: By tensor how it is computed.
+        made: The operator and inputs that compute each tensor.
     """
     own = made[tensor]
     before = made.get(own.reads[0]) if own.kind == "QUANTIZE" and own.reads else None
@@ -174,13 +174,13 @@ def rounded_to(tensor: int, made: Mapping[int, Made]) -> Made:
 def fill(
     graph: Graph, subgraph: Subgraph, seen: Mapping[int, Extent], masks: frozenset[int]
 ) -> list[Filled]:
-    """Return the quantized tensors of a file with what a float pass saw in them.
+    """Return the quantized tensors of a file with the values that a float pass saw in them.
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
-        seen: By tensor what was seen; what an operator copies holds what it was copied from.
-        masks: The inputs that hold one or two different values only.
+        subgraph: The subgraph.
+        seen: The values seen in each tensor; copies of a tensor hold the values of the original.
+        masks: The inputs that hold only one or two different values.
     """
     reaches = {i: extent.reach for i, extent in seen.items()}
     pairs = set(masks)
@@ -223,14 +223,14 @@ def fill(
 
 
 def wasteful(codes: int, width: float, reach: float) -> bool:
-    """Whether a range is `WASTED` times too wide and leaves few codes."""
+    """Return whether a range is `WASTED` times too wide and leaves few codes."""
     return reach > 0 and width >= WASTED * reach and codes * reach <= _FEWEST * width
 
 
 def misfits(tensors: Sequence[Filled]) -> dict[int, Misfit]:
-    """Return by tensor the ranges that are another's: a neighbour's, or a sentinel's.
+    """Return the ranges that belong to a neighbour or a sentinel, by tensor.
 
-    A range that is too wide by itself is none of them: it may come from data other than this.
+    Ranges that are too wide for another reason are left out: other data may need them.
 
     Args:
         tensors: Every quantized tensor that holds values, in execution order.
@@ -248,7 +248,7 @@ def _misfit(
     tensor: Filled, known: Mapping[int, Filled], readers: Mapping[int, list[Filled]]
 ) -> Misfit | None:
     if tensor.op is None or tensor.kind in SAME_SCALE_KINDS | _FIXED:
-        return None  # others decide on the range
+        return None  # other tensors determine the range
     if wasteful(tensor.codes, tensor.range, tensor.reach):
         return next(_behind(tensor, tensor, known, readers, {tensor.tensor}), None)
     return _swallowed(tensor, known) if tensor.kind in _IN_FLOAT else None
@@ -261,7 +261,7 @@ def _behind(
     readers: Mapping[int, list[Filled]],
     seen: set[int],
 ) -> Iterator[Misfit]:
-    """Yield the operators behind a tensor whose range it may have, the nearest first."""
+    """Yield the operators after a tensor that may need its range, the nearest first."""
     for reader in readers.get(at.tensor, ()):
         if reader.tensor in seen or reader.op is None:
             continue
@@ -271,7 +271,7 @@ def _behind(
         if sentinel is not None and _alike(reader.range, wide.range):
             yield _because(wide, wide.reach, reader, sentinel)
         elif copies and not wasteful(reader.codes, wide.range, reader.reach):
-            continue  # another branch fills the range that they must share
+            continue  # another branch fills the shared range
         elif copies:
             yield from _behind(wide, reader, known, readers, seen)
         elif _took_its_buffer(reader, wide.range):
@@ -279,20 +279,20 @@ def _behind(
 
 
 def _took_its_buffer(reader: Filled, width: float) -> bool:
-    """Whether an operator may have written into its input's buffer what fills a range."""
+    """Return whether an operator may have filled a range by writing into its input's buffer."""
     fills = 2 * reader.reach >= reader.range
     same = _alike(reader.range, width) or _alike(reader.reach, width)
     return reader.kind in _AMPLIFYING and fills and same
 
 
 def _swallowed(tensor: Filled, known: Mapping[int, Filled]) -> Misfit | None:
-    """Return what the operand of a sum or a choice loses to a sentinel in the same output."""
+    """Return the loss of an operand of a sum or choice to a sentinel in the same output."""
     for index in tensor.reads:
         operand = known.get(index)
         if operand is None or not wasteful(tensor.codes, tensor.range, operand.reach):
             continue
         if tensor.kind in CHOOSING and _alike(operand.range, tensor.range):
-            continue  # they are lost where the operand is written
+            continue  # the loss is at the operator that writes the operand
         sentinel = _sentinel(tensor, operand, tensor.range, known)
         if sentinel is not None and not _is_mask(operand, known):
             return _because(tensor, operand.reach, tensor, sentinel)
@@ -315,9 +315,9 @@ def _because(wide: Filled, reach: float, by: Filled, sentinel: float | None) -> 
 def _sentinel(
     op: Filled, values: Filled, width: float, known: Mapping[int, Filled]
 ) -> float | None:
-    """Return the sentinel that an operator puts beside values and that fills a range."""
+    """Return the sentinel that an operator combines with values and that fills a range."""
     if op.kind not in _MARKING - {"MUL"}:
-        return None  # it puts nothing beside them: a factor is no sentinel
+        return None  # it inserts no values: a factor is not a sentinel
     found = list(op.marks)
     for index in op.reads:
         other = known.get(index)
@@ -327,7 +327,7 @@ def _sentinel(
 
 
 def _masks(tensor: Filled, known: Mapping[int, Filled]) -> Iterator[float]:
-    """Yield what a tensor holds where it is a mask: its own largest value, or what made it."""
+    """Yield the sentinel of a mask: the constant it was made from, or its own largest value."""
     while tensor.kind in SAME_SCALE_KINDS and len(tensor.reads) == 1 and tensor.reads[0] in known:
         tensor = known[tensor.reads[0]]
     if _is_mask(tensor, known):
@@ -336,9 +336,9 @@ def _masks(tensor: Filled, known: Mapping[int, Filled]) -> Iterator[float]:
 
 
 def _is_mask(tensor: Filled, known: Mapping[int, Filled]) -> bool:
-    """Whether a tensor holds two values because what it is made of does.
+    """Return whether a tensor holds two values because its inputs do.
 
-    One that a range too wide leaves two codes is no mask.
+    A tensor with only two codes left by a wide range is not a mask.
     """
     return tensor.two_valued and all(_is_mask(known[i], known) for i in tensor.reads if i in known)
 

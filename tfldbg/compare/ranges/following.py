@@ -1,4 +1,4 @@
-"""Which ranges a file's parameters follow, hence how it was made."""
+"""Find the ranges that a file's parameters follow, and so how the file was made."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 
 TRAINED, KERAS_PASS = "trained ranges", "float pass of the Keras model"
 CLOSE = 0.02
-"""Scales that are meant to be the same though the weights are rounded.
+"""The largest relative difference of scales that are meant to be equal, with rounded weights.
 
-A rounded weight is off by ``max / 127 / sqrt(12)`` in the root mean square, 0.23 % of the largest.
-Weights are some 3.5 times smaller than their largest, so a sum of them is off by 0.8 % of its
-standard deviation, which is 0.23 % of its extremes, 3.5 deviations away.  Layers add up like a
-random walk: 2 % after seventy of them.
+A rounded weight has an error of ``max / 127 / sqrt(12)`` in the root mean square, 0.23 % of the
+largest.  Weights are about 3.5 times smaller than their largest, so a sum of them has an error of
+0.8 % of its standard deviation, which is 0.23 % of its extremes, 3.5 deviations away.  The errors
+of layers add up like a random walk: 2 % after seventy layers.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How close a file's parameters are to those of one candidate."""
+    """The similarity of a file's parameters to those of one candidate."""
 
     source: str
-    """`TRAINED`, `KERAS_PASS` or one of `tfldbg.compare.ranges.calibrate.PASSES`."""
+    """The candidate: `TRAINED`, `KERAS_PASS` or one of `tfldbg.compare.ranges.calibrate.PASSES`."""
     compared: int
-    """Tensors, those that share their parameters counted once."""
+    """The number of tensors, where tensors that share parameters count once."""
     equal: int
-    """Of these, how many have the same scale (1e-5) and zero point."""
+    """The number of tensors with the same scale (1e-5) and zero point."""
     close: int
-    """How many have a scale within `CLOSE`."""
+    """The number of tensors with a scale within `CLOSE`."""
     zero_points: int
-    """How many have the same zero point."""
+    """The number of tensors with the same zero point."""
     median: float
-    """Median of ``|log2(file's scale / candidate's)|``."""
+    """The median of ``|log2(file's scale / candidate's)|``."""
     largest: float
-    """Largest of the same."""
+    """The largest of these values."""
     farthest: int
-    """The tensor where that is."""
+    """The tensor with the largest of these values."""
 
     @property
     def share(self) -> float:
@@ -53,19 +53,19 @@ class Likeness:
 
 
 def as_share(octaves: float) -> float:
-    """Return how far apart two scales are, as a share, from the base 2 logarithm of their ratio."""
+    """Return the relative difference of two scales from the base 2 logarithm of their ratio."""
     return float(2.0**octaves - 1.0)
 
 
 def liken(
     source: str, tensors: Sequence[Tensor], candidate: Mapping[int, tuple[float, int]]
 ) -> Likeness | None:
-    """Compare the parameters of tensors with those of a candidate, None where there are none.
+    """Compare the parameters of tensors with those of a candidate; None if there are none.
 
     Args:
-        source: What the candidate is.
-        tensors: One of each group that shares its parameters.
-        candidate: By tensor scale and zero point.
+        source: The name of the candidate.
+        tensors: One tensor of each group that shares parameters.
+        candidate: The scale and zero point of each tensor.
     """
     compared = [t for t in tensors if t.index in candidate and t.lsb is not None]
     if not compared:
@@ -86,21 +86,21 @@ def liken(
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """What a file's parameters follow."""
+    """The candidate that a file's parameters follow."""
 
     source: str | None
-    """`TRAINED`, `KERAS_PASS`, one of the passes, or None where it cannot be told."""
+    """`TRAINED`, `KERAS_PASS`, one of the passes, or None if it is unknown."""
     sentence: str
 
 
 def follow(likenesses: Sequence[Likeness]) -> Following:
-    """Say which candidate the parameters follow.
+    """Return the candidate that the parameters follow.
 
-    A candidate is followed if it yields most parameters exactly, and more of them than any other.
-    Nothing weaker tells a float pass from a fake-quantized one: the weights' rounding moves the
-    float pass of a file's copy as far as the activations' rounding moves the fake-quantized pass.
-    Exactly is what must be expected: of trained ranges, of a float pass of the float model, and of
-    a fake-quantized pass, whose rounded weights are the file's.
+    A candidate is followed if it gives most parameters exactly, and more of them than any other.
+    Weaker evidence does not distinguish a float pass from a fake-quantized one: rounded weights
+    change the float pass of a file's copy as much as rounded activations change the fake-quantized
+    pass.  Exact parameters are expected of trained ranges, of a float pass of the float model, and
+    of a fake-quantized pass, whose rounded weights are the file's.
     """
     if not likenesses:
         return Following(None, "no parameters depend on data")
@@ -117,9 +117,9 @@ def follow(likenesses: Sequence[Likeness]) -> Following:
         return Following(None, said + _apart(likenesses))
     said = f"the parameters follow this data ({_close(passes[0])}), but "
     if 2 * best.equal > best.compared:
-        said += "both passes yield them, so it cannot be told which it was"
+        said += "both passes give them, so it is unknown which one was used"
         return Following(None, said)
-    said += "no pass yields them exactly, so it cannot be told which it was" + _apart(passes)
+    said += "no pass gives them exactly, so it is unknown which one was used" + _apart(passes)
     if all(x.source != KERAS_PASS for x in passes):
         said += "; --keras FLOAT.h5 runs the float pass with weights that are not rounded"
     return Following(None, said)
@@ -141,7 +141,7 @@ _MADE = {
 
 def _yields(other: Likeness) -> str:
     said = f"{other.equal} of {other.compared}, median {_percent(other.share)} away"
-    return f"; {_WHAT[other.source]} yields {said}"
+    return f"; {_WHAT[other.source]} gives {said}"
 
 
 def _apart(found: Sequence[Likeness]) -> str:
@@ -150,11 +150,11 @@ def _apart(found: Sequence[Likeness]) -> str:
 
 
 def proximity(found: Likeness, farthest: str) -> str:
-    """Say how close a candidate is.
+    """Return how close a candidate is, in words.
 
     Args:
         found: The candidate.
-        farthest: The name of the tensor that is farthest away.
+        farthest: The name of the tensor with the largest difference.
     """
     if found.equal == found.compared:
         return _equal(found)

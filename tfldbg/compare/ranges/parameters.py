@@ -1,4 +1,4 @@
-"""TFLite's quantization parameters beside those that the reference wants; runs nothing."""
+"""Compare TFLite's quantization parameters with those of the reference without running the file."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Frozen
 
 _PRODUCT = 1e-6
-"""How far a bias's scale may be from input scale times weight scale, relative.  Both factors, their
-product and the scale are float32: four roundings of 2**-24."""
+"""The largest relative difference of a bias's scale from input scale times weight scale.  Both
+factors, their product and the scale are float32: four roundings of 2**-24."""
 _DEAD = 1e-9
-"""Share of the largest scale below which a channel is dead: its weights are rounding errors of a
-batch norm's factor, and the converter gives it a scale of its own making."""
+"""The share of the largest scale below which a channel is dead: its weights are rounding errors of
+a batch norm's factor, and the converter gives it an arbitrary scale."""
 _CODED = frozenset({"INT4", "UINT4", "INT8", "UINT8", "INT16", "INT32"})
 _ASSUMED = "INT8"
-"""In whose codes a zero point is given where the file's tensor has none."""
+"""The type in whose codes a zero point is given if the file's tensor has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """A scale and zero point, and the real values that they represent."""
+    """A scale and zero point, and the range of real values that they represent."""
 
     scale: float
     zero_point: int
@@ -48,17 +48,17 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the reference wants of one activation."""
+    """The parameters that the reference requires for one activation."""
 
     status: str
     """``equal``, ``differ``, ``none``, ``bypassed`` or ``deferred`` as in `Match.parameters`; or
-    ``tie``, where the zero point lies between two codes and was rounded to either side (TFL014)."""
+    ``tie``, if the zero point lies between two codes and was rounded to either side (TFL014)."""
     source: str | None = None
     """The fake-quant node, or the other file's tensor."""
     trained: tuple[float, float] | None = None
-    """Minimum and maximum as they were trained, real units."""
+    """The trained minimum and maximum, real units."""
     nudged: Affine | None = None
-    """What the tensor must have: the range as fake-quant nudges it, or the other file's own."""
+    """The required parameters: the range as fake-quant nudges it, or those of the other file."""
     adjusted: Affine | None = None
     """The trained range as TensorFlow Lite quantizes a range after training."""
 
@@ -68,25 +68,25 @@ class TensorRow:
     """One activation: an input of the model or an operator's output."""
 
     op: int | None
-    """The operator that writes it; None for an input of the model."""
+    """The operator that writes it, or None for an input of the model."""
     kind: str
     tensor: int
     name: str
     type: str
     own: Affine | None
-    """The file's parameters; None without a single scale."""
+    """The file's parameters, or None without a single scale."""
     expected: Expected | None
-    """None without a reference, or where it has no counterpart."""
+    """The required parameters, or None without a reference or a counterpart."""
 
     @property
     def status(self) -> str:
-        """``unmatched`` without a counterpart, else what `Expected` says."""
+        """``unmatched`` without a counterpart, otherwise the status of `Expected`."""
         return self.expected.status if self.expected else "unmatched"
 
 
 @dataclass(frozen=True, slots=True)
 class WeightRow:
-    """The weights and bias of one operator; figures of a channel each, or one for all."""
+    """The weights and bias of one operator, with values per channel or one for all channels."""
 
     op: int
     kind: str
@@ -95,28 +95,29 @@ class WeightRow:
     name: str
     type: str
     scale: tuple[float, ...]
-    """Empty for float weights."""
+    """The scales; empty for float weights."""
     minimum: tuple[float, ...]
-    """Of the reference's weights by output channel, batch norm folded in; empty without them."""
+    """The minimum of the reference's weights with folded batch norm, by output channel; empty if
+    they are unknown."""
     maximum: tuple[float, ...]
     wanted_scale: tuple[float, ...]
-    """Largest magnitude over 127 (its type's largest code), as many as ``scale``: what symmetric
-    quantization with a narrow range gives the reference's weights.  Unsigned weights: the width
-    over 255."""
+    """The largest magnitude divided by 127 (the largest code of the type), as many as ``scale``:
+    the scale of symmetric quantization with a narrow range for the reference's weights.  For
+    unsigned weights the width divided by 255."""
     bias: int | None
-    """The tensor that holds the bias; None without one."""
+    """The tensor that holds the bias, or None without one."""
     bias_type: str | None
     bias_scale: tuple[float, ...]
     product_scale: tuple[float, ...]
-    """Input scale times weight scale, which the bias's scale must be; empty for floats."""
+    """Input scale times weight scale, the required scale of the bias; empty for floats."""
     check: WeightCheck | None
-    """How far the values are from the reference's, where they could be compared."""
+    """The comparison of the values with the reference's, if possible."""
 
     @property
     def ratio(self) -> tuple[float | None, ...]:
-        """The scale over ``wanted_scale``; None for a channel whose weights are all but zero.
+        """The scale divided by ``wanted_scale``; None for a channel with weights close to zero.
 
-        It may be above 1 without fault: a fake-quant keeps the range it has seen, and a converter
+        A ratio above 1 may be correct: a fake-quant keeps the range it has seen, and a converter
         widens the scale of channels whose bias would overflow.
         """
         least = _DEAD * max(self.wanted_scale, default=0.0)
@@ -124,17 +125,17 @@ class WeightRow:
 
     @property
     def bias_ratio(self) -> tuple[float | None, ...]:
-        """The bias's scale over ``product_scale``."""
+        """The bias's scale divided by ``product_scale``."""
         return _ratios(self.bias_scale, self.product_scale)
 
     @property
     def bias_scale_differs(self) -> bool:
-        """Whether the kernel reads the bias in other steps than it is stored in."""
+        """Return whether the kernel reads the bias with another step than it is stored with."""
         return any(r is not None and abs(r - 1) > _PRODUCT for r in self.bias_ratio)
 
     @property
     def status(self) -> str:
-        """``differ`` by more than rounding, ``equal``, or ``none`` where nothing was compared."""
+        """``differ`` by more than rounding, ``equal``, or ``none`` if nothing was compared."""
         check = self.check
         values = check is not None and (
             check.differ or (check.bias is not None and check.bias.differ)
@@ -146,27 +147,27 @@ class WeightRow:
 
 @dataclass(frozen=True, slots=True)
 class ParameterTable:
-    """Everything that ``tfldbg params`` shows."""
+    """The contents of ``tfldbg params``."""
 
     tensors: tuple[TensorRow, ...]
     weights: tuple[WeightRow, ...]
     referenced: bool
-    """Whether there was a reference to compare with."""
+    """True if there was a reference to compare with."""
     ranges: RangeTable | None = None
-    """What passes over data give, where there was data."""
+    """The parameters from passes over data, if data was given."""
 
     @property
     def differing(self) -> tuple[TensorRow | WeightRow, ...]:
-        """The rows that differ from the reference without excuse, in execution order."""
+        """The rows that differ from the reference without an excuse, in execution order."""
         rows: list[TensorRow | WeightRow] = [*self.tensors, *self.weights]
         found = [row for row in rows if row.status == "differ"]
         return tuple(sorted(found, key=lambda row: -1 if row.op is None else row.op))
 
     @property
     def unrelated(self) -> bool:
-        """Whether a reference has nothing to compare any of the file's weights with.
+        """Return whether the reference matches none of the operators with weights.
 
-        That nothing differs then says nothing: it may be another model.
+        Then the absence of differences means nothing: it may be another model.
         """
         without = {row.op for row in self.tensors if row.status == "unmatched"}
         rows = self.weights
@@ -184,14 +185,14 @@ def parameter_table(
     matching: Matching | None,
     turns: Mapping[int, Turn] = MappingProxyType({}),
 ) -> ParameterTable:
-    """Put the parameters of a file beside those of its Keras model.
+    """Compare the parameters of a file with those of its Keras model.
 
     Args:
         graph: The file.
-        subgraph: Its subgraph.
-        frozen: The reference; None for the file alone.
-        matching: Which node of the reference computes which tensor; None for the file alone.
-        turns: By operator, what its activation is multiplied by, and its weights by the inverse.
+        subgraph: The subgraph.
+        frozen: The reference, or None for the file alone.
+        matching: The matches of tensors with nodes of the reference, or None for the file alone.
+        turns: The matrices that multiply activations, and inversely weights, by operator.
 
     Raises:
         KerasError: TensorFlow refuses the reference graph.
@@ -214,7 +215,7 @@ def tensor_rows(subgraph: Subgraph, expected: Mapping[int, Expected]) -> tuple[T
 
     Args:
         subgraph: The TFLite side.
-        expected: By tensor what the reference wants, whatever the reference is.
+        expected: The parameters that any kind of reference requires, by tensor.
     """
     return tuple(
         TensorRow(
@@ -231,7 +232,7 @@ def tensor_rows(subgraph: Subgraph, expected: Mapping[int, Expected]) -> tuple[T
 
 
 def own_parameters(tensor: Tensor) -> Affine | None:
-    """Return a tensor's scale and zero point with the range they represent."""
+    """Return a tensor's scale and zero point with the range that they represent."""
     if tensor.lsb is None or tensor.zero_point is None or tensor.type not in _CODED:
         return None
     low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
@@ -241,7 +242,7 @@ def own_parameters(tensor: Tensor) -> Affine | None:
 def expected_by_keras(
     subgraph: Subgraph, matching: Matching, graph: RefGraph
 ) -> dict[int, Expected]:
-    """Return by tensor what the reference's fake-quant nodes want."""
+    """Return the parameters that the reference's fake-quant nodes require, by tensor."""
     return {
         index: _by_fake_quant(subgraph.tensors[index], match, matching, graph)
         for index, match in matching.matches.items()
@@ -249,7 +250,7 @@ def expected_by_keras(
 
 
 def expected_by_file(tensor: Tensor, good: Tensor) -> Expected:
-    """Return what the same tensor of a file that is known to be good wants of ``tensor``."""
+    """Return the parameters of the same tensor in a file that is known to be good."""
     own = own_parameters(good)
     if own is None:
         return Expected("none", good.name)
@@ -264,8 +265,8 @@ def weight_rows(
 
     Args:
         subgraph: The TFLite side.
-        folded: By output tensor the reference's weights.
-        checks: By output tensor how far the file's are from them.
+        folded: The reference's weights by output tensor.
+        checks: The comparisons of the file's weights with them, by output tensor.
     """
     rows = []
     for op in subgraph.operators:
@@ -304,7 +305,7 @@ def _by_fake_quant(tensor: Tensor, match: Match, matching: Matching, graph: RefG
 
 
 def _tied(tensor: Tensor, fake: FakeQuant, nudged: Affine, status: str) -> bool:
-    """Whether a tensor differs by how a zero point that lies between two codes was rounded."""
+    """Return whether a tensor differs only by the rounding of a tied zero point."""
     if status != "differ" or tensor.zero_point is None:
         return False
     points = (tensor.zero_point, nudged.zero_point)
@@ -313,7 +314,7 @@ def _tied(tensor: Tensor, fake: FakeQuant, nudged: Affine, status: str) -> bool:
 
 
 def _in_codes(nudged: quant.Nudged, type_name: str) -> Affine:
-    """Count the zero point as the codes of a type are counted."""
+    """Return nudged parameters with the zero point in the codes of a type."""
     zero_point = nudged.zero_point + quant.code_range(type_name)[0]
     return Affine(nudged.scale, zero_point, nudged.minimum, nudged.maximum)
 
@@ -321,7 +322,7 @@ def _in_codes(nudged: quant.Nudged, type_name: str) -> Affine:
 def _fake_quant(
     match: Match, matching: Matching, graph: RefGraph, type_name: str
 ) -> tuple[str, FakeQuant] | None:
-    """Find the fake-quant that a match was judged by: its own, or that of an operator behind it."""
+    """Return the fake-quant that a match was judged by: its own, or one after the operator."""
     others = [m.node for m in matching.matches.values() if m.expected == match.expected]
     for name in (match.node, *match.chain, *(others if match.expected else ())):
         node = graph.nodes[node_of(name)]
@@ -396,7 +397,7 @@ def _wanted_scale(
 
 
 def _ratios(scales: tuple[float, ...], wanted: tuple[float, ...]) -> tuple[float | None, ...]:
-    """Divide channel by channel; a single figure serves all channels."""
+    """Return the quotients by channel; a single value applies to all channels."""
     if not scales or not wanted:
         return ()
     count = max(len(scales), len(wanted))

@@ -1,4 +1,4 @@
-"""Passes over data that measure ranges: in float, and with everything before rounded already."""
+"""Passes over data that measure ranges: in float, and with all tensors before already rounded."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 
 
 class Actual(Protocol):
-    """Yields what the file itself computes, for operators without a float copy."""
+    """Returns the values that the file computes, for operators without a float copy."""
 
     def __call__(self, number: int) -> Mapping[int, NDArray[Any]]:
-        """Return by tensor the codes of one sample, in the tensor's shape."""
+        """Return the codes of one sample by tensor, in the tensor's shape."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Copy:
-    """The float copy of a file, and what it needs to run over data."""
+    """The float copy of a file, and everything needed to run it over data."""
 
     name: str
-    """How messages call the file."""
+    """The name of the file in messages."""
     graph: Graph
     subgraph: Subgraph
     refused: Mapping[int, str]
-    """By operator why it has no float copy; its actual output is used."""
+    """The reason for each operator without a float copy; its actual output is used."""
     samples: Samples
     actual: Actual
 
     @property
     def sources(self) -> Mapping[int, Source]:
-        """By what a resource variable yields where it was written, over streams."""
+        """The source of each read of a resource variable in streams; empty without streams."""
         return sources(self.graph, self.subgraph) if self.samples.stream_steps > 1 else {}
 
 
@@ -62,15 +62,15 @@ class Pass:
     """The outcome of a pass over data."""
 
     parameters: Mapping[int, Calibrated]
-    """By tensor."""
+    """The parameters by tensor."""
     rounds: int
-    """How often the data was run."""
+    """The number of runs over the data."""
     settled: bool
-    """Whether the last round changed nothing."""
+    """True if the last round changed nothing."""
 
 
 def float_extents(copy: Copy, sharing: Sharing, progress: Progress) -> dict[int, Extent]:
-    """Run the data through the float copy; return what each tensor of ``sharing.sources`` held.
+    """Run the data through the float copy; return the extents of ``sharing.sources``.
 
     Raises:
         RunError: The runtime refuses the float copy.
@@ -87,18 +87,18 @@ def float_pass(copy: Copy, sharing: Sharing, seen: Mapping[int, Extent]) -> Pass
 def fake_quant_pass(
     copy: Copy, sharing: Sharing, seen: Mapping[int, Extent], progress: Progress
 ) -> Pass:
-    """Return the parameters that observers give which see everything before rounded already.
+    """Return the parameters of observers that see all tensors before already rounded.
 
-    It starts from the ranges of the float pass and runs again with what it measured until that no
-    longer changes.  A round settles at least the first tensor whose inputs have settled, so there
-    are no more rounds than the network is deep.  Only where an early tensor shares its parameters
-    with a later one may they go on changing; it stops there all the same.
+    It starts from the ranges of the float pass and runs again with the measured ranges until they
+    no longer change.  Each round settles at least the first tensor whose inputs have settled, so
+    there are no more rounds than the network is deep.  Only if an early tensor shares its
+    parameters with a later one may they continue to change; the same limit applies.
 
     Args:
         copy: The float copy.
-        sharing: Which tensors have one range.
-        seen: What `float_extents` returned.
-        progress: Is told of every sample.
+        sharing: The tensors that share a range.
+        seen: The extents from `float_extents`.
+        progress: Receives every sample.
 
     Raises:
         RunError: The runtime refuses the float copy.
@@ -120,7 +120,7 @@ def _extents(
     parameters: Mapping[int, QuantParams] | None,
     progress: Progress,
 ) -> dict[int, Extent]:
-    """Run the data once; return what was seen in every tensor that counts, before its rounding."""
+    """Run the data once; return the extents of all tensors that count, before their rounding."""
     seen = {i: Extent() for i in sharing.sources}
     if not sharing.free:
         return seen
@@ -159,14 +159,14 @@ def real_inputs(
     start: int,
     stop: int,
 ) -> dict[int, Floats]:
-    """Return the model's inputs as the user gave them, not yet rounded, in the model's shapes.
+    """Return the model's inputs as the user gave them, not rounded, in the model's shapes.
 
     Args:
         samples: The data.
         inputs: The model's inputs.
-        stored: By input (n, ...) what the model takes, whose shape is wanted.
+        stored: The inputs (n, ...) in the model's types and shapes.
         start: The first sample.
-        stop: The one after the last.
+        stop: One past the last sample.
     """
     given = zip(inputs, samples.real(start, stop), strict=True)
     return {i: np.asarray(array, np.float32).reshape(stored[i].shape) for i, array in given}

@@ -1,4 +1,4 @@
-"""A file's parameters beside those that data gives, and which of them they follow."""
+"""Compare a file's parameters with those from data, and find which of them they follow."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RangeTable:
-    """What two passes over data give every activation."""
+    """The parameters of every activation from two passes over data."""
 
     data: str
-    """Where the data comes from."""
+    """The source of the data."""
     samples: int
     by_keras: bool
-    """Whether a float Keras model ran the float pass, and not the float copy of the file."""
+    """True if a float Keras model ran the float pass instead of the file's float copy."""
     float_pass: Mapping[int, Calibrated]
-    """By tensor."""
+    """The parameters by tensor."""
     fake_quant_pass: Mapping[int, Calibrated]
     rounds: int
-    """How often the fake-quantized pass ran over the data."""
+    """The number of runs of the fake-quantized pass over the data."""
     settled: bool
-    """Whether its last round changed nothing."""
+    """True if its last round changed nothing."""
     group: Mapping[int, int]
-    """By tensor the first tensor of those that share its parameters."""
+    """The first tensor of the group that shares parameters, by tensor."""
     free: frozenset[int]
-    """The groups that data has a say in; the others have parameters of their own."""
+    """The groups that depend on data; the others have fixed parameters."""
     likenesses: tuple[Likeness, ...]
     following: Following
     misfits: Mapping[int, Misfit] = field(default_factory=dict)
-    """By tensor the ranges that fit other values than these."""
+    """The ranges that fit other values than the tensor's, by tensor."""
 
     def depends(self, tensor: int) -> bool:
-        """Whether a tensor's parameters depend on data."""
+        """Return whether a tensor's parameters depend on data."""
         return self.group.get(tensor) in self.free
 
 
@@ -67,13 +67,13 @@ def range_table(
 
     Args:
         subgraph: The file's subgraph.
-        sharing: Which tensors have one range.
+        sharing: The tensors that share a range.
         passes: The float pass and the fake-quantized pass.
-        trained: By tensor scale and zero point of a QAT model's fake-quant, where there is one.
-        filled: What the float pass saw.
-        by_keras: Whether that model ran the float pass.
-        data: Where the data comes from.
-        samples: How many samples it has.
+        trained: The scale and zero point of a QAT model's fake-quant, by tensor.
+        filled: The values that the float pass saw.
+        by_keras: True if a float Keras model ran the float pass.
+        data: The source of the data.
+        samples: The number of samples.
     """
     tensors = [subgraph.tensors[i] for i in sharing.free]
     candidates = {
@@ -102,7 +102,7 @@ def range_table(
 def _by_group(
     sharing: Sharing, trained: Mapping[int, tuple[float, int]]
 ) -> dict[int, tuple[float, int]]:
-    """Let the first tensor with a fake-quant speak for those that share its parameters."""
+    """Return the trained parameters of each group, from its first tensor with a fake-quant."""
     found: dict[int, tuple[float, int]] = {}
     for index, group in sharing.group.items():
         if index in trained:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.fitting import clipped_share
-from tfldbg.diagnose.model import Divergence, Finding, Signal
+from tfldbg.diagnose.model import Divergence, Finding, Signal, Subject
 from tfldbg.diagnose.rules.model import (
     Explanation,
     FileRule,
@@ -19,11 +19,11 @@ from tfldbg.diagnose.rules.model import (
     together,
 )
 from tfldbg.diagnose.rules.specification import REMEDIES
-from tfldbg.diagnose.words import number, op_name, plural
-from tfldbg.options.against import EMULATIONS
+from tfldbg.diagnose.words import number, plural
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import OpEvidence
+    from tfldbg.diagnose.traits import Traits
 
 _LOCAL = Explanation(
     code="TFL001",
@@ -123,35 +123,37 @@ BY_SIGNAL: Mapping[Signal, Explanation] = {
     "shape": _SHAPE,
     "input": _INPUT,
 }
-_OTHER_SUGGESTIONS: Mapping[str, Mapping[str, str]] = {
+_BY_TRAIT: Mapping[str, Mapping[str, str]] = {
     "local": {
-        "self": "trace the file under another --runtime: kernels that agree point to the file, "
-        "kernels that do not to the kernel",
-        "tflite": "compare this operator's options and constants in both files with tfldbg inspect",
-        "runtime": "trace the file alone under both runtimes: the one that differs from its float "
+        "of_the_file": "trace the file under another --runtime: kernels that agree point to the "
+        "file, kernels that do not to the kernel",
+        "other_file": "compare this operator's options and constants in both files with tfldbg "
+        "inspect",
+        "recorded": "trace the file alone: if it is clean, look at the kernel that was recorded",
+        "kernels": "trace the file alone under both runtimes: the one that differs from its float "
         "arithmetic is wrong",
-        "capture": "trace the file alone: if it is clean, look at the kernel that was recorded",
     },
     "parameters": {
-        "self": "convert the model again; scales that were edited one by one contradict each other",
-        "tflite": "convert the model again with the calibration of the reference",
-        "capture": "check that both sides ran the same file",
+        "of_the_file": "convert the model again; scales that were edited one by one contradict "
+        "each other",
+        "other_file": "convert the model again with the calibration of the reference",
+        "recorded": "check that both sides ran the same file",
     },
-    "weights": {"tflite": "check that both files were converted from the same checkpoint"},
+    "weights": {"other_file": "check that both files were converted from the same checkpoint"},
     "shape": {
-        "self": "convert the model again: the file states another shape than the kernels compute",
-        "tflite": "compare this operator's padding, strides and axes in both files",
+        "of_the_file": "convert the model again: the file states another shape than the kernels "
+        "compute",
+        "other_file": "compare this operator's padding, strides and axes in both files",
     },
 }
+"""By signal the first trait of the reference that suggests something else."""
 
 
-def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -> Finding:
-    """Word a divergence as a finding."""
+def of_divergence(divergence: Divergence, op: OpEvidence, traits: Traits) -> Finding:
+    """Return a divergence as a finding."""
     about = BY_SIGNAL[divergence.signal]
-    kind = "self" if reference_kind in EMULATIONS else reference_kind
     shown: dict[str, object] = {}
-    broken = (b.rule for b in op.breaches if b.message == divergence.message)
-    remedy = next((REMEDIES[rule] for rule in broken if rule in REMEDIES), None)
+    remedy = REMEDIES.get(divergence.rule) if divergence.rule is not None else None
     if divergence.signal == "parameters":
         shown = {"scale": op.scale, "zero_point": op.zero_point, "expected": op.expected}
     elif divergence.signal == "weights" and op.weights is not None:
@@ -164,10 +166,17 @@ def of_divergence(divergence: Divergence, op: OpEvidence, reference_kind: str) -
         severity=about.severity,
         op=divergence.op,
         tensor=divergence.tensor,
-        message=f"{op_name(op.op, op.kind, divergence.tensor)}: {divergence.message}",
+        predicate=divergence.message,
         evidence=shown,
-        suggestion=remedy
-        or _OTHER_SUGGESTIONS.get(divergence.signal, {}).get(kind, about.suggestion),
+        suggestion=remedy or _suggestion(divergence.signal, traits) or about.suggestion,
+        subject=Subject(op.op, op.kind, divergence.tensor),
+    )
+
+
+def _suggestion(signal: Signal, traits: Traits) -> str | None:
+    """Return what to do about a divergence where that depends on the reference."""
+    return next(
+        (said for trait, said in _BY_TRAIT.get(signal, {}).items() if getattr(traits, trait)), None
     )
 
 
@@ -180,18 +189,20 @@ def _observer(judged: Judged) -> Iterator[Sign]:
         yield Sign(None, None, message, {"final_outputs_identical": False})
     for body in judged.evidence.bodies:
         if not body.identical:
-            message = (
-                f"operator {body.op} {body.kind}: its {body.role} (subgraph {body.subgraph}), run "
-                "by itself, ends at other values than the operator yields"
+            predicate = (
+                f"its {body.role} (subgraph {body.subgraph}), run by itself, ends at other values "
+                "than the operator yields"
             )
-            yield Sign(body.op, None, message, {"identical": False, "subgraph": body.subgraph})
+            evidence: dict[str, object] = {"identical": False, "subgraph": body.subgraph}
+            subject = Subject(body.op, body.kind, None)
+            yield Sign(body.op, None, predicate, evidence, subject=subject)
 
 
 def _unchecked(judged: Judged) -> Iterator[Sign]:
     covered = judged.evidence.covered
     known = covered | {d.op for d in judged.divergences}
     blind = sorted({o.op for o in judged.evidence.ops if o.activation and o.op not in known})
-    if blind and judged.evidence.run.reference_kind != "none":
+    if blind and judged.evidence.run.traits.exists:
         message = (
             f"{plural(len(blind), 'operator')} could not be checked "
             f"({listed(blind)}), and a fault there is not seen"
@@ -217,7 +228,7 @@ def _clipped(judged: Judged) -> Iterator[Sign]:
     worst, most = max(found, key=lambda pair: pair[1])
     for sign in together([_clips(op, share) for op, share in found]):
         more = f"; most at operator {worst.op}: {most:.2%}" if len(found) > 1 else ""
-        yield replace(sign, message=sign.message + more)
+        yield replace(sign, predicate=sign.predicate + more)
 
 
 def _clips(op: OpEvidence, share: float) -> Sign:

@@ -179,8 +179,8 @@ def _steep(judged: Judged) -> Iterator[Sign]:
         if op.kind not in _STEEP_KINDS or drift is None or not known or not unclipped:
             continue
         reached = max(known)
-        if judged.behind_origin(op):
-            return  # the error that reaches it is not that of roundings
+        if judged.is_origin_or_downstream(op):
+            continue  # the error that reaches it is not that of roundings
         if reached <= _SMALL_LSB and drift >= max(LARGE_LSB, AMPLIFIED * reached):
             message = (
                 f"an accumulated error of {number(reached)} LSB at its inputs becomes "
@@ -198,11 +198,11 @@ def _vanish(judged: Judged) -> Iterator[Sign]:
         usage, zero = op.usage, op.zero_point
         if op.kind not in _FIXED or usage is None or zero is None:
             continue
-        telling = judged.real_data or op.kind in _SPREAD
+        telling = judged.evidence.run.has_real_data or op.kind in _SPREAD
         if not telling or usage.lowest < zero - 1 or usage.highest > zero + 1:
             continue
         before = [o.usage.span for o in judged.writers(op) if o.usage]
-        if before and max(before) > usage.span and not judged.behind_origin(op):
+        if before and max(before) > usage.span and not judged.is_origin_or_downstream(op):
             message = (
                 f"all {usage.total} values of its output are within one step of zero "
                 f"({number(op.scale)}), while its input takes {max(before)} codes"
@@ -212,7 +212,7 @@ def _vanish(judged: Judged) -> Iterator[Sign]:
 
 
 def _mean(judged: Judged) -> Iterator[Sign]:
-    if judged.evidence.run.reference_kind in ("capture", "runtime"):
+    if judged.evidence.run.traits.kernels:
         return  # both sides are kernels, and may round the same way
     for op in judged.evidence.ops:
         own, explained = _lsb(op.local), max(op.bound.extra_lsb)

@@ -92,7 +92,7 @@ def _miscast(judged: Judged) -> Iterator[Sign]:
 
 
 def _normalized(judged: Judged) -> Iterator[Sign]:
-    if not judged.real_data:
+    if not judged.evidence.run.has_real_data:
         return
     for given in judged.evidence.inputs:
         usage, clipped = given.usage, is_clipped(given)
@@ -113,7 +113,7 @@ def _normalized(judged: Judged) -> Iterator[Sign]:
 
 
 def _cast(judged: Judged) -> Iterator[Sign]:
-    if not judged.real_data:
+    if not judged.evidence.run.has_real_data:
         return
     inputs = judged.evidence.inputs
     for given in inputs:

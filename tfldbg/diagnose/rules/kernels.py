@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule, at
 from tfldbg.diagnose.words import number, plural
-from tfldbg.options.against import EMULATIONS
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import OpEvidence
@@ -79,7 +78,7 @@ _ALIKE = Explanation(
 
 
 def _rounding(judged: Judged) -> Iterator[Sign]:
-    if judged.evidence.run.reference_kind not in ("runtime", "capture"):
+    if not judged.evidence.run.traits.kernels:
         return
     found = [o for o in judged.evidence.ops if _rounds_differently(o) and not judged.signals(o.op)]
     if found:
@@ -133,7 +132,8 @@ def _half_precision(judged: Judged) -> Iterator[Sign]:
 
 
 def _disagree(judged: Judged) -> Iterator[Sign]:
-    if judged.evidence.run.reference_kind == "runtime":
+    traits = judged.evidence.run.traits
+    if traits.kernels and not traits.recorded:
         for op in judged.diverged("local", "nonfinite"):
             other = judged.evidence.run.reference_path
             yield at(op, f"{_said(op)} from {other}, on the same inputs", max_lsb=_lsb(op))
@@ -150,7 +150,7 @@ def _disagree(judged: Judged) -> Iterator[Sign]:
 
 
 def _alike(judged: Judged) -> Iterator[Sign]:
-    if judged.evidence.run.reference_kind in ("self", *EMULATIONS):
+    if judged.evidence.run.traits.of_the_file:
         return  # the file's own constants are on both sides
     for op in judged.diverged("local"):
         if judged.same_under_all_kernels(op):

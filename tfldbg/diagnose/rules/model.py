@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.fitting import ENOUGH
-from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal
-from tfldbg.diagnose.words import op_name, plural
+from tfldbg.diagnose.model import Divergence, Finding, Severity, Signal, Subject
+from tfldbg.diagnose.words import plural
+from tfldbg.options.judge import Thresholds
 
 if TYPE_CHECKING:
     from tfldbg.compare.ranges.fit import Misfit
@@ -40,13 +41,15 @@ class Sign:
     """A place where a rule sees its cause."""
 
     op: int | None
-    """The operator, None for the whole file."""
+    """The operator to look at, None for the whole file."""
     tensor: str | None
-    message: str
-    """A sentence that names the operator and the figure."""
+    predicate: str
+    """What is wrong there, with the figure; a whole sentence where there is no subject."""
     evidence: dict[str, object]
     suggestion: str | None = None
     """What to do here, where that is not what the explanation says."""
+    subject: Subject | None = None
+    """The operator that the predicate is about."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +69,8 @@ class Judged:
     evidence: Evidence
     divergences: tuple[Divergence, ...]
     thresholds: Thresholds
+    downstream: frozenset[int]
+    """The tensors downstream of an origin (`tfldbg.diagnose.downstream`)."""
     misfits: Mapping[int, Misfit] = field(default_factory=dict)
     """By tensor the ranges that fit other values."""
 
@@ -92,9 +97,9 @@ class Judged:
         """Those of them that hold others."""
         return [o for o in self.checked_weights if o.weights is not None and o.weights.differ]
 
-    def behind_origin(self, op: OpEvidence) -> bool:
-        """Whether an operator diverged itself or runs after one that did."""
-        return any(d.op <= op.op for d in self.divergences)
+    def is_origin_or_downstream(self, op: OpEvidence) -> bool:
+        """Return whether an operator is an origin or lies downstream of one."""
+        return op.tensor in self.downstream or any(d.op == op.op for d in self.divergences)
 
     def same_under_all_kernels(self, op: OpEvidence) -> bool:
         """Whether an operator was run by itself under other kernels, and all yield the same."""
@@ -108,12 +113,8 @@ class Judged:
 
     def settles(self, op: OpEvidence) -> bool:
         """Whether the user's data gave an operator's output enough values to fill a range."""
-        return self.real_data and op.usage is not None and op.usage.total >= ENOUGH
-
-    @property
-    def real_data(self) -> bool:
-        """Whether the samples are the user's, see `Run`."""
-        return self.evidence.run.has_real_data
+        real = self.evidence.run.has_real_data
+        return real and op.usage is not None and op.usage.total >= ENOUGH
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,32 +128,34 @@ class TraceRule:
     explains."""
 
 
-def at(op: OpEvidence, message: str, suggestion: str | None = None, **evidence: object) -> Sign:
-    """Return a sign at a traced operator; the message is the end of a sentence that names it."""
-    return Sign(op.op, op.name, said(op, message), evidence, suggestion)
+def at(op: OpEvidence, predicate: str, suggestion: str | None = None, **evidence: object) -> Sign:
+    """Return a sign at a traced operator, which the predicate is about."""
+    return Sign(op.op, op.name, predicate, evidence, suggestion, subject_of(op))
 
 
-def said(op: OpEvidence, message: str) -> str:
-    """Put the name of a traced operator before a message."""
-    return f"{op_name(op.op, op.kind, op.name)}: {message}"
+def subject_of(op: OpEvidence) -> Subject:
+    """Return a traced operator as the subject of a sentence."""
+    return Subject(op.op, op.kind, op.name)
 
 
-def at_operator(subgraph: Subgraph, op: Operator, message: str, **evidence: object) -> Sign:
-    """Return a sign at an operator of the file."""
+def at_operator(subgraph: Subgraph, op: Operator, predicate: str, **evidence: object) -> Sign:
+    """Return a sign at an operator of the file, which the predicate is about."""
     name = next((subgraph.tensors[i].name for i in op.outputs if i >= 0), "")
-    return Sign(op.index, name, f"{op_name(op.index, op.kind, name)}: {message}", evidence)
+    subject = Subject(op.index, op.kind, name)
+    return Sign(op.index, name, predicate, evidence, subject=subject)
 
 
-def to_finding(about: Explanation, sign: Sign, *, explains: bool = False) -> Finding:
-    """Word a sign as a finding; one that explains a divergence is an error."""
+def to_finding(about: Explanation, sign: Sign) -> Finding:
+    """Return a sign as a finding."""
     return Finding(
         code=about.code,
-        severity="error" if explains else about.severity,
+        severity=about.severity,
         op=sign.op,
         tensor=sign.tensor,
-        message=sign.message,
+        predicate=sign.predicate,
         evidence=sign.evidence,
         suggestion=sign.suggestion or about.suggestion,
+        subject=sign.subject,
     )
 
 
@@ -163,8 +166,9 @@ def together(signs: Sequence[Sign]) -> Iterator[Sign]:
         return
     first, ops = signs[0], [s.op for s in signs if s.op is not None]
     others = listed(ops[1:])
-    message = f"{first.message}; likewise {plural(len(ops) - 1, 'operator')} behind it: {others}"
-    yield replace(first, message=message, evidence={**first.evidence, "ops": ops})
+    likewise = f"likewise {plural(len(ops) - 1, 'operator')} behind it: {others}"
+    predicate = f"{first.predicate}; {likewise}"
+    yield replace(first, predicate=predicate, evidence={**first.evidence, "ops": ops})
 
 
 def listed(numbers: Sequence[int], most: int = 8) -> str:

@@ -90,8 +90,8 @@ def _who(judged: Judged, pattern: Pattern) -> str:
         return ""
     if pattern.side == "traced":
         return f"{run.computed_by(pattern.op)} yields what comes out where "
-    recorded = run.reference_kind == "capture"
-    return f"{'the recording' if recorded else run.reference_path} holds what comes out where "
+    holder = "the recording" if run.traits.recorded else run.reference_path
+    return f"{holder} holds what comes out where "
 
 
 def _share(pattern: Pattern) -> str:

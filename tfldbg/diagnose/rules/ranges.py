@@ -17,7 +17,7 @@ from tfldbg.diagnose.rules.model import (
     TraceRule,
     at,
     listed,
-    said,
+    subject_of,
     together,
 )
 from tfldbg.diagnose.scales import same, tie
@@ -209,7 +209,7 @@ def _other_observer(judged: Judged) -> Iterator[Sign]:
         if o.expected is not None and o.parameters in ("equal", "differ")
     ]
     differ = [o for o in compared if o.parameters == "differ" and tie(o) is None]
-    if judged.evidence.run.reference_kind != "keras" or len(differ) < _MANY:
+    if not judged.evidence.run.traits.full_precision or len(differ) < _MANY:
         return
     if 2 * len(differ) <= len(compared):
         return
@@ -232,12 +232,13 @@ def _zero_point_tie(judged: Judged) -> Iterator[Sign]:
         exact = tie(given)
         if reader is not None and exact is not None:
             what = f"input '{short(given.name)}': {_at_tie(judged, given, exact)}"
-            yield Sign(reader.op, given.name, said(reader, what), _shown(given, exact))
+            shown, subject = _shown(given, exact), subject_of(reader)
+            yield Sign(reader.op, given.name, what, shown, subject=subject)
     for op in judged.evidence.ops:
         exact = tie(op)
         if exact is not None:
-            what = _at_tie(judged, op, exact)
-            yield Sign(op.op, op.name, said(op, what), _shown(op, exact))
+            what, shown = _at_tie(judged, op, exact), _shown(op, exact)
+            yield Sign(op.op, op.name, what, shown, subject=subject_of(op))
 
 
 def _at_tie(judged: Judged, tied: InputEvidence | OpEvidence, exact: float) -> str:
@@ -304,7 +305,7 @@ def _below_zero(judged: Judged, op: OpEvidence) -> str | None:
 def _beyond(judged: Judged, op: OpEvidence) -> str | None:
     low, high = op.trained or (0.0, 0.0)
     clipped = op.local.saturated / op.local.elements if op.local and op.local.elements else 0.0
-    sound = op.parameters == "equal" and not judged.behind_origin(op)
+    sound = op.parameters == "equal" and not judged.is_origin_or_downstream(op)
     if clipped > _CLIPPED and sound and judged.settles(op):
         return f"{clipped:.1%} of its values lie beyond the range {number(low)} to {number(high)}"
     return None
@@ -315,7 +316,8 @@ def _misfit(judged: Judged, sentinel: bool) -> Iterator[Sign]:
     for index, misfit in judged.misfits.items():
         op = by_tensor.get(index)
         if op is not None and (misfit.sentinel is not None) is sentinel:
-            yield Sign(op.op, op.name, said(op, misfit.message), _figures(misfit))
+            figures = _figures(misfit)
+            yield Sign(op.op, op.name, misfit.message, figures, subject=subject_of(op))
 
 
 def _clipped_first(judged: Judged) -> Iterator[Sign]:
@@ -349,7 +351,7 @@ def _unused(judged: Judged) -> Iterator[Sign]:
             continue
         if not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED or op.tensor in others:
             continue  # others decide on the range
-        if judged.behind_origin(op) or op.tensor in judged.misfits:
+        if judged.is_origin_or_downstream(op) or op.tensor in judged.misfits:
             continue  # what a broken operator yields says nothing about ranges
         if _USED * usage.span < usage.codes and usage.span > 1:
             low, high = usage.lowest, usage.highest
@@ -366,7 +368,7 @@ def _unused(judged: Judged) -> Iterator[Sign]:
 def _exceeded(judged: Judged) -> Iterator[Sign]:
     found = exceeded(judged.evidence)
     for op in judged.evidence.ops:
-        if op.tensor in found and not judged.behind_origin(op):
+        if op.tensor in found and not judged.is_origin_or_downstream(op):
             message = (
                 f"{found[op.tensor]:.2%} of its values lie beyond its range, which reaches from "
                 f"{' to '.join(number(end) for end in _ends(op))}, and are cut off"
@@ -389,7 +391,7 @@ def _mixed_ranges(judged: Judged) -> Iterator[Sign]:
             continue
         branches = [o for o in judged.writers(op) if judged.settles(o)]
         narrow = [o for o in branches if o.usage and 1 < o.usage.span <= _NARROW]
-        if narrow and not judged.behind_origin(op):
+        if narrow and not judged.is_origin_or_downstream(op):
             worst = min(narrow, key=lambda o: o.usage.span if o.usage else 0)
             span = worst.usage.span if worst.usage else 0
             message = (
@@ -405,7 +407,7 @@ def _bypassed(judged: Judged) -> Iterator[Sign]:
         if op.kind != "CONCATENATION" or drift is None or drift <= 1.0:
             continue
         left_out = [o for o in judged.writers(op) if o.parameters == "bypassed"]
-        clean = not judged.behind_origin(op)
+        clean = not judged.is_origin_or_downstream(op)
         if left_out and clean and all(_is_small(o) for o in left_out):
             message = (
                 f"the fake-quants behind operators {listed([o.op for o in left_out])} were left "

@@ -46,7 +46,7 @@ _UNROLLED = Explanation(
 def _not_reset(judged: Judged) -> Iterator[Sign]:
     run = judged.evidence.run
     stateful = [o for o in judged.evidence.ops if o.stateful]
-    if run.reference_kind != "capture" or run.samples < 2 or not stateful:
+    if not run.traits.recorded or run.samples < 2 or not stateful:
         return
     wrong = [o for o in judged.evidence.ops if _later_only(o)]
     if wrong:
@@ -69,7 +69,7 @@ def _later_only(op: OpEvidence) -> bool:
 
 
 def _unrolled(judged: Judged) -> Iterator[Sign]:
-    if judged.evidence.run.reference_kind != "keras":
+    if not judged.evidence.run.traits.full_precision:
         return  # other references have the fused operator, too
     for op in judged.evidence.ops:
         if op.kind in _FUSED:

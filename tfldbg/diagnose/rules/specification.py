@@ -13,7 +13,7 @@ from tfldbg.diagnose.rules.model import (
     Sign,
     TraceRule,
     at_operator,
-    said,
+    subject_of,
     together,
 )
 from tfldbg.graph.lint import lint
@@ -179,7 +179,8 @@ def _in_trace(about: Explanation, judged: Judged) -> Iterator[Sign]:
         for breach in op.breaches:
             if _BY_RULE.get(breach.rule, _BROKEN) is about:
                 remedy = REMEDIES.get(breach.rule)
-                yield Sign(op.op, op.name, said(op, breach.message), _shown(breach), remedy)
+                subject = subject_of(op)
+                yield Sign(op.op, op.name, breach.message, _shown(breach), remedy, subject)
 
 
 def _wasted_ranges(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:

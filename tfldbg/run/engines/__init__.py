@@ -1,4 +1,4 @@
-"""What runs inside the child process: one module a runtime, all with one protocol."""
+"""The engines inside the child process: one module per runtime, all with the same protocol."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ class Engine(Protocol):
 
     @property
     def delegated(self) -> Sequence[int]:
-        """The tensors that an external delegate writes, as far as they are seen."""
+        """The tensors that an external delegate writes, if known."""
 
     def reset(self) -> None:
-        """Make variables and resources what they are at first."""
+        """Reset variables and resources to their initial values."""
 
     def states(self) -> list[NDArray[Any]]:
-        """Return what the variables hold that are to be read."""
+        """Return the values of the requested variables."""
 
     def invoke(self, samples: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Invoke once on one array per input; return one array per tap."""
 
 
 def open_engine(request: dict[str, Any]) -> Engine:
-    """Load the model that a request describes into the runtime that it names.
+    """Load the model of a request into the requested runtime.
 
     Args:
-        request: As `tfldbg.run.litert` writes it.
+        request: The request as written by `tfldbg.run.litert`.
 
     Raises:
-        RuntimeError, ValueError, ImportError: The runtime refuses the model, or is not here.
+        RuntimeError, ValueError, ImportError: The runtime refuses the model or is not installed.
     """
     if request["runtime"] == MICRO:
         from tfldbg.run.engines.micro import open_micro

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def open_litert(request: dict[str, Any]) -> InterpreterEngine:
-    """Load a model into LiteRT, with the kernel set that is asked for."""
+    """Load a model into LiteRT with the requested kernel set."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegate
 
     resolver = {
@@ -31,14 +31,14 @@ def open_litert(request: dict[str, Any]) -> InterpreterEngine:
 
 
 def loaded_delegates(request: dict[str, Any], load: Callable[..., Any]) -> list[Any]:
-    """Load the delegate that a request names.
+    """Load the delegate of a request.
 
     Args:
-        request: As `tfldbg.run.litert` writes it.
+        request: The request as written by `tfldbg.run.litert`.
         load: The runtime's ``load_delegate``.
 
     Raises:
-        RuntimeError: It cannot be loaded; the message holds its own reason.
+        RuntimeError: It cannot be loaded; the message contains the reason.
     """
     path = request["delegate"]
     if path is None:
@@ -54,11 +54,12 @@ def loaded_delegates(request: dict[str, Any], load: Callable[..., Any]) -> list[
 
 
 class InterpreterEngine:
-    """An interpreter with the interface of LiteRT's, and the tensors that are read.
+    """An interpreter with LiteRT's interface, and the tensors to read.
 
     Args:
-        make: Makes it; an external delegate has taken its operators, the default ones have not.
-        request: As `tfldbg.run.litert` writes it.
+        make: Creates the interpreter, with an external delegate already applied but not the default
+            ones.
+        request: The request as written by `tfldbg.run.litert`.
     """
 
     def __init__(self, make: Callable[[], Any], request: dict[str, Any]) -> None:
@@ -89,14 +90,14 @@ class InterpreterEngine:
         return [int(i) for node in nodes if node["op_name"] == "DELEGATE" for i in node["outputs"]]
 
     def reset(self) -> None:
-        """Make variables and resources what they are at first; these only a new interpreter has."""
+        """Reset variables and resources; the latter require a new interpreter."""
         if self._resources:
             self._load()
         else:
             self._interpreter.reset_all_variables()
 
     def states(self) -> list[NDArray[Any]]:
-        """Return what the variables hold that are to be read."""
+        """Return the values of the requested variables."""
         return [np.array(self._interpreter.get_tensor(i, self._subgraph)) for i in self._states]
 
     def invoke(self, samples: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -116,7 +117,7 @@ class InterpreterEngine:
         return [self._values(*pair) for pair in zip(self._taps, self._views, strict=True)]
 
     def _reader(self, index: int) -> Callable[[], NDArray[Any]]:
-        """Return what yields a tensor's values; the view of a string tensor kills the process."""
+        """Return a function that reads a tensor; the view of a string tensor kills the process."""
         if self._interpreter._get_tensor_details(index, 0)["dtype"] == np.bytes_:
             return self._copier(index)
         view: Callable[[], NDArray[Any]] = self._interpreter.tensor(index)
@@ -135,9 +136,9 @@ class InterpreterEngine:
             return np.empty(shape if 0 in shape else 0, details["dtype"])
 
     def _resize(self, shapes: Sequence[Sequence[int]]) -> bool:
-        """Give every input its shape; return whether one had another."""
+        """Give every input its shape; return True if one had another shape."""
         changed = False
-        for index, shape in zip(self._inputs, shapes, strict=False):  # none: they keep their own
+        for index, shape in zip(self._inputs, shapes, strict=False):  # without shapes: unchanged
             details = self._interpreter._get_tensor_details(index, 0)
             if tuple(details["shape"]) != tuple(shape):
                 self._interpreter.resize_tensor_input(index, shape)
@@ -146,5 +147,5 @@ class InterpreterEngine:
 
 
 def _settable(array: NDArray[Any]) -> NDArray[Any]:
-    """Return what the runtime takes; of a lone string in an object array it reads the pointer."""
+    """Return an array for `set_tensor`, which reads the pointer of a string in an object scalar."""
     return array.astype(bytes) if array.dtype == object and not array.ndim else array

@@ -1,4 +1,4 @@
-"""TensorFlow Lite for Microcontrollers, as the package ``tflite-micro`` brings it."""
+"""TensorFlow Lite for Microcontrollers from the package ``tflite-micro``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 _LOG = Path("/dev/fd/2")
-"""What the interpreter says goes to stderr, which is a file of the session's."""
+"""The log of the interpreter: it writes to stderr, which is a file of the session."""
 _ARENAS = tuple(2**bits for bits in (24, 26, 28, 30))
-"""Bytes to try for all tensors together.  They are touched only where they are used, and a small
-arena makes some kernels crash instead of refusing."""
+"""The arena sizes to try, bytes, for all tensors together.  Unused pages cost no memory, and a
+small arena makes some kernels crash instead of refusing."""
 _TOO_SMALL = re.compile(r"missing: \d+|too small|[Ff]ailed to allocate")
 _NO_OPERATOR = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
 _MOST_SAID = 300
@@ -47,7 +47,7 @@ def open_micro(request: dict[str, Any]) -> MicroEngine:
 
 
 def _check_shapes(model: bytes, wanted: Sequence[Sequence[int]]) -> None:
-    """Refuse samples of other shapes than the file's, to which its tensors are never resized."""
+    """Check that samples have the shapes of the file, because its tensors are never resized."""
     from ai_edge_litert import schema_py_generated as schema
 
     subgraph = schema.Model.GetRootAs(model).Subgraphs(0)
@@ -71,7 +71,7 @@ def _custom(model: bytes) -> list[str]:
 
 
 def _places(model: bytes, taps: Sequence[int]) -> list[int]:
-    """Return the number of the output that each tap is."""
+    """Return the output number of each tap."""
     from ai_edge_litert import schema_py_generated as schema
 
     outputs = schema.Model.GetRootAs(model).Subgraphs(0).OutputsAsNumpy()
@@ -80,7 +80,7 @@ def _places(model: bytes, taps: Sequence[int]) -> list[int]:
 
 
 def _read(start: int) -> str:
-    """Return what was written to the log from ``start`` on, on one line."""
+    """Return the text that was written to the log from ``start`` on, in one line."""
     with _LOG.open("rb") as file:
         file.seek(start)
         return " ".join(file.read().decode(errors="replace").split())
@@ -99,8 +99,8 @@ class MicroEngine:
     """An interpreter with its arena.
 
     Args:
-        interpreter: It, with its tensors allocated.
-        places: Numbers of the outputs to read.
+        interpreter: The interpreter with allocated tensors.
+        places: The numbers of the outputs to read.
     """
 
     delegated: Sequence[int] = ()
@@ -114,7 +114,7 @@ class MicroEngine:
         self._explained(self._interpreter.reset)
 
     def states(self) -> list[NDArray[Any]]:
-        """Return nothing: the interpreter shows no variables."""
+        """Return nothing, because the interpreter does not expose variables."""
         return []
 
     def invoke(self, samples: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -125,7 +125,7 @@ class MicroEngine:
         return [self._interpreter.get_output(place) for place in self._places]
 
     def _explained(self, call: Callable[[], object]) -> None:
-        """Call; what the interpreter says of a failure goes with the exception."""
+        """Call a function and add the interpreter's message to an exception."""
         before = _LOG.stat().st_size
         try:
             call()

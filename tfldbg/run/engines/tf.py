@@ -16,7 +16,7 @@ def open_tensorflow(request: dict[str, Any]) -> InterpreterEngine:
 
     def make() -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that tf.lite moves to LiteRT is known
+            warnings.simplefilter("ignore")  # the warning that tf.lite moves to LiteRT
             return tf.lite.Interpreter(
                 model_path=request["path"],
                 num_threads=1,

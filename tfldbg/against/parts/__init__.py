@@ -1,0 +1,1 @@
+"""What the kinds of reference are made of."""

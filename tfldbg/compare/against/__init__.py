@@ -1,1 +1,0 @@
-"""One module for each kind of reference, and what brings both sides together."""

@@ -1,0 +1,101 @@
+"""Bring evidence that earlier versions recorded to the form of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from tfldbg.diagnose.traits import ITSELF, NO_REFERENCE, Traits
+from tfldbg.diagnose.words import op_name
+from tfldbg.options.against import EMULATIONS
+
+TRAITS: Mapping[str, Traits] = {
+    "self": ITSELF,
+    "keras": Traits(full_precision=True, has_insides=True, divisible=True),
+    "tflite": Traits(other_file=True, has_insides=True, divisible=True),
+    "capture": Traits(kernels=True, recorded=True),
+    "runtime": Traits(kernels=True),
+    **dict.fromkeys(EMULATIONS, Traits(of_the_file=True, rounds=True, has_insides=True)),
+    "none": NO_REFERENCE,
+}
+"""By kind of reference its traits, which earlier versions did not record."""
+
+
+def renewed(plain: Any) -> Any:
+    """Return evidence with all that this version records.
+
+    Args:
+        plain: Evidence as JSON holds it.  What is no evidence is returned as it is.
+
+    Raises:
+        TypeError: The number of an operator is a list or an object.
+    """
+    return _with_traits(with_subjects(plain))
+
+
+def _with_traits(plain: Any) -> Any:
+    """Return evidence whose runs say what their reference is like."""
+    if not isinstance(plain, dict):
+        return plain
+    run, bodies = plain.get("run"), plain.get("bodies")
+    made = dict(plain)
+    if isinstance(run, dict) and "traits" not in run:
+        kind = run.get("reference_kind")
+        traits = TRAITS.get(kind, NO_REFERENCE) if isinstance(kind, str) else NO_REFERENCE
+        made["run"] = {**run, "traits": asdict(traits)}
+    if isinstance(bodies, list):
+        made["bodies"] = [
+            {**body, "evidence": _with_traits(body.get("evidence"))}
+            if isinstance(body, dict) and "evidence" in body
+            else body
+            for body in bodies
+        ]
+    return made
+
+
+def with_subjects(plain: Any) -> Any:
+    """Return evidence whose findings have subjects and predicates.
+
+    Earlier versions recorded the message of a finding, in which the operator's name stands before
+    the predicate.  Nowhere else is a message taken apart.
+
+    Args:
+        plain: Evidence as JSON holds it.  What is no evidence is returned as it is.
+
+    Raises:
+        TypeError: The number of an operator is a list or an object.
+    """
+    if not isinstance(plain, dict):
+        return plain
+    kinds = {op.get("op"): op.get("kind") for op in _objects(plain.get("ops"))}
+    renewed = dict(plain)
+    if isinstance(plain.get("file"), list):
+        renewed["file"] = [_with_subject(finding, kinds) for finding in plain["file"]]
+    if isinstance(plain.get("bodies"), list):
+        renewed["bodies"] = [_body(body) for body in plain["bodies"]]
+    return renewed
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _body(plain: Any) -> Any:
+    if not isinstance(plain, dict) or "evidence" not in plain:
+        return plain
+    return {**plain, "evidence": with_subjects(plain["evidence"])}
+
+
+def _with_subject(plain: Any, kinds: Mapping[Any, Any]) -> Any:
+    if not isinstance(plain, dict) or "message" not in plain:
+        return plain
+    message, op, tensor = plain["message"], plain.get("op"), plain.get("tensor")
+    kind = kinds.get(op)
+    renewed = {key: value for key, value in plain.items() if key != "message"}
+    if isinstance(message, str) and isinstance(kind, str) and isinstance(tensor, str):
+        name = f"{op_name(op, kind, tensor)}: "  # type: ignore[arg-type]
+        if message.startswith(name):
+            subject = {"op": op, "kind": kind, "tensor": tensor}
+            return {**renewed, "predicate": message[len(name) :], "subject": subject}
+    return {**renewed, "predicate": message}
