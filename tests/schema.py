@@ -1,6 +1,6 @@
 """The documented JSON: what a trace says is what the schema says.
 
-The schema is made of the classes of `tfldbg.diagnose.json_form`: of the types of their fields and
+The schema is made of the classes of `tfldbg.report.json_form`: of the types of their fields and
 of the docstrings below the fields.
 """
 
@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from jsonschema import Draft202012Validator
 
-from tfldbg.diagnose.json_form import TraceJson, key_of
+from tfldbg.measures import MEASUREMENTS
+from tfldbg.report.json_form import TraceJson, key_of
 from tfldbg.report.schema import read_schema
 
 _PLAIN: Mapping[Any, dict[str, Any]] = {
@@ -52,10 +53,14 @@ def made_schema() -> dict[str, Any]:
     """The JSON Schema of format ``tfldbg.trace``, draft 2020-12."""
     parts: dict[Any, dict[str, Any]] = {}
     root = _object(TraceJson, parts)
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tfldbg.trace"}
+    for measurement in MEASUREMENTS:
+        for key, (hint, about) in measurement.keys.items():
+            root["properties"][key] = {**_schema(hint, parts), "description": _words(about)}
+            root["required"].append(key)
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tfldbg.trace"}
     named = {_name(kind): part for kind, part in parts.items()}
     assert len(named) == len(parts), "two classes have the same name"
-    return {**about, **root, "$defs": dict(sorted(named.items()))}
+    return {**head, **root, "$defs": dict(sorted(named.items()))}
 
 
 def _object(kind: Any, parts: dict[Any, dict[str, Any]]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import pytest
 
 import tfldbg
 from tests.schema import assert_documented
-from tfldbg.compare.compounding import replaying
-from tfldbg.compare.compounding.shares import Compounding
+from tfldbg.measures.compounding import replaying
+from tfldbg.measures.compounding.shares import Compounding
 from tfldbg.reference.keras import load_frozen
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ def cnn_keras() -> Any:
 
 
 def _measured(model: Path, **options: Any) -> Compounding:
-    found = tfldbg.trace(model, compounding=True, **options).evidence.compounding
+    found = tfldbg.trace(model, compounding=True, **options).evidence.measures["compounding"]
     assert found is not None
     return found
 

@@ -141,7 +141,7 @@ def test_a_tolerance_is_a_figure_and_never_the_verdict(samples: Path) -> None:
 
 
 def test_in_the_worst_samples_codes_part_at_the_planted_operator(run: tfldbg.Trace) -> None:
-    worst = run.evidence.worst
+    worst = run.evidence.measures["worst"]
     assert len(worst) == 3
     assert [w.first_part_op for w in worst] == [5, 5, 5]
     assert worst[0].error_lsb is not None and worst[0].error_lsb > 100
@@ -151,7 +151,7 @@ def test_the_codes_of_the_worst_samples_are_the_recorded_ones(
     recorded: tuple[Path, tfldbg.Trace],
 ) -> None:
     with h5py.File(recorded[0], "r") as file:
-        for sample in recorded[1].evidence.worst:
+        for sample in recorded[1].evidence.measures["worst"]:
             for op in sample.ops:
                 group = file[tensor_path(op.tensor)]
                 codes = group["values"][sample.sample]
@@ -178,8 +178,8 @@ def test_the_worst_samples_are_those_that_numpy_finds(samples: Path) -> None:
     assert output.step is not None and op.zero_point is not None
     real = (_interpreted(model, images).astype(np.float64) - op.zero_point) * output.step
     error = np.abs(real - keras).max(1)
-    assert [w.sample for w in result.evidence.worst] == np.argsort(-error)[:4].tolist()
-    for found in result.evidence.worst:
+    assert [w.sample for w in result.evidence.measures["worst"]] == np.argsort(-error)[:4].tolist()
+    for found in result.evidence.measures["worst"]:
         assert found.error_lsb == pytest.approx(error[found.sample] / output.step, rel=1e-4)
 
 
@@ -200,10 +200,10 @@ def test_worst_samples_against_any_reference(against: str, samples: Path, tmp_pa
         worst=1,
         labels=samples / "digits.npz:labels",
     )
-    accuracy = result.evidence.accuracy
+    accuracy = result.evidence.measures["accuracy"]
     assert accuracy is not None
     assert [s.side for s in accuracy.sides] == ["reference", "emulation", "tflite"]
-    (worst,) = result.evidence.worst
+    (worst,) = result.evidence.measures["worst"]
     if against in ("cnn.tflite", "capture"):
         assert worst.first_difference_op == worst.first_part_op == 5
     assert worst.error == result.evidence.outputs[0].pairs[0].max_abs

@@ -11,10 +11,10 @@ import pytest
 
 import tfldbg
 from tests.unit.diagnose.evidence import evidence, operator, replace
-from tfldbg.compare.points import Points
 from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.result import Result, gated
+from tfldbg.measures.pictures.points import Points, Sides
 from tfldbg.options.judge import Thresholds
 from tfldbg.report.html import to_page
 
@@ -223,11 +223,10 @@ def test_a_name_runs_nothing(show: Any) -> None:
 
 def test_five_hundred_operators_are_sorted_filtered_and_shown(show: Any) -> None:
     points = Points(tuple(i / 10 for i in range(200)), tuple(i / 10 for i in range(200)), None)
-    ops = [
-        replace(operator(i, local=0.1 + i / 1000), local_points=points, accumulated_points=points)
-        for i in range(500)
-    ]
-    page, heard = show(_made(*ops))
+    made = _made(*(operator(i, local=0.1 + i / 1000) for i in range(500)))
+    pairs = {op.tensor: points for op in made.evidence.ops}
+    drawn = replace(made.evidence, measures={"pictures": Sides(pairs, pairs)})
+    page, heard = show(replace(made, evidence=drawn))
     page.click("#operators th:nth-child(4) button")
     assert _visible(page)[0] == "499"
     page.fill("#filter", "layer_123")

@@ -60,7 +60,9 @@ def test_a_fault_in_shared_weights_is_named_where_they_are_first_read(
         broken = plant.apply(good, fault)
         result = tfldbg.trace(broken, keras=live, data=made.data, by_step=True)
         assert result.origins == readers
-        first = next(s for s in result.evidence.steps or () if set(readers) & set(s.ops))
+        first = next(
+            s for s in result.evidence.measures.get("steps") or () if set(readers) & set(s.ops)
+        )
         assert first.step == 6 - len(readers)
 
 
@@ -74,7 +76,7 @@ def test_a_fault_in_one_step_is_named_there(pair: Callable[[str], zoo.Pair]) -> 
     broken = plant.apply(good, fault)
     result = tfldbg.trace(broken, keras=made.keras, data=made.data, by_step=True)
     assert result.origins == (reader,)
-    steps = result.evidence.steps or ()
+    steps = result.evidence.measures.get("steps") or ()
     wrong = next(s for s in steps if reader in s.ops)
     assert wrong.worst_op == reader and (wrong.max_local_lsb or 0) > 0.75
     assert all((s.max_local_lsb or 0) <= 0.75 for s in steps if s is not wrong)
@@ -88,7 +90,7 @@ def test_a_fused_lstm_has_an_error_for_every_step(
     keras = made.keras if against_keras else None
     result = tfldbg.trace(made.tflite, keras=keras, data=made.data, by_step=True)
     assert result.verdict == "clean", result.diagnosis.sentence
-    steps = result.evidence.steps or ()
+    steps = result.evidence.measures.get("steps") or ()
     assert [s.ops for s in steps] == [(0, 1, 2)] * 6
     assert all(0 < (s.max_local_lsb or 0) < 8 and s.max_accumulated_lsb for s in steps)
 
@@ -130,7 +132,7 @@ def test_a_converted_loop_is_checked_inside(
         ("body", 4, 28, True),
     ]
     assert all(b.complete for b in bodies)
-    steps = result.evidence.steps or ()
+    steps = result.evidence.measures.get("steps") or ()
     assert len(steps) == 7
     assert all(s.max_local_abs and s.worst_body_op is not None for s in steps)
     if against_keras:
@@ -157,7 +159,7 @@ def test_a_sound_loop_is_clean(quantized: bool, runtime: str) -> None:
     assert result.verdict == "clean", result.diagnosis.sentence
     assert set(result.diagnosis.statuses) == {"ok"}
     assert [b.steps for b in result.evidence.bodies] == [3 * STEPS] * 2
-    assert len(result.evidence.steps or ()) == STEPS
+    assert len(result.evidence.measures.get("steps") or ()) == STEPS
 
 
 def test_a_broken_rule_inside_a_loop_names_loop_and_operator() -> None:

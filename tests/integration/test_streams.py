@@ -221,7 +221,7 @@ def test_what_reports_say_of_streams() -> None:
     assert (plain["samples"], plain["stream_steps"]) == (12, STEPS)
     run = result.evidence.run
     assert run.extent == "12 samples: 2 streams of 5 steps and one of 2"
-    worst = result.evidence.worst[0].sample
+    worst = result.evidence.measures["worst"][0].sample
     assert run.place(worst) == f"{worst} (stream {worst // 5}, step {worst % 5})"
     text = plain_text(result)
     assert f"sample {run.place(worst)}: " in text and run.extent in text

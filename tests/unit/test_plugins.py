@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tfldbg.errors import PluginError, UsageError
+from tfldbg.measures.own.find import find_metrics
 from tfldbg.plugins import METRICS, load_plugin
-from tfldbg.session.metrics import find_metrics
 
 ENTRY_POINTS = """[tfldbg.metrics]
 psnr = my_metrics_of_a_test:psnr

@@ -13,15 +13,15 @@ import numpy as np
 from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.against.parts.float_copies import variables_of
 from tfldbg.against.parts.relate_files import RelatedFiles, relate_files
-from tfldbg.compare.compounding.operators import (
+from tfldbg.compare.constants.files import Holder
+from tfldbg.compare.copies import FileReference, Free, FreeFile, nothing_free, shadow
+from tfldbg.compare.counterparts import (
     Counterpart,
     FileCounterpart,
     Sides,
     float_copies,
     ranges_of,
 )
-from tfldbg.compare.constants.files import Holder
-from tfldbg.compare.copies import FileReference, Free, FreeFile, nothing_free, shadow
 from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import RunError
 from tfldbg.files import sha256

@@ -11,7 +11,7 @@ from tfldbg.compare.copies import TwinsRunner, free_or_nothing
 from tfldbg.diagnose.traits import ITSELF
 
 if TYPE_CHECKING:
-    from tfldbg.compare.compounding.operators import Counterpart, Sides
+    from tfldbg.compare.counterparts import Counterpart, Sides
     from tfldbg.run.job import Job
 
 _MANY = 32
@@ -45,7 +45,7 @@ def _open(bench: Bench) -> Opened:
 
 def _counterpart(sides: Sides, stack: ExitStack) -> Counterpart:
     """Return the float copies; the float copy of the whole file reads the file's own inputs."""
-    from tfldbg.compare.compounding.operators import FileCounterpart
+    from tfldbg.compare.counterparts import FileCounterpart
 
     del stack
     job, copies = sides.job, sides.copies

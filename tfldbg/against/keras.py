@@ -13,7 +13,7 @@ from tfldbg.against.parts.claims import Claimer
 from tfldbg.against.parts.few import FewSamples
 from tfldbg.against.parts.keras_relations import KerasRelations
 from tfldbg.against.parts.verifying import Verifier
-from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, Sides
+from tfldbg.compare.counterparts import Counterpart, KerasCounterpart, Sides
 from tfldbg.compare.keras_reference import KerasReference
 from tfldbg.compare.runs import BesideOwnRuns, OwnRuns
 from tfldbg.diagnose.traits import Traits

@@ -19,7 +19,7 @@ from tfldbg.options.judge import Thresholds
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch
-    from tfldbg.compare.compounding.operators import Counterpart, Sides
+    from tfldbg.compare.counterparts import Counterpart, Sides
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
     from tfldbg.diagnose.evidence import Run

@@ -129,7 +129,6 @@ def evidence_of(
         ports=relation.ports,
         recording=relation.recording,
         outputs=measured.finals.outputs,
-        accuracy=measured.finals.accuracy,
     )
 
 

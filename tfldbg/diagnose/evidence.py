@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.accuracy import Accuracy
-from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.outputs import OutputStats
 from tfldbg.compare.patterns import Pattern
-from tfldbg.compare.points import Points
 from tfldbg.compare.relation import Port, Recording
-from tfldbg.compare.steps import Step
 from tfldbg.compare.tally import Split
 from tfldbg.compare.trials import Trial
 from tfldbg.compare.usage import Usage
-from tfldbg.compare.worst import WorstSample
 from tfldbg.diagnose.bounds import Bound
 from tfldbg.diagnose.model import Finding
 from tfldbg.diagnose.traits import NO_REFERENCE, Traits
@@ -105,10 +101,6 @@ class OpEvidence:
     """The reference's operation that computes it, where the reference has a graph."""
     stateful: bool = False
     """Whether the operator keeps values from one run to the next."""
-    local_points: Points | None = None
-    """Pairs of values behind ``local``, where they were asked for."""
-    accumulated_points: Points | None = None
-    """Pairs of values behind ``accumulated``, where they were asked for."""
     marks: tuple[float, ...] = ()
     """Constants among its inputs that may be sentinels (`tfldbg.compare.ranges.fit.marks_of`)."""
     own: bool = False
@@ -216,16 +208,10 @@ class Evidence:
     """What explains the errors of the operators that differ."""
     outputs: tuple[OutputStats, ...] = ()
     """The final outputs of every side."""
-    accuracy: Accuracy | None = None
-    """Where there were labels."""
-    worst: tuple[WorstSample, ...] = ()
-    """The samples with the largest final error, if asked for."""
     tolerance: float | None = None
     """Of the final outputs, real units, if asked for; None stands for the default."""
-    compounding: Compounding | None = None
-    """Which operators account for the error of the final outputs, where it was asked for."""
-    steps: tuple[Step, ...] | None = None
-    """The time steps of a recurrent network, None where nobody asked."""
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    """By name the results of what else was measured, see `tfldbg.measures`."""
     bodies: tuple[Body, ...] = ()
     """What the loops, branches and composites of the main subgraph run."""
 

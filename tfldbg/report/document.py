@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.words import short
-from tfldbg.report.compounding import compounding_section
+from tfldbg.measures import MEASUREMENTS
+from tfldbg.measures.measurement import Shown
+from tfldbg.report.bodies import bodies_section
 from tfldbg.report.gate import gate_line, gate_section
-from tfldbg.report.histograms import histogram_section
 from tfldbg.report.matching import about_run, matching_section
-from tfldbg.report.metrics import metric_section
-from tfldbg.report.outputs import output_sections
-from tfldbg.report.steps import bodies_section, step_section
-from tfldbg.report.worst import worst_sections
 
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
     from tfldbg.diagnose.evidence import Evidence, OpEvidence
     from tfldbg.diagnose.model import Divergence, Finding, Status
     from tfldbg.diagnose.result import Result
-    from tfldbg.report.section import Section
+    from tfldbg.measures.section import Section
 
 _SHOW_ALL_BELOW = 24
 _AROUND = 2
@@ -95,7 +92,8 @@ def build(
     if not everything and len(rows) > _SHOW_ALL_BELOW:
         chosen = _chosen(evidence, result.diagnosis.statuses)
         rows = _with_gaps(rows, chosen)
-    shown = sorted(chosen) if chosen is not None else None
+    listed = sorted(chosen) if chosen is not None else None
+    shown = Shown(everything, listed, histograms)
     return Document(
         verdict=verdict_word(result),
         sentence=result.diagnosis.sentence,
@@ -109,13 +107,8 @@ def build(
         gate=gate_line(result.gate) if result.gate is not None else None,
         sections=(
             *gate_section(result.gate, everything=everything),
-            *output_sections(evidence),
-            *(histogram_section(evidence, shown) if histograms else ()),
-            *metric_section(evidence, shown),
-            *worst_sections(evidence, everything=everything),
+            *(section for one in MEASUREMENTS for section in one.sections(result, shown)),
             *bodies_section(result),
-            *step_section(result),
-            *compounding_section(evidence.compounding, everything=everything),
             *(matching_section(evidence) if verbose else ()),
         ),
     )

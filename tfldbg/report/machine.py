@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfldbg.files import write_bytes
 from tfldbg.report.plain import printable
+from tfldbg.report.trace_json import trace_to_dict
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.result import Result
@@ -43,7 +44,7 @@ def write_trace_json(result: Result, target: str) -> None:
     Raises:
         TfldbgError: The file cannot be written.
     """
-    write_json(result.to_dict(), target)
+    write_json(trace_to_dict(result), target)
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]], target: str) -> None:

@@ -14,7 +14,7 @@ from tfldbg.report.plain import printable
 if TYPE_CHECKING:
     from tfldbg.diagnose.model import Finding
     from tfldbg.diagnose.result import Result
-    from tfldbg.report.section import Section
+    from tfldbg.measures.section import Section
 
 _INVISIBLE = "&#8203;"
 """A zero-width space: it keeps ``@name`` from notifying somebody, ``#1`` and URLs from linking."""

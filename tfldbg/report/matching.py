@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tfldbg.report.section import Column, Section
+from tfldbg.measures.section import Column, Section
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence, Run

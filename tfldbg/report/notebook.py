@@ -11,9 +11,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.words import number, op_name
+from tfldbg.measures.section import BLOCKS, Section
 from tfldbg.report.document import Row, build
 from tfldbg.report.plain import printable
-from tfldbg.report.section import BLOCKS, Section
 
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats

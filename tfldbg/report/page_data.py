@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.compare.metrics import significant
 from tfldbg.diagnose.words import short
+from tfldbg.measures.pictures.points import Sides
 from tfldbg.quant import code_range, real_range
 from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats
-    from tfldbg.compare.points import Extreme, Points
     from tfldbg.compare.usage import Usage
-    from tfldbg.diagnose.evidence import Evidence, OpEvidence
+    from tfldbg.diagnose.evidence import OpEvidence
     from tfldbg.diagnose.model import Finding, Status
     from tfldbg.diagnose.result import Result
+    from tfldbg.measures.pictures.points import Extreme, Points
 
 _DIGITS = 5
 _MOST_BARS = 256
@@ -36,9 +37,9 @@ def page_data(result: Result) -> dict[str, Any]:
     """
     evidence = result.evidence
     writers = {o.tensor: row for row, o in enumerate(evidence.ops)}
-    most = _most_points(evidence)
+    pictures: Sides = evidence.measures.get("pictures") or Sides({}, {})
     rows = [
-        _row(o, status, result.diagnosis.findings, writers, most)
+        _row(o, status, result.diagnosis.findings, writers, pictures)
         for o, status in zip(evidence.ops, result.diagnosis.statuses, strict=True)
     ]
     return {
@@ -64,19 +65,14 @@ def _first_row(result: Result) -> int:
     return max(chosen, key=errors.__getitem__, default=0)
 
 
-def _most_points(evidence: Evidence) -> int:
-    """Return how many pairs of a tensor to draw."""
-    sides = [p for o in evidence.ops for p in (o.local_points, o.accumulated_points) if p]
-    return max(8, _MOST_POINTS // max(len(sides), 1))
-
-
 def _row(
     op: OpEvidence,
     status: Status,
     findings: Sequence[Finding],
     writers: dict[int, int],
-    most: int,
+    pictures: Sides,
 ) -> dict[str, Any]:
+    most = max(8, _MOST_POINTS // max(len(pictures.local) + len(pictures.accumulated), 1))
     return {
         "op": op.op,
         "kind": printable(op.kind),
@@ -101,8 +97,8 @@ def _row(
         "histogram": _both(op, lambda stats: list(stats.histogram) or None),
         "channels": _channels(op),
         "points": {
-            "local": _points(op.local_points, most),
-            "accumulated": _points(op.accumulated_points, most),
+            "local": _points(pictures.local.get(op.tensor), most),
+            "accumulated": _points(pictures.accumulated.get(op.tensor), most),
         },
         "usage": _usage(op.usage, op.type),
         "findings": [row for row, f in enumerate(findings) if f.op == op.op],

@@ -16,6 +16,7 @@ from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.custom import MetricStats
 from tfldbg.compare.tally import Split
 from tfldbg.report.machine import write_csv
+from tfldbg.report.trace_json import trace_to_dict
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.result import Result
@@ -71,7 +72,7 @@ def rows(result: Result) -> list[tuple[Value, ...]]:
     """Return one row an operator output, in the order of `columns`."""
     names = [column.name for column in columns(result)]
     found = []
-    for op in result.to_dict()["ops"]:
+    for op in trace_to_dict(result)["ops"]:
         scale, zero_point = op["expected_parameters"] or (None, None)
         cells = {
             **dict(_flat("", op)),

@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tfldbg.measures.section import ASCII_BLOCKS, Section
 from tfldbg.report.document import Document, Row, build
 from tfldbg.report.plain import printable
-from tfldbg.report.section import ASCII_BLOCKS, Section
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.model import Finding

@@ -11,22 +11,26 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tfldbg.against import kind_of
 from tfldbg.against.opened import Bench, Opened
+from tfldbg.compare.bodies.callers import Bodies
+from tfldbg.compare.emulation import with_emulation
+from tfldbg.compare.tally import Plan
+from tfldbg.compare.undecided import comparisons
+from tfldbg.graph.query import ROLES
+from tfldbg.measures import MEASUREMENTS
 from tfldbg.options.against import Against
 from tfldbg.options.judge import Judge
 from tfldbg.options.measure import Measure
 from tfldbg.options.run_on import RunOn
-from tfldbg.run.job import prepare
+from tfldbg.run.job import Job, prepare
 from tfldbg.run.litert import Runner
+from tfldbg.run.observed import observed
 from tfldbg.run.process import started_ahead
-from tfldbg.session.extras import Extras
 from tfldbg.session.places import check_places
-from tfldbg.session.recurrent import Recurrent
 
 if TYPE_CHECKING:
-    from tfldbg.compare.points import PointRecorder
     from tfldbg.compare.stream import Recorder, Reference
-    from tfldbg.compare.tally import Plan
-    from tfldbg.options.sources import ModelSource
+    from tfldbg.diagnose.traits import Traits
+    from tfldbg.options.sources import DataSource, ModelSource
     from tfldbg.progress import Progress
 
 Source = TypeVar("Source")
@@ -36,21 +40,24 @@ Source = TypeVar("Source")
 class Ready:
     """A trace whose first batch can begin."""
 
+    measure: Measure
     bench: Bench
     opened: Opened
     plan: Plan
     reference: Reference
     """The reference, with the fake-quant emulation beside it where that is asked for."""
     notes: tuple[str, ...]
-    """What could not be done."""
-    recurrent: Recurrent
-    points: PointRecorder | None
+    """Notes for the user about what could not be done."""
+    bodies: Bodies | None
+    """The recorder of the subgraphs that operators run."""
+    watched: Mapping[str, Recorder]
+    """By measurement the recorder that it watches the stream with."""
 
     @property
     def recorders(self) -> tuple[Recorder, ...]:
         """The recorders that must see every batch."""
-        points = () if self.points is None else (self.points,)
-        return (*points, *self.recurrent.recorders)
+        bodies = () if self.bodies is None else (self.bodies,)
+        return (*self.watched.values(), *bodies)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,9 +90,10 @@ class Request:
         )
 
     @property
-    def extras(self) -> Extras:
-        """What is measured besides the verdict."""
-        return Extras(self.measure, pictures=self.measure.pictures or self.dump is not None)
+    def measured(self) -> Measure:
+        """What is measured: a recording always holds what pictures are drawn from."""
+        pictures = self.measure.pictures or self.dump is not None
+        return replace(self.measure, pictures=pictures)
 
     def ready(self, stack: ExitStack, progress: Progress, unread: Mapping[int, str]) -> Ready:
         """Read the file, load the reference, start the runtime and match both.
@@ -99,25 +107,67 @@ class Request:
             TfldbgError: Something is wrong with a file, the data or the options.
         """
         check_places("trace", self.model, self.against, self.run_on)
-        kind, extras = kind_of(self.against), self.extras
+        kind, measure = kind_of(self.against), self.measured
         if kind.check is not None:
             kind.check(self.against)
-        extras.check(kind.traits, self.run_on.steps)
+        for one in MEASUREMENTS:
+            one.check(measure, kind.traits, self.run_on.steps)
         stack.enter_context(started_ahead(kind.processes))
         run_on = self.run_on
         if kind.run_on is not None:
             run_on = kind.run_on(self.model, self.against, run_on)
         job = prepare(self.model, run_on, unread)
-        plan = extras.plan(job, self.run_on.data)
+        plan = _plan(job, measure, self.run_on.data)
         progress.stage("loading the reference")
         runner = Runner(job.instrumented).start()  # it loads while the reference does
         stack.callback(runner.close)
         bench = Bench(job, runner, self.against, self.run_on, progress)
         opened = kind.open(bench)
-        reference, notes = extras.emulated(bench, opened)
+        reference, notes = _emulated(bench, opened, measure)
         stack.callback(reference.close)
-        recurrent = Recurrent(job, kind.traits, self.measure.by_step, stack)
-        return Ready(bench, opened, plan, reference, notes, recurrent, extras.points(job))
+        bodies, watched = _watched(job, kind.traits, measure, stack)
+        return Ready(measure, bench, opened, plan, reference, notes, bodies, watched)
+
+
+def _plan(job: Job, measure: Measure, data: DataSource) -> Plan:
+    """Return what to count in the stream.
+
+    Raises:
+        DataError: The labels do not fit.
+    """
+    subgraph, kept = job.subgraph, observed(job.samples)
+    undecided = comparisons(job.loaded.graph, subgraph)
+    plan = Plan(subgraph, job.exposed.taps, kept, undecided=undecided)
+    for one in MEASUREMENTS:
+        plan = one.plan(plan, measure, job, data)
+    return plan
+
+
+def _emulated(bench: Bench, opened: Opened, measure: Measure) -> tuple[Reference, tuple[str, ...]]:
+    """Let the fake-quant emulation run beside the reference if its final outputs are asked for.
+
+    Returns:
+        The reference, and notes on what could not be done.
+    """
+    wanted = measure.labels is not None or measure.tolerance is not None
+    if not wanted or opened.emulates:
+        return opened.reference, ()
+    both, reason = with_emulation(bench.job, opened.reference, bench.first)
+    return both, () if reason is None else (reason,)
+
+
+def _watched(
+    job: Job, traits: Traits, measure: Measure, stack: ExitStack
+) -> tuple[Bodies | None, dict[str, Recorder]]:
+    """Return the recorder of what operators run inside, and by measurement its own.
+
+    Beside other kernels or a recording, which may be of other kernels, the float copies of the
+    operators inside would be another question.
+    """
+    inside = traits.has_insides and any(op.kind in ROLES for op in job.subgraph.operators)
+    bodies = Bodies(job, stack) if inside else None
+    watching = ((one.name, one.watch(measure, job, stack)) for one in MEASUREMENTS)
+    return bodies, {name: recorder for name, recorder in watching if recorder is not None}
 
 
 def absolute(source: Source) -> Source | str:

@@ -49,6 +49,12 @@ class Trace(Result):
             recording=self.recording,
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trace as the documented JSON of format ``tfldbg.trace``."""
+        from tfldbg.report.trace_json import trace_to_dict
+
+        return trace_to_dict(self)
+
     def to_dataframe(self) -> Any:
         """Return a pandas DataFrame with one row an operator output.
 

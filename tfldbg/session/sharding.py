@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tfldbg.compare.stream import batch_size, running, stream_part
+from tfldbg.compare.merging import merge_all
+from tfldbg.compare.stream import Recorders, batch_size, running, stream_part
 from tfldbg.compare.tally import Measured, Tally
 from tfldbg.errors import UsageError
 from tfldbg.progress import Progress, Silent
@@ -16,7 +17,6 @@ from tfldbg.run.child import Limits, within
 from tfldbg.session.pool import Pool, in_order
 
 if TYPE_CHECKING:
-    from tfldbg.compare.points import PointRecorder
     from tfldbg.session.request import Ready, Request
 
 _MOST = 4096
@@ -40,7 +40,8 @@ class Part:
     """What was counted of a shard."""
 
     tally: Tally
-    points: PointRecorder | None
+    watched: Mapping[str, Any]
+    """By measurement the recorder that watched the samples."""
 
 
 def run_shard(shard: Shard) -> Part:
@@ -53,8 +54,9 @@ def run_shard(shard: Shard) -> Part:
         ready = shard.request.ready(stack, Silent(), shard.unread)
         tally, bench = Tally(ready.plan), ready.bench
         tested = running(ready.plan, bench.job.samples, bench.runner, Silent())
-        stream_part(tally, tested, ready.reference, ready.points, shard.numbers)
-        return Part(tally, ready.points)
+        recorder = Recorders(ready.recorders) if ready.recorders else None
+        stream_part(tally, tested, ready.reference, recorder, shard.numbers)
+        return Part(tally, ready.watched)
 
 
 def stream_in_parts(
@@ -68,7 +70,7 @@ def stream_in_parts(
     Args:
         pool: Who computes the parts.
         request: Of the trace.
-        ready: The same trace in this process; its points are completed.
+        ready: The same trace in this process; its recorders are completed.
         unread: Tensors that are not to be read, and why.
         progress: Is told of every part.
 
@@ -76,7 +78,7 @@ def stream_in_parts(
         UsageError: The file has operators that are measured along the samples, in one process.
         TfldbgError: As for `tfldbg.trace`.
     """
-    if ready.recurrent.recorders:
+    if not all(hasattr(recorder, "merge") for recorder in ready.recorders):
         raise UsageError(
             "what happens inside of recurrent operators and subgraphs is measured by one process",
             hint="leave out --workers and --scheduler",
@@ -96,8 +98,8 @@ def stream_in_parts(
     whole = Tally(ready.plan)
     for part in in_order(found()):
         whole.merge(part.tally)
-        if ready.points is not None and part.points is not None:
-            ready.points.merge(part.points)
+        for name, recorder in part.watched.items():
+            merge_all(dict(ready.watched), {name: recorder})
     return whole.measured()
 
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.stream import Recorders, stream
-from tfldbg.compare.worst import examine
+from tfldbg.diagnose.bodies import collect_bodies
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.describe import describe
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.errors import MatchError, UsageError
+from tfldbg.measures import MEASUREMENTS
+from tfldbg.measures.measurement import Traced
 from tfldbg.options.judge import Thresholds
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import limited
 from tfldbg.session.exposing import protect
-from tfldbg.session.metrics import find_metrics
 from tfldbg.session.observing import Observer
 from tfldbg.session.pool import Pool, open_pool
 from tfldbg.session.result import Trace
@@ -30,8 +32,9 @@ from tfldbg.store.reader import read_evidence
 from tfldbg.store.writer import RunWriter
 
 if TYPE_CHECKING:
+    from tfldbg.compare.tally import Measured
     from tfldbg.diagnose.evidence import Evidence
-    from tfldbg.session.request import Request
+    from tfldbg.session.request import Ready, Request
     from tfldbg.store.writer import RunWriter
 
 
@@ -64,7 +67,6 @@ def _check(request: Request) -> None:
     """
     against, run_on, measure = request.against, request.run_on, request.measure
     _check_files(request.model, against.against, request.dump)
-    find_metrics(measure.metrics)
     if request.dump is None:
         return
     if str(request.dump) == "-":
@@ -95,41 +97,23 @@ def _trace(
     began = perf_counter()
     with ExitStack() as stack:
         ready = request.ready(stack, progress, unread)
-        bench, opened, reference, extras = (
-            ready.bench,
-            ready.opened,
-            ready.reference,
-            request.extras,
-        )
-        job, runner = bench.job, bench.runner
+        bench, opened = ready.bench, ready.opened
         writer = None
         if request.dump is not None:
-            writer = stack.enter_context(RunWriter(Path(request.dump), job.subgraph))
-        observer = stack.enter_context(Observer(job))
+            writer = stack.enter_context(RunWriter(Path(request.dump), bench.job.subgraph))
+        observer = stack.enter_context(Observer(bench.job))
         prepared = perf_counter()
-        if pool is not None:
-            measured = stream_in_parts(pool, request, ready, unread, progress)
-        else:
-            watching = ready.recorders if writer is None else (writer, *ready.recorders)
-            recorder = Recorders(watching) if watching else None
-            measured = stream(ready.plan, job.samples, runner, reference, recorder, progress)
-        numbers = measured.finals.worst_samples
-        worst = examine(ready.plan, job.samples, runner, reference, numbers, progress)
-        streamed = perf_counter()
-        identical = observer.identical(measured)
-        shares = extras.shares(bench, opened, reference)
+        measured = _measured(request, ready, pool, writer, progress, unread)
         timing = {
             "load_s": prepared - began,
             "reference_s": measured.reference_s,
-            "stream_s": streamed - prepared,
-            **({"compounding_s": perf_counter() - streamed} if shares else {}),
-            "total_s": perf_counter() - began,
+            "stream_s": perf_counter() - prepared,
         }
-        run = opened.described(describe(job, identical, timing, runner.delegated))
-        evidence = collect(job.loaded, run, opened.relation, measured)
-        evidence = extras.add(evidence, worst, ready.notes, shares, ready.points)
+        identical = observer.identical(measured)
+        run = opened.described(describe(bench.job, identical, timing, bench.runner.delegated))
+        evidence = collect(bench.job.loaded, run, opened.relation, measured)
+        evidence = _complete(evidence, ready, measured, began)
         evidence = with_trials(evidence, ready, request.judge.thresholds)
-        evidence = ready.recurrent.add_to(evidence)
         compared = any(op.local or op.expected_shape for op in evidence.ops)
         if not run.traits.of_the_file and not compared:
             raise MatchError(
@@ -139,6 +123,56 @@ def _trace(
         if writer is not None:
             writer.finish(evidence, measured)
     return evidence
+
+
+def _measured(
+    request: Request,
+    ready: Ready,
+    pool: Pool | None,
+    writer: RunWriter | None,
+    progress: Progress,
+    unread: Mapping[int, str],
+) -> Measured:
+    """Compare all samples, in this process or in several."""
+    if pool is not None:
+        return stream_in_parts(pool, request, ready, unread, progress)
+    watching = ready.recorders if writer is None else (writer, *ready.recorders)
+    recorder = Recorders(watching) if watching else None
+    bench = ready.bench
+    return stream(ready.plan, bench.job.samples, bench.runner, ready.reference, recorder, progress)
+
+
+def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float) -> Evidence:
+    """Return the evidence with the results of all measurements and what runs inside operators."""
+    timing, notes, results = dict(evidence.run.timing), list(ready.notes), {}
+    for one in MEASUREMENTS:
+        start = perf_counter()
+        traced = Traced(
+            ready.measure,
+            ready.bench,
+            ready.opened,
+            ready.reference,
+            ready.plan,
+            measured,
+            evidence,
+            ready.bodies,
+            ready.watched.get(one.name),
+        )
+        finished = one.finish(traced)
+        notes += finished.notes
+        if finished.result is not None:
+            results[one.name] = finished.result
+            timing |= {f"{one.name}_s": perf_counter() - start} if one.timed else {}
+    inside = ready.bodies.measured() if ready.bodies is not None else ()
+    timing["total_s"] = perf_counter() - began
+    run = replace(evidence.run, timing=timing, notes=(*evidence.run.notes, *notes))
+    return replace(
+        evidence,
+        run=run,
+        tolerance=ready.measure.tolerance,
+        bodies=collect_bodies(evidence.run, inside),
+        measures=results,
+    )
 
 
 def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.guard import parse_json
+from tfldbg.measures import MEASUREMENTS
 from tfldbg.store.older import renewed
 from tfldbg.store.typed import build
 
@@ -22,4 +24,12 @@ def from_json(text: str) -> Evidence:
     Raises:
         ValueError, TypeError: The text is not what `to_json` writes.
     """
-    return build(Evidence, renewed(parse_json(text)), "evidence")
+    evidence = build(Evidence, renewed(parse_json(text)), "evidence")
+    return replace(evidence, measures=_measures(evidence.measures))
+
+
+def _measures(plain: Any) -> dict[str, Any]:
+    """Return the results of measurements; those that this version does not know are left out."""
+    kinds = {one.name: one.result for one in MEASUREMENTS if one.result is not None}
+    known = {name: value for name, value in plain.items() if name in kinds}
+    return {name: build(kinds[name], v, f"evidence.measures.{name}") for name, v in known.items()}

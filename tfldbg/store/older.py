@@ -31,7 +31,42 @@ def renewed(plain: Any) -> Any:
     Raises:
         TypeError: The number of an operator is a list or an object.
     """
-    return _with_traits(with_subjects(plain))
+    return _with_measures(_with_traits(with_subjects(plain)))
+
+
+_MEASURES = ("accuracy", "worst", "compounding", "steps")
+_PICTURES = {"local": "local_points", "accumulated": "accumulated_points"}
+
+
+def _with_measures(plain: Any) -> Any:
+    """Return evidence that holds the results of measurements by name, as operators once did."""
+    if not isinstance(plain, dict) or "measures" in plain:
+        return plain
+    measures = {name: plain[name] for name in _MEASURES if plain.get(name) not in (None, [])}
+    made = {key: value for key, value in plain.items() if key not in _MEASURES}
+    ops = _objects(plain.get("ops"))
+    pictures = {
+        side: {str(op.get("tensor")): op[key] for op in ops if op.get(key) is not None}
+        for side, key in _PICTURES.items()
+    }
+    if any(pictures.values()):
+        measures["pictures"] = pictures
+    if isinstance(plain.get("ops"), list):
+        made["ops"] = [_without(op, tuple(_PICTURES.values())) for op in plain["ops"]]
+    if isinstance(plain.get("bodies"), list):
+        made["bodies"] = [
+            {**body, "evidence": _with_measures(body.get("evidence"))}
+            if isinstance(body, dict) and "evidence" in body
+            else body
+            for body in plain["bodies"]
+        ]
+    return {**made, "measures": measures}
+
+
+def _without(plain: Any, keys: tuple[str, ...]) -> Any:
+    if not isinstance(plain, dict):
+        return plain
+    return {key: value for key, value in plain.items() if key not in keys}
 
 
 def _with_traits(plain: Any) -> Any:

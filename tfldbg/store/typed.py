@@ -22,7 +22,7 @@ def build(kind: type[_T], plain: Any, where: str) -> _T:
     before there was such a field.
 
     Args:
-        kind: The dataclass.
+        kind: The dataclass, or another type that a field of one may have.
         plain: An object as JSON holds it.
         where: What error messages call the object.
 
@@ -30,7 +30,7 @@ def build(kind: type[_T], plain: Any, where: str) -> _T:
         TypeError: A value has another type than its field, a key has no field, or a field without
             a default has no key. The message names the place.
     """
-    built: _T = _object(kind, plain, where)
+    built: _T = _build(kind, plain, where)
     return built
 
 
@@ -53,8 +53,19 @@ def _build(hint: Any, value: Any, where: str) -> Any:
         pairs = zip(kinds, value, strict=True)
         return tuple(_build(kind, v, f"{where}[{n}]") for n, (kind, v) in enumerate(pairs))
     if origin in (dict, Mapping):
-        return {key: _build(inner[1], v, f"{where}.{key}") for key, v in value.items()}
+        keys = {key: _key(inner[0], key, where) for key in value}
+        return {keys[key]: _build(inner[1], v, f"{where}.{key}") for key, v in value.items()}
     return value
+
+
+def _key(kind: Any, key: str, where: str) -> Any:
+    """Return the key of a mapping; JSON holds numbers as texts."""
+    if kind is not int:
+        return key
+    try:
+        return int(key)
+    except ValueError as error:
+        raise TypeError(f"{where} has the key {_shown(key)}, expected a number") from error
 
 
 def _object(kind: Any, plain: Any, where: str) -> Any:

@@ -14,8 +14,8 @@ from tfldbg.compare.accuracy import Accuracy
 from tfldbg.compare.metrics import wilson
 from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted, output_step
 from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
-from tfldbg.compare.worst import compare_sample
 from tfldbg.graph.model import Operator, QuantParams, Subgraph, Tensor
+from tfldbg.measures.worst.examine import compare_sample
 from tfldbg.run.labels import Labels
 
 STEP = 0.5

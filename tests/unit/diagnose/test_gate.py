@@ -21,6 +21,7 @@ from tfldbg.diagnose.result import Result, gated
 from tfldbg.errors import UsageError
 from tfldbg.options.judge import Thresholds
 from tfldbg.report.gate import gate_line
+from tfldbg.report.trace_json import trace_to_dict
 from tfldbg.session import check_rules
 
 
@@ -63,7 +64,7 @@ def test_without_rules_the_verdict_decides() -> None:
     broken = _result(operator(0, local=0.5), operator(1, local=40.0))
     assert gated(broken, ()).gate is None
     assert not gated(broken, ()).passed and gated(DRIFTING, ()).passed
-    assert gated(broken, ()).to_dict()["gate"] is None
+    assert trace_to_dict(gated(broken, ()))["gate"] is None
 
 
 def test_rules_decide_alone_and_the_verdict_stays() -> None:
@@ -413,5 +414,5 @@ def test_what_was_not_checked_is_told_from_what_is_wrong() -> None:
     result = _result(operator(0, local=0.5), operator(1, local=None))
     (blind,) = _gate(result, "local<=1lsb").broken
     assert blind.unchecked and blind.reason == f"unchecked: {blind.why}"
-    (told,) = gated(result, read_rules(["local<=1lsb"])).to_dict()["gate"]["broken"]
+    (told,) = trace_to_dict(gated(result, read_rules(["local<=1lsb"])))["gate"]["broken"]
     assert told["reason"] == blind.reason and "unchecked" not in told

@@ -279,7 +279,7 @@ def _accuracy(reference: int, file: int, samples: int = 80, classes: int = 4) ->
     )
     found = Accuracy(101, "labels", samples, samples, classes, 5, sides, ())
     half = replace(TIED, parameters="none", usage=usage(0, 127))
-    return replace(_given(half), accuracy=found)
+    return replace(_given(half), measures={"accuracy": found})
 
 
 @plants("TFL056")

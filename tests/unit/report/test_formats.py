@@ -26,6 +26,7 @@ from tfldbg.report.junit import to_junit
 from tfldbg.report.markdown import escape, to_markdown
 from tfldbg.report.plain import printable
 from tfldbg.report.tabular import columns, write_trace_csv
+from tfldbg.report.trace_json import trace_to_dict
 
 EVIL = (
     'n/<img src=x onerror="a()">|`a`|@octocat/\x1b[31m#12 ]]>&amp;_b_ *c* [l](http://x.y) ~~d~~ $e$'
@@ -64,7 +65,7 @@ def test_csv_holds_the_figures_of_the_json(tmp_path: Path) -> None:
     result = _result()
     rows = _csv(result, tmp_path)
     assert list(rows[0]) == [column.name for column in columns(result)]
-    for row, op in zip(rows, result.to_dict()["ops"], strict=True):
+    for row, op in zip(rows, trace_to_dict(result)["ops"], strict=True):
         assert (row["op"], row["status"]) == (str(op["op"]), op["status"])
         assert (
             float(row["accumulated_max_lsb"] or 0)
@@ -250,7 +251,7 @@ def test_the_gate_is_documented_json() -> None:
         ("sqnr>=30db", "local<=1lsb", "diverged"),
         ("local<=50lsb", "layer_3:local<=any"),
     ):
-        plain = _result(PLAIN, *rules).to_dict()
+        plain = trace_to_dict(_result(PLAIN, *rules))
         assert_documented(plain)
         assert (plain["gate"] is None) == (not rules)
     with pytest.raises(AssertionError, match="'extra' was unexpected"):

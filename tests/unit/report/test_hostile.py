@@ -32,6 +32,7 @@ from tfldbg.report.notebook import trace_html
 from tfldbg.report.plain import printable
 from tfldbg.report.tabular import write_trace_csv
 from tfldbg.report.terminal import draw
+from tfldbg.report.trace_json import trace_to_dict
 
 PIECES = [
     "\x1b[2J\x1b[31m", "\x1b]8;;http://x.y\x07", "\x9b31m", "\r", "\n::error::", "\t", "\0", "\x7f",
@@ -98,7 +99,7 @@ def test_no_text_report_is_driven_by_a_name(name: str) -> None:
         assert _steers(text) == []
     ET.fromstring(to_junit(result).encode())
     assert "<script" not in page and "<img" not in page
-    text = to_json(result.to_dict())
+    text = to_json(trace_to_dict(result))
     assert text.isascii() and json.loads(text)
     assert _steers(text) == []
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.unit.diagnose.evidence import evidence, operator, replace
-from tfldbg.compare.points import Extreme, Points
 from tfldbg.compare.usage import Usage
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.result import Result
+from tfldbg.measures.pictures.points import Extreme, Points, Sides
 from tfldbg.options.judge import Thresholds
 from tfldbg.report.html import to_page
 from tfldbg.report.page_data import page_data
@@ -82,7 +82,7 @@ def test_names_from_a_foreign_file_stay_text(where: str) -> None:
         replace(operator(i, local=None if where == "local_reason" else 0.4), **{where: HOSTILE})
         for i in range(3)
     ]
-    page = to_page(_result(*ops))
+    page = to_page(result)
     assert page.count("<script") == clean.count("<script")
     page = _without_scripts(page)
     assert "<img" not in page
@@ -110,14 +110,21 @@ def test_operators_know_whom_they_read() -> None:
     assert [row["from"] for row in rows] == [[], [0], [1], [2]]
 
 
+def _with_points(result: Result, local: Points | None, accumulated: Points | None) -> Result:
+    """The result with the same pairs of values for every operator."""
+    tensors = [op.tensor for op in result.evidence.ops]
+    given = (dict.fromkeys(tensors, p) if p is not None else {} for p in (local, accumulated))
+    return replace(result, evidence=replace(result.evidence, measures={"pictures": Sides(*given)}))
+
+
 def test_what_was_recorded_is_drawn_and_what_is_not_finite_is_null() -> None:
     worst = Extreme(0, (0, 1, 1), float("inf"), 0.5)
     drawn = replace(
         operator(0, local=0.4),
-        local_points=Points((0.1, 0.2), (0.1, 0.25), worst),
         usage=Usage(-3, 5, 4, 0, 0, 12, 256, (0,) * 32 + (12,) + (0,) * 31),
     )
-    (row,) = page_data(_result(drawn))["rows"]
+    result = _with_points(_result(drawn), Points((0.1, 0.2), (0.1, 0.25), worst), None)
+    (row,) = page_data(result)["rows"]
     assert row["points"]["local"]["tflite"] == [0.1, 0.2]
     assert row["points"]["local"]["worst"]["tflite"] is None
     assert row["points"]["accumulated"] is None
@@ -138,13 +145,10 @@ def test_many_channels_are_drawn_in_groups_that_keep_the_largest() -> None:
 
 def test_a_large_network_draws_fewer_pairs_of_each_tensor() -> None:
     points = Points(tuple(range(256)), tuple(range(256)), None)
-    ops = [
-        replace(operator(i, local=0.4), local_points=points, accumulated_points=points)
-        for i in range(500)
-    ]
-    rows = page_data(_result(*ops))["rows"]
+    result = _with_points(_result(*(operator(i, local=0.4) for i in range(500))), points, points)
+    rows = page_data(result)["rows"]
     drawn = sum(
         len(row["points"][side]["tflite"]) for row in rows for side in ("local", "accumulated")
     )
     assert 10_000 < drawn <= 26_000
-    assert len(to_page(_result(*ops))) < 5_000_000
+    assert len(to_page(result)) < 5_000_000

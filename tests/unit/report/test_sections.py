@@ -13,16 +13,16 @@ from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
 from tfldbg.compare.custom import MetricStats
 from tfldbg.compare.histogram import BINS
 from tfldbg.compare.outputs import OutputStats, PairStats
-from tfldbg.compare.worst import Parting, WorstSample
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.result import Result
+from tfldbg.measures.accuracy.section import percent
+from tfldbg.measures.histograms.section import bars
+from tfldbg.measures.own.section import metric_section
+from tfldbg.measures.worst.examine import Parting, WorstSample
 from tfldbg.options.judge import Thresholds
 from tfldbg.report.document import build
-from tfldbg.report.histograms import bars
-from tfldbg.report.metrics import metric_section
 from tfldbg.report.notebook import trace_html
-from tfldbg.report.outputs import percent
 from tfldbg.report.terminal import draw
 
 EVIL = "net/\x1b[31m<b>/Softmax"
@@ -80,8 +80,10 @@ def _full(count: int = 6) -> Evidence:
         made,
         ops=ops,
         outputs=(OutputStats(105, EVIL, 1 / 256, 0.01, (pair,)),),
-        accuracy=Accuracy(105, "labels", 300, 64, 10, 5, sides, changed),
-        worst=(_worst(count, 3),),
+        measures={
+            "accuracy": Accuracy(105, "labels", 300, 64, 10, 5, sides, changed),
+            "worst": (_worst(count, 3),),
+        },
     )
 
 
@@ -116,7 +118,7 @@ def test_everything_fits_80_columns() -> None:
 
 
 def test_nothing_is_shown_that_was_not_asked_for() -> None:
-    made = replace(_full(), accuracy=None, worst=(), ops=evidence(operator(0, local=0.5)).ops)
+    made = replace(_full(), measures={}, ops=evidence(operator(0, local=0.5)).ops)
     assert build(_result(made)).sections == ()
     assert len(build(_result(replace(made, tolerance=0.01))).sections) == 1
 
@@ -131,7 +133,7 @@ def test_a_console_without_blocks_gets_ascii() -> None:
 
 
 def test_long_models_show_where_both_sides_part() -> None:
-    made = replace(_full(60), worst=(_worst(60, 40),))
+    made = replace(_full(60), measures={"worst": (_worst(60, 40),)})
     (shown,) = [s for s in build(_result(made)).sections if s.title.startswith("sample")]
     ops = [row[0] for row in shown.rows]
     assert {"38", "39", ">40", "41", "42", "57", "58", "59"} <= set(ops)

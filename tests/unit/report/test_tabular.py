@@ -22,6 +22,7 @@ from tfldbg.errors import MissingExtraError
 from tfldbg.options.judge import Thresholds
 from tfldbg.report.dataframe import to_dataframe
 from tfldbg.report.tabular import Value, columns, rows
+from tfldbg.report.trace_json import trace_to_dict
 
 LISTS = {"local_channel_max_abs", "accumulated_channel_max_abs", "expected_parameters", "histogram"}
 """What the JSON holds and the table leaves out, or says in two columns."""
@@ -57,7 +58,7 @@ def _leaves(prefix: str, plain: Any) -> dict[str, Any]:
 def test_every_figure_of_the_json_has_its_column_and_no_other_has() -> None:
     result = _result(_full())
     (row,) = _table(result)
-    leaves = _leaves("", json.loads(json.dumps(result.to_dict()["ops"][0])))
+    leaves = _leaves("", json.loads(json.dumps(trace_to_dict(result)["ops"][0])))
     assert set(row) - {"expected_scale", "expected_zero_point"} == set(leaves) - LISTS
     for name in set(leaves) - LISTS:
         assert row[name] == leaves[name], name

@@ -8,7 +8,7 @@ import pytest
 
 import tfldbg
 from tests.loop_file import loop_file
-from tfldbg.session.metrics import find_metrics
+from tfldbg.measures.own.find import find_metrics
 
 
 def psnr(reference: Any, tflite: Any) -> float:

@@ -25,6 +25,7 @@ import tfldbg
 from tests.schema import assert_documented
 from tfldbg.report.html import to_page
 from tfldbg.report.machine import to_json
+from tfldbg.report.trace_json import trace_to_dict
 from tfldbg.store import schema
 from tfldbg.store.evidence_json import from_json
 from tfldbg.store.evidence_json import to_json as evidence_to_json
@@ -59,27 +60,34 @@ def test_a_recording_of_an_earlier_version_is_reported_as_before(
 ) -> None:
     result = tfldbg.load_trace(GOLDEN / f"recording_{name}.h5")
     golden = GOLDEN / f"recording_{name}.json"
-    found = json.loads(to_json(result.to_dict()))
+    found = json.loads(to_json(trace_to_dict(result)))
     if request.config.getoption("--renew"):
         golden.write_text(_in_lines(found))
     assert _essential(found) == _essential(json.loads(golden.read_text()))
-    assert_documented(result.to_dict())
+    assert_documented(trace_to_dict(result))
     assert "<html" in to_page(result)
 
 
 def test_the_recording_against_keras_holds_what_was_asked_for() -> None:
     evidence = tfldbg.load_trace(GOLDEN / "recording_keras.h5").evidence
     assert (evidence.run.reference_kind, evidence.run.samples) == ("keras", 2)
-    assert evidence.accuracy is not None
-    assert [s.side for s in evidence.accuracy.sides] == ["reference", "emulation", "tflite"]
-    assert [w.sample for w in evidence.worst] == [0] and evidence.tolerance == 0.5
-    assert evidence.compounding is not None and evidence.compounding.largest is not None
-    assert evidence.compounding.largest.op == 2
+    assert evidence.measures["accuracy"] is not None
+    assert [s.side for s in evidence.measures["accuracy"].sides] == [
+        "reference",
+        "emulation",
+        "tflite",
+    ]
+    assert [w.sample for w in evidence.measures["worst"]] == [0] and evidence.tolerance == 0.5
+    assert (
+        evidence.measures["compounding"] is not None
+        and evidence.measures["compounding"].largest is not None
+    )
+    assert evidence.measures["compounding"].largest.op == 2
     dense = evidence.ops[2]
     assert dense.local is not None and dense.local.max_lsb == pytest.approx(191.59, abs=0.01)
     assert sum(dense.local.histogram) == 20 and dense.local.metrics["psnr"].samples == 2
     assert dense.weights is not None and dense.weights.arrangement == "channel 3 is negated"
-    assert dense.usage is not None and dense.local_points is not None
+    assert dense.usage is not None and dense.tensor in evidence.measures["pictures"].local
 
 
 def test_the_recording_of_a_loop_holds_its_body_and_its_steps() -> None:
@@ -87,7 +95,9 @@ def test_the_recording_of_a_loop_holds_its_body_and_its_steps() -> None:
     assert [(b.role, b.steps) for b in evidence.bodies] == [("cond", 6), ("body", 6)]
     inside = evidence.bodies[1].evidence
     assert inside is not None and len(inside.ops[1].breaches) == 1
-    assert evidence.steps is not None and [s.step for s in evidence.steps] == [0, 1, 2]
+    assert evidence.measures["steps"] is not None and [
+        s.step for s in evidence.measures["steps"]
+    ] == [0, 1, 2]
     assert evidence.ops[0].split is not None
 
 

@@ -13,6 +13,7 @@ from tfldbg.diagnose.words import number, short
 from tfldbg.quant import real_range
 
 if TYPE_CHECKING:
+    from tfldbg.compare.accuracy import Accuracy
     from tfldbg.diagnose.evidence import InputEvidence
     from tfldbg.diagnose.model import Signal
 
@@ -134,7 +135,7 @@ def _cast(judged: Judged) -> Iterator[Sign]:
 
 
 def _near_chance(judged: Judged) -> Iterator[Sign]:
-    accuracy = judged.evidence.accuracy
+    accuracy: Accuracy | None = judged.evidence.measures.get("accuracy")
     if accuracy is None or accuracy.classes < 2:
         return
     chance, samples = 1.0 / accuracy.classes, max(accuracy.samples, 1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfldbg.compare.compounding.shares import Shares
+from tfldbg.measures.compounding.shares import Shares
 
 
 def _arrays(seed: int, finals: int, size: int = 5) -> list[np.ndarray]:

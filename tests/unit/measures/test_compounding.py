@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tfldbg.compare.compounding.shares import Compounding, FinalError, OpShare, Size
-from tfldbg.report.compounding import compounding_section
-from tfldbg.report.section import Section
+from tfldbg.measures.compounding.section import compounding_section
+from tfldbg.measures.compounding.shares import Compounding, FinalError, OpShare, Size
+from tfldbg.measures.section import Section
 
 SIZE = Size(rmse=0.1, rmse_lsb=0.5, relative=0.01)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.words import number, op_name, short
-from tfldbg.report.section import Column, Section
+from tfldbg.measures.section import Column, Section
 
 if TYPE_CHECKING:
-    from tfldbg.compare.compounding.shares import Compounding, OpShare, Size
+    from tfldbg.measures.compounding.shares import Compounding, OpShare, Size
 
 _MOST_ROWS = 12
 _LARGE = 0.1

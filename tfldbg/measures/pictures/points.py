@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,16 @@ class Points:
     """None where no two values that are finite differ."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Pairs of values of all tensors."""
+
+    local: Mapping[int, Points]
+    """By tensor the values that its operator and the reference's compute from the same inputs."""
+    accumulated: Mapping[int, Points]
+    """By tensor the values of both models, running free."""
+
+
 class PointRecorder:
     """Keeps a bounded number of pairs, which do not depend on how the samples are batched.
 
@@ -77,13 +88,12 @@ class PointRecorder:
         merge_all(self._local, other._local)
         merge_all(self._accumulated, other._accumulated)
 
-    def local(self) -> dict[int, Points]:
-        """Return by tensor pairs of what its operator and the reference's make of one input."""
-        return {i: c.points() for i, c in self._local.items()}
-
-    def accumulated(self) -> dict[int, Points]:
-        """Return by tensor pairs of both models' values, running free."""
-        return {i: c.points() for i, c in self._accumulated.items()}
+    def sides(self, tensors: Collection[int]) -> Sides:
+        """Return the pairs of some tensors."""
+        return Sides(
+            {i: c.points() for i, c in self._local.items() if i in tensors},
+            {i: c.points() for i, c in self._accumulated.items() if i in tensors},
+        )
 
     def _add(
         self,

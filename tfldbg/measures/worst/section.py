@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.words import number, op_name
-from tfldbg.report.section import Column, Section
+from tfldbg.measures.section import Column, Section
 
 if TYPE_CHECKING:
-    from tfldbg.compare.worst import Parting, WorstSample
-    from tfldbg.diagnose.evidence import Evidence
+    from tfldbg.diagnose.evidence import Run
+    from tfldbg.measures.worst.examine import Parting, WorstSample
 
 _MOST_ROWS = 12
 _AROUND = 2
@@ -26,9 +27,11 @@ _COLUMNS = (
 )
 
 
-def worst_sections(evidence: Evidence, *, everything: bool) -> tuple[Section, ...]:
+def worst_sections(
+    samples: Sequence[WorstSample], run: Run, *, everything: bool
+) -> tuple[Section, ...]:
     """Return one section a sample, and for each an excerpt of where both sides part."""
-    return tuple(_section(s, evidence.run.place(s.sample), everything) for s in evidence.worst)
+    return tuple(_section(s, run.place(s.sample), everything) for s in samples)
 
 
 def _section(sample: WorstSample, place: str, everything: bool) -> Section:

@@ -1,4 +1,4 @@
-"""The time steps of a recurrent network, and the insides of operators, as a report shows them."""
+"""The time steps of a recurrent network, as a section of a report."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tfldbg.diagnose.locate import worst_local
 from tfldbg.diagnose.words import number, plural
-from tfldbg.report.section import Column, Section
+from tfldbg.measures.section import Column, Section
 
 if TYPE_CHECKING:
     from tfldbg.compare.steps import Step
-    from tfldbg.diagnose.evidence import Body, Evidence
-    from tfldbg.diagnose.model import Diagnosis
+    from tfldbg.diagnose.evidence import Evidence
     from tfldbg.diagnose.result import Result
 
 _MOST_ROWS = 30
@@ -35,10 +33,9 @@ _NONE = (
 )
 
 
-def step_section(result: Result) -> tuple[Section, ...]:
+def step_section(result: Result, steps: Sequence[Step] | None) -> tuple[Section, ...]:
     """Word the steps of a trace; nothing where nobody asked for them."""
     evidence = result.evidence
-    steps = evidence.steps
     if steps is None:
         return ()
     readers = Counter(op for step in steps for op in step.ops)
@@ -135,38 +132,3 @@ def _sentence(steps: Sequence[Step], result: Result, alone: set[int]) -> str:
     unit = "" if lsb is None else " LSB"
     said = f"{number(of(worst))}{unit}, in step {worst.step}"
     return f"{plural(len(steps), 'step')}; the largest {what} error is {said}"
-
-
-def bodies_section(result: Result) -> tuple[Section, ...]:
-    """Say what was found inside operators that run subgraphs, a line a subgraph."""
-    pairs = zip(result.evidence.bodies, result.diagnosis.inside, strict=True)
-    lines = tuple(f"  {_body_line(body, diagnosis)}" for body, diagnosis in pairs)
-    title = "inside operators that run subgraphs, against their own float arithmetic:"
-    return (Section(title, lines=lines),) if lines else ()
-
-
-def _body_line(body: Body, diagnosis: Diagnosis | None) -> str:
-    named = f" (subgraph {body.subgraph})" if body.subgraph >= 0 else ""
-    where = f"operator {body.op} {body.kind}, {body.role}{named}"
-    if body.evidence is None or diagnosis is None:
-        return f"{where}: not checked: {body.reason}"
-    ops = [o for o in body.evidence.ops if o.activation]
-    covered = body.evidence.covered
-    count, blind = len({o.op for o in ops}), {o.op for o in ops if o.op not in covered}
-    said = f"{where}: {plural(count, 'operator')} over {_extent(body)}"
-    if diagnosis.divergences:
-        first = diagnosis.divergences[0]
-        return f"{said}; operator {first.op} {first.kind} differs: {first.message}"
-    said += f", all within {worst_local(body.evidence)}"
-    if blind:
-        first_blind = next(o for o in ops if o.op in blind)
-        reason = f"operator {first_blind.op} {first_blind.kind}: {first_blind.local_reason}"
-        said += f"; {len(blind)} of them not checked ({reason})"
-    return said
-
-
-def _extent(body: Body) -> str:
-    if body.kind != "WHILE":
-        return plural(body.steps, "sample")
-    of = f" of {body.samples} samples" if body.samples > 1 else ""
-    return f"{plural(body.steps, 'step')}{of}"

@@ -28,20 +28,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.compounding.misread import Readers
-from tfldbg.compare.compounding.replaying import MOST_OPERATORS, Replaying, Sample
-from tfldbg.compare.compounding.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
 from tfldbg.compare.stream import batch_size, run_batch
 from tfldbg.compare.tally import Plan
 from tfldbg.errors import RunError
 from tfldbg.graph.query import activation_inputs, non_activations, producers
+from tfldbg.measures.compounding.misread import Readers
+from tfldbg.measures.compounding.replaying import MOST_OPERATORS, Replaying, Sample
+from tfldbg.measures.compounding.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
 from tfldbg.progress import Progress, Silent
 from tfldbg.rewrite.emit import is_real
 from tfldbg.rewrite.replay import Replayed, replay_model, upstream
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch
-    from tfldbg.compare.compounding.operators import Counterpart, Sides, Values
+    from tfldbg.compare.counterparts import Counterpart, Sides, Values
     from tfldbg.graph.model import Operator, Subgraph, Tensor
     from tfldbg.reference.evaluate import Floats
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.histogram import EDGES_LSB, beyond
-from tfldbg.report.outputs import percent
-from tfldbg.report.section import BLOCKS, Column, Section
+from tfldbg.measures.accuracy.section import percent
+from tfldbg.measures.section import BLOCKS, Column, Section
 
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.words import number
-from tfldbg.report.section import Column, Section
+from tfldbg.measures.section import Column, Section
 
 if TYPE_CHECKING:
     from tfldbg.compare.accumulate import TensorStats

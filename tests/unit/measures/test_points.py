@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfldbg.compare.batch import Batch, Computed
-from tfldbg.compare.points import PointRecorder, Points
+from tfldbg.measures.pictures.points import PointRecorder, Points
 
 TENSOR = 7
 
@@ -47,20 +47,19 @@ def test_any_split_gives_the_same_pairs(
     inside = [s for s in splits if 0 < s < samples]
     whole = _recorded(tflite, reference, [], most)
     split = _recorded(tflite, reference, inside, most)
-    assert whole.accumulated() == split.accumulated()
-    assert whole.local() == split.local()
+    assert whole.sides({TENSOR}) == split.sides({TENSOR})
 
 
 @given(samples=st.integers(1, 300), elements=st.integers(1, 500))
 def test_there_are_never_more_pairs_than_asked_for(samples: int, elements: int) -> None:
     tflite, reference = _sides(samples, (elements,))
-    found = _recorded(tflite, reference, [], most=50).accumulated()[TENSOR]
+    found = _recorded(tflite, reference, [], most=50).sides({TENSOR}).accumulated[TENSOR]
     assert 0 < len(found.tflite) == len(found.reference) <= 50
 
 
 def test_the_pairs_are_values_of_both_sides_spread_over_the_tensor() -> None:
     tflite = np.arange(1000, dtype=np.float32)[None]
-    found = _recorded(tflite, tflite + 0.5, []).accumulated()[TENSOR]
+    found = _recorded(tflite, tflite + 0.5, []).sides({TENSOR}).accumulated[TENSOR]
     assert found.reference == tuple(v + 0.5 for v in found.tflite)
     tenths = {int(v // 100) for v in found.tflite}
     assert tenths == set(range(10))
@@ -69,7 +68,7 @@ def test_the_pairs_are_values_of_both_sides_spread_over_the_tensor() -> None:
 def test_the_worst_element_is_kept_though_no_pair_hits_it() -> None:
     tflite, reference = _sides(5, (20, 30))
     tflite[3, 7, 11] = reference[3, 7, 11] + 9
-    worst = _recorded(tflite, reference, [2, 4]).accumulated()[TENSOR].worst
+    worst = _recorded(tflite, reference, [2, 4]).sides({TENSOR}).accumulated[TENSOR].worst
     assert worst is not None
     assert (worst.sample, worst.index) == (3, (7, 11))
     assert worst.tflite - worst.reference == pytest.approx(9)
@@ -77,14 +76,14 @@ def test_the_worst_element_is_kept_though_no_pair_hits_it() -> None:
 
 def test_equal_tensors_have_no_worst_element() -> None:
     _, reference = _sides(2, (4,))
-    assert _recorded(reference, reference, []).local()[TENSOR].worst is None
+    assert _recorded(reference, reference, []).sides({TENSOR}).local[TENSOR].worst is None
 
 
 def test_values_that_are_not_finite_are_left_out() -> None:
     tflite, reference = _sides(1, (40,))
     tflite[0, :20] = np.nan
     reference[0, 30:] = np.inf
-    found = _recorded(tflite, reference, []).accumulated()[TENSOR]
+    found = _recorded(tflite, reference, []).sides({TENSOR}).accumulated[TENSOR]
     assert 0 < len(found.tflite) < 40
     assert np.isfinite((*found.tflite, *found.reference)).all()
     assert found.worst is not None
@@ -93,7 +92,9 @@ def test_values_that_are_not_finite_are_left_out() -> None:
 
 def test_an_empty_tensor_has_no_pairs() -> None:
     nothing = np.zeros((3, 0), np.float32)
-    assert _recorded(nothing, nothing, []).accumulated()[TENSOR] == Points((), (), None)
+    assert _recorded(nothing, nothing, []).sides({TENSOR}).accumulated[TENSOR] == Points(
+        (), (), None
+    )
 
 
 def test_a_local_pair_is_what_was_tested() -> None:
@@ -102,4 +103,4 @@ def test_a_local_pair_is_what_was_tested() -> None:
     recorder = PointRecorder(1)
     batch = Batch(0, 1, {}, {TENSOR: real})
     recorder.record(batch, Computed({}, {TENSOR: computed}, {TENSOR: tested}))
-    assert set(recorder.local()[TENSOR].tflite) == {2.0}
+    assert set(recorder.sides({TENSOR}).local[TENSOR].tflite) == {2.0}

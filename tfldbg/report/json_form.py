@@ -14,14 +14,10 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from tfldbg.compare.accumulate import TensorStats
-from tfldbg.compare.accuracy import Accuracy, SideAccuracy
-from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.metrics import Finite
 from tfldbg.compare.outputs import OutputStats
-from tfldbg.compare.steps import Step
 from tfldbg.compare.tally import Split
-from tfldbg.compare.worst import WorstSample
 from tfldbg.diagnose.evidence import Delegated
 from tfldbg.diagnose.model import Code, Confidence, Severity, Signal, Status, Verdict
 from tfldbg.graph.query import Role
@@ -278,24 +274,6 @@ class TimingJson:
 
 
 @dataclass(frozen=True, slots=True)
-class SideAccuracyJson(SideAccuracy):
-    """What one side gets right."""
-
-    top_1_share: Finite
-    """top_1 over samples."""
-    top_k_share: Finite
-    """top_k over samples."""
-
-
-@dataclass(frozen=True, slots=True)
-class AccuracyJson(Accuracy):
-    """The accuracy of every side that is known."""
-
-    sides: tuple[SideAccuracyJson, ...]
-    """What each side gets right."""
-
-
-@dataclass(frozen=True, slots=True)
 class TraceJson:
     """The JSON that tfldbg trace, report and diff write with --json.
 
@@ -344,8 +322,6 @@ class TraceJson:
     """How much of the model has a counterpart in the reference."""
     observer: ObserverJson
     """Whether looking at the model changed it."""
-    steps: tuple[Step, ...] | None
-    """The time steps of a recurrent network; None without --by-step."""
     bodies: tuple[BodyJson, ...]
     """What the loops, branches and composites of the main subgraph run."""
     notes: tuple[str, ...]
@@ -357,11 +333,3 @@ class TraceJson:
     of the reference."""
     outputs: tuple[OutputStats, ...]
     """The final outputs of every side."""
-    accuracy: AccuracyJson | None
-    """None without --labels."""
-    worst: tuple[WorstSample, ...]
-    """The samples of --worst, the worst first."""
-    histogram_edges_lsb: tuple[Finite, ...] | None
-    """The edges of all histograms, LSB; None without --histograms."""
-    compounding: Compounding | None
-    """None without --compounding."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.words import number, plural, short
-from tfldbg.report.section import Column, Section
+from tfldbg.measures.section import Column, Section
 
 if TYPE_CHECKING:
     from tfldbg.compare.accuracy import Accuracy, Disagreement, SideAccuracy
@@ -29,9 +29,8 @@ _SIDES = (
 )
 
 
-def output_sections(evidence: Evidence) -> tuple[Section, ...]:
+def output_sections(evidence: Evidence, accuracy: Accuracy | None) -> tuple[Section, ...]:
     """Return what to show of the final outputs: nothing unless it was asked for."""
-    accuracy = evidence.accuracy
     if accuracy is None and evidence.tolerance is None:
         return ()
     asked = evidence.tolerance is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.compounding.shares import Doubles, Item, Shares
+from tfldbg.measures.compounding.shares import Doubles, Item, Shares
 from tfldbg.run.derived import derived_program
 from tfldbg.run.litert import Runner
 

@@ -1,0 +1,1 @@
+"""The accuracy of every side, and their final outputs."""

@@ -1,0 +1,1 @@
+"""How errors compound: which operators cause the error of the final outputs."""

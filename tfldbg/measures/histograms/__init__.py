@@ -1,0 +1,1 @@
+"""Histograms of every operator's errors."""

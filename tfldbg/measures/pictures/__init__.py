@@ -1,0 +1,1 @@
+"""Pairs of values, for the pictures of the page."""

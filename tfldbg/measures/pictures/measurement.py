@@ -1,0 +1,32 @@
+"""Pairs of values of every tensor, for scatter plots."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from tfldbg.measures.measurement import Finished, Measurement, Traced
+from tfldbg.measures.pictures.points import PointRecorder, Sides
+
+if TYPE_CHECKING:
+    from tfldbg.compare.stream import Recorder
+    from tfldbg.options.measure import Measure
+    from tfldbg.run.job import Job
+
+
+class Pictures(Measurement):
+    """What the pictures of ``--html`` are drawn from; a recording always holds it."""
+
+    name = "pictures"
+    result = Sides
+
+    def watch(self, measure: Measure, job: Job, stack: ExitStack) -> Recorder | None:
+        """Keep pairs of values."""
+        del stack
+        return PointRecorder(job.samples.count) if measure.pictures else None
+
+    def finish(self, traced: Traced) -> Finished:
+        """Return the pairs of the operators' outputs."""
+        if not isinstance(traced.watched, PointRecorder):
+            return Finished()
+        return Finished(traced.watched.sides({op.tensor for op in traced.evidence.ops}))

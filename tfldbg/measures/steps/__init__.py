@@ -1,0 +1,1 @@
+"""The errors of each time step of a recurrent network."""

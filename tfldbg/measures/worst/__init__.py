@@ -1,0 +1,1 @@
+"""The samples with the largest error, operator by operator."""
