@@ -77,6 +77,8 @@ class Measurement(ABC):
     operators hold it."""
     keys: ClassVar[Mapping[str, tuple[Any, str]]] = MappingProxyType({})
     """By key of the JSON of a trace its type and its description."""
+    merges = False
+    """Whether its recorder has a method ``merge``, for several processes that share the samples."""
     timed = False
     """Whether the trace tells how long the measurement took."""
 
@@ -109,10 +111,7 @@ class Measurement(ABC):
         del measure, traits, steps
 
     def watch(self, measure: Measure, job: Job, stack: ExitStack) -> Recorder | None:
-        """Return a recorder that must see every batch, or None.
-
-        One that has a method ``merge`` can be divided over several processes.
-        """
+        """Return a recorder that must see every batch, or None."""
         del measure, job, stack
         return None
 

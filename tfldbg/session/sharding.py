@@ -12,6 +12,7 @@ from tfldbg.compare.merging import merge_all
 from tfldbg.compare.stream import Recorders, batch_size, running, stream_part
 from tfldbg.compare.tally import Measured, Tally
 from tfldbg.errors import UsageError
+from tfldbg.measures import MEASUREMENTS
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import Limits, within
 from tfldbg.session.pool import Pool, in_order
@@ -78,7 +79,8 @@ def stream_in_parts(
         UsageError: The file has operators that are measured along the samples, in one process.
         TfldbgError: As for `tfldbg.trace`.
     """
-    if not all(hasattr(recorder, "merge") for recorder in ready.recorders):
+    merging = {one.name for one in MEASUREMENTS if one.merges}
+    if ready.bodies is not None or not ready.watched.keys() <= merging:
         raise UsageError(
             "what happens inside of recurrent operators and subgraphs is measured by one process",
             hint="leave out --workers and --scheduler",

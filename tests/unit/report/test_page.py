@@ -82,7 +82,7 @@ def test_names_from_a_foreign_file_stay_text(where: str) -> None:
         replace(operator(i, local=None if where == "local_reason" else 0.4), **{where: HOSTILE})
         for i in range(3)
     ]
-    page = to_page(result)
+    page = to_page(_result(*ops))
     assert page.count("<script") == clean.count("<script")
     page = _without_scripts(page)
     assert "<img" not in page

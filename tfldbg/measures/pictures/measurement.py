@@ -19,6 +19,7 @@ class Pictures(Measurement):
 
     name = "pictures"
     result = Sides
+    merges = True
 
     def watch(self, measure: Measure, job: Job, stack: ExitStack) -> Recorder | None:
         """Keep pairs of values."""
