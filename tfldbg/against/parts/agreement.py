@@ -5,61 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.batch import in_real_units
+from tfldbg.against.parts.few import SAMPLES, FewSamples
 from tfldbg.match.values import choose_by_values
 from tfldbg.reference.evaluate import Frozen, evaluate_once, in_reference_order
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Subgraph
-    from tfldbg.run.litert import Runner
-    from tfldbg.run.samples import Samples
-
-_SAMPLES = 4
+    from tfldbg.run.job import Job
 
 
 class Agreement:
-    """Which of several reference nodes holds what a TFLite tensor holds.
+    """Decides which of several reference nodes holds the values of a TFLite tensor.
 
     Args:
-        subgraph: The TFLite side.
-        taps: The tensors that ``runner`` returns, in its order.
-        samples: The inputs of both sides.
+        job: The TFLite side.
         frozen: The reference.
-        runner: The instrumented model.
         inputs: For each TFLite input the number of the reference input.
+        few: The first samples as TFLite computes them.
     """
 
-    def __init__(
-        self,
-        subgraph: Subgraph,
-        taps: tuple[int, ...],
-        samples: Samples,
-        frozen: Frozen,
-        runner: Runner,
-        inputs: tuple[int, ...],
-    ) -> None:
-        self._subgraph = subgraph
-        self._taps = taps
-        self._count = min(samples.count, frozen.batch or _SAMPLES)
-        self._samples = samples
-        self._frozen = frozen
-        self._runner = runner
-        self._inputs = inputs
-        self._values: dict[int, NDArray[Any]] = {}
+    def __init__(self, job: Job, frozen: Frozen, inputs: tuple[int, ...], few: FewSamples) -> None:
+        self._job, self._frozen, self._inputs, self._few = job, frozen, inputs, few
+        self._count = min(job.samples.count, frozen.batch or SAMPLES)
 
     def __call__(self, tensor: int, candidates: Sequence[str]) -> str | None:
         """Return the candidate that agrees clearly best, None when none does."""
-        if tensor not in self._taps:
+        if tensor not in self._job.exposed.taps:
             return None
-        if not self._values:
-            frames = [self._runner.run(self._samples.codes(i)) for i in range(self._count)]
-            columns = zip(*frames, strict=True)
-            self._values = {i: np.stack(c) for i, c in zip(self._taps, columns, strict=True)}
         fetched = self._fetched(candidates)
-        test = in_real_units(self._subgraph.tensors[tensor], self._values[tensor])
+        test = self._few.held(tensor)[: self._count]
         return choose_by_values(test, dict(zip(candidates, fetched, strict=True)))
 
     def elements(self, node: str) -> int | None:
@@ -70,7 +45,7 @@ class Agreement:
 
     def _fetched(self, nodes: Sequence[str]) -> list[NDArray[Any]]:
         """Return the values of some nodes over the first samples."""
-        real = self._samples.real(0, self._count)
+        real = self._job.samples.real(0, self._count)
         given = in_reference_order(self._inputs, real)
         fetched, _ = evaluate_once(self._frozen, nodes, given)
         return list(fetched)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
 
-_SAMPLES = 4
+SAMPLES = 4
+"""The number of first samples that matching looks at."""
 Local = Mapping[int, "list[Floats] | None"]
 """By output tensor what a segment makes of each batch; None where TensorFlow cannot compute it."""
 
@@ -229,6 +230,6 @@ class FewSamples:
 
 def _numbers(count: int, size: int | None) -> list[range]:
     """Return the samples to look at, in batches that the reference takes."""
-    step = size or min(_SAMPLES, count)
-    most = max(1, _SAMPLES // step) * step
+    step = size or min(SAMPLES, count)
+    most = max(1, SAMPLES // step) * step
     return [range(n, min(n + step, count)) for n in range(0, min(most, count), step)]

@@ -21,13 +21,13 @@ from tfldbg.reference.evaluate import Evaluator, Frozen, Segment, in_reference_o
 from tfldbg.reference.graphdef import RefGraph, node_of
 
 if TYPE_CHECKING:
+    from tfldbg.against.parts.few import FewSamples
     from tfldbg.compare.constants.checks import WeightCheck
     from tfldbg.compare.constants.turned import Turn
     from tfldbg.graph.model import Subgraph
     from tfldbg.match.model import Matching
     from tfldbg.progress import Progress
     from tfldbg.run.job import Job, Loaded
-    from tfldbg.run.litert import Runner
     from tfldbg.run.samples import Samples
 
 _BATCH = 16
@@ -54,17 +54,14 @@ class KerasRelations:
         self._checks: dict[int, WeightCheck] = {}
         self._turns: Mapping[int, Turn] = {}
 
-    def by_graphs(self, runner: Runner | None) -> Matching:
+    def by_graphs(self, few: FewSamples | None) -> Matching:
         """Match the two models by names and structure.
 
         Args:
-            runner: The instrumented model, to decide by values where nothing else does; or None.
+            few: The first samples, to decide by values where nothing else does; or None.
         """
         job, frozen = self._job, self._frozen
-        agreement = None
-        if runner is not None:
-            taps = job.exposed.taps
-            agreement = Agreement(job.subgraph, taps, job.samples, frozen, runner, self._inputs)
+        agreement = None if few is None else Agreement(job, frozen, self._inputs, few)
         matching, self._turns = match_keras(job.loaded, frozen, self._inputs, agreement)
         return matching
 
