@@ -19,7 +19,6 @@ from tfldbg.compare.runs import BesideOwnRuns, OwnRuns
 from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import KerasError, RunError, UsageError
 from tfldbg.files import sha256_of_path
-from tfldbg.graph.query import keeps_state
 from tfldbg.match.ports import pair_inputs
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.room import check_constants
@@ -72,7 +71,7 @@ def _open(bench: Bench) -> Opened:
 def _loaded(bench: Bench) -> Frozen:
     """Load and freeze the model."""
     job, against = bench.job, bench.against
-    if job.samples.stream_steps > 1 and keeps_state(job.loaded.graph):
+    if job.samples.stream_steps > 1 and job.loaded.graph.keeps_state:
         raise UsageError(
             f"'{job.loaded.path}' keeps a state, and a Keras model is computed sample by "
             f"sample: it cannot follow streams of {job.samples.stream_steps} steps",

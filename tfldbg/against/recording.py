@@ -18,7 +18,6 @@ from tfldbg.compare.relation import Relation
 from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import CaptureError, DataError
 from tfldbg.files import sha256, sha256_of_path
-from tfldbg.graph.query import keeps_state
 from tfldbg.match.capture import MatchedCapture, check_same_model, match_capture
 from tfldbg.reference.capture import Capture, open_capture
 from tfldbg.run.job import DEFAULT_SAMPLES, Job, Loaded, load
@@ -131,7 +130,7 @@ def _matched(
 def _check_extent(capture: Capture, job: Job, label: str) -> None:
     """Refuse a recording of fewer samples, or one that reset a state at other places."""
     made, steps = capture.stream_steps, job.samples.stream_steps
-    if made not in (None, steps) and keeps_state(job.loaded.graph):
+    if made not in (None, steps) and job.loaded.graph.keeps_state:
         raise CaptureError(
             f"'{job.loaded.path}' keeps a state, and '{label}' was recorded with --steps "
             f"{made}, this run with --steps {steps}",

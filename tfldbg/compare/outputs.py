@@ -13,7 +13,6 @@ from tfldbg.compare.accuracy import Accuracy, AccuracyCounter
 from tfldbg.compare.merging import merge_all
 from tfldbg.compare.metrics import Finite
 from tfldbg.compare.sides import PAIRS, REFERENCE, TFLITE
-from tfldbg.graph.query import producers
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph
@@ -97,9 +96,9 @@ class Finals:
 
 def output_step(subgraph: Subgraph, index: int) -> float | None:
     """Return what one code of an output means, also where the file dequantizes it at the end."""
-    writer = producers(subgraph).get(index)
-    if writer is not None and writer.kind == "DEQUANTIZE":
-        index = writer.inputs[0]
+    producer = subgraph.producers.get(index)
+    if producer is not None and producer.kind == "DEQUANTIZE":
+        index = producer.inputs[0]
     return subgraph.tensors[index].lsb
 
 

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.compare.trials import run_alone
-from tfldbg.graph.query import real_constant, stored
+from tfldbg.graph.query import WEIGHTED, real_constant, stored
 from tfldbg.graph.windows import windows
-from tfldbg.graph.wires import WEIGHTED
 from tfldbg.rewrite.twin import local_model
 from tfldbg.run.derived import FLOAT_KERNELS
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tfldbg.compare.batch import Batch, Computed, as_floats, clamped
 from tfldbg.errors import RunError
-from tfldbg.graph.query import SAME_SCALE_KINDS, non_activations
+from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.match.steps import given
 from tfldbg.rewrite.twin import ALIASES, Step, chain_model, untwinned
 from tfldbg.run.derived import DerivedRunner, derived_program
@@ -78,7 +78,7 @@ class OwnRuns:
         if members:
             between = (step for chain in chains.values() for step in chain.alone[:-1])
             alone |= {i: step for step in between for i in step.op.outputs if i in first.real}
-        others = non_activations(job.subgraph)
+        others = job.subgraph.non_activations
         sources = {i: s.op.inputs[0] for i, s in alone.items() if s.op.kind in ALIASES}
         others |= {i for i, source in sources.items() if source not in first.real}  # constants
         alone = {i: step for i, step in alone.items() if i in chains or i not in others}

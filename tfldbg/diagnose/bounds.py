@@ -22,16 +22,14 @@ from tfldbg.diagnose.resizing import resize_error
 from tfldbg.diagnose.tables import table_error
 from tfldbg.graph.query import (
     SAME_SCALE_KINDS,
+    WEIGHTED,
     activation_inputs,
     blocks,
     called_subgraphs,
     constant,
-    non_activations,
-    producers,
     real_constant,
     stored,
 )
-from tfldbg.graph.wires import WEIGHTED
 from tfldbg.options.runtimes import WITH_XNNPACK
 
 if TYPE_CHECKING:
@@ -274,7 +272,7 @@ def _bias_spacing(loaded: Loaded, op: Operator, channels: int) -> NDArray[np.flo
 
 def _first_activation(subgraph: Subgraph, op: Operator) -> Tensor | None:
     """Return the first input that holds values of the network: no constant, and no shape."""
-    given, others = [i for i in op.inputs if i >= 0], non_activations(subgraph)
+    given, others = [i for i in op.inputs if i >= 0], subgraph.non_activations
     live = (i for i in given if stored(subgraph, i) is None and i not in others)
     first = next(live, None)
     return subgraph.tensors[first if first is not None else given[0]] if given else None
@@ -396,8 +394,8 @@ def _is_constant(subgraph: Subgraph, tensor: Tensor) -> bool:
     """Whether a tensor is a constant, or made of constants alone, as FILL makes it."""
     if tensor.has_data:
         return True
-    writer = producers(subgraph).get(tensor.index)
-    return writer is not None and not activation_inputs(subgraph, writer)
+    producer = subgraph.producers.get(tensor.index)
+    return producer is not None and not activation_inputs(subgraph, producer)
 
 
 def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[float, ...]:

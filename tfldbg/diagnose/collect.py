@@ -11,7 +11,7 @@ from tfldbg.diagnose.bounds import Bound, bound, together
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.rules import file_findings
 from tfldbg.graph.lint import Breach, lint
-from tfldbg.graph.query import activation_inputs, consumers, non_activations
+from tfldbg.graph.query import activation_inputs
 from tfldbg.options.runtimes import MICRO
 from tfldbg.rewrite.emit import is_real
 
@@ -138,7 +138,7 @@ def _input_evidence(
 ) -> InputEvidence:
     tensor = subgraph.tensors[index]
     found = relation.matching.matches.get(index)
-    readers = consumers(subgraph).get(index, ())
+    consumers = subgraph.consumers.get(index, ())
     return InputEvidence(
         tensor=index,
         name=tensor.name,
@@ -146,7 +146,7 @@ def _input_evidence(
         zero_point=tensor.zero_point,
         parameters=found.parameters if found else "none",
         expected=found.expected if found else None,
-        first_reader=readers[0].index if readers else None,
+        first_reader=consumers[0].index if consumers else None,
         usage=measured.usage.get(index),
         beyond=measured.beyond.get(index),
         miscast=relation.miscast.get(index),
@@ -169,7 +169,7 @@ def _described(
     return Described(
         op=op,
         tensor=subgraph.tensors[index],
-        activation=index not in non_activations(subgraph),
+        activation=index not in subgraph.non_activations,
         reads=tuple(t.index for t in activation_inputs(subgraph, op)),
         bound=limit,
         weighted=any(is_real(t) and t.has_data for t in given),

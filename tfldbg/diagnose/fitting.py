@@ -37,7 +37,7 @@ _UNCLAMPED = frozenset({"none", "differ", "computed"})
 _ARITHMETIC = frozenset({"ADD", "DIV", "MUL", "SUB"})
 """Operators of two operands, whose output has a range of its own."""
 _OWED = frozenset({"bypassed", "deferred"})
-"""Parameters that are those of a reader (`tfldbg.match.model.Match`)."""
+"""Parameters that are those of a consumer (`tfldbg.match.model.Match`)."""
 _TWO = 2
 
 
@@ -111,7 +111,7 @@ def exceeded(evidence: Evidence) -> dict[int, float]:
 
 
 def imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
-    """Return the tensors whose range a reader decides on: it copies codes, or keeps the range."""
+    """Return the tensors whose range a consumer decides on: it copies codes, or keeps the range."""
     written = {o.tensor: (o.scale, o.zero_point) for o in ops}
     found: set[int] = set()
     for op in ops:
@@ -236,10 +236,10 @@ def hoisted(evidence: Evidence, saturation: float) -> dict[int, Hoisted]:
         evidence: The trace.
         saturation: Share of clipped values from which it counts.
     """
-    readers: dict[int, list[OpEvidence]] = {}
+    consumers: dict[int, list[OpEvidence]] = {}
     for op in evidence.ops:
         for index in dict.fromkeys(op.reads):
-            readers.setdefault(index, []).append(op)
+            consumers.setdefault(index, []).append(op)
     drifts = {o.tensor: _drift(o) for o in evidence.ops}
     found = {}
     for op in evidence.ops:
@@ -247,19 +247,19 @@ def hoisted(evidence: Evidence, saturation: float) -> dict[int, Hoisted]:
         if op.parameters not in _OWED or share <= saturation:
             continue
         most = max(LARGE_LSB, AMPLIFIED * max((drifts.get(i, 0.0) for i in op.reads), default=0.0))
-        averaging = next(_averaging(op, readers), None)
+        averaging = next(_averaging(op, consumers), None)
         if averaging is not None and _drift(averaging) >= most:
             found[op.tensor] = Hoisted(op.tensor, share, averaging)
     return found
 
 
-def _averaging(op: OpEvidence, readers: Mapping[int, list[OpEvidence]]) -> Iterator[OpEvidence]:
+def _averaging(op: OpEvidence, consumers: Mapping[int, list[OpEvidence]]) -> Iterator[OpEvidence]:
     """Yield the operators that average what an operator yields, copied or not."""
-    for reader in readers.get(op.tensor, ()):
-        if reader.kind in _AVERAGES:
-            yield reader
-        elif reader.kind in SAME_SCALE_KINDS:
-            yield from _averaging(reader, readers)
+    for consumer in consumers.get(op.tensor, ()):
+        if consumer.kind in _AVERAGES:
+            yield consumer
+        elif consumer.kind in SAME_SCALE_KINDS:
+            yield from _averaging(consumer, consumers)
 
 
 def _drift(op: OpEvidence) -> float:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.query import activation_slots, producers
-from tfldbg.graph.wires import WEIGHTED
+from tfldbg.graph.query import WEIGHTED, activation_slots
 from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_values
 from tfldbg.match.kinds import CARRIED, HANDED_ON, MAIN_OPS, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
@@ -60,7 +59,6 @@ class Proposals:
         self._matches = matching.matches
         self._outputs = outputs
         self._settler = Settler(graph, subgraph, {})
-        self._writers = producers(subgraph)
         self._subgraph = subgraph
 
     def of(
@@ -115,7 +113,7 @@ class Proposals:
 
     def _is_absurd(self, tensor: Tensor, known: Match) -> bool:
         """Return whether the operator that writes a tensor cannot compute its match."""
-        op = self._writers.get(tensor.index)
+        op = self._subgraph.producers.get(tensor.index)
         return op is not None and cannot_compute(self._subgraph, op, known.raw, self._graph)
 
     def after(self, tensor: Tensor, test: Values, values: Mapping[str, Values]) -> Change | None:
@@ -148,7 +146,7 @@ class Proposals:
         return self._settled(tensor, found[0]) if len(found) == 1 else None
 
     def _users(self, name: str) -> tuple[str, ...]:
-        return () if ":" in name else self._graph.users(name)
+        return () if ":" in name else self._graph.consumers.get(name, ())
 
     def _renamed(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> Match | None:
         known = self._matches.get(tensor.index)
@@ -166,7 +164,7 @@ class Proposals:
 
     def _suited(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> str:
         """Return a node with the values of ``found`` that the operator computes, if any."""
-        op = self._writers.get(tensor.index)
+        op = self._subgraph.producers.get(tensor.index)
         suited = REFERENCE_OPS.get(op.kind, frozenset()) if op is not None else frozenset()
         equal = _equal(values, found)
         return next((n for n in equal if self._graph.nodes[node_of(n)].op in suited), found)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import folded_constants, non_activations
 from tfldbg.rewrite.twin import ALIASES, Step, untwinned
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Steps:
 
 def aliases(subgraph: Subgraph, known: frozenset[int]) -> dict[int, int]:
     """Return the outputs with the same value as another tensor, both of them readable."""
-    folded = folded_constants(subgraph)
+    folded = subgraph.folded_constants
     return {
         op.outputs[0]: op.inputs[0]
         for op in subgraph.operators
@@ -39,7 +38,7 @@ def aliases(subgraph: Subgraph, known: frozenset[int]) -> dict[int, int]:
 
 def given(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
     """Return the tensors that an operator reads at run time, shapes included."""
-    folded = folded_constants(subgraph)
+    folded = subgraph.folded_constants
     tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
     return tuple(
         t for t in tensors if not t.has_data and not t.is_variable and t.index not in folded
@@ -63,11 +62,11 @@ def own_steps(
             ordinary operators.
     """
     same = {} if stored else aliases(subgraph, readable)
-    others = non_activations(subgraph)
+    others = subgraph.non_activations
     steps: list[Step] = []
     reasons: dict[int, str] = {}
     refused: dict[int, str] = {}
-    unread = {*subgraph.inputs, *(i for o in subgraph.operators for i in o.outputs)} - readable
+    unread = subgraph.live - readable
     for op in subgraph.operators:
         outputs = [i for i in op.outputs if i in readable and i not in others and i not in same]
         reason = untwinned(subgraph, op)
@@ -83,7 +82,7 @@ def own_steps(
     return Steps(tuple(steps), same, reasons, refused)
 
 
-def _blind(subgraph: Subgraph, op: Operator, unread: set[int]) -> str | None:
+def _blind(subgraph: Subgraph, op: Operator, unread: frozenset[int]) -> str | None:
     for tensor in given(subgraph, op):
         if tensor.index in unread:
             return f"its input tensor {tensor.index} cannot be read"

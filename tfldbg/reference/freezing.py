@@ -100,7 +100,7 @@ def _values_alone(definition: Any, kept: Sequence[str]) -> Any:
 
     A layer that keeps a state assigns to it, which a frozen graph cannot do; the value that it read
     before is a constant.  ``IdentityN``, which functions with a custom gradient leave, passes on
-    several values at once: its readers are redirected to these values.
+    several values at once: its consumers are redirected to these values.
 
     Args:
         definition: A ``tensorflow.GraphDef`` without variables.

@@ -130,7 +130,7 @@ class RefGraph:
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:
-        """The names of the nodes that read each node."""
+        """The names of the nodes that read each node; a node may have none."""
         found: dict[str, dict[str, None]] = {}
         for node in self.nodes.values():
             for source in node.sources:
@@ -229,10 +229,6 @@ class RefGraph:
             seen.update(fresh)
             stack += fresh
         return False
-
-    def users(self, name: str) -> tuple[str, ...]:
-        """Return the nodes that read ``name``."""
-        return self.consumers.get(name, ())
 
 
 def in_order(sources: Mapping[str, Sequence[str]]) -> dict[str, int]:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.graph.query import CALLED, folded_constants, numpy_type, producers
+from tfldbg.graph.query import CALLED, numpy_type
 from tfldbg.rewrite.emit import Emitter, as_float, is_real, runtime_dequantizes
 
 if TYPE_CHECKING:
@@ -65,10 +64,10 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
         return f"{op.kind} takes the codes of a quantized tensor for its values"
     if any(t.type in ("STRING", "RESOURCE", "VARIANT") for t in tensors):
         return "it reads or writes a tensor that holds no numbers"
-    folded = folded_constants(subgraph)
-    known = _known(subgraph)
+    folded = subgraph.folded_constants
     for tensor in tensors:
-        if tensor.index not in known and tensor.elements and not tensor.is_variable:
+        known = tensor.has_data or tensor.is_variable or tensor.index in subgraph.live
+        if tensor.elements and not known:
             return f"it reads '{tensor.name}', which nothing writes"
         computed = not tensor.has_data and tensor.index not in folded
         if computed and numpy_type(tensor) is None and not is_real(tensor):
@@ -78,13 +77,6 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
             scale = f"{params.scale[0]:.6g}"
             return f"it reads or writes codes of the scale {scale}, which have no real values"
     return None
-
-
-@lru_cache(maxsize=8)
-def _known(subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors that hold values: inputs, constants, and outputs of operators."""
-    constants = (t.index for t in subgraph.tensors if t.has_data)
-    return frozenset((*subgraph.inputs, *constants, *producers(subgraph)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -301,7 +293,7 @@ def _emitted(
     kept: _Kept,
 ) -> Iterator[tuple[int, int, int]]:
     """Emit one twin; yield every tensor with its value before and after the mode is applied."""
-    folded = folded_constants(subgraph)
+    folded = subgraph.folded_constants
     others = parameters or {}
     values: dict[int, int] = {}
 

@@ -14,7 +14,7 @@ from tfldbg import quant
 from tfldbg.errors import ModelError, RunError, UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
-from tfldbg.graph.query import choose_signature, keeps_resources, states
+from tfldbg.graph.query import choose_signature
 from tfldbg.options.runtimes import MICRO
 from tfldbg.rewrite.expose import Exposed, expose, leave_out
 from tfldbg.rewrite.pieces import Pieces
@@ -106,7 +106,7 @@ class Job:
     @property
     def states(self) -> tuple[int, ...]:
         """The variables to read; none if they are reset before every sample."""
-        return states(self.subgraph) if self.samples.stream_steps > 1 else ()
+        return self.subgraph.states if self.samples.stream_steps > 1 else ()
 
     @property
     def original(self) -> Program:
@@ -139,7 +139,7 @@ class Job:
             subgraph=self.subgraph,
             taps=taps,
             signature=self.loaded.signature,
-            resources=keeps_resources(self.loaded.graph),
+            resources=self.loaded.graph.keeps_resources,
             shapes=self.samples.shapes,
         )
 
@@ -187,7 +187,7 @@ def prepare(
 
 
 def _check_streams(loaded: Loaded, run_on: RunOn) -> None:
-    if run_on.runtime == MICRO and run_on.steps > 1 and states(loaded.subgraph):
+    if run_on.runtime == MICRO and run_on.steps > 1 and loaded.subgraph.states:
         raise UsageError(
             f"'{loaded.path}' keeps its state in variables, which the runtime '{MICRO}' does not "
             "show: operators that use them from step to step cannot be checked",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import numpy_type, producers
+from tfldbg.graph.query import numpy_type
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph, Tensor
@@ -27,8 +27,8 @@ def largest(subgraph: Subgraph) -> str:
     tensor = max((t for t in subgraph.tensors if not t.has_data), key=size_of, default=None)
     if tensor is None:
         return "it computes no tensor"
-    writer = producers(subgraph).get(tensor.index)
-    where = f"of operator {writer.index} {writer.kind}" if writer else "an input"
+    producer = subgraph.producers.get(tensor.index)
+    where = f"of operator {producer.index} {producer.kind}" if producer else "an input"
     return (
         f"its largest tensor is {tensor.index} '{tensor.name}' {where}, {worded(size_of(tensor))}"
     )

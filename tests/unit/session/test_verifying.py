@@ -42,8 +42,8 @@ def verifier() -> Verifier:
     """A verifier that knows the operators, the first a PAD, and nothing else."""
     known = object.__new__(Verifier)
     kinds = {MOVED: "PAD", READ: "CONV_2D"}
-    writers: Any = {t: SimpleNamespace(index=t, kind=kind) for t, kind in kinds.items()}
-    known._writers = writers
+    producers: Any = {t: SimpleNamespace(index=t, kind=kind) for t, kind in kinds.items()}
+    known._subgraph = SimpleNamespace(producers=producers)
     few: Any = SimpleNamespace(readable=frozenset())
     known._few = few
     return known

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.compare.copies import shadow
-from tfldbg.graph.query import non_activations, numpy_type
+from tfldbg.graph.query import numpy_type
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import given
 from tfldbg.reference import capture as recordings
@@ -175,7 +175,7 @@ class _Plan:
     ) -> None:
         self._subgraph, self._values, self._unmatched = subgraph, values, unmatched
         self._count, self._readable = count, readable
-        self._others = non_activations(subgraph)
+        self._others = subgraph.non_activations
         self._misfits: dict[int, str | None] = {}
 
     def reason(self, op: Operator) -> str | None:

@@ -10,7 +10,7 @@ from tfldbg.compare.constants.files import Holder, compare_constants
 from tfldbg.compare.constants.turned import HIDDEN, Turned, without_turns
 from tfldbg.compare.relation import Relation
 from tfldbg.errors import MatchError
-from tfldbg.graph.query import LAYOUT_KINDS, non_activations, shape_tensors
+from tfldbg.graph.query import LAYOUT_KINDS
 from tfldbg.match.files import Index, Pair, pair_operators
 from tfldbg.match.itself import counterpart
 from tfldbg.match.model import Match, Matching, Unmatched
@@ -196,7 +196,7 @@ def _joint(
 
 
 def _operations(traced: Subgraph, reference: Subgraph, pairs: Sequence[Pair]) -> dict[int, str]:
-    """Return by output tensor the kind of the operator that is its writer's counterpart."""
+    """Return by output tensor the kind of the operator that is its producer's counterpart."""
     return {
         index: reference.operators[pair.reference].kind
         for pair in pairs
@@ -214,10 +214,9 @@ def _matches(
     rules = {
         i: pair for pair in pairs for i in traced.subgraph.operators[pair.traced].outputs if i >= 0
     }
-    others = non_activations(traced.subgraph)
-    written = [i for op in traced.subgraph.operators for i in op.outputs if i >= 0]
+    others = traced.subgraph.non_activations
     matches = {}
-    for index in (*traced.subgraph.inputs, *written):
+    for index in (*traced.subgraph.inputs, *traced.subgraph.producers):
         root = ours.root(index)
         if index in others or root not in values:
             continue
@@ -343,7 +342,7 @@ def _feeds(
 ) -> dict[int, Tensor] | str:
     """Find what stands for the reference operator's inputs; what ``op`` reads itself goes first."""
     feeds = {}
-    shapes = (shape_tensors(traced.subgraph), shape_tensors(reference.subgraph))
+    shapes = (traced.subgraph.shape_tensors, reference.subgraph.shape_tensors)
     for tensor in given(reference.subgraph, other):
         found = holders.get(theirs.root(tensor.index), ())
         if tensor.index in shapes[1]:

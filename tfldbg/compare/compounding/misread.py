@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 _CLEARLY_CLOSER = 0.5
-"""The ratio of RMSEs: a reader that only rounds differently is about as close as before."""
+"""The ratio of RMSEs: a consumer that only rounds differently is about as close as before."""
 
 
-class Readers:
+class Consumers:
     """The operators that read tensors with wrong parameters, run again with the right ones.
 
     Args:
@@ -74,7 +74,7 @@ class Readers:
             for out in step.results.values()
             if out in self._results
         }
-        """The tensor with wrong parameters, by output of its reader."""
+        """The tensor with wrong parameters, by output of its consumer."""
 
     def _with_right_parameters(self, step: Step) -> Step:
         return replace(step, feeds={i: self._as_it_should_be(t) for i, t in step.feeds.items()})
@@ -87,7 +87,7 @@ class Readers:
         return replace(tensor, quant=params)
 
     def misread(self, batch: Batch) -> dict[int, Floats]:
-        """Return the difference that the wrong parameters make to the output of each reader.
+        """Return the difference that the wrong parameters make to the output of each consumer.
 
         The difference is in real units.  With the right parameters the inputs hold the same
         values, rounded to codes of these parameters.
@@ -109,7 +109,7 @@ class Readers:
         }
 
     def keep_what_explains(self, own: Mapping[int, Floats], misread: Mapping[int, Floats]) -> None:
-        """Keep only readers that are clearly closer to the reference with the right parameters.
+        """Keep only consumers that are clearly closer to the reference with the right parameters.
 
         If a whole file was calibrated in another way than the reference, its biases fit its scales.
 

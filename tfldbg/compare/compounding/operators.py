@@ -13,7 +13,7 @@ from tfldbg import quant
 from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.copies import OPERATORS_NAME, shadow
 from tfldbg.compare.keras_reference import KerasReference
-from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, numpy_type
+from tfldbg.graph.query import SAME_SCALE_KINDS, numpy_type
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import own_steps
 from tfldbg.reference.evaluate import Floats, Frozen, Segment
@@ -112,9 +112,9 @@ class KerasCounterpart:
 
 
 def _as_read(frozen: Frozen, match: Match) -> Match:
-    """Return a match with the value that the readers in the reference have.
+    """Return a match with the value that the consumers in the reference have.
 
-    If the file lacks a fake-quant node of the reference or has another one instead, the readers
+    If the file lacks a fake-quant node of the reference or has another one instead, the consumers
     in the reference still read the fake-quantized value.
     """
     if match.parameters not in ("bypassed", "differ"):
@@ -132,7 +132,6 @@ def _rounded_behind(
     The converter quantizes the inputs of a CONCATENATION and not its output; rounding values before
     or after copying them gives the same.
     """
-    readers = consumers(subgraph)
     found: dict[int, tuple[float, int]] = {}
 
     def rounds(op: Operator, tensor: Tensor) -> bool:
@@ -145,10 +144,10 @@ def _rounded_behind(
     for op in reversed(subgraph.operators):
         for index in (i for i in op.outputs if i in matches):
             tensor, match = subgraph.tensors[index], matches[index]
-            reading = readers.get(index, ())
+            reading = subgraph.consumers.get(index, ())
             if match.node != match.raw or tensor.lsb is None or tensor.zero_point is None:
                 continue
-            if reading and all(rounds(reader, tensor) for reader in reading):
+            if reading and all(rounds(consumer, tensor) for consumer in reading):
                 found[index] = tensor.lsb, tensor.zero_point
     return found
 

@@ -147,7 +147,8 @@ def _shift(subgraph: Subgraph, op: Operator, before: RefNode) -> float:
     if before.op not in _SHIFTED:
         return 0.0
     given = op.inputs[BIASED[op.kind][0]]
-    added = any(o.kind in ("ADD", "SUB") for o in subgraph.operators if given in o.outputs)
+    producer = subgraph.producers.get(given)
+    added = producer is not None and producer.kind in ("ADD", "SUB")
     return 0.0 if added else _SHIFTED[before.op]
 
 

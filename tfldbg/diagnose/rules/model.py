@@ -83,7 +83,7 @@ class Judged:
         found = {d.tensor_index for d in self.divergences if d.signal in signals}
         return [o for o in self.evidence.ops if o.tensor in found]
 
-    def writers(self, op: OpEvidence) -> list[OpEvidence]:
+    def producers(self, op: OpEvidence) -> list[OpEvidence]:
         """Return the operators that write what an operator reads."""
         return [o for o in self.evidence.ops if o.tensor in op.reads]
 

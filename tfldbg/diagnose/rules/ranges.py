@@ -389,7 +389,7 @@ def _mixed_ranges(judged: Judged) -> Iterator[Sign]:
     for op in judged.evidence.ops:
         if op.kind != "CONCATENATION" or op.usage is None or 2 * op.usage.span < op.usage.codes:
             continue
-        branches = [o for o in judged.writers(op) if judged.settles(o)]
+        branches = [o for o in judged.producers(op) if judged.settles(o)]
         narrow = [o for o in branches if o.usage and 1 < o.usage.span <= _NARROW]
         if narrow and not judged.is_origin_or_downstream(op):
             worst = min(narrow, key=lambda o: o.usage.span if o.usage else 0)
@@ -406,7 +406,7 @@ def _bypassed(judged: Judged) -> Iterator[Sign]:
         drift = op.accumulated.max_lsb if op.accumulated else None
         if op.kind != "CONCATENATION" or drift is None or drift <= 1.0:
             continue
-        left_out = [o for o in judged.writers(op) if o.parameters == "bypassed"]
+        left_out = [o for o in judged.producers(op) if o.parameters == "bypassed"]
         clean = not judged.is_origin_or_downstream(op)
         if left_out and clean and all(_is_small(o) for o in left_out):
             message = (
