@@ -60,7 +60,7 @@ def _open(bench: Bench) -> Opened:
 
 def _calibrated(copy: Copy, kind: str, progress: Progress) -> tuple[Pass, tuple[str, ...]]:
     """Run the passes over the data, and say how far the file's parameters are from theirs."""
-    sharing = share(copy.graph, copy.subgraph, copy.refused)
+    sharing = share(copy.job.loaded.graph, copy.job.subgraph, copy.refused)
     try:
         seen = float_extents(copy, sharing, progress)
         if kind == FLOAT_RANGES:
@@ -87,7 +87,7 @@ def _informed(matches: Mapping[int, Match], found: Pass) -> dict[int, Match]:
 
 
 def _notes(copy: Copy, sharing: Sharing, source: str, found: Pass) -> tuple[str, ...]:
-    tensors = copy.subgraph.tensors
+    tensors = copy.job.subgraph.tensors
     free = [tensors[i] for i in sharing.free]
     candidate = {i: (p.scale, p.zero_point) for i, p in found.parameters.items()}
     likeness = liken(source, free, candidate)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.graph.query import blocks, constant, numpy_type, real_constant
-from tfldbg.rewrite.draft import Draft
+from tfldbg.rewrite.draft import Draft, Layout
 from tfldbg.rewrite.pieces import Computed, Pieces
 
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ class Emitter:
             tensor.shape,
             quant=tensor.quant,
             values=raw,
-            sparsity=sparsity,
-            block_scales=None if blocks is None else self.given(blocks, None),
+            layout=Layout(sparsity, None if blocks is None else self.given(blocks, None)),
         )
 
     def _unpacked(self, tensor: Tensor) -> int:

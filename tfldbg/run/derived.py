@@ -16,6 +16,7 @@ from tfldbg.run.frames import Frames
 from tfldbg.run.litert import Program, Runner
 
 if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
     from tfldbg.rewrite.twin import Twins
 
 FLOAT_KERNELS = Kernels("builtin")
@@ -92,6 +93,13 @@ class DerivedRunner:
         self._program, self._feeds = program, tuple(feeds)
         self._runner = Runner(program)
         self._runner.__enter__()
+
+    @property
+    def inputs(self) -> dict[int, Tensor]:
+        """The input of the derived model that each tensor of the traced file is given to."""
+        subgraph = self._program.subgraph
+        tensors = (subgraph.tensors[i] for i in subgraph.inputs)
+        return dict(zip(self._feeds, tensors, strict=True))
 
     def run(
         self,

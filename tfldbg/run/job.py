@@ -15,6 +15,7 @@ from tfldbg.errors import ModelError, RunError, UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature
+from tfldbg.graph.variables import Source, sources
 from tfldbg.options.runtimes import MICRO
 from tfldbg.rewrite.expose import Exposed, expose, leave_out
 from tfldbg.rewrite.pieces import Pieces
@@ -107,6 +108,11 @@ class Job:
     def states(self) -> tuple[int, ...]:
         """The variables to read; none if they are reset before every sample."""
         return self.subgraph.states if self.samples.stream_steps > 1 else ()
+
+    @property
+    def sources(self) -> Mapping[int, Source]:
+        """The source of each read of a resource variable in streams; empty without streams."""
+        return sources(self.loaded.graph, self.subgraph) if self.samples.stream_steps > 1 else {}
 
     @property
     def original(self) -> Program:

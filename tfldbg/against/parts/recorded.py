@@ -139,7 +139,7 @@ def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: 
         unmatched: By tensor, why it has no recorded counterpart.
         first: The first sample as the traced file computes it, for shapes that were not recorded.
     """
-    subgraph, graph = job.subgraph, job.loaded.graph
+    subgraph = job.subgraph
     plan = _Plan(subgraph, values, unmatched, job.samples.count, frozenset(first.codes))
     steps: list[Step] = []
     reasons: dict[int, str] = {}
@@ -151,9 +151,9 @@ def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: 
         elif outputs:
             feeds = {t.index: t for t in given(subgraph, op)}
             steps.append(Step(op, feeds, {i: i for i in outputs}))
-    name, kernels = job.loaded.path, job.run_on.kernels
     wanted = frozenset(i for step in steps for i in step.feeds)
-    built = shadow(name, graph, subgraph, steps, _given(values, wanted, first), cut_model, kernels)
+    given_values = _given(values, wanted, first)
+    built = shadow(job.loaded, steps, given_values, cut_model, job.run_on.kernels)
     for step in steps:
         if step.op.index in built.refused:
             reasons.update((i, built.refused[step.op.index]) for i in step.results)

@@ -166,12 +166,11 @@ class RunningPart:
                 self._changing.add(index)
 
     def _float_copies(self, first: Batch) -> FileReference:
-        graph, subgraph, name = self._loaded.graph, self._subgraph, self._loaded.path
-        plan = own_steps(subgraph, frozenset((*self._taps, *subgraph.inputs)))
-        built = shadow(name, graph, subgraph, plan.steps, first)
+        plan = own_steps(self._subgraph, frozenset((*self._taps, *self._subgraph.inputs)))
+        built = shadow(self._loaded, plan.steps, first)
         reasons = {**self._skipped, **plan.reasons, **built.reasons(plan.steps)}
         self._relation = Relation(self._relation.matching, reasons)
-        return FileReference(name, built.model, plan.aliases, nothing_free, self._stack)
+        return FileReference(built, plan.aliases, nothing_free, self._stack)
 
     def found(self) -> PartMeasured:
         """Return what was measured."""

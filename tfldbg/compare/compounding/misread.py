@@ -16,16 +16,16 @@ import numpy as np
 
 from tfldbg import quant
 from tfldbg.compare.batch import Batch, in_real_units
-from tfldbg.compare.copies import OPERATORS_NAME, shadow
+from tfldbg.compare.copies import shadow
 from tfldbg.graph.model import QuantParams, Tensor
 from tfldbg.match.steps import own_steps
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.run.derived import DerivedRunner, derived_program
 
 if TYPE_CHECKING:
     from tfldbg.match.model import Matching
     from tfldbg.reference.evaluate import Floats
     from tfldbg.rewrite.twin import Step
+    from tfldbg.run.derived import DerivedRunner
     from tfldbg.run.job import Job
 
 _CLEARLY_CLOSER = 0.5
@@ -57,16 +57,11 @@ class Consumers:
         if not steps:
             return
         corrected = [self._with_right_parameters(step) for step in steps]
-        name, kernels = job.loaded.path, job.run_on.kernels
-        built = shadow(name, job.loaded.graph, job.subgraph, corrected, first, cut_model, kernels)
+        built = shadow(job.loaded, corrected, first, cut_model, job.run_on.kernels)
         if built.model is None:
             return
         self._results = built.model.results
-        program = derived_program(
-            OPERATORS_NAME.format(name), built.model.content, built.model.taps, kernels
-        )
-        self._runner = DerivedRunner(program, built.model.feeds)
-        stack.callback(self._runner.close)
+        self._runner = built.start(stack)
         # An operator that reads several such tensors is charged to the first of them.
         self.blamed = {
             out: next(i for i in step.feeds if i in self._right)

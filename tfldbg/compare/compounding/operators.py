@@ -11,7 +11,7 @@ import numpy as np
 
 from tfldbg import quant
 from tfldbg.compare.batch import Batch, Computed
-from tfldbg.compare.copies import OPERATORS_NAME, shadow
+from tfldbg.compare.copies import Shadow, shadow
 from tfldbg.compare.keras_reference import KerasReference
 from tfldbg.graph.query import SAME_SCALE_KINDS, numpy_type
 from tfldbg.match.settle import same_parameters
@@ -19,15 +19,14 @@ from tfldbg.match.steps import own_steps
 from tfldbg.reference.evaluate import Floats, Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS
 from tfldbg.rewrite.emit import as_float
-from tfldbg.rewrite.twin import MOST_DIMENSIONS, LocalModel, Step
-from tfldbg.run.derived import DerivedRunner, derived_program
+from tfldbg.rewrite.twin import MOST_DIMENSIONS, Step
 
 if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
-    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
     from tfldbg.match.model import Match
-    from tfldbg.run.job import Job
+    from tfldbg.run.job import Job, Loaded
     from tfldbg.run.litert import Runner
 
 Values = Mapping[int, Floats]
@@ -191,8 +190,7 @@ class FileOperators:
     """Float copies of the operators of a .tflite file.
 
     Args:
-        name: The name of the file in messages.
-        model: The copies with inputs in real units, or None if there are none.
+        built: The copies with inputs in real units.
         aliases: The input of each operator that only changes how a value is stored, by output.
         stack: Closes the runner at the end.
 
@@ -200,17 +198,9 @@ class FileOperators:
         RunError: The runtime refuses the copies.
     """
 
-    def __init__(
-        self, name: str, model: LocalModel | None, aliases: Mapping[int, int], stack: ExitStack
-    ) -> None:
-        self._aliases, self._model = aliases, model
-        self._runner: DerivedRunner | None = None
-        if model is not None:
-            program = derived_program(OPERATORS_NAME.format(name), model.content, model.taps)
-            types = [program.subgraph.tensors[i] for i in program.subgraph.inputs]
-            self._types = dict(zip(model.feeds, types, strict=True))
-            self._runner = DerivedRunner(program, model.feeds)
-            stack.callback(self._runner.close)
+    def __init__(self, built: Shadow, aliases: Mapping[int, int], stack: ExitStack) -> None:
+        self._aliases, self._model = aliases, built.model
+        self._runner = built.start(stack)
 
     @property
     def computed(self) -> frozenset[int]:
@@ -225,7 +215,7 @@ class FileOperators:
         # Integers, such as the indices of a GATHER, are exact in float32 as the batch holds them.
         codes = {
             key: np.rint(values[key]).astype(numpy_type(tensor))
-            for key, tensor in self._types.items()
+            for key, tensor in self._runner.inputs.items()
             if tensor.type != "FLOAT32"
         }
         count = len(next(iter(values.values())))
@@ -260,16 +250,12 @@ def own_copies(job: Job, first: Batch, stack: ExitStack) -> OwnCopies:
         for i in op.outputs
         if i in plan.reasons
     }
-    copies, refused = float_copies(
-        job.loaded.path, job.loaded.graph, subgraph, plan.steps, plan.aliases, first, stack
-    )
+    copies, refused = file_operators(job.loaded, plan.steps, plan.aliases, first, stack)
     return OwnCopies(copies, {**blind, **plan.refused, **refused})
 
 
-def float_copies(
-    name: str,
-    graph: Graph,
-    subgraph: Subgraph,
+def file_operators(
+    loaded: Loaded,
     steps: Sequence[Step],
     aliases: Mapping[int, int],
     first: Batch,
@@ -278,9 +264,7 @@ def float_copies(
     """Build float copies with inputs in real units, without those that the runtime refuses.
 
     Args:
-        name: The name of the reference file in messages.
-        graph: The reference file.
-        subgraph: The subgraph.
+        loaded: The reference file.
         steps: The operators to compute.
         aliases: As for `FileOperators`.
         first: Some samples of the traced file.
@@ -292,8 +276,8 @@ def float_copies(
     taking_reals = [
         replace(step, feeds={i: as_float(t) for i, t in step.feeds.items()}) for step in steps
     ]
-    built = shadow(name, graph, subgraph, taking_reals, first)
-    return FileOperators(name, built.model, aliases, stack), built.refused
+    built = shadow(loaded, taking_reals, first)
+    return FileOperators(built, aliases, stack), built.refused
 
 
 def ranges_of(subgraph: Subgraph, values: Mapping[int, int]) -> dict[int, tuple[float, float]]:
