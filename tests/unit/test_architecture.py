@@ -185,3 +185,12 @@ def test_no_function_takes_many_parameters() -> None:
 )
 def test_a_function_with_many_parameters_is_found(code: str, many: bool) -> None:
     assert bool(_with_many_parameters(ast.parse(code))) is many
+
+
+def test_no_two_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.strip("_"), []).append(file.name)
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

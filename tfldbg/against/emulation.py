@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.against.parts.float_copies import copy_of, float_copies, related_at_rest
-from tfldbg.against.parts.rounded import Emulation, RoundedRunner
+from tfldbg.against.parts.rounded import EmulationReference, RoundedRunner
 from tfldbg.compare.copies import free_or_nothing
 from tfldbg.compare.ranges.calibrate import (
     FAKE_QUANT_PASS,
@@ -54,7 +54,7 @@ def _open(bench: Bench) -> Opened:
         relation = replace(relation, matching=matching)
     stack = ExitStack()
     free, more = free_or_nothing(lambda: RoundedRunner(copy, parameters, stack), copies.first)
-    reference = Emulation(copies.reference(free, stack), job.subgraph)
+    reference = EmulationReference(copies.reference(free, stack), job.subgraph)
     return Opened(about, relation, reference, (*notes, *more))
 
 

@@ -12,7 +12,7 @@ from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.against.parts.claims import Claimer
 from tfldbg.against.parts.few import FewSamples
 from tfldbg.against.parts.keras_relations import KerasRelations
-from tfldbg.against.parts.verifying import Verifier
+from tfldbg.against.parts.verifying import MatchVerifier
 from tfldbg.compare.compounding.operators import Counterpart, KerasCounterpart, Sides
 from tfldbg.compare.keras_reference import KerasReference
 from tfldbg.compare.runs import BesideOwnRuns, OwnRuns
@@ -52,7 +52,7 @@ def _open(bench: Bench) -> Opened:
     few = FewSamples(job, frozen, inputs, bench.runner)
     claimer = Claimer(job, frozen, relations, few, about)
     first = claimer.of(matching, reference)
-    claims = Verifier(job, frozen, few, claimer).verified(first)
+    claims = MatchVerifier(job, frozen, few, claimer).verified(first)
     if claims.accused or claims.unchecked:
         relations.check(claims.relation)
     if claims is not first or reference is None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.job import Job, Loaded
 
-Builder = Callable[[Graph, Subgraph, Sequence[Step]], LocalModel]
+BuildModel = Callable[[Graph, Subgraph, Sequence[Step]], LocalModel]
 Free = Callable[[Batch], Computed]
 """Computes the free-running reference of a batch."""
 
@@ -82,7 +82,7 @@ def shadow(
     loaded: Loaded,
     steps: Sequence[Step],
     first: Batch,
-    build: Builder = local_model,
+    build: BuildModel = local_model,
     kernels: Kernels = FLOAT_KERNELS,
 ) -> Shadow:
     """Build the local model; leave out every operator that the runtime does not compute.

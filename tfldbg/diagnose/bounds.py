@@ -62,14 +62,14 @@ _TABLES = frozenset({"EXP", "GELU", "LOGISTIC", "LOG", "RSQRT", "SOFTMAX", "TANH
 _RECURRENT = frozenset({"LSTM", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
 
 
-Rule = Literal["lsb", "table", "recurrent", "float", "noise", "relative"]
+BoundRule = Literal["lsb", "table", "recurrent", "float", "noise", "relative"]
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """How far an operator's output may be from its reference, given the same inputs."""
 
-    rule: Rule
+    rule: BoundRule
     """Which limit applies: ``lsb`` (`Thresholds.local_lsb`), ``table`` (int16 functions computed
     from tables, `Thresholds.int16_lsb`), ``recurrent`` (operators that loop over their own rounded
     state, `Thresholds.recurrent_lsb`), ``float`` (`Thresholds.float_relative`), ``noise`` (six
@@ -124,11 +124,11 @@ def bound(
         extras = tuple(extra + lsb + unknown for lsb in _constants_lsb(subgraph, op))
     if op.kind in _RECURRENT:
         return Bound("recurrent", extras)
-    rule: Rule = "table" if out.type == "INT16" and op.kind in _TABLES else "lsb"
+    rule: BoundRule = "table" if out.type == "INT16" and op.kind in _TABLES else "lsb"
     return Bound(rule, extras, *_implied(loaded, op))
 
 
-def together(
+def joint_bound(
     subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own: Bound, *, rounding: bool
 ) -> Bound:
     """Add the bounds of the operators before one that are only checked together with it.
@@ -149,7 +149,7 @@ def together(
     if op.kind == "DEQUANTIZE" and read is not None:
         rest = {i: o for i, o in others.items() if i != read}
         last = subgraph.operators[read]
-        made = together(subgraph, last, rest, others[read], rounding=rounding)
+        made = joint_bound(subgraph, last, rest, others[read], rounding=rounding)
         return replace(made, step=subgraph.tensors[op.inputs[0]].lsb)
     added = 0.0
     recurrent = own.rule == "recurrent"
@@ -166,7 +166,7 @@ def together(
         recurrent = recurrent or limit.rule == "recurrent"
         if between.lsb is not None:
             added += (float(rounding) + max(limit.extra_lsb)) * between.lsb / out.lsb
-    rule: Rule = "recurrent" if recurrent else own.rule
+    rule: BoundRule = "recurrent" if recurrent else own.rule
     return replace(own, rule=rule, extra_lsb=tuple(e + added for e in own.extra_lsb))
 
 

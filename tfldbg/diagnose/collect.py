@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.ranges.fit import marks_of
-from tfldbg.diagnose.bounds import Bound, bound, together
+from tfldbg.diagnose.bounds import Bound, bound, joint_bound
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.rules import file_findings
 from tfldbg.graph.lint import Breach, lint
@@ -101,7 +101,7 @@ def _limits(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
         others = relation.joint.get(op.outputs[0], ())[:-1] if op.outputs else ()
         if others:
             rounding = relation.unrounded_before.isdisjoint(op.outputs)
-            limit = together(subgraph, op, {i: own[i] for i in others}, limit, rounding=rounding)
+            limit = joint_bound(subgraph, op, {i: own[i] for i in others}, limit, rounding=rounding)
         found[op.index] = limit
     return found
 

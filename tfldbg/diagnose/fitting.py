@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.ranges.fit import WASTED, Filled, Made, Misfit, misfits, rounded_to
+from tfldbg.compare.ranges.fit import WASTED, Filled, Misfit, Producer, misfits, rounded_to
 from tfldbg.diagnose.downstream import computed_from
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
@@ -132,7 +132,7 @@ def misfitting(evidence: Evidence) -> dict[int, Misfit]:
     if not data_suits(evidence) or traits.kernels or not traits.exists:
         return {}
     inputs = [f for i in evidence.inputs if (f := _filled_input(i)) is not None]
-    made = {o.tensor: Made(o.kind, o.reads, o.marks, o.scale is None) for o in evidence.ops}
+    made = {o.tensor: Producer(o.kind, o.reads, o.marks, o.scale is None) for o in evidence.ops}
     written = (_filled(o, rounded_to(o.tensor, made)) for o in evidence.ops)
     found = misfits([*inputs, *(f for f in written if f is not None)])
     known = {o.tensor for o in evidence.ops if _is_filled(o)}
@@ -289,7 +289,7 @@ def _filled_input(given: InputEvidence) -> Filled | None:
     )
 
 
-def _filled(op: OpEvidence, made: Made) -> Filled | None:
+def _filled(op: OpEvidence, made: Producer) -> Filled | None:
     usage, free = op.usage, op.accumulated
     if usage is None or op.scale is None or op.zero_point is None or not op.activation:
         return None

@@ -43,10 +43,14 @@ def wrong_scales(evidence: Evidence) -> dict[int, WrongScale]:
         for breach in op.breaches:
             if breach.expected is not None:
                 wrong[breach.tensor] = WrongScale(breach.expected[0])
-        if op.parameters == "differ" and op.expected is not None and tie(op) is None:
+        if op.parameters == "differ" and op.expected is not None and trained_tie(op) is None:
             wrong[op.tensor] = WrongScale(op.expected[0])
     for given in evidence.inputs:
-        if given.parameters == "differ" and given.expected is not None and tie(given) is None:
+        if (
+            given.parameters == "differ"
+            and given.expected is not None
+            and trained_tie(given) is None
+        ):
             wrong[given.tensor] = WrongScale(given.expected[0])
     producers = {op.tensor: op for op in evidence.ops}
     for op in evidence.ops:
@@ -81,7 +85,7 @@ def same(one: float, other: float) -> bool:
     return abs(one - other) <= SAME_SCALE * abs(other)
 
 
-def tie(given: OpEvidence | InputEvidence) -> float | None:
+def trained_tie(given: OpEvidence | InputEvidence) -> float | None:
     """Return where the zero of a trained range lies, in steps, if the zero point is at a tie.
 
     Scale and zero point are then the reference's up to that rounding.  None where they differ by

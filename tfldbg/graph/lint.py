@@ -26,7 +26,7 @@ from tfldbg.graph.breach import (
     quantized,
     role_of,
 )
-from tfldbg.graph.copies import misread_codes
+from tfldbg.graph.copied_codes import misread_codes
 from tfldbg.graph.query import CHOOSING, WEIGHTED, constant
 from tfldbg.graph.votes import disagreements
 from tfldbg.quant import code_range

@@ -126,7 +126,7 @@ def unrolled(subgraph: Subgraph) -> tuple[Recurrence, ...]:
     return tuple(found)
 
 
-_Consumers = Mapping[int, tuple[int, ...]]
+_ByWeights = Mapping[int, tuple[int, ...]]
 _Look = tuple[object, ...]
 
 
@@ -147,7 +147,7 @@ def _depends(op: int, other: int, behind: Sequence[int]) -> bool:
     return op != other and bool(behind[op] >> other & 1)
 
 
-def _consumers_of_weights(subgraph: Subgraph) -> _Consumers:
+def _consumers_of_weights(subgraph: Subgraph) -> _ByWeights:
     """Return the operators that read each constant as weights, if several of one kind do.
 
     Tensors that share a buffer are one constant.
@@ -172,7 +172,7 @@ def _in_a_row(ops: Sequence[int], behind: Sequence[int]) -> bool:
     return all(_depends(b, a, behind) for a, b in pairwise(ops))
 
 
-def _loops(recurrent: _Consumers, behind: Sequence[int]) -> list[list[int]]:
+def _loops(recurrent: _ByWeights, behind: Sequence[int]) -> list[list[int]]:
     """Group the weights whose consumers depend on each other in both directions into loops."""
     loops: list[list[int]] = []
     for weights, ops in sorted(recurrent.items(), key=lambda item: item[1][0]):
@@ -191,7 +191,7 @@ def _reaches(ops: Sequence[int], others: Sequence[int], behind: Sequence[int]) -
 
 
 def _entering(
-    inputs: _Consumers, core: _Consumers, behind: Sequence[int]
+    inputs: _ByWeights, core: _ByWeights, behind: Sequence[int]
 ) -> dict[int, tuple[int, ...]]:
     """Return the weights whose consumers feed the loop in sequence, with these in that order.
 
@@ -206,7 +206,7 @@ def _entering(
     return found
 
 
-def _placed(members: _Consumers) -> dict[int, int]:
+def _placed(members: _ByWeights) -> dict[int, int]:
     """Return the step of every consumer.
 
     Weights with one consumer fewer than the others have none in the first step, where it would read

@@ -65,7 +65,7 @@ _Params = dict[int, tuple[float, int]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Bias:
+class _BiasVote:
     """The input scale that the bias of one operator implies."""
 
     op: Operator
@@ -93,7 +93,7 @@ class _Claim:
     zero_point: int | None
     """None if only biases make the claim."""
     tensors: tuple[int, ...]
-    biases: tuple[_Bias, ...]
+    biases: tuple[_BiasVote, ...]
 
     @property
     def weight(self) -> int:
@@ -163,7 +163,7 @@ def _believed(subgraph: Subgraph, alone: Iterable[Breach]) -> _Params:
     return believed
 
 
-def _read_bias(subgraph: Subgraph, op: Operator, believed: _Params) -> _Bias | None:
+def _read_bias(subgraph: Subgraph, op: Operator, believed: _Params) -> _BiasVote | None:
     """Return the scale that an operator's bias implies; None without a comparable bias."""
     if op.kind not in WEIGHTED:
         return None
@@ -183,12 +183,12 @@ def _read_bias(subgraph: Subgraph, op: Operator, believed: _Params) -> _Bias | N
         return None
     scale, agrees = _quantized_for(have, steps, believed.get(given.index))
     wrong = tuple(int(c) for c in np.flatnonzero(~agrees))
-    return _Bias(op, given.index, weights.index, bias.index, scale, wrong, have, steps)
+    return _BiasVote(op, given.index, weights.index, bias.index, scale, wrong, have, steps)
 
 
 def _with_owners(
-    subgraph: Subgraph, bias: _Bias, biases: Sequence[_Bias], believed: _Params
-) -> _Bias:
+    subgraph: Subgraph, bias: _BiasVote, biases: Sequence[_BiasVote], believed: _Params
+) -> _BiasVote:
     """Add the operators that a shared bias fits, if its consumers have inputs of different scales.
 
     One bias has one scale.  If it fits the majority of its consumers, the inputs of the others are
@@ -203,7 +203,7 @@ def _with_owners(
     return replace(bias, owners=tuple(b.op.index for b in suits))
 
 
-def _suits(bias: _Bias, believed: _Params) -> bool:
+def _suits(bias: _BiasVote, believed: _Params) -> bool:
     """Return whether a bias was quantized for the input that its operator reads."""
     now = believed.get(bias.input)
     return bias.scale is not None and now is not None and _same(bias.scale, now[0])
@@ -239,7 +239,7 @@ def _quantized_for(
     return None, np.zeros(have.shape, np.bool_)
 
 
-def _single_channels(bias: _Bias, believed: _Params) -> Iterator[Breach]:
+def _single_channels(bias: _BiasVote, believed: _Params) -> Iterator[Breach]:
     """Yield channels that disagree independently, which no other operator can cause."""
     scale = bias.scale or believed.get(bias.input, (None, 0))[0]
     if not bias.wrong or scale is None:
@@ -284,7 +284,7 @@ def _same(left: float, right: float) -> bool:
     return abs(left - right) <= TOLERANCE * max(left, right)
 
 
-def _claims(members: list[int], said: list[_Bias], believed: _Params) -> list[_Claim]:
+def _claims(members: list[int], said: list[_BiasVote], believed: _Params) -> list[_Claim]:
     """Group a family by scale and zero point, with tensors in the order of their producers."""
     groups: list[tuple[float, int | None, list[int]]] = []
     for tensor in members:
@@ -418,7 +418,7 @@ class _Dispute:
         op = next(iter(near), ties[0].op)
         return f"operator {op.index} {op.kind} copies codes, and what else it touches has"
 
-    def _odd_bias(self, bias: _Bias, claim: _Claim, right: _Claim) -> Breach:
+    def _odd_bias(self, bias: _BiasVote, claim: _Claim, right: _Claim) -> Breach:
         want = right.scale * float(bias.steps[0])
         if bias.owners:
             return _of_another(bias, want)
@@ -437,7 +437,7 @@ class _Dispute:
         return Breach("bias_scale", bias.op.index, bias.tensor, None, message, expected, suspect)
 
 
-def _of_another(bias: _Bias, want: float) -> Breach:
+def _of_another(bias: _BiasVote, want: float) -> Breach:
     """Report a bias that belongs to other operators."""
     shown = ", ".join(map(str, bias.owners[:3])) + (", ..." * (len(bias.owners) > 3))
     many = len(bias.owners) > 1

@@ -58,7 +58,7 @@ def pair_entries(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Pairing:
         ours: The tensors that each get a pair or a reason.
         theirs: The recording.
     """
-    pairer = _Pairer(ours, theirs)
+    pairer = _TensorPairer(ours, theirs)
     for forms in (_exact, _plain, _unnumbered):
         pairer.by_name(forms)
     pairer.inputs()
@@ -85,7 +85,7 @@ def _unnumbered(entry: Entry) -> frozenset[str]:
     return frozenset(stripped for name in _plain(entry) if (stripped := name.rstrip("0123456789")))
 
 
-class _Pairer:
+class _TensorPairer:
     def __init__(self, ours: Sequence[Entry], theirs: Sequence[Entry]) -> None:
         self._ours, self._theirs = ours, theirs
         self._open = {e.key: e for e in ours}
@@ -322,7 +322,7 @@ def _judged(matches: dict[int, Match]) -> tuple[dict[int, Match], tuple[str, ...
     return blank, (note,)
 
 
-def check_same_model(
+def check_recorded_model(
     path: str, tensors: Sequence[Recorded], matched: MatchedCapture, subgraph: Subgraph
 ) -> None:
     """Check that a recording has enough tensors in common with the file.

@@ -115,14 +115,14 @@ def pair_operators(
         The pairs in the traced file's order, and the value (before QUANTIZE and DEQUANTIZE) of the
         reference for each value of the traced file.
     """
-    pairer = _Pairer(traced, reference, inputs)
+    pairer = _OperatorPairer(traced, reference, inputs)
     pairer.settle_ready()
     pairer.settle_rest()
     pairer.settle_exchanged()
     return tuple(sorted(pairer.pairs.values(), key=lambda p: p.traced)), pairer.values
 
 
-class _Pairer:
+class _OperatorPairer:
     def __init__(self, ours: Index, theirs: Index, inputs: Mapping[int, int]) -> None:
         self._ours, self._theirs = ours, theirs
         self.values: dict[int, int] = dict(inputs)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Signature, Subgraph, Tensor
     from tfldbg.reference.evaluate import Frozen
 
-Agreement = Callable[[int, Sequence[str]], str | None]
+CheckAgreement = Callable[[int, Sequence[str]], str | None]
 """Returns the candidate node whose values agree best with a tensor's, or None."""
 
 Sizes = Callable[[str], int | None]
@@ -49,7 +49,7 @@ def match(
     signature: Signature | None,
     frozen: Frozen,
     inputs: tuple[int, ...],
-    agreement: Agreement | None = None,
+    agreement: CheckAgreement | None = None,
     sizes: Sizes | None = None,
 ) -> Matching:
     """Match every computed tensor of ``subgraph``.
@@ -81,7 +81,7 @@ class _Matcher:
         self,
         subgraph: Subgraph,
         frozen: Frozen,
-        agreement: Agreement | None,
+        agreement: CheckAgreement | None,
         sizes: Sizes | None,
     ) -> None:
         self._subgraph = subgraph

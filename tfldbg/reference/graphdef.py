@@ -145,7 +145,7 @@ class RefGraph:
     @cached_property
     def order(self) -> Mapping[str, int]:
         """The position of each node in a topological order."""
-        return in_order({name: node.sources for name, node in self.nodes.items()})
+        return topological_order({name: node.sources for name, node in self.nodes.items()})
 
     @cached_property
     def computed(self) -> frozenset[str]:
@@ -231,7 +231,7 @@ class RefGraph:
         return False
 
 
-def in_order(sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def topological_order(sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Return the position of each name in a topological order, in which a loop is cut.
 
     Args:
@@ -261,7 +261,7 @@ def node_of(tensor_name: str) -> str:
     return tensor_name.split(":")[0]
 
 
-def view(
+def ref_graph(
     graph_def: Any,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],

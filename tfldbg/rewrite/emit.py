@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.graph.query import blocks, constant, numpy_type, real_constant
-from tfldbg.rewrite.draft import Draft, Layout
-from tfldbg.rewrite.pieces import Computed, Pieces
+from tfldbg.rewrite.draft import Draft, Storage
+from tfldbg.rewrite.pieces import ComputedBytes, Pieces
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
@@ -56,7 +56,7 @@ def runtime_dequantizes(tensor: Tensor) -> bool:
     return tensor.type in ("INT8", "UINT8") or (tensor.type == "INT16" and tensor.zero_point == 0)
 
 
-def _in_float(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | Computed | None:
+def _in_float(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | ComputedBytes | None:
     """Return a constant in real units; a large one is computed while it is written."""
     params, span = tensor.quant, graph.buffers[tensor.buffer]
     rows = tensor.shape[0] if tensor.shape else 1
@@ -81,7 +81,7 @@ def _in_float(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | Computed | 
                 params.axis,
             )
 
-    return Computed(4 * codes.size, chunks)
+    return ComputedBytes(4 * codes.size, chunks)
 
 
 class Emitter:
@@ -168,7 +168,7 @@ class Emitter:
             tensor.shape,
             quant=tensor.quant,
             values=raw,
-            layout=Layout(sparsity, None if blocks is None else self.given(blocks, None)),
+            storage=Storage(sparsity, None if blocks is None else self.given(blocks, None)),
         )
 
     def _unpacked(self, tensor: Tensor) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.rewrite.emit import Emitter, as_float, is_real
-from tfldbg.rewrite.twin import ALIASES, clamped
+from tfldbg.rewrite.twin import ALIASES, emit_clamp
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph
@@ -62,7 +62,7 @@ def replay_model(
         ran: The shape of each tensor when the file ran; the file may state another one for dynamic
             dimensions.
     """
-    builder = _Builder(graph, subgraph, plan, ran)
+    builder = _ReplayBuilder(graph, subgraph, plan, ran)
     needed = upstream(subgraph, plan.finals, plan.given)
     for op in subgraph.operators:
         if op.index in needed and op.index not in plan.given:
@@ -84,7 +84,7 @@ def upstream(subgraph: Subgraph, tensors: Sequence[int], given: Collection[int])
     return frozenset(found)
 
 
-class _Builder:
+class _ReplayBuilder:
     def __init__(
         self,
         graph: Graph,
@@ -121,7 +121,7 @@ class _Builder:
         draft = self._emitter.draft
         shape = self._ran.get(index, self._subgraph.tensors[index].shape)
         if index in self._plan.ranges:
-            made = clamped(draft, shape, made, self._plan.ranges[index])
+            made = emit_clamp(draft, shape, made, self._plan.ranges[index])
         if index not in self._plan.corrected:
             return made
         from ai_edge_litert import schema_py_generated as schema

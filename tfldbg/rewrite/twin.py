@@ -342,10 +342,10 @@ def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
         draft.operator("DEQUANTIZE", [between], [settled])
         return settled
     ends = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
-    return clamped(draft, tensor.shape, made, ends)
+    return emit_clamp(draft, tensor.shape, made, ends)
 
 
-def clamped(draft: Draft, shape: Sequence[int], value: int, ends: tuple[float, float]) -> int:
+def emit_clamp(draft: Draft, shape: Sequence[int], value: int, ends: tuple[float, float]) -> int:
     """Clamp a float tensor of at most `MOST_DIMENSIONS` dimensions and return the result."""
     from ai_edge_litert import schema_py_generated as schema
 

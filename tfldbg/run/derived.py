@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tfldbg.graph.load import load_graph
 from tfldbg.options.runtimes import Kernels
-from tfldbg.rewrite.pieces import Computed, Pieces
+from tfldbg.rewrite.pieces import ComputedBytes, Pieces
 from tfldbg.run.frames import Frames
 from tfldbg.run.litert import Program, Runner
 
@@ -35,7 +35,7 @@ def derived_program(
         kernels: The kernels that compute it.
     """
     flatbuffer = content.parts[0]
-    if isinstance(flatbuffer, Computed):
+    if isinstance(flatbuffer, ComputedBytes):
         raise TypeError("a file does not begin with a constant")
     subgraph = load_graph(flatbuffer, name, len(content)).main
     return Program(name, content, kernels, subgraph, tuple(taps))

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from tfldbg.against import kind_of
+from tfldbg.against import chosen_kind
 from tfldbg.against.opened import Bench, Opened
 from tfldbg.options.against import Against
 from tfldbg.options.judge import Judge
@@ -99,7 +99,7 @@ class Request:
             TfldbgError: Something is wrong with a file, the data or the options.
         """
         check_places("trace", self.model, self.against, self.run_on)
-        kind, extras = kind_of(self.against), self.extras
+        kind, extras = chosen_kind(self.against), self.extras
         if kind.check is not None:
             kind.check(self.against)
         extras.check(kind.traits, self.run_on.steps)

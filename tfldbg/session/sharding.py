@@ -36,14 +36,14 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class ShardCounts:
     """What was counted of a shard."""
 
     tally: Tally
     points: PointRecorder | None
 
 
-def run_shard(shard: Shard) -> Part:
+def run_shard(shard: Shard) -> ShardCounts:
     """Measure the samples of one shard, as a trace of all of them would.
 
     Raises:
@@ -54,7 +54,7 @@ def run_shard(shard: Shard) -> Part:
         tally, bench = Tally(ready.plan), ready.bench
         tested = running(ready.plan, bench.job.samples, bench.runner, Silent())
         stream_part(tally, tested, ready.reference, ready.points, shard.numbers)
-        return Part(tally, ready.points)
+        return ShardCounts(tally, ready.points)
 
 
 def stream_in_parts(
@@ -88,7 +88,7 @@ def stream_in_parts(
     asked = [Shard(elsewhere, dict(unread), numbers, pool.limits()) for numbers in parts]
     progress.stage("tracing", count)
 
-    def found() -> Iterator[tuple[int, Part]]:
+    def found() -> Iterator[tuple[int, ShardCounts]]:
         for number, part in pool.each(run_shard, asked):
             progress.advance(len(parts[number]))
             yield number, part

@@ -11,7 +11,7 @@ from tfldbg.store.older import renewed
 from tfldbg.store.typed import build
 
 
-def to_json(evidence: Evidence) -> str:
+def evidence_to_json(evidence: Evidence) -> str:
     """Return everything but the values as JSON; infinities and NaN as JSON's extension names."""
     return json.dumps(asdict(evidence))
 
@@ -20,6 +20,6 @@ def from_json(text: str) -> Evidence:
     """Rebuild the evidence.
 
     Raises:
-        ValueError, TypeError: The text is not what `to_json` writes.
+        ValueError, TypeError: The text is not what `evidence_to_json` writes.
     """
     return build(Evidence, renewed(parse_json(text)), "evidence")

@@ -20,7 +20,7 @@ from tfldbg.files import replacing, worded
 from tfldbg.store import schema
 from tfldbg.store.compression import LEVEL, Compressor, rows_of_chunk
 from tfldbg.store.disk import Disk
-from tfldbg.store.evidence_json import to_json
+from tfldbg.store.evidence_json import evidence_to_json
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch, Computed
@@ -149,7 +149,7 @@ class RunWriter:
         self._file.attrs["format"] = schema.FORMAT
         self._file.attrs["format_version"] = schema.FORMAT_VERSION
         self._file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self._file[schema.EVIDENCE] = to_json(evidence)
+        self._file[schema.EVIDENCE] = evidence_to_json(evidence)
         for op in evidence.ops:
             path = schema.tensor_path(op.tensor)
             if path not in self._file:

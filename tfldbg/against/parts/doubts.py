@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfldbg.graph.query import activation_inputs
 from tfldbg.match.kinds import CARRIED, COMPUTING, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Unmatched
-from tfldbg.match.proposals import Change, Changes, Proposals, Values
+from tfldbg.match.proposals import Change, Changes, Proposals, TensorValues
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Doubts:
         return op is not None and op.kind in HANDED_ON and op.inputs[0] in claims.accused
 
     def _widened(
-        self, claims: Claims, feeding: Iterable[int], values: Mapping[str, Values]
+        self, claims: Claims, feeding: Iterable[int], values: Mapping[str, TensorValues]
     ) -> dict[int, Match]:
         """Return the matches of tensors with all that holds the same values.
 

@@ -118,7 +118,7 @@ class RecordedTensors:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cut:
+class SingleOperators:
     """The traced file's operators for themselves."""
 
     model: LocalModel | None
@@ -130,7 +130,9 @@ class Cut:
     """Results whose recorded values the file's own codes cannot hold."""
 
 
-def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: Batch) -> Cut:
+def single_operators(
+    job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: Batch
+) -> SingleOperators:
     """Cut the traced file into the operators that can be run on recorded inputs.
 
     Args:
@@ -140,7 +142,7 @@ def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: 
         first: The first sample as the traced file computes it, for shapes that were not recorded.
     """
     subgraph = job.subgraph
-    plan = _Plan(subgraph, values, unmatched, job.samples.count, frozenset(first.codes))
+    plan = _Runnable(subgraph, values, unmatched, job.samples.count, frozenset(first.codes))
     steps: list[Step] = []
     reasons: dict[int, str] = {}
     for op in subgraph.operators:
@@ -159,10 +161,10 @@ def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: 
             reasons.update((i, built.refused[step.op.index]) for i in step.results)
     results = {i for step in steps for i in step.results}
     between = frozenset(i for i in results if plan.misfit(i) is not None)
-    return Cut(built.model, wanted, reasons, between)
+    return SingleOperators(built.model, wanted, reasons, between)
 
 
-class _Plan:
+class _Runnable:
     """Says which operators can be run on the recording."""
 
     def __init__(
@@ -230,7 +232,9 @@ class CaptureReference:
 
     batch: int | None = None
 
-    def __init__(self, job: Job, values: RecordedTensors, operators: Cut, stack: ExitStack) -> None:
+    def __init__(
+        self, job: Job, values: RecordedTensors, operators: SingleOperators, stack: ExitStack
+    ) -> None:
         self._values, self._operators, self._stack = values, operators, stack
         self._tensors = job.subgraph.tensors
         self._runner: DerivedRunner | None = None

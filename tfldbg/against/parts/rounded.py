@@ -61,7 +61,7 @@ class RoundedRunner:
         return Computed(found, {})
 
 
-class Emulation:
+class EmulationReference:
     """A file's float copies with their results rounded to codes.
 
     Args:

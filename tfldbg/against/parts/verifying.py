@@ -50,7 +50,7 @@ _HIDING = frozenset(
 _PRODUCTS = frozenset({"BATCH_MATMUL", "MUL"})
 
 
-class Verifier:
+class MatchVerifier:
     """Tries matches on a few samples.
 
     Args:

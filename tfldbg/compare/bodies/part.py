@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _TOGETHER = 32
 """Runs that are compared at once."""
 
-Values = tuple[NDArray[Any], ...]
+SubgraphValues = tuple[NDArray[Any], ...]
 """What a subgraph is given or yields, one array a tensor."""
 
 
@@ -98,7 +98,7 @@ class RunningPart:
         pairs = zip(self._subgraph.inputs, self._subgraph.outputs, strict=True)
         return tuple(given == made for given, made in pairs)
 
-    def run(self, step: int, state: Values) -> Values:
+    def run(self, step: int, state: SubgraphValues) -> SubgraphValues:
         """Run it once.
 
         Args:

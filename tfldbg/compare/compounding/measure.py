@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.compare.compounding.misread import Consumers
-from tfldbg.compare.compounding.replaying import MOST_OPERATORS, Replaying, Sample
+from tfldbg.compare.compounding.misread import CorrectedConsumers
+from tfldbg.compare.compounding.replaying import MOST_OPERATORS, ReplayedSample, Replaying
 from tfldbg.compare.compounding.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
 from tfldbg.compare.stream import batch_size, run_batch
 from tfldbg.compare.tally import Plan
@@ -160,7 +160,7 @@ class _Measuring:
         self._sides, self._counterpart, self._stack = sides, counterpart, stack
         self._subgraph = sides.job.subgraph
         self._ledger = Ledger(self._subgraph)
-        self._consumers = Consumers(sides.job, sides.relation.matching, sides.first, stack)
+        self._consumers = CorrectedConsumers(sides.job, sides.relation.matching, sides.first, stack)
         self._finals: tuple[int, ...] = ()
         self._cut_off: frozenset[int] = frozenset()
         self._replaying: Replaying | None = None
@@ -179,7 +179,7 @@ class _Measuring:
         feeds = {**values, **{i: errors.corrections[i] for i in self._replaying.replay.corrected}}
         for number in range(batch.stop - batch.start):
             self._replaying.measure(
-                Sample(
+                ReplayedSample(
                     feeds={i: feeds[i][number] for i in self._replaying.replay.feeds},
                     actual=tuple(values[i][number] for i in self._finals),
                     free=tuple(errors.free[i][number] for i in self._finals),

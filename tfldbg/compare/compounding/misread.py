@@ -32,7 +32,7 @@ _CLEARLY_CLOSER = 0.5
 """The ratio of RMSEs: a consumer that only rounds differently is about as close as before."""
 
 
-class Consumers:
+class CorrectedConsumers:
     """The operators that read tensors with wrong parameters, run again with the right ones.
 
     Args:

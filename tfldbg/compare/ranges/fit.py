@@ -139,7 +139,7 @@ def marks_of(graph: Graph, subgraph: Subgraph, op: Operator) -> tuple[float, ...
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Producer:
     """The operator that computes a tensor, and its inputs."""
 
     kind: str
@@ -152,7 +152,7 @@ class Made:
     """True if the tensor is not quantized."""
 
 
-def rounded_to(tensor: int, made: Mapping[int, Made]) -> Made:
+def rounded_to(tensor: int, made: Mapping[int, Producer]) -> Producer:
     """Return the operator that computes a tensor's values, with the quantized tensors it reads.
 
     If a sum or a choice has no integer kernel, this is the operator before a QUANTIZE, with the
@@ -187,7 +187,7 @@ def fill(
     inputs: list[tuple[Operator | None, int]] = [(None, i) for i in subgraph.inputs]
     written = [(op, i) for op in subgraph.operators for i in op.outputs if i >= 0]
     made = {
-        i: Made(
+        i: Producer(
             kind=op.kind,
             reads=tuple(t.index for t in activation_inputs(subgraph, op)),
             marks=marks_of(graph, subgraph, op),
@@ -203,7 +203,7 @@ def fill(
             pairs.add(index)
         if tensor.lsb is None or tensor.zero_point is None:
             continue
-        own = rounded_to(index, made) if op else Made("input", (), (), is_float=False)
+        own = rounded_to(index, made) if op else Producer("input", (), (), is_float=False)
         copied = [*(reaches.get(i, 0.0) for i in reads), *map(abs, own.marks)]
         low, high = code_range(tensor.type)
         found.append(

@@ -159,7 +159,7 @@ def to_finding(about: Explanation, sign: Sign) -> Finding:
     )
 
 
-def together(signs: Sequence[Sign]) -> Iterator[Sign]:
+def at_first(signs: Sequence[Sign]) -> Iterator[Sign]:
     """Yield one sign at the first of many operators, which lists the others."""
     if len(signs) < 2:
         yield from signs

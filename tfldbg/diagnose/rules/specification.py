@@ -12,9 +12,9 @@ from tfldbg.diagnose.rules.model import (
     Judged,
     Sign,
     TraceRule,
+    at_first,
     at_operator,
     subject_of,
-    together,
 )
 from tfldbg.graph.lint import lint
 from tfldbg.graph.query import SAME_SCALE_KINDS
@@ -185,7 +185,7 @@ def _in_trace(about: Explanation, judged: Judged) -> Iterator[Sign]:
 
 def _wasted_ranges(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     del graph
-    yield from together(list(_wasted(subgraph)))
+    yield from at_first(list(_wasted(subgraph)))
 
 
 def _wasted(subgraph: Subgraph) -> Iterator[Sign]:
