@@ -18,8 +18,8 @@ from tfldbg.rewrite.twin import (
     FAKE_QUANT,
     FLOAT,
     MODES,
+    Computation,
     LocalModel,
-    Step,
     Twins,
     local_model,
     twins,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.job import Job, Loaded
 
-BuildModel = Callable[[Graph, Subgraph, Sequence[Step]], LocalModel]
+BuildModel = Callable[[Graph, Subgraph, Sequence[Computation]], LocalModel]
 Free = Callable[[Batch], Computed]
 """Computes the free-running reference of a batch."""
 
@@ -68,7 +68,7 @@ class Shadow:
         stack.callback(runner.close)
         return runner
 
-    def reasons(self, steps: Sequence[Step]) -> dict[int, str]:
+    def reasons(self, steps: Sequence[Computation]) -> dict[int, str]:
         """Map each tensor that a refused step should have computed to why it was refused."""
         return {
             index: self.refused[step.op.index]
@@ -80,7 +80,7 @@ class Shadow:
 
 def shadow(
     loaded: Loaded,
-    steps: Sequence[Step],
+    steps: Sequence[Computation],
     first: Batch,
     build: BuildModel = local_model,
     kernels: Kernels = FLOAT_KERNELS,
@@ -116,7 +116,7 @@ def shadow(
     return replace(none, model=model_of_sound, refused=refused)
 
 
-def _as_it_ran(step: Step, first: Batch) -> Step:
+def _as_it_ran(step: Computation, first: Batch) -> Computation:
     """Give the inputs the shapes that they had; a file may state others for open dimensions."""
     feeds = {
         i: replace(t, shape=first.codes[t.index].shape[1:]) if t.index in first.codes else t

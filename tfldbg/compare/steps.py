@@ -38,7 +38,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeStep:
+class Step:
     """One time step of a recurrent network."""
 
     step: int
@@ -65,7 +65,7 @@ def by_step(
     recurrences: Sequence[Recurrence],
     stats: Mapping[int, Sequence[tuple[TensorStats | None, TensorStats | None, float | None]]],
     figures: Iterable[Figure],
-) -> tuple[TimeStep, ...]:
+) -> tuple[Step, ...]:
     """Bring together what is known about each step.
 
     Args:
@@ -98,10 +98,10 @@ def _largest(stats: TensorStats | None) -> float | None:
     return None if stats is None else stats.max_abs
 
 
-def _step(number: int, ops: tuple[int, ...], figures: Sequence[Figure]) -> TimeStep:
+def _step(number: int, ops: tuple[int, ...], figures: Sequence[Figure]) -> Step:
     local = _worst([(f.local, f) for f in figures if f.local is not None])
     accumulated = _worst([(f.accumulated, f) for f in figures if f.accumulated is not None])
-    return TimeStep(
+    return Step(
         step=number,
         ops=ops,
         max_local_lsb=local.lsb,

@@ -13,7 +13,7 @@ from tfldbg.compare.outputs import OutputStats
 from tfldbg.compare.patterns import Pattern
 from tfldbg.compare.points import Points
 from tfldbg.compare.relation import Port, Recording
-from tfldbg.compare.steps import TimeStep
+from tfldbg.compare.steps import Step
 from tfldbg.compare.tally import Split
 from tfldbg.compare.trials import Trial
 from tfldbg.compare.usage import Usage
@@ -224,7 +224,7 @@ class Evidence:
     """Of the final outputs, real units, if asked for; None stands for the default."""
     compounding: Compounding | None = None
     """Which operators account for the error of the final outputs, where it was asked for."""
-    steps: tuple[TimeStep, ...] | None = None
+    steps: tuple[Step, ...] | None = None
     """The time steps of a recurrent network, None where nobody asked."""
     bodies: tuple[Body, ...] = ()
     """What the loops, branches and composites of the main subgraph run."""

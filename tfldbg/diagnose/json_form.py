@@ -19,7 +19,7 @@ from tfldbg.compare.compounding.shares import Compounding
 from tfldbg.compare.constants.checks import WeightCheck
 from tfldbg.compare.metrics import Finite
 from tfldbg.compare.outputs import OutputStats
-from tfldbg.compare.steps import TimeStep
+from tfldbg.compare.steps import Step
 from tfldbg.compare.tally import Split
 from tfldbg.compare.worst import WorstSample
 from tfldbg.diagnose.evidence import Delegated
@@ -344,7 +344,7 @@ class TraceJson:
     """How much of the model has a counterpart in the reference."""
     observer: ObserverJson
     """Whether looking at the model changed it."""
-    steps: tuple[TimeStep, ...] | None
+    steps: tuple[Step, ...] | None
     """The time steps of a recurrent network; None without --by-step."""
     bodies: tuple[BodyJson, ...]
     """What the loops, branches and composites of the main subgraph run."""

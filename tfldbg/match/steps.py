@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfldbg.rewrite.twin import ALIASES, Step, untwinned
+from tfldbg.rewrite.twin import ALIASES, Computation, untwinned
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Subgraph, Tensor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Steps:
     """A plan for the local errors of a whole file."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Computation, ...]
     aliases: Mapping[int, int]
     """The input of each operator that only changes how a value is stored, by output."""
     reasons: Mapping[int, str]
@@ -63,7 +63,7 @@ def own_steps(
     """
     same = {} if stored else aliases(subgraph, readable)
     others = subgraph.non_activations
-    steps: list[Step] = []
+    steps: list[Computation] = []
     reasons: dict[int, str] = {}
     refused: dict[int, str] = {}
     unread = subgraph.live - readable
@@ -78,7 +78,7 @@ def own_steps(
         elif outputs:
             feeds = {t.index: t for t in given(subgraph, op)}
             feeds |= {i: subgraph.tensors[i] for i in op.inputs if i in states}
-            steps.append(Step(op, feeds, {i: i for i in outputs}))
+            steps.append(Computation(op, feeds, {i: i for i in outputs}))
     return Steps(tuple(steps), same, reasons, refused)
 
 

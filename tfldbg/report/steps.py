@@ -12,7 +12,7 @@ from tfldbg.diagnose.words import number, plural
 from tfldbg.report.section import Column, Section
 
 if TYPE_CHECKING:
-    from tfldbg.compare.steps import TimeStep
+    from tfldbg.compare.steps import Step
     from tfldbg.diagnose.evidence import Body, Evidence
     from tfldbg.diagnose.model import Diagnosis
     from tfldbg.diagnose.result import Result
@@ -55,11 +55,11 @@ def step_section(result: Result) -> tuple[Section, ...]:
     return (Section(title, columns if rows else (), tuple(rows)),)
 
 
-def _in_lsb(step: TimeStep) -> bool:
+def _in_lsb(step: Step) -> bool:
     return step.max_local_lsb is not None or step.max_accumulated_lsb is not None
 
 
-def _chosen(steps: Sequence[TimeStep], alone: set[int]) -> list[int]:
+def _chosen(steps: Sequence[Step], alone: set[int]) -> list[int]:
     """Return the steps worth a line: all of few, else every n-th, the worst and the wrong ones."""
     count = len(steps)
     if count <= _MOST_ROWS:
@@ -75,17 +75,15 @@ def _size(lsb: float | None, largest: float | None) -> float:
     return lsb if lsb is not None else largest if largest is not None else 0.0
 
 
-def _local(step: TimeStep) -> float:
+def _local(step: Step) -> float:
     return _size(step.max_local_lsb, step.max_local_abs)
 
 
-def _accumulated(step: TimeStep) -> float:
+def _accumulated(step: Step) -> float:
     return _size(step.max_accumulated_lsb, step.max_accumulated_abs)
 
 
-def _row(
-    step: TimeStep, steps: Sequence[TimeStep], evidence: Evidence, alone: set[int]
-) -> tuple[str, ...]:
+def _row(step: Step, steps: Sequence[Step], evidence: Evidence, alone: set[int]) -> tuple[str, ...]:
     """Return one step's cells; its bar is long as its share of the largest accumulated error."""
     largest = max(map(_accumulated, steps))
     share = _accumulated(step) / largest if 0 < largest < float("inf") else 0.0
@@ -122,7 +120,7 @@ def _kind(evidence: Evidence, op: int) -> str:
     return next((o.kind for o in evidence.ops if o.op == op), "")
 
 
-def _sentence(steps: Sequence[TimeStep], result: Result, alone: set[int]) -> str:
+def _sentence(steps: Sequence[Step], result: Result, alone: set[int]) -> str:
     if not steps:
         return _NONE
     for step in steps:

@@ -80,7 +80,7 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
+class Computation:
     """One operator of the reference file, and the tensors for its inputs and outputs."""
 
     op: Operator
@@ -127,7 +127,7 @@ class Twins:
     number; in the first step the input takes the actual value."""
 
 
-def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
+def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Computation]) -> LocalModel:
     """Build the model that computes each operator separately from given inputs.
 
     Args:
@@ -138,7 +138,9 @@ def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> Loca
     return side_by_side(Emitter(graph, subgraph, real=True), [[step] for step in steps])
 
 
-def chain_model(graph: Graph, subgraph: Subgraph, chains: Sequence[Sequence[Step]]) -> LocalModel:
+def chain_model(
+    graph: Graph, subgraph: Subgraph, chains: Sequence[Sequence[Computation]]
+) -> LocalModel:
     """Build the model that computes each chain of operators from the inputs of the chain.
 
     Args:
@@ -149,7 +151,7 @@ def chain_model(graph: Graph, subgraph: Subgraph, chains: Sequence[Sequence[Step
     return side_by_side(Emitter(graph, subgraph, real=True), chains)
 
 
-def side_by_side(emitter: Emitter, chains: Sequence[Sequence[Step]]) -> LocalModel:
+def side_by_side(emitter: Emitter, chains: Sequence[Sequence[Computation]]) -> LocalModel:
     """Emit every chain separately; values that no operator of a chain writes are inputs."""
     outputs: dict[int, int] = {}
     for chain in chains:
@@ -172,7 +174,7 @@ def side_by_side(emitter: Emitter, chains: Sequence[Sequence[Step]]) -> LocalMod
     )
 
 
-def _reader(emitter: Emitter, step: Step, known: Mapping[int, int]) -> Callable[[int], int]:
+def _reader(emitter: Emitter, step: Computation, known: Mapping[int, int]) -> Callable[[int], int]:
     def read(index: int) -> int:
         if index in known:
             return known[index]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.bodies.callers import Bodies
-from tfldbg.compare.steps import AlongTime, TimeStep, by_step
+from tfldbg.compare.steps import AlongTime, Step, by_step
 from tfldbg.diagnose.bodies import collect_bodies
 from tfldbg.graph.query import ROLES
 from tfldbg.graph.steps import sequences, unrolled
@@ -49,7 +49,7 @@ class Recurrent:
         steps = self._steps(evidence) if self._by_step else None
         return replace(evidence, steps=steps, bodies=collect_bodies(evidence.run, measured))
 
-    def _steps(self, evidence: Evidence) -> tuple[TimeStep, ...]:
+    def _steps(self, evidence: Evidence) -> tuple[Step, ...]:
         figures = self._along.figures() if self._along is not None else []
         figures += self._bodies.figures() if self._bodies is not None else ()
         stats: dict[int, list[tuple[TensorStats | None, TensorStats | None, float | None]]] = {}

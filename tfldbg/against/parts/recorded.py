@@ -18,7 +18,7 @@ from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import given
 from tfldbg.reference import capture as recordings
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.rewrite.twin import LocalModel, Step, untwinned
+from tfldbg.rewrite.twin import Computation, LocalModel, untwinned
 from tfldbg.run.derived import DerivedRunner, derived_program
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def single_operators(
     """
     subgraph = job.subgraph
     plan = _Runnable(subgraph, values, unmatched, job.samples.count, frozenset(first.codes))
-    steps: list[Step] = []
+    steps: list[Computation] = []
     reasons: dict[int, str] = {}
     for op in subgraph.operators:
         outputs = [i for i in op.outputs if i in values.recorded]
@@ -152,7 +152,7 @@ def single_operators(
             reasons.update((i, reason) for i in outputs)
         elif outputs:
             feeds = {t.index: t for t in given(subgraph, op)}
-            steps.append(Step(op, feeds, {i: i for i in outputs}))
+            steps.append(Computation(op, feeds, {i: i for i in outputs}))
     wanted = frozenset(i for step in steps for i in step.feeds)
     given_values = _given(values, wanted, first)
     built = shadow(job.loaded, steps, given_values, cut_model, job.run_on.kernels)

@@ -16,7 +16,7 @@ from tfldbg.match.itself import counterpart
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import aliases, given
-from tfldbg.rewrite.twin import ALIASES, Step, untwinned
+from tfldbg.rewrite.twin import ALIASES, Computation, untwinned
 
 if TYPE_CHECKING:
     from tfldbg.compare.constants.checks import WeightCheck
@@ -28,7 +28,7 @@ class RelatedFiles:
     """Two files side by side."""
 
     relation: Relation
-    steps: tuple[Step, ...]
+    steps: tuple[Computation, ...]
     """Operators of the reference, fed with the traced file's tensors."""
     aliases: Mapping[int, int]
     """Outputs of the traced file that mean what another of its tensors means."""
@@ -183,7 +183,7 @@ def _pair_views(
 
 
 def _joint(
-    subgraph: Subgraph, paired: _Paired, steps: Sequence[Step]
+    subgraph: Subgraph, paired: _Paired, steps: Sequence[Computation]
 ) -> dict[int, tuple[int, ...]]:
     """Return by tensor the operators that are checked together: what turns, and what reads it."""
     results = {index for step in steps for index in step.results.values()}
@@ -296,7 +296,9 @@ def _steps(
     paired: _Paired,
     readable: frozenset[int],
     states: Sequence[int],
-) -> tuple[tuple[Step, ...], dict[int, WeightCheck], dict[int, str], dict[int, tuple[int, ...]]]:
+) -> tuple[
+    tuple[Computation, ...], dict[int, WeightCheck], dict[int, str], dict[int, tuple[int, ...]]
+]:
     theirs, values = paired.theirs, paired.values
     views = [turned.view for turned in paired.turned]
     turns = [turned.turns for turned in paired.turned]
@@ -305,7 +307,7 @@ def _steps(
         root = paired.ours.root(index)
         if root in values:
             holders.setdefault(values[root], []).append(index)
-    steps: list[Step] = []
+    steps: list[Computation] = []
     checks: dict[int, WeightCheck] = {}
     reasons: dict[int, str] = {}
     shapes: dict[int, tuple[int, ...]] = {}
@@ -328,7 +330,7 @@ def _steps(
         if traced.subgraph.tensors[op.outputs[0]].elements != stated.elements:
             shapes[op.outputs[0]] = stated.shape
         results = {b: a for a, b in zip(op.outputs, other.outputs, strict=False) if a in readable}
-        steps.append(Step(other, feeds, results, rounded))
+        steps.append(Computation(other, feeds, results, rounded))
     return tuple(steps), checks, reasons, shapes
 
 

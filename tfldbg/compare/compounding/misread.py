@@ -24,7 +24,7 @@ from tfldbg.rewrite.cut import cut_model
 if TYPE_CHECKING:
     from tfldbg.match.model import Matching
     from tfldbg.reference.evaluate import Floats
-    from tfldbg.rewrite.twin import Step
+    from tfldbg.rewrite.twin import Computation
     from tfldbg.run.derived import DerivedRunner
     from tfldbg.run.job import Job
 
@@ -71,7 +71,7 @@ class CorrectedConsumers:
         }
         """The tensor with wrong parameters, by output of its consumer."""
 
-    def _with_right_parameters(self, step: Step) -> Step:
+    def _with_right_parameters(self, step: Computation) -> Computation:
         return replace(step, feeds={i: self._as_it_should_be(t) for i, t in step.feeds.items()})
 
     def _as_it_should_be(self, tensor: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from tfldbg.match.steps import own_steps
 from tfldbg.reference.evaluate import Floats, Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS
 from tfldbg.rewrite.emit import as_float
-from tfldbg.rewrite.twin import MOST_DIMENSIONS, Step
+from tfldbg.rewrite.twin import MOST_DIMENSIONS, Computation
 
 if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
@@ -256,7 +256,7 @@ def own_copies(job: Job, first: Batch, stack: ExitStack) -> OwnCopies:
 
 def file_operators(
     loaded: Loaded,
-    steps: Sequence[Step],
+    steps: Sequence[Computation],
     aliases: Mapping[int, int],
     first: Batch,
     stack: ExitStack,
