@@ -52,7 +52,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Plan:
+class _Settings:
     """The data, the target and the settings of every measurement."""
 
     data: DataSource
@@ -187,7 +187,7 @@ def _callback(name: str, base: Any) -> Any:
         ) -> None:
             super().__init__()
             wanted = target if isinstance(target, Target) else Target(target)
-            self._plan = _Plan(data, every, wanted, samples, runtime, thresholds)
+            self._plan = _Settings(data, every, wanted, samples, runtime, thresholds)
             self._verbose = verbose
             self.history: list[Gap] = []
 

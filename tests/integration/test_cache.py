@@ -56,15 +56,15 @@ def test_another_file_or_version_is_another_entry(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = samples / "dense4.h5"
-    key = cache.key_of(model)
-    assert key == cache.key_of(model)
+    key = cache.entry_key(model)
+    assert key == cache.entry_key(model)
     copy = tmp_path / "model.h5"
     copy.write_bytes(model.read_bytes())
-    assert cache.key_of(copy) == key, "its name decides nothing"
+    assert cache.entry_key(copy) == key, "its name decides nothing"
     copy.write_bytes(model.read_bytes() + b"\0")
-    assert cache.key_of(copy) != key
+    assert cache.entry_key(copy) != key
     monkeypatch.setattr(cache.metadata, "version", lambda name: "0.0.0")
-    assert cache.key_of(model) != key
+    assert cache.entry_key(model) != key
 
 
 def test_what_needs_unsafe_is_never_kept(tmp_path: Path, place: Path) -> None:

@@ -32,7 +32,7 @@ from tests.unit.diagnose.test_rules_file import Network, params
 from tfldbg.diagnose.rules import CATALOG
 from tfldbg.reference.capture import open_capture
 from tfldbg.reference.keras import load_frozen
-from tfldbg.store.evidence_json import from_json, to_json
+from tfldbg.store.evidence_json import evidence_to_json, from_json
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = json.loads((ROOT / "sample_models" / "faults.json").read_text())
@@ -720,6 +720,6 @@ def test_a_recorded_trace_tells_the_same_causes(traced: tuple[tfldbg.Trace, Path
 
     result, path = traced
     assert result.evidence.ops[0].usage is not None
-    assert from_json(to_json(result.evidence)) == result.evidence
+    assert from_json(evidence_to_json(result.evidence)) == result.evidence
     shown = CliRunner().invoke(app, ["report", str(path), "--json", "-"])
     assert json.loads(shown.stdout) == json.loads(json.dumps(result.to_dict()))

@@ -14,7 +14,13 @@ import tfldbg
 from tfldbg.errors import DataError, KerasError, UsageError
 from tfldbg.graph.load import load_graph
 from tfldbg.options.convert import Target
-from tfldbg.reference.conversion import Examples, Source, convert, float_operators, open_source
+from tfldbg.reference.conversion import (
+    Convertible,
+    Examples,
+    convert,
+    float_operators,
+    open_source,
+)
 from tfldbg.reference.observers import recalibrate
 
 
@@ -60,7 +66,7 @@ def _parameters(content: bytes) -> list[tuple[str, Any, Any]]:
 
 
 @pytest.fixture(scope="module")
-def floating(samples: Path) -> Source:
+def floating(samples: Path) -> Convertible:
     return open_source(samples / "dense5_nobias_ptq.h5")
 
 
@@ -79,7 +85,7 @@ def floating(samples: Path) -> Source:
     ids=lambda given: "-".join(map(str, vars_of(given))) if isinstance(given, Target) else None,
 )
 def test_a_float_model_becomes_every_type(
-    target: Target, outside: str, scales: set[int], floating: Source, digits: np.ndarray
+    target: Target, outside: str, scales: set[int], floating: Convertible, digits: np.ndarray
 ) -> None:
     content, calibrated = convert(floating, target, lambda: ([x[None]] for x in digits))
     assert calibrated == target.integer
@@ -97,7 +103,7 @@ def vars_of(target: Target) -> list[str]:
     return [target.type, *flags]
 
 
-def test_a_float_model_without_data_is_refused(floating: Source) -> None:
+def test_a_float_model_without_data_is_refused(floating: Convertible) -> None:
     with pytest.raises(UsageError, match="is a float model") as caught:
         convert(floating, Target("uint8"), None)
     assert caught.value.hint is not None and "--data random" in caught.value.hint
@@ -310,7 +316,7 @@ def test_data_of_zeros_leaves_a_range_as_it_was(samples: Path) -> None:
     assert all(r.before == r.after for r in ranges)
 
 
-def test_a_float_model_has_no_ranges_to_replace(floating: Source, digits: np.ndarray) -> None:
+def test_a_float_model_has_no_ranges_to_replace(floating: Convertible, digits: np.ndarray) -> None:
     with pytest.raises(UsageError, match="has none"):
         recalibrate(floating.model, [[digits]])
 

@@ -136,7 +136,7 @@ def test_an_operator_without_a_float_copy_lends_its_values(samples: Path) -> Non
         def actual(number: int) -> dict[int, np.ndarray]:
             return dict(zip(job.exposed.taps, runner.run(job.samples.codes(number)), strict=True))
 
-        copy = Copy("cnn", graph, subgraph, {3: "for the test"}, job.samples, actual)
+        copy = Copy(job, {3: "for the test"}, actual)
         sharing = share(graph, subgraph, copy.refused)
         seen = float_extents(copy, sharing, Silent())
         found = fake_quant_pass(copy, sharing, seen, Silent())

@@ -17,7 +17,7 @@ import tfldbg
 from sample_models import plant
 from tests.unit.diagnose.test_rules_file import Network, params
 from tfldbg.graph.load import load_graph
-from tfldbg.rewrite.pieces import Computed
+from tfldbg.rewrite.pieces import ComputedBytes
 from tfldbg.session.exposing import expose_model
 
 GIGABYTES = float(os.environ.get("TFLDBG_LARGE_GB", "0"))
@@ -35,7 +35,7 @@ def dense(path: Path, rows: int, columns: int) -> Path:
 
     network = Network()
     given = network.tensor("INT8", (1, columns), quant=params(0.05))
-    made = Computed(rows * columns, weights)
+    made = ComputedBytes(rows * columns, weights)
     stored = network.tensor("INT8", (rows, columns), quant=params(0.001), values=made)
     bias = network.bias(np.zeros(rows, np.int32), 0.05 * 0.001)
     scale = 0.0002 * columns**0.5 * 6

@@ -11,7 +11,7 @@ import pytest
 import tfldbg
 from tests.schema import assert_documented
 from tfldbg.compare.histogram import EDGES_LSB
-from tfldbg.report.document import build
+from tfldbg.report.document import build_document
 from tfldbg.store.schema import tensor_path
 
 
@@ -133,11 +133,11 @@ def test_a_tolerance_is_a_figure_and_never_the_verdict(samples: Path) -> None:
         pair = result.to_dict()["outputs"][0]["pairs"][0]
         assert pair["passed"] is passed
         assert (pair["mismatching"] == 0) is passed
-        assert any("tolerance" in section.title for section in build(result).sections)
+        assert any("tolerance" in section.title for section in build_document(result).sections)
     plain = tfldbg.trace(samples / "cnn.tflite", **clean)
     assert plain.to_dict()["outputs"][0]["tolerance"] == 0.01
     assert plain.to_dict()["accuracy"] is None
-    assert build(plain).sections == ()
+    assert build_document(plain).sections == ()
 
 
 def test_in_the_worst_samples_codes_part_at_the_planted_operator(run: tfldbg.Trace) -> None:
@@ -234,8 +234,8 @@ def test_a_report_of_the_recording_shows_the_same(
     path, result = recorded
     again = tfldbg.load_trace(path)
     assert again.evidence == result.evidence
-    assert build(again).sections == build(result).sections
-    assert len(build(again).sections) == 1 + 1 + 1 + 3
+    assert build_document(again).sections == build_document(result).sections
+    assert len(build_document(again).sections) == 1 + 1 + 1 + 3
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_labels_belong_to_the_first_output_with_classes_enough(
     assert all(output["step"] is not None for output in plain["outputs"])
     assert plain["worst"][0]["error_lsb"] > 0
     assert any(not op["codes"] for op in plain["worst"][0]["ops"])
-    assert build(result).sections
+    assert build_document(result).sections
 
 
 def test_wrong_numbers_are_refused(samples: Path) -> None:

@@ -18,8 +18,8 @@ from tests.integration.test_cli import tfldbg as command
 from tests.schema import assert_documented
 from tests.sound import assert_sound
 from tfldbg.graph.model import QuantParams
+from tfldbg.options import runtimes
 from tfldbg.rewrite.draft import Draft
-from tfldbg.run import runtimes
 
 SOURCE = Path(__file__).resolve().parents[1] / "data" / "delegate.c"
 SAMPLES = 3

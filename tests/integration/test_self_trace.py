@@ -14,7 +14,7 @@ import tfldbg
 from sample_models import plant
 from tests.schema import assert_documented
 from tests.sound import assert_sound
-from tfldbg.session import with_itself
+from tfldbg.against import itself
 
 SOUND = ["cnn", "dense4", "dense4_nobias", "dense5_nobias", "dense5_nobias_ptq"]
 SHARED = [
@@ -65,11 +65,11 @@ def test_copies_make_the_same_in_one_process_and_apart(
         return {**plain.to_dict(), "timing": None}
 
     together = traced()
-    monkeypatch.setattr(with_itself, "_MANY", 2)
+    monkeypatch.setattr(itself, "_MANY", 2)
     asked: list[bool] = []
-    runner = with_itself.TwinsRunner
+    runner = itself.TwinsRunner
     monkeypatch.setattr(
-        with_itself, "TwinsRunner", lambda *a, **k: (asked.append(k["apart"]), runner(*a, **k))[1]
+        itself, "TwinsRunner", lambda *a, **k: (asked.append(k["apart"]), runner(*a, **k))[1]
     )
     assert traced() == together and asked == [True]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tfldbg.diagnose.evidence import Evidence
 from tfldbg.store import schema
-from tfldbg.store.evidence_json import to_json
+from tfldbg.store.evidence_json import evidence_to_json
 
 
 def write_recording(
@@ -21,7 +21,7 @@ def write_recording(
     with h5py.File(path, "w") as file:
         file.attrs["format"] = schema.FORMAT
         file.attrs["format_version"] = schema.FORMAT_VERSION
-        file[schema.EVIDENCE] = to_json(evidence)
+        file[schema.EVIDENCE] = evidence_to_json(evidence)
         for index, datasets in tensors.items():
             for name, values in datasets.items():
                 file[f"{schema.tensor_path(index)}/{name}"] = values

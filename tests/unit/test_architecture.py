@@ -144,3 +144,53 @@ def test_no_code_takes_a_sentence_apart() -> None:
 )
 def test_code_that_takes_a_sentence_apart_is_found(code: str) -> None:
     assert _taken_apart(ast.parse(code))
+
+
+MOST_PARAMETERS = 7
+PUBLIC = PACKAGE / "api.py"
+"""Generated: one keyword for each option, for callers and their editors."""
+
+
+def _with_many_parameters(tree: ast.AST) -> list[str]:
+    """Return the functions with more parameters than `MOST_PARAMETERS`, ``self`` not counted."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            given = node.args
+            named = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+            named += [a.arg for a in (given.vararg, given.kwarg) if a is not None]
+            own = named[:1] in (["self"], ["cls"])
+            found += [node.name] if len(named) - own > MOST_PARAMETERS else []
+    return found
+
+
+def test_no_function_takes_many_parameters() -> None:
+    found = {
+        str(file.relative_to(PACKAGE)): _with_many_parameters(ast.parse(file.read_text()))
+        for file in PACKAGE.rglob("*.py")
+        if file != PUBLIC
+    }
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "many"),
+    [
+        ("def f(a, b, c, d, e, f, g): ...", False),
+        ("def f(a, b, c, d, e, f, *, g, h=1): ...", True),
+        ("def f(a, b, c, d, e, f, g, **others): ...", True),
+        ("class C:\n def f(self, a, b, c, d, e, f, g): ...", False),
+        ("class C:\n def __init__(self, a, b, /, c, d, e, f, g, *h): ...", True),
+    ],
+)
+def test_a_function_with_many_parameters_is_found(code: str, many: bool) -> None:
+    assert bool(_with_many_parameters(ast.parse(code))) is many
+
+
+def test_no_two_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.strip("_"), []).append(file.name)
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tfldbg.against.opened import Kind
-    from tfldbg.options.against import Against
-    from tfldbg.options.against import Kind as Name
+    from tfldbg.options.against import Against, KindName
 
-_MODULES: Mapping[Name, str] = {
+_MODULES: Mapping[KindName, str] = {
     "self": "itself",
     "keras": "keras",
     "tflite": "file",
@@ -26,7 +25,7 @@ _MODULES: Mapping[Name, str] = {
 }
 
 
-def kind_of(against: Against) -> Kind:
+def chosen_kind(against: Against) -> Kind:
     """Return the kind of the reference that is asked for; only its module is imported.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.against.parts.float_copies import copy_of, float_copies, related_at_rest
-from tfldbg.against.parts.rounded import Emulation, RoundedRunner
+from tfldbg.against.parts.rounded import EmulationReference, RoundedRunner
 from tfldbg.compare.copies import free_or_nothing
 from tfldbg.compare.ranges.calibrate import (
     FAKE_QUANT_PASS,
@@ -54,13 +54,13 @@ def _open(bench: Bench) -> Opened:
         relation = replace(relation, matching=matching)
     stack = ExitStack()
     free, more = free_or_nothing(lambda: RoundedRunner(copy, parameters, stack), copies.first)
-    reference = Emulation(copies.reference(free, stack), job.subgraph)
+    reference = EmulationReference(copies.reference(free, stack), job.subgraph)
     return Opened(about, relation, reference, (*notes, *more))
 
 
 def _calibrated(copy: Copy, kind: str, progress: Progress) -> tuple[Pass, tuple[str, ...]]:
     """Run the passes over the data, and say how far the file's parameters are from theirs."""
-    sharing = share(copy.graph, copy.subgraph, copy.refused)
+    sharing = share(copy.job.loaded.graph, copy.job.subgraph, copy.refused)
     try:
         seen = float_extents(copy, sharing, progress)
         if kind == FLOAT_RANGES:
@@ -87,7 +87,7 @@ def _informed(matches: Mapping[int, Match], found: Pass) -> dict[int, Match]:
 
 
 def _notes(copy: Copy, sharing: Sharing, source: str, found: Pass) -> tuple[str, ...]:
-    tensors = copy.subgraph.tensors
+    tensors = copy.job.subgraph.tensors
     free = [tensors[i] for i in sharing.free]
     candidate = {i: (p.scale, p.zero_point) for i, p in found.parameters.items()}
     likeness = liken(source, free, candidate)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfldbg.against.opened import About, Bench, Kind, Opened
-from tfldbg.against.parts.float_copies import variables_of
 from tfldbg.against.parts.relate_files import RelatedFiles, relate_files
 from tfldbg.compare.constants.files import Holder
 from tfldbg.compare.copies import FileReference, Free, FreeFile, nothing_free, shadow
@@ -19,7 +18,7 @@ from tfldbg.compare.counterparts import (
     Counterpart,
     FileCounterpart,
     Sides,
-    float_copies,
+    file_operators,
     ranges_of,
 )
 from tfldbg.diagnose.traits import Traits
@@ -44,18 +43,17 @@ def _open(bench: Bench) -> Opened:
     """
     job = bench.job
     good, numbers = _prepared(bench)
-    name, graph, subgraph = good.loaded.path, good.loaded.graph, good.subgraph
-    about = About("tflite", name, _TRAITS, sha256=sha256(good.loaded.data))
-    traced, other = Holder(job.loaded.graph, job.subgraph), Holder(graph, subgraph)
+    about = About("tflite", good.loaded.path, _TRAITS, sha256=sha256(good.loaded.data))
+    traced, other = (Holder(side.loaded.graph, side.subgraph) for side in (job, good))
     related = relate_files(traced, other, numbers, job.readable, good.readable, job.states)
     relation = replace(related.relation, reasons={**job.skipped, **related.relation.reasons})
     bench.start(about, lambda: relation)
     stack = ExitStack()
-    built = shadow(name, graph, subgraph, related.steps, bench.first)
+    built = shadow(good.loaded, related.steps, bench.first)
     relation = replace(relation, reasons={**relation.reasons, **built.reasons(related.steps)})
     free, notes = _free(good, related, stack)
     variables = _variables(good, related.values)
-    reference = FileReference(name, built.model, related.aliases, free, stack, variables=variables)
+    reference = FileReference(built, related.aliases, free, stack, variables=variables)
     return Opened(
         about,
         relation,
@@ -102,10 +100,8 @@ def _counterpart(good: Job, related: RelatedFiles, sides: Sides, stack: ExitStac
         for step in related.steps
         if all(t.index in known or not is_real(t) for t in step.feeds.values())
     ]
-    path, graph, subgraph = good.loaded.path, good.loaded.graph, good.subgraph
-    first, aliases = sides.first, related.aliases
-    operators, _ = float_copies(path, graph, subgraph, steps, aliases, first, stack)
-    ranges = ranges_of(subgraph, related.values)
+    operators, _ = file_operators(good.loaded, steps, related.aliases, sides.first, stack)
+    ranges = ranges_of(good.subgraph, related.values)
     return FileCounterpart(sides.reference, operators, own=False, ranges=ranges)
 
 
@@ -119,7 +115,7 @@ def _variables(good: Job, values: Mapping[int, int]) -> dict[int, Source]:
     mine = {other: index for index, other in values.items()}
     return {
         mine[index]: replace(source, tensor=mine[source.tensor])
-        for index, source in variables_of(good).items()
+        for index, source in good.sources.items()
         if index in mine and source.tensor in mine
     }
 

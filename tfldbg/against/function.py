@@ -16,7 +16,6 @@ from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.compare.copies import nothing_free
 from tfldbg.errors import UsageError
 from tfldbg.files import scratch_folder
-from tfldbg.graph.query import non_activations, producers
 from tfldbg.options.against import EMULATIONS
 from tfldbg.plugins import REFERENCES, load_plugin, plugin_names
 from tfldbg.reference.function import FunctionRecorder, Given
@@ -108,8 +107,7 @@ def _open(bench: Bench) -> Opened:
 
 def _notes(name: str, job: Job, left: Sequence[int]) -> tuple[str, ...]:
     """Say which operators the function does not check."""
-    writers = producers(job.subgraph)
-    own = tuple(dict.fromkeys(writers[i].index for i in left))
+    own = tuple(dict.fromkeys(job.subgraph.producers[i].index for i in left))
     if not own:
         return ()
     listed = ", ".join(map(str, own[:8])) + (", ..." if len(own) > 8 else "")
@@ -128,7 +126,7 @@ def _left_to(copies: FloatCopies, relation: Relation, floats: Collection[str]) -
         floats: The tensors that the function returned as floats.
     """
     subgraph, matches = copies.job.subgraph, relation.matching.matches
-    others = non_activations(subgraph)
+    others = subgraph.non_activations
     return tuple(
         i
         for op in subgraph.operators
@@ -167,16 +165,15 @@ class _Both:
 
 def _float_alone(subgraph: Subgraph, op: Operator) -> bool:
     """Whether nothing of an operator was ever rounded to fewer bits than float32."""
-    writers = producers(subgraph)
     for index in (*op.inputs, *op.outputs):
         if index < 0:
             continue
-        tensor, writer = subgraph.tensors[index], writers.get(index)
+        tensor, producer = subgraph.tensors[index], subgraph.producers.get(index)
         quant = tensor.quant
         rounded = quant is not None and (quant.scale.size or quant.scale_tensor is not None)
         if rounded or tensor.type == "FLOAT16":
             return False
-        if writer is not None and writer.kind == "DEQUANTIZE":
+        if producer is not None and producer.kind == "DEQUANTIZE":
             return False
     return True
 

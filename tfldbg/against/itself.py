@@ -27,16 +27,7 @@ def _open(bench: Bench) -> Opened:
     bench.start(_ABOUT, lambda: related_at_rest(job))
     copies, stack = float_copies(job, bench.first), ExitStack()
     free, notes = free_or_nothing(
-        lambda: TwinsRunner(
-            job.loaded.path,
-            job.loaded.graph,
-            job.subgraph,
-            copies.refused,
-            stack,
-            readable=job.readable,
-            streams=job.samples.stream_steps > 1,
-            apart=_pays_off(job),
-        ),
+        lambda: TwinsRunner(job, copies.refused, stack, apart=_pays_off(job)),
         copies.first,
     )
     reference = copies.reference(free, stack)

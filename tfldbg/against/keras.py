@@ -12,14 +12,13 @@ from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.against.parts.claims import Claimer
 from tfldbg.against.parts.few import FewSamples
 from tfldbg.against.parts.keras_relations import KerasRelations
-from tfldbg.against.parts.verifying import Verifier
+from tfldbg.against.parts.verifying import MatchVerifier
 from tfldbg.compare.counterparts import Counterpart, KerasCounterpart, Sides
 from tfldbg.compare.keras_reference import KerasReference
 from tfldbg.compare.runs import BesideOwnRuns, OwnRuns
 from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import KerasError, RunError, UsageError
 from tfldbg.files import sha256_of_path
-from tfldbg.graph.query import keeps_state
 from tfldbg.match.ports import pair_inputs
 from tfldbg.reference.keras import load_frozen
 from tfldbg.run.room import check_constants
@@ -53,7 +52,7 @@ def _open(bench: Bench) -> Opened:
     reference = _reference(frozen, relation, segments, job)
     claimer = Claimer(job, frozen, relations, few, about)
     first = claimer.of(matching, reference)
-    claims = Verifier(job, frozen, few, claimer).verified(first)
+    claims = MatchVerifier(job, frozen, few, claimer).verified(first)
     if claims.accused or claims.unchecked:
         relations.check(claims.relation)
     if claims is not first or reference is None:
@@ -72,7 +71,7 @@ def _open(bench: Bench) -> Opened:
 def _loaded(bench: Bench) -> Frozen:
     """Load and freeze the model."""
     job, against = bench.job, bench.against
-    if job.samples.stream_steps > 1 and keeps_state(job.loaded.graph):
+    if job.samples.stream_steps > 1 and job.loaded.graph.keeps_state:
         raise UsageError(
             f"'{job.loaded.path}' keeps a state, and a Keras model is computed sample by "
             f"sample: it cannot follow streams of {job.samples.stream_steps} steps",

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.against.opened import About, Bench, Kind, Opened
-from tfldbg.against.parts.float_copies import variables_of
 from tfldbg.compare.copies import FileReference, FreeFile, shadow
 from tfldbg.compare.relation import Relation
 from tfldbg.diagnose.traits import Traits
@@ -33,22 +32,20 @@ def _open(bench: Bench) -> Opened:
     job, kernels = bench.job, Kernels(bench.against.against_runtime or "")
     _check(kernels, job.run_on.kernels)
     about = About("runtime", f"the same file under {kernels}", _TRAITS, runtime=kernels.runtime)
-    subgraph, graph, name = job.subgraph, job.loaded.graph, job.loaded.path
+    subgraph = job.subgraph
     plan = own_steps(subgraph, job.readable, states=job.states, stored=True)
     reasons = {**job.skipped, **plan.reasons}
     matching = match_itself(subgraph)
     bench.start(about, lambda: Relation(matching, reasons))
-    built = shadow(name, graph, subgraph, plan.steps, bench.first, cut_model, kernels)
+    built = shadow(job.loaded, plan.steps, bench.first, cut_model, kernels)
     stack = ExitStack()
     reference = FileReference(
-        name,
-        built.model,
+        built,
         plan.aliases,
         FreeFile(_under(job, kernels), {i: i for i in job.readable}, stack),
         stack,
         subgraph.tensors,
-        kernels,
-        variables_of(job),
+        job.sources,
     )
     relation = Relation(matching, {**reasons, **built.reasons(plan.steps)})
     return Opened(about, relation, reference)

@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.against.opened import About, Bench, Kind, Opened
-from tfldbg.against.parts.recorded import CaptureReference, RecordedTensors, cut
+from tfldbg.against.parts.recorded import CaptureReference, RecordedTensors, single_operators
 from tfldbg.against.parts.recording_signs import QUANTIZED, how_made, signs_of
 from tfldbg.compare.relation import Relation
 from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import CaptureError, DataError
 from tfldbg.files import sha256, sha256_of_path
-from tfldbg.graph.query import keeps_state
-from tfldbg.match.capture import MatchedCapture, check_same_model, match_capture
+from tfldbg.match.capture import MatchedCapture, check_recorded_model, match_capture
 from tfldbg.reference.capture import Capture, open_capture
 from tfldbg.run.job import DEFAULT_SAMPLES, Job, Loaded, load
 
@@ -46,7 +45,7 @@ def _recorded_inputs(model: ModelSource, against: Against, run_on: RunOn) -> Run
     loaded = load(model, run_on.signature)
     with open_capture(Path(label)) as capture:
         matched = _matched(capture, loaded, run_on, {})
-        check_same_model(label, capture.tensors, matched, loaded.subgraph)
+        check_recorded_model(label, capture.tensors, matched, loaded.subgraph)
         values = RecordedTensors(capture, matched.recorded, loaded.subgraph)
         missing = [s.label for s in loaded.specs if s.tensor.index not in values.recorded]
         if missing:
@@ -87,7 +86,7 @@ def open_recording(bench: Bench, path: Path, label: str, *, check_inputs: bool =
     with ExitStack() as undo:
         capture = undo.enter_context(open_capture(path))
         matched = _matched(capture, job.loaded, job.run_on, {})
-        check_same_model(label, capture.tensors, matched, job.subgraph)
+        check_recorded_model(label, capture.tensors, matched, job.subgraph)
         _check_extent(capture, job, label)
         at_rest = matched.matching
         miscast: dict[int, str] = {}
@@ -100,7 +99,7 @@ def open_recording(bench: Bench, path: Path, label: str, *, check_inputs: bool =
         matched = _matched(capture, job.loaded, job.run_on, sizes)
         values = RecordedTensors(capture, matched.recorded, job.subgraph)
         unmatched = {i: u.reason for i, u in matched.matching.unmatched.items()}
-        operators = cut(job, values, unmatched, bench.first)
+        operators = single_operators(job, values, unmatched, bench.first)
         reference = CaptureReference(job, values, operators, stack)
         stack.push(undo.pop_all())
     relation = Relation(
@@ -131,7 +130,7 @@ def _matched(
 def _check_extent(capture: Capture, job: Job, label: str) -> None:
     """Refuse a recording of fewer samples, or one that reset a state at other places."""
     made, steps = capture.stream_steps, job.samples.stream_steps
-    if made not in (None, steps) and keeps_state(job.loaded.graph):
+    if made not in (None, steps) and job.loaded.graph.keeps_state:
         raise CaptureError(
             f"'{job.loaded.path}' keeps a state, and '{label}' was recorded with --steps "
             f"{made}, this run with --steps {steps}",

@@ -14,7 +14,7 @@ from rich.text import Text
 from tfldbg.report.plain import printable
 
 
-class _Count(ProgressColumn):
+class _CountColumn(ProgressColumn):
     """How many of how many, where the number is known."""
 
     def render(self, task: Task) -> Text:
@@ -45,7 +45,7 @@ class ProgressBar:
         self._bar = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            _Count(),
+            _CountColumn(),
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,

@@ -13,29 +13,28 @@ from tfldbg.compare.batch import Batch, Computed, as_floats, in_real_units
 from tfldbg.compare.overlap import Behind
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Graph, Subgraph, Tensor
-from tfldbg.graph.variables import Source, sources
 from tfldbg.rewrite.twin import (
     CLAMP,
     FAKE_QUANT,
     FLOAT,
     MODES,
+    Computation,
     LocalModel,
-    Step,
     Twins,
     local_model,
     twins,
 )
 from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, copy_runner, derived_program, sample_of
 from tfldbg.run.frames import Frames, numeric
-from tfldbg.run.litert import Runner, refusal
+from tfldbg.run.litert import Program, Runner, refusal
 
 if TYPE_CHECKING:
+    from tfldbg.graph.variables import Source
     from tfldbg.options.runtimes import Kernels
     from tfldbg.reference.evaluate import Floats
-    from tfldbg.run.job import Job
+    from tfldbg.run.job import Job, Loaded
 
-Builder = Callable[[Graph, Subgraph, Sequence[Step]], LocalModel]
-OPERATORS_NAME = "the single operators of '{}'"
+BuildModel = Callable[[Graph, Subgraph, Sequence[Computation]], LocalModel]
 Free = Callable[[Batch], Computed]
 """Computes the free-running reference of a batch."""
 
@@ -44,11 +43,32 @@ Free = Callable[[Batch], Computed]
 class Shadow:
     """The operators that a runtime computes for themselves, and why it does not compute others."""
 
+    name: str
+    """How messages call the file."""
     model: LocalModel | None
     refused: Mapping[int, str]
     """By operator of the reference file."""
+    kernels: Kernels = FLOAT_KERNELS
+    """What computes them."""
 
-    def reasons(self, steps: Sequence[Step]) -> dict[int, str]:
+    def program(self, model: LocalModel) -> Program:
+        """Return the program of a model of these operators."""
+        name = f"the single operators of '{self.name}'"
+        return derived_program(name, model.content, model.taps, self.kernels)
+
+    def start(self, stack: ExitStack) -> DerivedRunner | None:
+        """Start a process that computes the operators, which ``stack`` ends; None without any.
+
+        Raises:
+            RunError: The runtime refuses the operators.
+        """
+        if self.model is None:
+            return None
+        runner = DerivedRunner(self.program(self.model), self.model.feeds)
+        stack.callback(runner.close)
+        return runner
+
+    def reasons(self, steps: Sequence[Computation]) -> dict[int, str]:
         """Map each tensor that a refused step should have computed to why it was refused."""
         return {
             index: self.refused[step.op.index]
@@ -59,46 +79,44 @@ class Shadow:
 
 
 def shadow(
-    name: str,
-    graph: Graph,
-    subgraph: Subgraph,
-    steps: Sequence[Step],
+    loaded: Loaded,
+    steps: Sequence[Computation],
     first: Batch,
-    build: Builder = local_model,
+    build: BuildModel = local_model,
     kernels: Kernels = FLOAT_KERNELS,
 ) -> Shadow:
     """Build the local model; leave out every operator that the runtime does not compute.
 
     Args:
-        name: How messages call the file.
-        graph: The reference file.
-        subgraph: Its subgraph.
+        loaded: The reference file.
         steps: The operators to compute.
         first: Some samples of the traced file.
         build: Makes the model: in float, or as the file is.
-        kernels: Who computes them.
+        kernels: What computes them.
     """
+    none = Shadow(loaded.path, None, {}, kernels)
     if not steps:
-        return Shadow(None, {})
+        return none
     steps = [_as_it_ran(step, first) for step in steps]
-    model = build(graph, subgraph, steps)
-    program = derived_program(OPERATORS_NAME.format(name), model.content, model.taps, kernels)
+    model = build(loaded.graph, loaded.subgraph, steps)
+    program = none.program(model)
     reason = refusal(program, sample_of(program, model.feeds, *first.given, 0))
     if reason is None:
-        return Shadow(model, {})
+        return replace(none, model=model)
     if len(steps) == 1:
-        return Shadow(None, {steps[0].op.index: f"it cannot be computed by itself: {reason}"})
+        why = f"it cannot be computed by itself: {reason}"
+        return replace(none, refused={steps[0].op.index: why})
     middle = len(steps) // 2
     halves = [
-        shadow(name, graph, subgraph, part, first, build, kernels)
-        for part in (steps[:middle], steps[middle:])
+        shadow(loaded, part, first, build, kernels) for part in (steps[:middle], steps[middle:])
     ]
     refused = {**halves[0].refused, **halves[1].refused}
     sound = [s for s in steps if s.op.index not in refused]
-    return Shadow(build(graph, subgraph, sound) if sound else None, refused)
+    model_of_sound = build(loaded.graph, loaded.subgraph, sound) if sound else None
+    return replace(none, model=model_of_sound, refused=refused)
 
 
-def _as_it_ran(step: Step, first: Batch) -> Step:
+def _as_it_ran(step: Computation, first: Batch) -> Computation:
     """Give the inputs the shapes that they had; a file may state others for open dimensions."""
     feeds = {
         i: replace(t, shape=first.codes[t.index].shape[1:]) if t.index in first.codes else t
@@ -111,14 +129,12 @@ class FileReference:
     """The operators for themselves, and whatever runs free beside them.
 
     Args:
-        name: How messages call the file.
-        model: The operators for themselves, None where there is none to compute.
+        built: The operators for themselves.
         aliases: Output of an operator that only changes how a value is stored or shaped, to its
             input.
         free: Runs the whole reference.
         stack: What to close in the end.
-        stored: Tensors of the traced file, if ``model`` computes codes and not real values.
-        kernels: Who computes ``model``.
+        stored: Tensors of the traced file, if the operators compute codes and not real values.
         variables: By what a resource variable of the traced file yields where it was written.
 
     Raises:
@@ -129,13 +145,11 @@ class FileReference:
 
     def __init__(
         self,
-        name: str,
-        model: LocalModel | None,
+        built: Shadow,
         aliases: Mapping[int, int],
         free: Free,
         stack: ExitStack,
         stored: Sequence[Tensor] = (),
-        kernels: Kernels = FLOAT_KERNELS,
         variables: Mapping[int, Source] | None = None,
     ) -> None:
         self._free, self._stack, self._aliases = free, stack, aliases
@@ -143,14 +157,8 @@ class FileReference:
         stack.callback(self._behind.close, wait=False)  # what it waits for is closed after it
         self._variables = _Variables(variables or {})
         self._stored = stored
-        self._results = model.results if model else ()
-        self._local: DerivedRunner | None = None
-        if model is not None:
-            program = derived_program(
-                OPERATORS_NAME.format(name), model.content, model.taps, kernels
-            )
-            self._local = DerivedRunner(program, model.feeds)
-            stack.callback(self._local.close)
+        self._results = built.model.results if built.model else ()
+        self._local = built.start(stack)
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
@@ -207,15 +215,11 @@ class TwinsRunner:
     """The free-running float copies of the traced file itself.
 
     Args:
-        name: How messages call the file.
-        graph: The file.
-        subgraph: Its subgraph.
+        job: The file.
         refused: By operator why it has no float copy; its actual output is used.
         stack: What to close in the end.
         emulated: The tensors whose fake-quant copies are wanted and nothing else; None for all
-            copies.
-        readable: The tensors whose copies are wanted then; None for all.
-        streams: Whether variables are kept from step to step.
+            copies of the readable tensors.
         apart: Whether every copy runs in a process of its own, all of them at the same time.
 
     Raises:
@@ -224,23 +228,23 @@ class TwinsRunner:
 
     def __init__(
         self,
-        name: str,
-        graph: Graph,
-        subgraph: Subgraph,
+        job: Job,
         refused: Mapping[int, str],
         stack: ExitStack,
         emulated: frozenset[int] | None = None,
-        readable: frozenset[int] | None = None,
-        streams: bool = False,
         apart: bool = False,
     ) -> None:
+        graph, subgraph, sources = job.loaded.graph, job.subgraph, job.sources
         quantized = any(t.lsb is not None for t in subgraph.tensors)
         modes = MODES if quantized else (FLOAT,)
         modes = modes if emulated is None else (FAKE_QUANT,)
-        kept = sources(graph, subgraph) if streams else None
-        wanted = readable if emulated is None else emulated
+        wanted = job.readable if emulated is None else emulated
         self._copies = [
-            _Copies(name, twins(graph, subgraph, some, refused, wanted, sources=kept), stack)
+            _Copies(
+                job.loaded.path,
+                twins(graph, subgraph, some, refused, wanted, sources=sources),
+                stack,
+            )
             for some in ([(mode,) for mode in modes] if apart else [modes])
         ]
         self._behind = [Behind() for _ in self._copies[1:]]

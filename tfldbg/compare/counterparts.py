@@ -11,23 +11,22 @@ import numpy as np
 
 from tfldbg import quant
 from tfldbg.compare.batch import Batch, Computed
-from tfldbg.compare.copies import OPERATORS_NAME, shadow
+from tfldbg.compare.copies import Shadow, shadow
 from tfldbg.compare.keras_reference import KerasReference
-from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, numpy_type
+from tfldbg.graph.query import SAME_SCALE_KINDS, numpy_type
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import own_steps
 from tfldbg.reference.evaluate import Floats, Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS
 from tfldbg.rewrite.emit import as_float
-from tfldbg.rewrite.twin import MOST_DIMENSIONS, LocalModel, Step
-from tfldbg.run.derived import DerivedRunner, derived_program
+from tfldbg.rewrite.twin import MOST_DIMENSIONS, Computation
 
 if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
     from tfldbg.compare.stream import Reference
-    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
+    from tfldbg.graph.model import Operator, Subgraph, Tensor
     from tfldbg.match.model import Match
-    from tfldbg.run.job import Job
+    from tfldbg.run.job import Job, Loaded
     from tfldbg.run.litert import Runner
 
 Values = Mapping[int, Floats]
@@ -112,9 +111,9 @@ class KerasCounterpart:
 
 
 def _as_read(frozen: Frozen, match: Match) -> Match:
-    """Return a match with the value that the readers in the reference have.
+    """Return a match with the value that the consumers in the reference have.
 
-    If the file lacks a fake-quant node of the reference or has another one instead, the readers
+    If the file lacks a fake-quant node of the reference or has another one instead, the consumers
     in the reference still read the fake-quantized value.
     """
     if match.parameters not in ("bypassed", "differ"):
@@ -132,7 +131,6 @@ def _rounded_behind(
     The converter quantizes the inputs of a CONCATENATION and not its output; rounding values before
     or after copying them gives the same.
     """
-    readers = consumers(subgraph)
     found: dict[int, tuple[float, int]] = {}
 
     def rounds(op: Operator, tensor: Tensor) -> bool:
@@ -145,10 +143,10 @@ def _rounded_behind(
     for op in reversed(subgraph.operators):
         for index in (i for i in op.outputs if i in matches):
             tensor, match = subgraph.tensors[index], matches[index]
-            reading = readers.get(index, ())
+            reading = subgraph.consumers.get(index, ())
             if match.node != match.raw or tensor.lsb is None or tensor.zero_point is None:
                 continue
-            if reading and all(rounds(reader, tensor) for reader in reading):
+            if reading and all(rounds(consumer, tensor) for consumer in reading):
                 found[index] = tensor.lsb, tensor.zero_point
     return found
 
@@ -192,8 +190,7 @@ class FileOperators:
     """Float copies of the operators of a .tflite file.
 
     Args:
-        name: The name of the file in messages.
-        model: The copies with inputs in real units, or None if there are none.
+        built: The copies with inputs in real units.
         aliases: The input of each operator that only changes how a value is stored, by output.
         stack: Closes the runner at the end.
 
@@ -201,17 +198,9 @@ class FileOperators:
         RunError: The runtime refuses the copies.
     """
 
-    def __init__(
-        self, name: str, model: LocalModel | None, aliases: Mapping[int, int], stack: ExitStack
-    ) -> None:
-        self._aliases, self._model = aliases, model
-        self._runner: DerivedRunner | None = None
-        if model is not None:
-            program = derived_program(OPERATORS_NAME.format(name), model.content, model.taps)
-            types = [program.subgraph.tensors[i] for i in program.subgraph.inputs]
-            self._types = dict(zip(model.feeds, types, strict=True))
-            self._runner = DerivedRunner(program, model.feeds)
-            stack.callback(self._runner.close)
+    def __init__(self, built: Shadow, aliases: Mapping[int, int], stack: ExitStack) -> None:
+        self._aliases, self._model = aliases, built.model
+        self._runner = built.start(stack)
 
     @property
     def computed(self) -> frozenset[int]:
@@ -226,7 +215,7 @@ class FileOperators:
         # Integers, such as the indices of a GATHER, are exact in float32 as the batch holds them.
         codes = {
             key: np.rint(values[key]).astype(numpy_type(tensor))
-            for key, tensor in self._types.items()
+            for key, tensor in self._runner.inputs.items()
             if tensor.type != "FLOAT32"
         }
         count = len(next(iter(values.values())))
@@ -261,17 +250,13 @@ def own_copies(job: Job, first: Batch, stack: ExitStack) -> OwnCopies:
         for i in op.outputs
         if i in plan.reasons
     }
-    copies, refused = float_copies(
-        job.loaded.path, job.loaded.graph, subgraph, plan.steps, plan.aliases, first, stack
-    )
+    copies, refused = file_operators(job.loaded, plan.steps, plan.aliases, first, stack)
     return OwnCopies(copies, {**blind, **plan.refused, **refused})
 
 
-def float_copies(
-    name: str,
-    graph: Graph,
-    subgraph: Subgraph,
-    steps: Sequence[Step],
+def file_operators(
+    loaded: Loaded,
+    steps: Sequence[Computation],
     aliases: Mapping[int, int],
     first: Batch,
     stack: ExitStack,
@@ -279,9 +264,7 @@ def float_copies(
     """Build float copies with inputs in real units, without those that the runtime refuses.
 
     Args:
-        name: The name of the reference file in messages.
-        graph: The reference file.
-        subgraph: The subgraph.
+        loaded: The reference file.
         steps: The operators to compute.
         aliases: As for `FileOperators`.
         first: Some samples of the traced file.
@@ -293,8 +276,8 @@ def float_copies(
     taking_reals = [
         replace(step, feeds={i: as_float(t) for i, t in step.feeds.items()}) for step in steps
     ]
-    built = shadow(name, graph, subgraph, taking_reals, first)
-    return FileOperators(name, built.model, aliases, stack), built.refused
+    built = shadow(loaded, taking_reals, first)
+    return FileOperators(built, aliases, stack), built.refused
 
 
 def ranges_of(subgraph: Subgraph, values: Mapping[int, int]) -> dict[int, tuple[float, float]]:

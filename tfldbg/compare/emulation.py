@@ -63,15 +63,7 @@ def with_emulation(job: Job, reference: Reference, first: Batch) -> tuple[Refere
     wanted = frozenset(subgraph.outputs)
     stack = ExitStack()
     try:
-        emulation = TwinsRunner(
-            job.loaded.path,
-            job.loaded.graph,
-            subgraph,
-            refused,
-            stack,
-            wanted,
-            streams=job.samples.stream_steps > 1,
-        )
+        emulation = TwinsRunner(job, refused, stack, wanted)
         emulation(first)
     except RunError as error:
         stack.close()

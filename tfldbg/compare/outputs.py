@@ -13,7 +13,6 @@ from tfldbg.compare.accuracy import Accuracy, AccuracyCounter
 from tfldbg.compare.merging import merge_all
 from tfldbg.compare.metrics import Finite
 from tfldbg.compare.sides import PAIRS, REFERENCE, TFLITE
-from tfldbg.graph.query import producers
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph
@@ -97,9 +96,9 @@ class Finals:
 
 def output_step(subgraph: Subgraph, index: int) -> float | None:
     """Return what one code of an output means, also where the file dequantizes it at the end."""
-    writer = producers(subgraph).get(index)
-    if writer is not None and writer.kind == "DEQUANTIZE":
-        index = writer.inputs[0]
+    producer = subgraph.producers.get(index)
+    if producer is not None and producer.kind == "DEQUANTIZE":
+        index = producer.inputs[0]
     return subgraph.tensors[index].lsb
 
 
@@ -146,7 +145,7 @@ class OutputStatistics:
     def __init__(self, subgraph: Subgraph, wanted: Wanted) -> None:
         self._subgraph, self._wanted = subgraph, wanted
         self._indices = tuple(dict.fromkeys(subgraph.outputs))
-        self._pairs: dict[tuple[int, str, str], _Pair] = {}
+        self._pairs: dict[tuple[int, str, str], _PairTotals] = {}
         labels = wanted.labels
         self._labelled = labels.output if labels is not None else None
         self._accuracy = AccuracyCounter(labels, wanted.k) if labels is not None else None
@@ -170,11 +169,11 @@ class OutputStatistics:
         if self._wanted.worst:
             self._rank(start, sides)
 
-    def _pair(self, index: int, test: str, against: str) -> _Pair:
+    def _pair(self, index: int, test: str, against: str) -> _PairTotals:
         key = (index, test, against)
         if key not in self._pairs:
             floor = output_step(self._subgraph, index) or _FLOAT_FLOOR
-            self._pairs[key] = _Pair(floor, self._wanted.tolerance)
+            self._pairs[key] = _PairTotals(floor, self._wanted.tolerance)
         return self._pairs[key]
 
     def _rank(self, start: int, sides: Mapping[str, Values]) -> None:
@@ -214,7 +213,7 @@ class OutputStatistics:
         )
 
 
-class _Pair:
+class _PairTotals:
     """The figures of one output between two sides."""
 
     def __init__(self, floor: float, tolerance: float) -> None:
@@ -240,7 +239,7 @@ class _Pair:
         if largest.max(initial=0.0) > self._max:
             self._max, self._worst = float(largest.max()), start + int(largest.argmax())
 
-    def merge(self, other: _Pair) -> None:
+    def merge(self, other: _PairTotals) -> None:
         self._elements += other._elements
         self._finite += other._finite
         self._mismatching += other._mismatching

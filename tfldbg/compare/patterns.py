@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from tfldbg import quant
 from tfldbg.compare.trials import run_alone
-from tfldbg.graph.query import real_constant, stored
+from tfldbg.graph.query import WEIGHTED, real_constant, stored
 from tfldbg.graph.windows import windows
-from tfldbg.graph.wires import WEIGHTED
 from tfldbg.rewrite.twin import local_model
 from tfldbg.run.derived import FLOAT_KERNELS
 
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch
     from tfldbg.compare.trials import Suspect
     from tfldbg.graph.model import Graph, Subgraph, Tensor
-    from tfldbg.rewrite.twin import Step
+    from tfldbg.rewrite.twin import Computation
 
 Doubles = NDArray[np.float64]
 Side = Literal["reference", "traced"]
-Wrong = tuple[Literal["scale", "zero_point"], str, "Step"]
+Wrong = tuple[Literal["scale", "zero_point"], str, "Computation"]
 """Kind, how it is called, and how the operator computes what such a kernel would."""
 EXPLAINS = 0.9
 """Share of the error's energy from which a hypothesis explains it; rounding, and values that are
@@ -149,7 +148,7 @@ def _computed(
 
 
 def _run(
-    graph: Graph, subgraph: Subgraph, steps: Sequence[Step], batch: Batch, error: _Error
+    graph: Graph, subgraph: Subgraph, steps: Sequence[Computation], batch: Batch, error: _Error
 ) -> list[Doubles]:
     """Return what variants of one operator yield, as codes; all of them are fed alike."""
     if not steps:
@@ -166,7 +165,7 @@ def _energy(values: Doubles) -> float:
     return float(np.square(values).sum())
 
 
-def _without_zero_point(subgraph: Subgraph, step: Step) -> Iterator[Wrong]:
+def _without_zero_point(subgraph: Subgraph, step: Computation) -> Iterator[Wrong]:
     """Yield the operator with the codes of its input taken for values of zero point 0."""
     if step.op.kind not in WEIGHTED:
         return
@@ -182,7 +181,7 @@ def _without_zero_point(subgraph: Subgraph, step: Step) -> Iterator[Wrong]:
     yield "zero_point", said, replace(step, feeds={**step.feeds, index: zero})
 
 
-def _one_scale(graph: Graph, subgraph: Subgraph, step: Step) -> Iterator[Wrong]:
+def _one_scale(graph: Graph, subgraph: Subgraph, step: Computation) -> Iterator[Wrong]:
     """Yield the operator with the scale of one channel's weights for all of them."""
     if step.op.kind not in WEIGHTED:
         return

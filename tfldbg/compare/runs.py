@@ -17,9 +17,9 @@ import numpy as np
 
 from tfldbg.compare.batch import Batch, Computed, as_floats, clamped
 from tfldbg.errors import RunError
-from tfldbg.graph.query import SAME_SCALE_KINDS, non_activations
+from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.match.steps import given
-from tfldbg.rewrite.twin import ALIASES, Step, chain_model, untwinned
+from tfldbg.rewrite.twin import ALIASES, Computation, chain_model, untwinned
 from tfldbg.run.derived import DerivedRunner, derived_program
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ Joint = Mapping[int, tuple[int, ...]]
 """By output tensor the operators that are checked together, the one that writes it the last."""
 
 
-def steps_of(subgraph: Subgraph, operators: Sequence[Operator], batch: Batch) -> list[Step] | None:
+def steps_of(
+    subgraph: Subgraph, operators: Sequence[Operator], batch: Batch
+) -> list[Computation] | None:
     """Return how float copies compute operators from what the first of them read.
 
     Args:
@@ -50,7 +52,7 @@ def steps_of(subgraph: Subgraph, operators: Sequence[Operator], batch: Batch) ->
         keeps = any(i >= 0 and subgraph.tensors[i].is_variable for i in op.inputs)
         if keeps or untwinned(subgraph, op) is not None or not feeds.keys() <= batch.codes.keys():
             return None
-        steps.append(Step(op, {i: as_it_ran(t, batch) for i, t in feeds.items()}, {}))
+        steps.append(Computation(op, {i: as_it_ran(t, batch) for i, t in feeds.items()}, {}))
     return steps
 
 
@@ -78,7 +80,7 @@ class OwnRuns:
         if members:
             between = (step for chain in chains.values() for step in chain.alone[:-1])
             alone |= {i: step for step in between for i in step.op.outputs if i in first.real}
-        others = non_activations(job.subgraph)
+        others = job.subgraph.non_activations
         sources = {i: s.op.inputs[0] for i, s in alone.items() if s.op.kind in ALIASES}
         others |= {i for i, source in sources.items() if source not in first.real}  # constants
         alone = {i: step for i, step in alone.items() if i in chains or i not in others}
@@ -90,7 +92,9 @@ class OwnRuns:
         if chains:
             self._start(job, chains, alone)
 
-    def _start(self, job: Job, chains: Mapping[int, _Chain], alone: Mapping[int, Step]) -> None:
+    def _start(
+        self, job: Job, chains: Mapping[int, _Chain], alone: Mapping[int, Computation]
+    ) -> None:
         found = [chain.together for chain in chains.values()]
         for index, step in alone.items():
             if index not in self._aliases:
@@ -148,9 +152,9 @@ def _alone(index: int) -> int:
 class _Chain:
     """Operators that are checked together."""
 
-    together: list[Step]
+    together: list[Computation]
     """The last one writes the result."""
-    alone: list[Step]
+    alone: list[Computation]
     """Each reads what it had."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import activation_inputs, producers
+from tfldbg.graph.query import activation_inputs
 from tfldbg.match.kinds import COMPUTING
 from tfldbg.reference.evaluate import Segment, open_ends
 
@@ -60,13 +60,12 @@ def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
     joint: dict[int, tuple[int, ...]] = {}
     uncut: dict[int, Uncut] = {}
     beyond: set[int] = set()
-    writers = producers(subgraph)
     before: dict[int, None] = dict.fromkeys(subgraph.inputs)
     for op in subgraph.operators:
         for index in op.outputs:
             if index < 0 or index not in matching.matches:
                 continue
-            reached = _reach(subgraph, op, matching, writers)
+            reached = _reach(subgraph, op, matching)
             if isinstance(reached, str):
                 uncut[index] = Uncut(index, reached)
                 continue
@@ -102,22 +101,20 @@ class _Reach:
     operators: tuple[int, ...]
 
 
-def _reach(
-    subgraph: Subgraph, op: Operator, matching: Matching, writers: Mapping[int, Operator]
-) -> _Reach | str:
+def _reach(subgraph: Subgraph, op: Operator, matching: Matching) -> _Reach | str:
     inputs: dict[int, None] = {}
     operators = {op.index}
     stack = [op]
     while stack:
         for tensor in activation_inputs(subgraph, stack.pop()):
-            writer = writers.get(tensor.index)
+            producer = subgraph.producers.get(tensor.index)
             if tensor.index in matching.matches:
                 inputs[tensor.index] = None
-            elif writer is None or len(operators) > _MOST_TOGETHER:
+            elif producer is None or len(operators) > _MOST_TOGETHER:
                 return f"its input tensor {tensor.index} has no counterpart in the reference"
-            elif writer.index not in operators:
-                operators.add(writer.index)
-                stack.append(writer)
+            elif producer.index not in operators:
+                operators.add(producer.index)
+                stack.append(producer)
     return _Reach(tuple(inputs), tuple(sorted(operators)))
 
 

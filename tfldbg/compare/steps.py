@@ -178,9 +178,8 @@ class AlongTime:
             wanted = {s.op for s in missing}
             planned = own_steps(job.subgraph, known, states=job.states).steps
             steps = [s for s in planned if s.op.index in wanted]
-            name = job.loaded.path
-            built = shadow(name, job.loaded.graph, job.subgraph, steps, batch)
-            self._own = FileReference(name, built.model, {}, nothing_free, self._stack)
+            built = shadow(job.loaded, steps, batch)
+            self._own = FileReference(built, {}, nothing_free, self._stack)
         return self._own.compute(batch).local
 
     def figures(self) -> list[Figure]:

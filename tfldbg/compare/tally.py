@@ -18,7 +18,6 @@ from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted
 from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
 from tfldbg.compare.usage import BeyondCounter, Usage, UsageCounter
 from tfldbg.errors import RunError
-from tfldbg.graph.query import non_activations, producers
 
 if TYPE_CHECKING:
     from tfldbg.compare.overlap import Crew
@@ -263,10 +262,10 @@ class _Divided:
 
 def _activations(subgraph: Subgraph) -> dict[int, str]:
     """Return how messages call the operator of every tensor that holds values of the network."""
-    others, tensors = non_activations(subgraph), subgraph.tensors
+    others, tensors = subgraph.non_activations, subgraph.tensors
     return {
         i: f"operator {op.index} {op.kind} '{tensors[i].name}'"
-        for i, op in producers(subgraph).items()
+        for i, op in subgraph.producers.items()
         if i not in others
     }
 

@@ -22,7 +22,7 @@ from tfldbg.errors import RunError
 from tfldbg.match.steps import given
 from tfldbg.options.runtimes import LITERT, Kernels
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.rewrite.twin import LocalModel, Step, chain_model, untwinned
+from tfldbg.rewrite.twin import Computation, LocalModel, chain_model, untwinned
 from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, derived_program
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 _Key = tuple[int, str | None]
 """The operator that is changed, and what is changed of it; None for nothing."""
-_Tried = tuple[_Key, list[Step]]
+_Tried = tuple[_Key, list[Computation]]
 _Ran = tuple[_Key, NDArray[Any]]
 _UNCHANGED = "its float arithmetic"
 """What is run where nothing of the float copy is changed."""
@@ -70,7 +70,7 @@ class Suspect:
 
     tensor: Tensor
     """What it writes."""
-    step: Step
+    step: Computation
     """How it is run by itself."""
     run: tuple[Operator, ...]
     """The operators that are checked together with it, itself the last; it alone where it is."""
@@ -106,7 +106,7 @@ def suspects(
             feeds |= {i: subgraph.tensors[i] for i in op.inputs if i in batch.states}
             known = all(i in batch.codes or i in batch.states for i in feeds)
             if untwinned(subgraph, op) is None and known and index in batch.codes:
-                step = Step(op, feeds, {index: index})
+                step = Computation(op, feeds, {index: index})
                 run = tuple(subgraph.operators[i] for i in joint.get(index, (op.index,)))
                 tensor = subgraph.tensors[index]
                 sides = wanted[index], traced[index]
@@ -163,7 +163,7 @@ def try_options(
 def _try(
     graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch, *, likely: bool
 ) -> tuple[Trial, ...]:
-    tried: dict[_Key, list[Step]] = {}
+    tried: dict[_Key, list[Computation]] = {}
     steps = _steps(subgraph, suspect, batch)
     if likely:
         tried[suspect.step.op.index, None] = steps
@@ -208,7 +208,7 @@ def _run(
         yield from _run(graph, subgraph, suspect, tried[half:], batch)
 
 
-def _changed(step: Step, variant: Variant) -> Step:
+def _changed(step: Computation, variant: Variant) -> Computation:
     return replace(
         step,
         op=variant.op,
@@ -218,7 +218,7 @@ def _changed(step: Step, variant: Variant) -> Step:
     )
 
 
-def _steps(subgraph: Subgraph, suspect: Suspect, batch: Batch) -> list[Step]:
+def _steps(subgraph: Subgraph, suspect: Suspect, batch: Batch) -> list[Computation]:
     """Return the run of a suspect; the suspect alone where the others cannot be run."""
     if len(suspect.run) == 1:
         return [suspect.step]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfldbg.device.tensors import describe, size_of
+from tfldbg.device.tensors import label, size_of
 from tfldbg.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _whole(log: _Log, sample: int, output: int) -> bytes:
     if len(content) != size or found != size:
         raise CaptureError(
             f"sample {sample} of '{log.path}' is not whole: output {output}, tensor "
-            f"{describe(tensor)}, expected {size} bytes, found {found}, "
+            f"{label(tensor)}, expected {size} bytes, found {found}, "
             f"{min(len(content), size)} of them without a gap",
             hint=_AGAIN if found < size else "give the file that ran with --model",
         )

@@ -25,14 +25,14 @@ def output_tensors(subgraph: Subgraph, path: str) -> tuple[Tensor, ...]:
     for tensor in tensors:
         if numpy_type(tensor) is None or -1 in tensor.shape_signature[1:]:
             raise CaptureError(
-                f"output {describe(tensor)} of '{path}' is {tensor.type.lower()} of shape "
+                f"output {label(tensor)} of '{path}' is {tensor.type.lower()} of shape "
                 f"{list(tensor.shape_signature)}: its bytes alone do not tell its values",
                 hint="run tfldbg/device/record.py on the device instead (tfldbg kit --for board)",
             )
     return tensors
 
 
-def describe(tensor: Tensor) -> str:
+def label(tensor: Tensor) -> str:
     """Return the name of a tensor in messages."""
     return f"{tensor.index} '{tensor.name}'"
 
@@ -55,7 +55,7 @@ def split(content: bytes, tensors: Sequence[Tensor], source: str) -> list[bytes]
         cuts.append(content[start : start + size])
         if len(cuts[-1]) < size:
             raise CaptureError(
-                f"'{source}' ends within tensor {describe(tensor)}: expected {size} bytes, found "
+                f"'{source}' ends within tensor {label(tensor)}: expected {size} bytes, found "
                 f"{len(cuts[-1])}; {len(content)} bytes in all, expected "
                 f"{sum(map(size_of, tensors))}",
                 hint="give the file that ran with --model, and one file for each sample",

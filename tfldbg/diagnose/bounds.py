@@ -22,16 +22,14 @@ from tfldbg.diagnose.resizing import resize_error
 from tfldbg.diagnose.tables import table_error
 from tfldbg.graph.query import (
     SAME_SCALE_KINDS,
+    WEIGHTED,
     activation_inputs,
     blocks,
     called_subgraphs,
     constant,
-    non_activations,
-    producers,
     real_constant,
     stored,
 )
-from tfldbg.graph.wires import WEIGHTED
 from tfldbg.options.runtimes import WITH_XNNPACK
 
 if TYPE_CHECKING:
@@ -64,14 +62,14 @@ _TABLES = frozenset({"EXP", "GELU", "LOGISTIC", "LOG", "RSQRT", "SOFTMAX", "TANH
 _RECURRENT = frozenset({"LSTM", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
 
 
-Rule = Literal["lsb", "table", "recurrent", "float", "noise", "relative"]
+BoundRule = Literal["lsb", "table", "recurrent", "float", "noise", "relative"]
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """How far an operator's output may be from its reference, given the same inputs."""
 
-    rule: Rule
+    rule: BoundRule
     """Which limit applies: ``lsb`` (`Thresholds.local_lsb`), ``table`` (int16 functions computed
     from tables, `Thresholds.int16_lsb`), ``recurrent`` (operators that loop over their own rounded
     state, `Thresholds.recurrent_lsb`), ``float`` (`Thresholds.float_relative`), ``noise`` (six
@@ -126,11 +124,11 @@ def bound(
         extras = tuple(extra + lsb + unknown for lsb in _constants_lsb(subgraph, op))
     if op.kind in _RECURRENT:
         return Bound("recurrent", extras)
-    rule: Rule = "table" if out.type == "INT16" and op.kind in _TABLES else "lsb"
+    rule: BoundRule = "table" if out.type == "INT16" and op.kind in _TABLES else "lsb"
     return Bound(rule, extras, *_implied(loaded, op))
 
 
-def together(
+def joint_bound(
     subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own: Bound, *, rounding: bool
 ) -> Bound:
     """Add the bounds of the operators before one that are only checked together with it.
@@ -151,7 +149,7 @@ def together(
     if op.kind == "DEQUANTIZE" and read is not None:
         rest = {i: o for i, o in others.items() if i != read}
         last = subgraph.operators[read]
-        made = together(subgraph, last, rest, others[read], rounding=rounding)
+        made = joint_bound(subgraph, last, rest, others[read], rounding=rounding)
         return replace(made, step=subgraph.tensors[op.inputs[0]].lsb)
     added = 0.0
     recurrent = own.rule == "recurrent"
@@ -168,7 +166,7 @@ def together(
         recurrent = recurrent or limit.rule == "recurrent"
         if between.lsb is not None:
             added += (float(rounding) + max(limit.extra_lsb)) * between.lsb / out.lsb
-    rule: Rule = "recurrent" if recurrent else own.rule
+    rule: BoundRule = "recurrent" if recurrent else own.rule
     return replace(own, rule=rule, extra_lsb=tuple(e + added for e in own.extra_lsb))
 
 
@@ -274,7 +272,7 @@ def _bias_spacing(loaded: Loaded, op: Operator, channels: int) -> NDArray[np.flo
 
 def _first_activation(subgraph: Subgraph, op: Operator) -> Tensor | None:
     """Return the first input that holds values of the network: no constant, and no shape."""
-    given, others = [i for i in op.inputs if i >= 0], non_activations(subgraph)
+    given, others = [i for i in op.inputs if i >= 0], subgraph.non_activations
     live = (i for i in given if stored(subgraph, i) is None and i not in others)
     first = next(live, None)
     return subgraph.tensors[first if first is not None else given[0]] if given else None
@@ -396,8 +394,8 @@ def _is_constant(subgraph: Subgraph, tensor: Tensor) -> bool:
     """Whether a tensor is a constant, or made of constants alone, as FILL makes it."""
     if tensor.has_data:
         return True
-    writer = producers(subgraph).get(tensor.index)
-    return writer is not None and not activation_inputs(subgraph, writer)
+    producer = subgraph.producers.get(tensor.index)
+    return producer is not None and not activation_inputs(subgraph, producer)
 
 
 def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[float, ...]:

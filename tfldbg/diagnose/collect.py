@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.ranges.fit import marks_of
-from tfldbg.diagnose.bounds import Bound, bound, together
+from tfldbg.diagnose.bounds import Bound, bound, joint_bound
 from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence, Run
 from tfldbg.diagnose.rules import file_findings
 from tfldbg.graph.lint import Breach, lint
-from tfldbg.graph.query import activation_inputs, consumers, non_activations
+from tfldbg.graph.query import activation_inputs
 from tfldbg.options.runtimes import MICRO
 from tfldbg.rewrite.emit import is_real
 
@@ -101,7 +101,7 @@ def _limits(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
         others = relation.joint.get(op.outputs[0], ())[:-1] if op.outputs else ()
         if others:
             rounding = relation.unrounded_before.isdisjoint(op.outputs)
-            limit = together(subgraph, op, {i: own[i] for i in others}, limit, rounding=rounding)
+            limit = joint_bound(subgraph, op, {i: own[i] for i in others}, limit, rounding=rounding)
         found[op.index] = limit
     return found
 
@@ -137,7 +137,7 @@ def _input_evidence(
 ) -> InputEvidence:
     tensor = subgraph.tensors[index]
     found = relation.matching.matches.get(index)
-    readers = consumers(subgraph).get(index, ())
+    consumers = subgraph.consumers.get(index, ())
     return InputEvidence(
         tensor=index,
         name=tensor.name,
@@ -145,7 +145,7 @@ def _input_evidence(
         zero_point=tensor.zero_point,
         parameters=found.parameters if found else "none",
         expected=found.expected if found else None,
-        first_reader=readers[0].index if readers else None,
+        first_reader=consumers[0].index if consumers else None,
         usage=measured.usage.get(index),
         beyond=measured.beyond.get(index),
         miscast=relation.miscast.get(index),
@@ -168,7 +168,7 @@ def _described(
     return Described(
         op=op,
         tensor=subgraph.tensors[index],
-        activation=index not in non_activations(subgraph),
+        activation=index not in subgraph.non_activations,
         reads=tuple(t.index for t in activation_inputs(subgraph, op)),
         bound=limit,
         weighted=any(is_real(t) and t.has_data for t in given),

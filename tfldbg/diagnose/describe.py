@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.evidence import Delegated, Run
 from tfldbg.files import sha256
-from tfldbg.graph.query import keeps_state
 from tfldbg.options.runtimes import MICRO, TENSORFLOW
 from tfldbg.run.observed import compared
 from tfldbg.version import VERSION
@@ -61,7 +60,7 @@ def describe(
 
 def notes_on_streams(job: Job) -> tuple[str, ...]:
     """Say where steps make no difference."""
-    if job.samples.stream_steps == 1 or keeps_state(job.loaded.graph):
+    if job.samples.stream_steps == 1 or job.loaded.graph.keeps_state:
         return ()
     return ("the file keeps no state from step to step: --steps changes nothing",)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.ranges.fit import WASTED, Filled, Made, Misfit, misfits, rounded_to
+from tfldbg.compare.ranges.fit import WASTED, Filled, Misfit, Producer, misfits, rounded_to
 from tfldbg.diagnose.downstream import computed_from
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
@@ -37,7 +37,7 @@ _UNCLAMPED = frozenset({"none", "differ", "computed"})
 _ARITHMETIC = frozenset({"ADD", "DIV", "MUL", "SUB"})
 """Operators of two operands, whose output has a range of its own."""
 _OWED = frozenset({"bypassed", "deferred"})
-"""Parameters that are those of a reader (`tfldbg.match.model.Match`)."""
+"""Parameters that are those of a consumer (`tfldbg.match.model.Match`)."""
 _TWO = 2
 
 
@@ -111,7 +111,7 @@ def exceeded(evidence: Evidence) -> dict[int, float]:
 
 
 def imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
-    """Return the tensors whose range a reader decides on: it copies codes, or keeps the range."""
+    """Return the tensors whose range a consumer decides on: it copies codes, or keeps the range."""
     written = {o.tensor: (o.scale, o.zero_point) for o in ops}
     found: set[int] = set()
     for op in ops:
@@ -132,7 +132,7 @@ def misfitting(evidence: Evidence) -> dict[int, Misfit]:
     if not data_suits(evidence) or traits.kernels or not traits.exists:
         return {}
     inputs = [f for i in evidence.inputs if (f := _filled_input(i)) is not None]
-    made = {o.tensor: Made(o.kind, o.reads, o.marks, o.scale is None) for o in evidence.ops}
+    made = {o.tensor: Producer(o.kind, o.reads, o.marks, o.scale is None) for o in evidence.ops}
     written = (_filled(o, rounded_to(o.tensor, made)) for o in evidence.ops)
     found = misfits([*inputs, *(f for f in written if f is not None)])
     known = {o.tensor for o in evidence.ops if _is_filled(o)}
@@ -236,10 +236,10 @@ def hoisted(evidence: Evidence, saturation: float) -> dict[int, Hoisted]:
         evidence: The trace.
         saturation: Share of clipped values from which it counts.
     """
-    readers: dict[int, list[OpEvidence]] = {}
+    consumers: dict[int, list[OpEvidence]] = {}
     for op in evidence.ops:
         for index in dict.fromkeys(op.reads):
-            readers.setdefault(index, []).append(op)
+            consumers.setdefault(index, []).append(op)
     drifts = {o.tensor: _drift(o) for o in evidence.ops}
     found = {}
     for op in evidence.ops:
@@ -247,19 +247,19 @@ def hoisted(evidence: Evidence, saturation: float) -> dict[int, Hoisted]:
         if op.parameters not in _OWED or share <= saturation:
             continue
         most = max(LARGE_LSB, AMPLIFIED * max((drifts.get(i, 0.0) for i in op.reads), default=0.0))
-        averaging = next(_averaging(op, readers), None)
+        averaging = next(_averaging(op, consumers), None)
         if averaging is not None and _drift(averaging) >= most:
             found[op.tensor] = Hoisted(op.tensor, share, averaging)
     return found
 
 
-def _averaging(op: OpEvidence, readers: Mapping[int, list[OpEvidence]]) -> Iterator[OpEvidence]:
+def _averaging(op: OpEvidence, consumers: Mapping[int, list[OpEvidence]]) -> Iterator[OpEvidence]:
     """Yield the operators that average what an operator yields, copied or not."""
-    for reader in readers.get(op.tensor, ()):
-        if reader.kind in _AVERAGES:
-            yield reader
-        elif reader.kind in SAME_SCALE_KINDS:
-            yield from _averaging(reader, readers)
+    for consumer in consumers.get(op.tensor, ()):
+        if consumer.kind in _AVERAGES:
+            yield consumer
+        elif consumer.kind in SAME_SCALE_KINDS:
+            yield from _averaging(consumer, consumers)
 
 
 def _drift(op: OpEvidence) -> float:
@@ -289,7 +289,7 @@ def _filled_input(given: InputEvidence) -> Filled | None:
     )
 
 
-def _filled(op: OpEvidence, made: Made) -> Filled | None:
+def _filled(op: OpEvidence, made: Producer) -> Filled | None:
     usage, free = op.usage, op.accumulated
     if usage is None or op.scale is None or op.zero_point is None or not op.activation:
         return None

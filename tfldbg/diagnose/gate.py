@@ -89,7 +89,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
+class _OperatorOutput:
     """An operator output to which rules may apply."""
 
     op: OpEvidence
@@ -212,7 +212,7 @@ def _rank(rule: Rule, kinds: set[str]) -> int:
     return _KIND if rule.scope in kinds else _TENSOR
 
 
-def _subjects(evidence: Evidence) -> list[_Subject]:
+def _subjects(evidence: Evidence) -> list[_OperatorOutput]:
     """Return the operator outputs of the main subgraph and of those that it runs."""
     found = list(_of(evidence, None))
     for body in evidence.bodies:
@@ -220,19 +220,19 @@ def _subjects(evidence: Evidence) -> list[_Subject]:
     return found
 
 
-def _of(evidence: Evidence, loop: int | None) -> Iterator[_Subject]:
+def _of(evidence: Evidence, loop: int | None) -> Iterator[_OperatorOutput]:
     covered = evidence.covered
     free = frozenset[int]().union(*(o.joint for o in evidence.ops if o.accumulated is not None))
     for op in evidence.ops:
         sides = {side for side, ops in (("local", covered), ("accumulated", free)) if op.op in ops}
-        yield _Subject(op, loop, frozenset(sides))
+        yield _OperatorOutput(op, loop, frozenset(sides))
 
 
-def _inside(body: Body) -> Iterator[_Subject]:
+def _inside(body: Body) -> Iterator[_OperatorOutput]:
     return _of(body.evidence, body.op) if body.evidence is not None else iter(())
 
 
-def _may_be_inside(rule: Rule, subjects: Sequence[_Subject], kinds: set[str]) -> bool:
+def _may_be_inside(rule: Rule, subjects: Sequence[_OperatorOutput], kinds: set[str]) -> bool:
     """Whether what a rule is about can only stand in a subgraph that was not looked into."""
     matched = [s for s in subjects if _matches(rule, s.op.kind, s.op.name, kinds)]
     return rule.side == "local" and all(_figure(s, rule) is None for s in matched)
@@ -241,7 +241,7 @@ def _may_be_inside(rule: Rule, subjects: Sequence[_Subject], kinds: set[str]) ->
 def _check_figures(
     rules: Sequence[Rule],
     matching: Sequence[Sequence[Rule]],
-    subjects: Sequence[_Subject],
+    subjects: Sequence[_OperatorOutput],
     figures: Sequence[float | _Unknown | None],
 ) -> None:
     for rule in rules:
@@ -259,7 +259,7 @@ def _check_figures(
             )
 
 
-def _why_none(subject: _Subject, rule: Rule) -> str:
+def _why_none(subject: _OperatorOutput, rule: Rule) -> str:
     """Say why an operator cannot have a figure, and what to limit instead."""
     op = subject.op
     if subject.loop is not None and rule.side == "accumulated":
@@ -273,7 +273,7 @@ def _why_none(subject: _Subject, rule: Rule) -> str:
     return "it is measured together with a later operator, which the rules can name instead"
 
 
-def _figure(subject: _Subject, rule: Rule) -> float | _Unknown | None:
+def _figure(subject: _OperatorOutput, rule: Rule) -> float | _Unknown | None:
     """Return an operator's figure, the reason why it is unknown, None where there can be none."""
     op = subject.op
     if subject.loop is not None and rule.side == "accumulated":
@@ -300,7 +300,7 @@ def _figure(subject: _Subject, rule: Rule) -> float | _Unknown | None:
     return value
 
 
-def _breaks(subject: _Subject, rule: Rule, figure: float | _Unknown) -> Broken:
+def _breaks(subject: _OperatorOutput, rule: Rule, figure: float | _Unknown) -> Broken:
     op = subject.op
     unknown = figure if isinstance(figure, _Unknown) else None
     return Broken(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.model import Confidence, Divergence, Signal
-from tfldbg.diagnose.scales import WrongScale, same, tie
+from tfldbg.diagnose.scales import WrongScale, same, trained_tie
 from tfldbg.diagnose.words import number, off_by, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
 
@@ -39,7 +39,7 @@ _NAMED = 0.9
 """Confidence of matches by name or structure."""
 
 
-class Judge:
+class OutputJudge:
     """Says what is wrong with one operator output, the most telling signal first.
 
     Args:
@@ -64,7 +64,7 @@ class Judge:
 
     def __call__(self, op: OpEvidence) -> Divergence | None:
         """Return the divergence, None where arithmetic explains everything."""
-        if op.parameters == "differ" and op.expected is not None and tie(op) is None:
+        if op.parameters == "differ" and op.expected is not None and trained_tie(op) is None:
             return divergence_of(op, "parameters", _parameters_differ(op))
         if self._copies_wrong(op):
             return None
@@ -193,7 +193,7 @@ def judge_input(given: InputEvidence, ops: Sequence[OpEvidence]) -> Divergence |
     if given.miscast is not None:
         message = f"reads the input '{short(given.name)}', whose recorded codes are {given.miscast}"
         return Divergence(reader.op, reader.kind, given.name, given.tensor, "input", message)
-    if given.parameters != "differ" or given.expected is None or tie(given) is not None:
+    if given.parameters != "differ" or given.expected is None or trained_tie(given) is not None:
         return None
     message = (
         f"reads the input '{short(given.name)}' with {_pair(given.scale, given.zero_point)}, "

@@ -10,7 +10,7 @@ from tfldbg.diagnose.bodies import with_insides
 from tfldbg.diagnose.downstream import computed_from, downstream_of
 from tfldbg.diagnose.findings import findings
 from tfldbg.diagnose.fitting import exceeded, is_clipped, is_narrow, misplaced
-from tfldbg.diagnose.judge import Judge, divergence_of, judge_input
+from tfldbg.diagnose.judge import OutputJudge, divergence_of, judge_input
 from tfldbg.diagnose.model import Diagnosis, Divergence, Status
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.diagnose.words import number, op_name
@@ -32,7 +32,7 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     evidence = without_refuted(evidence)
     found = [d for e in evidence.inputs if (d := judge_input(e, evidence.ops)) is not None]
     costs = misplaced(evidence, thresholds.saturation)
-    judge = Judge(thresholds, wrong_scales(evidence), costs, evidence.run.traits)
+    judge = OutputJudge(thresholds, wrong_scales(evidence), costs, evidence.run.traits)
     judged = [(op, d) for op in evidence.ops if (d := judge(op)) is not None]
     judged += [(op, d) for op in _alone(evidence, thresholds) if (d := judge(op)) is not None]
     by_themselves = {op.op for op, d in judged if d.signal != "local" or not op.joint}

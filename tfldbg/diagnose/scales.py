@@ -43,15 +43,19 @@ def wrong_scales(evidence: Evidence) -> dict[int, WrongScale]:
         for breach in op.breaches:
             if breach.expected is not None:
                 wrong[breach.tensor] = WrongScale(breach.expected[0])
-        if op.parameters == "differ" and op.expected is not None and tie(op) is None:
+        if op.parameters == "differ" and op.expected is not None and trained_tie(op) is None:
             wrong[op.tensor] = WrongScale(op.expected[0])
     for given in evidence.inputs:
-        if given.parameters == "differ" and given.expected is not None and tie(given) is None:
+        if (
+            given.parameters == "differ"
+            and given.expected is not None
+            and trained_tie(given) is None
+        ):
             wrong[given.tensor] = WrongScale(given.expected[0])
-    writers = {op.tensor: op for op in evidence.ops}
+    producers = {op.tensor: op for op in evidence.ops}
     for op in evidence.ops:
         for tensor in op.reads[:1]:
-            found = _by_bias(op, tensor, writers)
+            found = _by_bias(op, tensor, producers)
             if found is not None and found[0] not in wrong:
                 wrong[found[0]] = found[1]
                 wrong.setdefault(tensor, found[1])
@@ -81,7 +85,7 @@ def same(one: float, other: float) -> bool:
     return abs(one - other) <= SAME_SCALE * abs(other)
 
 
-def tie(given: OpEvidence | InputEvidence) -> float | None:
+def trained_tie(given: OpEvidence | InputEvidence) -> float | None:
     """Return where the zero of a trained range lies, in steps, if the zero point is at a tie.
 
     Scale and zero point are then the reference's up to that rounding.  None where they differ by
@@ -97,15 +101,20 @@ def tie(given: OpEvidence | InputEvidence) -> float | None:
 
 
 def _by_bias(
-    op: OpEvidence, tensor: int, writers: Mapping[int, OpEvidence]
+    op: OpEvidence, tensor: int, producers: Mapping[int, OpEvidence]
 ) -> tuple[int, WrongScale] | None:
     """Return the tensor to blame if a bias that is the reference's was quantized for another scale.
 
     The scale of a bias that is wrong itself would make the bias differ from the reference's.
     """
     implied, check = op.bound.implied_scale, op.weights
-    writer = writers.get(tensor)
-    if writer is None or writer.scale is None or implied is None or same(writer.scale, implied):
+    producer = producers.get(tensor)
+    if (
+        producer is None
+        or producer.scale is None
+        or implied is None
+        or same(producer.scale, implied)
+    ):
         return None
     if check is None or check.differ or check.bias is None or check.bias.differ:
         return None
@@ -113,15 +122,15 @@ def _by_bias(
         return None
     if any(breach.rule == "shared_bias" for breach in op.breaches):
         return None
-    while writer.kind in SAME_SCALE_KINDS and writer.reads:
-        before = writers.get(writer.reads[0])
-        if before is None or before.scale is None or before.scale != writer.scale:
+    while producer.kind in SAME_SCALE_KINDS and producer.reads:
+        before = producers.get(producer.reads[0])
+        if before is None or before.scale is None or before.scale != producer.scale:
             break
-        writer = before
-    if writer.parameters == "equal" or writer.scale is None:
+        producer = before
+    if producer.parameters == "equal" or producer.scale is None:
         return None
     message = (
-        f"its output has scale {number(writer.scale)}, but the bias of operator {op.op}, which is "
-        f"the reference's, was quantized for scale {number(implied)}"
+        f"its output has scale {number(producer.scale)}, but the bias of operator {op.op}, which "
+        f"is the reference's, was quantized for scale {number(implied)}"
     )
-    return writer.tensor, WrongScale(implied, message)
+    return producer.tensor, WrongScale(implied, message)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tfldbg.errors import ModelError
-from tfldbg.graph.model import UNKNOWN, Graph, Operator, Subgraph, Tensor
+from tfldbg.graph.model import FOLDED_KINDS, UNKNOWN, Graph, Operator, Subgraph, Tensor
 from tfldbg.graph.query import (
-    FOLDED_KINDS,
     SAME_SCALE_KINDS,
+    WEIGHTED,
     called_subgraphs,
     numpy_type,
 )
-from tfldbg.graph.wires import WEIGHTED
 
 _DAMAGED = "convert or download the file again"
 _COUNTED, _ADDRESSES = 2**64, 2**47

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.copies import misread_codes
-from tfldbg.graph.query import CHOOSING, constant, consumers, producers
-from tfldbg.graph.votes import disagreements
-from tfldbg.graph.wires import (
+from tfldbg.graph.breach import (
     ACTIVATIONS,
-    WEIGHTED,
     Breach,
-    Wires,
     in_words,
+    input_of,
     output_of,
+    owner_of,
     parameters_of,
+    quantized,
     role_of,
 )
+from tfldbg.graph.copied_codes import misread_codes
+from tfldbg.graph.query import CHOOSING, WEIGHTED, constant
+from tfldbg.graph.votes import disagreements
 from tfldbg.quant import code_range
 
 if TYPE_CHECKING:
@@ -74,18 +75,17 @@ def lint(graph: Graph, subgraph: Subgraph) -> tuple[Breach, ...]:
     Returns:
         One breach per operator, tensor and rule; empty for files that keep the specification.
     """
-    wires = Wires(subgraph, producers(subgraph), consumers(subgraph), _zeros(graph, subgraph))
     alone = [
-        *_scales(graph, wires),
-        *_zero_points(wires),
-        *_weights(wires),
-        *_axes(wires),
-        *_fixed_ranges(wires),
-        *_signs(wires),
-        *_constants(graph, wires),
-        *misread_codes(graph, wires),
+        *_scales(graph, subgraph),
+        *_zero_points(subgraph),
+        *_weights(subgraph),
+        *_axes(subgraph),
+        *_fixed_ranges(subgraph),
+        *_signs(subgraph),
+        *_constants(graph, subgraph),
+        *misread_codes(graph, subgraph),
     ]
-    found = alone + list(disagreements(wires, alone))
+    found = alone + list(disagreements(subgraph, _zeros(graph, subgraph), alone))
     return tuple(sorted(found, key=lambda b: (b.op, b.rule, b.tensor)))
 
 
@@ -134,10 +134,10 @@ def _used_channels(graph: Graph, tensor: Tensor) -> NDArray[np.bool_]:
     return used
 
 
-def _scales(graph: Graph, wires: Wires) -> Iterator[Breach]:
+def _scales(graph: Graph, subgraph: Subgraph) -> Iterator[Breach]:
     """Check that every scale is positive, finite and normal, as XNNPACK requires (``isnormal``)."""
-    zero = _nothing_but_zero(graph, wires.subgraph)
-    for owner, tensor, params in wires.quantized():
+    zero = _nothing_but_zero(graph, subgraph)
+    for owner, tensor, params in quantized(subgraph):
         finite = np.isfinite(params.scale)
         normal = finite & (params.scale >= _NORMAL)
         if normal.all() or (tensor.index in zero and finite.all()):
@@ -149,44 +149,44 @@ def _scales(graph: Graph, wires: Wires) -> Iterator[Breach]:
             shown = channel if params.scale.size > 1 else None
             where = "" if shown is None else f" on channel {shown}"
             message = (
-                f"{role_of(wires, owner, tensor)} has scale {params.scale[channel]:.6g}{where}, "
+                f"{role_of(owner, tensor)} has scale {params.scale[channel]:.6g}{where}, "
                 f"which is not a positive, finite, normal number"
             )
             yield Breach("impossible_scale", owner.index, tensor.index, shown, message)
 
 
-def _zero_points(wires: Wires) -> Iterator[Breach]:
+def _zero_points(subgraph: Subgraph) -> Iterator[Breach]:
     """Check that zero points are codes of the type, and zero for int16 activations."""
-    for owner, tensor, params in wires.quantized():
+    for owner, tensor, params in quantized(subgraph):
         low, high = code_range(tensor.type)
         outside = np.flatnonzero((params.zero_point < low) | (params.zero_point > high))
-        role = role_of(wires, owner, tensor)
+        role = role_of(owner, tensor)
         if outside.size:
             zero = int(params.zero_point[outside[0]])
             message = f"{role} has zero point {zero}, but {tensor.type} codes are {low} to {high}"
             yield Breach("zero_point_range", owner.index, tensor.index, None, message)
-        elif tensor.type == "INT16" and np.any(params.zero_point) and not _widens(wires, owner):
+        elif tensor.type == "INT16" and np.any(params.zero_point) and not _widens(subgraph, owner):
             message = f"{role} is INT16 with zero point {params.zero_point[0]}, which must be 0"
             expected = (float(params.scale[0]), 0) if params.scale.size == 1 else None
             yield Breach("int16_zero_point", owner.index, tensor.index, None, message, expected)
 
 
-def _widens(wires: Wires, op: Operator) -> bool:
+def _widens(subgraph: Subgraph, op: Operator) -> bool:
     """Return whether SOFTMAX turns 8 bits into 16, starting at the lowest code.
 
     ``SoftmaxPrepare`` requires zero point 0 only for an int16 input; for an 8-bit one TFLite Micro
     requires -32768.
     """
-    given = wires.tensor(op, 0)
+    given = input_of(subgraph, op, 0)
     return op.kind == "SOFTMAX" and given is not None and given.type in ("INT8", "UINT8")
 
 
-def _weights(wires: Wires) -> Iterator[Breach]:
+def _weights(subgraph: Subgraph) -> Iterator[Breach]:
     """Check the zero points of weights and biases."""
-    for op in wires.subgraph.operators:
+    for op in subgraph.operators:
         if op.kind not in WEIGHTED:
             continue
-        _, weights, bias = (wires.tensor(op, i) for i in WEIGHTED[op.kind][:3])
+        _, weights, bias = (input_of(subgraph, op, i) for i in WEIGHTED[op.kind][:3])
         # Weights that another operator computes are activations, which may have any zero point.
         if weights is not None and weights.has_data and weights.type == "INT8":
             yield from _is_symmetric("weights_zero_point", "weights", op, weights)
@@ -206,23 +206,23 @@ def _is_symmetric(rule: str, role: str, op: Operator, tensor: Tensor) -> Iterato
     yield Breach(rule, op.index, tensor.index, channel, message, expected)
 
 
-def _axes(wires: Wires) -> Iterator[Breach]:
+def _axes(subgraph: Subgraph) -> Iterator[Breach]:
     """Check that quantized dimensions are valid and have one scale per slice."""
     demanded: dict[int, tuple[str, int]] = {}
-    for op in wires.subgraph.operators:
+    for op in subgraph.operators:
         if op.kind in WEIGHTED:
             _, weights_at, bias_at, axis = WEIGHTED[op.kind]
-            weights, bias = wires.tensor(op, weights_at), wires.tensor(op, bias_at)
+            weights, bias = input_of(subgraph, op, weights_at), input_of(subgraph, op, bias_at)
             if weights is not None:
                 demanded[weights.index] = ("its weights", axis)
             if bias is not None:
                 # Some converters keep the four dimensions of the added operand: 1, 1, 1, channels.
                 wanted = next((n for n, size in enumerate(bias.shape) if size > 1), 0)
                 demanded[bias.index] = ("its bias", wanted)
-    for tensor in wires.subgraph.tensors:
-        owner = wires.owner(tensor)
+    for tensor in subgraph.tensors:
+        owner = owner_of(subgraph, tensor)
         if owner is not None:
-            name, axis = demanded.get(tensor.index, (role_of(wires, owner, tensor), -1))
+            name, axis = demanded.get(tensor.index, (role_of(owner, tensor), -1))
             fault = _axis_fault(tensor, name, axis)
             if fault:
                 yield Breach("axis", owner.index, tensor.index, None, fault)
@@ -248,10 +248,10 @@ def _axis_fault(tensor: Tensor, name: str, axis: int) -> str | None:
     return None
 
 
-def _fixed_ranges(wires: Wires) -> Iterator[Breach]:
+def _fixed_ranges(subgraph: Subgraph) -> Iterator[Breach]:
     """Check the outputs whose scale and zero point the kernel assumes."""
-    for op in wires.subgraph.operators:
-        given, out = wires.tensor(op, 0), output_of(wires, op)
+    for op in subgraph.operators:
+        given, out = input_of(subgraph, op, 0), output_of(subgraph, op)
         if given is None or out is None or given.type != out.type or not out.has_codes:
             continue
         demanded, have = FIXED_OUTPUTS.get((op.kind, out.type)), parameters_of(out)
@@ -266,10 +266,10 @@ def _fixed_ranges(wires: Wires) -> Iterator[Breach]:
         yield Breach("fixed_range", op.index, out.index, None, message, demanded)
 
 
-def _signs(wires: Wires) -> Iterator[Breach]:
+def _signs(subgraph: Subgraph) -> Iterator[Breach]:
     """Check that an output that is never negative has a code above zero."""
-    for op in wires.subgraph.operators:
-        out = output_of(wires, op)
+    for op in subgraph.operators:
+        out = output_of(subgraph, op)
         fused = op.options.get("fusedActivationFunction")
         if out is None or out.type not in ACTIVATIONS or not out.has_codes:
             continue
@@ -282,14 +282,14 @@ def _signs(wires: Wires) -> Iterator[Breach]:
             yield Breach("no_positive_code", op.index, out.index, None, message)
 
 
-def _constants(graph: Graph, wires: Wires) -> Iterator[Breach]:
+def _constants(graph: Graph, subgraph: Subgraph) -> Iterator[Breach]:
     """Check float constants for NaN, and weights and biases for infinities.
 
     Elsewhere an infinity is valid: it masks attention scores or starts a running minimum.  NaN is
     valid where an operator chooses between inputs, for example as the maximum of no values.
     """
-    for tensor in wires.subgraph.tensors:
-        owner = wires.owner(tensor)
+    for tensor in subgraph.tensors:
+        owner = owner_of(subgraph, tensor)
         if owner is None or not tensor.has_data or not tensor.type.startswith("FLOAT"):
             continue
         values = constant(graph, tensor)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 UNKNOWN = "UNKNOWN_"
 """The prefix of the number of an operator or type that the schema does not name."""
+
+HANDLE_TYPES = frozenset({"RESOURCE", "VARIANT"})
+"""The types of tensors that refer to values and hold none."""
+
+FOLDED_KINDS = frozenset({"DEQUANTIZE", "DENSIFY"})
+"""Operators that the runtime folds when their inputs are constant."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,16 +109,89 @@ class Operator:
     options: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots, which would leave cached_property no room
 class Subgraph:
-    """One subgraph: its tensors and operators."""
+    """One subgraph: its tensors and operators, and the facts that follow from them alone.
+
+    A fact is computed when it is first asked for, and kept.  Tensors are given by their index.
+    """
 
     index: int
     name: str
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
+    """In execution order."""
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields to pickle; another process computes the facts again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def producers(self) -> Mapping[int, Operator]:
+        """The operator that writes each tensor; inputs and constants have none."""
+        return {out: op for op in self.operators for out in op.outputs if out >= 0}
+
+    @cached_property
+    def consumers(self) -> Mapping[int, tuple[Operator, ...]]:
+        """The operators that read each tensor, in execution order; a tensor may have none."""
+        found: dict[int, list[Operator]] = {}
+        for op in self.operators:
+            for index in dict.fromkeys(op.inputs):
+                if index >= 0:
+                    found.setdefault(index, []).append(op)
+        return {index: tuple(ops) for index, ops in found.items()}
+
+    @cached_property
+    def live(self) -> frozenset[int]:
+        """The tensors whose values differ from run to run: inputs and outputs of operators."""
+        return frozenset((*self.inputs, *self.producers))
+
+    @cached_property
+    def states(self) -> tuple[int, ...]:
+        """The variables that operators keep from run to run, as SVDF does."""
+        return tuple(i for i in self.consumers if self.tensors[i].is_variable)
+
+    @cached_property
+    def folded_constants(self) -> frozenset[int]:
+        """The tensors that only unpack a constant, such as float16 or sparse weights."""
+        found: set[int] = set()
+        for op in self.operators:
+            given = [i for i in op.inputs if i >= 0]
+            constant_inputs = all(self.tensors[i].has_data or i in found for i in given)
+            if op.kind in FOLDED_KINDS and constant_inputs:
+                found.update(i for i in op.outputs if i >= 0 and not self.tensors[i].has_data)
+        return frozenset(found)
+
+    @cached_property
+    def empty_constants(self) -> frozenset[int]:
+        """The constants without elements, such as the shape of a scalar, which have no bytes."""
+        empty = (t.index for t in self.tensors if not t.elements and not t.is_variable)
+        return frozenset(i for i in empty if i not in self.live)
+
+    @cached_property
+    def shape_tensors(self) -> frozenset[int]:
+        """The tensors that hold shapes, counters, and integers computed from them alone.
+
+        A counter, such as the seed of a random generator, is an integer in a resource variable.
+        """
+        found: set[int] = set()
+        for op in self.operators:
+            known = [i for i in op.inputs if i >= 0 and i not in self.empty_constants]
+            computed = [i for i in known if not self.tensors[i].has_data]
+            from_shapes = bool(computed) and all(i in found for i in computed)
+            for out in (i for i in op.outputs if i >= 0):
+                integer = self.tensors[out].type in ("INT32", "INT64")
+                if integer and (op.kind in ("READ_VARIABLE", "SHAPE") or from_shapes):
+                    found.add(out)
+        return frozenset(found)
+
+    @cached_property
+    def non_activations(self) -> frozenset[int]:
+        """The tensors that are not activations: shapes, unpacked or empty constants, handles."""
+        handles = frozenset(t.index for t in self.tensors if t.type in HANDLE_TYPES)
+        return self.shape_tensors | self.folded_constants | self.empty_constants | handles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,3 +235,13 @@ class Graph:
     def main(self) -> Subgraph:
         """The subgraph that runs when no signature is chosen."""
         return self.subgraphs[0]
+
+    @property
+    def keeps_resources(self) -> bool:
+        """Return whether a run depends on earlier runs, through a resource that it writes to."""
+        return any(op.kind == "ASSIGN_VARIABLE" for s in self.subgraphs for op in s.operators)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Return whether a run depends on earlier runs, through variables or resources."""
+        return self.keeps_resources or any(s.states for s in self.subgraphs)

@@ -1,9 +1,8 @@
-"""Queries on a graph: constants, producers, consumers, chosen signature."""
+"""Queries on a graph: constants, inputs of an operator, chosen signature."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -60,6 +59,14 @@ LAYOUT_KINDS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 CHOOSING = frozenset({"SELECT", "SELECT_V2"})
 """Operators that take each value from one of two inputs."""
 
+WEIGHTED: Mapping[str, tuple[int, int, int, int]] = {
+    "CONV_2D": (0, 1, 2, 0),
+    "DEPTHWISE_CONV_2D": (0, 1, 2, 3),
+    "FULLY_CONNECTED": (0, 1, 2, 0),
+    "TRANSPOSE_CONV": (2, 1, 3, 0),
+}
+"""The positions of input, weights and bias among the inputs, and the dimension of the scales."""
+
 SAME_SCALE_KINDS = LAYOUT_KINDS | {
     "AVERAGE_POOL_2D",
     "BATCH_TO_SPACE_ND",
@@ -103,43 +110,16 @@ def custom_operators(subgraph: Subgraph) -> tuple[Operator, ...]:
     )
 
 
-def producers(subgraph: Subgraph) -> dict[int, Operator]:
-    """Map each tensor index that an operator writes to that operator."""
-    return {out: op for op in subgraph.operators for out in op.outputs if out >= 0}
-
-
-def consumers(subgraph: Subgraph) -> dict[int, tuple[Operator, ...]]:
-    """Map each tensor index that is read to the operators that read it, in execution order."""
-    found: dict[int, list[Operator]] = {}
-    for op in subgraph.operators:
-        for index in dict.fromkeys(op.inputs):
-            if index >= 0:
-                found.setdefault(index, []).append(op)
-    return {index: tuple(ops) for index, ops in found.items()}
-
-
 def activation_inputs(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
     """Return the inputs of an operator that carry activations.
 
     Constants, shapes, and the internal state of recurrent operators are not activations.
     """
-    others = non_activations(subgraph)
+    others = subgraph.non_activations
     tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
     return tuple(
         t for t in tensors if not t.has_data and not t.is_variable and t.index not in others
     )
-
-
-HANDLE_TYPES = frozenset({"RESOURCE", "VARIANT"})
-"""The types of tensors that refer to values and hold none."""
-
-
-@lru_cache(maxsize=8)
-def non_activations(subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors that are not activations: shapes, unpacked or empty constants, handles."""
-    handles = frozenset(t.index for t in subgraph.tensors if t.type in HANDLE_TYPES)
-    constants = folded_constants(subgraph) | empty_constants(subgraph)
-    return shape_tensors(subgraph) | constants | handles
 
 
 def activation_slots(subgraph: Subgraph, op: Operator) -> int:
@@ -148,72 +128,11 @@ def activation_slots(subgraph: Subgraph, op: Operator) -> int:
     return sum(i in activations for i in op.inputs)
 
 
-FOLDED_KINDS = frozenset({"DEQUANTIZE", "DENSIFY"})
-"""Operators that the runtime folds when their inputs are constant."""
-
-
-@lru_cache(maxsize=8)
-def folded_constants(subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors that only unpack a constant, such as float16 or sparse weights."""
-    found: set[int] = set()
-    for op in subgraph.operators:
-        given = [i for i in op.inputs if i >= 0]
-        constant_inputs = all(subgraph.tensors[i].has_data or i in found for i in given)
-        if op.kind in FOLDED_KINDS and constant_inputs:
-            found.update(i for i in op.outputs if i >= 0 and not subgraph.tensors[i].has_data)
-    return frozenset(found)
-
-
 def stored(subgraph: Subgraph, index: int) -> Tensor | None:
-    """Return the constant that a tensor holds, or that `FOLDED_KINDS` unpack into it."""
-    folded, writers = folded_constants(subgraph), None
-    while index in folded:
-        writers = producers(subgraph) if writers is None else writers
-        index = writers[index].inputs[0]
+    """Return the constant that a tensor holds, or that operators only unpack into it."""
+    while index in subgraph.folded_constants:
+        index = subgraph.producers[index].inputs[0]
     return subgraph.tensors[index] if index >= 0 and subgraph.tensors[index].has_data else None
-
-
-@lru_cache(maxsize=8)
-def shape_tensors(subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors that hold shapes, counters, and integers computed from them alone.
-
-    A counter, such as the seed of a random generator, is an integer in a resource variable.
-    """
-    found: set[int] = set()
-    empty = empty_constants(subgraph)
-    for op in subgraph.operators:
-        known = [i for i in op.inputs if i >= 0 and i not in empty]
-        computed = [i for i in known if not subgraph.tensors[i].has_data]
-        from_shapes = bool(computed) and all(i in found for i in computed)
-        for out in (i for i in op.outputs if i >= 0):
-            integer = subgraph.tensors[out].type in ("INT32", "INT64")
-            if integer and (op.kind in ("READ_VARIABLE", "SHAPE") or from_shapes):
-                found.add(out)
-    return frozenset(found)
-
-
-@lru_cache(maxsize=8)
-def empty_constants(subgraph: Subgraph) -> frozenset[int]:
-    """Return the constants without elements, such as the shape of a scalar, which have no bytes."""
-    written = {*subgraph.inputs, *producers(subgraph)}
-    empty = (t.index for t in subgraph.tensors if not t.elements and not t.is_variable)
-    return frozenset(i for i in empty if i not in written)
-
-
-def keeps_resources(graph: Graph) -> bool:
-    """Return whether a file writes to resources, so that a run depends on the runs before it."""
-    return any(op.kind == "ASSIGN_VARIABLE" for s in graph.subgraphs for op in s.operators)
-
-
-def keeps_state(graph: Graph) -> bool:
-    """Return whether a run of a file depends on earlier runs, through variables or resources."""
-    return keeps_resources(graph) or any(states(s) for s in graph.subgraphs)
-
-
-def states(subgraph: Subgraph) -> tuple[int, ...]:
-    """Return the variables that operators keep from run to run, as SVDF does."""
-    read = dict.fromkeys(i for op in subgraph.operators for i in op.inputs if i >= 0)
-    return tuple(i for i in read if subgraph.tensors[i].is_variable)
 
 
 _NIBBLES: dict[str, int] = {"INT4": 4, "UINT4": 4, "INT2": 2}

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import folded_constants, producers
-from tfldbg.graph.wires import WEIGHTED
+from tfldbg.graph.query import WEIGHTED
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Subgraph
 
 FEWEST_STEPS = 3
-"""Two readers of the same weights may be two branches of a network; three in a row are a loop."""
+"""Two consumers of the same weights may be two branches of a network; three in a row are a loop."""
 
 _FUSED = frozenset(
     {
@@ -104,13 +103,13 @@ def unrolled(subgraph: Subgraph) -> tuple[Recurrence, ...]:
 
     Weights belong to a recurrence if N >= 3 operators of one kind read them and each of these
     depends on the one before.  So do the input's weights, which the steps read in turn without
-    depending on each other.  Reader k of N belongs to step k; if the first steps lack a reader,
-    because the state is still zero there, the last reader belongs to the last step.  Every other
+    depending on each other.  Consumer k of N belongs to step k; if the first steps lack a consumer,
+    because the state is still zero there, the last consumer belongs to the last step.  Every other
     operator belongs to the latest step that it reads from, if another step has a similar operator:
     the operators after the last step belong to none.
     """
     behind = _dependencies(subgraph)
-    groups = _readers_of_weights(subgraph)
+    groups = _consumers_of_weights(subgraph)
     recurrent = {w: ops for w, ops in groups.items() if _in_a_row(ops, behind)}
     found: list[Recurrence] = []
     taken: set[int] = set()
@@ -127,20 +126,19 @@ def unrolled(subgraph: Subgraph) -> tuple[Recurrence, ...]:
     return tuple(found)
 
 
-_Readers = Mapping[int, tuple[int, ...]]
+_ByWeights = Mapping[int, tuple[int, ...]]
 _Look = tuple[object, ...]
 
 
 def _dependencies(subgraph: Subgraph) -> list[int]:
     """Return for each operator a bit set of the operators that it depends on, with itself."""
-    writers = producers(subgraph)
     behind: list[int] = []
     for op in subgraph.operators:
         bits = 1 << op.index
         for index in op.inputs:
-            writer = writers.get(index)
-            if writer is not None and writer.index < op.index:
-                bits |= behind[writer.index]
+            producer = subgraph.producers.get(index)
+            if producer is not None and producer.index < op.index:
+                bits |= behind[producer.index]
         behind.append(bits)
     return behind
 
@@ -149,12 +147,12 @@ def _depends(op: int, other: int, behind: Sequence[int]) -> bool:
     return op != other and bool(behind[op] >> other & 1)
 
 
-def _readers_of_weights(subgraph: Subgraph) -> _Readers:
+def _consumers_of_weights(subgraph: Subgraph) -> _ByWeights:
     """Return the operators that read each constant as weights, if several of one kind do.
 
     Tensors that share a buffer are one constant.
     """
-    folded = folded_constants(subgraph)
+    folded = subgraph.folded_constants
     found: dict[tuple[str, bool, int], list[int]] = {}
     names: dict[tuple[str, bool, int], int] = {}
     for op in subgraph.operators:
@@ -174,8 +172,8 @@ def _in_a_row(ops: Sequence[int], behind: Sequence[int]) -> bool:
     return all(_depends(b, a, behind) for a, b in pairwise(ops))
 
 
-def _loops(recurrent: _Readers, behind: Sequence[int]) -> list[list[int]]:
-    """Group the weights whose readers depend on each other in both directions into loops."""
+def _loops(recurrent: _ByWeights, behind: Sequence[int]) -> list[list[int]]:
+    """Group the weights whose consumers depend on each other in both directions into loops."""
     loops: list[list[int]] = []
     for weights, ops in sorted(recurrent.items(), key=lambda item: item[1][0]):
         for loop in loops:
@@ -193,11 +191,11 @@ def _reaches(ops: Sequence[int], others: Sequence[int], behind: Sequence[int]) -
 
 
 def _entering(
-    inputs: _Readers, core: _Readers, behind: Sequence[int]
+    inputs: _ByWeights, core: _ByWeights, behind: Sequence[int]
 ) -> dict[int, tuple[int, ...]]:
-    """Return the weights whose readers feed the loop in sequence, with the readers in that order.
+    """Return the weights whose consumers feed the loop in sequence, with these in that order.
 
-    A reader precedes another if more of the loop depends on it.
+    A consumer precedes another if more of the loop depends on it.
     """
     anchors = [op for ops in core.values() for op in ops]
     found = {}
@@ -208,10 +206,10 @@ def _entering(
     return found
 
 
-def _placed(members: _Readers) -> dict[int, int]:
-    """Return the step of every reader.
+def _placed(members: _ByWeights) -> dict[int, int]:
+    """Return the step of every consumer.
 
-    Weights with one reader fewer than the others have none in the first step, where it would read
+    Weights with one consumer fewer than the others have none in the first step, where it would read
     a state of zeros.
     """
     count = max(len(ops) for ops in members.values())
@@ -225,15 +223,15 @@ def _placed(members: _Readers) -> dict[int, int]:
 
 def _labels(subgraph: Subgraph, placed: Mapping[int, int], taken: set[int]) -> dict[int, int]:
     """Return the step of every operator that belongs to one."""
-    writers = producers(subgraph)
+    producers = subgraph.producers
     latest: dict[int, int] = {}
     for op in subgraph.operators:
-        sources = [writers[i].index for i in op.inputs if i in writers]
+        sources = [producers[i].index for i in op.inputs if i in producers]
         steps = [latest[s] for s in sources if s in latest]
         steps += [placed[op.index]] if op.index in placed else []
         if steps:
             latest[op.index] = max(steps)
-    return _with_likes(subgraph, latest, placed, taken, writers)
+    return _with_likes(subgraph, latest, placed, taken)
 
 
 def _with_likes(
@@ -241,7 +239,6 @@ def _with_likes(
     latest: Mapping[int, int],
     placed: Mapping[int, int],
     taken: set[int],
-    writers: Mapping[int, Operator],
 ) -> dict[int, int]:
     """Keep the operators that another step has as well, unless they follow one that is dropped.
 
@@ -250,6 +247,7 @@ def _with_likes(
     looks = {o: _look(subgraph, subgraph.operators[o]) for o in latest}
     counts = Counter((looks[o], step) for o, step in latest.items())
     most = {look: _second(counts, look, latest.values()) for look in set(looks.values())}
+    producers = subgraph.producers
     seen: Counter[tuple[_Look, int]] = Counter()
     kept: dict[int, int] = {}
     outside: set[int] = set()
@@ -257,7 +255,7 @@ def _with_likes(
         if op.index not in latest:
             continue
         step = latest[op.index]
-        left = any(i in writers and writers[i].index in outside for i in op.inputs)
+        left = any(i in producers and producers[i].index in outside for i in op.inputs)
         alike = seen[looks[op.index], step] < most[looks[op.index]] or op.index in placed
         if left or not alike or op.index in taken:
             outside.add(op.index)

@@ -15,21 +15,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.query import SAME_SCALE_KINDS
-from tfldbg.graph.wires import (
+from tfldbg.graph.breach import (
     ACTIVATIONS,
-    WEIGHTED,
     Breach,
-    Wires,
     in_words,
+    input_of,
     output_of,
     parameters_of,
     role_of,
 )
+from tfldbg.graph.query import SAME_SCALE_KINDS, WEIGHTED
 from tfldbg.quant import code_range
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Operator
+    from tfldbg.graph.model import Operator, Subgraph
 
 TOLERANCE = 1e-6
 """The relative difference up to which two scales count as equal.
@@ -66,7 +65,7 @@ _Params = dict[int, tuple[float, int]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Bias:
+class _BiasVote:
     """The input scale that the bias of one operator implies."""
 
     op: Operator
@@ -83,7 +82,7 @@ class _Bias:
     """The weight scale of each channel."""
     owners: tuple[int, ...] = ()
     """The operators that read the same bias and whose inputs it was quantized for, if most of its
-    readers have other inputs."""
+    consumers have other inputs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +93,7 @@ class _Claim:
     zero_point: int | None
     """None if only biases make the claim."""
     tensors: tuple[int, ...]
-    biases: tuple[_Bias, ...]
+    biases: tuple[_BiasVote, ...]
 
     @property
     def weight(self) -> int:
@@ -114,36 +113,45 @@ class _Tie:
     tensors: tuple[int, ...]
 
 
-def disagreements(wires: Wires, alone: Iterable[Breach]) -> Iterator[Breach]:
-    """Yield the tensors whose scale contradicts that of the majority."""
-    believed = _believed(wires, alone)
-    read = (_read_bias(wires, op, believed) for op in wires.subgraph.operators)
-    found = [b for b in read if b is not None]
-    biases = [_with_owners(wires, b, found, believed) for b in found]
+def disagreements(
+    subgraph: Subgraph, zeros: frozenset[int], alone: Iterable[Breach]
+) -> Iterator[Breach]:
+    """Yield the tensors whose scale contradicts that of the majority.
+
+    Args:
+        subgraph: The subgraph.
+        zeros: The constants that are all zero, so that their scale does not matter: the converter
+            shares such a bias among operators of any scale.
+        alone: The breaches of rules about single tensors.
+    """
+    believed = _believed(subgraph, alone)
+    read = (_read_bias(subgraph, op, believed) for op in subgraph.operators)
+    found = [b for b in read if b is not None and b.tensor not in zeros]
+    biases = [_with_owners(subgraph, b, found, believed) for b in found]
     for bias in biases:
         yield from _single_channels(bias, believed)
-    ties = _ties(wires)
+    ties = _ties(subgraph)
     for family in _families(ties, [b.input for b in biases]):
         said = [b for b in biases if b.input in family and b.scale is not None]
-        members = sorted((t for t in family if t in believed), key=lambda t: _position(wires, t))
+        members = sorted((t for t in family if t in believed), key=lambda t: _position(subgraph, t))
         claims = _claims(members, said, believed)
         if len(claims) > 1:
-            yield from _Dispute(wires, ties, believed, claims).settle()
+            yield from _Dispute(subgraph, ties, believed, claims).settle()
 
 
-def _position(wires: Wires, tensor: int) -> int:
-    writer = wires.writers.get(tensor)
-    return writer.index if writer is not None else -1
+def _position(subgraph: Subgraph, tensor: int) -> int:
+    producer = subgraph.producers.get(tensor)
+    return producer.index if producer is not None else -1
 
 
-def _believed(wires: Wires, alone: Iterable[Breach]) -> _Params:
+def _believed(subgraph: Subgraph, alone: Iterable[Breach]) -> _Params:
     """Return the scale and zero point of every activation, corrected where a rule fixes them.
 
     Tensors that break a rule on their own are reported already.  If the rule does not give the
     correct value, the tensor is left out, so that its neighbours are not blamed.
     """
     believed = {}
-    for tensor in wires.subgraph.tensors:
+    for tensor in subgraph.tensors:
         have = parameters_of(tensor) if tensor.type in ACTIVATIONS else None
         if have is not None:
             believed[tensor.index] = have
@@ -155,14 +163,12 @@ def _believed(wires: Wires, alone: Iterable[Breach]) -> _Params:
     return believed
 
 
-def _read_bias(wires: Wires, op: Operator, believed: _Params) -> _Bias | None:
+def _read_bias(subgraph: Subgraph, op: Operator, believed: _Params) -> _BiasVote | None:
     """Return the scale that an operator's bias implies; None without a comparable bias."""
     if op.kind not in WEIGHTED:
         return None
-    given, weights, bias = (wires.tensor(op, i) for i in WEIGHTED[op.kind][:3])
+    given, weights, bias = (input_of(subgraph, op, i) for i in WEIGHTED[op.kind][:3])
     if given is None or weights is None or bias is None or not given.has_codes:
-        return None
-    if bias.index in wires.zeros:  # the converter shares one among operators of any scale
         return None
     if weights.quant is None or bias.quant is None or bias.type not in ("INT32", "INT64"):
         return None
@@ -177,25 +183,27 @@ def _read_bias(wires: Wires, op: Operator, believed: _Params) -> _Bias | None:
         return None
     scale, agrees = _quantized_for(have, steps, believed.get(given.index))
     wrong = tuple(int(c) for c in np.flatnonzero(~agrees))
-    return _Bias(op, given.index, weights.index, bias.index, scale, wrong, have, steps)
+    return _BiasVote(op, given.index, weights.index, bias.index, scale, wrong, have, steps)
 
 
-def _with_owners(wires: Wires, bias: _Bias, biases: Sequence[_Bias], believed: _Params) -> _Bias:
-    """Add the operators that a shared bias fits, if its readers have inputs of different scales.
+def _with_owners(
+    subgraph: Subgraph, bias: _BiasVote, biases: Sequence[_BiasVote], believed: _Params
+) -> _BiasVote:
+    """Add the operators that a shared bias fits, if its consumers have inputs of different scales.
 
-    One bias has one scale.  If it fits the majority of its readers, the inputs of the others are
+    One bias has one scale.  If it fits the majority of its consumers, the inputs of the others are
     wrong; if it fits a minority, the converter let operators share it that must not.  A tie counts
     as a minority in 16x8 files, whose converter shares biases; the int8 converter makes copies.
     """
-    readers = [b for b in biases if b.tensor == bias.tensor]
-    suits = [b for b in readers if _suits(b, believed)]
-    draw = wires.subgraph.tensors[bias.tensor].type == "INT64"
-    if _suits(bias, believed) or not 0 < 2 * len(suits) < len(readers) + draw:
+    shared = [b for b in biases if b.tensor == bias.tensor]
+    suits = [b for b in shared if _suits(b, believed)]
+    draw = subgraph.tensors[bias.tensor].type == "INT64"
+    if _suits(bias, believed) or not 0 < 2 * len(suits) < len(shared) + draw:
         return bias
     return replace(bias, owners=tuple(b.op.index for b in suits))
 
 
-def _suits(bias: _Bias, believed: _Params) -> bool:
+def _suits(bias: _BiasVote, believed: _Params) -> bool:
     """Return whether a bias was quantized for the input that its operator reads."""
     now = believed.get(bias.input)
     return bias.scale is not None and now is not None and _same(bias.scale, now[0])
@@ -231,7 +239,7 @@ def _quantized_for(
     return None, np.zeros(have.shape, np.bool_)
 
 
-def _single_channels(bias: _Bias, believed: _Params) -> Iterator[Breach]:
+def _single_channels(bias: _BiasVote, believed: _Params) -> Iterator[Breach]:
     """Yield channels that disagree independently, which no other operator can cause."""
     scale = bias.scale or believed.get(bias.input, (None, 0))[0]
     if not bias.wrong or scale is None:
@@ -247,17 +255,17 @@ def _single_channels(bias: _Bias, believed: _Params) -> Iterator[Breach]:
     yield Breach("bias_scale", bias.op.index, bias.tensor, channel, message, (want, 0))
 
 
-def _ties(wires: Wires) -> tuple[_Tie, ...]:
+def _ties(subgraph: Subgraph) -> tuple[_Tie, ...]:
     """Return the operators that copy codes, with their input and output tensors."""
     ties = []
-    for op in wires.subgraph.operators:
-        out = output_of(wires, op)
+    for op in subgraph.operators:
+        out = output_of(subgraph, op)
         # The uint8 kernel of CONCATENATION alone rescales (``ConcatenationWithScaling``).
         rescales = op.kind == "CONCATENATION" and out is not None and out.type == "UINT8"
         if op.kind not in _ONE_SCALE or out is None or out.type not in ACTIVATIONS or rescales:
             continue
         used = dict.fromkeys(i for i in (*op.inputs, *op.outputs) if i >= 0)
-        tensors = [wires.subgraph.tensors[i] for i in used]
+        tensors = [subgraph.tensors[i] for i in used]
         same = tuple(t.index for t in tensors if t.type == out.type and t.has_codes)
         ties.append(_Tie(op, same))
     return tuple(ties)
@@ -276,8 +284,8 @@ def _same(left: float, right: float) -> bool:
     return abs(left - right) <= TOLERANCE * max(left, right)
 
 
-def _claims(members: list[int], said: list[_Bias], believed: _Params) -> list[_Claim]:
-    """Group a family by scale and zero point, with tensors in the order of their writers."""
+def _claims(members: list[int], said: list[_BiasVote], believed: _Params) -> list[_Claim]:
+    """Group a family by scale and zero point, with tensors in the order of their producers."""
     groups: list[tuple[float, int | None, list[int]]] = []
     for tensor in members:
         scale, zero = believed[tensor]
@@ -304,7 +312,7 @@ def _claims(members: list[int], said: list[_Bias], believed: _Params) -> list[_C
 class _Dispute:
     """A family of tensors whose scales contradict each other."""
 
-    wires: Wires
+    subgraph: Subgraph
     ties: tuple[_Tie, ...]
     believed: _Params
     claims: list[_Claim]
@@ -337,14 +345,14 @@ class _Dispute:
         touching = [t for t in self.ties if any(i in claim.tensors for i in t.tensors)]
         both = [t for t in touching if any(i in right.tensors for i in t.tensors)]
         copying = {tie.op.index for tie in self.ties}
-        writers = (self.wires.writers.get(i) for i in claim.tensors)
-        computing = [w for w in writers if w is not None and w.index not in copying]
+        known = (self.subgraph.producers.get(i) for i in claim.tensors)
+        computing = [op for op in known if op is not None and op.index not in copying]
         alone = len(both) == 1 and len(touching) > 1 and len(computing) > 1
         return both[0].op if alone else None
 
     def _misreads(self, op: Operator) -> Iterator[Breach]:
         """Report an operator that copies codes to an output where they have another meaning."""
-        tensors = self.wires.subgraph.tensors
+        tensors = self.subgraph.tensors
         given, out = tensors[op.inputs[0]], tensors[op.outputs[0]]
         have, want = self.believed[given.index], self.believed[out.index]
         off = (have[0] * (c - have[1]) - want[0] * (c - want[1]) for c in code_range(out.type))
@@ -362,35 +370,35 @@ class _Dispute:
         Any calibration gives such a zero point, because it sees no value below zero.
         """
         tensors = [i for tie in self.ties for i in tie.tensors]
-        writers = (self.wires.writers.get(i) for i in tensors)
+        known = (self.subgraph.producers.get(i) for i in tensors)
         kept = any(
-            w is not None and w.options.get("fusedActivationFunction") in ("RELU", "RELU6")
-            for w in writers
+            op is not None and op.options.get("fusedActivationFunction") in ("RELU", "RELU6")
+            for op in known
         )
-        types = (self.wires.subgraph.tensors[i].type for i in tensors)
+        types = (self.subgraph.tensors[i].type for i in tensors)
         return kept and any(claim.zero_point == code_range(name)[0] for name in types)
 
     def _odd_tensor(self, tensor: int, claim: _Claim, right: _Claim) -> Iterator[Breach]:
-        writer = self.wires.writers.get(tensor)
+        producer = self.subgraph.producers.get(tensor)
         ties = [tie for tie in self.ties if tensor in tie.tensors]
-        carried = writer is not None and any(
-            tie.op is writer and any(i in claim.tensors for i in writer.inputs) for tie in ties
+        carried = producer is not None and any(
+            tie.op is producer and any(i in claim.tensors for i in producer.inputs) for tie in ties
         )
         if carried:
             return  # the operator before it is reported
         users = [tie.op for tie in ties] + [b.op for b in right.biases if b.input == tensor]
-        named = writer or next(iter(users), None)
+        named = producer or next(iter(users), None)
         if named is None:
             return
         have = self.believed[tensor]
         want = (right.scale, have[1] if right.zero_point is None else right.zero_point)
-        side = role_of(self.wires, named, self.wires.subgraph.tensors[tensor])
+        side = role_of(named, self.subgraph.tensors[tensor])
         message = (
             f"{side} has {in_words(have)}, but {self._reason(ties, claim, right)} {in_words(want)}"
         )
         other = None
         if (claim.weight, len(claim.tensors)) == (right.weight, len(right.tensors)):
-            other = self.wires.writers.get(right.tensors[0]) if right.tensors else None
+            other = self.subgraph.producers.get(right.tensors[0]) if right.tensors else None
         suspect = other.index if other else None
         message += (
             f"; the output of operator {suspect} may be wrong instead" if other is not None else ""
@@ -410,7 +418,7 @@ class _Dispute:
         op = next(iter(near), ties[0].op)
         return f"operator {op.index} {op.kind} copies codes, and what else it touches has"
 
-    def _odd_bias(self, bias: _Bias, claim: _Claim, right: _Claim) -> Breach:
+    def _odd_bias(self, bias: _BiasVote, claim: _Claim, right: _Claim) -> Breach:
         want = right.scale * float(bias.steps[0])
         if bias.owners:
             return _of_another(bias, want)
@@ -419,17 +427,17 @@ class _Dispute:
             f"its bias has scale {bias.have[0]:.7g}, but input scale x weight scale is {want:.7g}"
         )
         message += f", on all {channels} channels by the same factor" if channels > 1 else ""
-        writer = self.wires.writers.get(bias.input)
+        producer = self.subgraph.producers.get(bias.input)
         # Several tensors that agree with each other were not changed by one mistake.
         alone = claim.weight >= right.weight and len(right.tensors) == 1
-        suspect = writer.index if alone and writer is not None else None
+        suspect = producer.index if alone and producer is not None else None
         if suspect is not None:
             message += f"; the output scale of operator {suspect} may be wrong instead"
         expected = (want, 0) if channels == 1 else None
         return Breach("bias_scale", bias.op.index, bias.tensor, None, message, expected, suspect)
 
 
-def _of_another(bias: _Bias, want: float) -> Breach:
+def _of_another(bias: _BiasVote, want: float) -> Breach:
     """Report a bias that belongs to other operators."""
     shown = ", ".join(map(str, bias.owners[:3])) + (", ..." * (len(bias.owners) > 3))
     many = len(bias.owners) > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tfldbg.graph.wires import WEIGHTED
+from tfldbg.graph.query import WEIGHTED
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Subgraph

@@ -206,7 +206,7 @@ def _reached(graph: RefGraph, name: str, *, up: bool) -> set[str]:
     stack = [name]
     while stack:
         here = stack.pop()
-        further = graph.nodes[here].sources if up else graph.users(here)
+        further = graph.nodes[here].sources if up else graph.consumers.get(here, ())
         fresh = [n for n in further if n not in found]
         found.update(fresh)
         stack += fresh
@@ -217,7 +217,7 @@ def _unchanged_after(graph: RefGraph, name: str, equal: frozenset[str]) -> list[
     found: list[str] = []
     stack = [name]
     while stack:
-        for user in graph.users(stack.pop()):
+        for user in graph.consumers.get(stack.pop(), ()):
             if user in equal and graph.nodes[user].op in _NEUTRAL and user not in found:
                 found.append(user)
                 stack.append(user)
@@ -232,5 +232,7 @@ def _twins(graph: RefGraph, name: str) -> list[str]:
         return tuple(i for i in graph.nodes[other].inputs if node_of(i) in graph.computed)
 
     own = computed(name)
-    readers = graph.users(node_of(own[0])) if own else ()
-    return [n for n in readers if n != name and (graph.nodes[n].op, computed(n)) == (node.op, own)]
+    consumers = graph.consumers.get(node_of(own[0]), ()) if own else ()
+    return [
+        n for n in consumers if n != name and (graph.nodes[n].op, computed(n)) == (node.op, own)
+    ]

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
-from tfldbg.graph.query import non_activations, producers
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import same_parameters
 from tfldbg.reference.recorded import INPUT, Recorded
@@ -59,7 +58,7 @@ def pair_entries(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Pairing:
         ours: The tensors that each get a pair or a reason.
         theirs: The recording.
     """
-    pairer = _Pairer(ours, theirs)
+    pairer = _TensorPairer(ours, theirs)
     for forms in (_exact, _plain, _unnumbered):
         pairer.by_name(forms)
     pairer.inputs()
@@ -86,7 +85,7 @@ def _unnumbered(entry: Entry) -> frozenset[str]:
     return frozenset(stripped for name in _plain(entry) if (stripped := name.rstrip("0123456789")))
 
 
-class _Pairer:
+class _TensorPairer:
     def __init__(self, ours: Sequence[Entry], theirs: Sequence[Entry]) -> None:
         self._ours, self._theirs = ours, theirs
         self._open = {e.key: e for e in ours}
@@ -226,13 +225,13 @@ def _entries(
         trusted: True to use the sizes that the file states; some files state other sizes than they
             compute.
     """
-    writers, others = producers(subgraph), non_activations(subgraph)
+    producers, others = subgraph.producers, subgraph.non_activations
     dynamic = any(-1 in _of_one_sample(spec.tensor) for spec in specs)
     entries = []
-    for index in (*subgraph.inputs, *writers):
+    for index in (*subgraph.inputs, *producers):
         if index in others and index not in subgraph.inputs:
             continue
-        tensor, op = subgraph.tensors[index], writers.get(index)
+        tensor, op = subgraph.tensors[index], producers.get(index)
         names = [tensor.name, *(n for s in specs if s.tensor.index == index for n in s.names)]
         elements = sizes.get(index, tensor.elements if trusted and not dynamic else None)
         kind = op.kind if op else INPUT
@@ -323,7 +322,7 @@ def _judged(matches: dict[int, Match]) -> tuple[dict[int, Match], tuple[str, ...
     return blank, (note,)
 
 
-def check_same_model(
+def check_recorded_model(
     path: str, tensors: Sequence[Recorded], matched: MatchedCapture, subgraph: Subgraph
 ) -> None:
     """Check that a recording has enough tensors in common with the file.
@@ -332,8 +331,8 @@ def check_same_model(
         MatchError: Fewer than a third of the activations, and of the recorded tensors, have a
             counterpart.
     """
-    others = non_activations(subgraph)
-    written = [i for i in producers(subgraph) if i not in others]
+    others = subgraph.non_activations
+    written = [i for i in subgraph.producers if i not in others]
     found = sum(i in matched.recorded for i in written)
     if not found or 3 * found < min(len(written), len(tensors)):
         reason = next((u.reason for u in matched.matching.unmatched.values()), "it is empty")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import MatchError
-from tfldbg.graph.query import folded_constants, non_activations, producers, real_constant, stored
+from tfldbg.graph.query import real_constant, stored
 from tfldbg.match.kinds import LOOKALIKE, LOOKALIKES
 from tfldbg.match.steps import given
 from tfldbg.rewrite.twin import ALIASES
@@ -37,8 +37,7 @@ class Index:
 
     def __init__(self, graph: Graph, subgraph: Subgraph) -> None:
         self.graph, self.subgraph = graph, subgraph
-        folded, others = folded_constants(subgraph), non_activations(subgraph)
-        self._producers = producers(subgraph)
+        folded, others = subgraph.folded_constants, subgraph.non_activations
         self.operators = tuple(
             op
             for op in subgraph.operators
@@ -48,23 +47,23 @@ class Index:
 
     def root(self, index: int) -> int:
         """Return the tensor with the same value before QUANTIZE and DEQUANTIZE."""
-        op, seen = self._producers.get(index), {index}
+        op, seen = self.subgraph.producers.get(index), {index}
         while op is not None and op.kind in ALIASES and op.inputs[0] not in seen:
             index = op.inputs[0]
             seen.add(index)
-            op = self._producers.get(index)
+            op = self.subgraph.producers.get(index)
         return index
 
     def roots(self, op: Operator) -> tuple[int, ...]:
         """Return the values that an operator reads, by `root`."""
         return tuple(self.root(t.index) for t in given(self.subgraph, op))
 
-    def readers(self, index: int) -> frozenset[int]:
+    def consumers(self, index: int) -> frozenset[int]:
         """Return the operators that read a value, however it is stored."""
-        return self._readers.get(index, frozenset())
+        return self._consumers.get(index, frozenset())
 
     @cached_property
-    def _readers(self) -> Mapping[int, frozenset[int]]:
+    def _consumers(self) -> Mapping[int, frozenset[int]]:
         found: dict[int, set[int]] = {}
         for op in self.operators:
             for root in self.roots(op):
@@ -116,14 +115,14 @@ def pair_operators(
         The pairs in the traced file's order, and the value (before QUANTIZE and DEQUANTIZE) of the
         reference for each value of the traced file.
     """
-    pairer = _Pairer(traced, reference, inputs)
+    pairer = _OperatorPairer(traced, reference, inputs)
     pairer.settle_ready()
     pairer.settle_rest()
     pairer.settle_exchanged()
     return tuple(sorted(pairer.pairs.values(), key=lambda p: p.traced)), pairer.values
 
 
-class _Pairer:
+class _OperatorPairer:
     def __init__(self, ours: Index, theirs: Index, inputs: Mapping[int, int]) -> None:
         self._ours, self._theirs = ours, theirs
         self.values: dict[int, int] = dict(inputs)
@@ -156,8 +155,8 @@ class _Pairer:
     def settle_exchanged(self) -> None:
         """Pair operators of different kinds in the same place, where one replaces the other.
 
-        They read the same values and return as many, and their readers are a pair or have the same
-        constants, or both are the output of their file.
+        They read the same values and return as many, and their consumers are a pair or have the
+        same constants, or both are the output of their file.
         """
         for ours in list(self._open.values()):
             stead = [o for o in self._free.values() if self._same_place(ours, o)]
@@ -173,10 +172,10 @@ class _Pairer:
         sizes = (self._ours.subgraph.tensors[one], self._theirs.subgraph.tensors[two])
         if sizes[0].elements != sizes[1].elements or len(ours.inputs) != len(theirs.inputs):
             return False
-        readers, others = self._ours.readers(one), self._theirs.readers(two)
-        if not readers and not others:
+        consumers, others = self._ours.consumers(one), self._theirs.consumers(two)
+        if not consumers and not others:
             return self._ours.is_end(one) and self._theirs.is_end(two)
-        return any(self._belong(reader, other) for reader in readers for other in others)
+        return any(self._belong(consumer, other) for consumer in consumers for other in others)
 
     def _belong(self, ours: int, theirs: int) -> bool:
         """Return whether two operators are a pair, or certainly will be."""

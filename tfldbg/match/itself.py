@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import non_activations
 from tfldbg.match.model import Match, Matching
 
 if TYPE_CHECKING:
@@ -13,8 +12,8 @@ if TYPE_CHECKING:
 
 def match_itself(subgraph: Subgraph) -> Matching:
     """Match every activation with itself."""
-    others = non_activations(subgraph)
-    written = [i for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others]
+    others = subgraph.non_activations
+    written = [i for i in subgraph.producers if i not in others]
     matches = {
         i: counterpart(i, subgraph.tensors[i], "self", 1.0) for i in (*subgraph.inputs, *written)
     }

@@ -8,13 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import (
-    activation_inputs,
-    activation_slots,
-    non_activations,
-    producers,
-    shape_tensors,
-)
+from tfldbg.graph.query import activation_inputs, activation_slots
 from tfldbg.graph.windows import padded_otherwise
 from tfldbg.match.kinds import (
     CARRIED,
@@ -43,7 +37,7 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Signature, Subgraph, Tensor
     from tfldbg.reference.evaluate import Frozen
 
-Agreement = Callable[[int, Sequence[str]], str | None]
+CheckAgreement = Callable[[int, Sequence[str]], str | None]
 """Returns the candidate node whose values agree best with a tensor's, or None."""
 
 Sizes = Callable[[str], int | None]
@@ -55,7 +49,7 @@ def match(
     signature: Signature | None,
     frozen: Frozen,
     inputs: tuple[int, ...],
-    agreement: Agreement | None = None,
+    agreement: CheckAgreement | None = None,
     sizes: Sizes | None = None,
 ) -> Matching:
     """Match every computed tensor of ``subgraph``.
@@ -87,14 +81,13 @@ class _Matcher:
         self,
         subgraph: Subgraph,
         frozen: Frozen,
-        agreement: Agreement | None,
+        agreement: CheckAgreement | None,
         sizes: Sizes | None,
     ) -> None:
         self._subgraph = subgraph
         self._frozen = frozen
         self._graph = frozen.graph
         self._agreement, self._sizes = agreement, sizes
-        self._producers = producers(subgraph)
         index = NameIndex(frozen.graph, (t.name for t in subgraph.tensors))
         self._mentioned = {
             out: index.nodes(subgraph.tensors[out].name)
@@ -102,7 +95,6 @@ class _Matcher:
             for out in op.outputs
             if out >= 0
         }
-        self._others = non_activations(subgraph)
         self._settler = Settler(frozen.graph, subgraph, self._mentioned)
         self._refused: dict[int, str] = {}
         self.shapes: dict[int, tuple[int, ...]] = {}
@@ -117,7 +109,7 @@ class _Matcher:
     def match_operators(self) -> None:
         """Match the outputs in execution order, so that the inputs of each operator are known."""
         for op in self._subgraph.operators:
-            if any(i in self._others for i in op.outputs):
+            if any(i in self._subgraph.non_activations for i in op.outputs):
                 continue
             if op.kind in HANDED_ON and self._carry_forward(op):
                 continue
@@ -219,7 +211,7 @@ class _Matcher:
 
     def match_outputs(self, outputs: dict[int, str]) -> None:
         for index, node in outputs.items():
-            op = self._producers.get(index)
+            op = self._subgraph.producers.get(index)
             if index not in self.matches and op is not None and op.kind not in REQUANTIZING:
                 self._accept_output(self._subgraph.tensors[index], op, node)
 
@@ -249,7 +241,7 @@ class _Matcher:
 
     def _cast(self, known: Match, tensor: Tensor) -> str | None:
         """Return the node that casts the value of a match to the tensor's type."""
-        users = (self._graph.nodes[n] for n in self._graph.users(node_of(known.raw)))
+        users = (self._graph.nodes[n] for n in self._graph.consumers.get(node_of(known.raw), ()))
         casts = (n for n in users if n.op == "Cast" and n.inputs[0] in known.chain)
         return next((n.name for n in casts if n.dtype.upper() == tensor.type), None)
 
@@ -258,7 +250,7 @@ class _Matcher:
         for op in reversed(self._subgraph.operators):
             if op.kind not in HANDED_ON or not op.inputs or op.outputs[0] not in self.matches:
                 continue
-            if op.inputs[0] in self._others:
+            if op.inputs[0] in self._subgraph.non_activations:
                 continue
             given = self._subgraph.tensors[op.inputs[0]]
             if given.index not in self.matches and not given.has_data:
@@ -277,7 +269,7 @@ class _Matcher:
             source = read_by(self._graph, op.kind, node_of(known.raw))
             if source is not None and op.kind == "FULLY_CONNECTED":
                 source = sequence_read(self._graph, source, given[0])
-            if source is None or given[0].index not in self._producers:
+            if source is None or given[0].index not in self._subgraph.producers:
                 continue
             node = self._graph.nodes[source]
             if self._elements(node) is None or not self._fits(given[0], node.name):
@@ -415,7 +407,7 @@ class _Matcher:
         return following(self._graph, chains, wanted, activation_slots(self._subgraph, op))
 
     def drop_shared_anchors(self) -> None:
-        """Keep only the last match if an operator and its reader have the same anchor.
+        """Keep only the last match if an operator and its consumer have the same anchor.
 
         This is the case for a batch norm that the converter could not fold: both names mention it.
         """
@@ -445,9 +437,9 @@ class _Matcher:
         return found
 
     def _reason(self, op: Operator, index: int) -> str:
-        if index in shape_tensors(self._subgraph):
+        if index in self._subgraph.shape_tensors:
             return "it holds a shape or a counter, not an activation"
-        if index in self._others:
+        if index in self._subgraph.non_activations:
             return "it unpacks a constant, which is compared where it is used"
         if index in self._refused:
             return self._refused[index]

@@ -52,7 +52,7 @@ class Unmatched:
     reason: str
     certain: bool = False
     """True if its values or its operator prove that it has no counterpart, so that agreement of its
-    readers with the reference is not needed as evidence."""
+    consumers with the reference is not needed as evidence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import SAME_SCALE_KINDS, consumers, producers
+from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.match.settle import same_parameters
 
 if TYPE_CHECKING:
@@ -30,20 +30,20 @@ def resolve_parameters(subgraph: Subgraph, matches: Mapping[int, Match]) -> dict
     the reference's parameters and the tensor has others.
     """
     resolved = dict(matches)
-    readers, writers = consumers(subgraph), producers(subgraph)
+    consumers, producers = subgraph.consumers, subgraph.producers
     ordered = [i for op in reversed(subgraph.operators) for i in op.outputs]
     for index in (i for i in (*ordered, *subgraph.inputs) if i in resolved):
         match, tensor = resolved[index], subgraph.tensors[index]
         keeping = [
-            op for op in readers.get(index, ()) if op.kind in SAME_SCALE_KINDS and op.outputs
+            op for op in consumers.get(index, ()) if op.kind in SAME_SCALE_KINDS and op.outputs
         ]
         if match.parameters == "none" and tensor.lsb is not None:
             resolved[index] = _owed(tensor, match, keeping, resolved)
         elif match.parameters == "differ":
             if any(_imposes(subgraph, op, tensor, resolved) for op in keeping):
                 resolved[index] = replace(match, parameters="bypassed")
-            elif _keeps_input_scale(subgraph, writers.get(index), tensor) and any(
-                op.kind == "QUANTIZE" for op in readers.get(index, ())
+            elif _keeps_input_scale(subgraph, producers.get(index), tensor) and any(
+                op.kind == "QUANTIZE" for op in consumers.get(index, ())
             ):
                 resolved[index] = replace(match, parameters="deferred")
     return resolved

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.query import activation_slots, producers
-from tfldbg.graph.wires import WEIGHTED
+from tfldbg.graph.query import WEIGHTED, activation_slots
 from tfldbg.match.by_values import agreeing, is_moved, nearest, reordered, same_values
 from tfldbg.match.kinds import CARRIED, HANDED_ON, MAIN_OPS, PASSED_THROUGH, REFERENCE_OPS
 from tfldbg.match.model import Match, Matching, Unmatched, port_match
@@ -33,7 +32,7 @@ _SURE = 0.9
 _CODES = 1.5
 _FLOATS = 1e-3
 
-Values = NDArray[Any]
+TensorValues = NDArray[Any]
 Change = Match | Unmatched
 Changes = Mapping[int, Change]
 """Another match, or the reason for no match, by tensor."""
@@ -60,14 +59,13 @@ class Proposals:
         self._matches = matching.matches
         self._outputs = outputs
         self._settler = Settler(graph, subgraph, {})
-        self._writers = producers(subgraph)
         self._subgraph = subgraph
 
     def of(
         self,
         tensor: Tensor,
-        test: Values,
-        values: Mapping[str, Values],
+        test: TensorValues,
+        values: Mapping[str, TensorValues],
         *,
         other_weights: bool = False,
         idle: bool = False,
@@ -115,10 +113,12 @@ class Proposals:
 
     def _is_absurd(self, tensor: Tensor, known: Match) -> bool:
         """Return whether the operator that writes a tensor cannot compute its match."""
-        op = self._writers.get(tensor.index)
+        op = self._subgraph.producers.get(tensor.index)
         return op is not None and cannot_compute(self._subgraph, op, known.raw, self._graph)
 
-    def after(self, tensor: Tensor, test: Values, values: Mapping[str, Values]) -> Change | None:
+    def after(
+        self, tensor: Tensor, test: TensorValues, values: Mapping[str, TensorValues]
+    ) -> Change | None:
         """Return another match of a tensor after one whose match is in doubt, or None.
 
         Its present match may be a consequence of that one.
@@ -148,9 +148,11 @@ class Proposals:
         return self._settled(tensor, found[0]) if len(found) == 1 else None
 
     def _users(self, name: str) -> tuple[str, ...]:
-        return () if ":" in name else self._graph.users(name)
+        return () if ":" in name else self._graph.consumers.get(name, ())
 
-    def _renamed(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> Match | None:
+    def _renamed(
+        self, tensor: Tensor, found: str, values: Mapping[str, TensorValues]
+    ) -> Match | None:
         known = self._matches.get(tensor.index)
         if known is not None and found == known.raw:
             return None
@@ -164,14 +166,14 @@ class Proposals:
             found = next(complete, "")
         return self._settled(tensor, self._suited(tensor, found, values), values) if found else None
 
-    def _suited(self, tensor: Tensor, found: str, values: Mapping[str, Values]) -> str:
+    def _suited(self, tensor: Tensor, found: str, values: Mapping[str, TensorValues]) -> str:
         """Return a node with the values of ``found`` that the operator computes, if any."""
-        op = self._writers.get(tensor.index)
+        op = self._subgraph.producers.get(tensor.index)
         suited = REFERENCE_OPS.get(op.kind, frozenset()) if op is not None else frozenset()
         equal = _equal(values, found)
         return next((n for n in equal if self._graph.nodes[node_of(n)].op in suited), found)
 
-    def widened(self, tensor: Tensor, values: Mapping[str, Values]) -> Match | None:
+    def widened(self, tensor: Tensor, values: Mapping[str, TensorValues]) -> Match | None:
         """Return a tensor's match with all tensors of the same values, or None if there are none.
 
         Args:
@@ -197,7 +199,7 @@ class Proposals:
         return None if holds(known, node) else self._settled(tensor, node)
 
     def _settled(
-        self, tensor: Tensor, found: str, values: Mapping[str, Values] = MappingProxyType({})
+        self, tensor: Tensor, found: str, values: Mapping[str, TensorValues] = MappingProxyType({})
     ) -> Match:
         if ":" in found:
             settled = port_match(tensor.index, found, "values", _SURE)
@@ -242,7 +244,7 @@ class Proposals:
         return found != name and node == node_of(name)
 
     def _share(
-        self, tensor: Tensor, test: Values, values: Mapping[str, Values], name: str
+        self, tensor: Tensor, test: TensorValues, values: Mapping[str, TensorValues], name: str
     ) -> float:
         """Return the share of a tensor's elements that agree with the values of a node."""
         value = values.get(name)
@@ -253,7 +255,7 @@ class Proposals:
         return agreeing(test, value, within)
 
 
-def _equal(values: Mapping[str, Values], found: str) -> list[str]:
+def _equal(values: Mapping[str, TensorValues], found: str) -> list[str]:
     """Return the nodes that hold a node's values."""
     return [name for name, value in values.items() if np.array_equal(value, values[found])]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import activation_slots, consumers
+from tfldbg.graph.query import activation_slots
 from tfldbg.match.kinds import HANDED_ON, REFERENCE_OPS
 from tfldbg.match.model import Match
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, RefGraph
@@ -89,7 +89,6 @@ class Settler:
         self._subgraph = subgraph
         self._mentioned = mentioned
         self._named = frozenset(n for names in mentioned.values() for n in names)
-        self._readers = consumers(subgraph)
 
     def settle(
         self, tensor: Tensor, op: Operator | None, anchor: str, rule: str, confidence: float = 1.0
@@ -129,8 +128,10 @@ class Settler:
         """Return the single node after ``name`` that the converter folds into ``op``, if any."""
         if op is None or op.kind not in _FUSED_INTO:
             return None
-        users = [user for user in self._graph.users(name) if user in self._graph.computed]
-        if len(users) != 1 or self._computed_by_reader(tensor, op, users[0]):
+        users = [
+            user for user in self._graph.consumers.get(name, ()) if user in self._graph.computed
+        ]
+        if len(users) != 1 or self._computed_by_consumer(tensor, op, users[0]):
             return None
         user = self._graph.nodes[users[0]]
         if user.op in ACTIVATIONS or (user.op == "BatchToSpaceND" and _is_dilated(op)):
@@ -152,7 +153,7 @@ class Settler:
         fused = op.options.get("fusedActivationFunction")
         return fused in _CLIPPING or (fused is not None and named)
 
-    def _computed_by_reader(self, tensor: Tensor, op: Operator, name: str) -> bool:
+    def _computed_by_consumer(self, tensor: Tensor, op: Operator, name: str) -> bool:
         """Return whether an operator that reads ``tensor`` and constants computes ``name``.
 
         Names decide; without them a bias belongs to the operator that has one.
@@ -161,10 +162,10 @@ class Settler:
         if operation.startswith("FusedBatchNorm"):
             operation = "Mul"
         candidates = [
-            reader
-            for reader in self._readers_of_value(tensor.index)
-            if operation in REFERENCE_OPS.get(reader.kind, ())
-            and activation_slots(self._subgraph, reader) == 1
+            consumer
+            for consumer in self._consumers_of_value(tensor.index)
+            if operation in REFERENCE_OPS.get(consumer.kind, ())
+            and activation_slots(self._subgraph, consumer) == 1
         ]
         if not candidates or name in self._mentioned.get(tensor.index, ()):
             return False
@@ -173,12 +174,12 @@ class Settler:
         has_bias = len(op.inputs) > 2 and op.inputs[2] >= 0
         return not (operation == "BiasAdd" and has_bias)
 
-    def _readers_of_value(self, index: int) -> list[Operator]:
+    def _consumers_of_value(self, index: int) -> list[Operator]:
         """Return the operators that read a value, directly or after a reshape or QUANTIZE."""
-        found = list(self._readers.get(index, ()))
-        for reader in found:
-            if reader.kind in HANDED_ON and reader.outputs:
-                found += self._readers.get(reader.outputs[0], ())
+        found = list(self._subgraph.consumers.get(index, ()))
+        for consumer in found:
+            if consumer.kind in HANDED_ON and consumer.outputs:
+                found += self._subgraph.consumers.get(consumer.outputs[0], ())
         return found
 
     def _copies(self, name: str) -> list[str]:
@@ -186,7 +187,7 @@ class Settler:
         found: list[str] = []
         stack = [name]
         while stack:
-            for user in self._graph.users(stack.pop()):
+            for user in self._graph.consumers.get(stack.pop(), ()):
                 node = self._graph.nodes[user]
                 if node.op not in IDENTITY_OPS | FAKE_QUANT_OPS or user in found:
                     continue

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import folded_constants, non_activations
-from tfldbg.rewrite.twin import ALIASES, Step, untwinned
+from tfldbg.rewrite.twin import ALIASES, Computation, untwinned
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Operator, Subgraph, Tensor
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 class Steps:
     """A plan for the local errors of a whole file."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Computation, ...]
     aliases: Mapping[int, int]
     """The input of each operator that only changes how a value is stored, by output."""
     reasons: Mapping[int, str]
@@ -28,7 +27,7 @@ class Steps:
 
 def aliases(subgraph: Subgraph, known: frozenset[int]) -> dict[int, int]:
     """Return the outputs with the same value as another tensor, both of them readable."""
-    folded = folded_constants(subgraph)
+    folded = subgraph.folded_constants
     return {
         op.outputs[0]: op.inputs[0]
         for op in subgraph.operators
@@ -39,7 +38,7 @@ def aliases(subgraph: Subgraph, known: frozenset[int]) -> dict[int, int]:
 
 def given(subgraph: Subgraph, op: Operator) -> tuple[Tensor, ...]:
     """Return the tensors that an operator reads at run time, shapes included."""
-    folded = folded_constants(subgraph)
+    folded = subgraph.folded_constants
     tensors = (subgraph.tensors[i] for i in dict.fromkeys(op.inputs) if i >= 0)
     return tuple(
         t for t in tensors if not t.has_data and not t.is_variable and t.index not in folded
@@ -63,11 +62,11 @@ def own_steps(
             ordinary operators.
     """
     same = {} if stored else aliases(subgraph, readable)
-    others = non_activations(subgraph)
-    steps: list[Step] = []
+    others = subgraph.non_activations
+    steps: list[Computation] = []
     reasons: dict[int, str] = {}
     refused: dict[int, str] = {}
-    unread = {*subgraph.inputs, *(i for o in subgraph.operators for i in o.outputs)} - readable
+    unread = subgraph.live - readable
     for op in subgraph.operators:
         outputs = [i for i in op.outputs if i in readable and i not in others and i not in same]
         reason = untwinned(subgraph, op)
@@ -79,11 +78,11 @@ def own_steps(
         elif outputs:
             feeds = {t.index: t for t in given(subgraph, op)}
             feeds |= {i: subgraph.tensors[i] for i in op.inputs if i in states}
-            steps.append(Step(op, feeds, {i: i for i in outputs}))
+            steps.append(Computation(op, feeds, {i: i for i in outputs}))
     return Steps(tuple(steps), same, reasons, refused)
 
 
-def _blind(subgraph: Subgraph, op: Operator, unread: set[int]) -> str | None:
+def _blind(subgraph: Subgraph, op: Operator, unread: frozenset[int]) -> str | None:
     for tensor in given(subgraph, op):
         if tensor.index in unread:
             return f"its input tensor {tensor.index} cannot be read"

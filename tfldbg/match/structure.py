@@ -26,7 +26,7 @@ def following(
     """
     known = frozenset().union(*chains)
     found: dict[str, None] = {}
-    stack = [user for name in known for user in graph.users(name)]
+    stack = [user for name in known for user in graph.consumers.get(name, ())]
     seen: set[str] = set()
     while stack:
         name = stack.pop()
@@ -38,7 +38,7 @@ def following(
         if node.op in wanted and sources == slots and _reads(graph, name, chains):
             found[name] = None
         elif node.op in PASSED_THROUGH | FAKE_QUANT_OPS:
-            stack += graph.users(name)
+            stack += graph.consumers.get(name, ())
     return sorted(found, key=lambda n: graph.order[n])
 
 
@@ -103,7 +103,7 @@ def with_folded(graph: RefGraph, names: Sequence[str]) -> frozenset[str]:
     found = set(names)
     stack = list(names)
     while stack:
-        users = [u for u in graph.users(stack.pop()) if u in graph.computed]
+        users = [u for u in graph.consumers.get(stack.pop(), ()) if u in graph.computed]
         fresh = [u for u in users if u not in found and graph.nodes[u].op not in MAIN_OPS]
         found.update(fresh[:1] if len(users) == 1 else [])
         stack += fresh[:1] if len(users) == 1 else []

@@ -75,7 +75,7 @@ def put_side_by_side(reference: Capture, tested: Capture) -> SideBySide:
             f"{next(iter(pairing.reasons.values()))}",
             hint="compare recordings of the same model, with the same names",
         )
-    return _Builder(reference, tested, pairing).build()
+    return _GraphBuilder(reference, tested, pairing).build()
 
 
 def _paired(reference: Capture, tested: Capture) -> Pairing:
@@ -124,7 +124,7 @@ def _in_units(tested: Recorded, reference: Recorded) -> tuple[Recorded, Recorded
     return next(filled), next(filled)
 
 
-class _Builder:
+class _GraphBuilder:
     """Completes facts that only one of the recordings states."""
 
     def __init__(self, reference: Capture, tested: Capture, pairing: Pairing) -> None:

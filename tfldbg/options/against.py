@@ -23,7 +23,7 @@ ReferenceKind = Literal["self", "keras", "tflite", "capture", "runtime", Emulati
 RECORDINGS = (".h5", ".hdf5", ".npz")
 """The suffixes of recordings."""
 
-Kind = Literal["self", "keras", "tflite", "capture", "runtime", "emulation", "function"]
+KindName = Literal["self", "keras", "tflite", "capture", "runtime", "emulation", "function"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +71,7 @@ class Against:
     `tfldbg cache` shows where."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> KindName:
         """The kind of reference.
 
         Raises:

@@ -91,12 +91,12 @@ def _inline(definition: Any, node: Any, function: str) -> None:
 
 
 def _read_instead(definition: Any, node: Any, results: Sequence[str]) -> None:
-    """Redirect the readers of a node's outputs to other tensors; the node becomes an Identity."""
-    for reader in definition.node:
-        for number, tensor in enumerate(reader.input):
+    """Redirect the consumers of a node's outputs to other tensors; the node becomes an Identity."""
+    for consumer in definition.node:
+        for number, tensor in enumerate(consumer.input):
             name, _, port = tensor.partition(":")
             if name == node.name and port:
-                reader.input[number] = results[int(port)]
+                consumer.input[number] = results[int(port)]
     kind = node.attr["Tout"].list.type[0]
     node.op = "Identity"
     node.attr.clear()

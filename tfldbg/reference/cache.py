@@ -20,7 +20,7 @@ from typing import Any
 from tfldbg.errors import TfldbgError
 from tfldbg.files import replacing, sha256_of_path
 from tfldbg.reference.evaluate import Frozen
-from tfldbg.reference.graphdef import Outline, view
+from tfldbg.reference.graphdef import Outline, ref_graph
 from tfldbg.reference.quiet import quiet
 
 FOLDER_VARIABLE = "TFLDBG_CACHE_DIR"
@@ -45,7 +45,7 @@ def folder() -> Path:
     return Path(platformdirs.user_cache_path("tfldbg", appauthor=False))
 
 
-def key_of(path: Path) -> str:
+def entry_key(path: Path) -> str:
     """Return the key of an entry: a hash of everything that determines its content.
 
     Args:
@@ -102,7 +102,7 @@ def _read(entry: Path) -> Frozen:
     inputs, outputs = tuple(about["inputs"]), tuple(about["outputs"])
     return Frozen(
         graph_def=definition,
-        graph=view(definition, inputs, outputs, outlines, whole=about["batch"] == 1),
+        graph=ref_graph(definition, inputs, outputs, outlines, whole=about["batch"] == 1),
         input_names=tuple(about["input_names"]),
         input_shapes=tuple(tuple(shape) for shape in about["input_shapes"]),
         input_dtypes=tuple(about["input_dtypes"]),
@@ -116,7 +116,7 @@ def write(key: str, frozen: Frozen) -> None:
     """Keep a model.  If that fails, nothing is kept and the next run takes longer.
 
     Args:
-        key: The key of the model from `key_of`.
+        key: The key of the model from `entry_key`.
         frozen: The model.
     """
     if frozen.graph_def.ByteSize() > _LARGEST:

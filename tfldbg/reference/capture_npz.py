@@ -52,7 +52,7 @@ def _readable_npz(path: Path) -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class _Member:
+class _ArrayMember:
     """One array of the archive."""
 
     name: str
@@ -67,7 +67,7 @@ class _Npz:
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path, self._archive = path, archive
-        self._members: list[_Member] = []
+        self._members: list[_ArrayMember] = []
         self._open: dict[int, Any] = {}
 
     def read(self, number: int, start: int, stop: int) -> NDArray[Any]:
@@ -114,7 +114,7 @@ class _Npz:
             )
         return Contents(tuple(tensors), count_samples(self._path, lengths), {}, self)
 
-    def _member(self, info: zipfile.ZipInfo) -> _Member:
+    def _member(self, info: zipfile.ZipInfo) -> _ArrayMember:
         name = info.filename.removesuffix(".npy")
         with self._archive.open(info) as stream:
             shape, fortran, dtype = guard.npy_header(stream, name)
@@ -139,4 +139,4 @@ class _Npz:
             )
         sample = math.prod(shape[1:]) * dtype.itemsize
         guard.check_size(f"one sample of '{name}'", sample)
-        return _Member(info.filename, dtype, tuple(shape), begins)
+        return _ArrayMember(info.filename, dtype, tuple(shape), begins)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tfldbg.errors import KerasError, UsageError
 from tfldbg.graph.load import load_graph
 from tfldbg.reference.keras import argument_of, load_frozen, load_live
-from tfldbg.reference.refusals import needs_fixed_batch, refusal
+from tfldbg.reference.refusals import conversion_error, needs_fixed_batch
 
 if TYPE_CHECKING:
     from tfldbg.options.convert import Target
@@ -25,7 +25,7 @@ _LOOPS = ("While", "StatelessWhile")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class Convertible:
     """A model that can be converted."""
 
     name: str
@@ -47,7 +47,7 @@ class Source:
         return any(n.op in _LOOPS for n in self.frozen.graph.nodes.values())
 
 
-def open_source(path: Path, *, unsafe: bool = False, signature: str | None = None) -> Source:
+def open_source(path: Path, *, unsafe: bool = False, signature: str | None = None) -> Convertible:
     """Load the model to convert.
 
     Raises:
@@ -55,9 +55,9 @@ def open_source(path: Path, *, unsafe: bool = False, signature: str | None = Non
     """
     if path.is_dir():
         key = signature or "serving_default"
-        return Source(str(path), None, key, load_frozen(path, unsafe=unsafe, signature=key))
+        return Convertible(str(path), None, key, load_frozen(path, unsafe=unsafe, signature=key))
     model = load_live(path, unsafe=unsafe)
-    return Source(str(path), model, None, load_frozen(model))
+    return Convertible(str(path), model, None, load_frozen(model))
 
 
 def save_live(model: Any, folder: Path) -> Path:
@@ -90,7 +90,7 @@ def save_whole(model: Any, path: Path) -> None:
             model.save(path)
 
 
-def check_target(source: Source, target: Target) -> None:
+def check_convertible(source: Convertible, target: Target) -> None:
     """Check that a quantization-aware model can be converted to the target.
 
     Raises:
@@ -108,7 +108,7 @@ def check_target(source: Source, target: Target) -> None:
         )
 
 
-def convert(source: Source, target: Target, examples: Examples | None) -> tuple[bytes, bool]:
+def convert(source: Convertible, target: Target, examples: Examples | None) -> tuple[bytes, bool]:
     """Convert a model.
 
     Args:
@@ -124,7 +124,7 @@ def convert(source: Source, target: Target, examples: Examples | None) -> tuple[
         KerasError: The converter refuses the model, or leaves operators float against the target.
         UsageError: The model needs examples and has none, or cannot be converted to the target.
     """
-    check_target(source, target)
+    check_convertible(source, target)
     if not target.integer:
         return _attempt(source, target, None), False
     if source.trained_ranges:
@@ -179,34 +179,34 @@ def _listed(operators: list[tuple[int, str, str]]) -> str:
     return f"{first} and {more} other{'s' if more > 1 else ''}" if more else first
 
 
-def _attempt(source: Source, target: Target, examples: Examples | None) -> bytes:
+def _attempt(source: Convertible, target: Target, examples: Examples | None) -> bytes:
     """Convert with the model's own batch size, or with a batch of one if a loop requires it."""
     try:
         return _run(_converter(source), source, target, examples)
-    except _RefusedError as refused:
+    except _ConverterError as refused:
         if source.model is None or not needs_fixed_batch(refused.said):
-            raise refusal(source.name, target.type, refused.said) from refused
+            raise conversion_error(source.name, target.type, refused.said) from refused
     try:
         return _run(_fixed_batch(source), source, target, examples)
-    except _RefusedError as refused:
-        raise refusal(source.name, target.type, refused.said) from refused
+    except _ConverterError as refused:
+        raise conversion_error(source.name, target.type, refused.said) from refused
 
 
-class _RefusedError(Exception):
+class _ConverterError(Exception):
     def __init__(self, said: str) -> None:
         super().__init__(said)
         self.said = said
 
 
-def _run(converter: Any, source: Source, target: Target, examples: Examples | None) -> bytes:
+def _run(converter: Any, source: Convertible, target: Target, examples: Examples | None) -> bytes:
     _configure(converter, source, target, examples)
     try:
         return bytes(converter.convert())
     except Exception as error:  # the converter raises whatever its parts raise
-        raise _RefusedError(str(error) or type(error).__name__) from error
+        raise _ConverterError(str(error) or type(error).__name__) from error
 
 
-def _converter(source: Source) -> Any:
+def _converter(source: Convertible) -> Any:
     import tensorflow as tf
 
     if source.model is None:
@@ -216,7 +216,7 @@ def _converter(source: Source) -> Any:
     return tf.lite.TFLiteConverter.from_keras_model(source.model)
 
 
-def _fixed_batch(source: Source) -> Any:
+def _fixed_batch(source: Convertible) -> Any:
     """Return a converter for the model with a batch of one."""
     import tensorflow as tf
 
@@ -254,7 +254,9 @@ def _holder(model: Any) -> Any:
     return holder
 
 
-def _configure(converter: Any, source: Source, target: Target, examples: Examples | None) -> None:
+def _configure(
+    converter: Any, source: Convertible, target: Target, examples: Examples | None
+) -> None:
     import tensorflow as tf
 
     sets = tf.lite.OpsSet
@@ -275,7 +277,7 @@ def _configure(converter: Any, source: Source, target: Target, examples: Example
 
 
 def _representative(
-    source: Source, examples: Examples
+    source: Convertible, examples: Examples
 ) -> Callable[[], Iterator[list[NDArray[Any]] | Mapping[str, NDArray[Any]]]]:
     """Return samples by name if there are several inputs: the converter changes their order."""
     names = source.frozen.input_names

@@ -90,7 +90,7 @@ class Evaluator:
         fetches: The tensors of the free-running model, ``name`` or ``name:port``.
         segments: The operators to compute from given inputs; all must be closed.
         forced: The keys of the values that replace tensors of the free-running model for their
-            readers, by tensor.
+            consumers, by tensor.
         once: True if only a few batches are computed, for which optimizing the graph takes longer
             than it saves.
 
@@ -319,7 +319,7 @@ def _with_segments(
 
 
 def _force(definition: Any, graph: RefGraph, forced: Mapping[str, int], taps: Taps) -> None:
-    """Redirect the readers of some tensors of the free-running model to placeholders."""
+    """Redirect the consumers of some tensors of the free-running model to placeholders."""
     for node in definition.node if forced else ():
         if node.name not in graph.nodes:
             continue

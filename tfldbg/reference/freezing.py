@@ -10,7 +10,7 @@ import numpy as np
 
 from tfldbg.reference.branches import take_branches
 from tfldbg.reference.evaluate import Frozen
-from tfldbg.reference.graphdef import Outline, node_of, view
+from tfldbg.reference.graphdef import Outline, node_of, ref_graph
 from tfldbg.reference.twins import merge_twins
 
 _LARGE = 1024
@@ -50,7 +50,7 @@ def freeze(
     definition = _values_alone(definition, [*inputs, *map(node_of, ends)])
     merge_twins(definition)
     sketch = _sketch(definition)
-    graph = view(definition, inputs, ends, _outlines(sketch), whole=batch == 1)
+    graph = ref_graph(definition, inputs, ends, _outlines(sketch), whole=batch == 1)
     if batch is None:
         taken = dict(zip(inputs, shapes, strict=True))
         one = _outlines(_reshaped(sketch, taken, 1))
@@ -66,7 +66,7 @@ def freeze(
             definition, outlines = _reshaped(definition, taken, 1), one
         else:
             outlines = {n: _of_any_batch(o, n in graph.activations) for n, o in one.items()}
-        graph = view(definition, inputs, ends, outlines, whole=batch == 1)
+        graph = ref_graph(definition, inputs, ends, outlines, whole=batch == 1)
     return Frozen(
         graph_def=definition,
         graph=graph,
@@ -100,7 +100,7 @@ def _values_alone(definition: Any, kept: Sequence[str]) -> Any:
 
     A layer that keeps a state assigns to it, which a frozen graph cannot do; the value that it read
     before is a constant.  ``IdentityN``, which functions with a custom gradient leave, passes on
-    several values at once: its readers are redirected to these values.
+    several values at once: its consumers are redirected to these values.
 
     Args:
         definition: A ``tensorflow.GraphDef`` without variables.

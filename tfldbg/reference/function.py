@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import CaptureError, PluginError
-from tfldbg.graph.query import producers
 from tfldbg.plugins import RAISED
 from tfldbg.reference.recorded import INPUT
 
@@ -55,10 +54,9 @@ class FunctionRecorder:
 
     def __init__(self, name: str, function: ReferenceFunction, subgraph: Subgraph) -> None:
         self._name, self._function, self._subgraph = name, function, subgraph
-        writers = producers(subgraph)
         self.floats: set[str] = set()
         """The names of the tensors that the function returns as floats."""
-        self._writers = {subgraph.tensors[i].name: op for i, op in writers.items()}
+        self._producers = {subgraph.tensors[i].name: op for i, op in subgraph.producers.items()}
 
     def record(self, batches: Iterable[Given], path: Path) -> None:
         """Write the recording.
@@ -134,7 +132,7 @@ class FunctionRecorder:
         return array.astype(np.float32)
 
     def _tensor(self, name: Any) -> str:
-        op = self._writers.get(name)
+        op = self._producers.get(name)
         return f"operator {op.index} {op.kind} '{name}'" if op else f"'{name}'"
 
     def _append(self, file: Any, given: Given, arrays: Mapping[Any, NDArray[Any]]) -> None:

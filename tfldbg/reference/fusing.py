@@ -30,17 +30,17 @@ def fold_batch_norms(definition: Any, fetched: Collection[str]) -> None:
         fetched: The tensors that will be read, ``name:port``.
     """
     nodes = {node.name: node for node in definition.node}
-    readers: dict[str, list[str]] = defaultdict(list)
+    consumers: dict[str, list[str]] = defaultdict(list)
     for node in definition.node:
         for tensor in node.input:
-            readers[node_of(tensor.removeprefix("^"))].append(tensor)
+            consumers[node_of(tensor.removeprefix("^"))].append(tensor)
     read = {node_of(tensor) for tensor in fetched}
     for node in list(definition.node):
         if node.op not in _BATCH_NORMS or node.attr["is_training"].b:
             continue
         conv = nodes[node_of(node.input[0])]
-        others = [t for t in (*readers[node.name], *fetched) if node_of(t) == node.name]
-        alone = len(readers[conv.name]) == 1 and conv.name not in read
+        others = [t for t in (*consumers[node.name], *fetched) if node_of(t) == node.name]
+        alone = len(consumers[conv.name]) == 1 and conv.name not in read
         if conv.op == "DepthwiseConv2dNative" and alone and not any(map(_second, others)):
             _fold(definition, nodes, node, conv)
 

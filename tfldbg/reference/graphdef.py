@@ -130,7 +130,7 @@ class RefGraph:
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:
-        """The names of the nodes that read each node."""
+        """The names of the nodes that read each node; a node may have none."""
         found: dict[str, dict[str, None]] = {}
         for node in self.nodes.values():
             for source in node.sources:
@@ -145,7 +145,7 @@ class RefGraph:
     @cached_property
     def order(self) -> Mapping[str, int]:
         """The position of each node in a topological order."""
-        return in_order({name: node.sources for name, node in self.nodes.items()})
+        return topological_order({name: node.sources for name, node in self.nodes.items()})
 
     @cached_property
     def computed(self) -> frozenset[str]:
@@ -230,12 +230,8 @@ class RefGraph:
             stack += fresh
         return False
 
-    def users(self, name: str) -> tuple[str, ...]:
-        """Return the nodes that read ``name``."""
-        return self.consumers.get(name, ())
 
-
-def in_order(sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def topological_order(sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Return the position of each name in a topological order, in which a loop is cut.
 
     Args:
@@ -265,7 +261,7 @@ def node_of(tensor_name: str) -> str:
     return tensor_name.split(":")[0]
 
 
-def view(
+def ref_graph(
     graph_def: Any,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],

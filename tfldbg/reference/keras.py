@@ -60,7 +60,7 @@ def load_frozen(
     # The results of an unsafe file may depend on code outside it.
     if not cached or unsafe or not source.is_file():
         return _freeze_model(load_live(source, unsafe=unsafe))
-    key = cache.key_of(source)
+    key = cache.entry_key(source)
     return cache.read(key) or _frozen_and_kept(source, key)
 
 

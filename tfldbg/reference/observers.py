@@ -25,7 +25,7 @@ from tfldbg.reference.keras import argument_of
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ObserverRange:
     """One fake-quant range of an activation, before and after the change."""
 
     name: str
@@ -60,7 +60,7 @@ class _Observed:
         self.high = max(self.high, float(values.max()))
 
 
-def recalibrate(model: Any, batches: Iterable[list[NDArray[Any]]]) -> tuple[Range, ...]:
+def recalibrate(model: Any, batches: Iterable[list[NDArray[Any]]]) -> tuple[ObserverRange, ...]:
     """Set every activation's range to the smallest and largest value over all batches.
 
     Args:
@@ -127,7 +127,7 @@ def _observing(observed: dict[int, _Observed]) -> Iterator[None]:
         quant_ops._FakeQuantWithMinMaxVars = own
 
 
-def _settle(observed: _Observed) -> Range:
+def _settle(observed: _Observed) -> ObserverRange:
     before = (float(observed.low_variable.numpy()), float(observed.high_variable.numpy()))
     after = (observed.low, observed.high)
     if getattr(observed.quantizer, "symmetric", False):
@@ -138,8 +138,8 @@ def _settle(observed: _Observed) -> Range:
     observed.high_variable.assign(np.float32(after[1]))
     place = observed.low_variable.name.rpartition("/")[2].split(":")[0].removesuffix("_min")
     if place.startswith(observed.layer):
-        return Range(observed.layer, before, after)
-    return Range(f"{observed.layer}/{place}", before, after)
+        return ObserverRange(observed.layer, before, after)
+    return ObserverRange(f"{observed.layer}/{place}", before, after)
 
 
 def _symmetric(observed: _Observed) -> tuple[float, float]:

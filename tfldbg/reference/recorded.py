@@ -67,7 +67,7 @@ class Recorded:
         return self.type.startswith("FLOAT")
 
 
-class Values(Protocol):
+class RecordedValues(Protocol):
     """The values of an open recording."""
 
     def read(self, number: int, start: int, stop: int) -> NDArray[Any]:
@@ -87,7 +87,7 @@ class Contents:
     """The number of samples of every tensor."""
     run: Mapping[str, Any]
     """The facts that the recording states about its run: ``run`` of ``/evidence``, or empty."""
-    values: Values
+    values: RecordedValues
 
 
 def count_samples(path: Path, lengths: Mapping[str, int]) -> int:

@@ -20,7 +20,7 @@ def needs_fixed_batch(said: str) -> bool:
     return _FIXED_BATCH in said
 
 
-def refusal(name: str, type_name: str, said: str) -> KerasError:
+def conversion_error(name: str, type_name: str, said: str) -> KerasError:
     """Return the error for a message of the converter.
 
     Args:

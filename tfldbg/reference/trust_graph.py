@@ -61,7 +61,7 @@ def check_saved_model(path: Path) -> None:
 
 def _offending(meta: Any) -> Iterator[str]:
     """Yield ``operator 'node'`` for every node that is not allowed."""
-    graph = _Graph(meta.graph_def)
+    graph = _GraphDefinition(meta.graph_def)
     runs = graph.reached(_entry_points(meta), set(meta.object_graph_def.concrete_functions))
     saver = graph.reached(_saver(meta), set()) - runs
     for place, node in graph.nodes():
@@ -110,7 +110,7 @@ def _saver(meta: Any) -> set[str]:
     return {saver.filename_tensor_name, saver.save_tensor_name, saver.restore_op_name}
 
 
-class _Graph:
+class _GraphDefinition:
     """A graph and its functions, and the nodes that each node needs."""
 
     def __init__(self, definition: Any) -> None:

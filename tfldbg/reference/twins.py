@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfldbg.reference.graphdef import in_order, node_of
+from tfldbg.reference.graphdef import node_of, topological_order
 
 _LARGE = 1024
 """The size in bytes from which a constant counts as a weight and is not compared."""
@@ -28,7 +28,7 @@ def merge_twins(definition: Any) -> None:
     same: dict[str, str] = {}
     nodes = {node.name: node for node in definition.node}
     read = {name: [node_of(i) for i in node.input] for name, node in nodes.items()}
-    for name in in_order(read):
+    for name in topological_order(read):
         node = nodes[name]
         key = _key(node, same)
         if key is None:

@@ -72,7 +72,7 @@ def verdict_word(result: Result) -> str:
     return "recorded" if alone else result.verdict
 
 
-def build(
+def build_document(
     result: Result, *, everything: bool = False, histograms: bool = True, verbose: bool = False
 ) -> Document:
     """Choose and word what a report shows.

@@ -57,8 +57,8 @@ class _Mark:
     """What is shown."""
 
 
-_Figure = Callable[[TensorStats], _Mark | None]
-_Measure = Callable[[OpEvidence, Status], _Mark | None]
+_MarkOfStats = Callable[[TensorStats], _Mark | None]
+_MarkOfOutput = Callable[[OpEvidence, Status], _Mark | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class _DataSet:
 
     key: str
     name: str
-    measure: _Measure
+    measure: _MarkOfOutput
     """None where there is no figure."""
     steps: tuple[float, ...]
     """Up to which badness each colour but the last goes."""
@@ -132,15 +132,15 @@ def _data_sets(quantized: bool) -> tuple[_DataSet, ...]:
     )
 
 
-def _local(figure: _Figure) -> _Measure:
+def _local(figure: _MarkOfStats) -> _MarkOfOutput:
     return lambda op, _: _finite(op.local, figure)
 
 
-def _accumulated(figure: _Figure) -> _Measure:
+def _accumulated(figure: _MarkOfStats) -> _MarkOfOutput:
     return lambda op, _: _finite(op.accumulated, figure)
 
 
-def _finite(stats: TensorStats | None, figure: _Figure) -> _Mark | None:
+def _finite(stats: TensorStats | None, figure: _MarkOfStats) -> _Mark | None:
     if stats is None:
         return None
     return _Mark(math.inf, "not finite") if stats.nan or stats.infinite else figure(stats)

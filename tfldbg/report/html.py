@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfldbg.diagnose.rules import CATALOG
-from tfldbg.report.document import build, verdict_word
+from tfldbg.report.document import build_document, verdict_word
 from tfldbg.report.machine import write_text
 from tfldbg.report.page_data import page_data
 from tfldbg.report.plain import printable
@@ -44,7 +44,7 @@ def to_page(result: Result) -> str:
     Args:
         result: The trace.  Histograms and scatter plots are drawn where it holds what they need.
     """
-    document = build(result, everything=True, histograms=False)
+    document = build_document(result, everything=True, histograms=False)
     scripts = _scripts()
     page: str = _template().render(
         document=document,

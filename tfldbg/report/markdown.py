@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tfldbg.report.document import Document, Row, build, verdict_word
+from tfldbg.report.document import Document, Row, build_document, verdict_word
 from tfldbg.report.gate import gate_section
 from tfldbg.report.machine import write_text
 from tfldbg.report.plain import printable
@@ -35,7 +35,7 @@ def write_markdown(result: Result, target: str) -> None:
 
 def to_markdown(result: Result) -> str:
     """Return the report: what matters first, every operator and the rest folded away."""
-    document = build(result, histograms=False)
+    document = build_document(result, histograms=False)
     lines = [f"### tfldbg: {_headline(result)}", "", escape(document.sentence), ""]
     why = dict(document.facts).get("why")
     if why is not None:
@@ -46,7 +46,7 @@ def to_markdown(result: Result) -> str:
         lines += _section(section)
     lines += [*_operators(document.rows, document.unit), *_findings(document)]
     if any(row.status is None for row in document.rows):
-        rows = build(result, everything=True).rows
+        rows = build_document(result, everything=True).rows
         lines += _folded("All operators", _operators(rows, document.unit))
     for section in document.sections:
         if section not in gate:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.words import number, op_name
 from tfldbg.measures.section import BLOCKS, Section
-from tfldbg.report.document import Row, build
+from tfldbg.report.document import Row, build_document
 from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _FACTS = ("model", "reference", "data")
 
 def trace_html(result: Result) -> str:
     """Return the verdict, why, the table of operators and the sections as an HTML fragment."""
-    document = build(result)
+    document = build_document(result)
     facts = dict(document.facts)
     verdict = f'<b class="{document.verdict}">{document.verdict.upper()}</b>'
     lines = [f"<p>{verdict}: {_safe(document.sentence)}</p>"]

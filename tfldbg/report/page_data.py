@@ -36,10 +36,10 @@ def page_data(result: Result) -> dict[str, Any]:
     are in LSB where the tensor is quantized, and in real units.
     """
     evidence = result.evidence
-    writers = {o.tensor: row for row, o in enumerate(evidence.ops)}
+    producers = {o.tensor: row for row, o in enumerate(evidence.ops)}
     pictures: Sides = evidence.measures.get("pictures") or Sides({}, {})
     rows = [
-        _row(o, status, result.diagnosis.findings, writers, pictures)
+        _row(o, status, result.diagnosis.findings, producers, pictures)
         for o, status in zip(evidence.ops, result.diagnosis.statuses, strict=True)
     ]
     return {
@@ -69,7 +69,7 @@ def _row(
     op: OpEvidence,
     status: Status,
     findings: Sequence[Finding],
-    writers: dict[int, int],
+    producers: dict[int, int],
     pictures: Sides,
 ) -> dict[str, Any]:
     most = max(8, _MOST_POINTS // max(len(pictures.local) + len(pictures.accumulated), 1))
@@ -89,7 +89,7 @@ def _row(
         "unmatched_reason": _text(op.unmatched_reason),
         "unchecked_reason": _text(op.local_reason),
         "reads": list(op.reads),
-        "from": sorted({writers[t] for t in op.reads if t in writers}),
+        "from": sorted({producers[t] for t in op.reads if t in producers}),
         "parameters": _parameters(op),
         "local": _figures(op.local),
         "accumulated": _figures(op.accumulated),

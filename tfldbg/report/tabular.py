@@ -29,7 +29,7 @@ _TYPES: Mapping[type, ColumnType] = {int: "int", float: "float", str: "text", bo
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """One column of the table."""
 
     name: str
@@ -37,24 +37,24 @@ class Column:
 
 
 _OP = (
-    Column("op", "int"),
-    Column("kind", "text"),
-    Column("tensor", "text"),
-    Column("tensor_index", "int"),
-    Column("scale", "float"),
-    Column("zero_point", "int"),
-    Column("status", "text"),
-    Column("reference", "text"),
-    Column("match_rule", "text"),
-    Column("unmatched_reason", "text"),
-    Column("unchecked_reason", "text"),
-    Column("parameters", "text"),
-    Column("expected_scale", "float"),
-    Column("expected_zero_point", "int"),
+    TableColumn("op", "int"),
+    TableColumn("kind", "text"),
+    TableColumn("tensor", "text"),
+    TableColumn("tensor_index", "int"),
+    TableColumn("scale", "float"),
+    TableColumn("zero_point", "int"),
+    TableColumn("status", "text"),
+    TableColumn("reference", "text"),
+    TableColumn("match_rule", "text"),
+    TableColumn("unmatched_reason", "text"),
+    TableColumn("unchecked_reason", "text"),
+    TableColumn("parameters", "text"),
+    TableColumn("expected_scale", "float"),
+    TableColumn("expected_zero_point", "int"),
 )
 
 
-def columns(result: Result) -> tuple[Column, ...]:
+def columns(result: Result) -> tuple[TableColumn, ...]:
     """Return the columns of a trace's table: the same for every trace, but for its own metrics."""
     ops = result.evidence.ops
     return (
@@ -92,7 +92,7 @@ def write_trace_csv(result: Result, target: str) -> None:
     write_csv([column.name for column in columns(result)], rows(result), target)
 
 
-def _figures(prefix: str, kind: type) -> Iterator[Column]:
+def _figures(prefix: str, kind: type) -> Iterator[TableColumn]:
     """Yield a column for every number, text and flag of a dataclass, those within it included."""
     for name, hint in get_type_hints(kind).items():
         if get_origin(hint) is Literal:
@@ -100,12 +100,12 @@ def _figures(prefix: str, kind: type) -> Iterator[Column]:
         held = [h for h in get_args(hint) or (hint,) if h is not type(None)]
         path = f"{prefix}_{name}"
         if len(held) == 1 and held[0] in _TYPES:
-            yield Column(path, _TYPES[held[0]])
+            yield TableColumn(path, _TYPES[held[0]])
         elif len(held) == 1 and isinstance(held[0], type) and is_dataclass(held[0]):
             yield from _figures(path, held[0])
 
 
-def _metrics(prefix: str, stats: Iterable[TensorStats | None]) -> Iterator[Column]:
+def _metrics(prefix: str, stats: Iterable[TensorStats | None]) -> Iterator[TableColumn]:
     for name in dict.fromkeys(name for s in stats if s is not None for name in s.metrics):
         yield from _figures(f"{prefix}_metrics_{name}", MetricStats)
 

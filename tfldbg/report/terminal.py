@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfldbg.measures.section import ASCII_BLOCKS, Section
-from tfldbg.report.document import Document, Row, build
+from tfldbg.report.document import Document, Row, build_document
 from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def plain_text(result: Result, width: int = 100) -> str:
     """Return the report of a trace as text without colours, so many columns wide."""
     text = io.StringIO()
     console = Console(file=text, width=width, force_terminal=True, color_system=None)
-    draw(build(result, histograms=False), console)
+    draw(build_document(result, histograms=False), console)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 

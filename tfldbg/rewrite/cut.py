@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfldbg.rewrite.emit import Emitter
-from tfldbg.rewrite.twin import LocalModel, Step, side_by_side
+from tfldbg.rewrite.twin import Computation, LocalModel, side_by_side
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Subgraph
 
 
-def cut_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
+def cut_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Computation]) -> LocalModel:
     """Build the model that computes each quantized operator separately from given inputs.
 
     Args:

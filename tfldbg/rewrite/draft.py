@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.rewrite.flatbuffer import place_constants
-from tfldbg.rewrite.pieces import Computed, Piece, Pieces
+from tfldbg.rewrite.pieces import ComputedBytes, Piece, Pieces
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import QuantParams
@@ -18,6 +19,16 @@ _SCHEMA_VERSION = 3
 _OUTSIDE = 1 << 16
 """The size in bytes from which a constant is stored after the flatbuffer, as in large files: it
 need not be copied then, and a flatbuffer ends at 2 GiB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Storage:
+    """How the values of a constant are stored."""
+
+    sparsity: Any = None
+    """The object form of the layout of sparse values; None if they are dense."""
+    block_scales: int | None = None
+    """The tensor of the draft that holds the scales of blockwise quantization, if it is that."""
 
 
 class Draft:
@@ -43,10 +54,9 @@ class Draft:
         shape: Sequence[int] | None,
         *,
         quant: QuantParams | None = None,
-        values: NDArray[Any] | Computed | None = None,
+        values: NDArray[Any] | ComputedBytes | None = None,
         variable: bool = False,
-        sparsity: Any = None,
-        block_scales: int | None = None,
+        storage: Storage | None = None,
         signature: Sequence[int] | None = None,
     ) -> int:
         """Add a tensor and return its index.
@@ -57,8 +67,7 @@ class Draft:
             quant: The scale and zero point.
             values: The bytes that make it a constant.
             variable: True to keep its value from one invoke to the next.
-            sparsity: The object form of a sparse constant's layout.
-            block_scales: The tensor of this draft that holds the scales of blockwise quantization.
+            storage: How the values are stored, if not dense and with the scales of ``quant``.
             signature: The shape with -1 for each dynamic dimension, which some kernels read.
         """
         tensor = self._schema.TensorT()
@@ -69,15 +78,16 @@ class Draft:
         if signature is not None and -1 in signature:
             tensor.shapeSignature = list(signature)
         tensor.isVariable = variable
-        tensor.sparsity = sparsity
+        storage = storage or Storage()
+        tensor.sparsity = storage.sparsity
         tensor.buffer = 0 if values is None else self._buffer(values)
         if quant is not None:
             tensor.quantization = self._schema.QuantizationParametersT()
             tensor.quantization.scale = np.asarray(quant.scale, np.float32)
             tensor.quantization.zeroPoint = np.asarray(quant.zero_point, np.int64)
             tensor.quantization.quantizedDimension = quant.axis
-            if block_scales is not None:
-                self._set_blocks(tensor.quantization, quant, block_scales)
+            if storage.block_scales is not None:
+                self._set_blocks(tensor.quantization, quant, storage.block_scales)
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
 
@@ -89,10 +99,10 @@ class Draft:
         quantization.details = details
         quantization.detailsType = self._schema.QuantizationDetails.BlockwiseQuantization
 
-    def _buffer(self, values: NDArray[Any] | Computed) -> int:
+    def _buffer(self, values: NDArray[Any] | ComputedBytes) -> int:
         buffer, number = self._schema.BufferT(), len(self._model.buffers)
         self._model.buffers.append(buffer)
-        if isinstance(values, Computed):
+        if isinstance(values, ComputedBytes):
             piece: Piece = values
         else:
             flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)

@@ -10,16 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.graph.query import (
-    blocks,
-    constant,
-    folded_constants,
-    numpy_type,
-    producers,
-    real_constant,
-)
-from tfldbg.rewrite.draft import Draft
-from tfldbg.rewrite.pieces import Computed, Pieces
+from tfldbg.graph.query import blocks, constant, numpy_type, real_constant
+from tfldbg.rewrite.draft import Draft, Storage
+from tfldbg.rewrite.pieces import ComputedBytes, Pieces
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
@@ -63,7 +56,7 @@ def runtime_dequantizes(tensor: Tensor) -> bool:
     return tensor.type in ("INT8", "UINT8") or (tensor.type == "INT16" and tensor.zero_point == 0)
 
 
-def _in_float(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | Computed | None:
+def _in_float(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | ComputedBytes | None:
     """Return a constant in real units; a large one is computed while it is written."""
     params, span = tensor.quant, graph.buffers[tensor.buffer]
     rows = tensor.shape[0] if tensor.shape else 1
@@ -88,7 +81,7 @@ def _in_float(graph: Graph, tensor: Tensor) -> NDArray[np.float32] | Computed | 
                 params.axis,
             )
 
-    return Computed(4 * codes.size, chunks)
+    return ComputedBytes(4 * codes.size, chunks)
 
 
 class Emitter:
@@ -107,8 +100,6 @@ class Emitter:
         self._graph, self._subgraph, self.real = graph, subgraph, real
         self._packed = schema.Model.GetRootAs(graph.data, 0)
         self._operators = self._packed.Subgraphs(subgraph.index)
-        self._folded = folded_constants(subgraph)
-        self._live = {*subgraph.inputs, *producers(subgraph)}
         self._constants: dict[int, int] = {}
         self._given: dict[tuple[int, int], int] = {}
         self.draft = Draft()
@@ -124,13 +115,13 @@ class Emitter:
                 variable without a feed keeps its value from step to step.
         """
         tensor = self._subgraph.tensors[index]
-        if tensor.has_data or index in self._folded:
+        if tensor.has_data or index in self._subgraph.folded_constants:
             if index not in self._constants:
                 self._constants[index] = self._constant(tensor)
             return self._constants[index]
         if tensor.is_variable:
             return self._variable(tensor, feed)
-        if index not in self._live:
+        if index not in self._subgraph.live:
             return self.draft.tensor(tensor.type, tensor.shape, quant=tensor.quant)
         feed = tensor if feed is None else feed
         key = (feed.index, index)
@@ -161,7 +152,7 @@ class Emitter:
         return made
 
     def _constant(self, tensor: Tensor) -> int:
-        if tensor.index in self._folded:
+        if tensor.index in self._subgraph.folded_constants:
             return self._unpacked(tensor)
         real = _in_float(self._graph, tensor) if self.real and is_real(tensor) else None
         if real is not None:
@@ -177,13 +168,12 @@ class Emitter:
             tensor.shape,
             quant=tensor.quant,
             values=raw,
-            sparsity=sparsity,
-            block_scales=None if blocks is None else self.given(blocks, None),
+            storage=Storage(sparsity, None if blocks is None else self.given(blocks, None)),
         )
 
     def _unpacked(self, tensor: Tensor) -> int:
         """Return a constant that the file unpacks at run time with DEQUANTIZE or DENSIFY."""
-        op = next(op for op in self._subgraph.operators if tensor.index in op.outputs)
+        op = self._subgraph.producers[tensor.index]
         source = self._subgraph.tensors[op.inputs[0]]
         known = not source.has_data or constant(self._graph, source) is not None
         if not self.real or not known:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import HANDLE_TYPES, folded_constants, numpy_type
+from tfldbg.graph.model import HANDLE_TYPES
+from tfldbg.graph.query import numpy_type
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.rewrite.repair import Repair, repair
 
@@ -128,6 +129,6 @@ def unreadable(subgraph: Subgraph, op: Operator, tensor: Tensor) -> str | None:
         return f"the runtime's Python interface does not read {tensor.type} tensors"
     if 0 in tensor.shape:
         return f"the shape {list(tensor.shape)} has no elements"
-    if tensor.index in folded_constants(subgraph):
+    if tensor.index in subgraph.folded_constants:
         return f"{op.kind} of a constant: the runtime folds it and never writes this buffer"
     return None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Computed:
+class ComputedBytes:
     """Bytes that are computed in parts while they are written."""
 
     size: int
@@ -19,7 +19,7 @@ class Computed:
     """Returns the bytes as consecutive arrays."""
 
 
-Piece = bytes | memoryview | Computed
+Piece = bytes | memoryview | ComputedBytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,7 @@ class Pieces:
 
     def __len__(self) -> int:
         """Return the size of the file in bytes."""
-        return sum(p.size if isinstance(p, Computed) else len(p) for p in self.parts)
+        return sum(p.size if isinstance(p, ComputedBytes) else len(p) for p in self.parts)
 
     def __bytes__(self) -> bytes:
         """Return the whole file in memory."""
@@ -47,7 +47,7 @@ class Pieces:
 
     def _chunks(self) -> Iterator[bytes | memoryview]:
         for part in self.parts:
-            if isinstance(part, Computed):
+            if isinstance(part, ComputedBytes):
                 for array in part.arrays():
                     yield array.reshape(-1).view("uint8").data
             else:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import folded_constants, producers
 from tfldbg.rewrite.emit import Emitter, as_float, is_real
-from tfldbg.rewrite.twin import ALIASES, clamped
+from tfldbg.rewrite.twin import ALIASES, emit_clamp
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph
@@ -63,7 +62,7 @@ def replay_model(
         ran: The shape of each tensor when the file ran; the file may state another one for dynamic
             dimensions.
     """
-    builder = _Builder(graph, subgraph, plan, ran)
+    builder = _ReplayBuilder(graph, subgraph, plan, ran)
     needed = upstream(subgraph, plan.finals, plan.given)
     for op in subgraph.operators:
         if op.index in needed and op.index not in plan.given:
@@ -73,11 +72,10 @@ def replay_model(
 
 def upstream(subgraph: Subgraph, tensors: Sequence[int], given: Collection[int]) -> frozenset[int]:
     """Return the operators that tensors depend on; the search stops at ``given`` operators."""
-    writers = producers(subgraph)
     found: set[int] = set()
     stack = list(tensors)
     while stack:
-        op = writers.get(stack.pop())
+        op = subgraph.producers.get(stack.pop())
         if op is None or op.index in found:
             continue
         found.add(op.index)
@@ -86,7 +84,7 @@ def upstream(subgraph: Subgraph, tensors: Sequence[int], given: Collection[int])
     return frozenset(found)
 
 
-class _Builder:
+class _ReplayBuilder:
     def __init__(
         self,
         graph: Graph,
@@ -96,13 +94,12 @@ class _Builder:
     ) -> None:
         self._emitter = Emitter(graph, subgraph, real=True)
         self._subgraph, self._plan, self._ran = subgraph, plan, ran
-        self._folded = folded_constants(subgraph)
         self._values: dict[int, int] = {}
         self._corrections: dict[int, int] = {}
 
     def add(self, op: Operator) -> None:
         """Append one operator and the corrections of its outputs."""
-        if any(i in self._folded for i in op.outputs):
+        if any(i in self._subgraph.folded_constants for i in op.outputs):
             return
         emit: Callable[[Operator, Callable[[int], int]], list[int]] = self._emitter.emit
         written = [self._read(op.inputs[0])] if op.kind in ALIASES else emit(op, self._read)
@@ -124,7 +121,7 @@ class _Builder:
         draft = self._emitter.draft
         shape = self._ran.get(index, self._subgraph.tensors[index].shape)
         if index in self._plan.ranges:
-            made = clamped(draft, shape, made, self._plan.ranges[index])
+            made = emit_clamp(draft, shape, made, self._plan.ranges[index])
         if index not in self._plan.corrected:
             return made
         from ai_edge_litert import schema_py_generated as schema

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import quant
-from tfldbg.graph.query import CALLED, folded_constants, numpy_type, producers
+from tfldbg.graph.query import CALLED, numpy_type
 from tfldbg.rewrite.emit import Emitter, as_float, is_real, runtime_dequantizes
 
 if TYPE_CHECKING:
@@ -65,10 +64,10 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
         return f"{op.kind} takes the codes of a quantized tensor for its values"
     if any(t.type in ("STRING", "RESOURCE", "VARIANT") for t in tensors):
         return "it reads or writes a tensor that holds no numbers"
-    folded = folded_constants(subgraph)
-    known = _known(subgraph)
+    folded = subgraph.folded_constants
     for tensor in tensors:
-        if tensor.index not in known and tensor.elements and not tensor.is_variable:
+        known = tensor.has_data or tensor.is_variable or tensor.index in subgraph.live
+        if tensor.elements and not known:
             return f"it reads '{tensor.name}', which nothing writes"
         computed = not tensor.has_data and tensor.index not in folded
         if computed and numpy_type(tensor) is None and not is_real(tensor):
@@ -80,15 +79,8 @@ def untwinned(subgraph: Subgraph, op: Operator) -> str | None:
     return None
 
 
-@lru_cache(maxsize=8)
-def _known(subgraph: Subgraph) -> frozenset[int]:
-    """Return the tensors that hold values: inputs, constants, and outputs of operators."""
-    constants = (t.index for t in subgraph.tensors if t.has_data)
-    return frozenset((*subgraph.inputs, *constants, *producers(subgraph)))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
+class Computation:
     """One operator of the reference file, and the tensors for its inputs and outputs."""
 
     op: Operator
@@ -135,7 +127,7 @@ class Twins:
     number; in the first step the input takes the actual value."""
 
 
-def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> LocalModel:
+def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Computation]) -> LocalModel:
     """Build the model that computes each operator separately from given inputs.
 
     Args:
@@ -146,7 +138,9 @@ def local_model(graph: Graph, subgraph: Subgraph, steps: Sequence[Step]) -> Loca
     return side_by_side(Emitter(graph, subgraph, real=True), [[step] for step in steps])
 
 
-def chain_model(graph: Graph, subgraph: Subgraph, chains: Sequence[Sequence[Step]]) -> LocalModel:
+def chain_model(
+    graph: Graph, subgraph: Subgraph, chains: Sequence[Sequence[Computation]]
+) -> LocalModel:
     """Build the model that computes each chain of operators from the inputs of the chain.
 
     Args:
@@ -157,7 +151,7 @@ def chain_model(graph: Graph, subgraph: Subgraph, chains: Sequence[Sequence[Step
     return side_by_side(Emitter(graph, subgraph, real=True), chains)
 
 
-def side_by_side(emitter: Emitter, chains: Sequence[Sequence[Step]]) -> LocalModel:
+def side_by_side(emitter: Emitter, chains: Sequence[Sequence[Computation]]) -> LocalModel:
     """Emit every chain separately; values that no operator of a chain writes are inputs."""
     outputs: dict[int, int] = {}
     for chain in chains:
@@ -180,7 +174,7 @@ def side_by_side(emitter: Emitter, chains: Sequence[Sequence[Step]]) -> LocalMod
     )
 
 
-def _reader(emitter: Emitter, step: Step, known: Mapping[int, int]) -> Callable[[int], int]:
+def _reader(emitter: Emitter, step: Computation, known: Mapping[int, int]) -> Callable[[int], int]:
     def read(index: int) -> int:
         if index in known:
             return known[index]
@@ -301,7 +295,7 @@ def _emitted(
     kept: _Kept,
 ) -> Iterator[tuple[int, int, int]]:
     """Emit one twin; yield every tensor with its value before and after the mode is applied."""
-    folded = folded_constants(subgraph)
+    folded = subgraph.folded_constants
     others = parameters or {}
     values: dict[int, int] = {}
 
@@ -350,10 +344,10 @@ def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
         draft.operator("DEQUANTIZE", [between], [settled])
         return settled
     ends = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
-    return clamped(draft, tensor.shape, made, ends)
+    return emit_clamp(draft, tensor.shape, made, ends)
 
 
-def clamped(draft: Draft, shape: Sequence[int], value: int, ends: tuple[float, float]) -> int:
+def emit_clamp(draft: Draft, shape: Sequence[int], value: int, ends: tuple[float, float]) -> int:
     """Clamp a float tensor of at most `MOST_DIMENSIONS` dimensions and return the result."""
     from ai_edge_litert import schema_py_generated as schema
 

@@ -128,7 +128,7 @@ KILLED = (
 )
 
 
-def prepare(parent: int, memory: int | None = None) -> None:
+def confine(parent: int, memory: int | None = None) -> None:
     """Make this child process end with its parent and keep within its limits.
 
     Args:

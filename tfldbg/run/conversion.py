@@ -14,7 +14,7 @@ import numpy as np
 
 from tfldbg import errors
 from tfldbg.errors import KerasError, RunError, TfldbgError
-from tfldbg.reference.observers import Range
+from tfldbg.reference.observers import ObserverRange
 from tfldbg.reference.refusals import crash
 from tfldbg.run.child import KILLED, command, ending, killed
 from tfldbg.run.converter import ANSWER, DATA, KERAS, LOOPS, MODEL, REQUEST
@@ -48,7 +48,7 @@ class Answer:
     """The number of samples given to the child, 0 without data."""
     calibrated: bool
     """True if the converter calibrated on them."""
-    ranges: tuple[Range, ...]
+    ranges: tuple[ObserverRange, ...]
 
 
 def convert_apart(request: Conversion, folder: Path) -> Answer:
@@ -83,7 +83,7 @@ def convert_apart(request: Conversion, folder: Path) -> Answer:
         samples=reply["samples"],
         calibrated=reply["calibrated"],
         ranges=tuple(
-            Range(r["name"], tuple(r["before"]), tuple(r["after"])) for r in reply["ranges"]
+            ObserverRange(r["name"], tuple(r["before"]), tuple(r["after"])) for r in reply["ranges"]
         ),
     )
 

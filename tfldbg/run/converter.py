@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from tfldbg.errors import TfldbgError, UsageError
 from tfldbg.options.convert import Target
 from tfldbg.options.run_on import RunOn
-from tfldbg.reference.conversion import Source, convert, open_source, save_whole
+from tfldbg.reference.conversion import Convertible, convert, open_source, save_whole
 from tfldbg.reference.observers import recalibrate
-from tfldbg.run.child import prepare
+from tfldbg.run.child import confine
 from tfldbg.run.keras_data import batches, keras_samples, single
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def _convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _inputs(source: Source) -> list[tuple[str, tuple[int | None, ...], str]]:
+def _inputs(source: Convertible) -> list[tuple[str, tuple[int | None, ...], str]]:
     frozen = source.frozen
     return list(zip(frozen.input_names, frozen.input_shapes, frozen.input_dtypes, strict=True))
 
 
-def _recalibrated(source: Source, samples: Samples) -> Any:
+def _recalibrated(source: Convertible, samples: Samples) -> Any:
     if source.model is None:
         raise UsageError(
             f"the ranges of the SavedModel '{source.name}' cannot be changed",
@@ -71,7 +71,7 @@ def _recalibrated(source: Source, samples: Samples) -> Any:
 def main() -> None:
     """Serve the one request in the folder."""
     faulthandler.enable()
-    prepare(int(sys.argv[2]))
+    confine(int(sys.argv[2]))
     os.dup2(2, 1)  # the output of Keras and the converter is only read after a crash
     folder = Path(sys.argv[1])
     try:

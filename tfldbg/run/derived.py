@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from tfldbg.graph.load import load_graph
 from tfldbg.options.runtimes import Kernels
-from tfldbg.rewrite.pieces import Computed, Pieces
+from tfldbg.rewrite.pieces import ComputedBytes, Pieces
 from tfldbg.run.frames import Frames
 from tfldbg.run.litert import Program, Runner
 
 if TYPE_CHECKING:
+    from tfldbg.graph.model import Tensor
     from tfldbg.rewrite.twin import Twins
 
 FLOAT_KERNELS = Kernels("builtin")
@@ -34,7 +35,7 @@ def derived_program(
         kernels: The kernels that compute it.
     """
     flatbuffer = content.parts[0]
-    if isinstance(flatbuffer, Computed):
+    if isinstance(flatbuffer, ComputedBytes):
         raise TypeError("a file does not begin with a constant")
     subgraph = load_graph(flatbuffer, name, len(content)).main
     return Program(name, content, kernels, subgraph, tuple(taps))
@@ -92,6 +93,13 @@ class DerivedRunner:
         self._program, self._feeds = program, tuple(feeds)
         self._runner = Runner(program)
         self._runner.__enter__()
+
+    @property
+    def inputs(self) -> dict[int, Tensor]:
+        """The input of the derived model that each tensor of the traced file is given to."""
+        subgraph = self._program.subgraph
+        tensors = (subgraph.tensors[i] for i in subgraph.inputs)
+        return dict(zip(self._feeds, tensors, strict=True))
 
     def run(
         self,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tfldbg import guard, quant
 from tfldbg.errors import DataError
-from tfldbg.graph.query import LAYOUT_KINDS, consumers, numpy_type
+from tfldbg.graph.query import LAYOUT_KINDS, numpy_type
 from tfldbg.run.samples import InputSpec, Samples
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _words(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[An
 
 def float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
     """Return the range that a float input is quantized to, with equal ends if it is not."""
-    for op in consumers(subgraph).get(tensor.index, ()):
+    for op in subgraph.consumers.get(tensor.index, ()):
         if op.kind != "QUANTIZE":
             continue
         out = subgraph.tensors[op.outputs[0]]
@@ -108,7 +108,7 @@ def float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
 def _table_rows(subgraph: Subgraph, tensor: Tensor) -> int | None:
     """Return the number of entries of the table that a tensor indexes, or None if it has none."""
     depth = tensor.shape[-1] if tensor.shape else 0  # a damaged file may state a scalar
-    for op in consumers(subgraph).get(tensor.index, ()):
+    for op in subgraph.consumers.get(tensor.index, ()):
         if op.kind == "GATHER" and op.inputs[1] == tensor.index:
             return _size(subgraph.tensors[op.inputs[0]], int(op.options.get("axis", 0)))
         if op.kind == "EMBEDDING_LOOKUP" and op.inputs[0] == tensor.index:

@@ -27,7 +27,7 @@ _USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class DataContents:
     """The contents of data."""
 
     arrays: Mapping[str, NDArray[Any]]
@@ -72,7 +72,7 @@ def picture_labels(path: Path) -> NDArray[np.int64] | None:
     return np.array([numbers[name] for name in classes], np.int64)
 
 
-def pictures(path: Path, spec: InputSpec, limit: int) -> Found | None:
+def pictures(path: Path, spec: InputSpec, limit: int) -> DataContents | None:
     """Read pictures in the layout of the input, uint8; None if there are none.
 
     Args:
@@ -103,7 +103,7 @@ def pictures(path: Path, spec: InputSpec, limit: int) -> Found | None:
     if first:
         array = np.moveaxis(array, -1, 1)
     note = f"pictures, resized to {height}x{width} (bilinear), {_MODES[channels]}"
-    return Found({spec.label: array}, len(files), (note,))
+    return DataContents({spec.label: array}, len(files), (note,))
 
 
 def _layout(path: Path, spec: InputSpec) -> tuple[int, int, int, bool]:
@@ -176,7 +176,7 @@ def without_scale(source: str, spec: InputSpec, limits: tuple[float, float]) -> 
     )
 
 
-def arrays_of_files(path: Path, spec: InputSpec, limit: int) -> Found | None:
+def arrays_of_files(path: Path, spec: InputSpec, limit: int) -> DataContents | None:
     """Read numbered ``.npy`` files (0.npy, 1.npy, ...) of one or more samples each as one array.
 
     Args:
@@ -206,7 +206,7 @@ def arrays_of_files(path: Path, spec: InputSpec, limit: int) -> Found | None:
             rows.append(np.array(row))
         held += len(row)
     fits = len({(row.shape[1:], row.dtype) for row in rows}) == 1
-    return Found({spec.label: np.concatenate(rows)}, held) if fits else None
+    return DataContents({spec.label: np.concatenate(rows)}, held) if fits else None
 
 
 def _samples(array: NDArray[Any], spec: InputSpec) -> NDArray[Any] | None:

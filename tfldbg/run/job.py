@@ -14,13 +14,20 @@ from tfldbg import quant
 from tfldbg.errors import ModelError, RunError, UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
-from tfldbg.graph.query import choose_signature, keeps_resources, states
+from tfldbg.graph.query import choose_signature
+from tfldbg.graph.variables import Source, sources
 from tfldbg.options.runtimes import MICRO
 from tfldbg.rewrite.expose import Exposed, expose, leave_out
 from tfldbg.rewrite.pieces import Pieces
 from tfldbg.rewrite.separate import separate
 from tfldbg.run.drawn import float_range, random_samples
-from tfldbg.run.folders import Found, arrays_of_files, pictures, refuse_pictures, without_scale
+from tfldbg.run.folders import (
+    DataContents,
+    arrays_of_files,
+    pictures,
+    refuse_pictures,
+    without_scale,
+)
 from tfldbg.run.litert import Program, check_runs
 from tfldbg.run.samples import (
     InputSpec,
@@ -106,7 +113,12 @@ class Job:
     @property
     def states(self) -> tuple[int, ...]:
         """The variables to read; none if they are reset before every sample."""
-        return states(self.subgraph) if self.samples.stream_steps > 1 else ()
+        return self.subgraph.states if self.samples.stream_steps > 1 else ()
+
+    @property
+    def sources(self) -> Mapping[int, Source]:
+        """The source of each read of a resource variable in streams; empty without streams."""
+        return sources(self.loaded.graph, self.subgraph) if self.samples.stream_steps > 1 else {}
 
     @property
     def original(self) -> Program:
@@ -139,7 +151,7 @@ class Job:
             subgraph=self.subgraph,
             taps=taps,
             signature=self.loaded.signature,
-            resources=keeps_resources(self.loaded.graph),
+            resources=self.loaded.graph.keeps_resources,
             shapes=self.samples.shapes,
         )
 
@@ -187,7 +199,7 @@ def prepare(
 
 
 def _check_streams(loaded: Loaded, run_on: RunOn) -> None:
-    if run_on.runtime == MICRO and run_on.steps > 1 and states(loaded.subgraph):
+    if run_on.runtime == MICRO and run_on.steps > 1 and loaded.subgraph.states:
         raise UsageError(
             f"'{loaded.path}' keeps its state in variables, which the runtime '{MICRO}' does not "
             "show: operators that use them from step to step cannot be checked",
@@ -251,21 +263,21 @@ def prepare_samples(loaded: Loaded, run_on: RunOn) -> Samples:
     return replace(found, held=held, notes=(*given.notes, *found.notes), stream_steps=steps)
 
 
-def _given(loaded: Loaded, run_on: RunOn, limit: int) -> Found:
+def _given(loaded: Loaded, run_on: RunOn, limit: int) -> DataContents:
     """Return the contents of the data, up to the limit for folders with one file per sample."""
     data, specs = run_on.data, loaded.specs
     if isinstance(data, Mapping):
-        return Found({k: np.asarray(v) for k, v in data.items()})
+        return DataContents({k: np.asarray(v) for k, v in data.items()})
     if not isinstance(data, (str, Path)):
-        return Found({specs[0].label if specs else "x": np.asarray(data)})
+        return DataContents({specs[0].label if specs else "x": np.asarray(data)})
     if len(specs) != 1:
         refuse_pictures(Path(data), len(specs))
-        return Found(read_arrays(Path(data)))
+        return DataContents(read_arrays(Path(data)))
     found = pictures(Path(data), specs[0], limit)
     if found is None:
         if not run_on.inputs:  # they name one of the files
             found = arrays_of_files(Path(data), specs[0], limit)
-        return found or Found(read_arrays(Path(data)))
+        return found or DataContents(read_arrays(Path(data)))
     tensor = specs[0].tensor
     if run_on.scale is None and tensor.type != "UINT8" and takes_real(tensor):
         raise without_scale(str(data), specs[0], _input_range(loaded, tensor))

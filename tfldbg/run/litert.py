@@ -337,7 +337,7 @@ def _refused(program: Program, kind: str, said: str, limit: int | None) -> RunEr
 
 
 def _too_large(program: Program, limit: int | None, where: str) -> RunError:
-    allowed = f"the limit of {memory.worded(limit)}" if limit is not None else "there is"
+    allowed = f"the limit of {memory.bytes_in_words(limit)}" if limit is not None else "there is"
     return RunError(
         f"'{program.name}' needs more memory than {allowed} under the {program.kernels} "
         f"runtime{where}; {memory.largest(program.subgraph)}",
@@ -346,7 +346,7 @@ def _too_large(program: Program, limit: int | None, where: str) -> RunError:
 
 
 def _limit_worded(limit: int | None) -> str:
-    return "" if limit is None else f" of {memory.worded(limit)}"
+    return "" if limit is None else f" of {memory.bytes_in_words(limit)}"
 
 
 def _late(program: Program, timeout_s: float, *, loading: bool) -> RunError:
@@ -370,7 +370,7 @@ def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] 
     if death.crowded is not None:
         return RunError(
             f"the processes that run '{program.name}' and its reference take "
-            f"{memory.worded(death.crowded)} together, more than the limit"
+            f"{memory.bytes_in_words(death.crowded)} together, more than the limit"
             f"{_limit_worded(limits().memory_bytes)}; {memory.largest(program.subgraph)}",
             hint="allow more with --memory-limit GIB, if the machine has it, or measure less at "
             "a time: fewer --workers, no --compounding, no --labels",

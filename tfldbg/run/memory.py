@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import numpy_type, producers
+from tfldbg.graph.query import numpy_type
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Subgraph, Tensor
@@ -27,11 +27,10 @@ def largest(subgraph: Subgraph) -> str:
     tensor = max((t for t in subgraph.tensors if not t.has_data), key=size_of, default=None)
     if tensor is None:
         return "it computes no tensor"
-    writer = producers(subgraph).get(tensor.index)
-    where = f"of operator {writer.index} {writer.kind}" if writer else "an input"
-    return (
-        f"its largest tensor is {tensor.index} '{tensor.name}' {where}, {worded(size_of(tensor))}"
-    )
+    producer = subgraph.producers.get(tensor.index)
+    where = f"of operator {producer.index} {producer.kind}" if producer else "an input"
+    size = bytes_in_words(size_of(tensor))
+    return f"its largest tensor is {tensor.index} '{tensor.name}' {where}, {size}"
 
 
 def too_little(subgraph: Subgraph, said: str, limit: int | None) -> bool:
@@ -47,7 +46,7 @@ def too_little(subgraph: Subgraph, said: str, limit: int | None) -> bool:
     return limit is not None and not said.strip() and wanted(subgraph) > limit
 
 
-def worded(size: int) -> str:
+def bytes_in_words(size: int) -> str:
     """Return a number of bytes in words."""
     return f"{size / _GIB:.3g} GiB" if size >= _GIB // 10 else f"{size / (1 << 20):.3g} MiB"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import HANDLE_TYPES, producers
+from tfldbg.graph.model import HANDLE_TYPES
 from tfldbg.rewrite.expose import unreadable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def compared(job: Job) -> int:
 
 def untapped(job: Job) -> tuple[int, ...]:
     """Return the final outputs that are not measured: strings, inputs, constants and others."""
-    tensors, made = job.subgraph.tensors, producers(job.subgraph)
+    tensors, made = job.subgraph.tensors, job.subgraph.producers
 
     def readable(index: int) -> bool:
         tensor = tensors[index]

@@ -1,6 +1,6 @@
 """One memory limit for all processes that run models at the same time.
 
-Each process has the limit for itself as well (`tfldbg.run.child.prepare`), but several processes
+Each process has the limit for itself as well (`tfldbg.run.child.confine`), but several processes
 within it can use more than the machine has.  So their memory is added up regularly, and if it
 exceeds the limit, the largest process is killed.
 """

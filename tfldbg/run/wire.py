@@ -109,7 +109,7 @@ def receive(
     return header, arrays
 
 
-_Described = tuple[np.dtype[Any], list[int], list[int] | None, int | None]
+_ArrayHeader = tuple[np.dtype[Any], list[int], list[int] | None, int | None]
 """The description of an array: its type, its shape, the length of each string if it holds strings,
 and its start if it is in shared memory."""
 
@@ -125,7 +125,7 @@ def _shared(
         raise GarbledError(f"an array is not in the shared memory: {error}") from error
 
 
-def _header(text: bytes) -> tuple[dict[str, Any], list[_Described]]:
+def _header(text: bytes) -> tuple[dict[str, Any], list[_ArrayHeader]]:
     """Return the header, and the description of every array."""
     try:
         header = json.loads(text)
@@ -135,7 +135,7 @@ def _header(text: bytes) -> tuple[dict[str, Any], list[_Described]]:
     return header, described
 
 
-def _read_description(described: dict[str, Any]) -> _Described:
+def _read_description(described: dict[str, Any]) -> _ArrayHeader:
     """Return the description that `_described` wrote.
 
     Raises:

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from tfldbg.run import wire
 from tfldbg.run.block import Block
-from tfldbg.run.child import prepare
+from tfldbg.run.child import confine
 from tfldbg.run.engines import open_engine
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, ImportError, MemoryError)
 """The exceptions that a runtime raises if it does not accept a model or a sample."""
 
 
-class _Model:
+class _LoadedModel:
     """A loaded model, and its last sample."""
 
     def __init__(self, request: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         requests: The pipe for requests.
         replies: The pipe for answers.
     """
-    model: _Model | None = None
+    model: _LoadedModel | None = None
     given: Block | None = None
     made: Block | None = None
     while True:
@@ -89,7 +89,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         try:
             if request["command"] == "open":
                 given, made = _blocks(request["shared"])
-                model = _Model(request)
+                model = _LoadedModel(request)
                 wire.send(replies, {"ok": True}, [model.delegated])
             elif request["command"] == "rerun" and model is not None:
                 wire.send(replies, {"ok": True}, model.rerun(request["inputs"], arrays), made)
@@ -117,7 +117,7 @@ def main() -> None:
     """
     faulthandler.enable()
     parent, memory, ahead = map(int, sys.argv[1:])
-    prepare(parent, memory or None)
+    confine(parent, memory or None)
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     if ahead:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.model import Finding
     from tfldbg.options.convert import Convert, Target
     from tfldbg.options.run_on import RunOn
-    from tfldbg.reference.observers import Range
+    from tfldbg.reference.observers import ObserverRange
 
 RANDOM = "random"
 """As data: seeded random samples, unless a file of that name exists."""
@@ -44,7 +44,7 @@ class Converted:
     """In words: where the ranges come from."""
     random: bool
     """Whether random samples were used for them."""
-    ranges: tuple[Range, ...]
+    ranges: tuple[ObserverRange, ...]
     """Those that were replaced."""
     save_keras: str | None
     """Where the recalibrated Keras model is."""

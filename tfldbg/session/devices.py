@@ -14,7 +14,6 @@ from tfldbg.device.serial_log import logged_outputs, read_log
 from tfldbg.device.tensors import as_array, output_tensors
 from tfldbg.errors import CaptureError, DataError, UsageError
 from tfldbg.files import check_target, scratch_folder, worded, write_bytes
-from tfldbg.graph.query import producers
 from tfldbg.options.run_on import RunOn
 from tfldbg.rewrite.expose import expose
 from tfldbg.run.job import Loaded, check_mapping, load, prepare, prepare_samples
@@ -220,8 +219,7 @@ def _write(
     samples: Samples | None,
 ) -> None:
     """Write the recording: inputs first, then what operators write, in their order."""
-    writers = producers(loaded.subgraph)
-    place = {index: op.index for index, op in writers.items()}
+    place = {index: op.index for index, op in loaded.subgraph.producers.items()}
     given = [spec.tensor for spec in loaded.specs] if samples else []
     written = sorted(tensors, key=lambda tensor: place.get(tensor.index, -1))
     keys = array_keys({tensor.index: tensor.name for tensor in (*given, *written)})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from tfldbg.against.parts.two_recordings import TwoCaptures, relate
 from tfldbg.against.recording import TRAITS, other_file
-from tfldbg.diagnose.bounds import Bound, Rule
+from tfldbg.diagnose.bounds import Bound, BoundRule
 from tfldbg.diagnose.collect import Described, evidence_of
 from tfldbg.diagnose.evidence import Run
 from tfldbg.diagnose.locate import diagnose
@@ -140,10 +140,10 @@ def _bound(recorded: Recorded) -> Bound:
     Bounds that rest on the weights are not at hand, nor is the kind of a 16-bit operator where
     nobody recorded it: then the widest rule for such a tensor holds.
     """
-    rule: Rule = "lsb" if recorded.scale is not None else "float"
+    rule: BoundRule = "lsb" if recorded.scale is not None else "float"
     if recorded.rule == "noise":
         rule = "relative"
-    elif recorded.rule in get_args(Rule):
+    elif recorded.rule in get_args(BoundRule):
         rule = recorded.rule  # type: ignore[assignment]
     elif recorded.type == "INT16":
         rule = "table"

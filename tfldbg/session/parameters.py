@@ -132,7 +132,7 @@ def _ranges(
     with Runner(job.instrumented) as runner:
         copies = float_copies(job, some_samples(job, runner, 1))
         copy = copy_of(copies, runner)
-        sharing = share(copy.graph, copy.subgraph, copy.refused)
+        sharing = share(job.loaded.graph, job.subgraph, copy.refused)
         seen: dict[int, Extent] = float_extents(copy, sharing, progress)
         rounded = fake_quant_pass(copy, sharing, seen, progress)
         if source is not None and by_keras:
@@ -151,8 +151,7 @@ def _ranges(
         },
         filled=fill(job.loaded.graph, job.subgraph, seen, _masks(job)),
         by_keras=by_keras,
-        data=job.samples.source,
-        samples=job.samples.count,
+        samples=job.samples,
     )
 
 

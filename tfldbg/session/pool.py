@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from tfldbg.errors import RunError, UsageError, unexpected
-from tfldbg.run.child import Limits, command, ending, limits, prepare
+from tfldbg.run.child import Limits, command, confine, ending, limits
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -238,7 +238,7 @@ def _pickled(work: Callable[[Item], Made], item: Item) -> bytes:
 
 def main() -> None:
     """Do what is asked for on stdin until it is closed: a process of a `LocalPool`."""
-    prepare(int(sys.argv[1]))
+    confine(int(sys.argv[1]))
     given, made = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever libraries print must not come between
     while (task := _read(given)) is not None:

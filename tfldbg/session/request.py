@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from tfldbg.against import kind_of
+from tfldbg.against import chosen_kind
 from tfldbg.against.opened import Bench, Opened
 from tfldbg.compare.bodies.callers import Bodies
 from tfldbg.compare.emulation import with_emulation
@@ -107,7 +107,7 @@ class Request:
             TfldbgError: Something is wrong with a file, the data or the options.
         """
         check_places("trace", self.model, self.against, self.run_on)
-        kind, measure = kind_of(self.against), self.measured
+        kind, measure = chosen_kind(self.against), self.measured
         if kind.check is not None:
             kind.check(self.against)
         for one in MEASUREMENTS:

@@ -37,7 +37,7 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class ShardCounts:
     """What was counted of a shard."""
 
     tally: Tally
@@ -45,7 +45,7 @@ class Part:
     """By measurement the recorder that watched the samples."""
 
 
-def run_shard(shard: Shard) -> Part:
+def run_shard(shard: Shard) -> ShardCounts:
     """Measure the samples of one shard, as a trace of all of them would.
 
     Raises:
@@ -57,7 +57,7 @@ def run_shard(shard: Shard) -> Part:
         tested = running(ready.plan, bench.job.samples, bench.runner, Silent())
         recorder = Recorders(ready.recorders) if ready.recorders else None
         stream_part(tally, tested, ready.reference, recorder, shard.numbers)
-        return Part(tally, ready.watched)
+        return ShardCounts(tally, ready.watched)
 
 
 def stream_in_parts(
@@ -92,7 +92,7 @@ def stream_in_parts(
     asked = [Shard(elsewhere, dict(unread), numbers, pool.limits()) for numbers in parts]
     progress.stage("tracing", count)
 
-    def found() -> Iterator[tuple[int, Part]]:
+    def found() -> Iterator[tuple[int, ShardCounts]]:
         for number, part in pool.each(run_shard, asked):
             progress.advance(len(parts[number]))
             yield number, part

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfldbg.compare.patterns import pattern
 from tfldbg.compare.stream import some_samples
 from tfldbg.compare.trials import Trial, suspects, try_kernels, try_options
-from tfldbg.diagnose.judge import SIGMAS, Judge
+from tfldbg.diagnose.judge import SIGMAS, OutputJudge
 from tfldbg.diagnose.locate import diagnose
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def with_trials(evidence: Evidence, ready: Ready, thresholds: Thresholds) -> Evi
 def _measured(evidence: Evidence, tensor: int, thresholds: Thresholds) -> OpEvidence:
     """Return where the error of a divergence was measured: of several operators, at the last."""
     own = next(o for o in evidence.ops if o.tensor == tensor)
-    judge = Judge(thresholds, {}, {}, evidence.run.traits)
+    judge = OutputJudge(thresholds, {}, {}, evidence.run.traits)
     if judge.is_accused(own):
         return own
     return next((o for o in evidence.ops if own.op in o.joint and judge.is_accused(o)), own)

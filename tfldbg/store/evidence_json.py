@@ -13,7 +13,7 @@ from tfldbg.store.older import renewed
 from tfldbg.store.typed import build
 
 
-def to_json(evidence: Evidence) -> str:
+def evidence_to_json(evidence: Evidence) -> str:
     """Return everything but the values as JSON; infinities and NaN as JSON's extension names."""
     return json.dumps(asdict(evidence))
 
@@ -22,7 +22,7 @@ def from_json(text: str) -> Evidence:
     """Rebuild the evidence.
 
     Raises:
-        ValueError, TypeError: The text is not what `to_json` writes.
+        ValueError, TypeError: The text is not what `evidence_to_json` writes.
     """
     evidence = build(Evidence, renewed(parse_json(text)), "evidence")
     return replace(evidence, measures=_measures(evidence.measures))

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, Accumulator, TensorStats
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.files import replacing, worded
-from tfldbg.graph.query import producers
 from tfldbg.store import schema
 from tfldbg.store.compression import LEVEL, Compressor, rows_of_chunk
 from tfldbg.store.disk import Disk
-from tfldbg.store.evidence_json import to_json
+from tfldbg.store.evidence_json import evidence_to_json
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch, Computed
@@ -51,7 +50,6 @@ class RunWriter:
     def __init__(self, target: Path, subgraph: Subgraph) -> None:
         self._target = target
         self._subgraph = subgraph
-        self._producers = producers(subgraph)
         self._file: Any = None
         self._datasets: dict[tuple[int, str], Any] = {}
 
@@ -151,7 +149,7 @@ class RunWriter:
         self._file.attrs["format"] = schema.FORMAT
         self._file.attrs["format_version"] = schema.FORMAT_VERSION
         self._file.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self._file[schema.EVIDENCE] = to_json(evidence)
+        self._file[schema.EVIDENCE] = evidence_to_json(evidence)
         for op in evidence.ops:
             path = schema.tensor_path(op.tensor)
             if path not in self._file:
@@ -181,7 +179,7 @@ class RunWriter:
         path = schema.tensor_path(index)
         if path in self._file:
             return self._file[path]
-        tensor, op = self._subgraph.tensors[index], self._producers.get(index)
+        tensor, op = self._subgraph.tensors[index], self._subgraph.producers.get(index)
         group = self._file.create_group(path)
         group.attrs["name"] = tensor.name
         group.attrs["type"] = tensor.type

@@ -24,10 +24,10 @@ from tfldbg.cli.console import report_console
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.options.judge import Thresholds
 from tfldbg.diagnose.result import Result
-from tfldbg.report.document import build
+from tfldbg.report.document import build_document
 from tfldbg.report.terminal import draw
 made = evidence(operator(0, local=0.4), operator(1, local=40.0))
-draw(build(Result(made, diagnose(made, Thresholds()))), report_console())
+draw(build_document(Result(made, diagnose(made, Thresholds()))), report_console())
 """
 
 

@@ -10,7 +10,7 @@ from tests.unit.diagnose.evidence import evidence, of_kind, operator, stats
 from tfldbg.diagnose.evidence import Body, Evidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.options.judge import Thresholds
-from tfldbg.store.evidence_json import from_json, to_json
+from tfldbg.store.evidence_json import evidence_to_json, from_json
 
 
 def _inner(local: float | None = 0.5) -> Evidence:
@@ -75,4 +75,4 @@ def test_what_is_found_inside_is_said_instead_of_what_the_loop_yields() -> None:
 
 def test_evidence_about_loops_survives_json() -> None:
     found = _looped(_inner(30.0))
-    assert from_json(to_json(found)) == found
+    assert from_json(evidence_to_json(found)) == found

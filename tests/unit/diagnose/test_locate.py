@@ -14,12 +14,12 @@ from tests.unit.diagnose.evidence import SCALE, evidence, of_kind, operator, sta
 from tfldbg.compare.accumulate import Accumulator
 from tfldbg.compare.constants.weights import WeightCheck
 from tfldbg.compare.trials import Trial
-from tfldbg.diagnose.bounds import Bound, Rule
+from tfldbg.diagnose.bounds import Bound, BoundRule
 from tfldbg.diagnose.evidence import InputEvidence, OpEvidence
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.errors import UsageError
 from tfldbg.options.judge import Thresholds
-from tfldbg.store.evidence_json import from_json, to_json
+from tfldbg.store.evidence_json import evidence_to_json, from_json
 
 
 def test_drift_alone_is_clean() -> None:
@@ -97,7 +97,7 @@ def test_unchecked_operators_are_counted_and_not_blamed() -> None:
 
 
 def test_float_operators_are_judged_by_their_share() -> None:
-    def float_op(error: float, rule: Rule) -> object:
+    def float_op(error: float, rule: BoundRule) -> object:
         made = replace(operator(0, local=0.0), scale=None, zero_point=None, type="FLOAT32")
         made = replace(made, parameters="none", expected=None, bound=Bound(rule))
         return diagnose(evidence(replace(made, local=stats(error, lsb=None))), Thresholds()).verdict
@@ -127,7 +127,7 @@ def test_the_verdict_is_exactly_the_threshold(errors: list[float]) -> None:
 def test_evidence_survives_the_recording() -> None:
     check = WeightCheck(100, 7, 0.5, 4, 0, 90)
     made = evidence(replace(operator(0, local=3.0), weights=check), operator(1, local=None))
-    assert from_json(to_json(made)) == made
+    assert from_json(evidence_to_json(made)) == made
 
 
 @pytest.mark.parametrize("samples", [True, False])

@@ -16,7 +16,7 @@ from tfldbg.errors import DataError, ModelError, TfldbgError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.lint import lint
 from tfldbg.graph.load import load_graph, read_file
-from tfldbg.graph.query import choose_signature, folded_constants, real_constant
+from tfldbg.graph.query import choose_signature, real_constant
 from tfldbg.match.files import Index
 from tfldbg.options.run_on import RunOn
 from tfldbg.rewrite.expose import expose
@@ -270,7 +270,7 @@ def test_a_constant_that_an_operator_unpacks_into_itself_is_no_folded_one() -> N
         code = model.operatorCodes[op.opcodeIndex]
         code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
 
-    assert folded_constants(load_graph(damaged(change)).main) == frozenset()
+    assert load_graph(damaged(change)).main.folded_constants == frozenset()
 
 
 def test_a_table_without_rows_has_no_random_index() -> None:

@@ -12,14 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tests.unit.graph.damage import damaged
 from tfldbg.errors import ModelError, UsageError
 from tfldbg.graph.load import load_graph, read_file
-from tfldbg.graph.query import (
-    activation_inputs,
-    choose_signature,
-    constant,
-    consumers,
-    producers,
-    real_constant,
-)
+from tfldbg.graph.query import activation_inputs, choose_signature, constant, real_constant
 from tfldbg.run.job import load
 
 
@@ -60,12 +53,11 @@ def test_weights_are_per_channel_and_read_only(cnn: bytes) -> None:
 
 def test_producers_and_consumers_are_each_others_reverse(cnn: bytes) -> None:
     main = load_graph(cnn).main
-    writers, readers = producers(main), consumers(main)
     for op in main.operators:
         for out in op.outputs:
-            assert writers[out] is op
+            assert main.producers[out] is op
         for given in activation_inputs(main, op):
-            assert op in readers[given.index]
+            assert op in main.consumers[given.index]
 
 
 def test_signatures(cnn: bytes) -> None:

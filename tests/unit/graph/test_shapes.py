@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tests.loop_file import File
 from tfldbg.graph.lint import lint
 from tfldbg.graph.load import load_graph
-from tfldbg.graph.query import activation_inputs, non_activations
+from tfldbg.graph.query import activation_inputs
 
 
 def test_the_shape_of_a_scalar_is_a_constant() -> None:
@@ -19,7 +19,7 @@ def test_the_shape_of_a_scalar_is_a_constant() -> None:
     main.operator("RESHAPE", [given, empty], [made], schema.ReshapeOptionsT())
     main.ends([given], [made])
     subgraph = load_graph(file.save()).main
-    assert empty in non_activations(subgraph)
+    assert empty in subgraph.non_activations
     assert [t.index for t in activation_inputs(subgraph, subgraph.operators[0])] == [given]
 
 
@@ -34,7 +34,7 @@ def test_an_integer_that_a_variable_keeps_is_a_counter() -> None:
     main.operator("ADD", [step, more], [seen], schema.AddOptionsT())
     main.operator("READ_VARIABLE", [handle], [kept], schema.ReadVariableOptionsT())
     main.ends([given], [given])
-    others = non_activations(load_graph(file.save()).main)
+    others = load_graph(file.save()).main.non_activations
     assert {step, seen} <= others
     assert kept not in others
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfldbg.reference.refusals import crash, needs_fixed_batch, refusal
+from tfldbg.reference.refusals import conversion_error, crash, needs_fixed_batch
 
 LOOP = (
     "model.py:17:1: error: 'tf.TensorListReserve' op requires element_shape to be static during TF "
@@ -37,7 +37,7 @@ SOFTMAX = (
     ],
 )
 def test_a_refusal_is_one_plain_line(said: str, words: str, hint: str) -> None:
-    error = refusal("m.h5", "int16x8", said)
+    error = conversion_error("m.h5", "int16x8", said)
     assert words in error.message and "'m.h5' as int16x8" in error.message
     assert "\n" not in error.message
     assert error.hint is not None and hint in error.hint

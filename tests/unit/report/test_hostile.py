@@ -23,7 +23,7 @@ from tfldbg.diagnose.model import Finding, Subject
 from tfldbg.diagnose.result import Result
 from tfldbg.errors import TfldbgError
 from tfldbg.options.judge import Thresholds
-from tfldbg.report.document import build
+from tfldbg.report.document import build_document
 from tfldbg.report.html import to_page
 from tfldbg.report.junit import to_junit
 from tfldbg.report.machine import to_json, write_csv
@@ -82,7 +82,7 @@ def _tags(page: str) -> list[tuple[str, tuple[str, ...]]]:
 
 def _drawn(result: Result) -> str:
     stream = io.StringIO()
-    document = build(result, everything=True, verbose=True)
+    document = build_document(result, everything=True, verbose=True)
     draw(document, Console(file=stream, width=300, highlight=False, color_system=None))
     return stream.getvalue()
 

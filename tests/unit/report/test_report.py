@@ -18,7 +18,7 @@ from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Finding, Subject
 from tfldbg.diagnose.result import Result, gated
 from tfldbg.options.judge import Thresholds
-from tfldbg.report.document import build
+from tfldbg.report.document import build_document
 from tfldbg.report.machine import write_json
 from tfldbg.report.notebook import trace_html
 from tfldbg.report.terminal import draw, draw_brief
@@ -36,7 +36,7 @@ def _drawn(result: Result, *, width: int = 80, everything: bool = False) -> str:
     console = Console(
         file=io.StringIO(), width=width, highlight=False, force_terminal=True, color_system=None
     )
-    draw(build(result, everything=everything), console)
+    draw(build_document(result, everything=everything), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -66,13 +66,13 @@ def test_the_terminal_says_once_what_differs_first_and_why() -> None:
 
 
 def test_a_long_table_shows_the_origin_its_surroundings_and_gaps() -> None:
-    rows = build(_result(100, broken=50)).rows
+    rows = build_document(_result(100, broken=50)).rows
     shown = {row.op for row in rows}
     assert {"48", "49", "50", "51", "52", "99"} <= shown
     assert len(rows) < 25
     gaps = [row.kind for row in rows if row.status is None]
     assert gaps and all("ok" in gap or "inherited" in gap for gap in gaps)
-    assert len(build(_result(100, broken=50), everything=True).rows) == 100
+    assert len(build_document(_result(100, broken=50), everything=True).rows) == 100
 
 
 def test_names_cannot_drive_the_terminal_or_the_page() -> None:
@@ -103,7 +103,7 @@ def test_verbose_tells_what_was_matched_the_versions_and_the_time() -> None:
     lost = replace(
         operator(1, local=None), reference=None, match_rule=None, unmatched_reason="no such layer"
     )
-    document = build(_of(operator(0, local=0.4), lost), verbose=True)
+    document = build_document(_of(operator(0, local=0.4), lost), verbose=True)
     facts = dict(document.facts)
     assert (facts["versions"], facts["time"]) == ("tfldbg 0", "total 1.0 s")
     (matching,) = (s for s in document.sections if s.title == "matching")
@@ -111,13 +111,13 @@ def test_verbose_tells_what_was_matched_the_versions_and_the_time() -> None:
         ("net/layer_0/FakeQuant", "name"),
         ("- (no such layer)", "-"),
     ]
-    assert "versions" not in dict(build(_of(operator(0, local=0.4))).facts)
+    assert "versions" not in dict(build_document(_of(operator(0, local=0.4))).facts)
 
 
 def test_quiet_prints_the_verdict_and_the_gate_alone() -> None:
     result = gated(_of(operator(0, local=0.4)), read_rules(["local<=0.3lsb"]))
     console = Console(file=io.StringIO(), width=200)
-    draw_brief(build(result), console)
+    draw_brief(build_document(result), console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.partition(":")[0] for line in lines] == ["CLEAN", "gate"]
 
@@ -127,6 +127,7 @@ def test_histograms_are_shown_where_they_are_asked_for() -> None:
     assert op.local is not None
     counted = replace(op, local=replace(op.local, histogram=(1,) * 19))
     titles = [
-        [s.title for s in build(_of(counted), histograms=asked).sections] for asked in (True, False)
+        [s.title for s in build_document(_of(counted), histograms=asked).sections]
+        for asked in (True, False)
     ]
     assert titles == [["histograms of the error in LSB"], []]

@@ -21,7 +21,7 @@ from tfldbg.measures.histograms.section import bars
 from tfldbg.measures.own.section import metric_section
 from tfldbg.measures.worst.examine import Parting, WorstSample
 from tfldbg.options.judge import Thresholds
-from tfldbg.report.document import build
+from tfldbg.report.document import build_document
 from tfldbg.report.notebook import trace_html
 from tfldbg.report.terminal import draw
 
@@ -94,7 +94,7 @@ def _result(made: Evidence) -> Result:
 def _drawn(made: Evidence, encoding: str = "utf-8") -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=file, width=80, highlight=False, force_terminal=True, color_system=None)
-    draw(build(_result(made)), console)
+    draw(build_document(_result(made)), console)
     file.seek(0)
     return file.read()
 
@@ -119,8 +119,8 @@ def test_everything_fits_80_columns() -> None:
 
 def test_nothing_is_shown_that_was_not_asked_for() -> None:
     made = replace(_full(), measures={}, ops=evidence(operator(0, local=0.5)).ops)
-    assert build(_result(made)).sections == ()
-    assert len(build(_result(replace(made, tolerance=0.01))).sections) == 1
+    assert build_document(_result(made)).sections == ()
+    assert len(build_document(_result(replace(made, tolerance=0.01))).sections) == 1
 
 
 def test_a_console_without_blocks_gets_ascii() -> None:
@@ -134,13 +134,15 @@ def test_a_console_without_blocks_gets_ascii() -> None:
 
 def test_long_models_show_where_both_sides_part() -> None:
     made = replace(_full(60), measures={"worst": (_worst(60, 40),)})
-    (shown,) = [s for s in build(_result(made)).sections if s.title.startswith("sample")]
+    (shown,) = [s for s in build_document(_result(made)).sections if s.title.startswith("sample")]
     ops = [row[0] for row in shown.rows]
     assert {"38", "39", ">40", "41", "42", "57", "58", "59"} <= set(ops)
     assert len([o for o in ops if o != "..."]) == 12
     assert "(38 more, 0 differ)" in {row[1] for row in shown.rows}
     (all_rows,) = [
-        s for s in build(_result(made), everything=True).sections if s.title.startswith("sample")
+        s
+        for s in build_document(_result(made), everything=True).sections
+        if s.title.startswith("sample")
     ]
     assert len(all_rows.rows) == 60
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tfldbg.against.parts.claims import Claims
-from tfldbg.against.parts.verifying import Verifier
+from tfldbg.against.parts.verifying import MatchVerifier
 from tfldbg.match.model import Unmatched
 
 MOVED, READ = 1, 2
@@ -38,12 +38,12 @@ def _claims(
 
 
 @pytest.fixture
-def verifier() -> Verifier:
+def verifier() -> MatchVerifier:
     """A verifier that knows the operators, the first a PAD, and nothing else."""
-    known = object.__new__(Verifier)
+    known = object.__new__(MatchVerifier)
     kinds = {MOVED: "PAD", READ: "CONV_2D"}
-    writers: Any = {t: SimpleNamespace(index=t, kind=kind) for t, kind in kinds.items()}
-    known._writers = writers
+    producers: Any = {t: SimpleNamespace(index=t, kind=kind) for t, kind in kinds.items()}
+    known._subgraph = SimpleNamespace(producers=producers)
     few: Any = SimpleNamespace(readable=frozenset())
     known._few = few
     return known
@@ -52,7 +52,7 @@ def verifier() -> Verifier:
 @pytest.mark.parametrize("certain", [True, False])
 @pytest.mark.parametrize(("left", "refuted"), [(0.01, True), (0.5, False)])
 def test_an_error_that_stays_where_the_tensor_is_read_is_the_operators(
-    verifier: Verifier, certain: bool, left: float, refuted: bool
+    verifier: MatchVerifier, certain: bool, left: float, refuted: bool
 ) -> None:
     """What reads it may be off by as much as it likes, as where weights are not compared."""
     claims = _claims({MOVED}, {MOVED: 1.0, READ: 0.001})
@@ -63,7 +63,7 @@ def test_an_error_that_stays_where_the_tensor_is_read_is_the_operators(
 
 @pytest.mark.parametrize("certain", [True, False])
 def test_a_reader_that_is_accused_instead_tells_the_error(
-    verifier: Verifier, certain: bool
+    verifier: MatchVerifier, certain: bool
 ) -> None:
     claims = _claims({MOVED, READ}, {MOVED: 1.0, READ: 1.0})
     tried = _claims({READ}, {READ: 1.0}, joint=True)

@@ -16,8 +16,8 @@ from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.model import Finding, Subject
 from tfldbg.diagnose.result import Result
 from tfldbg.options.judge import Thresholds
-from tfldbg.report.document import build
-from tfldbg.store.evidence_json import from_json, to_json
+from tfldbg.report.document import build_document
+from tfldbg.store.evidence_json import evidence_to_json, from_json
 
 
 def _metered() -> Evidence:
@@ -30,11 +30,11 @@ def _metered() -> Evidence:
 
 
 def test_metrics_come_back() -> None:
-    assert from_json(to_json(_metered())) == _metered()
+    assert from_json(evidence_to_json(_metered())) == _metered()
 
 
 def test_recordings_made_before_there_were_metrics_still_load() -> None:
-    plain = json.loads(to_json(_metered()))
+    plain = json.loads(evidence_to_json(_metered()))
     for op in plain["ops"]:
         del op["own"]
         for side in ("local", "accumulated"):
@@ -54,14 +54,14 @@ def _with_findings() -> Evidence:
 
 
 def test_findings_come_back_with_their_subjects() -> None:
-    assert from_json(to_json(_with_findings())) == _with_findings()
+    assert from_json(evidence_to_json(_with_findings())) == _with_findings()
 
 
 def test_findings_of_recordings_that_hold_sentences_get_their_subjects() -> None:
     made = _with_findings()
     inside = Body(1, "WHILE", "body", 1, 1, 1, True, None, made)
     made = replace(made, bodies=(inside,))
-    plain = json.loads(to_json(made))
+    plain = json.loads(evidence_to_json(made))
     for part in (plain, plain["bodies"][0]["evidence"]):
         for recorded, finding in zip(part["file"], made.file, strict=True):
             del recorded["subject"], recorded["predicate"]
@@ -86,7 +86,7 @@ def test_findings_of_recordings_that_hold_sentences_get_their_subjects() -> None
 def test_values_of_other_types_are_refused(
     place: tuple[str | int, ...], value: object, words: str
 ) -> None:
-    plain = json.loads(to_json(_metered()))
+    plain = json.loads(evidence_to_json(_metered()))
     holder = plain
     for key in place[:-1]:
         holder = holder[key]
@@ -106,7 +106,7 @@ _JSON = st.recursive(
 @settings(max_examples=150)
 @given(st.data())
 def test_a_recording_with_any_json_is_read_and_reported_or_refused(data: st.DataObject) -> None:
-    plain = json.loads(to_json(_with_findings()))
+    plain = json.loads(evidence_to_json(_with_findings()))
     if data.draw(st.booleans()):
         plain["file"][0]["message"] = plain["file"][0].pop("predicate")
     holder = plain
@@ -121,4 +121,4 @@ def test_a_recording_with_any_json_is_read_and_reported_or_refused(data: st.Data
         read = from_json(json.dumps(plain))
     except (TypeError, ValueError, KeyError, AttributeError):
         return
-    build(Result(read, diagnose(read, Thresholds())))
+    build_document(Result(read, diagnose(read, Thresholds())))

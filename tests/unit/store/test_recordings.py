@@ -27,8 +27,7 @@ from tfldbg.report.html import to_page
 from tfldbg.report.machine import to_json
 from tfldbg.report.trace_json import trace_to_dict
 from tfldbg.store import schema
-from tfldbg.store.evidence_json import from_json
-from tfldbg.store.evidence_json import to_json as evidence_to_json
+from tfldbg.store.evidence_json import evidence_to_json, from_json
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.describe import describe
-from tfldbg.diagnose.judge import Judge
+from tfldbg.diagnose.judge import OutputJudge
 from tfldbg.diagnose.scales import without_refuted, wrong_scales
 from tfldbg.match.ports import pair_outputs
 from tfldbg.match.proposals import Changes, changed, holds
@@ -114,7 +114,7 @@ class Claimer:
         measured = self._few.measured(local, own)
         related = replace(relation, unrounded_before=frozenset(own))
         evidence = without_refuted(collect(self._job.loaded, self._run, related, measured))
-        judge = Judge(Thresholds(), wrong_scales(evidence), {}, self._about.traits)
+        judge = OutputJudge(Thresholds(), wrong_scales(evidence), {}, self._about.traits)
         accused = {o.tensor for o in evidence.ops if judge.is_accused(o)}
         accused |= {i for i, n in self.outputs.items() if not holds(matching.matches.get(i), n)}
         covered = evidence.covered | {o.op for o in evidence.ops if o.tensor in failing}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tfldbg.graph.query import activation_inputs, non_activations, producers
+from tfldbg.graph.query import activation_inputs
 from tfldbg.match.kinds import CARRIED, COMPUTING, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Unmatched
-from tfldbg.match.proposals import Change, Changes, Proposals, Values
+from tfldbg.match.proposals import Change, Changes, Proposals, TensorValues
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS, IDENTITY_OPS, node_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ class Doubts:
         self._frozen = frozen
         self._few = few
         self._outputs, self._ends = claimer.outputs, claimer.ends
-        self._writers = producers(job.subgraph)
 
     def proposals(self, claims: Claims) -> dict[int, Match | Unmatched]:
         """Return other matches for what is accused, and for what is unchecked or feeds it."""
@@ -86,7 +85,7 @@ class Doubts:
             tensor = subgraph.tensors[index]
             proposed = proposals.after(tensor, few.held(index), few.beside(index, values))
             if proposed is None and claims.matching.matches[index].rule == "structure":
-                read = (changes.get(i) for i in self._writers[index].inputs)
+                read = (changes.get(i) for i in self._job.subgraph.producers[index].inputs)
                 proposed = proposals.following(tensor, [m for m in read if isinstance(m, Match)])
             if proposed is not None and not self._repeats(index, proposed, claims, changes):
                 changes[index] = proposed
@@ -97,7 +96,7 @@ class Doubts:
 
         The parts are in the same order on both sides, and have names.
         """
-        op, known = self._writers.get(tensor), claims.matching.matches.get(tensor)
+        op, known = self._job.subgraph.producers.get(tensor), claims.matching.matches.get(tensor)
         if op is None or known is None or op.kind not in DIVIDING or isinstance(change, Unmatched):
             return False
         node, _, port = known.raw.partition(":")
@@ -106,11 +105,11 @@ class Doubts:
 
     def _copies_accused(self, tensor: int, claims: Claims) -> bool:
         """Whether an operator only hands on the values of a tensor that is accused itself."""
-        op = self._writers.get(tensor)
+        op = self._job.subgraph.producers.get(tensor)
         return op is not None and op.kind in HANDED_ON and op.inputs[0] in claims.accused
 
     def _widened(
-        self, claims: Claims, feeding: Iterable[int], values: Mapping[str, Values]
+        self, claims: Claims, feeding: Iterable[int], values: Mapping[str, TensorValues]
     ) -> dict[int, Match]:
         """Return the matches of tensors with all that holds the same values.
 
@@ -128,7 +127,7 @@ class Doubts:
 
         That, or what its input is computed from, may hold the same values on this data.
         """
-        op = self._writers.get(tensor)
+        op = self._job.subgraph.producers.get(tensor)
         if isinstance(change, Unmatched) or op is None or op.kind not in COMPUTING:
             return False
         given = (self._given(i, claims, changes) for i in op.inputs)
@@ -146,11 +145,11 @@ class Doubts:
     def _given(self, tensor: int, claims: Claims, changes: Changes) -> Change | None:
         """Return the match of what an operator reads: it may follow one that is changed."""
         known, source = claims.matching.matches.get(tensor), tensor
-        while source not in changes and source in self._writers:
+        while source not in changes and source in self._job.subgraph.producers:
             match = claims.matching.matches.get(source)
             if match is None or match.rule != CARRIED:
                 break
-            source = self._writers[source].inputs[0]
+            source = self._job.subgraph.producers[source].inputs[0]
         return changes.get(source, known)
 
     def proposing(self, claims: Claims) -> Proposals:
@@ -161,7 +160,7 @@ class Doubts:
     def _open(self, claims: Claims) -> tuple[list[int], list[int]]:
         """Return the tensors in doubt, and those that some of them are computed from."""
         subgraph = self._job.subgraph
-        readable = self._few.readable - non_activations(subgraph)
+        readable = self._few.readable - subgraph.non_activations
         in_doubt: dict[int, None] = {}
         feeding: dict[int, None] = {}
         for op in subgraph.operators:

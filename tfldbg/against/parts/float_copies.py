@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tfldbg.compare.copies import FileReference, Free, Shadow, shadow
 from tfldbg.compare.ranges.passes import Copy
 from tfldbg.compare.relation import Relation
-from tfldbg.graph.variables import Source, sources
 from tfldbg.match.itself import match_itself
 from tfldbg.match.steps import Steps, own_steps
 
@@ -49,9 +48,8 @@ class FloatCopies:
         Raises:
             RunError: The runtime refuses the copies.
         """
-        name = self.job.loaded.path
-        model, variables = self.built.model, variables_of(self.job)
-        return FileReference(name, model, self.plan.aliases, free, stack, variables=variables)
+        aliases, variables = self.plan.aliases, self.job.sources
+        return FileReference(self.built, aliases, free, stack, variables=variables)
 
 
 def float_copies(job: Job, first: Batch) -> FloatCopies:
@@ -62,7 +60,7 @@ def float_copies(job: Job, first: Batch) -> FloatCopies:
         first: The first sample as the file computes it.
     """
     plan = own_steps(job.subgraph, job.readable, states=job.states)
-    built = shadow(job.loaded.path, job.loaded.graph, job.subgraph, plan.steps, first)
+    built = shadow(job.loaded, plan.steps, first)
     return FloatCopies(job, plan, built, first)
 
 
@@ -75,14 +73,7 @@ def copy_of(copies: FloatCopies, runner: Runner) -> Copy:
         made = runner.run(job.samples.codes(number), fresh=fresh)
         return dict(zip(job.exposed.taps, made, strict=True))
 
-    loaded = job.loaded
-    return Copy(loaded.path, loaded.graph, loaded.subgraph, copies.refused, job.samples, actual)
-
-
-def variables_of(job: Job) -> dict[int, Source]:
-    """Return where what variables yield was written: nowhere if every sample stands alone."""
-    steps = job.samples.stream_steps
-    return sources(job.loaded.graph, job.subgraph) if steps > 1 else {}
+    return Copy(job, copies.refused, actual)
 
 
 def related_at_rest(job: Job) -> Relation:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tfldbg.errors import MatchError
-from tfldbg.graph.query import non_activations
-from tfldbg.graph.wires import WEIGHTED
+from tfldbg.graph.query import WEIGHTED
 
 if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
@@ -32,12 +31,10 @@ def check_same_model(subgraph: Subgraph, graph: RefGraph, relation: Relation) ->
     Raises:
         MatchError: The models are not the same.
     """
-    others = non_activations(subgraph)
+    others = subgraph.non_activations
     matching, checks = relation.matching, relation.checks
     together = frozenset().union(*relation.joint.values())
-    wanted = {
-        i: op.index for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others
-    }
+    wanted = {i: op.index for i, op in subgraph.producers.items() if i not in others}
     resized = _has_other_channels(subgraph, matching)
     checked = frozenset() if resized else together
     matched = [i for i, op in wanted.items() if i in matching.matches or op in checked]

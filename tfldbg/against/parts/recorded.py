@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.compare.copies import shadow
-from tfldbg.graph.query import non_activations, numpy_type
+from tfldbg.graph.query import numpy_type
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import given
 from tfldbg.reference import capture as recordings
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.rewrite.twin import LocalModel, Step, untwinned
+from tfldbg.rewrite.twin import Computation, LocalModel, untwinned
 from tfldbg.run.derived import DerivedRunner, derived_program
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class RecordedTensors:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cut:
+class SingleOperators:
     """The traced file's operators for themselves."""
 
     model: LocalModel | None
@@ -130,7 +130,9 @@ class Cut:
     """Results whose recorded values the file's own codes cannot hold."""
 
 
-def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: Batch) -> Cut:
+def single_operators(
+    job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: Batch
+) -> SingleOperators:
     """Cut the traced file into the operators that can be run on recorded inputs.
 
     Args:
@@ -139,9 +141,9 @@ def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: 
         unmatched: By tensor, why it has no recorded counterpart.
         first: The first sample as the traced file computes it, for shapes that were not recorded.
     """
-    subgraph, graph = job.subgraph, job.loaded.graph
-    plan = _Plan(subgraph, values, unmatched, job.samples.count, frozenset(first.codes))
-    steps: list[Step] = []
+    subgraph = job.subgraph
+    plan = _Runnable(subgraph, values, unmatched, job.samples.count, frozenset(first.codes))
+    steps: list[Computation] = []
     reasons: dict[int, str] = {}
     for op in subgraph.operators:
         outputs = [i for i in op.outputs if i in values.recorded]
@@ -150,19 +152,19 @@ def cut(job: Job, values: RecordedTensors, unmatched: Mapping[int, str], first: 
             reasons.update((i, reason) for i in outputs)
         elif outputs:
             feeds = {t.index: t for t in given(subgraph, op)}
-            steps.append(Step(op, feeds, {i: i for i in outputs}))
-    name, kernels = job.loaded.path, job.run_on.kernels
+            steps.append(Computation(op, feeds, {i: i for i in outputs}))
     wanted = frozenset(i for step in steps for i in step.feeds)
-    built = shadow(name, graph, subgraph, steps, _given(values, wanted, first), cut_model, kernels)
+    given_values = _given(values, wanted, first)
+    built = shadow(job.loaded, steps, given_values, cut_model, job.run_on.kernels)
     for step in steps:
         if step.op.index in built.refused:
             reasons.update((i, built.refused[step.op.index]) for i in step.results)
     results = {i for step in steps for i in step.results}
     between = frozenset(i for i in results if plan.misfit(i) is not None)
-    return Cut(built.model, wanted, reasons, between)
+    return SingleOperators(built.model, wanted, reasons, between)
 
 
-class _Plan:
+class _Runnable:
     """Says which operators can be run on the recording."""
 
     def __init__(
@@ -175,7 +177,7 @@ class _Plan:
     ) -> None:
         self._subgraph, self._values, self._unmatched = subgraph, values, unmatched
         self._count, self._readable = count, readable
-        self._others = non_activations(subgraph)
+        self._others = subgraph.non_activations
         self._misfits: dict[int, str | None] = {}
 
     def reason(self, op: Operator) -> str | None:
@@ -230,7 +232,9 @@ class CaptureReference:
 
     batch: int | None = None
 
-    def __init__(self, job: Job, values: RecordedTensors, operators: Cut, stack: ExitStack) -> None:
+    def __init__(
+        self, job: Job, values: RecordedTensors, operators: SingleOperators, stack: ExitStack
+    ) -> None:
         self._values, self._operators, self._stack = values, operators, stack
         self._tensors = job.subgraph.tensors
         self._runner: DerivedRunner | None = None

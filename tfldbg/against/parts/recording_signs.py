@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.relation import Recording
-from tfldbg.graph.query import SAME_SCALE_KINDS, producers
+from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.quant import code_range
 
 if TYPE_CHECKING:
     from tfldbg.against.parts.recorded import RecordedTensors
-    from tfldbg.graph.model import Operator, Subgraph, Tensor
+    from tfldbg.graph.model import Subgraph, Tensor
 
 _SAMPLES = 4
 _BYTES = 64
@@ -67,13 +67,13 @@ def _copies(
 
     The later one's beginning lies somewhere in it, or its own beginning in the later one.
     """
-    writers = producers(values.subgraph)
-    written = sorted((i for i in stored if i in writers), key=lambda i: writers[i].index)
+    producers = values.subgraph.producers
+    written = sorted((i for i in stored if i in producers), key=lambda i: producers[i].index)
     content = {i: stored[i][0].tobytes()[:_SEARCHED] for i in written[:_MOST_TENSORS]}
     heads = {i: raw[:_BYTES] for i, raw in content.items() if _telling(raw[:_BYTES])}
     for place, index in enumerate(content):
         for later in written[place + 1 : _MOST_TENSORS]:
-            if _related(values.subgraph, writers, index, later):
+            if _related(values.subgraph, index, later):
                 continue
             inside = later in heads and heads[later] in content[index]
             if inside or (index in heads and heads[index] in content[later]):
@@ -81,20 +81,20 @@ def _copies(
                 break
 
 
-def _related(subgraph: Subgraph, writers: Mapping[int, Operator], one: int, later: int) -> bool:
+def _related(subgraph: Subgraph, one: int, later: int) -> bool:
     """Whether one tensor's values may be in the other, or both have them from a third."""
-    sources = _copied(subgraph, writers, later)
-    return one in sources or not sources.isdisjoint(_copied(subgraph, writers, one))
+    sources = _copied(subgraph, later)
+    return one in sources or not sources.isdisjoint(_copied(subgraph, one))
 
 
-def _copied(subgraph: Subgraph, writers: Mapping[int, Operator], index: int) -> frozenset[int]:
+def _copied(subgraph: Subgraph, index: int) -> frozenset[int]:
     """Return the tensors whose values an operator, and those before it, may have copied there."""
     found: set[int] = set()
     stack = [index]
     while stack:
-        writer = writers.get(stack.pop())
-        if writer is not None and writer.kind in _COPYING:
-            new = [i for i in writer.inputs if i >= 0 and i not in found]
+        producer = subgraph.producers.get(stack.pop())
+        if producer is not None and producer.kind in _COPYING:
+            new = [i for i in producer.inputs if i >= 0 and i not in found]
             found.update(new)
             stack += new
     return frozenset(found)

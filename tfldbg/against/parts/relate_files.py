@@ -10,13 +10,13 @@ from tfldbg.compare.constants.files import Holder, compare_constants
 from tfldbg.compare.constants.turned import HIDDEN, Turned, without_turns
 from tfldbg.compare.relation import Relation
 from tfldbg.errors import MatchError
-from tfldbg.graph.query import LAYOUT_KINDS, non_activations, shape_tensors
+from tfldbg.graph.query import LAYOUT_KINDS
 from tfldbg.match.files import Index, Pair, pair_operators
 from tfldbg.match.itself import counterpart
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import aliases, given
-from tfldbg.rewrite.twin import ALIASES, Step, untwinned
+from tfldbg.rewrite.twin import ALIASES, Computation, untwinned
 
 if TYPE_CHECKING:
     from tfldbg.compare.constants.checks import WeightCheck
@@ -28,7 +28,7 @@ class RelatedFiles:
     """Two files side by side."""
 
     relation: Relation
-    steps: tuple[Step, ...]
+    steps: tuple[Computation, ...]
     """Operators of the reference, fed with the traced file's tensors."""
     aliases: Mapping[int, int]
     """Outputs of the traced file that mean what another of its tensors means."""
@@ -183,7 +183,7 @@ def _pair_views(
 
 
 def _joint(
-    subgraph: Subgraph, paired: _Paired, steps: Sequence[Step]
+    subgraph: Subgraph, paired: _Paired, steps: Sequence[Computation]
 ) -> dict[int, tuple[int, ...]]:
     """Return by tensor the operators that are checked together: what turns, and what reads it."""
     results = {index for step in steps for index in step.results.values()}
@@ -196,7 +196,7 @@ def _joint(
 
 
 def _operations(traced: Subgraph, reference: Subgraph, pairs: Sequence[Pair]) -> dict[int, str]:
-    """Return by output tensor the kind of the operator that is its writer's counterpart."""
+    """Return by output tensor the kind of the operator that is its producer's counterpart."""
     return {
         index: reference.operators[pair.reference].kind
         for pair in pairs
@@ -214,10 +214,9 @@ def _matches(
     rules = {
         i: pair for pair in pairs for i in traced.subgraph.operators[pair.traced].outputs if i >= 0
     }
-    others = non_activations(traced.subgraph)
-    written = [i for op in traced.subgraph.operators for i in op.outputs if i >= 0]
+    others = traced.subgraph.non_activations
     matches = {}
-    for index in (*traced.subgraph.inputs, *written):
+    for index in (*traced.subgraph.inputs, *traced.subgraph.producers):
         root = ours.root(index)
         if index in others or root not in values:
             continue
@@ -297,7 +296,9 @@ def _steps(
     paired: _Paired,
     readable: frozenset[int],
     states: Sequence[int],
-) -> tuple[tuple[Step, ...], dict[int, WeightCheck], dict[int, str], dict[int, tuple[int, ...]]]:
+) -> tuple[
+    tuple[Computation, ...], dict[int, WeightCheck], dict[int, str], dict[int, tuple[int, ...]]
+]:
     theirs, values = paired.theirs, paired.values
     views = [turned.view for turned in paired.turned]
     turns = [turned.turns for turned in paired.turned]
@@ -306,7 +307,7 @@ def _steps(
         root = paired.ours.root(index)
         if root in values:
             holders.setdefault(values[root], []).append(index)
-    steps: list[Step] = []
+    steps: list[Computation] = []
     checks: dict[int, WeightCheck] = {}
     reasons: dict[int, str] = {}
     shapes: dict[int, tuple[int, ...]] = {}
@@ -329,7 +330,7 @@ def _steps(
         if traced.subgraph.tensors[op.outputs[0]].elements != stated.elements:
             shapes[op.outputs[0]] = stated.shape
         results = {b: a for a, b in zip(op.outputs, other.outputs, strict=False) if a in readable}
-        steps.append(Step(other, feeds, results, rounded))
+        steps.append(Computation(other, feeds, results, rounded))
     return tuple(steps), checks, reasons, shapes
 
 
@@ -343,7 +344,7 @@ def _feeds(
 ) -> dict[int, Tensor] | str:
     """Find what stands for the reference operator's inputs; what ``op`` reads itself goes first."""
     feeds = {}
-    shapes = (shape_tensors(traced.subgraph), shape_tensors(reference.subgraph))
+    shapes = (traced.subgraph.shape_tensors, reference.subgraph.shape_tensors)
     for tensor in given(reference.subgraph, other):
         found = holders.get(theirs.root(tensor.index), ())
         if tensor.index in shapes[1]:

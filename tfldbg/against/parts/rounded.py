@@ -36,21 +36,21 @@ class RoundedRunner:
     ) -> None:
         self._copy, self._own = copy, parameters is None
         self._twins = twins(
-            copy.graph,
-            copy.subgraph,
+            copy.job.loaded.graph,
+            copy.job.subgraph,
             (FAKE_QUANT,),
             copy.refused,
             parameters=parameters,
-            sources=copy.sources,
+            sources=copy.job.sources,
         )
-        self._runner = copy_runner(copy.name, self._twins, stack)
+        self._runner = copy_runner(copy.job.loaded.path, self._twins, stack)
 
     def __call__(self, batch: Batch) -> Computed:
         """Run it on the model's own inputs, before their rounding if that is not the file's."""
         real, copy = batch.real, self._copy
         if not self._own:
-            inputs = copy.subgraph.inputs
-            given = real_inputs(copy.samples, inputs, batch.codes, batch.start, batch.stop)
+            inputs = copy.job.subgraph.inputs
+            given = real_inputs(copy.job.samples, inputs, batch.codes, batch.start, batch.stop)
             real = {**real, **given}
         values = self._runner.run(batch.codes, real, batch.stop - batch.start, batch.fresh)
         found = {
@@ -61,7 +61,7 @@ class RoundedRunner:
         return Computed(found, {})
 
 
-class Emulation:
+class EmulationReference:
     """A file's float copies with their results rounded to codes.
 
     Args:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfldbg.against.parts.doubts import Doubts
-from tfldbg.graph.query import producers, stored
+from tfldbg.graph.query import stored
 from tfldbg.match.kinds import CARRIED, DIVIDING, HANDED_ON
 from tfldbg.match.model import Match, Matching, Unmatched
 from tfldbg.match.settle import AFFINE
@@ -34,7 +34,7 @@ _ROUNDS = 4
 _MOST_ALONE = 24
 """Accusations that are tried one by one in a round; each costs a small graph of its own."""
 _GONE = 0.1
-"""Share of an operator's error that may be left at its readers: rounding, where it is of another
+"""Share of an operator's error that may be left at its consumers: rounding, where it is of another
 origin, stays far below, and what they inherit far above."""
 _MOST_PARTS = 4
 """Parts of a divided tensor that are exchanged two by two."""
@@ -50,7 +50,7 @@ _HIDING = frozenset(
 _PRODUCTS = frozenset({"BATCH_MATMUL", "MUL"})
 
 
-class Verifier:
+class MatchVerifier:
     """Tries matches on a few samples.
 
     Args:
@@ -63,7 +63,6 @@ class Verifier:
     def __init__(self, job: Job, frozen: Frozen, few: FewSamples, claimer: Claimer) -> None:
         self._subgraph = job.subgraph
         self._few = few
-        self._writers = producers(job.subgraph)
         self._claimer = claimer
         self._doubts = Doubts(job, frozen, few, claimer)
 
@@ -127,11 +126,11 @@ class Verifier:
     def _is_refuted(self, given_up: Unmatched, claims: Claims, tried: Claims) -> bool:
         """Whether the error of a match that was given up is gone at those that read the tensor.
 
-        A reader that may hide an error, and agrees with the reference whether the match is given up
-        or not, tells nothing.
+        A consumer that may hide an error, and agrees with the reference whether the match is given
+        up or not, tells nothing.
         """
         tensor = given_up.tensor
-        operators = {self._writers[tensor].index}
+        operators = {self._subgraph.producers[tensor].index}
         joint = tried.relation.joint
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
         if not tried.accused.isdisjoint(instead):
@@ -145,15 +144,13 @@ class Verifier:
         return not known or left <= _GONE * claims.errors[tensor]
 
     def _is_hidden(
-        self, tensor: int, readers: Iterable[int], claims: Claims, tried: Claims
+        self, tensor: int, consumers: Iterable[int], claims: Claims, tried: Claims
     ) -> bool:
         """Whether all that read a tensor may hide its error, and agree with the reference."""
         little = _GONE * claims.errors.get(tensor, 0.0)
-        moved = (claims.errors.get(i, np.inf) - tried.errors.get(i, 0.0) for i in readers)
-        hiding = all(
-            self._writers[i].kind in _HIDING or self._is_times_zero(tensor, self._writers[i])
-            for i in readers
-        )
+        moved = (claims.errors.get(i, np.inf) - tried.errors.get(i, 0.0) for i in consumers)
+        operators = (self._subgraph.producers[i] for i in consumers)
+        hiding = all(o.kind in _HIDING or self._is_times_zero(tensor, o) for o in operators)
         return hiding and all(by <= little for by in moved)
 
     def _is_times_zero(self, tensor: int, op: Operator) -> bool:
@@ -175,13 +172,13 @@ class Verifier:
         same = self._handed_on(tensor)
         same |= {i for i, match in tried.matching.matches.items() if match.raw == change.raw}
         cuts = {k: same.intersection(s.cuts.values()) for k, s in tried.segments.items()}
-        readers = [k for k in cuts.keys() - same if cuts[k]]
+        consumers = [k for k in cuts.keys() - same if cuts[k]]
         if not proposals.lacking(held, change.raw, known) & AFFINE:
             return False
-        adds = any(self._has_constant(k, tried) for k in readers)
-        if not adds or self._is_hidden(tensor, readers, claims, tried):
+        adds = any(self._has_constant(k, tried) for k in consumers)
+        if not adds or self._is_hidden(tensor, consumers, claims, tried):
             return True
-        wrong = tried.accused.intersection(readers)
+        wrong = tried.accused.intersection(consumers)
         if not wrong:
             return False
         kept = self._claimer.changed(claims, {i: c for i, c in changes.items() if i != tensor})
@@ -190,7 +187,7 @@ class Verifier:
     def _has_constant(self, tensor: int, claims: Claims) -> bool:
         """Whether what is checked by a tensor reads a constant of the network."""
         subgraph = self._subgraph
-        together = claims.relation.joint.get(tensor) or (self._writers[tensor].index,)
+        together = claims.relation.joint.get(tensor) or (self._subgraph.producers[tensor].index,)
         given = {i for n in together for i in subgraph.operators[n].inputs if i >= 0}
         constants = (stored(subgraph, i) for i in given)
         return any(t is not None and is_real(t) for t in constants)
@@ -217,7 +214,7 @@ class Verifier:
             last = self._last(raw, claims.matching)
             if last is None or last in claims.accused:
                 continue
-            end = self._writers[last]
+            end = self._subgraph.producers[last]
             reason = (
                 f"'{raw}' is computed by this operator and operator {end.index} {end.kind} "
                 "together, and which of them is wrong shows there"
@@ -231,8 +228,7 @@ class Verifier:
 
     def _last(self, raw: str, matching: Matching) -> int | None:
         """Return the last tensor that an operator computes as a node, None without one."""
-        written = (i for op in self._subgraph.operators for i in op.outputs)
-        found = [(i, matching.matches.get(i)) for i in written]
+        found = [(i, matching.matches.get(i)) for i in self._subgraph.producers]
         own = [i for i, m in found if m is not None and m.raw == raw and m.rule != CARRIED]
         return own[-1] if own else None
 
@@ -241,8 +237,8 @@ class Verifier:
         for op in self._subgraph.operators if len(claims.accused) > 1 else ():
             if op.kind not in DIVIDING:
                 continue
-            misled = (self._writers[i] for i in claims.accused)
-            read = {i for reader in misled for i in reader.inputs}
+            misled = (self._subgraph.producers[i] for i in claims.accused)
+            read = {i for consumer in misled for i in consumer.inputs}
             parts = [i for i in op.outputs if i in read & claims.matching.matches.keys()]
             for one, other in itertools.combinations(parts[:_MOST_PARTS], 2):
                 tried = self._claimer.changed(claims, _exchange(claims.matching, one, other))
@@ -254,7 +250,7 @@ class Verifier:
 
     def _accused(self, claims: Claims) -> set[int]:
         """Return the operators that write what is accused."""
-        return {self._writers[i].index for i in claims.accused}
+        return {self._subgraph.producers[i].index for i in claims.accused}
 
     def _computable(self, claims: Claims) -> Claims:
         """Give up the matches whose segments yield nothing that could be compared.

@@ -59,10 +59,10 @@ def show(
 
 
 def _draw(result: Result, view: View, histograms: bool) -> None:
-    from tfldbg.report.document import build
+    from tfldbg.report.document import build_document
     from tfldbg.report.terminal import draw, draw_brief
 
-    document = build(
+    document = build_document(
         result,
         everything=view.everything,
         histograms=histograms,

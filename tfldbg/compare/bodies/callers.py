@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.bodies.part import PartMeasured, RunningPart, Values
+from tfldbg.compare.bodies.part import PartMeasured, RunningPart, SubgraphValues
 from tfldbg.compare.steps import Doubles, Figure, along, figures_of
 from tfldbg.errors import RunError
 from tfldbg.graph.query import ROLES, Role, called_subgraphs, constant
@@ -122,7 +122,7 @@ class _Caller(ABC):
         self._samples += 1
 
     @abstractmethod
-    def _run(self, sample: int, given: Values) -> tuple[RunningPart, Values]:
+    def _run(self, sample: int, given: SubgraphValues) -> tuple[RunningPart, SubgraphValues]:
         """Do what the operator does, and count the steps.
 
         Returns:
@@ -142,7 +142,7 @@ class _Caller(ABC):
         kernels = self._job.run_on.kernels
         self._parts = tuple(RunningPart(part, name, kernels, self._stack) for part in found)
 
-    def _given(self, batch: Batch, number: int) -> Values | None:
+    def _given(self, batch: Batch, number: int) -> SubgraphValues | None:
         """Return the operator's inputs; None, and the reason, if one is unknown."""
         graph, tensors = self._job.loaded.graph, self._job.subgraph.tensors
         values = []
@@ -156,7 +156,7 @@ class _Caller(ABC):
             values.append(known)
         return tuple(values)
 
-    def _ends_at(self, made: Values, batch: Batch, number: int) -> bool:
+    def _ends_at(self, made: SubgraphValues, batch: Batch, number: int) -> bool:
         pairs = [
             (mine, batch.codes[index][number])
             for mine, index in zip(made, self._op.outputs, strict=True)
@@ -211,7 +211,7 @@ class _Loop(_Caller):
             free = computed.free.get(sequence.tensor)
             along(self._accumulated, sequence, free, batch.real[sequence.tensor])
 
-    def _run(self, sample: int, given: Values) -> tuple[RunningPart, Values]:
+    def _run(self, sample: int, given: SubgraphValues) -> tuple[RunningPart, SubgraphValues]:
         del sample
         condition, body = self._parts
         state, step = given, 0
@@ -249,7 +249,7 @@ class _Loop(_Caller):
 class _Once(_Caller):
     """An IF, of which one branch is run, or a composite."""
 
-    def _run(self, sample: int, given: Values) -> tuple[RunningPart, Values]:
+    def _run(self, sample: int, given: SubgraphValues) -> tuple[RunningPart, SubgraphValues]:
         self._steps += 1
         part = self._parts[0]
         if self._op.kind == "IF":

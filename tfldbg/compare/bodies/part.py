@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _TOGETHER = 32
 """Runs that are compared at once."""
 
-Values = tuple[NDArray[Any], ...]
+SubgraphValues = tuple[NDArray[Any], ...]
 """What a subgraph is given or yields, one array a tensor."""
 
 
@@ -98,7 +98,7 @@ class RunningPart:
         pairs = zip(self._subgraph.inputs, self._subgraph.outputs, strict=True)
         return tuple(given == made for given, made in pairs)
 
-    def run(self, step: int, state: Values) -> Values:
+    def run(self, step: int, state: SubgraphValues) -> SubgraphValues:
         """Run it once.
 
         Args:
@@ -166,12 +166,11 @@ class RunningPart:
                 self._changing.add(index)
 
     def _float_copies(self, first: Batch) -> FileReference:
-        graph, subgraph, name = self._loaded.graph, self._subgraph, self._loaded.path
-        plan = own_steps(subgraph, frozenset((*self._taps, *subgraph.inputs)))
-        built = shadow(name, graph, subgraph, plan.steps, first)
+        plan = own_steps(self._subgraph, frozenset((*self._taps, *self._subgraph.inputs)))
+        built = shadow(self._loaded, plan.steps, first)
         reasons = {**self._skipped, **plan.reasons, **built.reasons(plan.steps)}
         self._relation = Relation(self._relation.matching, reasons)
-        return FileReference(name, built.model, plan.aliases, nothing_free, self._stack)
+        return FileReference(built, plan.aliases, nothing_free, self._stack)
 
     def found(self) -> PartMeasured:
         """Return what was measured."""

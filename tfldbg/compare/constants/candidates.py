@@ -147,7 +147,8 @@ def _shift(subgraph: Subgraph, op: Operator, before: RefNode) -> float:
     if before.op not in _SHIFTED:
         return 0.0
     given = op.inputs[BIASED[op.kind][0]]
-    added = any(o.kind in ("ADD", "SUB") for o in subgraph.operators if given in o.outputs)
+    producer = subgraph.producers.get(given)
+    added = producer is not None and producer.kind in ("ADD", "SUB")
     return 0.0 if added else _SHIFTED[before.op]
 
 
@@ -189,7 +190,7 @@ def summed_axes(core: RefNode) -> int | None:
     return len(summed) if plain and made == kept + free else None
 
 
-def read_by(core: RefNode) -> str:
+def core_input(core: RefNode) -> str:
     """Return the tensor that a core multiplies by its weights."""
     return core.inputs[2 if core.op == "Conv2DBackpropInput" else 0]
 
@@ -199,7 +200,7 @@ def _before(core: RefNode, segment: Segment, graph: RefGraph) -> tuple[str, bool
 
     None if nothing can be sent through the nodes that scale or shift them.
     """
-    name, scaled = read_by(core), False
+    name, scaled = core_input(core), False
     shaped = not graph.shapes.isdisjoint(core.sources)
     while name not in segment.cuts and node_of(name) not in segment.cuts:
         node = graph.nodes[node_of(name)]

@@ -24,10 +24,10 @@ __all__ = [
     "Floats",
     "Unit",
     "WeightCheck",
-    "along",
     "block_steps",
+    "broadcast_along",
     "difference",
-    "steps_of",
+    "step_sizes",
 ]
 
 Floats = NDArray[np.float32]
@@ -115,7 +115,7 @@ class WeightCheck:
         return self.max_steps > HALF_STEP
 
 
-def along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
+def broadcast_along(values: NDArray[Any], axis: int, dimensions: int) -> NDArray[Any]:
     """Reshape one value per channel to broadcast along ``axis``; also works for a single value."""
     shape = [1] * dimensions
     shape[axis] = values.size
@@ -135,7 +135,7 @@ def half_spacing(values: NDArray[np.floating]) -> Doubles:
     return spacing
 
 
-def steps_of(
+def step_sizes(
     tensor: Tensor, wanted: Doubles, rounding: Doubles, axis: int, blocks: Doubles | None = None
 ) -> Doubles | None:
     """Return the size of a step of a constant's values, broadcastable to ``wanted``, real units.
@@ -193,7 +193,7 @@ def _scales(params: QuantParams, wanted: Doubles, axis: int) -> Doubles | None:
     scales = np.maximum(params.scale.astype(np.float64), TINY)
     if params.block_size is not None or scales.size not in (1, wanted.shape[axis]):
         return None
-    return along(scales, axis if scales.size > 1 else 0, wanted.ndim)
+    return broadcast_along(scales, axis if scales.size > 1 else 0, wanted.ndim)
 
 
 def difference(
@@ -214,9 +214,9 @@ def difference(
         rounding: The largest change by float32 rounding; same shape, real units.
         found: The file's values, real units.
         axis: The axis of the output channels.
-        blocks: As for `steps_of`.
+        blocks: As for `step_sizes`.
     """
-    step = steps_of(tensor, wanted, rounding, axis, blocks)
+    step = step_sizes(tensor, wanted, rounding, axis, blocks)
     if step is None or wanted.shape != found.shape or not wanted.size:
         return None
     wanted, cut = within_range(tensor, found, wanted, np.broadcast_to(step, wanted.shape))

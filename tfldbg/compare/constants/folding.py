@@ -19,10 +19,10 @@ from tfldbg.compare.constants.candidates import (
     Candidate,
     Term,
     candidate,
-    read_by,
+    core_input,
     summed_axes,
 )
-from tfldbg.compare.constants.checks import TINY, Doubles, Floats, along
+from tfldbg.compare.constants.checks import TINY, Doubles, Floats, broadcast_along
 from tfldbg.compare.constants.probing import EPSILON, PROBE, affine, ask
 from tfldbg.reference.evaluate import Frozen, Segment
 from tfldbg.reference.graphdef import node_of
@@ -115,7 +115,7 @@ class _Before:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Measured:
+class Probed:
     """The reference's answers for one candidate."""
 
     candidate: Candidate
@@ -142,12 +142,12 @@ def fold(
         segments: Each operator cut out of the reference, by output tensor.
         turns: The matrices that multiply activations, and inversely weights, by operator.
     """
-    return {m.candidate.tensor: m.folded for m in measure(subgraph, frozen, segments, turns)}
+    return {m.candidate.tensor: m.folded for m in probe(subgraph, frozen, segments, turns)}
 
 
-def measure(
+def probe(
     subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment], turns: Mapping[int, Turn]
-) -> Iterator[Measured]:
+) -> Iterator[Probed]:
     """Send zeros and another value through the nodes before and after each core.
 
     The results need six times the memory of the weights, so they are yielded one by one.
@@ -185,7 +185,7 @@ def _probes(found: Candidate) -> list[Segment]:
     probes = [Segment(key=key, output=end, cuts={found.moved.name: key})]
     if found.start is not None:
         cuts = {found.start: -1 - key}
-        probes += [Segment(-1 - key, output, cuts) for output in (read_by(found.core), end)]
+        probes += [Segment(-1 - key, output, cuts) for output in (core_input(found.core), end)]
     return probes
 
 
@@ -202,7 +202,7 @@ def _fold(
     answers: Sequence[Floats],
     terms: Mapping[str, Floats],
     turn: Turn | None,
-) -> Measured | None:
+) -> Probed | None:
     layout = _layout_of(found.core)
     plain = layout.to_tflite(reference).astype(np.float64)
     if found.core.op == "Einsum":  # its channels are several axes
@@ -220,7 +220,7 @@ def _fold(
         return None
     gain = (probed - zeros) / PROBE
     lost = EPSILON * (np.abs(probed) + np.abs(zeros)) / PROBE
-    kernel = own * along(gain, axis, own.ndim)
+    kernel = own * broadcast_along(gain, axis, own.ndim)
     rounding = FOLDING * np.abs(gain) + lost
     parts = _contributions(found, zeros, gain, terms)
     offset_rounding = FOLDING * sum((np.abs(part) for _, part in parts), np.abs(zeros))
@@ -240,14 +240,14 @@ def _fold(
         weights=found.weights,
         bias=found.bias,
         kernel=kernel,
-        kernel_rounding=sizes * along(rounding, axis, own.ndim),
+        kernel_rounding=sizes * broadcast_along(rounding, axis, own.ndim),
         offset=zeros,
         offset_rounding=offset_rounding,
         channel_axis=axis,
         unfolded=own,
         terms=parts,
     )
-    return Measured(found, reference, gain, folded, turn, before, last)
+    return Probed(found, reference, gain, folded, turn, before, last)
 
 
 def _before(found: Candidate, answers: Sequence[Floats], plain: Doubles) -> _Before | None:
@@ -330,7 +330,7 @@ def product_scale(subgraph: Subgraph, op: Operator) -> Doubles | None:
     return np.maximum(scales, TINY) if scales.size else None
 
 
-def rounded_constants(measured: Measured, file_weights: Floats) -> dict[str, Floats]:
+def rounded_constants(measured: Probed, file_weights: Floats) -> dict[str, Floats]:
     """Return the constants that make the reference compute with the file's weights.
 
     Args:
@@ -356,12 +356,12 @@ def rounded_constants(measured: Measured, file_weights: Floats) -> dict[str, Flo
     return constants
 
 
-def _unfolded(measured: Measured, file_weights: Floats, plain: Floats) -> Floats:
+def _unfolded(measured: Probed, file_weights: Floats, plain: Floats) -> Floats:
     """Undo the folding, so that the reference's own batch norm gives the file's weights."""
     if measured.turn is not None:
         file_weights = measured.turn.plain(file_weights).astype(np.float32)
     axis = _layout_of(measured.candidate.core).channel_axis
-    factor: Doubles = along(measured.gain, axis, plain.ndim)
+    factor: Doubles = broadcast_along(measured.gain, axis, plain.ndim)
     if measured.before is not None:
         factor = factor * measured.before.scale
     dead = np.abs(factor) <= _DEAD * np.abs(factor).max()

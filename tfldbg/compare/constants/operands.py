@@ -10,7 +10,7 @@ import numpy as np
 
 from tfldbg.compare.constants.arrangement import weights_arrangement
 from tfldbg.compare.constants.candidates import AFTER
-from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference, steps_of
+from tfldbg.compare.constants.checks import Doubles, WeightCheck, difference, step_sizes
 from tfldbg.compare.constants.folding import FOLDING
 from tfldbg.graph.query import activation_slots, real_constant, stored
 from tfldbg.reference.evaluate import Frozen, Segment, evaluate_once
@@ -38,7 +38,7 @@ _OPERAND: Mapping[tuple[str, str], Callable[[Doubles], Doubles]] = {
 _EITHER_WAY = frozenset({"ADD", "MUL", "Add", "AddV2", "BiasAdd", "Mul"})
 
 
-def check_operands(
+def compare_operands(
     graph: Graph, subgraph: Subgraph, frozen: Frozen, segments: Mapping[int, Segment]
 ) -> dict[int, WeightCheck]:
     """Compare the constant operand of ADD, SUB, MUL and DIV with the reference's."""
@@ -111,7 +111,7 @@ def _compare_operand(
     wanted, found = wanted.reshape(shape), found.reshape(shape)
     rounding = FOLDING * np.abs(wanted)
     check = difference(op.outputs[0], tensor, wanted, rounding, found, axis)
-    step = steps_of(tensor, wanted, rounding, axis)
+    step = step_sizes(tensor, wanted, rounding, axis)
     if check is None or step is None:
         return check
     arranged = weights_arrangement(found.astype(np.float64), wanted, step, axis)

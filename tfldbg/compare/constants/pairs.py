@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Pair:
+class _MulAdd:
     """A MUL and the ADD that reads it."""
 
     scaling: Operator
@@ -77,7 +77,7 @@ def check_pairs(
 
 def _pair(
     subgraph: Subgraph, operators: tuple[int, ...], segment: Segment, graph: RefGraph
-) -> _Pair | None:
+) -> _MulAdd | None:
     members = [subgraph.operators[i] for i in operators]
     if [op.kind for op in members] != ["MUL", "ADD"]:
         return None
@@ -92,7 +92,7 @@ def _pair(
     while graph.nodes[end].op in AFTER and end not in segment.cuts:
         end = graph.computed_sources(end)[0]
     probed = Segment(segment.key, end, segment.cuts)
-    return _Pair(scaling, shifting, factor, term, activations[0], probed)
+    return _MulAdd(scaling, shifting, factor, term, activations[0], probed)
 
 
 def _constant(subgraph: Subgraph, op: Operator) -> Tensor | None:
@@ -100,7 +100,7 @@ def _constant(subgraph: Subgraph, op: Operator) -> Tensor | None:
     return found[0] if len(found) == 1 else None
 
 
-def _compare(graph: Graph, pair: _Pair, answer: Floats) -> dict[int, WeightCheck]:
+def _compare(graph: Graph, pair: _MulAdd, answer: Floats) -> dict[int, WeightCheck]:
     answers = affine(answer)
     if answers is None:
         return {}

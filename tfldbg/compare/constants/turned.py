@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.graph.query import consumers, producers, real_constant, stored
+from tfldbg.graph.query import real_constant, stored
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph
@@ -111,7 +111,6 @@ def without_turns(graph: Graph, subgraph: Subgraph, *, scaled: bool = False) -> 
 
 def _read_by_them_alone(subgraph: Subgraph, turns: Mapping[int, Turn]) -> dict[int, Turn]:
     """Return the turns whose results no other operator reads, which can be removed."""
-    readers = consumers(subgraph)
     kept = dict(turns)
     while True:
         turning = {number for turn in kept.values() for number in turn.ops}
@@ -120,7 +119,7 @@ def _read_by_them_alone(subgraph: Subgraph, turns: Mapping[int, Turn]) -> dict[i
         left = {}
         for number, turn in kept.items():
             made = {subgraph.operators[op].outputs[0] for op in turn.ops}
-            read = {op.index for index in made for op in readers.get(index, ())}
+            read = {op.index for index in made for op in subgraph.consumers.get(index, ())}
             if read <= allowed and made.isdisjoint(subgraph.outputs):
                 left[number] = turn
         if len(left) == len(kept):
@@ -131,7 +130,6 @@ def _read_by_them_alone(subgraph: Subgraph, turns: Mapping[int, Turn]) -> dict[i
 class _Finder:
     def __init__(self, graph: Graph, subgraph: Subgraph, *, scaled: bool) -> None:
         self._graph, self._subgraph, self._scaled = graph, subgraph, scaled
-        self._writers = producers(subgraph)
 
     def turn(self, op: Operator) -> Turn | None:
         """Return the matrices that multiply the activation of an operator, or None."""
@@ -157,7 +155,7 @@ class _Finder:
 
     def _chain(self, index: int) -> Iterator[Operator]:
         """Yield the operators before a tensor, the last first, as long as each is linear."""
-        while (op := self._writers.get(index)) is not None:
+        while (op := self._subgraph.producers.get(index)) is not None:
             if op.kind != "RESHAPE" and not self._multiplies(op):
                 return
             yield op

@@ -24,16 +24,16 @@ from tfldbg.compare.constants.checks import (
     WeightCheck,
     block_steps,
     difference,
-    steps_of,
+    step_sizes,
 )
 from tfldbg.compare.constants.folding import (
     Folded,
     fold,
-    measure,
+    probe,
     product_scale,
     rounded_constants,
 )
-from tfldbg.compare.constants.operands import check_operands
+from tfldbg.compare.constants.operands import compare_operands
 from tfldbg.graph.query import constant, real_constant
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def check_weights(
         file's only by rounding compute with the file's weights, so that the remaining difference
         is that of the operator's arithmetic.
     """
-    checks = check_operands(graph, subgraph, frozen, segments)
+    checks = compare_operands(graph, subgraph, frozen, segments)
     planned = dict(segments)
-    for measured in measure(subgraph, frozen, segments, turns):
+    for measured in probe(subgraph, frozen, segments, turns):
         check = check_folded(graph, subgraph, measured.folded)
         if check is None:
             continue
@@ -135,7 +135,7 @@ def _compare(
     others = ((said, against(kernel)) for said, kernel in hypotheses.items())
     found = next((said for said, other in others if other and not other.differ), None)
     rounding, axis = folded.kernel_rounding, folded.channel_axis
-    step = steps_of(tensor, folded.kernel, rounding, axis, blocks)
+    step = step_sizes(tensor, folded.kernel, rounding, axis, blocks)
     arranged = None
     if found is None and step is not None:
         own = file_weights.astype(np.float64)
@@ -216,7 +216,7 @@ def _file_bias(
         return None
     found = values.reshape(-1).astype(np.float64)
     if tensor.type in UNITS:
-        step = steps_of(tensor, folded.offset, folded.offset_rounding, 0)
+        step = step_sizes(tensor, folded.offset, folded.offset_rounding, 0)
     else:
         # The codes of a bias are symmetric: its zero point is 0 (8-bit quantization specification).
         step = _bias_scale(subgraph, folded.op, tensor)

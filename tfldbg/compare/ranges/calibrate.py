@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tfldbg import quant
 from tfldbg.graph.lint import FIXED_OUTPUTS
 from tfldbg.graph.model import Graph, Operator, QuantParams, Subgraph, Tensor
-from tfldbg.graph.query import SAME_SCALE_KINDS, non_activations, real_constant
+from tfldbg.graph.query import SAME_SCALE_KINDS, real_constant
 from tfldbg.rewrite.twin import is_rounded
 
 FLOAT_PASS, FAKE_QUANT_PASS = "float pass", "fake-quantized pass"
@@ -91,8 +91,8 @@ def share(graph: Graph, subgraph: Subgraph, refused: Iterable[int] = ()) -> Shar
         subgraph: The subgraph.
         refused: The operators without a float copy.
     """
-    tensors, others, kept = subgraph.tensors, non_activations(subgraph), frozenset(refused)
-    written = [i for op in subgraph.operators for i in op.outputs if i >= 0 and i not in others]
+    tensors, others, kept = subgraph.tensors, subgraph.non_activations, frozenset(refused)
+    written = [i for i in subgraph.producers if i not in others]
     wanted = [i for i in dict.fromkeys((*subgraph.inputs, *written)) if is_rounded(tensors[i])]
     group = {i: i for i in wanted}
     copies: set[int] = set()

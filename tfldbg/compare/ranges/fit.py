@@ -139,7 +139,7 @@ def marks_of(graph: Graph, subgraph: Subgraph, op: Operator) -> tuple[float, ...
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Producer:
     """The operator that computes a tensor, and its inputs."""
 
     kind: str
@@ -152,7 +152,7 @@ class Made:
     """True if the tensor is not quantized."""
 
 
-def rounded_to(tensor: int, made: Mapping[int, Made]) -> Made:
+def rounded_to(tensor: int, made: Mapping[int, Producer]) -> Producer:
     """Return the operator that computes a tensor's values, with the quantized tensors it reads.
 
     If a sum or a choice has no integer kernel, this is the operator before a QUANTIZE, with the
@@ -187,7 +187,7 @@ def fill(
     inputs: list[tuple[Operator | None, int]] = [(None, i) for i in subgraph.inputs]
     written = [(op, i) for op in subgraph.operators for i in op.outputs if i >= 0]
     made = {
-        i: Made(
+        i: Producer(
             kind=op.kind,
             reads=tuple(t.index for t in activation_inputs(subgraph, op)),
             marks=marks_of(graph, subgraph, op),
@@ -203,7 +203,7 @@ def fill(
             pairs.add(index)
         if tensor.lsb is None or tensor.zero_point is None:
             continue
-        own = rounded_to(index, made) if op else Made("input", (), (), is_float=False)
+        own = rounded_to(index, made) if op else Producer("input", (), (), is_float=False)
         copied = [*(reaches.get(i, 0.0) for i in reads), *map(abs, own.marks)]
         low, high = code_range(tensor.type)
         found.append(
@@ -236,21 +236,21 @@ def misfits(tensors: Sequence[Filled]) -> dict[int, Misfit]:
         tensors: Every quantized tensor that holds values, in execution order.
     """
     known = {t.tensor: t for t in tensors}
-    readers: dict[int, list[Filled]] = {}
+    consumers: dict[int, list[Filled]] = {}
     for tensor in tensors:
         for index in dict.fromkeys(tensor.reads):
-            readers.setdefault(index, []).append(tensor)
-    found = (_misfit(tensor, known, readers) for tensor in tensors)
+            consumers.setdefault(index, []).append(tensor)
+    found = (_misfit(tensor, known, consumers) for tensor in tensors)
     return {m.tensor: m for m in found if m is not None}
 
 
 def _misfit(
-    tensor: Filled, known: Mapping[int, Filled], readers: Mapping[int, list[Filled]]
+    tensor: Filled, known: Mapping[int, Filled], consumers: Mapping[int, list[Filled]]
 ) -> Misfit | None:
     if tensor.op is None or tensor.kind in SAME_SCALE_KINDS | _FIXED:
         return None  # other tensors determine the range
     if wasteful(tensor.codes, tensor.range, tensor.reach):
-        return next(_behind(tensor, tensor, known, readers, {tensor.tensor}), None)
+        return next(_behind(tensor, tensor, known, consumers, {tensor.tensor}), None)
     return _swallowed(tensor, known) if tensor.kind in _IN_FLOAT else None
 
 
@@ -258,31 +258,31 @@ def _behind(
     wide: Filled,
     at: Filled,
     known: Mapping[int, Filled],
-    readers: Mapping[int, list[Filled]],
+    consumers: Mapping[int, list[Filled]],
     seen: set[int],
 ) -> Iterator[Misfit]:
     """Yield the operators after a tensor that may need its range, the nearest first."""
-    for reader in readers.get(at.tensor, ()):
-        if reader.tensor in seen or reader.op is None:
+    for consumer in consumers.get(at.tensor, ()):
+        if consumer.tensor in seen or consumer.op is None:
             continue
-        seen.add(reader.tensor)
-        copies = reader.kind in SAME_SCALE_KINDS
-        sentinel = _sentinel(reader, at, wide.range, known)
-        if sentinel is not None and _alike(reader.range, wide.range):
-            yield _because(wide, wide.reach, reader, sentinel)
-        elif copies and not wasteful(reader.codes, wide.range, reader.reach):
+        seen.add(consumer.tensor)
+        copies = consumer.kind in SAME_SCALE_KINDS
+        sentinel = _sentinel(consumer, at, wide.range, known)
+        if sentinel is not None and _alike(consumer.range, wide.range):
+            yield _because(wide, wide.reach, consumer, sentinel)
+        elif copies and not wasteful(consumer.codes, wide.range, consumer.reach):
             continue  # another branch fills the shared range
         elif copies:
-            yield from _behind(wide, reader, known, readers, seen)
-        elif _took_its_buffer(reader, wide.range):
-            yield _because(wide, wide.reach, reader, None)
+            yield from _behind(wide, consumer, known, consumers, seen)
+        elif _took_its_buffer(consumer, wide.range):
+            yield _because(wide, wide.reach, consumer, None)
 
 
-def _took_its_buffer(reader: Filled, width: float) -> bool:
+def _took_its_buffer(consumer: Filled, width: float) -> bool:
     """Return whether an operator may have filled a range by writing into its input's buffer."""
-    fills = 2 * reader.reach >= reader.range
-    same = _alike(reader.range, width) or _alike(reader.reach, width)
-    return reader.kind in _AMPLIFYING and fills and same
+    fills = 2 * consumer.reach >= consumer.range
+    same = _alike(consumer.range, width) or _alike(consumer.reach, width)
+    return consumer.kind in _AMPLIFYING and fills and same
 
 
 def _swallowed(tensor: Filled, known: Mapping[int, Filled]) -> Misfit | None:

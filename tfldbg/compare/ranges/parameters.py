@@ -14,7 +14,7 @@ from tfldbg.compare.constants.candidates import bias_index, has_weights
 from tfldbg.compare.constants.folding import Folded, fold, product_scale
 from tfldbg.compare.constants.weights import WeightCheck, check_folded
 from tfldbg.compare.segments import cut
-from tfldbg.graph.query import non_activations, stored
+from tfldbg.graph.query import stored
 from tfldbg.match.settle import same_parameters
 from tfldbg.reference.graphdef import FakeQuant, RefGraph, node_of
 
@@ -278,7 +278,7 @@ def weight_rows(
 
 
 def _activations(subgraph: Subgraph) -> Iterator[tuple[Operator | None, Tensor]]:
-    others = non_activations(subgraph)
+    others = subgraph.non_activations
     for index in subgraph.inputs:
         yield None, subgraph.tensors[index]
     for op in subgraph.operators:

@@ -20,14 +20,14 @@ from tfldbg.compare.ranges.calibrate import (
     as_parameters,
     calibrate,
 )
-from tfldbg.graph.variables import Source, sources
 from tfldbg.rewrite.twin import Twins, measuring_twin
 from tfldbg.run.derived import copy_runner
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Graph, QuantParams, Subgraph
+    from tfldbg.graph.model import QuantParams
     from tfldbg.progress import Progress
     from tfldbg.reference.evaluate import Floats
+    from tfldbg.run.job import Job
     from tfldbg.run.samples import Samples
 
 
@@ -42,19 +42,11 @@ class Actual(Protocol):
 class Copy:
     """The float copy of a file, and everything needed to run it over data."""
 
-    name: str
-    """The name of the file in messages."""
-    graph: Graph
-    subgraph: Subgraph
+    job: Job
+    """The file and the data."""
     refused: Mapping[int, str]
     """The reason for each operator without a float copy; its actual output is used."""
-    samples: Samples
     actual: Actual
-
-    @property
-    def sources(self) -> Mapping[int, Source]:
-        """The source of each read of a resource variable in streams; empty without streams."""
-        return sources(self.graph, self.subgraph) if self.samples.stream_steps > 1 else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +67,13 @@ def float_extents(copy: Copy, sharing: Sharing, progress: Progress) -> dict[int,
     Raises:
         RunError: The runtime refuses the float copy.
     """
-    progress.stage(FLOAT_PASS, copy.samples.count)
+    progress.stage(FLOAT_PASS, copy.job.samples.count)
     return _extents(copy, sharing, None, progress)
 
 
 def float_pass(copy: Copy, sharing: Sharing, seen: Mapping[int, Extent]) -> Pass:
     """Return the parameters that post-training quantization gives, from `float_extents`."""
-    return Pass(calibrate(copy.subgraph, sharing, seen, FLOAT_PASS), 1, True)
+    return Pass(calibrate(copy.job.subgraph, sharing, seen, FLOAT_PASS), 1, True)
 
 
 def fake_quant_pass(
@@ -103,12 +95,13 @@ def fake_quant_pass(
     Raises:
         RunError: The runtime refuses the float copy.
     """
-    parameters = calibrate(copy.subgraph, sharing, seen, FAKE_QUANT_PASS)
+    parameters = calibrate(copy.job.subgraph, sharing, seen, FAKE_QUANT_PASS)
     most = len(sharing.free) + 1
     for number in range(1, most + 1):
-        progress.stage(f"{FAKE_QUANT_PASS}, round {number}", copy.samples.count)
+        progress.stage(f"{FAKE_QUANT_PASS}, round {number}", copy.job.samples.count)
         seen = _extents(copy, sharing, as_parameters(parameters), progress)
-        before, parameters = parameters, calibrate(copy.subgraph, sharing, seen, FAKE_QUANT_PASS)
+        before = parameters
+        parameters = calibrate(copy.job.subgraph, sharing, seen, FAKE_QUANT_PASS)
         if parameters == before:
             return Pass(parameters, number, True)
     return Pass(parameters, most, False)
@@ -124,14 +117,15 @@ def _extents(
     seen = {i: Extent() for i in sharing.sources}
     if not sharing.free:
         return seen
-    made = measuring_twin(copy.graph, copy.subgraph, copy.refused, parameters, copy.sources)
+    job, graph = copy.job, copy.job.loaded.graph
+    made = measuring_twin(graph, job.subgraph, copy.refused, parameters, job.sources)
     with ExitStack() as stack:
-        runner = copy_runner(copy.name, made, stack)
-        for number in range(copy.samples.count):
+        runner = copy_runner(job.loaded.path, made, stack)
+        for number in range(job.samples.count):
             real, codes = _inputs(copy, made, number)
             for index in seen.keys() & real.keys():
                 seen[index].see(real[index])
-            values = runner.run(codes, real, 1, [copy.samples.begins_stream(number)])
+            values = runner.run(codes, real, 1, [job.samples.begins_stream(number)])
             for (_, index), value in zip(made.results, values, strict=True):
                 if index in seen:
                     seen[index].see(value)
@@ -143,13 +137,13 @@ def _inputs(
     copy: Copy, made: Twins, number: int
 ) -> tuple[dict[int, Floats], dict[int, NDArray[Any]]]:
     """Return the inputs of one sample (1, ...), in real units and as they are stored."""
-    tensors, inputs = copy.subgraph.tensors, copy.subgraph.inputs
-    codes = dict(zip(inputs, copy.samples.codes(number), strict=True))
+    tensors, inputs = copy.job.subgraph.tensors, copy.job.subgraph.inputs
+    codes = dict(zip(inputs, copy.job.samples.codes(number), strict=True))
     if not set(made.feeds) <= set(inputs):
         codes.update(copy.actual(number))
     stored = {i: np.asarray(array)[None] for i, array in codes.items()}
     real = {i: in_real_units(tensors[i], array) for i, array in stored.items()}
-    return {**real, **real_inputs(copy.samples, inputs, stored, number, number + 1)}, stored
+    return {**real, **real_inputs(copy.job.samples, inputs, stored, number, number + 1)}, stored
 
 
 def real_inputs(

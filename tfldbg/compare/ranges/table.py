@@ -20,6 +20,7 @@ from tfldbg.compare.ranges.following import (
 if TYPE_CHECKING:
     from tfldbg.compare.ranges.passes import Pass
     from tfldbg.graph.model import Subgraph
+    from tfldbg.run.samples import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,7 @@ def range_table(
     *,
     filled: Sequence[Filled],
     by_keras: bool,
-    data: str,
-    samples: int,
+    samples: Samples,
 ) -> RangeTable:
     """Compare a file's parameters with those of both passes and with trained ones.
 
@@ -72,8 +72,7 @@ def range_table(
         trained: The scale and zero point of a QAT model's fake-quant, by tensor.
         filled: The values that the float pass saw.
         by_keras: True if a float Keras model ran the float pass.
-        data: The source of the data.
-        samples: The number of samples.
+        samples: The data.
     """
     tensors = [subgraph.tensors[i] for i in sharing.free]
     candidates = {
@@ -84,8 +83,8 @@ def range_table(
     found = (liken(source, tensors, candidate) for source, candidate in candidates.items())
     likenesses = tuple(x for x in found if x is not None)
     return RangeTable(
-        data=data,
-        samples=samples,
+        data=samples.source,
+        samples=samples.count,
         by_keras=by_keras,
         float_pass=passes[0].parameters,
         fake_quant_pass=passes[1].parameters,

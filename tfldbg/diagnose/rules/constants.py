@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Sign, TraceRule, at_operator
-from tfldbg.graph.query import blocks, constant, real_constant, stored
-from tfldbg.graph.wires import WEIGHTED
+from tfldbg.graph.query import WEIGHTED, blocks, constant, real_constant, stored
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.model import Signal
@@ -225,11 +224,11 @@ def _sums_of_gates(subgraph: Subgraph, op: Operator) -> frozenset[int]:
     tensors = [(index, False) for index in op.outputs]
     while tensors:
         index, piece = tensors.pop()
-        for reader in (o for o in subgraph.operators if index in o.inputs):
-            if reader.kind == "ADD" and piece:
-                found.add(reader.index)
-            elif reader.kind in _CARRY:
-                tensors += [(out, piece or reader.kind in _PIECES) for out in reader.outputs]
+        for consumer in subgraph.consumers.get(index, ()):
+            if consumer.kind == "ADD" and piece:
+                found.add(consumer.index)
+            elif consumer.kind in _CARRY:
+                tensors += [(out, piece or consumer.kind in _PIECES) for out in consumer.outputs]
     return frozenset(found)
 
 

@@ -15,8 +15,8 @@ from tfldbg.diagnose.rules.model import (
     Sign,
     TraceRule,
     at,
+    at_first,
     listed,
-    together,
 )
 from tfldbg.diagnose.rules.specification import REMEDIES
 from tfldbg.diagnose.words import number, plural
@@ -226,7 +226,7 @@ def _clipped(judged: Judged) -> Iterator[Sign]:
     if not found:
         return
     worst, most = max(found, key=lambda pair: pair[1])
-    for sign in together([_clips(op, share) for op, share in found]):
+    for sign in at_first([_clips(op, share) for op, share in found]):
         more = f"; most at operator {worst.op}: {most:.2%}" if len(found) > 1 else ""
         yield replace(sign, predicate=sign.predicate + more)
 

@@ -173,7 +173,7 @@ def _reference_varies(local: TensorStats | None) -> bool:
 def _steep(judged: Judged) -> Iterator[Sign]:
     for op in judged.evidence.ops:
         drift = _lsb(op.accumulated)
-        before = [_lsb(o.accumulated) for o in judged.writers(op)]
+        before = [_lsb(o.accumulated) for o in judged.producers(op)]
         known = [b for b in before if b is not None]
         unclipped = op.local is not None and not op.local.saturated
         if op.kind not in _STEEP_KINDS or drift is None or not known or not unclipped:
@@ -201,7 +201,7 @@ def _vanish(judged: Judged) -> Iterator[Sign]:
         telling = judged.evidence.run.has_real_data or op.kind in _SPREAD
         if not telling or usage.lowest < zero - 1 or usage.highest > zero + 1:
             continue
-        before = [o.usage.span for o in judged.writers(op) if o.usage]
+        before = [o.usage.span for o in judged.producers(op) if o.usage]
         if before and max(before) > usage.span and not judged.is_origin_or_downstream(op):
             message = (
                 f"all {usage.total} values of its output are within one step of zero "

@@ -83,7 +83,7 @@ class Judged:
         found = {d.tensor_index for d in self.divergences if d.signal in signals}
         return [o for o in self.evidence.ops if o.tensor in found]
 
-    def writers(self, op: OpEvidence) -> list[OpEvidence]:
+    def producers(self, op: OpEvidence) -> list[OpEvidence]:
         """Return the operators that write what an operator reads."""
         return [o for o in self.evidence.ops if o.tensor in op.reads]
 
@@ -159,7 +159,7 @@ def to_finding(about: Explanation, sign: Sign) -> Finding:
     )
 
 
-def together(signs: Sequence[Sign]) -> Iterator[Sign]:
+def at_first(signs: Sequence[Sign]) -> Iterator[Sign]:
     """Yield one sign at the first of many operators, which lists the others."""
     if len(signs) < 2:
         yield from signs

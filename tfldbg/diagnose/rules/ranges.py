@@ -16,11 +16,11 @@ from tfldbg.diagnose.rules.model import (
     Sign,
     TraceRule,
     at,
+    at_first,
     listed,
     subject_of,
-    together,
 )
-from tfldbg.diagnose.scales import same, tie
+from tfldbg.diagnose.scales import same, trained_tie
 from tfldbg.diagnose.words import number, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.quant import real_range
@@ -208,7 +208,7 @@ def _other_observer(judged: Judged) -> Iterator[Sign]:
         for o in judged.evidence.ops
         if o.expected is not None and o.parameters in ("equal", "differ")
     ]
-    differ = [o for o in compared if o.parameters == "differ" and tie(o) is None]
+    differ = [o for o in compared if o.parameters == "differ" and trained_tie(o) is None]
     if not judged.evidence.run.traits.full_precision or len(differ) < _MANY:
         return
     if 2 * len(differ) <= len(compared):
@@ -229,13 +229,13 @@ def _zero_point_tie(judged: Judged) -> Iterator[Sign]:
     by_op = {o.op: o for o in reversed(judged.evidence.ops)}
     for given in judged.evidence.inputs:
         reader = by_op.get(-1 if given.first_reader is None else given.first_reader)
-        exact = tie(given)
+        exact = trained_tie(given)
         if reader is not None and exact is not None:
             what = f"input '{short(given.name)}': {_at_tie(judged, given, exact)}"
             shown, subject = _shown(given, exact), subject_of(reader)
             yield Sign(reader.op, given.name, what, shown, subject=subject)
     for op in judged.evidence.ops:
-        exact = tie(op)
+        exact = trained_tie(op)
         if exact is not None:
             what, shown = _at_tie(judged, op, exact), _shown(op, exact)
             yield Sign(op.op, op.name, what, shown, subject=subject_of(op))
@@ -274,7 +274,7 @@ def _without_zero(judged: Judged) -> Iterator[Sign]:
 def _unconverged(judged: Judged) -> Iterator[Sign]:
     for rule in (_at_start, _below_zero, _beyond):
         found = [(op, rule(judged, op)) for op in judged.evidence.ops if _is_trained(op)]
-        yield from together([at(op, said, trained=op.trained) for op, said in found if said])
+        yield from at_first([at(op, said, trained=op.trained) for op, said in found if said])
 
 
 def _is_trained(op: OpEvidence) -> bool:
@@ -362,7 +362,7 @@ def _unused(judged: Judged) -> Iterator[Sign]:
                 f"{math.log2(times):.1f} bits ({20 * math.log10(times):.0f} dB)"
             )
             found.append(at(op, message, lowest=low, highest=high, codes=usage.codes))
-    yield from together(found)
+    yield from at_first(found)
 
 
 def _exceeded(judged: Judged) -> Iterator[Sign]:
@@ -389,7 +389,7 @@ def _mixed_ranges(judged: Judged) -> Iterator[Sign]:
     for op in judged.evidence.ops:
         if op.kind != "CONCATENATION" or op.usage is None or 2 * op.usage.span < op.usage.codes:
             continue
-        branches = [o for o in judged.writers(op) if judged.settles(o)]
+        branches = [o for o in judged.producers(op) if judged.settles(o)]
         narrow = [o for o in branches if o.usage and 1 < o.usage.span <= _NARROW]
         if narrow and not judged.is_origin_or_downstream(op):
             worst = min(narrow, key=lambda o: o.usage.span if o.usage else 0)
@@ -406,7 +406,7 @@ def _bypassed(judged: Judged) -> Iterator[Sign]:
         drift = op.accumulated.max_lsb if op.accumulated else None
         if op.kind != "CONCATENATION" or drift is None or drift <= 1.0:
             continue
-        left_out = [o for o in judged.writers(op) if o.parameters == "bypassed"]
+        left_out = [o for o in judged.producers(op) if o.parameters == "bypassed"]
         clean = not judged.is_origin_or_downstream(op)
         if left_out and clean and all(_is_small(o) for o in left_out):
             message = (

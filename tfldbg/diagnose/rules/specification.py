@@ -12,18 +12,18 @@ from tfldbg.diagnose.rules.model import (
     Judged,
     Sign,
     TraceRule,
+    at_first,
     at_operator,
     subject_of,
-    together,
 )
 from tfldbg.graph.lint import lint
-from tfldbg.graph.query import SAME_SCALE_KINDS, consumers
+from tfldbg.graph.query import SAME_SCALE_KINDS
 from tfldbg.quant import code_range
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.model import Signal
+    from tfldbg.graph.breach import Breach
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
-    from tfldbg.graph.wires import Breach
 
 _SPECIFICATION = "TFLite 8-bit quantization specification"
 _WASTED = 0.25
@@ -185,11 +185,10 @@ def _in_trace(about: Explanation, judged: Judged) -> Iterator[Sign]:
 
 def _wasted_ranges(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     del graph
-    yield from together(list(_wasted(subgraph)))
+    yield from at_first(list(_wasted(subgraph)))
 
 
 def _wasted(subgraph: Subgraph) -> Iterator[Sign]:
-    readers = consumers(subgraph)
     for op in subgraph.operators:
         fused = op.options.get("fusedActivationFunction")
         out = subgraph.tensors[op.outputs[0]] if op.outputs and op.outputs[0] >= 0 else None
@@ -198,7 +197,7 @@ def _wasted(subgraph: Subgraph) -> Iterator[Sign]:
             continue
         if out.zero_point is None or op.kind in SAME_SCALE_KINDS:
             continue
-        if _imposed(subgraph, out, readers.get(out.index, ())):
+        if _imposed(subgraph, out, subgraph.consumers.get(out.index, ())):
             continue
         low, high = code_range(out.type)
         share = (out.zero_point - low) / (high - low)
@@ -210,16 +209,16 @@ def _wasted(subgraph: Subgraph) -> Iterator[Sign]:
             yield at_operator(subgraph, op, message, zero_point=out.zero_point, share=share)
 
 
-def _imposed(subgraph: Subgraph, tensor: Tensor, readers: Sequence[Operator]) -> bool:
-    """Whether a reader imposes the range: it copies codes, or has the same for another tensor.
+def _imposed(subgraph: Subgraph, tensor: Tensor, consumers: Sequence[Operator]) -> bool:
+    """Whether a consumer imposes the range: it copies codes, or has the same for another tensor.
 
     The range that all tensors of a QAT model start from is imposed by nobody.
     """
     if tensor.lsb is None or abs(tensor.lsb - _START) <= _SAME * _START:
         return False
-    if any(reader.kind in SAME_SCALE_KINDS for reader in readers):
+    if any(consumer.kind in SAME_SCALE_KINDS for consumer in consumers):
         return True
-    around = {i for reader in readers for i in (*reader.inputs, *reader.outputs) if i >= 0}
+    around = {i for consumer in consumers for i in (*consumer.inputs, *consumer.outputs) if i >= 0}
     others = [subgraph.tensors[i] for i in around - {tensor.index}]
     return any((o.lsb, o.zero_point) == (tensor.lsb, tensor.zero_point) for o in others)
 

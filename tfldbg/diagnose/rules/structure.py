@@ -15,8 +15,7 @@ from tfldbg.diagnose.rules.model import (
     listed,
 )
 from tfldbg.diagnose.words import plural
-from tfldbg.graph.query import activation_inputs, consumers, folded_constants, producers
-from tfldbg.graph.wires import WEIGHTED
+from tfldbg.graph.query import WEIGHTED, activation_inputs
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
@@ -75,14 +74,13 @@ _PACKED = frozenset({"INT2", "INT4", "INT8", "UINT8"})
 
 def _unfolded_batch_norm(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
     del graph
-    readers = consumers(subgraph)
     for op in subgraph.operators:
         weighted = op.kind in WEIGHTED and op.outputs
         channels = subgraph.tensors[op.outputs[0]].shape[-1:] if weighted else ()
         if not channels:
             continue
-        factor = _only_reader(readers, op, "MUL")
-        offset = factor and _only_reader(readers, factor, "ADD")
+        factor = _only_consumer(subgraph, op, "MUL")
+        offset = factor and _only_consumer(subgraph, factor, "ADD")
         if factor is None or offset is None:
             continue
         if all(_per_channel(subgraph, o, channels) for o in (factor, offset)):
@@ -95,17 +93,15 @@ def _unfolded_batch_norm(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
             yield at_operator(subgraph, op, message, ops=[factor.index, offset.index])
 
 
-def _only_reader(
-    readers: dict[int, tuple[Operator, ...]], op: Operator, kind: str
-) -> Operator | None:
-    found = readers.get(op.outputs[0], ()) if op.outputs else ()
+def _only_consumer(subgraph: Subgraph, op: Operator, kind: str) -> Operator | None:
+    found = subgraph.consumers.get(op.outputs[0], ()) if op.outputs else ()
     return found[0] if len(found) == 1 and found[0].kind == kind else None
 
 
 def _per_channel(subgraph: Subgraph, op: Operator, channels: tuple[int, ...]) -> bool:
     """Whether one operand is a constant with a value a channel."""
     constants = [t for i in op.inputs if (t := subgraph.tensors[i]).has_data]
-    unpacked = [subgraph.tensors[i] for i in op.inputs if i in folded_constants(subgraph)]
+    unpacked = [subgraph.tensors[i] for i in op.inputs if i in subgraph.folded_constants]
     return any(t.elements == channels[0] > 1 for t in (*constants, *unpacked))
 
 
@@ -143,7 +139,7 @@ def _elements(subgraph: Subgraph, op: int) -> int:
 
 def _islands(subgraph: Subgraph) -> Iterator[_Island]:
     """Yield the connected runs of float operators between quantized ones."""
-    writers, readers = producers(subgraph), consumers(subgraph)
+    producers, consumers = subgraph.producers, subgraph.consumers
     floats = {op.index for op in subgraph.operators if _computes_in_float(subgraph, op)}
     left = sorted(floats, reverse=True)
     seen: set[int] = set()
@@ -157,8 +153,8 @@ def _islands(subgraph: Subgraph) -> Iterator[_Island]:
             seen.add(number)
             run.add(number)
             op = subgraph.operators[number]
-            before = [writers.get(t.index) for t in activation_inputs(subgraph, op)]
-            behind = [reader for out in op.outputs for reader in readers.get(out, ())]
+            before = [producers.get(t.index) for t in activation_inputs(subgraph, op)]
+            behind = [o for out in op.outputs for o in consumers.get(out, ())]
             stack += [o.index for o in (*before, *behind) if o and o.index in floats]
             entries |= {o.index for o in before if o and o.kind == "DEQUANTIZE"}
             exits |= {o.index for o in behind if o.kind == "QUANTIZE"}
@@ -167,7 +163,7 @@ def _islands(subgraph: Subgraph) -> Iterator[_Island]:
 
 
 def _computes_in_float(subgraph: Subgraph, op: Operator) -> bool:
-    if op.kind in _CONVERSIONS or any(i in folded_constants(subgraph) for i in op.outputs):
+    if op.kind in _CONVERSIONS or any(i in subgraph.folded_constants for i in op.outputs):
         return False
     written = [subgraph.tensors[i].type for i in op.outputs if i >= 0]
     return bool(written) and all(name == "FLOAT32" for name in written)

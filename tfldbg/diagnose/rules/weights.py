@@ -12,8 +12,8 @@ from tfldbg.diagnose.rules.model import (
     Sign,
     TraceRule,
     at,
+    at_first,
     listed,
-    together,
 )
 from tfldbg.diagnose.words import number
 
@@ -96,7 +96,7 @@ def _cut(judged: Judged) -> Iterator[Sign]:
         if check is not None and check.cut and not check.differ:
             message = f"{check.cut} of its {check.total} weights are beyond the range of its scale"
             signs.append(at(op, message, cut=check.cut, total=check.total))
-    yield from together(signs)
+    yield from at_first(signs)
 
 
 def _compensated(judged: Judged) -> Iterator[Sign]:

@@ -31,9 +31,9 @@ from tfldbg import quant
 from tfldbg.compare.stream import batch_size, run_batch
 from tfldbg.compare.tally import Plan
 from tfldbg.errors import RunError
-from tfldbg.graph.query import activation_inputs, non_activations, producers
-from tfldbg.measures.compounding.misread import Readers
-from tfldbg.measures.compounding.replaying import MOST_OPERATORS, Replaying, Sample
+from tfldbg.graph.query import activation_inputs
+from tfldbg.measures.compounding.misread import CorrectedConsumers
+from tfldbg.measures.compounding.replaying import MOST_OPERATORS, ReplayedSample, Replaying
 from tfldbg.measures.compounding.shares import Compounding, FinalError, Item, Ledger, OpShare, Size
 from tfldbg.progress import Progress, Silent
 from tfldbg.rewrite.emit import is_real
@@ -159,9 +159,8 @@ class _Measuring:
     def __init__(self, sides: Sides, counterpart: Counterpart, stack: ExitStack) -> None:
         self._sides, self._counterpart, self._stack = sides, counterpart, stack
         self._subgraph = sides.job.subgraph
-        self._writers = producers(self._subgraph)
         self._ledger = Ledger(self._subgraph)
-        self._readers = Readers(sides.job, sides.relation.matching, sides.first, stack)
+        self._consumers = CorrectedConsumers(sides.job, sides.relation.matching, sides.first, stack)
         self._finals: tuple[int, ...] = ()
         self._cut_off: frozenset[int] = frozenset()
         self._replaying: Replaying | None = None
@@ -169,9 +168,9 @@ class _Measuring:
     def add(self, batch: Batch, progress: Progress) -> None:
         """Measure one batch."""
         errors = errors_of(self._sides, self._counterpart, batch)
-        misread = self._readers.misread(batch)
+        misread = self._consumers.misread(batch)
         if self._replaying is None:
-            self._readers.keep_what_explains(errors.own, misread)
+            self._consumers.keep_what_explains(errors.own, misread)
             self._replaying = self._begin(errors)
         errors, charges = self._charged(errors, misread)
         for kind in ("own", "clipped", "inherited", "accumulated", "free"):
@@ -180,7 +179,7 @@ class _Measuring:
         feeds = {**values, **{i: errors.corrections[i] for i in self._replaying.replay.corrected}}
         for number in range(batch.stop - batch.start):
             self._replaying.measure(
-                Sample(
+                ReplayedSample(
                     feeds={i: feeds[i][number] for i in self._replaying.replay.feeds},
                     actual=tuple(values[i][number] for i in self._finals),
                     free=tuple(errors.free[i][number] for i in self._finals),
@@ -216,10 +215,10 @@ class _Measuring:
     def _charged(
         self, errors: Errors, misread: Values
     ) -> tuple[Errors, dict[Item, dict[int, Floats]]]:
-        """Assign errors to operators: an error from reading wrong parameters is the writer's."""
+        """Assign errors to operators: an error from reading wrong parameters is the producer's."""
         own, inherited = dict(errors.own), dict(errors.inherited)
         charges: dict[Item, dict[int, Floats]] = {}
-        for index, blamed in self._readers.blamed.items():
+        for index, blamed in self._consumers.blamed.items():
             if index in own and index in misread:
                 own[index] = own[index] - misread[index]
                 inherited[index] = inherited[index] + misread[index]
@@ -231,8 +230,8 @@ class _Measuring:
         return replace(errors, own=own, inherited=inherited), charges
 
     def _item(self, tensor: int) -> Item:
-        writer = self._writers.get(tensor)
-        return ("input", tensor) if writer is None else ("op", writer.index)
+        producer = self._subgraph.producers.get(tensor)
+        return ("input", tensor) if producer is None else ("op", producer.index)
 
     def result(self, samples: int) -> Compounding:
         """Return the result of the measurement."""
@@ -259,9 +258,9 @@ class _Measuring:
         for index in self._subgraph.inputs:
             size = self._ledger.size("own", index)
             erring = size is not None and size.relative is not None and size.relative > DUST
-            if erring or index in self._readers.blamed.values():
+            if erring or index in self._consumers.blamed.values():
                 yield None, index
-        others = non_activations(self._subgraph)
+        others = self._subgraph.non_activations
         for op in self._subgraph.operators:
             written = (i for i in op.outputs if i >= 0 and i not in others)
             first = next((i for i in written if is_real(self._subgraph.tensors[i])), None)
@@ -271,7 +270,7 @@ class _Measuring:
     def _share(self, run: Replaying, op: Operator | None, tensor: int) -> OpShare:
         item = self._item(tensor)
         found = run.shares.of(item)
-        blamed = [i for i, by in self._readers.blamed.items() if self._item(by) == item]
+        blamed = [i for i, by in self._consumers.blamed.items() if self._item(by) == item]
         return OpShare(
             op=None if op is None else op.index,
             kind="INPUT" if op is None else op.kind,
@@ -354,7 +353,7 @@ def _is_dust(error: Size) -> bool:
 
 def _finals(subgraph: Subgraph, known: frozenset[int]) -> tuple[int, ...]:
     """Return the model's outputs, or the tensors that they are computed from if unknown."""
-    writers = producers(subgraph)
+    producers = subgraph.producers
     found: dict[int, None] = {}
     seen: set[int] = set()
     stack = list(reversed(subgraph.outputs))
@@ -362,8 +361,8 @@ def _finals(subgraph: Subgraph, known: frozenset[int]) -> tuple[int, ...]:
         index = stack.pop()
         if index in known:
             found[index] = None
-        elif index in writers and index not in seen:
+        elif index in producers and index not in seen:
             seen.add(index)
-            given = activation_inputs(subgraph, writers[index])
+            given = activation_inputs(subgraph, producers[index])
             stack += [t.index for t in reversed(given)]
     return tuple(found)

@@ -16,23 +16,23 @@ import numpy as np
 
 from tfldbg import quant
 from tfldbg.compare.batch import Batch, in_real_units
-from tfldbg.compare.copies import OPERATORS_NAME, shadow
+from tfldbg.compare.copies import shadow
 from tfldbg.graph.model import QuantParams, Tensor
 from tfldbg.match.steps import own_steps
 from tfldbg.rewrite.cut import cut_model
-from tfldbg.run.derived import DerivedRunner, derived_program
 
 if TYPE_CHECKING:
     from tfldbg.match.model import Matching
     from tfldbg.reference.evaluate import Floats
-    from tfldbg.rewrite.twin import Step
+    from tfldbg.rewrite.twin import Computation
+    from tfldbg.run.derived import DerivedRunner
     from tfldbg.run.job import Job
 
 _CLEARLY_CLOSER = 0.5
-"""The ratio of RMSEs: a reader that only rounds differently is about as close as before."""
+"""The ratio of RMSEs: a consumer that only rounds differently is about as close as before."""
 
 
-class Readers:
+class CorrectedConsumers:
     """The operators that read tensors with wrong parameters, run again with the right ones.
 
     Args:
@@ -57,16 +57,11 @@ class Readers:
         if not steps:
             return
         corrected = [self._with_right_parameters(step) for step in steps]
-        name, kernels = job.loaded.path, job.run_on.kernels
-        built = shadow(name, job.loaded.graph, job.subgraph, corrected, first, cut_model, kernels)
+        built = shadow(job.loaded, corrected, first, cut_model, job.run_on.kernels)
         if built.model is None:
             return
         self._results = built.model.results
-        program = derived_program(
-            OPERATORS_NAME.format(name), built.model.content, built.model.taps, kernels
-        )
-        self._runner = DerivedRunner(program, built.model.feeds)
-        stack.callback(self._runner.close)
+        self._runner = built.start(stack)
         # An operator that reads several such tensors is charged to the first of them.
         self.blamed = {
             out: next(i for i in step.feeds if i in self._right)
@@ -74,9 +69,9 @@ class Readers:
             for out in step.results.values()
             if out in self._results
         }
-        """The tensor with wrong parameters, by output of its reader."""
+        """The tensor with wrong parameters, by output of its consumer."""
 
-    def _with_right_parameters(self, step: Step) -> Step:
+    def _with_right_parameters(self, step: Computation) -> Computation:
         return replace(step, feeds={i: self._as_it_should_be(t) for i, t in step.feeds.items()})
 
     def _as_it_should_be(self, tensor: Tensor) -> Tensor:
@@ -87,7 +82,7 @@ class Readers:
         return replace(tensor, quant=params)
 
     def misread(self, batch: Batch) -> dict[int, Floats]:
-        """Return the difference that the wrong parameters make to the output of each reader.
+        """Return the difference that the wrong parameters make to the output of each consumer.
 
         The difference is in real units.  With the right parameters the inputs hold the same
         values, rounded to codes of these parameters.
@@ -109,7 +104,7 @@ class Readers:
         }
 
     def keep_what_explains(self, own: Mapping[int, Floats], misread: Mapping[int, Floats]) -> None:
-        """Keep only readers that are clearly closer to the reference with the right parameters.
+        """Keep only consumers that are clearly closer to the reference with the right parameters.
 
         If a whole file was calibrated in another way than the reference, its biases fit its scales.
 

@@ -25,7 +25,7 @@ MOST_OPERATORS = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class ReplayedSample:
     """One sample as computed by TFLite and the reference."""
 
     feeds: Arrays
@@ -62,7 +62,7 @@ class Replaying:
         self._runner = stack.enter_context(Runner(self._program))
         self._first = True
 
-    def measure(self, sample: Sample) -> None:
+    def measure(self, sample: ReplayedSample) -> None:
         """Replay one sample with all errors, and then without those of each item.
 
         Raises:

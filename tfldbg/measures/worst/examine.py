@@ -14,7 +14,6 @@ from tfldbg.compare.batch import clamped, fitting
 from tfldbg.compare.outputs import OutputStatistics, PairStats, Wanted, sample_errors
 from tfldbg.compare.sides import REFERENCE, TFLITE
 from tfldbg.compare.stream import Reference, run_batch
-from tfldbg.graph.query import non_activations
 from tfldbg.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ def compare_sample(
         real: The same in real units.
         reference: By tensor (1, ...) the free-running reference, real units.
     """
-    others = non_activations(subgraph)
+    others = subgraph.non_activations
     ops = tuple(
         _parting(op, subgraph.tensors[i], codes[i][0], reference[i][0])
         for op in subgraph.operators

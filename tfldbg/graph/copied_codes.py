@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from tfldbg.graph.breach import ACTIVATIONS, Breach, in_words, input_of, output_of, parameters_of
 from tfldbg.graph.query import constant
-from tfldbg.graph.wires import ACTIVATIONS, Breach, Wires, in_words, output_of, parameters_of
 
 if TYPE_CHECKING:
-    from tfldbg.graph.model import Graph, Operator, Tensor
+    from tfldbg.graph.model import Graph, Operator, Subgraph, Tensor
 
 _COPIED: Mapping[str, Mapping[int, str]] = {
     "MATRIX_DIAG": {0: "diagonal"},
@@ -31,25 +31,25 @@ _STATES: Mapping[str, int] = {"LSTM": 18, "UNIDIRECTIONAL_SEQUENCE_LSTM": 18}
 _HALF_STEP = 0.5
 
 
-def misread_codes(graph: Graph, wires: Wires) -> Iterator[Breach]:
+def misread_codes(graph: Graph, subgraph: Subgraph) -> Iterator[Breach]:
     """Yield the operators whose output gives the codes that they copy another meaning.
 
     Args:
         graph: The file.
-        wires: The subgraph.
+        subgraph: The subgraph.
     """
-    for op in wires.subgraph.operators:
-        out = output_of(wires, op)
+    for op in subgraph.operators:
+        out = output_of(subgraph, op)
         if out is None or out.type not in ACTIVATIONS or parameters_of(out) is None:
             continue
-        said = [*_copied(graph, wires, op, out), *_filled(op, out), *_kept(wires, op, out)]
+        said = [*_copied(graph, subgraph, op, out), *_filled(op, out), *_kept(subgraph, op, out)]
         if said:
             yield Breach("copied_codes", op.index, out.index, None, "; ".join(said))
 
 
-def _copied(graph: Graph, wires: Wires, op: Operator, out: Tensor) -> Iterator[str]:
+def _copied(graph: Graph, subgraph: Subgraph, op: Operator, out: Tensor) -> Iterator[str]:
     for number, role in _COPIED.get(op.kind, {}).items():
-        given = wires.tensor(op, number)
+        given = input_of(subgraph, op, number)
         have = None if given is None else parameters_of(given)
         if given is None or have is None or given.type != out.type:
             continue
@@ -82,8 +82,8 @@ def _filled(op: Operator, out: Tensor) -> Iterator[str]:
         )
 
 
-def _kept(wires: Wires, op: Operator, out: Tensor) -> Iterator[str]:
-    state = wires.tensor(op, _STATES[op.kind]) if op.kind in _STATES else None
+def _kept(subgraph: Subgraph, op: Operator, out: Tensor) -> Iterator[str]:
+    state = input_of(subgraph, op, _STATES[op.kind]) if op.kind in _STATES else None
     have = None if state is None else parameters_of(state)
     if have is not None and have != parameters_of(out):
         yield (
