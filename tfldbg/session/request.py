@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tfldbg.against import kind_of
 from tfldbg.against.opened import Bench, Opened
+from tfldbg.compare.stream import Recorders, measure, running
 from tfldbg.options.against import Against
 from tfldbg.options.judge import Judge
 from tfldbg.options.measure import Measure
@@ -25,7 +26,7 @@ from tfldbg.session.recurrent import Recurrent
 if TYPE_CHECKING:
     from tfldbg.compare.points import PointRecorder
     from tfldbg.compare.stream import Recorder, Reference
-    from tfldbg.compare.tally import Plan
+    from tfldbg.compare.tally import Plan, Tally
     from tfldbg.options.sources import ModelSource
     from tfldbg.progress import Progress
 
@@ -46,11 +47,24 @@ class Ready:
     recurrent: Recurrent
     points: PointRecorder | None
 
-    @property
-    def recorders(self) -> tuple[Recorder, ...]:
-        """The recorders that must see every batch."""
-        points = () if self.points is None else (self.points,)
-        return (*points, *self.recurrent.recorders)
+    def measure(
+        self, numbers: range, progress: Progress, recorder: Recorder | None = None
+    ) -> Tally:
+        """Measure every tensor over some samples.
+
+        Args:
+            numbers: The samples, which begin where a batch begins.
+            progress: Is told of every sample.
+            recorder: Receives every batch before the recorders of this trace do.
+
+        Raises:
+            TfldbgError: As for `tfldbg.trace`.
+        """
+        own = (recorder, self.points, *self.recurrent.recorders)
+        watching = tuple(r for r in own if r is not None)
+        tested = running(self.plan, self.bench.job.samples, self.bench.runner, progress)
+        recorders = Recorders(watching) if watching else None
+        return measure(self.plan, tested, self.reference, recorders, numbers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.stream import Recorders, stream
 from tfldbg.compare.worst import examine
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.describe import describe
@@ -19,12 +18,12 @@ from tfldbg.options.judge import Thresholds
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import limited
 from tfldbg.session.exposing import protect
+from tfldbg.session.measuring import measure_in_parts
 from tfldbg.session.metrics import find_metrics
 from tfldbg.session.observing import Observer
 from tfldbg.session.pool import Pool, open_pool
 from tfldbg.session.result import Trace
 from tfldbg.session.shapes import without_changing_shapes
-from tfldbg.session.sharding import stream_in_parts
 from tfldbg.session.trying import with_trials
 from tfldbg.store.reader import read_evidence
 from tfldbg.store.writer import RunWriter
@@ -107,12 +106,12 @@ def _trace(
             writer = stack.enter_context(RunWriter(Path(request.dump), job.subgraph))
         observer = stack.enter_context(Observer(job))
         prepared = perf_counter()
+        progress.stage("tracing", job.samples.count)
         if pool is not None:
-            measured = stream_in_parts(pool, request, ready, unread, progress)
+            tally = measure_in_parts(pool, request, ready, unread, progress)
         else:
-            watching = ready.recorders if writer is None else (writer, *ready.recorders)
-            recorder = Recorders(watching) if watching else None
-            measured = stream(ready.plan, job.samples, runner, reference, recorder, progress)
+            tally = ready.measure(range(job.samples.count), progress, writer)
+        measured = tally.measured()
         numbers = measured.finals.worst_samples
         worst = examine(ready.plan, job.samples, runner, reference, numbers, progress)
         streamed = perf_counter()
