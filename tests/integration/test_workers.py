@@ -226,6 +226,17 @@ def test_an_error_elsewhere_is_an_error_here() -> None:
     assert raised.value.hint == "take another one"
 
 
+def fail_in_turn(number: int) -> int:
+    time.sleep(0 if number else 1)
+    return fail(number)
+
+
+def test_the_error_is_that_of_the_first_item_whichever_fails_first() -> None:
+    with open_pool(2, None) as pool, pytest.raises(tfldbg.TfldbgError, match="number 0 is no good"):
+        assert pool is not None
+        list(pool.each(fail_in_turn, range(3)))
+
+
 def missing(number: int) -> int:
     raise FileNotFoundError(f"there is no file {number}")
 

@@ -78,23 +78,11 @@ class Recorder(Protocol):
         """Keep one batch, `settled`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Recorders:
-    """Several who keep the batches, one after the other."""
-
-    recorders: tuple[Recorder, ...]
-
-    def record(self, batch: Batch, computed: Computed) -> None:
-        """Let each of them keep one batch."""
-        for recorder in self.recorders:
-            recorder.record(batch, computed)
-
-
 def measure(
     plan: Plan,
     tested: Tested,
     reference: Reference | None,
-    recorder: Recorder | None,
+    recorders: Sequence[Recorder],
     numbers: range,
 ) -> Tally:
     """Measure every tensor over some samples.
@@ -105,7 +93,7 @@ def measure(
         plan: What to read.
         tested: The side that is judged.
         reference: What to compare with, None to record TFLite alone.
-        recorder: Records the values, None to record nothing.
+        recorders: Receive every batch, one after the other.
         numbers: The samples, which begin where a batch of `batch_size` begins.
 
     Raises:
@@ -118,15 +106,15 @@ def measure(
     size = batch_size(plan, tested.count, reference)
 
     def count(both: tuple[Batch, Computed]) -> None:
-        clamp = recorder is not None
+        clamp = bool(recorders)
         computed = settled(tensors, *both, clamp=clamp, undecided=plan.undecided)
         batch = both[0]
         tally.take(tested.samples, batch, computed if reference is not None else None, crew)
-        if recorder is not None:
+        if recorders:
             keep((batch, computed))
 
     def record(both: tuple[Batch, Computed]) -> None:
-        if recorder is not None:
+        for recorder in recorders:
             recorder.record(*both)
 
     batches = [range(n, min(n + size, numbers.stop)) for n in numbers[::size]]

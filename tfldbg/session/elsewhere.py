@@ -45,7 +45,7 @@ class Task:
 
 
 def answer(packed: bytes) -> bytes:
-    """Do a task in this process, and return its result or its error for `result`."""
+    """Do a task in this process, and return its result or its error for `unpacked`."""
     try:
         with _ONE_AT_A_TIME:
             return pickle.dumps((None, _do(packed)))
@@ -71,16 +71,17 @@ def _do(packed: bytes) -> Any:
         return task.work(task.item)
 
 
-def result(answered: bytes) -> Any:
-    """Return the result of a task.
+def unpacked(answered: bytes) -> tuple[Exception | None, Any]:
+    """Return the error and the result of a task.
 
     Args:
         answered: What `answer` returned in the other process.
 
-    Raises:
-        Exception: What the work raised there; its cause holds the traceback.
+    Returns:
+        None and the result; or what the work raised, whose cause holds the traceback, and None.
     """
     error, made = pickle.loads(answered)  # noqa: S301  (of a process that does the work)
-    if error is not None:
-        raise error from RuntimeError(made)
-    return made
+    if error is None:
+        return None, made
+    error.__cause__ = RuntimeError(made)
+    return error, None

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tfldbg.errors import UsageError
 from tfldbg.run.child import Limits, limits
 from tfldbg.session.cluster import connected
-from tfldbg.session.elsewhere import Task, answer, result
+from tfldbg.session.elsewhere import Task, answer, unpacked
 from tfldbg.session.processes import Processes
 
 Item = TypeVar("Item")
@@ -43,19 +43,24 @@ class Pool:
             done: Receives the number of an item and its result as soon as it is there.
 
         Raises:
-            TfldbgError: ``work`` raised it, or a process ended again and again.
+            TfldbgError: ``work`` raised it for the first item of which it raised anything; or a
+                process ended again and again.
         """
         tasks = [Task(work, item, self.limits) for item in items]
         numbers = {self.submit(task): number for number, task in enumerate(tasks)}
-        waiting: dict[int, Made] = {}
+        waiting: dict[int, tuple[Exception | None, Any]] = {}
         following = 0
         try:
             for future in as_completed(list(numbers)):
                 number = numbers.pop(future)
-                waiting[number] = result(future.result())
-                done(number, waiting[number])
+                waiting[number] = error, made = unpacked(future.result())
+                if error is None:
+                    done(number, made)
                 while following in waiting:
-                    yield waiting.pop(following)
+                    error, made = waiting.pop(following)
+                    if error is not None:  # it is the one that a single process would raise
+                        raise error
+                    yield made
                     following += 1
         finally:
             for future in numbers:

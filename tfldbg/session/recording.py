@@ -65,7 +65,7 @@ def _record(job: Job, path: Path, progress: Progress) -> Run:
         samples = job.samples
         progress.stage("tracing", samples.count)
         tested = running(plan, samples, runner, progress)
-        measured = measure(plan, tested, None, writer, range(samples.count)).measured()
+        measured = measure(plan, tested, None, (writer,), range(samples.count)).measured()
         identical = observer.identical(measured)
         timing = {"total_s": perf_counter() - began}
         run = describe(job, identical, timing, runner.delegated)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tfldbg.against import kind_of
 from tfldbg.against.opened import Bench, Opened
-from tfldbg.compare.stream import Recorders, measure, running
+from tfldbg.compare.stream import measure, running
 from tfldbg.options.against import Against
 from tfldbg.options.judge import Judge
 from tfldbg.options.measure import Measure
@@ -61,9 +61,8 @@ class Ready:
             TfldbgError: As for `tfldbg.trace`.
         """
         own = (recorder, self.points, *self.recurrent.recorders)
-        watching = tuple(r for r in own if r is not None)
+        recorders = [r for r in own if r is not None]
         tested = running(self.plan, self.bench.job.samples, self.bench.runner, progress)
-        recorders = Recorders(watching) if watching else None
         return measure(self.plan, tested, self.reference, recorders, numbers)
 
 

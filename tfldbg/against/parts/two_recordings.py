@@ -77,7 +77,7 @@ class TwoCaptures:
         plan = Plan(self.beside.subgraph, indices, observed=0, usage=False)
         progress.stage("comparing", samples)
         tested = Tested(samples, read, self.close)
-        return measure(plan, tested, self, None, range(samples)).measured()
+        return measure(plan, tested, self, (), range(samples)).measured()
 
     def read(self, numbers: range) -> Batch:
         """Return samples of the second recording."""
