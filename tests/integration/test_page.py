@@ -14,7 +14,7 @@ from tests.unit.diagnose.evidence import evidence, operator, replace
 from tfldbg.diagnose.limits import read_rules
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.result import Result, gated
-from tfldbg.measures.pictures.points import Points, Sides
+from tfldbg.measures.pictures.points import PicturePairs, Points
 from tfldbg.options.judge import Thresholds
 from tfldbg.report.html import to_page
 
@@ -225,7 +225,7 @@ def test_five_hundred_operators_are_sorted_filtered_and_shown(show: Any) -> None
     points = Points(tuple(i / 10 for i in range(200)), tuple(i / 10 for i in range(200)), None)
     made = _made(*(operator(i, local=0.1 + i / 1000) for i in range(500)))
     pairs = {op.tensor: points for op in made.evidence.ops}
-    drawn = replace(made.evidence, measures={"pictures": Sides(pairs, pairs)})
+    drawn = replace(made.evidence, measures={"pictures": PicturePairs(pairs, pairs)})
     page, heard = show(replace(made, evidence=drawn))
     page.click("#operators th:nth-child(4) button")
     assert _visible(page)[0] == "499"

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import tfldbg
+from tests import odd_files
 from tests.integration.test_cli import tfldbg as command
 from tests.loop_file import loop_file
 from tests.svdf_file import svdf_file
@@ -183,8 +184,39 @@ def test_work_that_ends_every_process_ends_in_words() -> None:
 def test_a_pool_does_everything_and_leaves_no_process() -> None:
     with open_pool(2, None) as pool:
         assert pool is not None
-        assert dict(pool.each(double, range(9))) == {n: 2 * n for n in range(9)}
+        assert list(pool.each(double, range(9))) == [2 * n for n in range(9)]
     assert not children(os.getpid())
+
+
+def test_an_interrupt_ends_the_processes_and_what_they_do() -> None:
+    def interrupt() -> None:
+        while len(children(os.getpid())) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), open_pool(2, None) as pool:
+        assert pool is not None
+        list(pool.each(time.sleep, [60, 60, 60]))
+    assert time.monotonic() - began < 30
+    assert not children(os.getpid())
+
+
+def test_a_script_needs_no_guard_and_the_working_directory_holds_no_modules(tmp_path: Path) -> None:
+    """`multiprocessing` would run the script again in every process, and import this socket."""
+    script, folder = tmp_path / "script.py", tmp_path / "downloaded"
+    script.write_text(
+        "import sys, tfldbg\n"
+        "print(tfldbg.trace(sys.argv[1], samples=70, workers=2).evidence.run.samples)\n"
+    )
+    folder.mkdir()
+    for name in ("numpy", "pickle", "socket"):
+        (folder / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    ran = subprocess.run(
+        [sys.executable, script, CNN], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "70\n", "")
 
 
 def test_an_error_elsewhere_is_an_error_here() -> None:
@@ -192,6 +224,17 @@ def test_an_error_elsewhere_is_an_error_here() -> None:
         assert pool is not None
         list(pool.each(fail, range(3)))
     assert raised.value.hint == "take another one"
+
+
+def fail_in_turn(number: int) -> int:
+    time.sleep(0 if number else 1)
+    return fail(number)
+
+
+def test_the_error_is_that_of_the_first_item_whichever_fails_first() -> None:
+    with open_pool(2, None) as pool, pytest.raises(tfldbg.TfldbgError, match="number 0 is no good"):
+        assert pool is not None
+        list(pool.each(fail_in_turn, range(3)))
 
 
 def missing(number: int) -> int:
@@ -207,9 +250,24 @@ def odd(number: int) -> int:
     raise OddError(f"odd {number}")
 
 
+class TwoPartsError(Exception):
+    """Is pickled, but cannot be made again."""
+
+    def __init__(self, one: str, other: int) -> None:
+        super().__init__(f"{one} {other}")
+
+
+def in_two_parts(number: int) -> int:
+    raise TwoPartsError("part", number)
+
+
 @pytest.mark.parametrize(
     ("work", "raised", "words"),
-    [(missing, FileNotFoundError, "no file 1"), (odd, tfldbg.TfldbgError, "OddError: odd 1")],
+    [
+        (missing, FileNotFoundError, "no file 1"),
+        (odd, tfldbg.TfldbgError, "OddError: odd 1"),
+        (in_two_parts, tfldbg.TfldbgError, "TwoPartsError: part 1"),
+    ],
 )
 def test_an_exception_elsewhere_is_no_lost_process(
     work: Callable[[int], int], raised: type[Exception], words: str
@@ -246,6 +304,13 @@ def test_options_that_contradict_each_other(
 def test_what_happens_inside_of_a_loop_is_measured_by_one() -> None:
     with pytest.raises(tfldbg.TfldbgError, match="measured by one process"):
         tfldbg.trace(loop_file(), samples=4, workers=2)
+
+
+def test_a_shape_that_follows_the_values_is_skipped_by_all() -> None:
+    rows = [[1, -1, 1, 1], [1, -1, -1, 1], [-1, -1, -1, -1]]
+    options: dict[str, Any] = {"data": np.array(rows * 22, np.float32), "samples": 66}
+    one = tfldbg.trace(odd_files.found(), **options)
+    assert_same(one.to_dict(), tfldbg.trace(odd_files.found(), **options, workers=2).to_dict())
 
 
 def test_the_command_line_with_workers(tmp_path: Path) -> None:

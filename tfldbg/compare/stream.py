@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tfldbg import loops
 from tfldbg.compare.batch import Batch, Computed, batch_of, settled
 from tfldbg.compare.overlap import Crew, ahead, one_behind
-from tfldbg.compare.tally import Measured, Plan, Tally, check_shapes
+from tfldbg.compare.tally import Plan, Tally, check_shapes
 from tfldbg.errors import RunError
 from tfldbg.progress import Silent
 from tfldbg.run.frames import Frames, numeric
@@ -78,61 +78,22 @@ class Recorder(Protocol):
         """Keep one batch, `settled`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Recorders:
-    """Several who keep the batches, one after the other."""
-
-    recorders: tuple[Recorder, ...]
-
-    def record(self, batch: Batch, computed: Computed) -> None:
-        """Let each of them keep one batch."""
-        for recorder in self.recorders:
-            recorder.record(batch, computed)
-
-
-def stream(
+def measure(
     plan: Plan,
-    samples: Samples,
-    runner: Runner,
+    tested: Tested,
     reference: Reference | None,
-    recorder: Recorder | None,
-    progress: Progress,
-) -> Measured:
-    """Measure every tensor over every sample.
+    recorders: Sequence[Recorder],
+    numbers: range,
+) -> Tally:
+    """Measure every tensor over some samples.
+
+    Tallies of ranges that follow each other can be merged.
 
     Args:
         plan: What to read.
-        samples: The inputs of both sides.
-        runner: The instrumented model.
-        reference: What to compare with, None to record TFLite alone.
-        recorder: Records the values, None to record nothing.
-        progress: Is told of every sample.
-
-    Raises:
-        RunError: The runtime dies.
-        KerasError: The reference cannot compute the data.
-    """
-    tally = Tally(plan)
-    progress.stage("tracing", samples.count)
-    tested = running(plan, samples, runner, progress)
-    stream_part(tally, tested, reference, recorder, range(samples.count))
-    return tally.measured()
-
-
-def stream_part(
-    tally: Tally,
-    tested: Tested,
-    reference: Reference | None,
-    recorder: Recorder | None,
-    numbers: range,
-) -> None:
-    """Measure every tensor over some samples.
-
-    Args:
-        tally: Is given what they hold.
         tested: The side that is judged.
-        reference: As for `stream`.
-        recorder: As for `stream`.
+        reference: What to compare with, None to record TFLite alone.
+        recorders: Receive every batch, one after the other.
         numbers: The samples, which begin where a batch of `batch_size` begins.
 
     Raises:
@@ -141,19 +102,19 @@ def stream_part(
         CaptureError: A recording is damaged.
     """
     loops.keep_memory()
-    plan, tensors = tally.plan, tally.plan.subgraph.tensors
+    tally, tensors = Tally(plan), plan.subgraph.tensors
     size = batch_size(plan, tested.count, reference)
 
     def count(both: tuple[Batch, Computed]) -> None:
-        clamp = recorder is not None
+        clamp = bool(recorders)
         computed = settled(tensors, *both, clamp=clamp, undecided=plan.undecided)
         batch = both[0]
         tally.take(tested.samples, batch, computed if reference is not None else None, crew)
-        if recorder is not None:
+        if recorders:
             keep((batch, computed))
 
     def record(both: tuple[Batch, Computed]) -> None:
-        if recorder is not None:
+        for recorder in recorders:
             recorder.record(*both)
 
     batches = [range(n, min(n + size, numbers.stop)) for n in numbers[::size]]
@@ -173,6 +134,7 @@ def stream_part(
                 computed = reference.compute(batch)
                 tally.reference_s += perf_counter() - began
             hand((batch, computed))
+    return tally
 
 
 def _crew(plan: Plan) -> Crew:

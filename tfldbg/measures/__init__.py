@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tfldbg.measures.accuracy.measurement import Accuracy
-from tfldbg.measures.compounding.measurement import Compounding
-from tfldbg.measures.histograms.measurement import Histograms
-from tfldbg.measures.own.measurement import Own
-from tfldbg.measures.pictures.measurement import Pictures
-from tfldbg.measures.steps.measurement import Steps
-from tfldbg.measures.worst.measurement import Worst
+from tfldbg.measures.accuracy.measurement import AccuracyMeasurement
+from tfldbg.measures.compounding.measurement import CompoundingMeasurement
+from tfldbg.measures.histograms.measurement import HistogramsMeasurement
+from tfldbg.measures.own.measurement import OwnMetricsMeasurement
+from tfldbg.measures.pictures.measurement import PicturesMeasurement
+from tfldbg.measures.steps.measurement import StepsMeasurement
+from tfldbg.measures.worst.measurement import WorstMeasurement
 
 if TYPE_CHECKING:
     from tfldbg.measures.measurement import Measurement
 
 MEASUREMENTS: tuple[Measurement, ...] = (
-    Accuracy(),
-    Histograms(),
-    Own(),
-    Worst(),
-    Steps(),
-    Compounding(),
-    Pictures(),
+    AccuracyMeasurement(),
+    HistogramsMeasurement(),
+    OwnMetricsMeasurement(),
+    WorstMeasurement(),
+    StepsMeasurement(),
+    CompoundingMeasurement(),
+    PicturesMeasurement(),
 )
 """In the order in which reports show them."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.compare.metrics import significant
 from tfldbg.diagnose.words import short
-from tfldbg.measures.pictures.points import Sides
+from tfldbg.measures.pictures.points import PicturePairs
 from tfldbg.quant import code_range, real_range
 from tfldbg.report.plain import printable
 
@@ -37,7 +37,7 @@ def page_data(result: Result) -> dict[str, Any]:
     """
     evidence = result.evidence
     producers = {o.tensor: row for row, o in enumerate(evidence.ops)}
-    pictures: Sides = evidence.measures.get("pictures") or Sides({}, {})
+    pictures: PicturePairs = evidence.measures.get("pictures") or PicturePairs({}, {})
     rows = [
         _row(o, status, result.diagnosis.findings, producers, pictures)
         for o, status in zip(evidence.ops, result.diagnosis.statuses, strict=True)
@@ -70,7 +70,7 @@ def _row(
     status: Status,
     findings: Sequence[Finding],
     producers: dict[int, int],
-    pictures: Sides,
+    pictures: PicturePairs,
 ) -> dict[str, Any]:
     most = max(8, _MOST_POINTS // max(len(pictures.local) + len(pictures.accumulated), 1))
     return {

@@ -1,35 +1,36 @@
-"""The processes of a Dask cluster as a pool."""
+"""The workers of a Dask cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager
 from importlib import import_module
-from threading import Lock
-from typing import Any, TypeVar
+from importlib.util import find_spec
+from typing import Any
 
 from tfldbg.errors import MissingExtraError, RunError, UsageError
-from tfldbg.run.child import Limits, limits
-from tfldbg.session.pool import Pool, unloadable
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 _PATIENCE_S = 10
 """Seconds to wait for a scheduler to answer."""
-_ONE_AT_A_TIME = Lock()
-"""A worker of a cluster may have several threads, and loading a model changes what they share."""
 
 
 @contextmanager
-def dask_pool(address: str) -> Iterator[Pool]:
-    """Connect with a scheduler, and leave it with the block.
+def connected(address: str) -> Iterator[tuple[Executor, int]]:
+    """Connect with a scheduler for the time of the block.
+
+    A task of a worker that is lost is given to another worker.
 
     Args:
         address: For example ``tcp://10.0.0.1:8786``.
 
+    Yields:
+        The cluster as an executor, and the number of its workers.
+
     Raises:
         MissingExtraError: Dask is not installed.
-        UsageError: No scheduler answers there, or it has no workers.
+        UsageError: No scheduler answers, it has no workers, or tfldbg is not installed there.
+        RunError: The workers or the scheduler ended.
     """
     try:
         dask: Any = import_module("distributed")
@@ -43,59 +44,38 @@ def dask_pool(address: str) -> Iterator[Pool]:
             hint="give the address that `dask scheduler` prints: --scheduler tcp://HOST:8786",
         ) from error
     with client:
-        workers = len(client.nthreads())
-        if not workers:
-            raise UsageError(
-                f"the Dask scheduler at '{address}' has no workers",
-                hint=f"start some: dask worker {address}",
-            )
-        yield _DaskPool(dask, client, workers)
-
-
-class _DaskPool:
-    """The workers of a cluster.
-
-    Args:
-        dask: The package.
-        client: Who knows the scheduler.
-        workers: How many there are.
-    """
-
-    def __init__(self, dask: Any, client: Any, workers: int) -> None:
-        self._dask, self._client, self.workers = dask, client, workers
-
-    def limits(self) -> Limits:
-        """Return what this session may: they are on other machines."""
-        return limits()
-
-    def each(
-        self, work: Callable[[Item], Made], items: Sequence[Item]
-    ) -> Iterator[tuple[int, Made]]:
-        """Do something with every item; yield its number and what came of it, in any order.
-
-        The scheduler gives what a lost worker was doing to another one.
-        """
-        futures = {
-            self._client.submit(_alone, work, item, pure=False): number
-            for number, item in enumerate(items)
-        }
+        workers = _checked(client, address)
         try:
-            for future in self._dask.as_completed(futures, loop=self._client.loop):
-                try:
-                    made = future.result()
-                except self._dask.KilledWorker as error:
-                    raise RunError(
-                        f"workers ended again and again while they did the same: {error}",
-                        hint="look at what the workers log; most often they lack memory",
-                    ) from error
-                except ModuleNotFoundError as error:
-                    raise unloadable(error) from error
-                yield futures[future], made
-        finally:
-            self._client.cancel(list(futures))
+            yield client.get_executor(pure=False), workers
+        except dask.KilledWorker as error:
+            raise RunError(
+                f"workers ended again and again while they did the same work: {error}",
+                hint="read the logs of the workers; most often they lack memory",
+            ) from error
+        except CancelledError as error:
+            raise RunError(
+                f"the Dask scheduler at '{address}' was lost",
+                hint="read its log, start it again and repeat the command",
+            ) from error
 
 
-def _alone(work: Callable[[Item], Made], item: Item) -> Made:
-    """Do one thing at a time in a process."""
-    with _ONE_AT_A_TIME:
-        return work(item)
+def _checked(client: Any, address: str) -> int:
+    """Return the number of workers, after a look at whether they can do the work.
+
+    Raises:
+        UsageError: There are none, or tfldbg is not installed everywhere.  (A worker without it
+            would end, and its task would never be done.)
+    """
+    workers = len(client.nthreads())
+    if not workers:
+        raise UsageError(
+            f"the Dask scheduler at '{address}' has no workers",
+            hint=f"start some: dask worker {address}",
+        )
+    installed = client.run(find_spec, "tfldbg").values()
+    if None in (client.run_on_scheduler(find_spec, "tfldbg"), *installed):
+        raise UsageError(
+            f"the Dask scheduler at '{address}', or one of its workers, runs without tfldbg",
+            hint="install the same version there: python3 -m pip install 'tfldbg[distributed]'",
+        )
+    return workers

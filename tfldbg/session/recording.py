@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import stream
+from tfldbg.compare.stream import measure, running
 from tfldbg.compare.tally import Plan
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.describe import describe
@@ -62,7 +62,10 @@ def _record(job: Job, path: Path, progress: Progress) -> Run:
         RunWriter(path, job.subgraph) as writer,
         Observer(job) as observer,
     ):
-        measured = stream(plan, job.samples, runner, None, writer, progress)
+        samples = job.samples
+        progress.stage("tracing", samples.count)
+        tested = running(plan, samples, runner, progress)
+        measured = measure(plan, tested, None, (writer,), range(samples.count)).measured()
         identical = observer.identical(measured)
         timing = {"total_s": perf_counter() - began}
         run = describe(job, identical, timing, runner.delegated)

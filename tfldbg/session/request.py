@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tfldbg.against import chosen_kind
 from tfldbg.against.opened import Bench, Opened
+from tfldbg.compare import stream
 from tfldbg.compare.bodies.callers import Bodies
 from tfldbg.compare.emulation import with_emulation
 from tfldbg.compare.tally import Plan
@@ -29,6 +30,7 @@ from tfldbg.session.places import check_places
 
 if TYPE_CHECKING:
     from tfldbg.compare.stream import Recorder, Reference
+    from tfldbg.compare.tally import Tally
     from tfldbg.diagnose.traits import Traits
     from tfldbg.options.sources import DataSource, ModelSource
     from tfldbg.progress import Progress
@@ -40,7 +42,8 @@ Source = TypeVar("Source")
 class Ready:
     """A trace whose first batch can begin."""
 
-    measure: Measure
+    options: Measure
+    """What is measured besides the verdict."""
     bench: Bench
     opened: Opened
     plan: Plan
@@ -53,11 +56,23 @@ class Ready:
     watched: Mapping[str, Recorder]
     """By measurement the recorder that it watches the stream with."""
 
-    @property
-    def recorders(self) -> tuple[Recorder, ...]:
-        """The recorders that must see every batch."""
-        bodies = () if self.bodies is None else (self.bodies,)
-        return (*self.watched.values(), *bodies)
+    def measure(
+        self, numbers: range, progress: Progress, recorder: Recorder | None = None
+    ) -> Tally:
+        """Measure every tensor over some samples.
+
+        Args:
+            numbers: The samples, which begin where a batch begins.
+            progress: Is told of every sample.
+            recorder: Receives every batch before the recorders of this trace do.
+
+        Raises:
+            TfldbgError: As for `tfldbg.trace`.
+        """
+        own = (recorder, *self.watched.values(), self.bodies)
+        recorders = [r for r in own if r is not None]
+        tested = stream.running(self.plan, self.bench.job.samples, self.bench.runner, progress)
+        return stream.measure(self.plan, tested, self.reference, recorders, numbers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

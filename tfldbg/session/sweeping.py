@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
@@ -15,9 +16,8 @@ from tfldbg.errors import TfldbgError, unexpected
 from tfldbg.options.judge import Judge
 from tfldbg.progress import Progress, Silent
 from tfldbg.reference.keras import load_frozen
-from tfldbg.run.child import Limits, within
 from tfldbg.run.job import load
-from tfldbg.session.pool import Pool, in_order, open_pool
+from tfldbg.session.pool import Pool, open_pool
 from tfldbg.session.request import Request
 from tfldbg.session.tracing import trace
 from tfldbg.store.rows import KeptRows
@@ -81,39 +81,22 @@ def _side_by_side(
 ) -> Iterator[Outcome]:
     """Trace every case in some process of a pool; keep a row at once, and yield it in order."""
     progress.stage(f"tracing {len(cases)} cases", len(cases))
+    rows = [kept.find(case) if kept is not None else None for case in cases]
+    missing = [case for case, row in zip(cases, rows, strict=True) if row is None]
+    progress.advance(len(cases) - len(missing))
 
-    def found() -> Iterator[tuple[int, Outcome]]:
-        missing = []
-        for number, case in enumerate(cases):
-            known = kept.find(case) if kept is not None else None
-            if known is None:
-                missing.append(number)
-                continue
-            progress.advance()
-            yield number, known
-        asked = [_Asked(judge, _elsewhere(cases[number]), pool.limits()) for number in missing]
-        for number, made in pool.each(_trace_case, asked):
-            row = replace(made, case=cases[missing[number]])
-            if kept is not None:
-                kept.add(row)
-            progress.advance()
-            yield missing[number], row
+    def done(number: int, made: Outcome) -> None:
+        if kept is not None:
+            kept.add(replace(made, case=missing[number]))
+        progress.advance()
 
-    yield from in_order(found())
+    made = pool.each(partial(_trace_case, judge), [_elsewhere(case) for case in missing], done)
+    for case, row in zip(cases, rows, strict=True):
+        yield replace(next(made), case=case) if row is None else row
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A case for a process of a pool."""
-
-    judge: Judge
-    case: Case
-    limits: Limits
-
-
-def _trace_case(asked: _Asked) -> Outcome:
-    with within(asked.limits):
-        return _row(_Tracer(asked.judge), asked.case, Silent())
+def _trace_case(judge: Judge, case: Case) -> Outcome:
+    return _row(_Tracer(judge), case, Silent())
 
 
 def _elsewhere(case: Case) -> Case:

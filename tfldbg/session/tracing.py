@@ -10,7 +10,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.stream import Recorders, stream
 from tfldbg.diagnose.bodies import collect_bodies
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.describe import describe
@@ -22,11 +21,11 @@ from tfldbg.options.judge import Thresholds
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import limited
 from tfldbg.session.exposing import protect
+from tfldbg.session.measuring import measure_in_parts
 from tfldbg.session.observing import Observer
 from tfldbg.session.pool import Pool, open_pool
 from tfldbg.session.result import Trace
 from tfldbg.session.shapes import without_changing_shapes
-from tfldbg.session.sharding import stream_in_parts
 from tfldbg.session.trying import with_trials
 from tfldbg.store.reader import read_evidence
 from tfldbg.store.writer import RunWriter
@@ -134,12 +133,11 @@ def _measured(
     unread: Mapping[int, str],
 ) -> Measured:
     """Compare all samples, in this process or in several."""
+    count = ready.bench.job.samples.count
+    progress.stage("tracing", count)
     if pool is not None:
-        return stream_in_parts(pool, request, ready, unread, progress)
-    watching = ready.recorders if writer is None else (writer, *ready.recorders)
-    recorder = Recorders(watching) if watching else None
-    bench = ready.bench
-    return stream(ready.plan, bench.job.samples, bench.runner, ready.reference, recorder, progress)
+        return measure_in_parts(pool, request, ready, unread, progress).measured()
+    return ready.measure(range(count), progress, writer).measured()
 
 
 def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float) -> Evidence:
@@ -148,7 +146,7 @@ def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float
     for one in MEASUREMENTS:
         start = perf_counter()
         traced = Traced(
-            ready.measure,
+            ready.options,
             ready.bench,
             ready.opened,
             ready.reference,
@@ -169,7 +167,7 @@ def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float
     return replace(
         evidence,
         run=run,
-        tolerance=ready.measure.tolerance,
+        tolerance=ready.options.tolerance,
         bodies=collect_bodies(evidence.run, inside),
         measures=results,
     )

@@ -15,7 +15,7 @@ from tests.unit.diagnose.evidence import evidence, operator, replace
 from tfldbg.compare.usage import Usage
 from tfldbg.diagnose.locate import diagnose
 from tfldbg.diagnose.result import Result
-from tfldbg.measures.pictures.points import Extreme, Points, Sides
+from tfldbg.measures.pictures.points import Extreme, PicturePairs, Points
 from tfldbg.options.judge import Thresholds
 from tfldbg.report.html import to_page
 from tfldbg.report.page_data import page_data
@@ -114,7 +114,9 @@ def _with_points(result: Result, local: Points | None, accumulated: Points | Non
     """The result with the same pairs of values for every operator."""
     tensors = [op.tensor for op in result.evidence.ops]
     given = (dict.fromkeys(tensors, p) if p is not None else {} for p in (local, accumulated))
-    return replace(result, evidence=replace(result.evidence, measures={"pictures": Sides(*given)}))
+    return replace(
+        result, evidence=replace(result.evidence, measures={"pictures": PicturePairs(*given)})
+    )
 
 
 def test_what_was_recorded_is_drawn_and_what_is_not_finite_is_null() -> None:

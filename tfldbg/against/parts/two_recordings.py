@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import Tested, stream_part
-from tfldbg.compare.tally import Measured, Plan, Tally
+from tfldbg.compare.stream import Tested, measure
+from tfldbg.compare.tally import Measured, Plan
 from tfldbg.errors import DataError
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class TwoCaptures:
             return self.read(numbers)
 
         indices = tuple(n.tensor.index for n in self.beside.nodes if n.reference is not None)
-        tally = Tally(Plan(self.beside.subgraph, indices, observed=0, usage=False))
+        plan = Plan(self.beside.subgraph, indices, observed=0, usage=False)
         progress.stage("comparing", samples)
-        stream_part(tally, Tested(samples, read, self.close), self, None, range(samples))
-        return tally.measured()
+        tested = Tested(samples, read, self.close)
+        return measure(plan, tested, self, (), range(samples)).measured()
 
     def read(self, numbers: range) -> Batch:
         """Return samples of the second recording."""

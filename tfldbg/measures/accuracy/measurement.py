@@ -39,7 +39,7 @@ class AccuracyJson(counted.Accuracy):
     """What each side gets right."""
 
 
-class Accuracy(Measurement):
+class AccuracyMeasurement(Measurement):
     """``--labels``, ``--top-k`` and ``--tolerance``."""
 
     name = "accuracy"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfldbg.options.measure import Measure
 
 
-class Compounding(Measurement):
+class CompoundingMeasurement(Measurement):
     """``--compounding``."""
 
     name = "compounding"

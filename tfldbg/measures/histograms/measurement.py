@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 
-class Histograms(Measurement):
+class HistogramsMeasurement(Measurement):
     """``--histograms``; the counts are held by the statistics of the operators."""
 
     name = "histograms"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 
-class Own(Measurement):
+class OwnMetricsMeasurement(Measurement):
     """``--metric``; the figures are held by the statistics of the operators."""
 
     name = "own"

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tfldbg.measures.measurement import Finished, Measurement, Traced
-from tfldbg.measures.pictures.points import PointRecorder, Sides
+from tfldbg.measures.pictures.points import PicturePairs, PointRecorder
 
 if TYPE_CHECKING:
     from tfldbg.compare.stream import Recorder
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 
-class Pictures(Measurement):
+class PicturesMeasurement(Measurement):
     """What the pictures of ``--html`` are drawn from; a recording always holds it."""
 
     name = "pictures"
-    result = Sides
+    result = PicturePairs
     merges = True
 
     def watch(self, measure: Measure, job: Job, stack: ExitStack) -> Recorder | None:

@@ -48,7 +48,7 @@ class Points:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class PicturePairs:
     """Pairs of values of all tensors."""
 
     local: Mapping[int, Points]
@@ -88,9 +88,9 @@ class PointRecorder:
         merge_all(self._local, other._local)
         merge_all(self._accumulated, other._accumulated)
 
-    def sides(self, tensors: Collection[int]) -> Sides:
+    def sides(self, tensors: Collection[int]) -> PicturePairs:
         """Return the pairs of some tensors."""
-        return Sides(
+        return PicturePairs(
             {i: c.points() for i, c in self._local.items() if i in tensors},
             {i: c.points() for i, c in self._accumulated.items() if i in tensors},
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 
-class Steps(Measurement):
+class StepsMeasurement(Measurement):
     """``--by-step``."""
 
     name = "steps"

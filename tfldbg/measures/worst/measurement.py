@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 
-class Worst(Measurement):
+class WorstMeasurement(Measurement):
     """``--worst``."""
 
     name = "worst"

@@ -1,0 +1,87 @@
+"""Work that another process does.
+
+The work and its result are pickled: the other process is trusted like this one.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from tfldbg.errors import UsageError, unexpected
+from tfldbg.run.child import Limits, within
+
+_ONE_AT_A_TIME = Lock()
+"""A Dask worker may have several threads, and loading a model changes what they share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A function to call in another process."""
+
+    work: Callable[[Any], Any]
+    item: Any
+    """Its argument."""
+    limits: Limits
+    """The limits of the child processes that it starts."""
+
+    def packed(self) -> bytes:
+        """Return the task for `answer`.
+
+        Raises:
+            UsageError: It cannot be pickled.
+        """
+        try:
+            return pickle.dumps(self)
+        except Exception as error:  # models and functions raise what they like
+            raise UsageError(
+                f"other processes cannot be given what this trace was given: {error}",
+                hint="give paths in place of models, and functions that a module defines",
+            ) from error
+
+
+def answer(packed: bytes) -> bytes:
+    """Do a task in this process, and return its result or its error for `unpacked`."""
+    try:
+        with _ONE_AT_A_TIME:
+            return pickle.dumps((None, _do(packed)))
+    except Exception as error:
+        told = traceback.format_exc()
+        try:
+            made = pickle.dumps((error, told))
+            pickle.loads(made)  # noqa: S301  (made in the line above)
+        except Exception:  # an error of another library that cannot be pickled
+            return pickle.dumps((unexpected(error), told))
+        return made
+
+
+def _do(packed: bytes) -> Any:
+    try:
+        task: Task = pickle.loads(packed)  # noqa: S301  (of the session that gives the work)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"another process cannot load what this trace was given: {error}",
+            hint="define functions in a module that is installed there, and not in a script",
+        ) from error
+    with within(task.limits):
+        return task.work(task.item)
+
+
+def unpacked(answered: bytes) -> tuple[Exception | None, Any]:
+    """Return the error and the result of a task.
+
+    Args:
+        answered: What `answer` returned in the other process.
+
+    Returns:
+        None and the result; or what the work raised, whose cause holds the traceback, and None.
+    """
+    error, made = pickle.loads(answered)  # noqa: S301  (of a process that does the work)
+    if error is None:
+        return None, made
+    error.__cause__ = RuntimeError(made)
+    return error, None
