@@ -17,7 +17,7 @@ from threading import Lock, local
 from typing import BinaryIO, cast
 
 from tfldbg.errors import RunError
-from tfldbg.run.child import KILLED, command, ending, killed
+from tfldbg.run.child import KILLED, command, confine, ending, killed
 from tfldbg.session.elsewhere import Task, answer
 
 _TRIES = 3
