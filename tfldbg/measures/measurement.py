@@ -38,7 +38,7 @@ class Traced:
     """The evidence of the verdict."""
     bodies: Bodies | None
     """The recorder of the subgraphs that operators run."""
-    watched: Recorder | None
+    watched: Recorder | None = None
     """The recorder that `Measurement.watch` returned."""
 
 

@@ -116,11 +116,10 @@ def build_document(
 
 def _facts(result: Result) -> tuple[tuple[str, str], ...]:
     run = result.evidence.run
-    data = (
-        run.data
-        if run.data != "random"
-        else f"random (seed {run.seed}): give real data with --data"
-    )
+    data = run.data
+    if data == "random":
+        seed = "" if run.seed is None else f" (seed {run.seed})"  # recordings do not tell it
+        data = f"random{seed}: give real data with --data"
     activations = [o for o in result.evidence.ops if o.activation]
     matched = sum(o.reference is not None for o in activations)
     original = "untouched" if run.repair is None else "repaired"

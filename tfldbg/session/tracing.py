@@ -143,20 +143,19 @@ def _measured(
 def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float) -> Evidence:
     """Return the evidence with the results of all measurements and what runs inside operators."""
     timing, notes, results = dict(evidence.run.timing), list(ready.notes), {}
+    traced = Traced(
+        measure=ready.options,
+        bench=ready.bench,
+        opened=ready.opened,
+        reference=ready.reference,
+        plan=ready.plan,
+        measured=measured,
+        evidence=evidence,
+        bodies=ready.bodies,
+    )
     for one in MEASUREMENTS:
         start = perf_counter()
-        traced = Traced(
-            ready.options,
-            ready.bench,
-            ready.opened,
-            ready.reference,
-            ready.plan,
-            measured,
-            evidence,
-            ready.bodies,
-            ready.watched.get(one.name),
-        )
-        finished = one.finish(traced)
+        finished = one.finish(replace(traced, watched=ready.watched.get(one.name)))
         notes += finished.notes
         if finished.result is not None:
             results[one.name] = finished.result
