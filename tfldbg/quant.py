@@ -7,6 +7,7 @@ Codes are the stored integers, real values are what they represent.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,38 +37,46 @@ def code_range(type_name: str) -> tuple[int, int]:
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
-def real_range(type_name: str, scale: float, zero_point: int) -> tuple[float, float]:
-    """Return the lowest and highest real value that a quantized tensor can hold."""
-    low, high = code_range(type_name)
-    return (low - zero_point) * scale, (high - zero_point) * scale
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """The one scale and zero point of a tensor: ``real = (code - zero_point) * scale``."""
 
+    scale: float
+    """Real units per code."""
+    zero_point: int
+    """The code of 0.0."""
 
-def quantize(
-    real: NDArray[Any], scale: float, zero_point: int, type_name: str = "INT8"
-) -> NDArray[Any]:
-    """Quantize real values with correct rounding and saturation.
+    def real_range(self, type_name: str) -> tuple[float, float]:
+        """Return the lowest and highest real value that the codes of a type represent."""
+        low, high = code_range(type_name)
+        return (low - self.zero_point) * self.scale, (high - self.zero_point) * self.scale
 
-    Ties go away from zero, as in TFLite's QUANTIZE kernel (``TfLiteRound``).  A plain cast
-    truncates instead: 125.99 becomes 125.
+    def quantize(self, real: NDArray[Any], type_name: str) -> NDArray[Any]:
+        """Quantize real values with correct rounding and saturation.
 
-    Args:
-        real: Any shape, real units, finite.
-        scale: Real units per code.
-        zero_point: The code of 0.0.
-        type_name: TFLite type of the codes.
+        Ties go away from zero, as in TFLite's QUANTIZE kernel (``TfLiteRound``).  A plain cast
+        truncates instead: 125.99 becomes 125.
 
-    Returns:
-        Codes of the same shape, in the NumPy type of ``type_name`` (int8 for sub-byte types).
-    """
-    low, high = code_range(type_name)
-    rounded = _steps(real, scale)
-    dtype = {"INT4": "int8", "INT2": "int8", "UINT4": "uint8"}.get(type_name, type_name.lower())
-    codes: NDArray[Any] = np.clip(rounded + zero_point, low, high).astype(dtype)
-    return codes
+        Args:
+            real: Any shape, real units, finite.
+            type_name: TFLite type of the codes.
+
+        Returns:
+            Codes of the same shape, in the NumPy type of ``type_name`` (int8 for sub-byte types).
+        """
+        low, high = code_range(type_name)
+        rounded = _steps(real, self.scale)
+        dtype = {"INT4": "int8", "INT2": "int8", "UINT4": "uint8"}.get(type_name, type_name.lower())
+        codes: NDArray[Any] = np.clip(rounded + self.zero_point, low, high).astype(dtype)
+        return codes
+
+    def dequantize(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the real values of codes of any shape, in float32."""
+        return dequantize(codes, self.scale, self.zero_point)
 
 
 def to_steps(real: NDArray[Any], scale: float) -> NDArray[np.float32]:
-    """Round real values to multiples of a scale, as `quantize` does, without saturation.
+    """Round real values to multiples of a scale, as `Affine.quantize` does, without saturation.
 
     Zero is always a code, so the steps do not depend on the zero point.
     """

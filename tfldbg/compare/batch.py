@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import loops, quant
+from tfldbg import loops
 
 if TYPE_CHECKING:
     from tfldbg.compare.undecided import Comparison
@@ -165,9 +165,8 @@ def fitting(values: Mapping[int, Floats], real: Mapping[int, Floats]) -> dict[in
 
 def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
     """Return a tensor's values (n, ...) in real units, float32."""
-    if tensor.lsb is None or tensor.zero_point is None:
-        return as_floats(codes)
-    return quant.dequantize(codes, tensor.lsb, tensor.zero_point)
+    affine = tensor.affine
+    return as_floats(codes) if affine is None else affine.dequantize(codes)
 
 
 def as_floats(values: NDArray[Any]) -> Floats:
@@ -185,7 +184,9 @@ def clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
 
 def code_limits(tensor: Tensor) -> loops.Range | None:
     """Return what a tensor's codes can stand for; None for float tensors."""
-    if tensor.lsb is None or tensor.zero_point is None:
+    affine = tensor.affine
+    if affine is None:
         return None
-    low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
-    return loops.Range(low, high, tensor.lsb * 1.001)  # SOFTMAX yields 1.0, a step beyond its range
+    low, high = affine.real_range(tensor.type)
+    step = 1.001 * affine.scale  # SOFTMAX yields 1.0, a step beyond its range
+    return loops.Range(low, high, step)

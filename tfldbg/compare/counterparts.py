@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from tfldbg import quant
 from tfldbg.compare.batch import Batch, Computed
 from tfldbg.compare.copies import Shadow, shadow
 from tfldbg.compare.keras_reference import KerasReference
 from tfldbg.graph.query import SAME_SCALE_KINDS, numpy_type
 from tfldbg.match.settle import same_parameters
 from tfldbg.match.steps import own_steps
+from tfldbg.quant import Affine
 from tfldbg.reference.evaluate import Floats, Frozen, Segment
 from tfldbg.reference.graphdef import FAKE_QUANT_OPS
 from tfldbg.rewrite.emit import as_float
@@ -88,7 +88,7 @@ class KerasCounterpart:
         rounded = {i: m.expected for i, m in matches.items() if m.expected and m.node != m.raw}
         tensors = job.subgraph.tensors
         self.ranges: Mapping[int, tuple[float, float]] = {
-            i: quant.real_range(tensors[i].type, *parameters)
+            i: Affine(*parameters).real_range(tensors[i].type)
             for i, parameters in (rounded | self._owed).items()
             if len(tensors[i].shape) <= MOST_DIMENSIONS
         }
@@ -101,9 +101,8 @@ class KerasCounterpart:
         return replace(computed, free={**computed.free, **rounded})
 
     def _rounded(self, index: int, values: Floats) -> Floats:
-        scale, zero_point = self._owed[index]
-        codes = quant.quantize(values, scale, zero_point, self._tensors[index].type)
-        return quant.dequantize(codes, scale, zero_point)
+        affine = Affine(*self._owed[index])
+        return affine.dequantize(affine.quantize(values, self._tensors[index].type))
 
     def run_again(self, batch: Batch, values: Values) -> Values:
         """Run every operator on other values."""
@@ -143,11 +142,11 @@ def _rounded_behind(
     for op in reversed(subgraph.operators):
         for index in (i for i in op.outputs if i in matches):
             tensor, match = subgraph.tensors[index], matches[index]
-            reading = subgraph.consumers.get(index, ())
-            if match.node != match.raw or tensor.lsb is None or tensor.zero_point is None:
+            affine, reading = tensor.affine, subgraph.consumers.get(index, ())
+            if match.node != match.raw or affine is None:
                 continue
             if reading and all(rounds(consumer, tensor) for consumer in reading):
-                found[index] = tensor.lsb, tensor.zero_point
+                found[index] = affine.scale, affine.zero_point
     return found
 
 
@@ -289,10 +288,9 @@ def ranges_of(subgraph: Subgraph, values: Mapping[int, int]) -> dict[int, tuple[
     """
     tensors = {mine: subgraph.tensors[other] for mine, other in values.items()}
     return {
-        mine: quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+        mine: affine.real_range(tensor.type)
         for mine, tensor in tensors.items()
-        if tensor.lsb is not None and tensor.zero_point is not None
-        if len(tensor.shape) <= MOST_DIMENSIONS
+        if (affine := tensor.affine) is not None and len(tensor.shape) <= MOST_DIMENSIONS
     }
 
 

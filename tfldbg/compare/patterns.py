@@ -80,10 +80,11 @@ class _Error:
 
     def inside(self) -> NDArray[np.bool_]:
         """Where neither side is clipped."""
-        if self.tensor.lsb is None or self.tensor.zero_point is None:
+        affine = self.tensor.affine
+        if affine is None:
             return np.ones(self.wanted.shape, np.bool_)
-        low, high = _ends(self.tensor)
-        half = 0.5 * self.tensor.lsb
+        low, high = affine.real_range(self.tensor.type)
+        half = 0.5 * affine.scale
         sides = (self.wanted, self.traced)
         kept: NDArray[np.bool_] = np.logical_and.reduce(
             [(low + half < s) & (s < high - half) for s in sides]
@@ -91,13 +92,9 @@ class _Error:
         return kept
 
 
-def _ends(tensor: Tensor) -> tuple[float, float]:
-    return quant.real_range(tensor.type, tensor.lsb or 0.0, tensor.zero_point or 0)
-
-
 def _clamped(tensor: Tensor, values: NDArray[np.float32]) -> Doubles:
-    wide = values.astype(np.float64)
-    return wide if tensor.lsb is None else np.clip(wide, *_ends(tensor))
+    wide, affine = values.astype(np.float64), tensor.affine
+    return wide if affine is None else np.clip(wide, *affine.real_range(tensor.type))
 
 
 def _as_codes(tensor: Tensor, values: NDArray[np.float32]) -> Doubles:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
 from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.compare.runs import as_it_ran, steps_of
 from tfldbg.compare.variants import Variant, variants
@@ -270,8 +269,8 @@ def _distance(tensor: Tensor, one: Floats, other: Floats) -> float:
     if one.size != other.size:
         return float("inf")
     sides = [one.reshape(-1), other.reshape(-1)]
-    if tensor.lsb is not None and tensor.zero_point is not None:
-        ends = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    if tensor.affine is not None:
+        ends = tensor.affine.real_range(tensor.type)
         sides = [np.clip(side, *ends) for side in sides]
     with np.errstate(invalid="ignore"):
         largest = float(np.abs(sides[0] - sides[1]).max(initial=0.0))

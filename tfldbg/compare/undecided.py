@@ -70,4 +70,4 @@ def comparisons(graph: Graph, subgraph: Subgraph) -> tuple[Comparison, ...]:
 
 
 def _alike(tensors: Sequence[Tensor]) -> bool:
-    return len({(t.lsb, t.zero_point) for t in tensors}) == 1
+    return len({t.affine for t in tensors}) == 1

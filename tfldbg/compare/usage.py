@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import loops
-from tfldbg.quant import code_range, real_range
+from tfldbg.quant import code_range
 
 if TYPE_CHECKING:
     from tfldbg.run.samples import Samples
@@ -128,12 +128,12 @@ class BeyondCounter:
     def add(self, samples: Samples, start: int, stop: int) -> None:
         """Count samples ``start`` to ``stop``."""
         for spec, array in zip(samples.specs, samples.arrays, strict=True):
-            tensor = spec.tensor
-            if tensor.lsb is None or tensor.zero_point is None or array.dtype.kind != "f":
+            tensor, affine = spec.tensor, spec.tensor.affine
+            if affine is None or array.dtype.kind != "f":
                 continue
             given = array[start:stop]
-            low, high = real_range(tensor.type, tensor.lsb, tensor.zero_point)
-            beyond = (given < low - tensor.lsb) | (given > high + tensor.lsb)
+            low, high = affine.real_range(tensor.type)
+            beyond = (given < low - affine.scale) | (given > high + affine.scale)
             self._add(tensor.index, np.array([np.count_nonzero(beyond), np.count_nonzero(given)]))
 
     def merge(self, other: BeyondCounter) -> None:

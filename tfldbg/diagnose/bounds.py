@@ -380,13 +380,13 @@ def _rounded_zero_point(given: Tensor, ratio: float) -> float:
 
 def _constant_operand(subgraph: Subgraph, op: Operator, given: Tensor, out: Tensor) -> float:
     """Half a step of a quantized constant operand; for MUL, times the largest value it meets."""
-    if given.lsb is None or given.zero_point is None or out.lsb is None:
+    if given.affine is None or out.lsb is None:
         return 0.0
     operands = [subgraph.tensors[i] for i in op.inputs if i >= 0]
     steps = [t.lsb for t in operands if t.lsb is not None and _is_constant(subgraph, t)]
     largest = 1.0
     if op.kind == "MUL":
-        largest = max(map(abs, quant.real_range(given.type, given.lsb, given.zero_point)))
+        largest = max(map(abs, given.affine.real_range(given.type)))
     return sum(0.5 * step * largest / out.lsb for step in steps)
 
 
@@ -428,9 +428,9 @@ def _summed_lsb(count: int, weights: Tensor, given: Tensor, out: Tensor) -> floa
     """
     if weights.quant is None or not weights.quant.scale.size:
         return 0.0
-    if given.lsb is None or out.lsb is None:
+    if given.affine is None or out.lsb is None:
         return 0.0
-    largest = max(map(abs, quant.real_range(given.type, given.lsb, given.zero_point or 0)))
+    largest = max(map(abs, given.affine.real_range(given.type)))
     step = float(weights.quant.scale.max())
     return 6.0 * math.sqrt(count / 12.0) * step * largest / out.lsb
 

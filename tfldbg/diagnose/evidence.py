@@ -20,6 +20,7 @@ from tfldbg.diagnose.traits import NO_REFERENCE, Traits
 from tfldbg.graph.lint import Breach
 from tfldbg.graph.query import Role
 from tfldbg.options.against import ReferenceKind
+from tfldbg.quant import Affine
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,13 @@ class InputEvidence:
     """The range that the reference's fake-quant learned, real units."""
     type: str | None = None
     """TFLite's; None in recordings that do not hold it."""
+
+    @property
+    def affine(self) -> Affine | None:
+        """The scale and zero point, or None without a single scale."""
+        if self.scale is None or self.zero_point is None:
+            return None
+        return Affine(self.scale, self.zero_point)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,13 @@ class OpEvidence:
     fed_alike: bool = False
     """Whether ``local`` is over the samples in which both sides read the same, none of them having
     been run on the other's inputs: without ``local``, they read other values in every sample."""
+
+    @property
+    def affine(self) -> Affine | None:
+        """The scale and zero point, or None without a single scale."""
+        if self.scale is None or self.zero_point is None:
+            return None
+        return Affine(self.scale, self.zero_point)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tfldbg.compare.ranges.fit import WASTED, Filled, Misfit, Producer, misfits,
 from tfldbg.diagnose.downstream import computed_from
 from tfldbg.diagnose.words import number
 from tfldbg.graph.query import SAME_SCALE_KINDS
-from tfldbg.quant import code_range, real_range
+from tfldbg.quant import code_range
 
 if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
@@ -70,17 +70,17 @@ def quantized_instead(given: InputEvidence, alone: bool) -> tuple[int, int] | No
     Returns:
         The lowest and the highest; None where the data may well be codes.
     """
-    usage = given.usage
-    if usage is None or given.beyond is not None or not given.scale or given.zero_point is None:
+    usage, affine = given.usage, given.affine
+    if usage is None or given.beyond is not None or affine is None or not affine.scale:
         return None
     if given.type is None or usage.total < ENOUGH or (usage.span == 1 and not alone):
         return None
     held = (usage.lowest, usage.highest + (usage.span == 1))
-    ends = real_range(given.type, given.scale, given.zero_point)
+    ends = affine.real_range(given.type)
     if held[0] < ends[0] - 1 or held[1] > ends[1] + 1:
         return None  # a cast cuts off less than one
     first, last = code_range(given.type)
-    codes = (round(v / given.scale) + given.zero_point for v in held)
+    codes = (round(v / affine.scale) + affine.zero_point for v in held)
     low, high = (min(max(code, first), last) for code in codes)
     return (low, high) if high - low + 1 >= WASTED * usage.span else None
 
@@ -273,34 +273,34 @@ def misplaced(evidence: Evidence, saturation: float) -> dict[int, str]:
 
 
 def _filled_input(given: InputEvidence) -> Filled | None:
-    usage = given.usage
-    if usage is None or given.scale is None or given.zero_point is None or given.type is None:
+    usage, affine = given.usage, given.affine
+    if usage is None or affine is None or given.type is None:
         return None
-    held = max(abs(code - given.zero_point) for code in (usage.lowest, usage.highest))
+    held = max(abs(code - affine.zero_point) for code in (usage.lowest, usage.highest))
     return Filled(
         tensor=given.tensor,
         op=None,
         kind="input",
         codes=usage.codes,
-        range=max(map(abs, real_range(given.type, given.scale, given.zero_point))),
-        reach=held * given.scale,
+        range=max(map(abs, affine.real_range(given.type))),
+        reach=held * affine.scale,
         reads=(),
         two_valued=usage.distinct is not None and usage.distinct <= _TWO,
     )
 
 
 def _filled(op: OpEvidence, made: Producer) -> Filled | None:
-    usage, free = op.usage, op.accumulated
-    if usage is None or op.scale is None or op.zero_point is None or not op.activation:
+    usage, free, affine = op.usage, op.accumulated, op.affine
+    if usage is None or affine is None or not op.activation:
         return None
-    held = max(abs(code - op.zero_point) for code in (usage.lowest, usage.highest)) * op.scale
+    held = max(abs(code - affine.zero_point) for code in (usage.lowest, usage.highest))
     return Filled(
         tensor=op.tensor,
         op=op.op,
         kind=made.kind,
         codes=usage.codes,
-        range=max(map(abs, real_range(op.type, op.scale, op.zero_point))),
-        reach=free.reference_max_abs if free is not None else held,
+        range=max(map(abs, affine.real_range(op.type))),
+        reach=free.reference_max_abs if free is not None else held * affine.scale,
         reads=made.reads,
         marks=made.marks,
         two_valued=usage.distinct is not None and usage.distinct <= _TWO,

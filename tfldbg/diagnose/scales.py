@@ -91,13 +91,13 @@ def trained_tie(given: OpEvidence | InputEvidence) -> float | None:
     Scale and zero point are then the reference's up to that rounding.  None where they differ by
     more, or do not differ.
     """
-    known = given.parameters == "differ" and given.expected and given.trained and given.scale
-    if not known or given.expected is None or given.trained is None or given.zero_point is None:
+    own, expected, trained = given.affine, given.expected, given.trained
+    if given.parameters != "differ" or own is None or expected is None or trained is None:
         return None
-    scale, zero_point = given.expected
-    if given.scale is None or not same(given.scale, scale):
+    scale, zero_point = expected
+    if not same(own.scale, scale):
         return None
-    return quant.tie(*given.trained, scale, (given.zero_point, zero_point))
+    return quant.tie(*trained, scale, (own.zero_point, zero_point))
 
 
 def _by_bias(

@@ -72,8 +72,8 @@ def quantized(subgraph: Subgraph) -> Iterator[tuple[Operator, Tensor, QuantParam
 
 def parameters_of(tensor: Tensor) -> tuple[float, int] | None:
     """Return the scale and zero point of a tensor, or None if it does not have one of each."""
-    scale, zero = tensor.lsb, tensor.zero_point
-    return None if scale is None or zero is None else (scale, zero)
+    affine = tensor.affine
+    return None if affine is None else (affine.scale, affine.zero_point)
 
 
 def in_words(params: tuple[float, int]) -> str:

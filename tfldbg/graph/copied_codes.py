@@ -75,9 +75,10 @@ def _misread(code: int, role: str, have: tuple[float, int], out: Tensor) -> Iter
 
 
 def _filled(op: Operator, out: Tensor) -> Iterator[str]:
-    if op.kind in _ZERO_FILLED and out.zero_point and out.lsb is not None:
+    affine = out.affine
+    if op.kind in _ZERO_FILLED and affine is not None and affine.zero_point:
         yield (
-            f"it writes code 0 for every zero, which is {-out.lsb * out.zero_point:.3g} by "
+            f"it writes code 0 for every zero, which is {-affine.scale * affine.zero_point:.3g} by "
             f"{_words(out)}"
         )
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.quant import Affine
+
 if TYPE_CHECKING:
     from tfldbg.graph.sparse import Sparsity
 
@@ -84,16 +86,23 @@ class Tensor:
         return 0.0 < float(self.quant.scale[0]) < math.inf
 
     @property
+    def affine(self) -> Affine | None:
+        """The scale and zero point of a tensor that has one of each; None for any other."""
+        if self.quant is None or not self.has_codes:
+            return None
+        return Affine(float(self.quant.scale[0]), int(self.quant.zero_point[0]))
+
+    @property
     def lsb(self) -> float | None:
         """One step of the scale in real units; None for tensors without a single scale."""
-        return float(self.quant.scale[0]) if self.has_codes and self.quant is not None else None
+        affine = self.affine
+        return None if affine is None else affine.scale
 
     @property
     def zero_point(self) -> int | None:
         """The zero point of a tensor that has a single one."""
-        if self.has_codes and self.quant is not None:
-            return int(self.quant.zero_point[0])
-        return None
+        affine = self.affine
+        return None if affine is None else affine.zero_point
 
 
 @dataclass(frozen=True, slots=True, eq=False)

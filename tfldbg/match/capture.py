@@ -295,9 +295,9 @@ def match_of(tensor: Tensor, recorded: Recorded, rule: str) -> Match:
     """Return the match of a tensor with its recorded counterpart, their parameters compared."""
     label, parameters = recorded.label, "none"
     expected = None
-    known = recorded.scale is not None and recorded.zero_point is not None
-    if known and tensor.lsb is not None and tensor.type == recorded.type:
-        expected = (recorded.scale or 0.0, recorded.zero_point or 0)
+    affine = recorded.affine
+    if affine is not None and tensor.lsb is not None and tensor.type == recorded.type:
+        expected = (affine.scale, affine.zero_point)
         parameters = "equal" if same_parameters(tensor, expected) else "differ"
     names = (label,)
     return Match(

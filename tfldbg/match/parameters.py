@@ -79,4 +79,4 @@ def _keeps_input_scale(subgraph: Subgraph, op: Operator | None, tensor: Tensor) 
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    return one.lsb is not None and one.lsb == other.lsb and one.zero_point == other.zero_point
+    return one.affine is not None and one.affine == other.affine

@@ -66,10 +66,11 @@ def same_parameters(tensor: Tensor, expected: tuple[float, int]) -> bool:
     few times 2**-24.
     """
     scale, zero_point = expected
+    own = tensor.affine
     return (
-        tensor.lsb is not None
-        and abs(tensor.lsb - scale) <= _SCALE_TOLERANCE * scale
-        and tensor.zero_point == zero_point
+        own is not None
+        and abs(own.scale - scale) <= _SCALE_TOLERANCE * scale
+        and own.zero_point == zero_point
     )
 
 

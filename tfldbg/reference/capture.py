@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
 from tfldbg.errors import CaptureError
 from tfldbg.reference.capture_hdf5 import open_hdf5
 from tfldbg.reference.capture_npz import open_npz
@@ -100,9 +99,8 @@ class Capture:
 
 def in_real_units(tensor: Recorded, values: NDArray[Any]) -> NDArray[np.float32]:
     """Return stored values (n, ...) in real units, float32."""
-    if tensor.scale is None or tensor.zero_point is None or tensor.is_float:
-        return values.astype(np.float32)
-    return quant.dequantize(values, tensor.scale, tensor.zero_point)
+    affine = tensor.affine
+    return values.astype(np.float32) if affine is None else affine.dequantize(values)
 
 
 def open_capture(path: Path) -> Capture:

@@ -159,8 +159,9 @@ class FunctionRecorder:
     def _describe_input(self, group: Any, index: int) -> None:
         tensor = self._subgraph.tensors[index]
         group.attrs["name"], group.attrs["kind"], group.attrs["operator"] = tensor.name, INPUT, -1
-        if tensor.lsb is not None:
-            group.attrs["scale"], group.attrs["zero_point"] = tensor.lsb, tensor.zero_point
+        affine = tensor.affine
+        if affine is not None:
+            group.attrs["scale"], group.attrs["zero_point"] = affine.scale, affine.zero_point
 
     def _extend(self, group: Any, array: NDArray[Any], given: Given) -> None:
         dataset = group["values"]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import CaptureError
+from tfldbg.quant import Affine
 
 INPUT = "INPUT"
 """The kind of a tensor that no operator writes, in the recording layout."""
@@ -65,6 +66,13 @@ class Recorded:
     def is_float(self) -> bool:
         """Return whether its values are in real units already."""
         return self.type.startswith("FLOAT")
+
+    @property
+    def affine(self) -> Affine | None:
+        """The scale and zero point of its codes; None for real units and without a scale."""
+        if self.scale is None or self.zero_point is None or self.is_float:
+            return None
+        return Affine(self.scale, self.zero_point)
 
 
 class RecordedValues(Protocol):

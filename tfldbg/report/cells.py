@@ -13,12 +13,12 @@ from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
     from tfldbg.compare.ranges.calibrate import Calibrated
-    from tfldbg.compare.ranges.parameters import Affine
+    from tfldbg.compare.ranges.parameters import AffineRange
 
 NOTHING = "-"
 
 
-def pair(parameters: Affine | Calibrated | None) -> str:
+def pair(parameters: AffineRange | Calibrated | None) -> str:
     """Say a scale and a zero point."""
     if parameters is None:
         return NOTHING
@@ -40,7 +40,7 @@ def lines(first: str, second: str = "") -> Text:
     return cell.append("\n").append(printable(second), "dim") if second else cell
 
 
-def range_of(parameters: Affine | None) -> str:
+def range_of(parameters: AffineRange | None) -> str:
     """Say which real values parameters represent."""
     return "" if parameters is None else ends_of((parameters.minimum, parameters.maximum))
 

@@ -11,7 +11,7 @@ from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.compare.metrics import significant
 from tfldbg.diagnose.words import short
 from tfldbg.measures.pictures.points import PicturePairs
-from tfldbg.quant import code_range, real_range
+from tfldbg.quant import Affine, code_range
 from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
@@ -112,20 +112,20 @@ def _text(text: str | None) -> str | None:
 def _parameters(op: OpEvidence) -> dict[str, Any]:
     """Return scale, zero point and range of both sides; null where a side has none."""
     return {
-        "tflite": _affine(op.type, op.scale, op.zero_point),
-        "reference": _affine(op.type, *op.expected) if op.expected is not None else None,
+        "tflite": _affine(op.type, op.affine),
+        "reference": _affine(op.type, Affine(*op.expected)) if op.expected is not None else None,
         "trained": [_rounded(v) for v in op.trained] if op.trained else None,
         "compared": op.parameters,
     }
 
 
-def _affine(type_name: str, scale: float | None, zero_point: int | None) -> Any:
-    if scale is None or zero_point is None or "INT" not in type_name:
+def _affine(type_name: str, affine: Affine | None) -> Any:
+    if affine is None or "INT" not in type_name:
         return None
-    low, high = real_range(type_name, scale, zero_point)
+    low, high = affine.real_range(type_name)
     return {
-        "scale": _rounded(scale, 8),
-        "zero_point": zero_point,
+        "scale": _rounded(affine.scale, 8),
+        "zero_point": affine.zero_point,
         "range": [_rounded(low), _rounded(high)],
     }
 

@@ -10,7 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfldbg.compare.ranges.parameters import Affine, Expected, ParameterTable, TensorRow, WeightRow
+from tfldbg.compare.ranges.parameters import (
+    AffineRange,
+    Expected,
+    ParameterTable,
+    TensorRow,
+    WeightRow,
+)
 from tfldbg.diagnose.words import number, off_by, op_name, part_of_largest, short
 from tfldbg.report import ranges
 from tfldbg.report.cells import NOTHING, ends_of, lines, new_table, pair, range_of
@@ -125,7 +131,7 @@ def _difference(row: TensorRow | WeightRow) -> str:
     return "has a bias whose scale is not input scale times weight scale"
 
 
-def _pairs(own: Affine | None, wanted: Affine | None) -> tuple[str, str]:
+def _pairs(own: AffineRange | None, wanted: AffineRange | None) -> tuple[str, str]:
     """Say two scales and zero points, with more digits where three do not tell them apart."""
     said = pair(own), pair(wanted)
     if said[0] != said[1] or own is None or wanted is None:
@@ -293,7 +299,7 @@ def _tensor_dict(row: TensorRow) -> dict[str, Any]:
     }
 
 
-def _affine_dict(parameters: Affine | None) -> dict[str, Any] | None:
+def _affine_dict(parameters: AffineRange | None) -> dict[str, Any] | None:
     if parameters is None:
         return None
     return {

@@ -19,7 +19,7 @@ from tfldbg.report.plain import printable
 
 if TYPE_CHECKING:
     from tfldbg.compare.ranges.calibrate import Calibrated
-    from tfldbg.compare.ranges.parameters import Affine, TensorRow
+    from tfldbg.compare.ranges.parameters import AffineRange, TensorRow
     from tfldbg.compare.ranges.table import RangeTable
 
 _EXPLAINED = (
@@ -95,7 +95,7 @@ def _cells(row: TensorRow, ranges: RangeTable) -> Iterator[Text]:
         yield Text(_ratio(row.own, found))
 
 
-def _ratio(own: Affine | None, found: Calibrated) -> str:
+def _ratio(own: AffineRange | None, found: Calibrated) -> str:
     if own is None:
         return NOTHING
     if same(own.scale, found.scale):

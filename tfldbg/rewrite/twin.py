@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
 from tfldbg.graph.query import CALLED, numpy_type
 from tfldbg.rewrite.emit import Emitter, as_float, is_real, runtime_dequantizes
 
@@ -328,14 +327,13 @@ def _emitted(
 
 def is_rounded(tensor: Tensor) -> bool:
     """Return whether a twin can round a tensor to codes."""
-    if tensor.lsb is None or tensor.zero_point is None or not runtime_dequantizes(tensor):
-        return False
-    return len(tensor.shape) <= MOST_DIMENSIONS
+    return runtime_dequantizes(tensor) and len(tensor.shape) <= MOST_DIMENSIONS
 
 
 def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
     """Append the operators of a mode to a value: none, clamping, or rounding to the codes."""
-    if mode == FLOAT or not is_rounded(tensor) or tensor.lsb is None or tensor.zero_point is None:
+    affine = tensor.affine
+    if mode == FLOAT or affine is None or not is_rounded(tensor):
         return made
     if mode == FAKE_QUANT:
         settled = draft.tensor("FLOAT32", tensor.shape)
@@ -343,8 +341,7 @@ def _settle(draft: Draft, mode: str, tensor: Tensor, made: int) -> int:
         draft.operator("QUANTIZE", [made], [between])
         draft.operator("DEQUANTIZE", [between], [settled])
         return settled
-    ends = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
-    return emit_clamp(draft, tensor.shape, made, ends)
+    return emit_clamp(draft, tensor.shape, made, affine.real_range(tensor.type))
 
 
 def emit_clamp(draft: Draft, shape: Sequence[int], value: int, ends: tuple[float, float]) -> int:

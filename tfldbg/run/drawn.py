@@ -100,8 +100,8 @@ def float_range(subgraph: Subgraph, tensor: Tensor) -> tuple[float, float]:
         if op.kind != "QUANTIZE":
             continue
         out = subgraph.tensors[op.outputs[0]]
-        if out.lsb is not None and out.zero_point is not None:
-            return quant.real_range(out.type, out.lsb, out.zero_point)
+        if out.affine is not None:
+            return out.affine.real_range(out.type)
     return 0.0, 0.0
 
 

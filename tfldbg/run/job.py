@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg import quant
 from tfldbg.errors import ModelError, RunError, UsageError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.load import load_graph, read_file
@@ -286,6 +285,6 @@ def _given(loaded: Loaded, run_on: RunOn, limit: int) -> DataContents:
 
 def _input_range(loaded: Loaded, tensor: Tensor) -> tuple[float, float]:
     """Return the real range of an input, with equal ends if the file does not state it."""
-    if tensor.lsb is None or tensor.zero_point is None:
+    if tensor.affine is None:
         return float_range(loaded.subgraph, tensor)
-    return quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    return tensor.affine.real_range(tensor.type)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import guard, quant
+from tfldbg import guard
 from tfldbg.errors import DataError
 from tfldbg.graph.query import numpy_type
 
@@ -395,15 +395,13 @@ def _as_input(tensor: Tensor, sample: NDArray[Any]) -> NDArray[Any]:
         shape = tensor.shape  # random samples have this shape
     if tensor.type == "STRING":
         return sample.reshape(shape)
-    if tensor.has_codes and sample.dtype.kind == "f" and tensor.quant is not None:
-        sample = quant.quantize(
-            sample, float(tensor.quant.scale[0]), int(tensor.quant.zero_point[0]), tensor.type
-        )
+    if tensor.affine is not None and sample.dtype.kind == "f":
+        sample = tensor.affine.quantize(sample, tensor.type)
     dtype = numpy_type(tensor)
     return np.ascontiguousarray(sample, dtype).reshape(shape)
 
 
 def _as_real(tensor: Tensor, batch: NDArray[Any]) -> NDArray[Any]:
-    if tensor.has_codes and batch.dtype.kind != "f" and tensor.quant is not None:
-        return quant.dequantize(batch, tensor.quant.scale, tensor.quant.zero_point)
+    if tensor.affine is not None and batch.dtype.kind != "f":
+        return tensor.affine.dequantize(batch)
     return batch

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
 from tfldbg.diagnose.words import number, op_name
 from tfldbg.errors import CaptureError
 from tfldbg.store import schema
@@ -92,10 +91,8 @@ class TracedOperator:
     @property
     def tflite(self) -> Floats:
         """The same in real units: (N, ...) float32, to be compared with `reference`."""
-        codes = self.codes
-        if self.scale is None or self.zero_point is None:
-            return codes.astype(np.float32)
-        return quant.dequantize(codes, self.scale, self.zero_point)
+        codes, affine = self.codes, self.evidence.affine
+        return codes.astype(np.float32) if affine is None else affine.dequantize(codes)
 
     @property
     def reference(self) -> Floats:

@@ -185,9 +185,9 @@ class RunWriter:
         group.attrs["type"] = tensor.type
         group.attrs["operator"] = op.index if op else -1
         group.attrs["kind"] = op.kind if op else "INPUT"
-        if tensor.lsb is not None:
-            group.attrs["scale"] = tensor.lsb
-            group.attrs["zero_point"] = tensor.zero_point
+        if tensor.affine is not None:
+            group.attrs["scale"] = tensor.affine.scale
+            group.attrs["zero_point"] = tensor.affine.zero_point
         return group
 
 

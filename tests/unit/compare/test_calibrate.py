@@ -40,7 +40,7 @@ def test_the_codes_of_a_range_hold_zero_and_both_ends_within_half_a_step(
     scale, zero_point = of_range(type_name, -below, above, source)
     low_code, high_code = quant.code_range(type_name)
     assert scale > 0 and low_code <= zero_point <= high_code
-    low, high = quant.real_range(type_name, scale, zero_point)
+    low, high = quant.Affine(scale, zero_point).real_range(type_name)
     room = 0.5001 * scale  # the scale is float32
     assert low <= 0 <= high
     assert low - room <= -below and above <= high + room

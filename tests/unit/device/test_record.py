@@ -49,7 +49,7 @@ def test_real_units_become_the_codes_that_tfldbg_gives(
     details = _input((1, 1), scale=scale)
     details["quantization_parameters"]["zero_points"] = np.array([zero_point])
     real = np.float32(values).reshape(-1, 1)
-    expected = quant.quantize(real, float(np.float32(scale)), zero_point)
+    expected = quant.Affine(float(np.float32(scale)), zero_point).quantize(real, "INT8")
     assert np.array_equal(record.as_codes(details, real, "x"), expected)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
 from tfldbg.compare.batch import Batch, Computed, in_real_units
 from tfldbg.compare.copies import shadow
 from tfldbg.graph.query import numpy_type
@@ -68,18 +67,18 @@ class RecordedTensors:
         real = self.real(index, start, stop)
         if dtype.kind != "f":
             real = np.nan_to_num(real)
-        if tensor.lsb is None or tensor.zero_point is None:
-            return real.astype(dtype)
-        return quant.quantize(real, tensor.lsb, tensor.zero_point, tensor.type)
+        affine = tensor.affine
+        return real.astype(dtype) if affine is None else affine.quantize(real, tensor.type)
 
     def keeps_codes(self, index: int) -> bool:
         """Whether the stored values are what the traced file's tensor holds."""
         recorded, tensor = self.recorded[index], self.subgraph.tensors[index]
         if recorded.type != tensor.type:
             return False
-        if recorded.scale is None or recorded.zero_point is None or tensor.lsb is None:
+        affine = recorded.affine
+        if affine is None or tensor.lsb is None:
             return True
-        return same_parameters(tensor, (recorded.scale, recorded.zero_point))
+        return same_parameters(tensor, (affine.scale, affine.zero_point))
 
     def misfit(self, index: int, count: int) -> str | None:
         """Say why an operator cannot read the recorded values of a tensor, None where it can.

@@ -116,7 +116,8 @@ def how_made(tensor: Tensor, given: NDArray[np.float32], recorded: NDArray[Any])
         `QUANTIZED`, the end of a sentence about another cast, or None where nothing known makes
         them.
     """
-    if tensor.lsb is None or tensor.zero_point is None or given.dtype.kind != "f":
+    affine = tensor.affine
+    if affine is None or given.dtype.kind != "f":
         return None
     real = given.astype(np.float64).reshape(-1)
     codes = recorded.reshape(-1)
@@ -124,7 +125,7 @@ def how_made(tensor: Tensor, given: NDArray[np.float32], recorded: NDArray[Any])
         for fit in (_clipped, _wrapped):
             # Whoever recorded divided in float32: a value near an edge may lie on either side.
             sides = [
-                fit(tensor, make(real + e * tensor.lsb, tensor.lsb, tensor.zero_point))
+                fit(tensor, make(real + e * affine.scale, affine.scale, affine.zero_point))
                 for e in (-_EDGE, _EDGE)
             ]
             if ((sides[0] == codes) | (sides[1] == codes)).all():

@@ -285,9 +285,10 @@ def _expected(
     if counterpart_index is None:
         return None
     other = reference.subgraph.tensors[counterpart_index]
-    if mine.lsb is None or other.lsb is None or other.zero_point is None:
+    affine = other.affine
+    if mine.lsb is None or affine is None:
         return None
-    return (other.lsb, other.zero_point) if mine.type == other.type else None
+    return (affine.scale, affine.zero_point) if mine.type == other.type else None
 
 
 def _steps(

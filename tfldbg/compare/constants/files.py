@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
 from tfldbg.compare.constants.arrangement import bias_arrangement, weights_arrangement
 from tfldbg.compare.constants.candidates import BIASED, bias_index
 from tfldbg.compare.constants.checks import (
@@ -115,9 +114,10 @@ def _as_it_fits(op: Operator, tensor: Tensor, wanted: NDArray[np.float32]) -> ND
     No code represents infinity, so the last code is the nearest.  MAXIMUM and MINIMUM, whose inputs
     and output share a scale, return the same for all values beyond the last code.
     """
-    if tensor.lsb is None or tensor.zero_point is None:
+    affine = tensor.affine
+    if affine is None:
         return wanted
-    low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    low, high = affine.real_range(tensor.type)
     beyond = op.kind in ("MAXIMUM", "MINIMUM") or np.isinf(wanted)
     fitting: NDArray[np.float32] = np.where(beyond, np.clip(wanted, low, high), wanted)
     return fitting.astype(np.float32, copy=False)

@@ -123,7 +123,7 @@ def share(graph: Graph, subgraph: Subgraph, refused: Iterable[int] = ()) -> Shar
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    return (one.lsb, one.zero_point, one.type) == (other.lsb, other.zero_point, other.type)
+    return (one.affine, one.type) == (other.affine, other.type)
 
 
 def _join(group: dict[int, int], members: list[int]) -> None:

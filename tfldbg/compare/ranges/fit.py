@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tfldbg.graph.lint import FIXED_OUTPUTS
 from tfldbg.graph.query import CHOOSING, SAME_SCALE_KINDS, activation_inputs, real_constant
-from tfldbg.quant import code_range, real_range
+from tfldbg.quant import code_range
 
 if TYPE_CHECKING:
     from tfldbg.compare.ranges.calibrate import Extent
@@ -201,7 +201,8 @@ def fill(
         reads = made[index].reads if op else ()
         if op and op.kind in _MAPPING and len(reads) == 1 and pairs.issuperset(reads):
             pairs.add(index)
-        if tensor.lsb is None or tensor.zero_point is None:
+        affine = tensor.affine
+        if affine is None:
             continue
         own = rounded_to(index, made) if op else Producer("input", (), (), is_float=False)
         copied = [*(reaches.get(i, 0.0) for i in reads), *map(abs, own.marks)]
@@ -212,7 +213,7 @@ def fill(
                 op=op.index if op else None,
                 kind=own.kind,
                 codes=high - low + 1,
-                range=max(map(abs, real_range(tensor.type, tensor.lsb, tensor.zero_point))),
+                range=max(map(abs, affine.real_range(tensor.type))),
                 reach=reaches.setdefault(index, max(copied, default=0.0)),
                 reads=own.reads,
                 marks=own.marks,

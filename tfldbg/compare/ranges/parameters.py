@@ -37,7 +37,7 @@ _ASSUMED = "INT8"
 
 
 @dataclass(frozen=True, slots=True)
-class Affine:
+class AffineRange:
     """A scale and zero point, and the range of real values that they represent."""
 
     scale: float
@@ -57,9 +57,9 @@ class Expected:
     """The fake-quant node, or the other file's tensor."""
     trained: tuple[float, float] | None = None
     """The trained minimum and maximum, real units."""
-    nudged: Affine | None = None
+    nudged: AffineRange | None = None
     """The required parameters: the range as fake-quant nudges it, or those of the other file."""
-    adjusted: Affine | None = None
+    adjusted: AffineRange | None = None
     """The trained range as TensorFlow Lite quantizes a range after training."""
 
 
@@ -73,7 +73,7 @@ class TensorRow:
     tensor: int
     name: str
     type: str
-    own: Affine | None
+    own: AffineRange | None
     """The file's parameters, or None without a single scale."""
     expected: Expected | None
     """The required parameters, or None without a reference or a counterpart."""
@@ -231,12 +231,12 @@ def tensor_rows(subgraph: Subgraph, expected: Mapping[int, Expected]) -> tuple[T
     )
 
 
-def own_parameters(tensor: Tensor) -> Affine | None:
+def own_parameters(tensor: Tensor) -> AffineRange | None:
     """Return a tensor's scale and zero point with the range that they represent."""
-    if tensor.lsb is None or tensor.zero_point is None or tensor.type not in _CODED:
+    affine = tensor.affine
+    if affine is None or tensor.type not in _CODED:
         return None
-    low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
-    return Affine(tensor.lsb, tensor.zero_point, low, high)
+    return AffineRange(affine.scale, affine.zero_point, *affine.real_range(tensor.type))
 
 
 def expected_by_keras(
@@ -304,7 +304,7 @@ def _by_fake_quant(tensor: Tensor, match: Match, matching: Matching, graph: RefG
     )
 
 
-def _tied(tensor: Tensor, fake: FakeQuant, nudged: Affine, status: str) -> bool:
+def _tied(tensor: Tensor, fake: FakeQuant, nudged: AffineRange, status: str) -> bool:
     """Return whether a tensor differs only by the rounding of a tied zero point."""
     if status != "differ" or tensor.zero_point is None:
         return False
@@ -313,10 +313,10 @@ def _tied(tensor: Tensor, fake: FakeQuant, nudged: Affine, status: str) -> bool:
     return same_scale and quant.tie(fake.minimum, fake.maximum, nudged.scale, points) is not None
 
 
-def _in_codes(nudged: quant.Nudged, type_name: str) -> Affine:
+def _in_codes(nudged: quant.Nudged, type_name: str) -> AffineRange:
     """Return nudged parameters with the zero point in the codes of a type."""
     zero_point = nudged.zero_point + quant.code_range(type_name)[0]
-    return Affine(nudged.scale, zero_point, nudged.minimum, nudged.maximum)
+    return AffineRange(nudged.scale, zero_point, nudged.minimum, nudged.maximum)
 
 
 def _fake_quant(

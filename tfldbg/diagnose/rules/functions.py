@@ -154,9 +154,10 @@ def _constant(judged: Judged) -> Iterator[Sign]:
 
 def _limit(op: OpEvidence, code: int) -> float | None:
     """Return the constant of a MAXIMUM or MINIMUM that is all it yields, real units."""
-    if op.kind not in ("MAXIMUM", "MINIMUM") or not op.scale or op.zero_point is None:
+    affine = op.affine
+    if op.kind not in ("MAXIMUM", "MINIMUM") or affine is None or not affine.scale:
         return None
-    codes = {round(mark / op.scale) + op.zero_point: mark for mark in op.marks}
+    codes = {round(mark / affine.scale) + affine.zero_point: mark for mark in op.marks}
     return codes.get(code)
 
 

@@ -10,7 +10,6 @@ from tfldbg.compare.sides import REFERENCE
 from tfldbg.diagnose.fitting import is_clipped, is_narrow, quantized_instead
 from tfldbg.diagnose.rules.model import Explanation, FileRule, Judged, Sign, TraceRule
 from tfldbg.diagnose.words import number, short
-from tfldbg.quant import real_range
 
 if TYPE_CHECKING:
     from tfldbg.compare.accuracy import Accuracy
@@ -161,10 +160,11 @@ def _near_chance(judged: Judged) -> Iterator[Sign]:
 
 def _held(given: InputEvidence) -> str:
     """Say what part of its range an input is given."""
-    usage, scale, zero = given.usage, given.scale or 0.0, given.zero_point or 0
-    if usage is None:
+    usage, affine = given.usage, given.affine
+    if usage is None or affine is None:
         return ""
-    held = [number((code - zero) * scale) for code in (usage.lowest, usage.highest)]
+    codes = (usage.lowest, usage.highest)
+    held = [number((code - affine.zero_point) * affine.scale) for code in codes]
     return (
         f"input '{short(given.name)}' is given {held[0]} to {held[1]}, "
         f"{usage.span / usage.codes:.0%} of its range {_range_of(given)}"
@@ -173,10 +173,9 @@ def _held(given: InputEvidence) -> str:
 
 def _range_of(given: InputEvidence) -> str:
     """Say from where to where an input's range reaches; its scale in an old recording."""
-    if given.type is None:
+    if given.type is None or given.affine is None:
         return f"of scale {number(given.scale)}"
-    ends = real_range(given.type, given.scale or 0.0, given.zero_point or 0)
-    return " to ".join(map(number, ends))
+    return " to ".join(map(number, given.affine.real_range(given.type)))
 
 
 def _permuted(judged: Judged) -> Iterator[Sign]:

@@ -23,7 +23,6 @@ from tfldbg.diagnose.rules.model import (
 from tfldbg.diagnose.scales import same, trained_tie
 from tfldbg.diagnose.words import number, short
 from tfldbg.graph.query import SAME_SCALE_KINDS
-from tfldbg.quant import real_range
 
 if TYPE_CHECKING:
     from tfldbg.compare.ranges.fit import Misfit
@@ -368,17 +367,14 @@ def _unused(judged: Judged) -> Iterator[Sign]:
 def _exceeded(judged: Judged) -> Iterator[Sign]:
     found = exceeded(judged.evidence)
     for op in judged.evidence.ops:
-        if op.tensor in found and not judged.is_origin_or_downstream(op):
+        affine = op.affine
+        if op.tensor in found and affine is not None and not judged.is_origin_or_downstream(op):
+            ends = affine.real_range(op.type)
             message = (
                 f"{found[op.tensor]:.2%} of its values lie beyond its range, which reaches from "
-                f"{' to '.join(number(end) for end in _ends(op))}, and are cut off"
+                f"{' to '.join(number(end) for end in ends)}, and are cut off"
             )
             yield at(op, message, share=found[op.tensor])
-
-
-def _ends(op: OpEvidence) -> tuple[float, float]:
-    """Return the range of a quantized output, real units."""
-    return real_range(op.type, op.scale or 0.0, op.zero_point or 0)
 
 
 _FIXED = frozenset({"SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION", "LOG_SOFTMAX"})

@@ -220,7 +220,7 @@ def _imposed(subgraph: Subgraph, tensor: Tensor, consumers: Sequence[Operator]) 
         return True
     around = {i for consumer in consumers for i in (*consumer.inputs, *consumer.outputs) if i >= 0}
     others = [subgraph.tensors[i] for i in around - {tensor.index}]
-    return any((o.lsb, o.zero_point) == (tensor.lsb, tensor.zero_point) for o in others)
+    return any(o.affine == tensor.affine for o in others)
 
 
 _PARAMETERS: frozenset[Signal] = frozenset({"parameters"})

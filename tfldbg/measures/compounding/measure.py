@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
 from tfldbg.compare.stream import batch_size, run_batch
 from tfldbg.compare.tally import Plan
 from tfldbg.errors import RunError
@@ -147,9 +146,10 @@ def _clamped(values: Values, ranges: Mapping[int, tuple[float, float]]) -> dict[
 
 def _beyond(tensor: Tensor, values: Floats) -> Floats:
     """Return the change by clamping to the tensor's range."""
-    if tensor.lsb is None or tensor.zero_point is None:
+    affine = tensor.affine
+    if affine is None:
         return np.zeros_like(values)
-    low, high = quant.real_range(tensor.type, tensor.lsb, tensor.zero_point)
+    low, high = affine.real_range(tensor.type)
     return np.clip(values, np.float32(low), np.float32(high)) - values
 
 

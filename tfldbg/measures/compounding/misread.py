@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfldbg import quant
 from tfldbg.compare.batch import Batch, in_real_units
 from tfldbg.compare.copies import shadow
 from tfldbg.graph.model import QuantParams, Tensor
 from tfldbg.match.steps import own_steps
+from tfldbg.quant import Affine
 from tfldbg.rewrite.cut import cut_model
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class CorrectedConsumers:
             return {}
         tensors = self._subgraph.tensors
         requantized = {
-            i: quant.quantize(batch.real[i], *right, tensors[i].type)
+            i: Affine(*right).quantize(batch.real[i], tensors[i].type)
             for i, right in self._right.items()
         }
         codes = {**batch.codes, **requantized}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg import quant
 from tfldbg.compare.batch import clamped, fitting
 from tfldbg.compare.outputs import OutputStatistics, PairStats, Wanted, sample_errors
 from tfldbg.compare.sides import REFERENCE, TFLITE
@@ -188,7 +187,7 @@ def _final_pairs(subgraph: Subgraph, real: Arrays, reference: Arrays) -> list[Pa
 
 
 def _parting(op: Operator, tensor: Tensor, found: NDArray[Any], reference: NDArray[Any]) -> Parting:
-    codes = tensor.lsb is not None and tensor.zero_point is not None
+    codes = tensor.affine is not None
     wanted = _as_codes(tensor, reference)
     with np.errstate(invalid="ignore"):
         off = np.abs(found.astype(np.float64) - wanted.astype(np.float64)).ravel()
@@ -221,8 +220,9 @@ def _parting(op: Operator, tensor: Tensor, found: NDArray[Any], reference: NDArr
 
 def _as_codes(tensor: Tensor, reference: NDArray[Any]) -> NDArray[Any]:
     """Quantize the reference's values as the tensor is; leave them as they are if it is float."""
-    if tensor.lsb is None or tensor.zero_point is None:
+    affine = tensor.affine
+    if affine is None:
         return reference
     # A NaN has no code; that of 0 stands for it.
     real = np.nan_to_num(reference.astype(np.float64))
-    return quant.quantize(real, tensor.lsb, tensor.zero_point, tensor.type)
+    return affine.quantize(real, tensor.type)
