@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from tfldbg.errors import CaptureError
 from tfldbg.match.capture import Entry, pair_entries
 from tfldbg.options.against import is_recording
+from tfldbg.quant import Affine
 from tfldbg.reference import capture_hdf5
 from tfldbg.reference.capture import Capture, open_capture
 from tfldbg.store import schema
@@ -54,6 +56,8 @@ def test_what_a_group_says(tmp_path: Path) -> None:
         assert capture.samples == 5
         assert (first.index, first.name, first.type, first.shape) == (7, "a/b", "INT8", (1, 4, 6))
         assert (first.scale, first.zero_point, first.operator) == (0.5, -3, 2)
+        assert (first.affine, second.affine) == (Affine(0.5, -3), None)
+        assert replace(first, type="FLOAT32").affine is None
         assert (first.kind, first.reads, first.elements) == ("ADD", (3, 4), 24)
         assert (second.name, second.label, second.scale, second.reads) == (
             "",
