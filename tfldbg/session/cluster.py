@@ -12,7 +12,7 @@ from typing import Any
 from tfldbg.errors import MissingExtraError, RunError, UsageError
 
 _PATIENCE_S = 10
-"""Seconds to wait for a scheduler to answer."""
+"""The seconds to wait for a scheduler to answer."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def connected(address: str) -> Iterator[tuple[Executor, int]]:
     A task of a worker that is lost is given to another worker.
 
     Args:
-        address: For example ``tcp://10.0.0.1:8786``.
+        address: The address, for example ``tcp://10.0.0.1:8786``.
 
     Yields:
         The cluster as an executor, and the number of its workers.

@@ -66,7 +66,7 @@ def measure_in_parts(
     merging = {one.name for one in MEASUREMENTS if one.merges}
     if ready.bodies is not None or not ready.watched.keys() <= merging:
         raise UsageError(
-            "what happens inside of recurrent operators and subgraphs is measured by one process",
+            "the insides of recurrent operators and subgraphs can only be measured by one process",
             hint="leave out --workers and --scheduler",
         )
     samples = ready.bench.job.samples
@@ -82,12 +82,12 @@ def measure_in_parts(
 
 
 def _ranges(count: int, unit: int, workers: int) -> list[range]:
-    """Divide samples into parts of about the same size: one for each worker, or more of `_MOST`.
+    """Divide samples into parts of about the same size: one per worker, or more of `_MOST`.
 
     Args:
-        count: How many samples.
-        unit: Every part but the last holds a multiple of this.
-        workers: How many there are.
+        count: The number of samples.
+        unit: The unit of the size of all parts but the last.
+        workers: The number of workers.
     """
     units = -(-count // unit)
     parts = min(units, max(workers, -(-count // _MOST)))

@@ -1,4 +1,4 @@
-"""What is traced, beside what and on what, and how far a process gets before the first batch."""
+"""The request of a trace, and its preparation before the first batch."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ Source = TypeVar("Source")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
-    """A trace whose first batch can begin."""
+    """A trace that is ready for its first batch."""
 
     options: Measure
-    """What is measured besides the verdict."""
+    """The additional measurements."""
     bench: Bench
     opened: Opened
     plan: Plan
     reference: Reference
-    """The reference, with the fake-quant emulation beside it where that is asked for."""
+    """The reference, with the fake-quant emulation if requested."""
     notes: tuple[str, ...]
     """Notes for the user about what could not be done."""
     bodies: Bodies | None
@@ -77,9 +77,9 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What a trace is asked for.
+    """The request of a trace.
 
-    Another process can be given one, as far as its parts can be pickled.
+    It can be passed to another process if its parts can be pickled.
     """
 
     model: ModelSource
@@ -88,11 +88,11 @@ class Request:
     measure: Measure = field(default_factory=Measure)
     judge: Judge = field(default_factory=Judge)
     dump: Path | str | None = None
-    """Where to record every tensor of both sides."""
+    """The file for a recording of all tensors of both sides."""
 
     @property
     def elsewhere(self) -> Request:
-        """The same for a process that may work in another folder."""
+        """The request for a process that may run in another folder."""
         against, run_on, measure = self.against, self.run_on, self.measure
         return replace(
             self,
@@ -114,12 +114,12 @@ class Request:
         """Read the file, load the reference, start the runtime and match both.
 
         Args:
-            stack: What to close in the end.
-            progress: Is told how far it is.
-            unread: Tensors that are not to be read, and why.
+            stack: The stack to close at the end.
+            progress: Receives the progress.
+            unread: The tensors not to read, with the reasons.
 
         Raises:
-            TfldbgError: Something is wrong with a file, the data or the options.
+            TfldbgError: A file, the data or the options are invalid.
         """
         check_places("trace", self.model, self.against, self.run_on)
         kind, measure = chosen_kind(self.against), self.measured
@@ -186,7 +186,7 @@ def _watched(
 
 
 def absolute(source: Source) -> Source | str:
-    """Return the path of what exists as one that is right in every folder."""
+    """Return an existing path as an absolute one, and other sources unchanged."""
     if isinstance(source, (str, PathLike)) and Path(source).exists():
         return str(Path(source).absolute())
     return source

@@ -33,7 +33,7 @@ class SideAccuracyJson(counted.SideAccuracy):
 
 @dataclass(frozen=True, slots=True)
 class AccuracyJson(counted.Accuracy):
-    """The accuracy of every side that is known."""
+    """The accuracy of each side that is known."""
 
     sides: tuple[SideAccuracyJson, ...]
     """What each side gets right."""

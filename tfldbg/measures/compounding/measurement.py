@@ -35,15 +35,15 @@ class CompoundingMeasurement(Measurement):
             return
         if not traits.divisible:
             raise UsageError(
-                "how errors compound is not measured against a recording, another runtime or an "
+                "--compounding is not possible against a recording, another runtime or an "
                 "emulation: their operators cannot be run in float on other values",
                 hint="leave --compounding out, or trace with --keras, --against GOOD.tflite or no "
                 "reference",
             )
         if steps > 1:
             raise UsageError(
-                "--compounding follows errors through one run of the model, and not from step to "
-                "step of a stream",
+                "--compounding follows errors through one run of the model, not from step to step "
+                "of a stream",
                 hint="leave out --steps or --compounding",
             )
 
