@@ -44,12 +44,12 @@ class Shadow:
     """The operators that a runtime computes separately, and the reasons why it refuses others."""
 
     name: str
-    """How messages call the file."""
+    """The name of the file in messages."""
     model: LocalModel | None
     refused: Mapping[int, str]
     """The reasons of refusal by operator of the reference file."""
     kernels: Kernels = FLOAT_KERNELS
-    """What computes them."""
+    """The kernels that compute them."""
 
     def program(self, model: LocalModel) -> Program:
         """Return the program of a model of these operators."""

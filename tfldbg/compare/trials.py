@@ -69,9 +69,9 @@ class Suspect:
     """An operator that differs from its reference."""
 
     tensor: Tensor
-    """What it writes."""
+    """Its output."""
     step: Computation
-    """How it is run by itself."""
+    """The computation that runs it alone."""
     run: tuple[Operator, ...]
     """The operators that are checked together with it, itself last; only itself if there are
     none."""

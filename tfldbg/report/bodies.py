@@ -1,4 +1,4 @@
-"""The subgraphs that operators run, as a section of a report."""
+"""The section of a report about the subgraphs that operators run."""
 
 from __future__ import annotations
 

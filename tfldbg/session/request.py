@@ -50,21 +50,21 @@ class Ready:
     reference: Reference
     """The reference, with the fake-quant emulation if requested."""
     notes: tuple[str, ...]
-    """Notes for the user about what could not be done."""
+    """Notes for the user about limitations of the run."""
     bodies: Bodies | None
     """The recorder of the subgraphs that operators run."""
     watched: Mapping[str, Recorder]
-    """By measurement the recorder that it watches the stream with."""
+    """The recorder of each measurement that has one."""
 
     def measure(
         self, numbers: range, progress: Progress, recorder: Recorder | None = None
     ) -> Tally:
-        """Measure every tensor over some samples.
+        """Measure all tensors over some samples.
 
         Args:
             numbers: The samples, which begin where a batch begins.
-            progress: Is told of every sample.
-            recorder: Receives every batch before the recorders of this trace do.
+            progress: Receives the progress, sample by sample.
+            recorder: Receives each batch before the recorders of this trace.
 
         Raises:
             TfldbgError: As for `tfldbg.trace`.
@@ -106,7 +106,7 @@ class Request:
 
     @property
     def measured(self) -> Measure:
-        """What is measured: a recording always holds what pictures are drawn from."""
+        """The requested measurements, to which a recording adds the data of pictures."""
         pictures = self.measure.pictures or self.dump is not None
         return replace(self.measure, pictures=pictures)
 
@@ -145,7 +145,7 @@ class Request:
 
 
 def _plan(job: Job, measure: Measure, data: DataSource) -> Plan:
-    """Return what to count in the stream.
+    """Return the plan of the stream.
 
     Raises:
         DataError: The labels do not fit.
@@ -159,10 +159,10 @@ def _plan(job: Job, measure: Measure, data: DataSource) -> Plan:
 
 
 def _emulated(bench: Bench, opened: Opened, measure: Measure) -> tuple[Reference, tuple[str, ...]]:
-    """Let the fake-quant emulation run beside the reference if its final outputs are asked for.
+    """Add the fake-quant emulation to the reference, if it is requested.
 
     Returns:
-        The reference, and notes on what could not be done.
+        The reference, and a note if the emulation cannot run.
     """
     wanted = measure.labels is not None or measure.tolerance is not None
     if not wanted or opened.emulates:
@@ -174,10 +174,10 @@ def _emulated(bench: Bench, opened: Opened, measure: Measure) -> tuple[Reference
 def _watched(
     job: Job, traits: Traits, measure: Measure, stack: ExitStack
 ) -> tuple[Bodies | None, dict[str, Recorder]]:
-    """Return the recorder of what operators run inside, and by measurement its own.
+    """Return the recorder of subgraphs that operators run, and those of measurements.
 
-    Beside other kernels or a recording, which may be of other kernels, the float copies of the
-    operators inside would be another question.
+    Against other kernels or a recording, subgraphs are not traced, since a comparison with float
+    copies would answer another question.
     """
     inside = traits.has_insides and any(op.kind in ROLES for op in job.subgraph.operators)
     bodies = Bodies(job, stack) if inside else None

@@ -141,7 +141,7 @@ def _measured(
 
 
 def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float) -> Evidence:
-    """Return the evidence with the results of all measurements and what runs inside operators."""
+    """Return the evidence with the results of all measurements and the subgraphs of operators."""
     timing, notes, results = dict(evidence.run.timing), list(ready.notes), {}
     traced = Traced(
         measure=ready.options,

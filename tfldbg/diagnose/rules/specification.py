@@ -211,7 +211,7 @@ def _wasted(subgraph: Subgraph) -> Iterator[Sign]:
 
 
 def _imposed(subgraph: Subgraph, tensor: Tensor, consumers: Sequence[Operator]) -> bool:
-    """Whether a consumer imposes the range: it copies codes, or has the same for another tensor.
+    """Return whether a consumer imposes the range: it copies codes, or another tensor shares it.
 
     The range that all tensors of a QAT model start from is not imposed.
     """

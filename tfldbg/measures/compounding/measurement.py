@@ -1,4 +1,4 @@
-"""Which operators cause the error of the final outputs, measured after the stream."""
+"""The operators that cause the error of the final outputs, measured after the stream."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CompoundingMeasurement(Measurement):
         """Check that the reference's operators can be computed on other values.
 
         Raises:
-            UsageError: They cannot, or errors compound through a state.
+            UsageError: They cannot, or samples are steps of a stream.
         """
         if not measure.compounding:
             return

@@ -52,9 +52,9 @@ class PicturePairs:
     """Pairs of values of all tensors."""
 
     local: Mapping[int, Points]
-    """By tensor the values that its operator and the reference's compute from the same inputs."""
+    """The values that an operator and the reference's compute from the same inputs, by tensor."""
     accumulated: Mapping[int, Points]
-    """By tensor the values of both models, running free."""
+    """The values of both models running free, by tensor."""
 
 
 class PointRecorder:

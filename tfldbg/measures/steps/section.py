@@ -1,4 +1,4 @@
-"""The time steps of a recurrent network, as a section of a report."""
+"""The section of a report about the time steps of a recurrent network."""
 
 from __future__ import annotations
 
