@@ -226,5 +226,5 @@ def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) 
         sentence += "; what follows hides it on this data"
     if others:
         listed = ", ".join(str(o) for o in others[:8]) + (", ..." if len(others) > 8 else "")
-        sentence += f"; operators that differ by themselves too: {listed}"
+        sentence += f"; further origins: {listed}"
     return sentence
