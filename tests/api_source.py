@@ -1,4 +1,4 @@
-"""The text of `tfldbg/api.py`, made of the groups of `tfldbg.options`."""
+"""The text of `tfldbg/api.py`, made from the groups of `tfldbg.options`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tfldbg.options.run_on import RunOn
 
 _HEAD = '''"""The functions of the Python API, with every option as a keyword.
 
-This file is written by ``pytest --renew`` from the groups in `tfldbg.options`: an option is
-declared there, and only there.
+This file is written by ``pytest --renew`` from the groups in `tfldbg.options`, where the options
+are declared.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ TRACE = Function(
     """Find the first operator of a .tflite file that differs from its reference.
 
     Without a reference, every operator is checked against its own float arithmetic.""",
-    {"model": "Path or bytes of the .tflite file."},
-    "Something is wrong with a file, the data or the options; the message says what.",
+    {"model": "The path or bytes of the .tflite file."},
+    "A file, the data or the options are invalid; the message tells the reason.",
     """request = session.Request(
         model, {Against}, {RunOn}, {Measure}, {Judge}, dump
     )
@@ -98,8 +98,8 @@ RECORD = Function(
     },
     "Run",
     "Record every tensor of a .tflite file and compare nothing.",
-    {"model": "Path or bytes of the .tflite file.", "path": "The HDF5 file to write."},
-    "Something is wrong with a file, the data or the options; the message says what.",
+    {"model": "The path or bytes of the .tflite file.", "path": "The HDF5 file to write."},
+    "A file, the data or the options are invalid; the message tells the reason.",
     "return session.record(model, path, run_on={RunOn}, progress=progress)",
 )
 CONVERT = Function(
@@ -111,13 +111,12 @@ CONVERT = Function(
         Against: ("unsafe",),
     },
     "Converted",
-    "Convert a Keras model to a .tflite file, which is written whole or not at all.",
+    "Convert a Keras model to a .tflite file, which is written completely or not at all.",
     {
-        "keras": "Path of a ``.h5``, ``.keras`` or SavedModel, or a live model.",
+        "keras": "The path of a ``.h5``, ``.keras`` or SavedModel, or a live model.",
         "output": "The file to write.",
     },
-    "Something is wrong with a file, the data or the options, or the converter refuses the model "
-    "or crashes.",
+    "A file, the data or the options are invalid, or the converter refuses the model or crashes.",
     "return session.convert(\n"
     "        keras, output, {Convert}, {RunOn}, unsafe=unsafe, progress=progress\n    )",
 )
@@ -149,7 +148,7 @@ def _function(function: Function) -> str:
             words.append(f"{name}={name}" + _fallback(kind, default))
         calls[group.__name__] = f"{group.__name__}({', '.join(words)})"
     signature.append("progress: Progress | None = None")
-    described["progress"] = "Receives how far the work is."
+    described["progress"] = "Receives the progress."
     body = function.body
     for name, call in calls.items():
         body = body.replace("{" + name + "}", call)

@@ -1,7 +1,7 @@
 """The functions of the Python API, with every option as a keyword.
 
-This file is written by ``pytest --renew`` from the groups in `tfldbg.options`: an option is
-declared there, and only there.
+This file is written by ``pytest --renew`` from the groups in `tfldbg.options`, where the options
+are declared.
 """
 
 from __future__ import annotations
@@ -73,61 +73,63 @@ def trace(
     Without a reference, every operator is checked against its own float arithmetic.
 
     Args:
-        model: Path or bytes of the .tflite file.
-        keras: Path of the Keras model (.h5, .keras, SavedModel folder), or a live model.
-        against: Path or bytes of a sound .tflite file made from the same model, or path of a
-            recording.
-        against_runtime: Other kernels to compare with on the same file.
+        model: The path or bytes of the .tflite file.
+        keras: The path of the Keras model (.h5, .keras, SavedModel folder), or a live model.
+        against: The path or bytes of a sound .tflite file made from the same model, or the path of
+            a recording.
+        against_runtime: Other kernels to run the same file with, as the reference.
         reference: An emulation to compare with, made from the file itself: ``"emulated"``,
-            ``"float-ranges"`` or ``"fake-quant-ranges"``. Or a function of your own that maps
-            inputs by name, (n, ...) float32 in real units, to tensors by name, first axis samples;
-            or its name: an entry point of the group ``tfldbg.references``, or
+            ``"float-ranges"`` or ``"fake-quant-ranges"``. Or your own function that maps inputs by
+            name, (n, ...) float32 in real units, to tensors by name, whose first axis is samples;
+            or the function's name: an entry point of the group ``tfldbg.references``, or
             ``"module:function"``.
-        unsafe: Allow Keras files and SavedModels that can run code or reach other files.
-        cached: Whether to use what an earlier run kept of the same Keras file, and to keep this
-            run's; `tfldbg cache` shows where.
-        data: Path of the input data (arrays, or a folder of pictures), an array for a single input,
-            or arrays by input name; float arrays in real units, integer arrays in the input's own
-            type as codes; first axis samples. None draws random samples.
-        scale: The real values that 0 and 255 of pictures, and of uint8 data, stand for.
-        inputs: Input name to array name or to the reference's input name.
-        samples: At most so many samples, 64 by default, or as many more as make streams whole.
-        steps: How many samples in a row are the steps of one stream: a model's state is reset
-            before each stream and kept from step to step. 1 resets it before every sample.
+        unsafe: True to allow Keras files and SavedModels that can run code or access other files.
+        cached: False to load the Keras model without the cache of earlier runs, and to cache
+            nothing of it; ``tfldbg cache`` shows the folder.
+        data: The path of the input data (arrays, or a folder of pictures), an array for a single
+            input, or arrays by input name. Float arrays are in real units, integer arrays in the
+            input's own type are codes; the first axis is samples. None for random samples.
+        scale: The real values of 0 and 255 in pictures and uint8 data.
+        inputs: The array name, or the reference's input name, for each input name.
+        samples: The largest number of samples; 64 by default, or more to make streams whole.
+        steps: The number of consecutive samples that are the steps of one stream: a model's state
+            is reset before each stream and kept from step to step. 1 resets it before each sample.
         seed: The seed of the random samples.
-        runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels of LiteRT, ``"tf"`` for the
-            interpreter of TensorFlow, ``"micro"`` for TensorFlow Lite for Microcontrollers.
-        delegate: Path of an external delegate, a shared library that takes operators over from the
-            runtime; or what `delegate_of` makes of it.
+        runtime: The kernels to run: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` of LiteRT,
+            ``"tf"`` for the interpreter of TensorFlow, ``"micro"`` for TensorFlow Lite for
+            Microcontrollers.
+        delegate: The path of an external delegate, a shared library that computes operators instead
+            of the runtime; or the result of `delegate_of`.
         delegate_options: The options of the delegate, by key, or as ``"KEY=VALUE"``.
-        signature: Which signature, where there are several.
-        timeout: Seconds that loading the model, or one sample, may take: 600 by default.
-        memory_limit: GiB that all processes that run models may take together: 3/4 of the machine's
-            by default.
-        workers: How many processes of this machine share the samples; this one alone by default.
-            What is measured is the same, up to the last digits of sums.
+        signature: The signature, if there are several.
+        timeout: The time limit in seconds for loading the model, and for each sample: 600 by
+            default.
+        memory_limit: The memory limit in GiB of all processes that run models together: 3/4 of the
+            machine's by default.
+        workers: The number of processes of this machine that share the samples, 1 by default. The
+            measurements are the same, up to the last digits of sums.
         scheduler: The address of a Dask cluster whose workers share the samples.
-        labels: The right class of every sample, for the accuracy of each side: the name of an array
+        labels: The right class of each sample, for the accuracy of each side: the name of an array
             of ``data``, a path, or an array; class numbers or one-hot.
-        top_k: How many of the largest values count for top-k accuracy.
-        tolerance: By how much final outputs may differ, real units; 0.01 by default. Never decides
-            the verdict.
-        worst: How many of the samples with the largest final error to compare operator by operator.
-        histograms: Whether to count a histogram of every operator's errors.
-        compounding: Measure which operators account for the error of the final outputs.
-        by_step: Whether to show the errors of each time step of a recurrent network.
-        metrics: Metrics of your own, measured for every operator: functions by name, or names of
-            entry points of the group ``tfldbg.metrics`` or of functions, ``"module:function"``. A
-            function is called with the reference's and TFLite's values of one sample of a tensor,
-            float32 in real units, and returns a number.
-        pictures: Whether to keep what the pictures of `Trace.to_html` are drawn from, histograms
-            and pairs of values; a dump always holds them.
-        thresholds: How much of an operator's own error arithmetic explains.
-        dump: Where to record every tensor of both sides (HDF5).
-        progress: Receives how far the work is.
+        top_k: The number of largest values that count for top-k accuracy.
+        tolerance: The largest accepted difference of final outputs, real units; 0.01 by default.
+            Never changes the verdict.
+        worst: The number of samples with the largest final error to compare operator by operator.
+        histograms: True to measure histograms of the errors of each operator.
+        compounding: True to measure which operators cause the error of the final outputs.
+        by_step: True to measure the errors of each time step of a recurrent network.
+        metrics: Your own metrics for each operator: functions by name, or names of entry points of
+            the group ``tfldbg.metrics`` or of functions, ``"module:function"``. A function is
+            called with the reference's and TFLite's values of one sample of a tensor, float32 in
+            real units, and returns a number.
+        pictures: True to measure the data for the pictures of `Trace.to_html`, histograms and pairs
+            of values; a dump always holds it.
+        thresholds: The local error that arithmetic explains, by kind of operator.
+        dump: The file for a recording of all tensors of both sides (HDF5).
+        progress: Receives the progress.
 
     Raises:
-        TfldbgError: Something is wrong with a file, the data or the options; the message says what.
+        TfldbgError: A file, the data or the options are invalid; the message tells the reason.
     """
     request = session.Request(
         model,
@@ -193,30 +195,32 @@ def record(
     """Record every tensor of a .tflite file and compare nothing.
 
     Args:
-        model: Path or bytes of the .tflite file.
+        model: The path or bytes of the .tflite file.
         path: The HDF5 file to write.
-        data: Path of the input data (arrays, or a folder of pictures), an array for a single input,
-            or arrays by input name; float arrays in real units, integer arrays in the input's own
-            type as codes; first axis samples. None draws random samples.
-        scale: The real values that 0 and 255 of pictures, and of uint8 data, stand for.
-        inputs: Input name to array name or to the reference's input name.
-        samples: At most so many samples, 64 by default, or as many more as make streams whole.
-        steps: How many samples in a row are the steps of one stream: a model's state is reset
-            before each stream and kept from step to step. 1 resets it before every sample.
+        data: The path of the input data (arrays, or a folder of pictures), an array for a single
+            input, or arrays by input name. Float arrays are in real units, integer arrays in the
+            input's own type are codes; the first axis is samples. None for random samples.
+        scale: The real values of 0 and 255 in pictures and uint8 data.
+        inputs: The array name, or the reference's input name, for each input name.
+        samples: The largest number of samples; 64 by default, or more to make streams whole.
+        steps: The number of consecutive samples that are the steps of one stream: a model's state
+            is reset before each stream and kept from step to step. 1 resets it before each sample.
         seed: The seed of the random samples.
-        runtime: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels of LiteRT, ``"tf"`` for the
-            interpreter of TensorFlow, ``"micro"`` for TensorFlow Lite for Microcontrollers.
-        delegate: Path of an external delegate, a shared library that takes operators over from the
-            runtime; or what `delegate_of` makes of it.
+        runtime: The kernels to run: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` of LiteRT,
+            ``"tf"`` for the interpreter of TensorFlow, ``"micro"`` for TensorFlow Lite for
+            Microcontrollers.
+        delegate: The path of an external delegate, a shared library that computes operators instead
+            of the runtime; or the result of `delegate_of`.
         delegate_options: The options of the delegate, by key, or as ``"KEY=VALUE"``.
-        signature: Which signature, where there are several.
-        timeout: Seconds that loading the model, or one sample, may take: 600 by default.
-        memory_limit: GiB that all processes that run models may take together: 3/4 of the machine's
-            by default.
-        progress: Receives how far the work is.
+        signature: The signature, if there are several.
+        timeout: The time limit in seconds for loading the model, and for each sample: 600 by
+            default.
+        memory_limit: The memory limit in GiB of all processes that run models together: 3/4 of the
+            machine's by default.
+        progress: Receives the progress.
 
     Raises:
-        TfldbgError: Something is wrong with a file, the data or the options; the message says what.
+        TfldbgError: A file, the data or the options are invalid; the message tells the reason.
     """
     return session.record(
         model,
@@ -256,31 +260,31 @@ def convert(
     unsafe: bool = False,
     progress: Progress | None = None,
 ) -> Converted:
-    """Convert a Keras model to a .tflite file, which is written whole or not at all.
+    """Convert a Keras model to a .tflite file, which is written completely or not at all.
 
     Args:
-        keras: Path of a ``.h5``, ``.keras`` or SavedModel, or a live model.
+        keras: The path of a ``.h5``, ``.keras`` or SavedModel, or a live model.
         output: The file to write.
-        target: Type and form of the file; int8 with integer inputs and outputs by default.
-        calibrate: ``"all-values"`` to set the ranges of a quantization-aware model to those of all
-            values that the data gives.
-        save_keras: Where to write the recalibrated Keras model (.h5).
-        timeout: Seconds that the converter may take, 7200 by default: longer than any conversion
-            seen.
-        data: Path of the input data (arrays, or a folder of pictures), an array for a single input,
-            or arrays by input name; float arrays in real units, integer arrays in the input's own
-            type as codes; first axis samples. None draws random samples.
-        scale: The real values that 0 and 255 of pictures, and of uint8 data, stand for.
-        inputs: Input name to array name or to the reference's input name.
-        samples: At most so many samples, 64 by default, or as many more as make streams whole.
+        target: The type and form of the file; int8 with integer inputs and outputs by default.
+        calibrate: ``"all-values"`` to set the ranges of a quantization-aware model to the extremes
+            of all values on the data.
+        save_keras: The file for the recalibrated Keras model (.h5).
+        timeout: The time limit of the converter in seconds, 7200 by default, longer than any known
+            conversion.
+        data: The path of the input data (arrays, or a folder of pictures), an array for a single
+            input, or arrays by input name. Float arrays are in real units, integer arrays in the
+            input's own type are codes; the first axis is samples. None for random samples.
+        scale: The real values of 0 and 255 in pictures and uint8 data.
+        inputs: The array name, or the reference's input name, for each input name.
+        samples: The largest number of samples; 64 by default, or more to make streams whole.
         seed: The seed of the random samples.
-        signature: Which signature, where there are several.
-        unsafe: Allow Keras files and SavedModels that can run code or reach other files.
-        progress: Receives how far the work is.
+        signature: The signature, if there are several.
+        unsafe: True to allow Keras files and SavedModels that can run code or access other files.
+        progress: Receives the progress.
 
     Raises:
-        TfldbgError: Something is wrong with a file, the data or the options, or the converter
-            refuses the model or crashes.
+        TfldbgError: A file, the data or the options are invalid, or the converter refuses the model
+            or crashes.
     """
     return session.convert(
         keras,

@@ -348,8 +348,8 @@ def test_ranges_that_have_not_converged_and_outputs_in_another_order(tiny: Tiny)
     found = {f.op: f.message for f in result.diagnosis.findings if f.code == "TFL017"}
     assert set(found) == {STARTED, FRESH, NARROW}
     assert "reaches below zero" in found[STARTED]
-    assert "still the -6 to 6" in found[FRESH]
-    assert "lie beyond the range" in found[NARROW]
+    assert "still -6 to 6" in found[FRESH]
+    assert "are beyond the range" in found[NARROW]
     (order,) = [f for f in result.diagnosis.findings if f.code == "TFL037"]
     assert order.evidence == {"positions": {"0": 1, "1": 0}}
     assert "TFL015" not in {f.code for f in result.diagnosis.findings}

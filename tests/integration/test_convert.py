@@ -114,7 +114,7 @@ def test_random_data_is_asked_for_and_said(samples: Path, tmp_path: Path) -> Non
     done = command("convert", keras, "-o", made, "--data", "random", "--samples", 9, "--seed", 3)
     assert done.returncode == 0, done.stderr
     assert "calibrated on 9 random samples (seed 3)" in done.stdout
-    assert "mean nothing for real data" in done.stdout
+    assert "do not suit real data" in done.stdout
     assert "--data" not in done.stdout.partition("next:")[2]
 
 

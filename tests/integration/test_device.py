@@ -299,7 +299,7 @@ def test_what_cannot_be_imported_is_said(kits: dict[str, Path], tmp_path: Path) 
     assert_error(command("import", tmp_path / "none.log", *base), "does not exist")
     few = tmp_path / "few.npz"
     np.savez(few, x=np.zeros((3, 28, 28), np.float32))
-    assert_error(command("import", log, *base, "--data", few), "holds 4 samples, the data 3")
+    assert_error(command("import", log, *base, "--data", few), "holds 4 samples, but the data 3")
     assert_error(
         command("import", log, "--model", kit / "model.tflite", "-o", tmp_path / "device.npz"),
         "output 1", "the model has 1 outputs",

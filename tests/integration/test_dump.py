@@ -117,7 +117,7 @@ def test_files_that_are_no_recordings_are_refused(tmp_path: Path, samples: Path)
     with pytest.raises(tfldbg.CaptureError, match="expected 'tfldbg"):
         tfldbg.load_trace(samples / "cnn.h5")
     (tmp_path / "text.h5").write_text("no")
-    with pytest.raises(tfldbg.CaptureError, match="is no recorded run"):
+    with pytest.raises(tfldbg.CaptureError, match="is not a recorded run"):
         tfldbg.load_trace(tmp_path / "text.h5")
     with h5py.File(tmp_path / "future.h5", "w") as file:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, 99

@@ -98,7 +98,7 @@ def test_a_recording_of_another_file_is_refused(traced: Path, samples: Path) -> 
         session.node_data(result, samples / "cnn.tflite")
     run = replace(result.evidence.run, model_path="moved.tflite")
     moved = replace(result, evidence=replace(result.evidence, run=run))
-    with pytest.raises(tfldbg.TfldbgError, match="is not there") as info:
+    with pytest.raises(tfldbg.TfldbgError, match="does not exist") as info:
         session.node_data(moved)
     assert info.value.hint is not None and "tfldbg view MODEL.tflite RUN.h5" in info.value.hint
     assert session.node_data(moved, samples / "cnn_negated_channel.tflite")
@@ -114,7 +114,7 @@ def test_another_suffix_is_refused_before_anything_runs(samples: Path) -> None:
         text=True,
         check=False,
     )  # fmt: skip
-    assert done.returncode == 2 and "ends in .json" in done.stderr and not done.stdout
+    assert done.returncode == 2 and "must end in .json" in done.stderr and not done.stdout
 
 
 def test_model_explorers_own_classes_take_the_files(traced: Path) -> None:

@@ -198,8 +198,8 @@ def test_the_report_and_a_recording_name_the_delegate(
     done = command(
         "trace", *base, "--delegate", delegate, "--delegate-option", "take=none", "--dump", run
     )
-    assert done.returncode == 0 and "take=none: takes no operator" in done.stdout, done.stderr
-    assert "take=none: takes no operator" in command("report", run).stdout
+    assert done.returncode == 0 and "take=none: computes no operator" in done.stdout, done.stderr
+    assert "take=none: computes no operator" in command("report", run).stdout
     done = command("trace", *base, "--delegate", delegate, "--json", "-", "-q")
     assert json.loads(done.stdout)["delegate"]["operators"] == [3]
     done = command("dump", *base, "--delegate", delegate, "-o", tmp_path / "dump.h5")

@@ -193,9 +193,9 @@ def test_a_function_gets_one_stream_a_call() -> None:
 def test_a_recording_of_other_streams_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     tfldbg.record(svdf_file(), path, samples=6, steps=3)
-    with pytest.raises(tfldbg.CaptureError, match="--steps 3, this run with --steps 1") as caught:
+    with pytest.raises(tfldbg.CaptureError, match="but this run has --steps 1") as caught:
         tfldbg.trace(svdf_file(), against=path)
-    assert caught.value.hint == "trace it in the same way: --steps 3"
+    assert caught.value.hint == "trace with the same steps: --steps 3"
     assert tfldbg.trace(svdf_file(), against=path, steps=3).verdict == "clean"
     other = tmp_path / "other.h5"
     tfldbg.record(svdf_file(), other, samples=6)

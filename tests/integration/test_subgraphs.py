@@ -84,7 +84,7 @@ def test_of_many_composites_the_first_are_looked_into() -> None:
     result = tfldbg.trace(composite_file(count=_MOST + 1), samples=1)
     assert result.verdict == "clean"
     assert result.diagnosis.statuses == (*["ok"] * _MOST, "unchecked")
-    assert result.evidence.bodies[-1].reason == "only the first 32 such operators are looked into"
+    assert result.evidence.bodies[-1].reason == "only the first 32 such operators are traced inside"
 
 
 def test_the_command_line_shows_what_is_inside(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_seeds_draw_other_data_and_are_summed_up(samples: Path) -> None:
 
 def test_wrong_use_ends_before_anything_is_written(samples: Path, tmp_path: Path) -> None:
     model, out = samples / "cnn.tflite", tmp_path / "r.csv"
-    assert_error(tfldbg("sweep"), "nothing to sweep")
+    assert_error(tfldbg("sweep"), "no models are given")
     assert_error(tfldbg("sweep", tmp_path / "*.tflite", "--csv", out), "matches no file")
     assert_error(tfldbg("sweep", model, "--csv", "a", "--json", "a"), "both write to 'a'")
     assert_error(tfldbg("sweep", model, "--csv", tmp_path), "is a folder")
@@ -128,7 +128,7 @@ def test_a_sweep_that_is_ended_keeps_its_rows_and_the_old_file(
     assert out.read_text() == "of the last sweep"
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert f"interrupted after {len(rows)} of 1000 rows; the same command goes on" in stderr
+        assert f"interrupted after {len(rows)} of 1000 rows; the same command continues" in stderr
         assert "Traceback" not in stderr and "clean" in stdout
     known = session.kept_rows(out, Judge())
     found = [known.find(case) for case in _cases(samples, seeds=tuple(range(len(rows) + 1)))]
@@ -176,7 +176,7 @@ def test_the_same_command_says_which_rows_it_takes_over(samples: Path, tmp_path:
     done = tfldbg(*command)
     assert done.returncode == 0
     assert done.stderr == (
-        "note: 1 of 2 rows are those of an earlier sweep that did not finish; to trace them again, "
+        "note: 1 of 2 rows are taken from an earlier, unfinished sweep; to trace them again, "
         f"delete '{rows_path(out)}'\n"
     )
     assert _rows(out)[0]["seconds"] == str(round(row.seconds, 3))

@@ -278,7 +278,7 @@ def test_an_exception_elsewhere_is_no_lost_process(
 
 
 def test_what_cannot_be_sent_is_refused_in_words(data: Path) -> None:
-    with pytest.raises(tfldbg.TfldbgError, match="other processes cannot be given"):
+    with pytest.raises(tfldbg.TfldbgError, match="cannot be passed to other processes"):
         tfldbg.trace(CNN, data=data, samples=SAMPLES, metrics={"zero": lambda *_: 0.0}, workers=2)
 
 
@@ -287,7 +287,7 @@ def test_what_cannot_be_sent_is_refused_in_words(data: Path) -> None:
     [
         ({"workers": 0}, "invalid value 0 for --workers: must be at least 1"),
         ({"workers": 2, "dump": "run.h5"}, "written by one process"),
-        ({"workers": 2, "scheduler": "tcp://localhost:1"}, "keep one of them"),
+        ({"workers": 2, "scheduler": "tcp://localhost:1"}, "give one of them"),
         ({"scheduler": "nowhere"}, "no Dask scheduler answers"),
     ],
 )

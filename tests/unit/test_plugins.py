@@ -80,7 +80,7 @@ def test_what_cannot_be_loaded_is_said(name: str, said: str, package: Path) -> N
 
 
 def test_two_metrics_of_one_name_are_refused(package: Path) -> None:
-    with pytest.raises(UsageError, match="two metrics are called 'psnr'"):
+    with pytest.raises(UsageError, match="two metrics have the name 'psnr'"):
         find_metrics(["psnr", "my_metrics_of_a_test:psnr"])
     assert len(find_metrics(["psnr", "psnr"])) == 1
 

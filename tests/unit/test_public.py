@@ -40,7 +40,7 @@ def test_other_names_are_refused() -> None:
 def test_a_trace_takes_one_reference() -> None:
     with pytest.raises(tfldbg.UsageError, match="--keras, --against") as caught:
         tfldbg.trace("model.tflite", keras="qat.h5", against="good.tflite")
-    assert caught.value.hint is not None and "keep one" in caught.value.hint
+    assert caught.value.hint is not None and "give one of them" in caught.value.hint
 
 
 def test_public_names_are_offered_by_completion() -> None:

@@ -1,6 +1,6 @@
-"""References: one module for each kind, and nothing else asks which kind there is.
+"""References: one module for each kind; no other code depends on the kind.
 
-A module ends in a `tfldbg.against.opened.Kind` named ``KIND``: its traits, and the function that
+Each module defines a `tfldbg.against.opened.Kind` named ``KIND``: its traits, and the function that
 opens a reference of the kind.
 """
 
@@ -29,7 +29,7 @@ def chosen_kind(against: Against) -> Kind:
     """Return the kind of the reference that is asked for; only its module is imported.
 
     Raises:
-        UsageError: There is more than one reference.
+        UsageError: There are several references.
     """
     module = import_module(f"tfldbg.against.{_MODULES[against.kind]}")
     kind: Kind = module.KIND

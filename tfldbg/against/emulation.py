@@ -39,7 +39,7 @@ _PATHS = {
 
 
 def _open(bench: Bench) -> Opened:
-    """Build the float copies, and compute the parameters where they are not the file's."""
+    """Build the float copies, and compute the parameters if they are not the file's."""
     job = bench.job
     kind: Any = bench.against.reference
     about = About(kind, _PATHS[kind], _TRAITS)
@@ -59,7 +59,7 @@ def _open(bench: Bench) -> Opened:
 
 
 def _calibrated(copy: Copy, kind: str, progress: Progress) -> tuple[Pass, tuple[str, ...]]:
-    """Run the passes over the data, and say how far the file's parameters are from theirs."""
+    """Return a pass over the data, with notes on its distance from the file's parameters."""
     sharing = share(copy.job.loaded.graph, copy.job.subgraph, copy.refused)
     try:
         seen = float_extents(copy, sharing, progress)
@@ -70,14 +70,14 @@ def _calibrated(copy: Copy, kind: str, progress: Progress) -> tuple[Pass, tuple[
             found = fake_quant_pass(copy, sharing, seen, progress)
     except RunError as error:
         raise RunError(
-            f"no ranges can be measured: {error.message}",
-            hint="trace without --reference: every operator is then checked for itself",
+            f"cannot measure the ranges: {error.message}",
+            hint="trace without --reference: each operator is then checked separately",
         ) from error
     return found, _notes(copy, sharing, source, found)
 
 
 def _informed(matches: Mapping[int, Match], found: Pass) -> dict[int, Match]:
-    """Put the computed parameters beside the file's; that they differ is no fault."""
+    """Return matches with the computed parameters, which may differ from the file's."""
     return {
         i: replace(match, parameters="computed", expected=(p.scale, p.zero_point))
         if (p := found.parameters.get(i)) is not None
@@ -94,7 +94,7 @@ def _notes(copy: Copy, sharing: Sharing, source: str, found: Pass) -> tuple[str,
     if likeness is None:
         return ("no parameters depend on data",)
     where = short(tensors[likeness.farthest].name)
-    said = f"the file's parameters beside those of a {source}: {proximity(likeness, where)}"
+    said = f"the file's parameters compared with those of a {source}: {proximity(likeness, where)}"
     if found.settled:
         return (said,)
     return (said, f"the {source} had not settled after {found.rounds} rounds")

@@ -1,4 +1,4 @@
-"""Another .tflite file, which is right, as the reference."""
+"""A sound .tflite file as the reference."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TRAITS = Traits(other_file=True, has_insides=True, divisible=True)
 
 
 def _open(bench: Bench) -> Opened:
-    """Associate the operators of both files, and build the float copies of the other file's.
+    """Pair the operators of both files, and build float copies of the other file's operators.
 
     Raises:
         RunError: The files are too large to compare their constants.
@@ -67,7 +67,7 @@ def _prepared(bench: Bench) -> tuple[Job, tuple[int, ...]]:
     """Read the other file and give its inputs the same samples.
 
     Returns:
-        The other file, and for each of its inputs the number of the traced file's.
+        The other file, and the number of the traced file's input for each of its inputs.
     """
     job, given = bench.job, bench.against.against
     source: Any = Path(given) if isinstance(given, str) else given
@@ -106,11 +106,11 @@ def _counterpart(good: Job, related: RelatedFiles, sides: Sides, stack: ExitStac
 
 
 def _variables(good: Job, values: Mapping[int, int]) -> dict[int, Source]:
-    """Return where the other file wrote what its variables yield, as tensors of the traced file.
+    """Return the sources of the other file's variables, as tensors of the traced file.
 
     Args:
         good: The other file.
-        values: By tensor of the traced file its counterpart.
+        values: The counterpart of each tensor of the traced file.
     """
     mine = {other: index for index, other in values.items()}
     return {

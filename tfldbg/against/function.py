@@ -1,4 +1,4 @@
-"""A function of the user's as the reference."""
+"""A user's function as the reference."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 _AT_ONCE = 32
-"""Samples that the function is called with."""
+"""The number of samples per call of the function."""
 
 
 def _check(against: Against) -> None:
-    """Check that there is such a function, before a file is read.
+    """Check that the function exists, before a file is read.
 
     Raises:
-        UsageError: There is none, or what was given is no function.
+        UsageError: It does not exist, or is not a function.
         PluginError: It cannot be loaded.
     """
     _function(against)
 
 
 def _function(against: Against) -> tuple[str, ReferenceFunction]:
-    """Return the function and how reports call it."""
+    """Return the name of the function in reports, and the function."""
     reference = against.reference
     if isinstance(reference, str):
         if ":" not in reference and reference not in plugin_names(REFERENCES):
@@ -57,34 +57,32 @@ def _function(against: Against) -> tuple[str, ReferenceFunction]:
     if not callable(reference):
         raise UsageError(
             f"the reference is of type {type(reference).__name__}, expected a function or a name",
-            hint="a model or a file is given with keras= or against=",
+            hint="give a model or a file with keras= or against=",
         )
     return getattr(reference, "__qualname__", type(reference).__qualname__), reference
 
 
 def _open(bench: Bench) -> Opened:
-    """Call the function on all samples, and compare what it returns as a recording is compared.
+    """Call the function on all samples, and compare the results like a recording.
 
-    That judges an operator only where both sides compute the same thing: float operators with float
-    weights, and tensors that the function returns in codes.  What it computes in float although the
-    file has codes there, or quantized weights, is off by their rounding and more.  Such operators,
-    and those that cannot be run on the function's values, are checked against their own float
-    arithmetic instead.
+    That judges an operator only if both sides compute the same: float operators with float weights,
+    and tensors that the function returns as codes.  Float results for quantized tensors or weights
+    differ by their rounding and more.  Such operators, and those that cannot be run on the
+    function's values, are checked against their own float arithmetic instead.
 
     Raises:
         PluginError: The function fails.
-        MatchError: Hardly anything that it returns has a counterpart in the file.
+        MatchError: Too few of the results have a counterpart in the file.
     """
     job = bench.job
     name, function = _function(bench.against)
     if not job.subgraph.inputs:
         raise UsageError(
-            f"'{job.loaded.path}' has no inputs, so the reference '{name}' cannot be called with "
-            "any",
+            f"'{job.loaded.path}' has no inputs to call the reference '{name}' with",
             hint="record it instead, and compare with --against RUN.h5",
         )
     with ExitStack() as undo:
-        # What it returns is kept in a temporary file: it may be more than fits into memory.
+        # The results are kept in a temporary file, since they may not fit into memory.
         path = undo.enter_context(scratch_folder()) / "reference.h5"
         recorder = FunctionRecorder(name, function, job.subgraph)
         recorder.record(_batches(job), path)
@@ -106,7 +104,7 @@ def _open(bench: Bench) -> Opened:
 
 
 def _notes(name: str, job: Job, left: Sequence[int]) -> tuple[str, ...]:
-    """Say which operators the function does not check."""
+    """Return a note on the operators that the function does not check."""
     own = tuple(dict.fromkeys(job.subgraph.producers[i].index for i in left))
     if not own:
         return ()
@@ -122,7 +120,7 @@ def _left_to(copies: FloatCopies, relation: Relation, floats: Collection[str]) -
 
     Args:
         copies: The float copies.
-        relation: What the function's values are compared with.
+        relation: The relation of the file to the function's values.
         floats: The tensors that the function returned as floats.
     """
     subgraph, matches = copies.job.subgraph, relation.matching.matches
@@ -141,7 +139,7 @@ def _left_to(copies: FloatCopies, relation: Relation, floats: Collection[str]) -
 
 
 class _Both:
-    """The recorded values, and float copies of the operators that they cannot judge."""
+    """The recorded values, with float copies of the operators that they cannot judge."""
 
     batch: int | None = None
 
@@ -164,7 +162,7 @@ class _Both:
 
 
 def _float_alone(subgraph: Subgraph, op: Operator) -> bool:
-    """Whether nothing of an operator was ever rounded to fewer bits than float32."""
+    """Return whether nothing of an operator was ever rounded to fewer bits than float32."""
     for index in (*op.inputs, *op.outputs):
         if index < 0:
             continue
@@ -179,9 +177,9 @@ def _float_alone(subgraph: Subgraph, op: Operator) -> bool:
 
 
 def _batches(job: Job) -> Iterator[Given]:
-    """Yield the samples as both sides take them: the function sees what the file was given.
+    """Yield the samples for both sides: the function gets the rounded inputs of the file.
 
-    Of streams it sees a whole one at a time.
+    It gets one whole stream at a time.
     """
     steps = job.samples.stream_steps
     size = steps if steps > 1 else _AT_ONCE
@@ -195,7 +193,7 @@ def _batches(job: Job) -> Iterator[Given]:
             one = tensor.shape[:1] == (1,)  # the tensor's own batch
             shaped = array.reshape(len(array), *array.shape[2:]) if one else array
             quantized = tensor.lsb is not None
-            # The function may write to its arrays; the codes are recorded.
+            # The function may write to its arrays, and the codes are recorded.
             arrays[spec.label] = in_real_units(tensor, shaped) if quantized else shaped.copy()
         yield Given(start, arrays, dict(zip(job.subgraph.inputs, codes, strict=True)))
 

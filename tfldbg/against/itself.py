@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 _MANY = 32
-"""Samples from which a process for each copy saves more than it takes to start."""
+"""The number of samples from which a process for each copy pays off."""
 _SMALL = 64 << 20
-"""Bytes of a file up to which its weights may be in memory, as float32, once for each copy."""
+"""The size of a file in bytes up to which its float32 weights may be in memory for each copy."""
 _ABOUT = About("self", "its own float arithmetic", ITSELF)
 
 
@@ -46,7 +46,7 @@ def _counterpart(sides: Sides, stack: ExitStack) -> Counterpart:
 
 
 def _pays_off(job: Job) -> bool:
-    """Return whether to run each float copy of the whole file in a process of its own."""
+    """Return whether to run each float copy of the whole file in a separate process."""
     return job.samples.count >= _MANY and len(job.loaded.graph.data) <= _SMALL
 
 

@@ -34,10 +34,10 @@ TRAITS = Traits(full_precision=True, has_insides=True, divisible=True)
 
 
 def _open(bench: Bench) -> Opened:
-    """Load and match the model, check what accuses, and cut the model into operators.
+    """Load and match the model, verify accusing matches, and cut the model into operators.
 
     Raises:
-        UsageError: State is to be kept from step to step, which the frozen model does not.
+        UsageError: State must be kept from step to step, which a frozen model does not do.
         RunError: The file is too large to compare its constants.
     """
     job = bench.job
@@ -73,10 +73,10 @@ def _loaded(bench: Bench) -> Frozen:
     job, against = bench.job, bench.against
     if job.samples.stream_steps > 1 and job.loaded.graph.keeps_state:
         raise UsageError(
-            f"'{job.loaded.path}' keeps a state, and a Keras model is computed sample by "
+            f"'{job.loaded.path}' keeps a state, but a Keras model is computed sample by "
             f"sample: it cannot follow streams of {job.samples.stream_steps} steps",
             hint="leave --steps out to compare single steps; for streams give "
-            "--against RUN.h5, or a function of your own with --reference module:function",
+            "--against RUN.h5, or your own function with --reference module:function",
         )
     check_constants(job.loaded)
     source: Any = against.keras
@@ -101,7 +101,7 @@ def _about(source: Any, frozen: Frozen) -> About:
 
 
 def _at_rest(relations: KerasRelations) -> Relation:
-    """Return the relation as far as names and structure tell it."""
+    """Return the relation from names and structure only."""
     relation, _ = relations.relate(relations.by_graphs(None))
     relations.check(relation)
     return relation
@@ -110,7 +110,7 @@ def _at_rest(relations: KerasRelations) -> Relation:
 def _reference(
     frozen: Frozen, relation: Relation, segments: Mapping[int, Segment], job: Job
 ) -> KerasReference | None:
-    """Return the reference; None where a wrong match makes a graph that TensorFlow refuses."""
+    """Return the reference, None if a wrong match makes a graph that TensorFlow refuses."""
     try:
         return KerasReference(frozen, relation, segments, job.samples)
     except KerasError:
@@ -120,13 +120,13 @@ def _reference(
 def _with_own_runs(
     relation: Relation, reference: KerasReference, job: Job, first: Batch
 ) -> tuple[Relation, Reference]:
-    """Let the file's own arithmetic run beside a reference that cannot divide some operators."""
+    """Add the file's own arithmetic to a reference that cannot divide some operators."""
     own = OwnRuns(job, relation.joint, first, members=True)
     try:
         own.compute(first)
         known = own.joint
     except RunError:
-        known = frozenset()  # they are checked as they are
+        known = frozenset()  # they are checked together
     if not known:
         own.close()
         return relation, reference

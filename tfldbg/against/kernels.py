@@ -23,10 +23,10 @@ _TRAITS = Traits(kernels=True)
 
 
 def _open(bench: Bench) -> Opened:
-    """Let the other kernels compute every operator from the values that the traced ones had.
+    """Compute each operator with the other kernels, on the inputs that the traced one had.
 
     Raises:
-        UsageError: There is no such runtime, or it is the one that is traced.
+        UsageError: The runtime does not exist, or is the traced one.
         MissingExtraError: Its package is not installed.
     """
     job, kernels = bench.job, Kernels(bench.against.against_runtime or "")
@@ -55,8 +55,8 @@ def _check(kernels: Kernels, traced: Kernels) -> None:
     if kernels.runtime not in RUNTIMES or kernels == traced:
         others = [name for name in RUNTIMES if Kernels(name) != traced]
         raise UsageError(
-            f"'{kernels}' is no other runtime than '{traced}'",
-            hint=f"compare it with one of {', '.join(others)}",
+            f"'{kernels}' is not another runtime than '{traced}'",
+            hint=f"compare with one of {', '.join(others)}",
         )
     kernels.check()
 

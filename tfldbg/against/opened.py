@@ -1,4 +1,4 @@
-"""What a reference is opened with, and what it is once it is open."""
+"""The interface of references: opening one, and the opened reference."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """A reference, as a run describes it."""
+    """The description of a reference in a run."""
 
     kind: ReferenceKind
-    """As in the JSON of ``trace``."""
+    """The kind in the JSON of ``trace``."""
     path: str
-    """Its path, or what it is in words."""
+    """Its path, or a description."""
     traits: Traits
     sha256: str | None = None
     data: str | None = None
-    """Where the data came from, if the reference brought it."""
+    """The source of the data, if it came with the reference."""
     runtime: str | None = None
-    """Whose kernels computed it, where that is the same file under others."""
+    """The runtime that computed it, if it is the same file under other kernels."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """By package the version that it was loaded with."""
+    """The versions of the packages that loaded it."""
 
     def described(self, run: Run) -> Run:
         """Return the description of a run with this reference."""
@@ -70,16 +70,16 @@ class Opened:
     about: About
     relation: Relation
     reference: Reference
-    """Is closed by whoever asked for it."""
+    """The reference, which the caller closes."""
     notes: tuple[str, ...] = ()
-    """What a user should know about it."""
+    """Notes on it for the user."""
     counterpart: Callable[[Sides, ExitStack], Counterpart] | None = None
-    """Returns the reference free and operator by operator, if it can be divided.  What it opens is
-    closed with the stack."""
+    """The function that returns the reference as free-running and single operators, if it can be
+    divided.  The stack closes what it opens."""
     read: Callable[[Batch], Batch] | None = None
-    """Returns the values that the operators read where these are not the file's own."""
+    """The function that returns the values that the operators read, if they are not the file's."""
     emulates: bool = False
-    """Whether the reference computes the fake-quant emulation of the file, too."""
+    """True if the reference also computes the fake-quant emulation of the file."""
 
     def described(self, run: Run) -> Run:
         """Return the description of a run with this reference and its notes."""
@@ -89,30 +89,31 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """A kind of reference: how one is opened."""
+    """A kind of reference, with the function that opens one."""
 
     traits: Traits
     open: Callable[[Bench], Opened]
-    """Opens the reference that a bench asks for.  It must call `Bench.start` before it reads a
-    value of the file."""
+    """The function that opens the reference of a bench.  It must call `Bench.start` before it reads
+    a value of the file."""
     processes: int = 4
-    """How many processes to start for LiteRT before it is known what they run; 0 if the reference
+    """The number of processes to start for LiteRT before their models are known; 0 if the reference
     keeps all processors busy meanwhile."""
     check: Callable[[Against], None] | None = None
-    """Refuses what cannot be a reference, before a file is read."""
+    """The function that refuses an invalid reference before a file is read."""
     run_on: Callable[[ModelSource, Against, RunOn], RunOn] | None = None
-    """Returns what to run on, if the reference brings its own data where none is given."""
+    """The function that returns the data to run on, if the reference holds data and none is
+    given."""
 
 
 class Bench:
-    """The traced file on its samples, for a reference that is opened beside it.
+    """The traced file and its samples, for opening a reference.
 
     Args:
         job: The file and its samples.
         runner: Its instrumented model, which may still be loading.
-        against: The reference that was asked for.
-        given: What the user asked to run on.
-        progress: Receives how far opening is.
+        against: The requested reference.
+        given: The user's options for data and runtime.
+        progress: Receives the progress.
     """
 
     def __init__(
@@ -126,8 +127,8 @@ class Bench:
 
         Args:
             about: The reference.
-            at_rest: Returns the relation as far as it is known without running the file, to name
-                the first operator that differs if the runtime refuses the file.
+            at_rest: Returns the relation that is known without running the file, to name the first
+                operator that differs if the runtime refuses the file.
 
         Raises:
             RunError: The runtime refuses the file.
@@ -150,9 +151,9 @@ class Bench:
 
     @cached_property
     def first(self) -> Batch:
-        """The first sample as the file computes it; run once a trace.
+        """The first sample as the file computes it, which is run once per trace.
 
         Raises:
-            RunError: The runtime dies of it.
+            RunError: The runtime crashes.
         """
         return some_samples(self.job, self.runner, 1)

@@ -1,4 +1,4 @@
-"""Recorded tensors of the same model, from any device or day, as the reference."""
+"""A recording of the same model, from any device, as the reference."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ TRAITS = Traits(kernels=True, recorded=True)
 
 
 def _recorded_inputs(model: ModelSource, against: Against, run_on: RunOn) -> RunOn:
-    """Return the recorded inputs as the data where no other data is given.
+    """Return the recorded inputs as the data if no other data is given.
 
     Raises:
-        CaptureError: The recording does not hold every input of the model.
+        CaptureError: The recording does not hold all inputs of the model.
         MatchError: It is of another model.
     """
     if run_on.data is not None:
@@ -50,9 +50,9 @@ def _recorded_inputs(model: ModelSource, against: Against, run_on: RunOn) -> Run
         missing = [s.label for s in loaded.specs if s.tensor.index not in values.recorded]
         if missing:
             raise CaptureError(
-                f"'{label}' does not hold the model's input '{missing[0]}', so nobody knows "
-                "what the recorded run was given",
-                hint="give the same data with --data, or record the inputs as well",
+                f"'{label}' does not hold the model's input '{missing[0]}', so the data of the "
+                "recorded run is unknown",
+                hint="give the same data with --data, or record the inputs too",
             )
         count = min(capture.samples, run_on.samples or DEFAULT_SAMPLES)
         data = {s.label: _input(values, s.tensor.index, count) for s in loaded.specs}
@@ -60,7 +60,7 @@ def _recorded_inputs(model: ModelSource, against: Against, run_on: RunOn) -> Run
 
 
 def _open(bench: Bench) -> Opened:
-    """Open the recording that is named."""
+    """Open the requested recording."""
     path = str(bench.against.against)
     opened = open_recording(bench, Path(path), path, check_inputs=bench.given.data is not None)
     if bench.given.data is not None:
@@ -74,11 +74,11 @@ def open_recording(bench: Bench, path: Path, label: str, *, check_inputs: bool =
     Args:
         bench: The traced file.
         path: The HDF5 file or ``.npz``.
-        label: How messages and reports call it.
-        check_inputs: Whether to compare the recorded inputs with the run's data.
+        label: Its name in messages and reports.
+        check_inputs: True to compare the recorded inputs with the run's data.
 
     Raises:
-        CaptureError: The file is missing, damaged, no recording, or has fewer samples.
+        CaptureError: The file is missing, damaged, not a recording, or has fewer samples.
         DataError: It was made from other data.
         MatchError: It is of another model.
     """
@@ -115,7 +115,7 @@ def open_recording(bench: Bench, path: Path, label: str, *, check_inputs: bool =
 def _matched(
     capture: Capture, loaded: Loaded, run_on: RunOn, sizes: Mapping[int, int]
 ) -> MatchedCapture:
-    """Match the recorded tensors, by their sizes too where these are known."""
+    """Match the recorded tensors, also by their sizes if these are known."""
     same = capture.said("model_sha256") == sha256(loaded.data)
     specs = [_with_wanted(spec, run_on.inputs) for spec in loaded.specs]
     return match_capture(
@@ -128,23 +128,23 @@ def _matched(
 
 
 def _check_extent(capture: Capture, job: Job, label: str) -> None:
-    """Refuse a recording of fewer samples, or one that reset a state at other places."""
+    """Refuse a recording of fewer samples, or one that reset a state at other samples."""
     made, steps = capture.stream_steps, job.samples.stream_steps
     if made not in (None, steps) and job.loaded.graph.keeps_state:
         raise CaptureError(
             f"'{job.loaded.path}' keeps a state, and '{label}' was recorded with --steps "
-            f"{made}, this run with --steps {steps}",
-            hint=f"trace it in the same way: --steps {made}",
+            f"{made}, but this run has --steps {steps}",
+            hint=f"trace with the same steps: --steps {made}",
         )
     if job.samples.count > capture.samples:
         raise CaptureError(
-            f"'{label}' holds {capture.samples} samples, the data {job.samples.count}",
-            hint=f"trace the first of them alone: --samples {capture.samples}",
+            f"'{label}' holds {capture.samples} samples, but the data {job.samples.count}",
+            hint=f"trace only the first of them: --samples {capture.samples}",
         )
 
 
 def _notes(capture: Capture, job: Job, matched: MatchedCapture) -> tuple[str, ...]:
-    """Say how the recording was made, and what it does not hold."""
+    """Return notes on how the recording was made, and on what it does not hold."""
     runtime = capture.said("runtime")
     made = (f"recorded under the {runtime} runtime",) if runtime else ()
     other = other_file(capture, sha256(job.loaded.data))
@@ -152,51 +152,51 @@ def _notes(capture: Capture, job: Job, matched: MatchedCapture) -> tuple[str, ..
 
 
 def other_file(capture: Capture, model_sha256: str | None) -> tuple[str, ...]:
-    """Say that a recording is of another file, where it tells what it was recorded from.
+    """Return a note if a recording is known to be of another file.
 
     Args:
         capture: The recording.
-        model_sha256: The file that is compared with it, None where that is unknown.
+        model_sha256: The SHA-256 of the file that it is compared with, None if unknown.
     """
     recorded = capture.said("model_sha256")
     if not recorded or not model_sha256 or recorded == model_sha256:
         return ()
     return (
-        f"'{capture.path}' was recorded from another file, whose constants and options may be "
-        "others: compare the files with tfldbg trace MODEL.tflite --against OTHER.tflite",
+        f"'{capture.path}' was recorded from another file, whose constants and options may "
+        "differ: compare the files with tfldbg trace MODEL.tflite --against OTHER.tflite",
     )
 
 
 def _unrecorded(job: Job, matched: MatchedCapture) -> tuple[str, ...]:
-    """Say which inputs are believed to be what the recorded run was given."""
+    """Return a note on inputs that are assumed to be those of the recorded run."""
     labels = [s.label for s in job.loaded.specs if s.tensor.index not in matched.recorded]
     if not labels:
         return ()
     names = ", ".join(f"'{label}'" for label in labels)
     return (
         f"the recording does not hold {names}: operators that read it are checked on "
-        f"{job.samples.source}, which must be what the recorded run was given",
+        f"{job.samples.source}, which must be the data of the recorded run",
     )
 
 
 def _with_wanted(spec: InputSpec, mapping: Mapping[str, str]) -> InputSpec:
-    """Return an input with the names that ``--input`` gives it."""
+    """Return an input with the additional names from ``--input``."""
     wanted = (mapping[name] for name in spec.names if name in mapping)
     return replace(spec, names=(*spec.names, *wanted))
 
 
 def _input(values: RecordedTensors, index: int, count: int) -> NDArray[Any]:
-    """Return the recorded samples of an input as the model takes them: codes, or real units."""
+    """Return the recorded samples of an input for the model: codes, or real units."""
     if values.keeps_codes(index) or values.subgraph.tensors[index].lsb is None:
         return values.codes(index, 0, count)
     return values.real(index, 0, count)
 
 
 def _check_inputs(path: str, job: Job, values: RecordedTensors) -> dict[int, str]:
-    """Compare the run's data with the recorded inputs, as far as those were recorded.
+    """Compare the run's data with the inputs that were recorded.
 
     Returns:
-        By input that was recorded as some other cast of the data, which one.
+        The wrong cast that made the recorded codes, for each input that has one.
 
     Raises:
         DataError: They differ, and no cast explains it.
@@ -230,7 +230,7 @@ def _check_inputs(path: str, job: Job, values: RecordedTensors) -> dict[int, str
 
 
 def _agree(given: NDArray[Any], recorded: NDArray[Any], steps: int) -> bool:
-    """Whether two samples are the same: floats to 1e-6, codes to so many steps."""
+    """Return whether two samples are equal: floats to 1e-6, codes to some steps."""
     if given.size != recorded.size:
         return False
     one, other = given.astype(np.float64).ravel(), recorded.astype(np.float64).ravel()

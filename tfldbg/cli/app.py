@@ -36,20 +36,20 @@ from tfldbg.version import VERSION
 app = typer.Typer(
     name="tfldbg",
     help="The debugger for quantized TFLite models. "
-    "Exit codes: 0 no divergence, 1 divergence, 2 wrong use or an error; --fail-on gives rules of "
-    "your own.",
+    "Exit codes: 0 no divergence, 1 divergence, 2 wrong use or an error; --fail-on sets your own "
+    "rules.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 _ENDED = {129: "ended by SIGHUP", 130: "interrupted", 143: "ended by SIGTERM"}
-"""By exit code what is said of it."""
+"""The messages of exit codes."""
 _PANELS: Mapping[str, Sequence[Callable[..., None]]] = {
-    "Find what is wrong": (trace, diff, sweep),
-    "Look at a file": (inspect, params, view),
-    "Record, and show again": (dump, report),
+    "Find errors": (trace, diff, sweep),
+    "Show a file": (inspect, params, view),
+    "Record and report": (dump, report),
     "Run on a device": (kit, import_, expose),
-    "Make, and explain": (convert, explain, schema, cache),
+    "Convert and explain": (convert, explain, schema, cache),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
@@ -73,9 +73,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; every error becomes a message and exit code 2, Ctrl-C 130.
+    """Run the command line; errors become a message and exit code 2, Ctrl-C exit code 130.
 
-    Other signals that ask the process to end leave with 128 and their number, as shells expect.
+    For other signals that end the process the exit code is 128 plus their number, as usual in
+    shells.
     """
     _open_streams()
     _end_in_order()
@@ -90,32 +91,32 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("TFLDBG_DEBUG"):
             raise
-        nameless = isinstance(error, OSError) and error.filename is None  # as stdout is
+        nameless = isinstance(error, OSError) and error.filename is None  # such as stdout
         _fail(_unprintable(error) if nameless else unexpected(error))
     finally:
-        gc.freeze()  # searching all that is left for cycles takes as long as importing NumPy
+        gc.freeze()  # searching the remaining objects for cycles takes as long as importing NumPy
 
 
 def _end_in_order() -> None:
-    """Let SIGTERM and SIGHUP end the process as an exception, which cleans up behind it."""
+    """Let SIGTERM and SIGHUP end the process with an exception, so that it cleans up."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         del frame
         for other in numbers:
-            signal.signal(other, signal.SIG_IGN)  # it ends already
+            signal.signal(other, signal.SIG_IGN)  # it is already ending
         raise SystemExit(128 + number)
 
     names = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
-    # nohup has SIGHUP ignored, and means it.
+    # A signal that is ignored, as SIGHUP by nohup, stays ignored.
     numbers = [n for n in names if n is not None and signal.getsignal(n) == signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, leave)
 
 
 def _open_streams() -> None:
-    """Let what a closed stream would take go nowhere.
+    """Replace closed standard streams by the null device.
 
-    Without this, Python has no stream there, and the next file that is opened gets its number.
+    Otherwise Python has no stream there, and the next file that is opened gets its number.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -125,9 +126,9 @@ def _open_streams() -> None:
 
 
 def _leave(leaving: SystemExit) -> None:
-    """Leave with the exit code that the docs give, where Typer has one of its own."""
+    """Exit with the documented exit code, which may differ from Typer's."""
     if isinstance(leaving.__context__, BrokenPipeError):
-        _mute()  # whoever read the output has seen enough
+        _mute()  # the reader of the output has closed it
         sys.exit(2)
     if leaving.code in _ENDED:
         sys.stderr.write(f"{_ENDED[leaving.code]}\n")
@@ -139,28 +140,28 @@ def _leave(leaving: SystemExit) -> None:
 
 
 def _mute() -> None:
-    """Let what stdout could not take go nowhere, so that it does not fail again at exit."""
+    """Redirect stdout to the null device, so that it does not fail again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _too_large() -> TfldbgError:
     return TfldbgError(
-        "there is not enough memory for what the files and options ask for",
-        hint="fewer samples (--samples), or a machine with more memory",
+        "there is not enough memory for these files and options",
+        hint="use fewer samples (--samples), or a machine with more memory",
     )
 
 
 def _unprintable(error: Exception) -> TfldbgError:
     return TfldbgError(
         f"cannot write the output: {getattr(error, 'strerror', None) or error}",
-        hint="let stdout lead to a terminal, or to a disk with room",
+        hint="redirect stdout to a terminal, or to a disk with free space",
     )
 
 
 def _fail(error: TfldbgError) -> None:
     from tfldbg.cli.console import show_error
 
-    with suppress(OSError):  # where stderr takes nothing, the exit code still tells
+    with suppress(OSError):  # if stderr cannot be written, the exit code still tells
         show_error(error)
     _mute()
     sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""How a command reads its words: what is too much or given twice ends in what was meant."""
+"""Parse the arguments of a command, with hints for surplus and repeated ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tfldbg.errors import UsageError
 from tfldbg.kinds import DATA, KERAS, RECORDING, TFLITE, kind_of
 
 _OPTIONS = {TFLITE: "--against", RECORDING: "--against", KERAS: "--keras", DATA: "--data"}
-"""By the kind of a file the option that takes it."""
+"""The option for each kind of file."""
 
 
 class Command(TyperCommand):
-    """A command that says which option a file without one needs."""
+    """A command whose errors name the option that a surplus file needs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words behind the command.
+        """Parse the arguments of the command.
 
         Raises:
-            UsageError: An option is given twice, or an argument is one too many.
+            UsageError: An option is given twice, or there is a surplus argument.
         """
         words = list(args)
         ctx.allow_extra_args = True
@@ -40,8 +40,8 @@ class Command(TyperCommand):
                 continue
             if sum(given.count(name) for name in option.opts) > 1:
                 raise UsageError(
-                    f"{option.opts[0]} is given more than once, and takes one value",
-                    hint=f"keep one {option.opts[0]}; tfldbg {self.name} --help shows the options",
+                    f"{option.opts[0]} is given more than once, but takes one value",
+                    hint=f"give {option.opts[0]} once; tfldbg {self.name} --help shows the options",
                 )
 
     def _surplus(self, ctx: Any, words: Sequence[str]) -> UsageError:
@@ -62,6 +62,6 @@ class Command(TyperCommand):
         else:
             meant[place : place + 1] = [option, extra]
         return UsageError(
-            f"'{extra}' stands without an option, and tfldbg {self.name} takes one file",
+            f"'{extra}' is given without an option, but tfldbg {self.name} takes one file",
             hint=f"it is {kind}: {shlex.join(['tfldbg', str(self.name), *meant])}",
         )

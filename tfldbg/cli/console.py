@@ -12,13 +12,13 @@ _PIPED_WIDTH = 400
 
 
 def report_console() -> Console:
-    """Return the console for reports; without a terminal nothing is cut off or coloured."""
+    """Return the console for reports; without a terminal it does not cut off or colour text."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
 
 
 def show_error(error: TfldbgError) -> None:
-    """Print an error and what to do about it to stderr."""
+    """Print an error and its hint to stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("error: ", "bold red"), _one_line(error.message)))
     if error.hint:
@@ -26,11 +26,11 @@ def show_error(error: TfldbgError) -> None:
 
 
 def _one_line(text: str) -> str:
-    """Return text that neither drives the terminal nor looks like a line of its own."""
+    """Return text without control characters and line breaks."""
     return printable(" ".join(text.splitlines()))
 
 
 def show_note(text: str) -> None:
-    """Print to stderr what the user should know and need not act on."""
+    """Print a note, which requires no action, to stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("note: ", "bold"), printable(text)))

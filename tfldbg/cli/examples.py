@@ -1,4 +1,4 @@
-"""What ``--help`` shows below the options of a command: commands to begin with."""
+"""The examples that ``--help`` shows below the options of a command."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
 
 
 def epilog(command: str) -> str | None:
-    """Return the examples of a command as a paragraph each, which ``--help`` shows as a line."""
+    """Return the examples of a command, each as a paragraph, which ``--help`` shows as a line."""
     examples = EXAMPLES.get(command)
     return "\n\n".join(("Examples:", *(f"  {e}" for e in examples))) if examples else None

@@ -1,4 +1,4 @@
-"""From the groups of `tfldbg.options` to the signatures that Typer reads."""
+"""Make the signatures for Typer from the groups of `tfldbg.options`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BY_NAME = inspect.Parameter.KEYWORD_ONLY
 
 @dataclass(frozen=True, slots=True)
 class Some:
-    """Some options of a group, and what a command spells differently."""
+    """Some options of a group, and their different spelling for a command."""
 
     names: tuple[str, ...]
     changes: Mapping[str, Mapping[str, Any]]
@@ -31,8 +31,8 @@ def some(*names: str, **changes: Mapping[str, Any]) -> Some:
     For example ``Annotated[RunOn, some("data", "seed")]``.
 
     Args:
-        names: The options; all where none is named.
-        changes: By option the fields of its `Spelling` that are different for the command.
+        names: The options; all if none is named.
+        changes: The fields of `Spelling` that differ for the command, by option.
     """
     return Some(names, changes)
 
@@ -65,7 +65,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _group(hint: Any) -> tuple[Any, Some] | None:
-    """Return a group and which of its options a parameter takes; None for another parameter."""
+    """Return the group of a parameter and its chosen options; None for other parameters."""
     if is_dataclass(hint):
         return hint, some()
     if get_origin(hint) is Annotated and is_dataclass(get_args(hint)[0]):
@@ -74,7 +74,7 @@ def _group(hint: Any) -> tuple[Any, Some] | None:
 
 
 def _taken(group: Any, wanted: Some) -> Iterator[tuple[str, Any, Spelling]]:
-    """Yield the options of a group itself that a command takes, spelled as it spells them."""
+    """Yield the options of a group itself that a command takes, in the spelling of the command."""
     for name, default, spelling in spellings(group):
         if spelling.help is not None and (not wanted.names or name in wanted.names):
             yield name, default, replace(spelling, **wanted.changes.get(name, {}))
@@ -88,7 +88,7 @@ def _parameters(group: Any, wanted: Some) -> Iterator[inspect.Parameter]:
 
 
 def _parameter(name: str, default: Any, spelling: Spelling, panel: str) -> inspect.Parameter:
-    """Return one option as Typer reads it."""
+    """Return an option as a parameter for Typer."""
     plain = spelling.read is None and not spelling.many and isinstance(default, spelling.word)
     start = default if plain else False if spelling.word is bool else None
     kind: Any = list[str] if spelling.many else spelling.word
@@ -106,7 +106,7 @@ def _parameter(name: str, default: Any, spelling: Spelling, panel: str) -> inspe
 
 
 def _made(group: Any, wanted: Some, given: dict[str, Any]) -> Any:
-    """Make a group of what was written, which is taken from ``given``."""
+    """Make a group from the written values, which are removed from ``given``."""
     values = {name: _made(other, wanted, given) for name, other in inner(group)}
     for name, _, spelling in _taken(group, wanted):
         written = given.pop(name)

@@ -1,4 +1,4 @@
-"""How far the work is, on stderr.  Rich's bars are imported where there may be one."""
+"""A progress bar on stderr.  This module is imported only if there may be one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tfldbg.report.plain import printable
 
 
 class _CountColumn(ProgressColumn):
-    """How many of how many, where the number is known."""
+    """The completed and total number of steps, if the total is known."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
 
 
 class _Steady(Console):
-    """A console that never hides the cursor: a process that is killed could not show it again."""
+    """A console that never hides the cursor, which a killed process could not show again."""
 
     def show_cursor(self, show: bool = True) -> bool:
         """Do nothing."""
@@ -31,12 +31,12 @@ class _Steady(Console):
 
 
 class ProgressBar:
-    """A progress bar on stderr, silent where stderr is no terminal.
+    """A progress bar on stderr, silent if stderr is not a terminal.
 
     It writes to a copy of the file descriptor, because loading TensorFlow redirects the original.
 
     Args:
-        quiet: Whether to be silent anyway.
+        quiet: True to be silent in any case.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -72,6 +72,6 @@ class ProgressBar:
         self._task = self._bar.add_task(printable(name), total=total)
 
     def advance(self, steps: int = 1) -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         if self._task is not None:
             self._bar.advance(self._task, steps)

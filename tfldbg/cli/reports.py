@@ -1,4 +1,4 @@
-"""The report files that a command was asked for: refused early, written late, all in one place."""
+"""Check the targets of the requested reports before a run, and write the reports after it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _WRITERS = {
     "markdown": "tfldbg.report.markdown:write_markdown",
     "model_explorer": "tfldbg.session.explorer:write_node_data",
 }
-"""By field of `Reports` the function that writes it, from a result to a path or ``-``; loaded when
-it is needed."""
+"""The function that writes each field of `Reports`, from a result to a path or ``-``; imported when
+needed."""
 
 
 WRITTEN = tuple(_WRITERS)
-"""The options of `Reports` that are reports of a result, and no recording."""
+"""The options of `Reports` that are reports of a result, not recordings."""
 
 
 def to_stdout(reports: Reports) -> bool:
-    """Return whether one of the reports takes stdout, where nothing else may be printed then."""
+    """Return whether a report is written to stdout, so that nothing else may be printed there."""
     return _STDOUT in _asked(reports).values()
 
 
@@ -42,7 +42,7 @@ def check_reports(reports: Reports, *read: object) -> None:
 
     Args:
         reports: The targets.
-        read: What the command reads; paths among it are protected.
+        read: The inputs of the command, among which paths are protected.
 
     Raises:
         UsageError: Two targets are the same, one is a file that is read or recorded, or its
@@ -67,10 +67,10 @@ def check_reports(reports: Reports, *read: object) -> None:
 
 
 def write_reports(reports: Reports, result: Result) -> None:
-    """Write all reports, the others too where one cannot be written.
+    """Write all reports, even if one of them cannot be written.
 
     Raises:
-        TfldbgError: One of them cannot be written.
+        TfldbgError: A report cannot be written.
     """
     failed: list[TfldbgError] = []
     for name, target in _asked(reports).items():
@@ -89,7 +89,7 @@ def _asked(reports: Reports) -> dict[str, str]:
 
 
 def _places(reports: Reports) -> Iterator[tuple[str, str]]:
-    """Yield every file that is written, with the option that asks for it."""
+    """Yield each option of a report and the files that it writes."""
     for name, target in _asked(reports).items():
         files = [target]
         if name == "model_explorer":
@@ -107,7 +107,7 @@ def _check_place(option: str, target: Path) -> None:
     if not target.parent.is_dir():
         raise UsageError(
             f"{option} {target}: the folder '{target.parent}' does not exist",
-            hint=f"make it, or name another file with {option}",
+            hint=f"create it, or name another file with {option}",
         )
     if target.exists() and not os.access(target, os.W_OK):
         raise UsageError(f"{option} {target} is read-only", hint=f"name another file with {option}")
@@ -115,7 +115,6 @@ def _check_place(option: str, target: Path) -> None:
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         raise UsageError(
-            f"{option} {target}: nothing can be written to the folder '{target.parent}': "
-            f"{error.strerror}",
+            f"{option} {target}: cannot write to the folder '{target.parent}': {error.strerror}",
             hint=f"name a file in another folder with {option}",
         ) from error

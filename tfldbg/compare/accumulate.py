@@ -28,64 +28,64 @@ Doubles = NDArray[np.float64]
 class TensorStats:
     """The difference ``TFLite - reference`` of one tensor over all samples.
 
-    Figures that end in ``_lsb`` count steps of the tensor's own scale; None for float tensors.
+    Figures that end in ``_lsb`` are in steps of the tensor's own scale; None for float tensors.
     """
 
     elements: int
-    """Compared elements, all samples together, those that are not finite left out."""
+    """The number of compared elements over all samples, without those that are not finite."""
     max_abs: float
-    """Largest absolute difference, real units."""
+    """The largest absolute difference, real units."""
     mean_abs: float
-    """Mean absolute difference, real units."""
+    """The mean absolute difference, real units."""
     rmse: float
-    """Root mean square of the difference, real units."""
+    """The root mean square of the difference, real units."""
     max_lsb: float | None
-    """Largest absolute difference, LSB."""
+    """The largest absolute difference, LSB."""
     mean_lsb: float | None
-    """Mean absolute difference, LSB."""
+    """The mean absolute difference, LSB."""
     rmse_lsb: float | None
-    """RMSE, LSB."""
+    """The RMSE, LSB."""
     bias_lsb: float | None
-    """Mean of the signed difference, LSB."""
+    """The mean of the signed difference, LSB."""
     sqnr_db: float | None
-    """Signal to quantization noise ratio, dB; None where there is no noise or no signal."""
+    """The signal to quantization noise ratio, dB; None if there is no noise or no signal."""
     cosine: float | None
-    """Cosine of the angle between the two tensors; None where one of them is all zero."""
+    """The cosine of the angle between the two tensors; None if one of them is all zero."""
     reference_max_abs: float
-    """Largest absolute value of the reference, real units."""
+    """The largest absolute value of the reference, real units."""
     worst_channel: int | None
-    """Index along the last axis of the channel with the largest difference; None where nothing
+    """The index along the last axis of the channel with the largest difference; None if nothing
     differs."""
     worst_channel_lsb: float | None
-    """Mean absolute difference of that channel, LSB."""
+    """The mean absolute difference of that channel, LSB."""
     worst_sample: int | None
-    """The sample with the largest difference; None where nothing differs. Inside a loop it counts
-    steps."""
+    """The sample with the largest difference; None if nothing differs. Inside a loop it is a
+    step."""
     channel_max_abs: tuple[float, ...]
-    """Largest absolute difference of each channel, real units."""
+    """The largest absolute difference of each channel, real units."""
     nan: int
-    """Elements that are NaN in TFLite and not in the reference."""
+    """The number of elements that are NaN in TFLite and not in the reference."""
     infinite: int
-    """Elements that are infinite in TFLite and finite in the reference."""
+    """The number of elements that are infinite in TFLite and finite in the reference."""
     reference_nonfinite: int
-    """Elements that are not finite in the reference."""
+    """The number of elements that are not finite in the reference."""
     saturated: int
-    """Elements whose reference value lies outside the range that the tensor can represent."""
+    """The number of elements whose reference value is outside the range of the tensor."""
     differing: int
-    """Elements that differ by more than half a step; of float tensors, those that differ at all."""
+    """The number of elements that differ by more than half a step; for float tensors, at all."""
     first_sample_max_abs: float
-    """Largest absolute difference in sample 0, real units."""
+    """The largest absolute difference in sample 0, real units."""
     line: Line | None
-    """The straight line that leads from the reference's values to TFLite's; None for constants."""
+    """The straight line from the reference's values to TFLite's; None for constants."""
     histogram: tuple[int, ...] = field(default=(), metadata={"json": None})
-    """Counts of the signed difference in the bins of `tfldbg.compare.histogram.EDGES_LSB`; empty
-    for float tensors, and where nobody asked for it."""
+    """The counts of the signed difference in the bins of `tfldbg.compare.histogram.EDGES_LSB`;
+    empty for float tensors, and if not requested."""
     metrics: Mapping[str, MetricStats] = field(default_factory=dict, metadata={"sparse": True})
-    """Metrics of the user's own, by name; absent where none were asked for."""
+    """The user's own metrics by name; absent if none were requested."""
 
     @property
     def relative_rmse(self) -> float:
-        """RMSE over the root mean square of the reference; 0 for equal tensors."""
+        """The RMSE over the root mean square of the reference; 0 for equal tensors."""
         if self.sqnr_db is None:
             return 0.0 if self.rmse == 0 else float("inf")
         return float(10 ** (-self.sqnr_db / 20))
@@ -101,21 +101,22 @@ CHANNEL_COLUMNS = (
     "sqnr_db",
     "cosine",
 )
-"""What `Accumulator.channels` returns for each channel, NaN where a figure is undefined."""
+"""The columns of `Accumulator.channels`, NaN if a figure is undefined."""
 
 _ERROR, _ABSOLUTE, _NOISE, _SUM, _REFERENCE, _TEST, _DOT = range(loops.SUMS)
 _HALF = 0.5 + 1e-4
-"""Steps from which two values count as different codes; float32 rounding moves a half by less."""
+"""The difference in steps from which two values count as different codes: a half, and more than
+float32 rounding changes it by."""
 
 
 class Accumulator:
     """Collects the statistics of one tensor.
 
     Args:
-        channels: Size of the last axis, 1 for scalars.
+        channels: The size of the last axis, 1 for scalars.
         lsb: The tensor's scale, None for float tensors.
-        histogram: Whether to count a histogram as well; float tensors have none.
-        metrics: Counters of the user's own metrics, by name.
+        histogram: True to also count a histogram; float tensors have none.
+        metrics: The counters of the user's own metrics, by name.
     """
 
     def __init__(
@@ -148,11 +149,11 @@ class Accumulator:
         """Add a batch.
 
         Args:
-            reference: (n, ...) real units.
-            test: (n, ...) real units, as many elements.
-            first_sample: Number of the batch's first sample.
-            saturated: How many reference elements were clamped before this call.
-            limits: What to clamp the reference to, where it is not yet.
+            reference: The values (n, ...) of the reference, real units.
+            test: As many values (n, ...) of TFLite, real units.
+            first_sample: The number of the batch's first sample.
+            saturated: The number of reference elements that were clamped before this call.
+            limits: The range to clamp the reference to, if it is not clamped yet.
         """
         if not reference.size:
             return
@@ -167,7 +168,7 @@ class Accumulator:
         self._counts[3] += saturated
         if self._add(test, reference, first_sample):
             return
-        # One by one, so that a sample with NaN does not change how the others are added up.
+        # One by one, so that a sample with NaN does not change the sums of the others.
         for number in range(len(test)):
             rows = slice(number, number + 1)
             if not self._add(test[rows], reference[rows], first_sample + number):
@@ -181,13 +182,13 @@ class Accumulator:
         finite: NDArray[np.bool_] | None = None,
         limits: Range | None = None,
     ) -> bool:
-        """Add samples without values that are not finite; return whether there were none.
+        """Add samples if all their values are finite; return whether they are.
 
         Args:
             test: As for `update`.
             reference: As for `update`.
             first_sample: As for `update`.
-            finite: Which elements are to be counted; None for all.
+            finite: The mask of the elements to count, None for all.
             limits: As for `update`.
         """
         half = _HALF * self._lsb if self._lsb else 0.0
@@ -210,7 +211,7 @@ class Accumulator:
         return True
 
     def _add_finite(self, test: NDArray[Any], reference: NDArray[Any], first_sample: int) -> None:
-        """Add what is finite in a sample, and count what is not."""
+        """Add the finite values of a sample, and count the others."""
         known = np.isfinite(reference)
         nan = np.isnan(test) & ~np.isnan(reference)
         infinite = np.isinf(test) & known
@@ -220,7 +221,7 @@ class Accumulator:
         self._add(kept[0], kept[1], first_sample, finite)
 
     def merge(self, other: Accumulator) -> None:
-        """Add everything that another accumulator of the same tensor has seen."""
+        """Add the values of another accumulator of the same tensor."""
         self._counts += other._counts
         self._sums += other._sums
         self._finite += other._finite
@@ -239,7 +240,7 @@ class Accumulator:
             self._worst = (size, sample)
 
     def result(self) -> TensorStats:
-        """Return the statistics of everything seen so far."""
+        """Return the statistics of all values so far."""
         count = int(self._finite.sum())
         sums = [float(v) for v in self._sums.sum(1)]
         largest = float(self._maxima[0].max())
@@ -276,7 +277,7 @@ class Accumulator:
         )
 
     def channels(self) -> Doubles:
-        """Return the statistics of every channel: (channels, `CHANNEL_COLUMNS`) float64."""
+        """Return the statistics of each channel: (channels, `CHANNEL_COLUMNS`) float64."""
         rows = []
         for count, largest, sums in zip(self._finite, self._maxima[0], self._sums.T, strict=True):
             mean = sums[_ABSOLUTE] / count if count else 0.0

@@ -1,4 +1,4 @@
-"""How many samples each side gets right, and in which of them the sides choose differently."""
+"""The accuracy of each side, and the samples in which the sides choose differently."""
 
 from __future__ import annotations
 
@@ -20,55 +20,57 @@ _MOST_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class SideAccuracy:
-    """What one side gets right."""
+    """The accuracy of one side."""
 
     side: str
-    """tflite, reference or emulation (the file's own arithmetic in float, rounded to codes)."""
+    """The side: tflite, reference or emulation (the file's own arithmetic in float, rounded to
+    codes)."""
     top_1: int
-    """Samples whose largest value is that of the right class.  Of equal largest values the first
-    counts, as for ``numpy.argmax``."""
+    """The number of samples whose largest value is that of the right class.  Of equal largest
+    values the first counts, as for ``numpy.argmax``."""
     top_1_interval: tuple[Finite, Finite]
-    """95 % interval of the share of right samples (Wilson)."""
+    """The 95 % interval of the share of right samples (Wilson)."""
     top_k: int
-    """Samples whose right class is among the k largest values, of equal ones the first."""
+    """The number of samples whose right class is among the k largest values, of equal ones the
+    first."""
     ties: int
-    """Samples in which more than one class has the largest value; codes often do."""
+    """The number of samples in which several classes have the largest value, as codes often do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """Samples in which two sides choose another class."""
+    """The samples in which two sides choose different classes."""
 
     test: str
     """One side."""
     against: str
-    """The other."""
+    """The other side."""
     count: int
-    """How many samples."""
+    """The number of samples."""
     samples: tuple[int, ...]
-    """Numbers of the first few."""
+    """The numbers of the first few samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The accuracy of every side that is known."""
+    """The accuracy of each side that is known."""
 
     tensor: int
-    """The output that was looked at."""
+    """The index of the output tensor."""
     labels: str
-    """Where the labels come from."""
+    """The source of the labels."""
     labelled: int
-    """How many labels there are."""
+    """The number of labels."""
     samples: int
-    """How many samples were run."""
+    """The number of samples."""
     classes: int
-    """How many classes the output has."""
+    """The number of classes of the output."""
     k: int
-    """Of top-k accuracy."""
+    """The k of top-k accuracy."""
     sides: tuple[SideAccuracy, ...]
-    """What each side gets right."""
+    """The accuracy of each side."""
     disagreements: tuple[Disagreement, ...]
-    """Where the sides choose differently."""
+    """The samples in which the sides choose differently."""
 
 
 @dataclass(slots=True)
@@ -88,8 +90,8 @@ class AccuracyCounter:
     """Counts right samples.
 
     Args:
-        labels: The right classes, and the output to look at.
-        k: How many of the largest values count for top-k.
+        labels: The right classes, and the output that they belong to.
+        k: The number of largest values that count for top-k.
     """
 
     def __init__(self, labels: Labels, k: int) -> None:
@@ -102,8 +104,8 @@ class AccuracyCounter:
         """Add a batch.
 
         Args:
-            start: Number of its first sample.
-            values: By side (n, ...) the values of the output, any unit.
+            start: The number of its first sample.
+            values: The values (n, ...) of the output by side, in any unit.
         """
         right = self._labels.classes
         chosen: dict[str, NDArray[np.int64]] = {}
@@ -111,7 +113,7 @@ class AccuracyCounter:
         self._samples += size
         for side, array in values.items():
             scores = array.reshape(len(array), -1).astype(np.float64)
-            # What is not a number was not chosen.
+            # NaN is never chosen.
             scores = np.where(np.isnan(scores), -np.inf, scores)
             chosen[side] = scores.argmax(1)
             self._count(side, scores, right[start : start + size])
@@ -123,7 +125,7 @@ class AccuracyCounter:
                 known.samples += changed[: _MOST_NAMED - len(known.samples)].tolist()
 
     def merge(self, other: AccuracyCounter) -> None:
-        """Add what another has counted of the samples that follow."""
+        """Add the counts of another, for the samples after these."""
         self._samples += other._samples
         for side, more in other._sides.items():
             counts = self._sides.setdefault(side, _Counts())
@@ -146,7 +148,7 @@ class AccuracyCounter:
         counts.ties += int(((scores == scores.max(1, keepdims=True)).sum(1) > 1).sum())
 
     def result(self) -> Accuracy:
-        """Return the accuracy of everything seen so far."""
+        """Return the accuracy over all samples so far."""
         labels, count = self._labels, self._samples
         return Accuracy(
             tensor=labels.output,

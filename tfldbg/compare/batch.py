@@ -1,4 +1,4 @@
-"""What one batch of samples holds on both sides, brought together so that it can be compared."""
+"""The values of one batch of samples on both sides, in comparable form."""
 
 from __future__ import annotations
 
@@ -23,53 +23,54 @@ _LARGEST_HALF = 65504.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What TFLite made of one batch of samples, by tensor index; first axis samples."""
+    """The values of TFLite for one batch of samples, by tensor index; the first axis is samples."""
 
     start: int
     stop: int
-    """Numbers of the first sample and of the one after the last."""
+    """The numbers of the first sample and of the one after the last."""
     codes: Mapping[int, NDArray[Any]]
-    """TFLite's own values, codes where the tensor is quantized; inputs included, no strings."""
+    """TFLite's values: codes if the tensor is quantized; inputs included, without strings."""
     real: Mapping[int, Floats]
-    """The same in real units, without what has no elements."""
+    """The values in real units, without empty tensors."""
     stream_steps: int = 1
-    """How many samples in a row are the steps of one stream."""
+    """The number of consecutive samples that are the steps of one stream."""
     states: Mapping[int, NDArray[Any]] = field(default_factory=dict)
-    """What the variables held before each step, in their own type; empty where all are reset."""
+    """The values of the variables before each step, in their own type; empty if all are reset."""
     real_states: Mapping[int, Floats] = field(default_factory=dict)
-    """The same in real units."""
+    """The values of the variables in real units."""
 
     @property
     def fresh(self) -> list[bool]:
-        """By sample whether a stream begins with it."""
+        """For each sample, true if a stream begins with it."""
         return [number % self.stream_steps == 0 for number in range(self.start, self.stop)]
 
     @property
     def given(self) -> tuple[dict[int, NDArray[Any]], dict[int, Floats]]:
-        """All that operators read, states included: as stored, and in real units."""
+        """All inputs of operators, including states: as stored, and in real units."""
         return {**self.codes, **self.states}, {**self.real, **self.real_states}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Computed:
-    """What a reference made of one batch, by tensor index; first axis samples, real units."""
+    """The values of a reference for one batch, by tensor index: (samples, ...), real units."""
 
     free: Mapping[int, Floats]
     """The free-running reference."""
     local: Mapping[int, Floats]
     """The reference's operators on TFLite's own inputs."""
     tested: Mapping[int, Floats] = field(default_factory=dict)
-    """What to compare ``local`` with where it is not what TFLite computed in this run."""
+    """The values to compare ``local`` with, if they are not TFLite's values of this run."""
     clamped: Mapping[int, Floats] = field(default_factory=dict)
-    """The free-running reference with every tensor clamped to its range."""
+    """The free-running reference with all tensors clamped to their ranges."""
     rounded: Mapping[int, Floats] = field(default_factory=dict)
-    """The same, rounded to codes too."""
+    """The clamped values, also rounded to codes."""
     emulated: Mapping[int, Floats] = field(default_factory=dict)
-    """The same for the final outputs alone, where the reference is not the file's float copy."""
+    """The rounded values of the final outputs only, if the reference is not the file's float
+    copy."""
     saturated: Mapping[int, int] = field(default_factory=dict)
-    """How many elements of ``local`` lay beyond their tensor's range, once they are clamped."""
+    """The number of elements of ``local`` beyond their tensor's range, once they are clamped."""
     fed_alike: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
-    """The samples that ``local`` holds for, where it was recorded: (n,).  It is not clamped."""
+    """The mask (n,) of the samples for which a recorded ``local`` is valid.  It is not clamped."""
 
 
 def batch_of(
@@ -80,14 +81,14 @@ def batch_of(
     stream_steps: int = 1,
     states: Mapping[int, NDArray[Any]] = MappingProxyType({}),
 ) -> Batch:
-    """Return a batch of what TFLite made, with the same in real units.
+    """Return a batch of TFLite's values, with the values in real units.
 
     Args:
-        tensors: Of the subgraph.
-        numbers: Of the samples.
-        codes: TFLite's own values by tensor; first axis samples.
-        stream_steps: How many samples in a row are the steps of one stream.
-        states: What the variables held before each step.
+        tensors: The tensors of the subgraph.
+        numbers: The numbers of the samples.
+        codes: TFLite's values by tensor; the first axis is samples.
+        stream_steps: The number of consecutive samples that are the steps of one stream.
+        states: The values of the variables before each step.
     """
 
     def real(values: Mapping[int, NDArray[Any]]) -> dict[int, Floats]:
@@ -98,12 +99,12 @@ def batch_of(
 
 
 def holds_halves(tensors: Sequence[Tensor]) -> bool:
-    """Whether a file has float16 constants."""
+    """Return whether a file has float16 constants."""
     return any(t.type == "FLOAT16" and t.has_data for t in tensors)
 
 
 def as_halves_end(values: Floats) -> Floats:
-    """Return values that end at the largest float16, as a mask of -1e9 does in such a file."""
+    """Return values clamped to the largest float16, as a mask of -1e9 is in such a file."""
     return np.clip(values, -_LARGEST_HALF, _LARGEST_HALF)
 
 
@@ -115,18 +116,18 @@ def settled(
     clamp: bool = True,
     undecided: Sequence[Comparison] = (),
 ) -> Computed:
-    """Return what can be compared: in TFLite's shape, ``local`` clamped to each tensor's range.
+    """Return comparable values: in TFLite's shape, ``local`` clamped to each tensor's range.
 
-    Values of another size than TFLite's are left out: the shapes themselves differ, and that is
-    judged by itself.  In a file with float16 constants both sides end at the largest float16, which
-    is what a mask of -1e9 has become there.  The arrays are contiguous, because the order in which
-    NumPy adds up depends on how an array is laid out.
+    Values of another size than TFLite's are left out: the shapes differ, which is judged
+    separately.  In a file with float16 constants both sides are clamped to the largest float16, as
+    a mask of -1e9 is there.  The arrays are contiguous, because NumPy's order of summation depends
+    on the layout of an array.
 
     Args:
-        tensors: Of the subgraph.
-        batch: What TFLite made.
-        computed: What the reference made of it.
-        clamp: Whether to clamp; `Statistics` does it by itself where that is left to it.
+        tensors: The tensors of the subgraph.
+        batch: TFLite's values.
+        computed: The reference's values.
+        clamp: True to clamp; if false, `Statistics` clamps the values.
         undecided: The operators that compare quantized values.
     """
     local, saturated, own = {}, {}, dict(computed.tested)
@@ -159,7 +160,7 @@ def _contiguous(values: Mapping[int, Floats]) -> dict[int, Floats]:
 
 
 def fitting(values: Mapping[int, Floats], real: Mapping[int, Floats]) -> dict[int, Floats]:
-    """Return the values that are as many as TFLite's, in TFLite's shape."""
+    """Return the values of tensors that have as many as TFLite, in TFLite's shape."""
     return {i: v.reshape(real[i].shape) for i, v in values.items() if v.size == real[i].size}
 
 
@@ -170,23 +171,23 @@ def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:
 
 
 def as_floats(values: NDArray[Any]) -> Floats:
-    """Return numbers as float32; of complex ones real and imaginary part, along a last axis."""
+    """Return numbers as float32; complex numbers get a last axis of real and imaginary parts."""
     if values.dtype.kind == "c":
         values = np.stack((values.real, values.imag), axis=-1)
     return values.astype(np.float32, copy=False)
 
 
 def clamped(tensor: Tensor, values: Floats) -> tuple[Floats, int]:
-    """Clamp to the tensor's range; count what lies more than a step beyond it."""
+    """Return values clamped to the tensor's range, and the number more than a step beyond it."""
     limits = code_limits(tensor)
     return (values, 0) if limits is None else loops.clamp(values, limits)
 
 
 def code_limits(tensor: Tensor) -> loops.Range | None:
-    """Return what a tensor's codes can stand for; None for float tensors."""
+    """Return the range of a tensor's codes, None for float tensors."""
     affine = tensor.affine
     if affine is None:
         return None
     low, high = affine.real_range(tensor.type)
-    step = 1.001 * affine.scale  # SOFTMAX yields 1.0, a step beyond its range
+    step = 1.001 * affine.scale  # SOFTMAX has 1.0, a step beyond its range
     return loops.Range(low, high, step)

@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 
 BuildModel = Callable[[Graph, Subgraph, Sequence[Computation]], LocalModel]
 Free = Callable[[Batch], Computed]
-"""Computes the free-running reference of a batch."""
+"""A function that computes the free-running reference of a batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shadow:
-    """The operators that a runtime computes for themselves, and why it does not compute others."""
+    """The operators that a runtime computes separately, and the reasons why it refuses others."""
 
     name: str
-    """How messages call the file."""
+    """The name of the file in messages."""
     model: LocalModel | None
     refused: Mapping[int, str]
-    """By operator of the reference file."""
+    """The reasons of refusal by operator of the reference file."""
     kernels: Kernels = FLOAT_KERNELS
-    """What computes them."""
+    """The kernels that compute them."""
 
     def program(self, model: LocalModel) -> Program:
         """Return the program of a model of these operators."""
@@ -69,7 +69,7 @@ class Shadow:
         return runner
 
     def reasons(self, steps: Sequence[Computation]) -> dict[int, str]:
-        """Map each tensor that a refused step should have computed to why it was refused."""
+        """Return the reason of refusal for each tensor of a refused step."""
         return {
             index: self.refused[step.op.index]
             for step in steps
@@ -85,7 +85,7 @@ def shadow(
     build: BuildModel = local_model,
     kernels: Kernels = FLOAT_KERNELS,
 ) -> Shadow:
-    """Build the local model; leave out every operator that the runtime does not compute.
+    """Build the local model without the operators that the runtime refuses.
 
     Args:
         loaded: The reference file.
@@ -117,7 +117,7 @@ def shadow(
 
 
 def _as_it_ran(step: Computation, first: Batch) -> Computation:
-    """Give the inputs the shapes that they had; a file may state others for open dimensions."""
+    """Return a step with the run-time shapes of its inputs, which may have dynamic dimensions."""
     feeds = {
         i: replace(t, shape=first.codes[t.index].shape[1:]) if t.index in first.codes else t
         for i, t in step.feeds.items()
@@ -126,7 +126,7 @@ def _as_it_ran(step: Computation, first: Batch) -> Computation:
 
 
 class FileReference:
-    """The operators for themselves, and whatever runs free beside them.
+    """The separate operators of a file, and the free-running reference.
 
     Args:
         built: The operators for themselves.
@@ -154,7 +154,7 @@ class FileReference:
     ) -> None:
         self._free, self._stack, self._aliases = free, stack, aliases
         self._behind = Behind()
-        stack.callback(self._behind.close, wait=False)  # what it waits for is closed after it
+        stack.callback(self._behind.close, wait=False)  # the runner it waits for is closed after it
         self._variables = _Variables(variables or {})
         self._stored = stored
         self._results = built.model.results if built.model else ()
@@ -164,9 +164,9 @@ class FileReference:
         """Compute one batch.
 
         Raises:
-            RunError: The runtime dies.
+            RunError: The runtime crashes.
         """
-        coming = self._behind.do(self._free, batch)  # in a child process of its own
+        coming = self._behind.do(self._free, batch)  # in another child process
         real = batch.real
         local = {out: real[of].reshape(real[out].shape) for out, of in self._aliases.items()}
         local.update(self._variables.yielded(batch))
@@ -184,14 +184,14 @@ class FileReference:
 
 
 class _Variables:
-    """What resource variables should yield: what the file itself wrote to them."""
+    """The expected values of resource variables: those that the file itself wrote to them."""
 
     def __init__(self, sources: Mapping[int, Source]) -> None:
         self._sources = sources
         self._last: dict[int, Floats] = {}
 
     def yielded(self, batch: Batch) -> dict[int, Floats]:
-        """Return what they should yield in a batch: their own first value in a stream's first step.
+        """Return the expected values in a batch; in a stream's first step, the variables' own.
 
         Batches come in order, or begin with a stream.
         """
@@ -249,10 +249,10 @@ class TwinsRunner:
         ]
         self._behind = [Behind() for _ in self._copies[1:]]
         for behind in self._behind:
-            stack.callback(behind.close, wait=False)  # what it waits for is closed after it
+            stack.callback(behind.close, wait=False)  # the runner it waits for is closed after it
 
     def __call__(self, batch: Batch) -> Computed:
-        """Run the copies on the model's own inputs."""
+        """Run the copies on the model's inputs."""
         first, *others = self._copies
         pairs = zip(self._behind, others, strict=True)
         coming = [behind.do(copies, batch) for behind, copies in pairs]
@@ -271,7 +271,7 @@ class _Copies:
         self._runner = copy_runner(name, made, stack)
 
     def __call__(self, batch: Batch) -> dict[tuple[str, int], Floats]:
-        """Return by mode and tensor what they make of a batch, in the shape that TFLite's has."""
+        """Return the values for a batch by mode and tensor, in TFLite's shapes."""
         count = batch.stop - batch.start
         values = self._runner.run(batch.codes, batch.real, count, batch.fresh)
         found = {}
@@ -286,8 +286,8 @@ class FreeFile:
 
     Args:
         job: The other file.
-        values: By tensor of the traced file, the tensor of the other that holds the same value.
-        stack: What to close in the end.
+        values: The tensor of the other file with the same values, by tensor of the traced file.
+        stack: The stack to close at the end.
 
     Raises:
         RunError: The runtime refuses the file.
@@ -317,16 +317,16 @@ class FreeFile:
 
 
 def nothing_free(batch: Batch) -> Computed:
-    """Stand for a reference that cannot run as a whole."""
+    """Return nothing, for a reference that cannot run as a whole."""
     del batch
     return Computed({}, {})
 
 
 def free_or_nothing(start: Callable[[], Free], first: Batch) -> tuple[Free, tuple[str, ...]]:
-    """Return what runs free, with a note where the file's float copy does not run as a whole.
+    """Return the free-running reference, or a note if it does not run as a whole.
 
     Args:
-        start: Starts it.
+        start: The function that starts it.
         first: Some samples to try it on.
     """
     try:

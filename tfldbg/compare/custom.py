@@ -1,7 +1,7 @@
-"""Metrics of the user's own: a function of one sample of both sides that returns one number.
+"""The user's own metrics: functions of one sample of both sides that return a number.
 
-The function sees each sample by itself, so how the samples are split into batches cannot change
-what it returns; the sum of its values is kept exactly, so it cannot change their mean either.
+A function is called for each sample, so its results do not depend on how samples are split into
+batches.  The sum of its results is kept exactly, so their mean does not either.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ class MetricStats:
     """A metric of one tensor over all samples."""
 
     mean: float | None
-    """Mean over the samples where it is finite; None where there is none."""
+    """The mean over the samples where it is finite; None if there are none."""
     min: float | None
-    """Smallest value of these samples."""
+    """The smallest value of these samples."""
     max: float | None
-    """Largest value of these samples."""
+    """The largest value of these samples."""
     min_sample: int | None
     """The first sample with the smallest value."""
     max_sample: int | None
     """The first sample with the largest value."""
     samples: int
-    """Samples where it is finite."""
+    """The number of samples where it is finite."""
     infinite: int
-    """Samples where it is infinite."""
+    """The number of samples where it is infinite."""
     left_out: int
-    """Samples in which one side holds NaN or infinities, and for which it was not called."""
+    """The number of samples in which a side has NaN or infinities, for which it is not called."""
 
 
 class MetricCounter:
     """Collects a metric of one tensor.
 
     Args:
-        name: Of the metric.
+        name: The name of the metric.
         metric: The function.
         where: The operator, for messages.
     """
@@ -64,12 +64,12 @@ class MetricCounter:
         """Add a batch.
 
         Args:
-            reference: (n, ...) real units.
-            test: (n, ...) real units, in the same shape.
-            first_sample: Number of the batch's first sample.
+            reference: The values (n, ...) of the reference, real units.
+            test: The values (n, ...) of TFLite in the same shape, real units.
+            first_sample: The number of the batch's first sample.
 
         Raises:
-            PluginError: The function raises, or returns something else than a number.
+            PluginError: The function raises, or does not return a number.
         """
         sides = zip(_frozen(reference), _frozen(test), strict=True)
         for number, (wanted, found) in enumerate(sides, first_sample):
@@ -85,7 +85,7 @@ class MetricCounter:
             self._consider((value, number), (value, number))
 
     def merge(self, other: MetricCounter) -> None:
-        """Add everything that another counter of the same tensor and metric has seen."""
+        """Add the results of another counter of the same tensor and metric."""
         self._sum += other._sum
         self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
         if other._lowest is not None and other._highest is not None:
@@ -119,13 +119,13 @@ class MetricCounter:
         if np.isnan(number):
             raise PluginError(
                 f"the metric '{self._name}' returns NaN at {where}, although all values are finite",
-                hint="return a number where it is not defined, for example for values that are "
+                hint="return a number if it is not defined, for example for values that are "
                 "all 0; infinities are allowed",
             )
         return number
 
     def result(self) -> MetricStats:
-        """Return what has been seen so far."""
+        """Return the metric over all samples so far."""
         finite, infinite, left_out = self._counts
         low, high = self._lowest, self._highest
         return MetricStats(
@@ -141,7 +141,7 @@ class MetricCounter:
 
 
 def _frozen(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a view that nobody can write through: the values are everybody's."""
+    """Return a read-only view, since the values are shared."""
     view = values.view()
     view.setflags(write=False)
     return view

@@ -1,4 +1,4 @@
-"""The final outputs of the traced file's fake-quant emulation, beside any reference."""
+"""Add the final outputs of the traced file's fake-quant emulation to any reference."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class WithEmulation:
-    """A reference, and the emulation's final outputs.
+    """A reference with the emulation's final outputs.
 
     Args:
-        reference: What the file is compared with.
-        emulation: Runs the emulation.
-        stack: What to close in the end.
+        reference: The reference.
+        emulation: The runner of the emulation.
+        stack: The stack to close at the end.
     """
 
     def __init__(self, reference: Reference, emulation: TwinsRunner, stack: ExitStack) -> None:
@@ -39,21 +39,21 @@ class WithEmulation:
         return replace(self._reference.compute(batch), emulated=emulated)
 
     def close(self) -> None:
-        """Free what both hold."""
+        """Release the resources of both."""
         self._stack.close()
         self._reference.close()
 
 
 def with_emulation(job: Job, reference: Reference, first: Batch) -> tuple[Reference, str | None]:
-    """Let the file's fake-quant emulation run beside a reference.
+    """Add the file's fake-quant emulation to a reference.
 
     Args:
         job: The traced file.
-        reference: What it is compared with.
-        first: The first sample, to see whether the emulation runs.
+        reference: The reference.
+        first: The first sample, to check that the emulation runs.
 
     Returns:
-        Both together; or the reference alone, with the reason where there should be an emulation.
+        Both together; or the reference alone, with the reason if there should be an emulation.
     """
     subgraph = job.subgraph
     known = frozenset((*job.exposed.taps, *subgraph.inputs))

@@ -1,4 +1,4 @@
-"""A frozen Keras model that runs beside the file: free, and operator by operator."""
+"""A frozen Keras model as the reference: running free, and operator by operator."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class KerasReference:
 
     Args:
         frozen: The reference.
-        relation: How it is matched.
-        segments: By output tensor each operator cut out of it.
+        relation: Its relation to the file.
+        segments: The operators cut out of it, by output tensor.
         samples: The inputs of both sides.
 
     Raises:
@@ -57,5 +57,5 @@ class KerasReference:
         )
 
     def close(self) -> None:
-        """Free the session."""
+        """Release the session."""
         self._evaluator.close()

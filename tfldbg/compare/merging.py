@@ -1,4 +1,4 @@
-"""Counters of two parts of one stream, added up by what they count."""
+"""Merge the counters of two parts of one stream."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Protocol, TypeVar
 
 
 class Mergeable(Protocol):
-    """What can take over what another of its kind has counted."""
+    """A counter that can add the counts of another of its kind."""
 
     def merge(self, other: Any) -> None:
-        """Add what another has counted of the samples that follow."""
+        """Add the counts of another counter, for the samples after these."""
 
 
 Key = TypeVar("Key")
@@ -18,11 +18,11 @@ Counter = TypeVar("Counter", bound=Mergeable)
 
 
 def merge_all(known: dict[Key, Counter], others: Mapping[Key, Counter]) -> None:
-    """Add counters to those of the same key; the others are taken over.
+    """Add counters to those of the same key, and adopt the others.
 
     Args:
-        known: Is completed.
-        others: Not used any more after this.
+        known: The counters to complete.
+        others: The counters to add, which must not be used afterwards.
     """
     for key, other in others.items():
         if key in known:

@@ -1,4 +1,4 @@
-"""Figures of merit from sums.  Pure functions."""
+"""Pure functions that compute figures of merit from sums."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from dataclasses import dataclass
 from typing import Annotated
 
 Finite = Annotated[float, "finite"]
-"""Neither NaN nor infinite: the JSON Schema allows no null for it, as it does for other floats."""
+"""A float that is never NaN or infinite, so that the JSON Schema does not allow null for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The straight line that leads from the reference's values to TFLite's, by least squares.
+    """The straight line from the reference's values to TFLite's, by least squares.
 
     ``test = gain * reference + offset``.
     """
 
     gain: float
-    """Its slope."""
+    """The slope."""
     offset: float
-    """Real units."""
+    """The offset, real units."""
     rmse: float
-    """RMSE of TFLite's values around the line, real units."""
+    """The RMSE of TFLite's values around the line, real units."""
     correlation: float
-    """Pearson's; 0 for values of TFLite that are all but constant."""
+    """Pearson's correlation; 0 if TFLite's values are almost constant."""
 
 
 def fit_line(
     count: int, reference: float, test: float, reference2: float, test2: float, dot: float
 ) -> Line | None:
-    """Fit a straight line from the reference to the test values.
+    """Return the straight line from the reference to the test values.
 
     Args:
-        count: How many pairs of values.
-        reference: Sum of the reference values.
-        test: Sum of the test values.
-        reference2: Sum of the reference's squares.
-        test2: Sum of the test's squares.
-        dot: Sum of the products.
+        count: The number of pairs of values.
+        reference: The sum of the reference values.
+        test: The sum of the test values.
+        reference2: The sum of the reference's squares.
+        test2: The sum of the test's squares.
+        dot: The sum of the products.
 
     Returns:
-        None where the reference is all but constant, so that its spread drowns in rounding.
+        The line, or None if the reference is almost constant, so that its spread is only rounding.
     """
     spread = reference2 - reference * reference / count if count else 0.0
     if spread <= 1e-6 * reference2:
@@ -60,10 +60,10 @@ def fit_line(
 
 
 def sqnr_db(signal_energy: float, noise_energy: float) -> float | None:
-    """Signal to quantization noise ratio in dB: ``10 log10(sum ref^2 / sum (test - ref)^2)``.
+    """Return the signal to noise ratio in dB: ``10 log10(sum ref^2 / sum (test - ref)^2)``.
 
     Returns:
-        None when there is no noise or no signal, so that the ratio has no finite value.
+        The ratio, or None if there is no noise or no signal, so that it is not finite.
     """
     if noise_energy <= 0 or signal_energy <= 0:
         return None
@@ -71,18 +71,18 @@ def sqnr_db(signal_energy: float, noise_energy: float) -> float | None:
 
 
 def cosine(dot: float, reference_energy: float, test_energy: float) -> float | None:
-    """Cosine of the angle between two tensors, None when one of them is all zero."""
+    """Return the cosine of the angle between two tensors, None if one of them is all zero."""
     norm = math.sqrt(reference_energy) * math.sqrt(test_energy)
     return max(-1.0, min(1.0, dot / norm)) if norm > 0 else None
 
 
 def root_mean_square(energy: float, count: int) -> float:
-    """Root of the mean of squares, 0 for no elements."""
+    """Return the root of the mean of squares, 0 for no elements."""
     return math.sqrt(energy / count) if count else 0.0
 
 
 _NORMAL_95 = 1.959964
-"""97.5 % quantile of the normal distribution."""
+"""The 97.5 % quantile of the normal distribution."""
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
@@ -96,5 +96,5 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 
 def significant(value: float, digits: int) -> float:
-    """Return a figure with so many significant digits, as a reader of a file needs them."""
+    """Return a figure with some significant digits."""
     return float(f"{value:.{digits}g}")

@@ -1,4 +1,4 @@
-"""The final outputs of every side, compared while streaming; the samples they differ most in."""
+"""Compare the final outputs of all sides while streaming, and find the worst samples."""
 
 from __future__ import annotations
 
@@ -19,51 +19,53 @@ if TYPE_CHECKING:
     from tfldbg.run.labels import Labels
 
 TOLERANCE = 0.01
-"""Real units: the ``atol=1e-2, rtol=0`` of the experiment that tfldbg grew out of."""
+"""The tolerance in real units: ``atol=1e-2, rtol=0`` as in the experiment that led to tfldbg."""
 _FLOAT_FLOOR = 1e-6
-"""Of the denominator of a relative error of a float output: float32's own resolution at 8."""
+"""The smallest denominator of a float output's relative error: float32's resolution at 8."""
 
 Values = Mapping[int, NDArray[Any]]
-"""By tensor (n, ...) real units."""
+"""Values (n, ...) by tensor, real units."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wanted:
-    """What to find out about the final outputs."""
+    """The requested measurements of the final outputs."""
 
     tolerance: float = TOLERANCE
-    """Real units."""
+    """The tolerance, real units."""
     labels: Labels | None = None
     k: int = 5
-    """For top-k accuracy."""
+    """The k of top-k accuracy."""
     worst: int = 0
-    """How many of the samples with the largest error to name."""
+    """The number of samples with the largest error to name."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairStats:
-    """How far one side's output is from another's, over all samples."""
+    """The difference of an output between two sides, over all samples."""
 
     test: str
-    """tflite, reference or emulation (the file's own arithmetic in float, rounded to codes)."""
+    """The tested side: tflite, reference or emulation (the file's own arithmetic in float, rounded
+    to codes)."""
     against: str
     """The side that relative errors are relative to."""
     elements: int
-    """All elements."""
+    """The number of elements."""
     max_abs: float
-    """Largest absolute difference, real units, over elements finite on both sides."""
+    """The largest absolute difference, real units, over elements that are finite on both sides."""
     mean_abs: float
-    """Mean absolute difference, real units."""
+    """The mean absolute difference, real units."""
     max_relative: float
-    """Largest ``|test - against| / max(|against|, floor)``.  The floor is one step of the output,
-    within which a quantized file cannot tell a value from 0; 1e-6 for float outputs."""
+    """The largest ``|test - against| / max(|against|, floor)``.  The floor is one step of the
+    output, within which a quantized file cannot distinguish a value from 0; 1e-6 for float
+    outputs."""
     mismatching: int
-    """Elements off by more than the tolerance, or not finite on one side alone, or NaN:
-    ``~numpy.isclose(test, against, rtol=0, atol=tolerance)``."""
+    """The number of elements that are off by more than the tolerance, finite on one side only, or
+    NaN: ``~numpy.isclose(test, against, rtol=0, atol=tolerance)``."""
     mismatching_share: Finite
-    """mismatching over elements."""
+    """The share: mismatching over elements."""
     passed: bool
-    """Whether nothing mismatches."""
+    """True if nothing mismatches."""
     worst_sample: int | None
     """The sample with the largest difference."""
 
@@ -77,25 +79,26 @@ class OutputStats:
     name: str
     """The tensor's name."""
     step: float | None
-    """Real units of one code, None for outputs that were never quantized."""
+    """The real units of one code, None for outputs that were never quantized."""
     tolerance: Finite
-    """Of --tolerance, real units."""
+    """The tolerance of --tolerance, real units."""
     pairs: tuple[PairStats, ...]
     """The sides that were compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finals:
-    """What is known of the final outputs after a run."""
+    """The measurements of the final outputs after a run."""
 
     outputs: tuple[OutputStats, ...] = ()
     accuracy: Accuracy | None = None
     worst_samples: tuple[int, ...] = ()
-    """Numbers of the samples with the largest `sample_errors`, the largest first; none without."""
+    """The numbers of the samples with the largest `sample_errors`, the largest first, if
+    requested."""
 
 
 def output_step(subgraph: Subgraph, index: int) -> float | None:
-    """Return what one code of an output means, also where the file dequantizes it at the end."""
+    """Return the real units of one code of an output, even if the file dequantizes it."""
     producer = subgraph.producers.get(index)
     if producer is not None and producer.kind == "DEQUANTIZE":
         index = producer.inputs[0]
@@ -108,14 +111,14 @@ def sample_errors(
     """Return each sample's error: the largest of any element of any final output.
 
     Args:
-        subgraph: Whose outputs.
+        subgraph: The subgraph of the outputs.
         tflite: The file's values.
-        reference: The free-running reference's.
+        reference: The values of the free-running reference.
 
     Returns:
-        (n,) errors and whether they count LSB of each output.  Where no output has codes, they
-        count real units; where some have, the others are left out.  An output that is not finite
-        where the reference is counts as infinitely far.  None if no output has a reference.
+            The errors (n,), and whether they are in LSB of each output.  If no output has codes,
+            they are in real units; if some have, the others are left out.  An output that is not
+            finite where the reference is has an infinite error.  None if no output has a reference.
     """
     known = [i for i in dict.fromkeys(subgraph.outputs) if i in tflite and i in reference]
     steps = {i: step for i in known if (step := output_step(subgraph, i))}
@@ -124,7 +127,7 @@ def sample_errors(
 
 
 def _largest(test: NDArray[Any], against: NDArray[Any]) -> NDArray[np.float64]:
-    """Return each sample's largest difference; (n,)."""
+    """Return the largest difference (n,) of each sample."""
     wanted = against.reshape(len(against), -1).astype(np.float64)
     found = test.reshape(len(test), -1).astype(np.float64)
     with np.errstate(invalid="ignore"):
@@ -139,7 +142,7 @@ class OutputStatistics:
 
     Args:
         subgraph: The traced subgraph.
-        wanted: What to find out.
+        wanted: The requested measurements.
     """
 
     def __init__(self, subgraph: Subgraph, wanted: Wanted) -> None:
@@ -155,8 +158,8 @@ class OutputStatistics:
         """Add a batch.
 
         Args:
-            start: Number of its first sample.
-            sides: By side the tensors that are known of it.
+            start: The number of its first sample.
+            sides: The known tensors of each side.
         """
         for index in self._indices:
             known = {side: values[index] for side, values in sides.items() if index in values}
@@ -184,14 +187,14 @@ class OutputStatistics:
             self._worst = sorted(self._worst)[: self._wanted.worst]
 
     def merge(self, other: OutputStatistics) -> None:
-        """Add what another has seen of the samples that follow."""
+        """Add the measurements of another, for the samples after these."""
         merge_all(self._pairs, other._pairs)
         if self._accuracy is not None and other._accuracy is not None:
             self._accuracy.merge(other._accuracy)
         self._worst = sorted([*self._worst, *other._worst])[: self._wanted.worst]
 
     def result(self) -> Finals:
-        """Return the statistics of everything seen so far."""
+        """Return the statistics of all samples so far."""
         tensors = self._subgraph.tensors
         return Finals(
             outputs=tuple(

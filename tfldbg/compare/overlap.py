@@ -1,4 +1,4 @@
-"""Let a thread do a part of the work while the session does another, in the order as without."""
+"""Overlap work in threads, with the results in the same order as without threads."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _MOST_THREADS = 4
 
 
 class Behind:
-    """A thread that does one thing at a time, while whoever asked for it goes on."""
+    """A thread that does one task at a time, while the caller continues."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "tfldbg")
 
     def do(self, work: Callable[[Given], Made], given: Given) -> Future[Made]:
-        """Begin something.  What was asked for earlier is done before it."""
+        """Start a task after the earlier ones, and return its future."""
         return self._pool.submit(copy_context().run, work, given)  # with the limits of children
 
     def close(self, *, wait: bool = True) -> None:
-        """Drop what has not begun, and wait for what has, unless something else will end it."""
+        """Cancel tasks that have not started, and wait for the running one unless told not to."""
         self._pool.shutdown(wait, cancel_futures=True)
 
 
 class Crew:
-    """Threads that share work whose pieces may be done in any order.  Use as a context manager.
+    """Threads that share tasks, which may be done in any order.  Use as a context manager.
 
     Args:
-        most: How many threads at most, whoever asks among them, one for every two processors.
+        most: The largest number of threads including the caller; there is one per two processors.
     """
 
     def __init__(self, most: int = _MOST_THREADS) -> None:
@@ -51,7 +51,7 @@ class Crew:
         """Do all pieces, and return when they are done.
 
         Raises:
-            Exception: What one of them raises, when the others are done as far as they go.
+            Exception: An exception of one of them, raised after the others have ended.
         """
         left: SimpleQueue[Callable[[], None]] = SimpleQueue()
         for piece in pieces:
@@ -78,12 +78,12 @@ class Crew:
 def ahead(
     make: Callable[[Given], Made], items: Iterable[Given], interrupt: Callable[[], None]
 ) -> Iterator[Iterator[Made]]:
-    """Make one thing more than is asked for, while the last one is used.
+    """Compute the next result in a thread while the caller uses the last one.
 
     Args:
-        make: Makes one, in a thread.
-        items: What to make them of.
-        interrupt: Ends what the thread waits for, where nobody will take it.
+        make: The function that computes a result, in a thread.
+        items: The arguments of its calls.
+        interrupt: The function that ends the thread's call if its result is not needed.
     """
     behind = Behind()
 
@@ -108,12 +108,12 @@ def ahead(
 
 @contextmanager
 def one_behind(work: Callable[[Given], None]) -> Iterator[Callable[[Given], None]]:
-    """Return what hands things to a thread and waits, before it does, for the one handed before.
+    """Return a function that passes work to a thread after waiting for the previous work.
 
-    In the end the last one is waited for.
+    The last work is waited for at the end.
 
     Args:
-        work: What the thread does with a thing.
+        work: The function that the thread calls.
     """
     behind = Behind()
     last: list[Future[None]] = []

@@ -1,7 +1,7 @@
-"""Look for the pattern of an operator's error: at the edge, a factor or a constant a channel.
+"""Find the pattern of an operator's error: at the edge, or a factor or constant per channel.
 
-A kernel that is wrong is wrong in one way everywhere.  What it would make of the operator's inputs
-is computed, and how much of the error that explains is measured.
+A wrong kernel is wrong in the same way everywhere.  Its results on the operator's inputs are
+computed, and the share of the error that they explain is measured.
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ Side = Literal["reference", "traced"]
 Wrong = tuple[Literal["scale", "zero_point"], str, "Computation"]
 """Kind, how it is called, and how the operator computes what such a kernel would."""
 EXPLAINS = 0.9
-"""Share of the error's energy from which a hypothesis explains it; rounding, and values that are
-clipped, are left."""
+"""The share of the error's energy from which a hypothesis explains it; the rest is rounding, and
+values that are clipped."""
 _MOST = 0.5
 _NOTHING = 1e-300
 _SIDES = (("first", "row"), ("last", "row"), ("first", "column"), ("last", "column"))
 _IMAGES = 4
-"""Dimensions of a batch of images: height, width and channels."""
+"""The dimensions of a batch of images: samples, height, width and channels."""
 _WIDEST = 3
-"""Rows or columns that count as an edge: windows of up to 7 reach so far beyond it."""
+"""The number of rows or columns that count as an edge: windows of up to 7 reach so far beyond
+it."""
 _FEW = 32
-"""Values below which nothing is said about a pattern: so many do not agree by chance."""
+"""The number of values from which a pattern is judged: so many do not agree by chance."""
 _A_CHANNEL = 4
-"""Values a channel below which one number for each of them explains too much by itself."""
+"""The number of values per channel below which one fitted number explains too much by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What explains the error of one operator."""
+    """A pattern that explains the error of one operator."""
 
     op: int
     tensor: int
@@ -57,14 +58,14 @@ class Pattern:
     said: str
     """The pattern, as the end of a sentence."""
     side: Side | None
-    """Who computed it so: what is compared with, or what was traced; None where nothing tells."""
+    """The side that has the pattern: the reference, or the traced file; None if unknown."""
     explained: float
-    """Share of the error's energy."""
+    """The share of the error's energy."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Error:
-    """Both sides of one operator, in real units, clamped to the tensor's range."""
+    """The values of both sides of one operator, in real units, clamped to the tensor's range."""
 
     tensor: Tensor
     wanted: Doubles
@@ -79,7 +80,7 @@ class _Error:
         return self.wanted if side == "reference" else self.traced
 
     def inside(self) -> NDArray[np.bool_]:
-        """Where neither side is clipped."""
+        """Return the mask of values that are clipped on neither side."""
         affine = self.tensor.affine
         if affine is None:
             return np.ones(self.wanted.shape, np.bool_)
@@ -98,18 +99,18 @@ def _clamped(tensor: Tensor, values: NDArray[np.float32]) -> Doubles:
 
 
 def _as_codes(tensor: Tensor, values: NDArray[np.float32]) -> Doubles:
-    """Round to codes as a kernel does: nothing is left then of an error that is explained."""
+    """Return values rounded to codes as by a kernel, so that an explained error becomes zero."""
     return _clamped(tensor, values if tensor.lsb is None else quant.to_steps(values, tensor.lsb))
 
 
 def pattern(graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch) -> Pattern | None:
-    """Return what explains an operator's error: what is computed from the file goes first.
+    """Return the pattern that explains an operator's error, preferably one computed from the file.
 
     Args:
         graph: The traced file.
         subgraph: Its subgraph.
         suspect: The operator.
-        batch: The values that it read.
+        batch: The values of its inputs.
     """
     tensor = suspect.tensor
     if suspect.wanted.size != suspect.traced.size:
@@ -128,7 +129,7 @@ def pattern(graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch) ->
 def _computed(
     graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch, error: _Error
 ) -> Iterator[Pattern]:
-    """Yield the wrong kernels whose results are one side's, where the right one's are not."""
+    """Yield the wrong kernels that agree with a side with which the right one disagrees."""
     own = suspect.step
     plain = _run(graph, subgraph, [own], batch, error)
     if not plain:
@@ -147,7 +148,7 @@ def _computed(
 def _run(
     graph: Graph, subgraph: Subgraph, steps: Sequence[Computation], batch: Batch, error: _Error
 ) -> list[Doubles]:
-    """Return what variants of one operator yield, as codes; all of them are fed alike."""
+    """Return the results of variants of one operator on the same inputs, as codes."""
     if not steps:
         return []
     keyed = [
@@ -190,7 +191,7 @@ def _one_scale(graph: Graph, subgraph: Subgraph, step: Computation) -> Iterator[
     scales = weights.quant.scale.astype(np.float64)
     if scales.size != real.shape[axis] or np.ptp(scales) == 0:
         return
-    scales = np.where(scales > 0, scales, 1.0)  # a channel of zeros stays what it is
+    scales = np.where(scales > 0, scales, 1.0)  # a channel of zeros is unchanged
     along = [1] * real.ndim
     along[axis] = -1
     for said, scale in _candidates(scales):
@@ -205,14 +206,14 @@ def _one_scale(graph: Graph, subgraph: Subgraph, step: Computation) -> Iterator[
 
 
 def _candidates(scales: Doubles) -> Iterator[tuple[str, float]]:
-    ending = "which multiplies each channel by a factor of its own: that scale over its own"
-    yield f"the weight scale of its first channel serves all channels, {ending}", float(scales[0])
-    yield f"the weight scale of its last channel serves all channels, {ending}", float(scales[-1])
-    yield f"the largest weight scale serves all channels, {ending}", float(scales.max())
+    ending = "which multiplies each channel by its own factor: that scale over its own scale"
+    yield f"the weight scale of its first channel is used for all, {ending}", float(scales[0])
+    yield f"the weight scale of its last channel is used for all, {ending}", float(scales[-1])
+    yield f"the largest weight scale is used for all channels, {ending}", float(scales.max())
 
 
 def _images(tensor: Tensor, values: NDArray[Any]) -> NDArray[Any] | None:
-    """Return (images, height, width, channels) of all samples; None where it holds no images."""
+    """Return (images, height, width, channels) of all samples, None if they are not images."""
     if len(tensor.shape) != _IMAGES or not values.size:
         return None
     if values[0].size == tensor.elements:
@@ -221,7 +222,7 @@ def _images(tensor: Tensor, values: NDArray[Any]) -> NDArray[Any] | None:
 
 
 def _edge(subgraph: Subgraph, suspect: Suspect, batch: Batch, error: _Error) -> Pattern | None:
-    """Say that the values at an edge alone are wrong."""
+    """Return the pattern of an error at an edge only, None if it is elsewhere too."""
     off = _images(error.tensor, np.abs(error.wanted - error.traced))
     if off is None:
         return None
@@ -242,7 +243,7 @@ def _edge(subgraph: Subgraph, suspect: Suspect, batch: Batch, error: _Error) -> 
 
 
 def _margins(wrong: NDArray[np.bool_]) -> tuple[int, ...] | None:
-    """Return how many rows and columns at each of `_SIDES` hold all that is wrong, the fewest."""
+    """Return the fewest rows and columns at each of `_SIDES` that hold all wrong values."""
     height, width = wrong.shape
     found: list[tuple[int, tuple[int, ...]]] = []
     for count in range(1, len(_SIDES) + 1):
@@ -272,7 +273,7 @@ def _one(margins: tuple[int, ...]) -> bool:
 
 
 def _edges(margins: tuple[int, ...]) -> str:
-    """``last row and last column``, ``first 2 rows``."""
+    """Return the edges in words: ``last row and last column``, ``first 2 rows``."""
     said = []
     for (end, line), size in zip(_SIDES, margins, strict=True):
         if size:
@@ -283,7 +284,7 @@ def _edges(margins: tuple[int, ...]) -> str:
 def _padded(
     subgraph: Subgraph, suspect: Suspect, batch: Batch, counts: tuple[int, ...]
 ) -> tuple[int, ...] | None:
-    """Return how many rows and columns at each of `_SIDES` have windows that reach into padding."""
+    """Return the rows and columns at each of `_SIDES` whose windows reach into padding."""
     op = suspect.step.op
     if op.options.get("padding") != "SAME":
         return None
@@ -295,7 +296,7 @@ def _padded(
     reached: list[int] = []
     for axis, window in enumerate(moved):
         extent, count = given.shape[1 + axis], counts[axis]
-        # TFLite, ComputePaddingWithOffset: the odd one of them is at the end.
+        # TFLite, ComputePaddingWithOffset: an odd row or column of padding is at the end.
         before = max((count - 1) * window.stride + window.reach - extent, 0) // 2
         starts = np.arange(count) * window.stride - before
         reached += [int((starts < 0).sum()), int((starts + window.reach > extent).sum())]
@@ -303,7 +304,7 @@ def _padded(
 
 
 def _fitted(suspect: Suspect, error: _Error) -> Pattern | None:
-    """Return what one number for each channel explains, where no known slip yields them."""
+    """Return the pattern of one fitted number per channel, None if it explains too little."""
     channels = error.wanted.shape[-1]
     sides = [s.reshape(-1, channels) for s in (error.traced, error.wanted)]
     counted = error.inside().reshape(-1, channels)
@@ -312,18 +313,18 @@ def _fitted(suspect: Suspect, error: _Error) -> Pattern | None:
     traced, wanted = (np.where(counted, s, 0.0) for s in sides)
     energy = _energy(wanted - traced)
     if energy < _MOST * error.energy:
-        return None  # most of the error is where values are clipped
+        return None  # most of the error is at clipped values
     power = np.square(traced).sum(0)
     factors = (wanted * traced).sum(0) / np.where(power > 0, power, 1.0)
     offsets = (wanted - traced).sum(0) / counted.sum(0)
     hypotheses: Mapping[Literal["factors", "offsets"], tuple[str, Doubles]] = {
         "factors": (
-            f"each channel is multiplied by a factor of its own, {factors.min():.3g} to "
+            f"each channel is multiplied by its own factor, {factors.min():.3g} to "
             f"{factors.max():.3g}, as by a wrong scale of the weights",
             traced * factors,
         ),
         "offsets": (
-            f"a constant of its own is added to each channel, {offsets.min():.3g} to "
+            f"its own constant is added to each channel, {offsets.min():.3g} to "
             f"{offsets.max():.3g}, as by a wrong bias or zero point",
             np.where(counted, traced + offsets, 0.0),
         ),

@@ -1,4 +1,4 @@
-"""What brings the two sides together, whatever the reference is."""
+"""The relation of a file to a reference of any kind."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Port:
 
     tensor: int
     position: int
-    """Among the file's outputs."""
+    """Its position among the file's outputs."""
     reference_position: int
-    """Among the reference's outputs."""
+    """Its position among the reference's outputs."""
     reference: str
-    """What the reference calls it."""
+    """Its name in the reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,45 +29,45 @@ class Recording:
     """Signs of how a recording was made."""
 
     half_precision: bool
-    """Whether every recorded float value that no input holds is a float16 number."""
+    """True if all recorded float values, except those of inputs, are float16 numbers."""
     copies: tuple[tuple[int, int], ...]
-    """Tensors that hold bytes of a tensor written later, which nothing copies there; and that."""
+    """Pairs of a tensor and a later one whose bytes it holds although no operator copies them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Relation:
-    """Which tensor is compared with what, and what is known without running anything."""
+    """The counterparts of tensors, and the findings that need no run."""
 
     matching: Matching
     reasons: Mapping[int, str]
-    """By tensor, why it has no local error."""
+    """The reasons, by tensor, why it has no local error."""
     checks: Mapping[int, WeightCheck] = field(default_factory=dict)
-    """By output tensor, the comparison of an operator's weights."""
+    """The comparison of an operator's weights, by output tensor."""
     joint: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """By output tensor, the operators that are checked together in its local error."""
+    """The operators that are checked together in a local error, by output tensor."""
     unrounded_before: frozenset[int] = frozenset()
-    """Those of them whose error is that of the last operator alone and of the float arithmetic of
-    all: the rounding of the operators before it is taken out."""
+    """Those of these tensors whose error is that of the last operator and of the float arithmetic
+    of all, without the rounding of the operators before the last."""
     beyond: frozenset[int] = frozenset()
     """Outputs that the reference computes from more than their operators read."""
     trained: Mapping[int, tuple[float, float]] = field(default_factory=dict)
-    """By tensor the range of the reference's fake-quant as it was trained, real units."""
+    """The trained range of the reference's fake-quant by tensor, real units."""
     idle: frozenset[int] = frozenset()
-    """Tensors whose counterpart is also that of what their operators read, so that nothing is
-    computed between the two."""
+    """Tensors whose counterpart is also that of their operator's input, so that nothing is computed
+    between the two."""
     operations: Mapping[int, str] = field(default_factory=dict)
-    """By tensor the reference's operation that computes it, where the reference has a graph."""
+    """The reference's operation that computes each tensor, if the reference has a graph."""
     ports: tuple[Port, ...] = ()
     """The outputs of the file that are outputs of the reference."""
     recording: Recording | None = None
-    """What a recording gives away about how it was made; None for other references."""
+    """The signs of how a recording was made; None for other references."""
     unrounded: frozenset[int] = frozenset()
-    """Tensors with codes whose recorded values lie between them: float arithmetic made these, from
-    constants that may never have been rounded."""
+    """Quantized tensors whose recorded values are between codes, so that float arithmetic computed
+    them, perhaps from constants that were never rounded."""
     own: frozenset[int] = frozenset()
-    """Tensors that are checked against the file's own float arithmetic although there is another
-    reference, which cannot judge them."""
+    """Tensors that are checked against the file's own float arithmetic, because the reference
+    cannot judge them."""
     fed_alike: frozenset[int] = frozenset()
-    """Outputs whose own error is that of the samples in which both sides read the same."""
+    """Outputs whose local error is over the samples in which both sides read the same values."""
     miscast: Mapping[int, str] = field(default_factory=dict)
-    """By input, how recorded codes were made of the data, where rounding did not make them."""
+    """The way in which recorded codes of inputs were made from the data, if not by rounding."""

@@ -1,10 +1,10 @@
-"""The file's own float arithmetic of operators that a reference computes only together.
+"""The file's own float arithmetic for operators that a reference computes only together.
 
-Each of several quantized operators rounds its output, and a function such as RSQRT may enlarge what
-was rounded before it: no bound of the last output tells a fault from that.  So what is checked
-together is checked in two steps.  Every operator is compared with its own float arithmetic, on the
-inputs that it had; and the float arithmetic of all of them together, with the rounding of the last,
-is compared with the reference.
+Each of several quantized operators rounds its output, and a function such as RSQRT may enlarge
+earlier rounding: no bound of the last output distinguishes a fault from that.  So operators that
+are checked together are checked in two steps.  Each operator is compared with its own float
+arithmetic, on the inputs that it had; and the float arithmetic of all of them together, with the
+rounding of the last, is compared with the reference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 Joint = Mapping[int, tuple[int, ...]]
-"""By output tensor the operators that are checked together, the one that writes it the last."""
+"""The operators that are checked together by output tensor, with its writer last."""
 
 
 def steps_of(
@@ -38,12 +38,12 @@ def steps_of(
     """Return how float copies compute operators from what the first of them read.
 
     Args:
-        subgraph: The file's.
-        operators: In the order in which they run.
+        subgraph: The file's subgraph.
+        operators: The operators in execution order.
         batch: Some samples.
 
     Returns:
-        A step an operator; None where one has no float copy, or reads what is not known.
+        One step per operator; None if one has no float copy, or an unknown input.
     """
     written = {i for op in operators for i in op.outputs}
     steps = []
@@ -57,19 +57,19 @@ def steps_of(
 
 
 def as_it_ran(tensor: Tensor, batch: Batch) -> Tensor:
-    """Give a tensor the shape that it had; a file may state another for open dimensions."""
+    """Return a tensor with its run-time shape, since a file may have dynamic dimensions."""
     values = batch.codes.get(tensor.index)
     return tensor if values is None else replace(tensor, shape=values.shape[1:])
 
 
 class OwnRuns:
-    """Float copies of operators that are checked together, in a child process of its own.
+    """Float copies of operators that are checked together, in a separate child process.
 
     Args:
         job: The TFLite side.
-        joint: What is checked together.
+        joint: The operators that are checked together.
         first: Some samples.
-        members: Whether the operators before the last are computed for themselves, too.
+        members: True to also compute the operators before the last separately.
     """
 
     def __init__(self, job: Job, joint: Joint, first: Batch, *, members: bool) -> None:
@@ -86,9 +86,9 @@ class OwnRuns:
         alone = {i: step for i, step in alone.items() if i in chains or i not in others}
         self._aliases = {i: source for i, source in sources.items() if i in alone}
         self.joint = frozenset(chains)
-        """The tensors of which it knows what all operators together make."""
+        """The tensors for which it computes all operators together."""
         self.members = frozenset(alone.keys() - chains.keys())
-        """The tensors before them that it compares with their own operator's arithmetic."""
+        """The tensors before them that it computes with their own operator."""
         if chains:
             self._start(job, chains, alone)
 
@@ -105,17 +105,17 @@ class OwnRuns:
         try:
             self._runner = DerivedRunner(program, model.feeds)
         except RunError:
-            self.joint = self.members = frozenset()  # they are checked as they are
+            self.joint = self.members = frozenset()  # they are checked together only
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
 
         Returns:
-            By tensor of ``members`` what its operator makes of its own inputs, and by tensor of
-            ``joint`` what is compared with the reference.
+            For the tensors of ``members`` the results of their operators on their own inputs, and
+            for the tensors of ``joint`` the values to compare with the reference.
 
         Raises:
-            RunError: The runtime dies.
+                RunError: The runtime crashes.
         """
         if self._runner is None:
             return Computed({}, {})
@@ -130,7 +130,7 @@ class OwnRuns:
         )
 
     def _settled(self, batch: Batch, index: int, together: Floats, alone: Floats) -> Floats:
-        """Return what all operators make, off by as much as the last one was by itself."""
+        """Return the result of all operators, plus the error of the last operator alone."""
         real, tensor = batch.real[index], self._tensors[index]
         both = [clamped(tensor, v.reshape(real.shape))[0] for v in (together, alone)]
         with np.errstate(invalid="ignore"):
@@ -144,7 +144,7 @@ class OwnRuns:
 
 
 def _alone(index: int) -> int:
-    """Return the key of a tensor as its operator computes it by itself."""
+    """Return the key of a tensor as computed by its operator alone."""
     return -1 - index
 
 
@@ -153,13 +153,13 @@ class _Chain:
     """Operators that are checked together."""
 
     together: list[Computation]
-    """The last one writes the result."""
+    """The steps that compute all of them, of which the last writes the result."""
     alone: list[Computation]
-    """Each reads what it had."""
+    """The separate steps, each on the inputs that it had."""
 
 
 def _chain(subgraph: Subgraph, index: int, numbers: Sequence[int], first: Batch) -> _Chain | None:
-    """Return operators that are checked together, if those before the last round to codes."""
+    """Return operators that are checked together, if one before the last rounds to codes."""
     operators = [subgraph.operators[i] for i in numbers]
     rounding = (op for op in operators[:-1] if op.kind not in SAME_SCALE_KINDS)
     rounds = any(subgraph.tensors[op.outputs[0]].lsb is not None for op in rounding)
@@ -173,7 +173,7 @@ def _chain(subgraph: Subgraph, index: int, numbers: Sequence[int], first: Batch)
 
 
 class BesideOwnRuns:
-    """A reference, and beside it what the file's own arithmetic makes of what it cannot divide.
+    """A reference with the file's own arithmetic for operators that it cannot divide.
 
     Args:
         inner: The reference.
@@ -189,13 +189,13 @@ class BesideOwnRuns:
 
         Raises:
             KerasError: TensorFlow cannot compute the data.
-            RunError: The runtime dies.
+            RunError: The runtime crashes.
         """
         computed, own = self._inner.compute(batch), self._runs.compute(batch)
         tested = {i: v for i, v in own.tested.items() if i in computed.local}
         return replace(computed, local={**own.local, **computed.local}, tested=tested)
 
     def close(self) -> None:
-        """End both."""
+        """Close both."""
         self._runs.close()
         self._inner.close()

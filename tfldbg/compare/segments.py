@@ -1,4 +1,4 @@
-"""Cut the reference at the matched tensors: one segment for every operator."""
+"""Cut the reference at the matched tensors into one segment per operator."""
 
 from __future__ import annotations
 
@@ -15,45 +15,46 @@ if TYPE_CHECKING:
     from tfldbg.match.model import Match, Matching
     from tfldbg.reference.graphdef import RefGraph
 
-_NOTHING_BETWEEN = "its counterpart is also that of what it reads, so that nothing checks it"
+_NOTHING_BETWEEN = "its counterpart is also that of its input, so that nothing checks it"
 _MOST_TOGETHER = 64
-"""Operators that are checked together: more than the longest lowering of one layer has."""
+"""The largest number of operators checked together, above the longest lowering of one layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uncut:
-    """An operator output whose own error cannot be told from the inherited one, and why."""
+    """An operator output whose local error cannot be separated from the inherited one."""
 
     tensor: int
     reason: str
     idle: bool = False
-    """Whether its counterpart is that of what the operator reads, so that nothing lies between."""
+    """True if its counterpart is also that of the operator's input, so that nothing is between
+    them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cut:
-    """How the reference is computed operator by operator."""
+    """The reference, cut into operators."""
 
     segments: Mapping[int, Segment]
-    """By output tensor."""
+    """The segments by output tensor."""
     joint: Mapping[int, tuple[int, ...]]
-    """By output tensor the operators that only one segment can compute together, the last of them
-    being the one that writes it."""
+    """The operators that only one segment can compute together, by output tensor, with its writer
+    last."""
     uncut: Mapping[int, Uncut]
     beyond: frozenset[int]
-    """Output tensors that the reference computes from more than their operators read."""
+    """The output tensors that the reference computes from more than their operators read."""
 
 
 def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
-    """Plan the computation of every matched operator output from the operator's own inputs.
+    """Plan the computation of each matched operator output from the operator's own inputs.
 
-    Where an input has no counterpart, the operators before it are computed together with it, from
-    the inputs that have one.  Where the reference computes an output from something that the
-    operator does not read, that too has the value that TFLite gave it, if it has a counterpart.
+    If an input has no counterpart, the operators before it are computed together with the operator,
+    from inputs that have one.  If the reference computes an output from a value that the operator
+    does not read, that also has TFLite's value, if it has a counterpart.
 
     Args:
         subgraph: The TFLite side.
-        matching: Which node computes which tensor.
+        matching: The matches of nodes and tensors.
         graph: The reference.
     """
     segments: dict[int, Segment] = {}
@@ -79,7 +80,7 @@ def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
                 if planned.output in own:
                     uncut[index] = Uncut(index, _NOTHING_BETWEEN, idle=True)
                     continue
-                # What it reads holds the same on this data, as what adds an initial state does.
+                # Its input has the same values on this data, as before adding a state of zeros.
                 cuts = {name: i for name, i in planned.cuts.items() if name != planned.output}
                 planned = replace(planned, cuts=cuts)
             if open_ones := open_ends(graph, planned):
@@ -95,7 +96,7 @@ def cut(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> Cut:
 
 @dataclass(frozen=True, slots=True)
 class _Reach:
-    """Operators up to the nearest inputs that have a counterpart."""
+    """Operators back to the nearest inputs that have a counterpart."""
 
     inputs: tuple[int, ...]
     operators: tuple[int, ...]
@@ -119,20 +120,20 @@ def _reach(subgraph: Subgraph, op: Operator, matching: Matching) -> _Reach | str
 
 
 def _tells(other: int, index: int, matching: Matching) -> bool:
-    """Whether a tensor has a counterpart that is not the very value of another tensor."""
+    """Return whether a tensor has a counterpart that is not the value of another tensor."""
     match, own = matching.matches.get(other), matching.matches[index]
     return match is not None and own.raw not in match.names
 
 
 def _named(match: Match) -> tuple[str, str]:
-    """Return the node of a match, and what it quantizes."""
+    """Return the node of a match, and the node that it quantizes."""
     return match.node, match.raw
 
 
 def _segment(index: int, inputs: Sequence[int], matching: Matching) -> Segment:
     own = matching.matches[index]
     known = [matching.matches[i] for i in inputs]
-    # A node that is exactly an input's value goes before one that only hands such a value on.
+    # A node that is exactly an input's value has priority over one that only passes it on.
     cuts: dict[str, int] = {}
     for match in known:
         for name in _named(match):

@@ -34,7 +34,7 @@ class Figure:
     lsb: float | None
     """The output's scale, None for float tensors."""
     body_op: int | None = None
-    """The operator inside ``op``, where that is a loop."""
+    """The operator inside ``op``, if that is a loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +42,23 @@ class Step:
     """One time step of a recurrent network."""
 
     step: int
-    """Its number, from 0."""
+    """The number of the step, from 0."""
     ops: tuple[int, ...]
     """The operators of the main subgraph that compute it."""
     max_local_lsb: float | None
-    """Largest local error, LSB; None where no operator of the step has a quantized output."""
+    """The largest local error, LSB; None if no operator of the step has a quantized output."""
     max_local_abs: float | None
-    """The same error, real units."""
+    """The largest local error, real units."""
     worst_op: int | None
-    """The operator with the largest local error, None where there is no error."""
+    """The operator with the largest local error, None if there is no error."""
     worst_body_op: int | None
-    """The operator inside ``worst_op``, where that is a loop."""
+    """The operator inside ``worst_op``, if that is a loop."""
     max_accumulated_lsb: float | None
-    """Largest accumulated error, LSB."""
+    """The largest accumulated error, LSB."""
     max_accumulated_abs: float | None
-    """The same error, real units."""
+    """The largest accumulated error, real units."""
     worst_accumulated_op: int | None
-    """The operator with that error."""
+    """The operator with the largest accumulated error."""
 
 
 def by_step(
@@ -66,13 +66,12 @@ def by_step(
     stats: Mapping[int, Sequence[tuple[TensorStats | None, TensorStats | None, float | None]]],
     figures: Iterable[Figure],
 ) -> tuple[Step, ...]:
-    """Bring together what is known about each step.
+    """Return the largest errors of each step.
 
     Args:
-        recurrences: Those that are written out.
-        stats: By operator, for each of its outputs the local error, the accumulated one and the
-            scale.
-        figures: Of operators that hold several steps.
+        recurrences: The unrolled recurrences.
+        stats: The local error, the accumulated error and the scale of each output, by operator.
+        figures: The figures of operators that compute several steps.
     """
     found = list(figures)
     members: dict[int, set[int]] = {}
@@ -122,7 +121,7 @@ class _Worst:
 
 
 def _worst(errors: Sequence[tuple[float, Figure]]) -> _Worst:
-    """Return the largest error: in LSB where there are quantized outputs, else as it is."""
+    """Return the largest error: in LSB if there are quantized outputs, else in real units."""
     quantized = [(size / f.lsb, size, f) for size, f in errors if f.lsb is not None]
     if quantized:
         steps, size, figure = max(quantized, key=lambda found: found[0])
@@ -134,15 +133,14 @@ def _worst(errors: Sequence[tuple[float, Figure]]) -> _Worst:
 
 
 class AlongTime:
-    """Keeps the largest errors of tensors that hold every step, along their time axis.
+    """Keeps the largest errors of tensors that hold all steps, along their time axis.
 
-    Where the reference computes no local error of such a tensor, the operator's own float copy
-    does.
+    If the reference gives no local error of such a tensor, the operator's own float copy is used.
 
     Args:
         job: The traced file.
         sequences: The tensors.
-        stack: What to close in the end.
+        stack: The stack to close at the end.
     """
 
     def __init__(self, job: Job, sequences: Sequence[SequenceOutput], stack: ExitStack) -> None:
@@ -154,10 +152,10 @@ class AlongTime:
         self._own: FileReference | None = None
 
     def record(self, batch: Batch, computed: Computed) -> None:
-        """Look at one batch.
+        """Measure one batch.
 
         Raises:
-            RunError: The runtime dies of the float copies.
+            RunError: The runtime crashes on the float copies.
         """
         local = dict(computed.local)
         missing = [s for s in self._sequences if s.tensor not in local]
@@ -171,7 +169,7 @@ class AlongTime:
             along(self._accumulated, sequence, computed.free.get(index), real)
 
     def _computed(self, missing: Sequence[SequenceOutput], batch: Batch) -> Mapping[int, Floats]:
-        """Return what the operators' own float copies make of a batch."""
+        """Return the results of the operators' own float copies on a batch."""
         job = self._job
         if self._own is None:
             known = frozenset((*job.exposed.taps, *job.subgraph.inputs))
@@ -183,7 +181,7 @@ class AlongTime:
         return self._own.compute(batch).local
 
     def figures(self) -> list[Figure]:
-        """Return the errors step by step."""
+        """Return the errors by step."""
         tensors = self._job.subgraph.tensors
         found = []
         for sequence in self._sequences:
@@ -203,10 +201,10 @@ def along(
     """Keep the largest difference of each step of a tensor.
 
     Args:
-        maxima: By tensor (steps,) what is kept; it is changed.
-        sequence: Which tensor, and its time axis.
-        reference: (n, ...) real units, None where it is unknown.
-        found: (n, ...) real units.
+        maxima: The largest differences (steps,) by tensor, which are updated.
+        sequence: The tensor and its time axis.
+        reference: The values (n, ...) of the reference in real units, None if unknown.
+        found: The values (n, ...) of TFLite in real units.
     """
     if reference is None or reference.size != found.size:
         return
@@ -219,9 +217,9 @@ def along(
 def largest_by_step(
     reference: NDArray[np.float32], found: NDArray[np.float32], axis: int = 0
 ) -> Doubles:
-    """Return the largest difference for each place along an axis; infinite where NaN was found.
+    """Return the largest difference at each position along an axis, infinite for NaN.
 
-    Places where the reference itself is not finite are left out.
+    Elements whose reference is not finite are left out.
     """
     difference = np.abs(found.astype(np.float64) - reference)
     difference = np.where(np.isnan(difference), np.inf, difference)
@@ -234,7 +232,7 @@ def largest_by_step(
 def figures_of(
     op: int, local: Doubles | None, accumulated: Doubles | None, lsb: float | None
 ) -> list[Figure]:
-    """Return the figures of one tensor, a step each."""
+    """Return the figures of one tensor, one per step."""
     count = max((len(a) for a in (local, accumulated) if a is not None), default=0)
     return [
         Figure(step, op, _at(local, step), _at(accumulated, step), lsb) for step in range(count)

@@ -1,6 +1,6 @@
 """Run both sides over the samples, batch by batch, and collect statistics.
 
-Memory holds one batch of every tensor, however many samples there are.
+Memory holds one batch of all tensors, for any number of samples.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _MOST_SAMPLES = 32
 
 
 class Reference(Protocol):
-    """What a .tflite file is compared with."""
+    """The reference of a .tflite file."""
 
     @property
     def batch(self) -> int | None:
-        """The only batch size it takes, None when any will do."""
+        """The batch size that it requires, None for any."""
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
@@ -45,25 +45,25 @@ class Reference(Protocol):
         """
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Release its resources."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tested:
-    """The side that is judged: a model that runs, or a recording of one."""
+    """The tested side: a running model, or a recording of one."""
 
     count: int
     """The number of samples."""
     batch: Callable[[range], Batch]
-    """Computes or reads some samples."""
+    """The function that computes or reads some samples."""
     interrupt: Callable[[], None]
-    """Ends what a batch waits for."""
+    """The function that ends a running call of ``batch``."""
     samples: Samples | None = None
-    """What the model is given, None where a recording holds it."""
+    """The inputs of the model, None if a recording holds them."""
 
 
 def running(plan: Plan, samples: Samples, runner: Runner, progress: Progress) -> Tested:
-    """Return the traced file as it runs; the arguments are those of `run_batch`."""
+    """Return the running traced file as the tested side; the arguments are those of `run_batch`."""
 
     def run(numbers: range) -> Batch:
         return run_batch(plan, samples, runner, numbers, progress)
@@ -72,10 +72,10 @@ def running(plan: Plan, samples: Samples, runner: Runner, progress: Progress) ->
 
 
 class Recorder(Protocol):
-    """Whoever keeps the batches."""
+    """An object that keeps batches."""
 
     def record(self, batch: Batch, computed: Computed) -> None:
-        """Keep one batch, `settled`."""
+        """Keep one batch of `settled` values."""
 
 
 def measure(
@@ -97,7 +97,7 @@ def measure(
         numbers: The samples, which begin where a batch of `batch_size` begins.
 
     Raises:
-        RunError: The runtime dies.
+        RunError: The runtime crashes.
         KerasError: The reference cannot compute the data.
         CaptureError: A recording is damaged.
     """
@@ -118,8 +118,8 @@ def measure(
             recorder.record(*both)
 
     batches = [range(n, min(n + size, numbers.stop)) for n in numbers[::size]]
-    # The tested side makes the next batch, a thread counts the last one and another records the one
-    # before, while the reference computes.
+    # While the reference computes, the tested side makes the next batch, a thread counts the
+    # previous one, and another thread records the one before that.
     with (
         _crew(plan) as crew,
         ahead(tested.batch, batches, tested.interrupt) as made,
@@ -138,14 +138,14 @@ def measure(
 
 
 def _crew(plan: Plan) -> Crew:
-    """Return who counts: one thread alone where functions of the user's are called."""
+    """Return the threads that count: a single one if functions of the user are called."""
     return Crew(1) if plan.metrics else Crew()
 
 
 def batch_size(plan: Plan, count: int, reference: Reference | None = None) -> int:
-    """Return how many of ``count`` samples to keep in memory at a time.
+    """Return the number of samples, of ``count``, to keep in memory at a time.
 
-    A reference that takes batches of one size alone decides.
+    A reference with a fixed batch size decides.
     """
     if reference is not None and reference.batch:
         return reference.batch
@@ -160,17 +160,17 @@ def run_batch(
     numbers: range,
     progress: Progress,
 ) -> Batch:
-    """Invoke the model on each sample, in order; the first goes on from where the runner is.
+    """Invoke the model on each sample in order, continuing from the state of the runner.
 
     Args:
-        plan: What to read.
+        plan: The requested measurements.
         samples: The inputs.
         runner: The instrumented model.
-        numbers: Which samples.
-        progress: Is told of every sample.
+        numbers: The numbers of the samples.
+        progress: Receives the progress, sample by sample.
 
     Raises:
-        RunError: The runtime dies, or the samples have different shapes.
+        RunError: The runtime crashes, or the samples have different shapes.
     """
     frames, held = Frames[int](len(numbers)), Frames[int](len(numbers))
     indices = (*plan.subgraph.inputs, *plan.read)
@@ -186,13 +186,13 @@ def run_batch(
 
 
 def some_samples(job: Job, runner: Runner, count: int, shown: int = 0) -> Batch:
-    """Run as many samples as there are of ``count``: the first, or where a sample is among them.
+    """Run up to ``count`` samples: the first ones, or the batch that contains a sample.
 
     Args:
         job: The traced file.
         runner: Its instrumented model.
-        count: How many samples a batch holds.
-        shown: A sample to look at; streams are looked at from their beginning.
+        count: The number of samples in a batch.
+        shown: The sample to include; streams are run from their beginning.
     """
     start = 0 if job.samples.stream_steps > 1 else shown // count * count
     numbers = range(start, min(start + count, job.samples.count))
@@ -203,10 +203,10 @@ def some_samples(job: Job, runner: Runner, count: int, shown: int = 0) -> Batch:
 def _run_sample(
     runner: Runner, given: Sequence[NDArray[Any]], number: int, *, fresh: bool
 ) -> list[NDArray[Any]]:
-    """Invoke the model on one sample; what it yields lies where the next one is written.
+    """Invoke the model on one sample; its results are overwritten by those of the next one.
 
     Raises:
-        RunError: The runtime refuses it, dies of it or does not finish; the message says which.
+        RunError: The runtime refuses the sample, crashes or does not finish, as the message tells.
     """
     try:
         return runner.run(given, fresh=fresh, lend=True)

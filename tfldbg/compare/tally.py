@@ -1,4 +1,4 @@
-"""What is counted of the batches of a stream, and how two parts of one stream are added up."""
+"""Count the batches of a stream, and merge the counts of parts of a stream."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from tfldbg.run.samples import Samples
 
 Count = Callable[[], None]
-"""Adds something to what is known of one tensor, and touches nothing else."""
+"""A function that adds counts of one tensor, and changes nothing else."""
 _COUNTED = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Where the accumulated error of a tensor comes from, RMSE in LSB."""
+    """The parts of the accumulated error of a tensor, RMSE in LSB."""
 
     saturation: float
-    """Float against the same clamped to every tensor's range."""
+    """The error of clamping to each tensor's range: float against clamped float arithmetic."""
     rounding: float
-    """Clamped against rounded to codes too."""
+    """The error of rounding to codes: clamped against rounded float arithmetic."""
     kernel: float
-    """Rounded float arithmetic against the integer kernels."""
+    """The error of the kernels: rounded float arithmetic against integer kernels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,22 +51,22 @@ class Measured:
     local: Mapping[int, TensorStats]
     accumulated: Mapping[int, TensorStats]
     local_counters: Mapping[int, Accumulator]
-    """What ``local`` was made of; `Accumulator.channels` tells more, and takes its time."""
+    """The accumulators of ``local``; `Accumulator.channels` returns more, but is slow."""
     accumulated_counters: Mapping[int, Accumulator]
     split: Mapping[int, Split]
     nan: Mapping[int, int]
-    """By tensor how many of TFLite's own values are NaN, where there are any."""
+    """The number of NaN among TFLite's values, for tensors with any."""
     ranges: Mapping[int, float]
-    """By tensor TFLite's largest magnitude, real units."""
+    """The largest magnitude of TFLite's values by tensor, real units."""
     shapes: Mapping[int, tuple[int, ...]]
-    """By tensor the shape that it had in TFLite."""
+    """The shape of each tensor in TFLite."""
     outputs: tuple[tuple[bytes, ...], ...]
-    """For the first samples the bytes of the model's own outputs."""
+    """The bytes of the model's outputs for the first samples."""
     reference_s: float
     usage: Mapping[int, Usage]
-    """By quantized tensor the codes that TFLite yielded."""
+    """The codes that TFLite computed, by quantized tensor."""
     beyond: Mapping[int, float]
-    """By quantized input the share of the given values, zeros left out, beyond its range."""
+    """The share of the given values, zeros left out, beyond the range of each quantized input."""
     finals: Finals = field(default_factory=Finals)
     """The final outputs."""
 
@@ -76,27 +76,27 @@ NOTHING = Measured({}, {}, {}, {}, {}, {}, {}, {}, (), 0.0, {}, {})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What to read."""
+    """The requested measurements of a stream."""
 
     subgraph: Subgraph
     read: tuple[int, ...]
-    """Tensors that the runner returns, in its order."""
+    """The tensors that the runner returns, in its order."""
     observed: int
-    """For how many samples to keep the outputs' bytes."""
+    """The number of samples for which to keep the bytes of the outputs."""
     wanted: Wanted = field(default_factory=Wanted)
-    """What to find out about the final outputs."""
+    """The requested measurements of the final outputs."""
     histograms: bool = False
-    """Whether to count histograms of the errors."""
+    """True to count histograms of the errors."""
     metrics: Mapping[str, Metric] = field(default_factory=dict)
-    """Metrics of the user's own, by name."""
+    """The user's own metrics, by name."""
     undecided: tuple[Comparison, ...] = ()
     """The operators that compare quantized values."""
     usage: bool = True
-    """Whether to note what the tested values are like by themselves: their codes, and NaN."""
+    """True to measure the tested values themselves: their codes, and NaN."""
 
 
 class Statistics:
-    """The accumulators of every tensor."""
+    """The accumulators of all tensors."""
 
     def __init__(self, plan: Plan) -> None:
         self._tensors = plan.subgraph.tensors
@@ -112,18 +112,18 @@ class Statistics:
         self._usage: dict[int, UsageCounter] = {}
 
     def counts(self, batch: Batch, computed: Computed | None) -> list[Count]:
-        """Return what there is to count of a batch, each by itself and in any order.
+        """Return the independent functions that count a batch, which may run in any order.
 
         Args:
-            batch: What TFLite made.
-            computed: What the reference made of it, `settled`; None where there is none.
+            batch: TFLite's values.
+            computed: The reference's `settled` values, None without a reference.
         """
         noted = batch.real if self._noted else {}
         seen = [self._seeing(i, v, batch.codes[i]) for i, v in noted.items()]
         return seen if computed is None else [*seen, *self._differences(batch, computed)]
 
     def _seeing(self, index: int, values: Floats, codes: NDArray[Any]) -> Count:
-        """Return what notes what TFLite's own values of a tensor are like."""
+        """Return the function that measures TFLite's values of a tensor."""
         tensor = self._tensors[index]
         self._shapes[index] = codes.shape[1:]
         if tensor.lsb is not None and tensor.type in _COUNTED:
@@ -164,14 +164,14 @@ class Statistics:
         return known[index]
 
     def _counters(self, index: int) -> dict[str, MetricCounter]:
-        """Return what counts the user's metrics: nothing for shapes, and for the model's inputs."""
+        """Return the counters of the user's metrics, none for shapes and for the model's inputs."""
         where = self._names.get(index)
         if where is None:
             return {}
         return {name: MetricCounter(name, m, where) for name, m in self._metrics.items()}
 
     def merge(self, other: Statistics) -> None:
-        """Add what others have counted of the samples that follow."""
+        """Add the statistics of another, for the samples after these."""
         merge_all(self._accumulated, other._accumulated)
         merge_all(self._local, other._local)
         merge_all(self._split, other._split)
@@ -180,7 +180,7 @@ class Statistics:
         self._shapes = {**other._shapes, **self._shapes}
 
     def measured(self, outputs: tuple[tuple[bytes, ...], ...], reference_s: float) -> Measured:
-        """Return the statistics of everything seen so far."""
+        """Return the statistics of all samples so far."""
         usage = {i: u for i, c in self._usage.items() if (u := c.result()) is not None}
         largest = {i: f.largest for i, f in self._floats.items()}
         return Measured(
@@ -199,7 +199,7 @@ class Statistics:
         )
 
     def _largest(self, index: int, usage: Usage) -> float:
-        """Return the largest magnitude that the codes of a tensor stand for, real units."""
+        """Return the largest magnitude of the codes of a tensor, real units."""
         ends = in_real_units(self._tensors[index], np.array([usage.lowest, usage.highest]))
         return float(np.abs(ends).max())
 
@@ -207,7 +207,7 @@ class Statistics:
 def _update_some(
     local: Accumulator, values: Floats, tested: Floats, start: int, chosen: NDArray[np.bool_]
 ) -> None:
-    """Add the chosen samples of a batch, as they are, each under its own number."""
+    """Add the chosen samples of a batch unclamped, each with its own number."""
     if chosen.all():
         local.update(values, tested, start)
         return
@@ -216,7 +216,7 @@ def _update_some(
 
 
 class _Magnitude:
-    """Notes what the values of one tensor without codes are like."""
+    """Measures the values of one tensor without codes."""
 
     def __init__(self) -> None:
         self.nan = 0
@@ -230,13 +230,13 @@ class _Magnitude:
         self.largest = max(largest, self.largest)
 
     def merge(self, other: _Magnitude) -> None:
-        """Add what another has seen of the samples that follow."""
+        """Add the measurements of another, for the samples after these."""
         self.nan += other.nan
         self.largest = max(self.largest, other.largest)
 
 
 class _Divided:
-    """Counts what each step from float arithmetic to the integer kernels changes.
+    """Measures the change at each stage from float arithmetic to the integer kernels.
 
     Args:
         lsb: The tensor's scale, None for float tensors.
@@ -246,22 +246,22 @@ class _Divided:
         self._steps = (Accumulator(1, lsb), Accumulator(1, lsb), Accumulator(1, lsb))
 
     def update(self, *stages: Floats) -> None:
-        """Add a batch: float arithmetic, the same clamped, rounded too, and TFLite's values."""
+        """Add a batch: float arithmetic, clamped, also rounded, and TFLite's values."""
         for step, before, after in zip(self._steps, stages[:-1], stages[1:], strict=True):
             step.update(before, after)
 
     def merge(self, other: _Divided) -> None:
-        """Add what another has counted of the samples that follow."""
+        """Add the measurements of another, for the samples after these."""
         for mine, more in zip(self._steps, other._steps, strict=True):
             mine.merge(more)
 
     def result(self) -> Split:
-        """Return what was seen so far."""
+        """Return the parts of the error so far."""
         return Split(*(step.result().rmse_lsb or 0.0 for step in self._steps))
 
 
 def _activations(subgraph: Subgraph) -> dict[int, str]:
-    """Return how messages call the operator of every tensor that holds values of the network."""
+    """Return the operator's name in messages for each tensor that holds values of the network."""
     others, tensors = subgraph.non_activations, subgraph.tensors
     return {
         i: f"operator {op.index} {op.kind} '{tensors[i].name}'"
@@ -271,16 +271,16 @@ def _activations(subgraph: Subgraph) -> dict[int, str]:
 
 
 class Tally:
-    """All that is counted of a stream, or of a part of it.
+    """All counts of a stream, or of a part of it.
 
     Args:
-        plan: What is read.
+        plan: The requested measurements.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.reference_s = 0.0
-        """Seconds that the reference took, those of all parts added up."""
+        """The seconds spent in the reference, summed over all parts."""
         self._statistics = Statistics(plan)
         self._finals = OutputStatistics(plan.subgraph, plan.wanted)
         self._beyond = BeyondCounter()
@@ -288,10 +288,10 @@ class Tally:
         self._shapes: dict[int, tuple[int, ...]] = {}
 
     def check(self, batch: Batch) -> None:
-        """Refuse a batch whose tensors have other shapes than those before it.
+        """Refuse a batch in which tensors have other shapes than before.
 
         Raises:
-            ShapesChangeError: It has.
+            ShapesChangeError: A tensor has another shape.
         """
         self._check({i: c.shape[1:] for i, c in batch.codes.items()})
 
@@ -301,10 +301,10 @@ class Tally:
         """Count a batch.
 
         Args:
-            samples: The inputs of the stream, None where a recording holds them.
-            batch: What TFLite made.
-            computed: What the reference made of it, `settled`; None where there is none.
-            crew: Who counts.
+            samples: The inputs of the stream, None if a recording holds them.
+            batch: TFLite's values.
+            computed: The reference's `settled` values, None without a reference.
+            crew: The threads that count.
         """
         self._outputs += _observed(self.plan, batch)
         if samples is not None:
@@ -314,10 +314,10 @@ class Tally:
             self._finals.update(batch.start, _sides(batch, computed))
 
     def merge(self, other: Tally) -> None:
-        """Add what another tally has counted of the samples that follow.
+        """Add the counts of another tally, for the samples after these.
 
         Raises:
-            ShapesChangeError: Tensors had other shapes there.
+            ShapesChangeError: Tensors have other shapes there.
         """
         self._check(other._shapes)
         self.reference_s += other.reference_s
@@ -327,7 +327,7 @@ class Tally:
         self._finals.merge(other._finals)
 
     def measured(self) -> Measured:
-        """Return the statistics of everything counted so far."""
+        """Return the statistics of all batches so far."""
         measured = self._statistics.measured(tuple(self._outputs), self.reference_s)
         return replace(measured, beyond=self._beyond.shares(), finals=self._finals.result())
 
@@ -337,18 +337,18 @@ class Tally:
 
 
 class ShapesChangeError(RunError):
-    """Tensors cannot be brought together, because their shapes follow the values of a sample.
+    """Tensors cannot be compared over samples, because their shapes depend on values.
 
     Args:
-        subgraph: Where they are.
-        reasons: By tensor what happened; without these tensors the run would go on.
+        subgraph: The subgraph of the tensors.
+        reasons: The reason by tensor; without these tensors the run could continue.
     """
 
     def __init__(self, subgraph: Subgraph, reasons: Mapping[int, str]) -> None:
         index, reason = next(iter(reasons.items()))
         super().__init__(
             f"tensor {index} '{subgraph.tensors[index].name}': {reason}",
-            hint="look at one sample at a time: --samples 1",
+            hint="trace a single sample: --samples 1",
         )
         self.reasons = dict(reasons)
 
@@ -366,7 +366,7 @@ def check_shapes(subgraph: Subgraph, shapes: Mapping[int, Sequence[tuple[int, ..
 
 
 def _observed(plan: Plan, batch: Batch) -> list[tuple[bytes, ...]]:
-    """Return for the observed samples of a batch the bytes of the model's own outputs."""
+    """Return the bytes of the model's outputs for the observed samples of a batch."""
     readable = set(plan.read)
     read = [i for i in plan.subgraph.outputs if i in readable]
     rows = range(min(batch.stop, plan.observed) - batch.start)
@@ -377,6 +377,6 @@ def _observed(plan: Plan, batch: Batch) -> list[tuple[bytes, ...]]:
 
 
 def _sides(batch: Batch, computed: Computed) -> dict[str, Mapping[int, Floats]]:
-    """Return what is known of each side, among it the final outputs."""
+    """Return the values of each side, which include the final outputs."""
     emulated = fitting({**computed.rounded, **computed.emulated}, batch.real)
     return {TFLITE: batch.real, REFERENCE: computed.free, EMULATION: emulated}

@@ -1,8 +1,8 @@
-"""Try what would make an operator agree: other kernels, other options, other inputs' order.
+"""Try what makes an operator agree: other kernels, other options, another order of its inputs.
 
-An operator that differs is run by itself, on the inputs that it really had: as it stands in the
-file under the other sets of kernels, and as a float copy with one thing changed.  What then agrees
-with the reference tells the cause.
+An operator that differs is run alone, on the inputs that it really had: unchanged under the other
+sets of kernels, and as a float copy with one change.  The variants that then agree with the
+reference show the cause.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 _Key = tuple[int, str | None]
-"""The operator that is changed, and what is changed of it; None for nothing."""
+"""The changed operator and the change, None for no change."""
 _Tried = tuple[_Key, list[Computation]]
 _Ran = tuple[_Key, NDArray[Any]]
 _UNCHANGED = "its float arithmetic"
-"""What is run where nothing of the float copy is changed."""
+"""The name of the unchanged float copy."""
 _MOST_COPIES = 2048
-"""Operators of the model that tries a run of operators with one thing changed after the other."""
+"""The largest number of operators in a model that tries several operators with one change each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One operator, run in another way."""
+    """The result of running one operator in another way."""
 
     op: int
     tensor: int
-    """Where it is compared with the reference: its output, or that of the last of the operators
-    that are checked together with it."""
+    """The tensor that is compared with the reference: its output, or that of the last of the
+    operators that are checked together with it."""
     kind: Literal["runtime", "option", "float"]
     value: str
-    """The kernels, or what was changed; of ``float``, the file's own arithmetic, nothing."""
+    """The kernels or the change; ``float`` is the file's own arithmetic without a change."""
     max_abs: float
-    """Largest difference from the reference, real units."""
+    """The largest difference from the reference, real units."""
     max_lsb: float | None
     agrees: bool
-    """Whether arithmetic explains that, while it does not explain the difference in the trace."""
+    """True if arithmetic explains this difference, but not the difference in the trace."""
     as_traced: bool
-    """Whether the values are those of the trace, to the same limit."""
+    """True if the values agree with those of the trace, to the same limit."""
 
     @property
     def changed(self) -> bool:
-        """Whether something of the operator was changed."""
+        """True if something of the operator was changed."""
         return self.kind == "option"
 
 
@@ -68,15 +68,16 @@ class Suspect:
     """An operator that differs from its reference."""
 
     tensor: Tensor
-    """What it writes."""
+    """Its output."""
     step: Computation
-    """How it is run by itself."""
+    """The computation that runs it alone."""
     run: tuple[Operator, ...]
-    """The operators that are checked together with it, itself the last; it alone where it is."""
+    """The operators that are checked together with it, itself last; only itself if there are
+    none."""
     wanted: Floats
-    """(n, ...) what the reference makes of the operator's inputs, real units."""
+    """The reference's results (n, ...) on the operator's inputs, real units."""
     traced: Floats
-    """(n, ...) what was traced makes of them, real units."""
+    """The traced results (n, ...) on the operator's inputs, real units."""
     limit: float
     """The difference that arithmetic explains, real units."""
 
@@ -88,14 +89,14 @@ def suspects(
     batch: Batch,
     computed: Computed,
 ) -> list[Suspect]:
-    """Return the operators that can be run by themselves.
+    """Return the suspects that can be run alone.
 
     Args:
-        subgraph: The traced file's.
-        limits: By tensor that they write the difference that arithmetic explains, real units.
-        joint: By tensor the operators that are checked together where several are.
-        batch: What the operators read: some samples, as TFLite computed them, or recorded.
-        computed: What the reference made of the operators' inputs on the same samples.
+        subgraph: The traced subgraph.
+        limits: The difference that arithmetic explains, by output of a suspect, real units.
+        joint: The operators that are checked together, by tensor, if there are several.
+        batch: The inputs of the operators: some samples, computed by TFLite or recorded.
+        computed: The reference's results on the operators' inputs, for the same samples.
     """
     found = []
     wanted, traced = computed.local, {**batch.real, **computed.tested}
@@ -123,7 +124,7 @@ def try_kernels(
         subgraph: Its subgraph.
         suspect: The operator.
         batch: The samples that the suspect was made from.
-        kernels: Who computed the trace.
+        kernels: The kernels that computed the trace.
     """
     trials = []
     alone = cut_model(graph, subgraph, [suspect.step])
@@ -139,11 +140,10 @@ def try_kernels(
 def try_options(
     graph: Graph, subgraph: Subgraph, suspect: Suspect, batch: Batch
 ) -> tuple[Trial, ...]:
-    """Run the float copy of what is checked together, with one thing of one operator changed.
+    """Run the float copies of operators checked together, with one change of one operator.
 
-    Where the copy agrees with the reference as it is, nothing that could be changed is wrong: the
-    kernels are, or the codes.  Then that is all that is returned, for a change that changes nothing
-    agrees as well.
+    If the unchanged copy agrees with the reference, no option is wrong, but the kernels or the
+    codes are.  Then only that trial is returned, since a change without effect also agrees.
 
     Args:
         graph: The traced file.
@@ -187,10 +187,10 @@ def _changed_trial(change: str | None, suspect: Suspect, values: Floats) -> Tria
 def _run(
     graph: Graph, subgraph: Subgraph, suspect: Suspect, tried: Sequence[_Tried], batch: Batch
 ) -> Iterator[_Ran]:
-    """Yield what variants compute, those left out that the runtime refuses.
+    """Yield the results of variants, leaving out those that the runtime refuses.
 
-    They share a model, for a child process costs more than a variant; one that is refused takes
-    the others of its model with it, so these are divided until it is alone.
+    They share a model, since a child process costs more than a variant.  A refused variant makes
+    the runtime refuse the whole model, which is then divided until the variant is alone.
     """
     if not tried:
         return
@@ -218,25 +218,25 @@ def _changed(step: Computation, variant: Variant) -> Computation:
 
 
 def _steps(subgraph: Subgraph, suspect: Suspect, batch: Batch) -> list[Computation]:
-    """Return the run of a suspect; the suspect alone where the others cannot be run."""
+    """Return the steps of a suspect's run, or only its own if the others cannot be run."""
     if len(suspect.run) == 1:
         return [suspect.step]
     return steps_of(subgraph, suspect.run, batch) or [suspect.step]
 
 
 def run_alone(model: LocalModel, batch: Batch, kernels: Kernels) -> list[NDArray[Any]]:
-    """Return (n, ...) of each result, nothing where the runtime refuses the operator.
+    """Return each result (n, ...), nothing if the runtime refuses the operator.
 
     Args:
-        model: The operator by itself.
-        batch: What it reads.
-        kernels: Who computes it.
+        model: The model of the operator alone.
+        batch: The values of its inputs.
+        kernels: The kernels that compute it.
     """
     program = derived_program("an operator by itself", model.content, model.taps, kernels)
     try:
         runner = DerivedRunner(program, model.feeds)
     except RunError:
-        return []  # that these kernels do not take it says nothing about the values
+        return []  # a refusal by these kernels says nothing about the values
     try:
         return runner.run(*batch.given, batch.stop - batch.start)
     except RunError:
@@ -265,7 +265,7 @@ def _judged(
 
 
 def _distance(tensor: Tensor, one: Floats, other: Floats) -> float:
-    """Return the largest difference, both sides clamped to the tensor's range; inf if no number."""
+    """Return the largest difference of both sides clamped to the tensor's range; inf for NaN."""
     if one.size != other.size:
         return float("inf")
     sides = [one.reshape(-1), other.reshape(-1)]

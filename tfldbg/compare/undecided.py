@@ -1,8 +1,8 @@
-"""Comparisons of quantized values that lie too near to each other for a kernel to tell apart.
+"""Comparisons of quantized values that are too close for a kernel to distinguish.
 
 The integer kernels bring both sides to one scale before they compare them: to multiples of 1/256 in
-real units (TFLite, ``comparisons.cc``: ``left_shift = 8``, the multipliers being the scales).  What
-they yield of two values that are nearer than that says nothing of the operator.
+real units (TFLite, ``comparisons.cc``: ``left_shift = 8``, with the scales as multipliers).  The
+result for two values that are closer than that says nothing about the operator.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Comparison:
 
     output: int
     sides: tuple[int | NDArray[Any], int | NDArray[Any]]
-    """Tensors, or the values of constants in real units."""
+    """The tensors, or the values of constants in real units."""
     within: float
     """The distance up to which the kernel may take them for equal, real units."""
 
     def settle(self, batch: Batch, wanted: Floats) -> Floats:
-        """Return what the operator should yield: its own values where the kernel cannot tell.
+        """Return the expected output: the operator's own where the kernel cannot decide.
 
         Args:
-            batch: What TFLite made.
-            wanted: (n, ...) what the reference makes of the same inputs.
+            batch: TFLite's values.
+            wanted: The reference's results (n, ...) on the same inputs.
         """
         one, other = (batch.real[s] if isinstance(s, int) else s for s in self.sides)
         own = batch.real[self.output]

@@ -1,4 +1,4 @@
-"""Which codes of its range a quantized tensor really uses."""
+"""Measure the codes that a quantized tensor uses."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _BINS = 64
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The codes that TFLite yielded for one tensor over all samples."""
+    """The codes that TFLite computed for one tensor over all samples."""
 
     lowest: int
     highest: int
     distinct: int | None
-    """How many different codes there were; None for 16 bits, where nobody counts."""
+    """The number of different codes; None for 16 bits, where they are not counted."""
     at_lowest: int
-    """Values at the lowest code of the type."""
+    """The number of values at the lowest code of the type."""
     at_highest: int
-    """Values at the highest code of the type."""
+    """The number of values at the highest code of the type."""
     total: int
     codes: int
-    """How many codes the type has."""
+    """The number of codes of the type."""
     bins: tuple[int, ...] = ()
-    """How many values fall in each of 64 equal shares of the type's codes, or in each code of a
-    type that has fewer; from the lowest codes to the highest.  Empty where nobody counted."""
+    """The number of values in each of 64 equal shares of the type's codes, or at each code of a
+    type that has fewer, from the lowest codes to the highest.  Empty if not counted."""
 
     @property
     def span(self) -> int:
-        """Codes from the lowest to the highest that was seen."""
+        """The number of codes from the lowest to the highest that occurred."""
         return self.highest - self.lowest + 1
 
 
@@ -46,15 +46,15 @@ class UsageCounter:
     """Counts the codes of one tensor.
 
     Args:
-        type_name: TFLite type of the tensor, 16 bits at most.
-        shares: Whether to count `Usage.bins` for 16 bits too, which takes a pass of its own.
+        type_name: The TFLite type of the tensor, of at most 16 bits.
+        shares: True to also count `Usage.bins` for 16 bits, which takes an additional pass.
     """
 
     def __init__(self, type_name: str, shares: bool = True) -> None:
         self._low, self._high = code_range(type_name)
         self._codes = self._high - self._low + 1
         self._counts: NDArray[np.int64] | None = None
-        """By byte, which for int8 begins with code 0."""
+        """The counts by byte, which for int8 begins with code 0."""
         if self._codes <= 256:
             self._counts = np.zeros(256, np.int64)
         self._bins = np.zeros(min(_BINS, self._codes), np.int64)
@@ -80,7 +80,7 @@ class UsageCounter:
         self._at_ends += ends
 
     def merge(self, other: UsageCounter) -> None:
-        """Add what another counter of the same tensor has seen."""
+        """Add the counts of another counter of the same tensor."""
         if self._counts is not None and other._counts is not None:
             self._counts += other._counts
         lowest, highest = other._ends
@@ -90,7 +90,7 @@ class UsageCounter:
         self._total += other._total
 
     def result(self) -> Usage | None:
-        """Return what was seen, None if nothing was."""
+        """Return the usage, None without values."""
         if not self._total:
             return None
         lowest, highest = self._ends
@@ -116,14 +116,14 @@ class UsageCounter:
 class BeyondCounter:
     """Counts the given real values that a quantized input cannot represent.
 
-    A value counts if it lies more than a step beyond the range.  Zeros are left out: every range
-    holds them, and data may consist of them for the most part, as black images do.  So are inputs
-    that were given as codes: every code is in range.
+    A value counts if it is more than a step beyond the range.  Zeros are left out: every range
+    holds them, and data may consist mostly of them, as black images do.  Inputs that were given as
+    codes are also left out, since every code is in range.
     """
 
     def __init__(self) -> None:
         self._counts: dict[int, NDArray[np.int64]] = {}
-        """By input: beyond the range, and not zero."""
+        """The counts by input: beyond the range, and not zero."""
 
     def add(self, samples: Samples, start: int, stop: int) -> None:
         """Count samples ``start`` to ``stop``."""
@@ -137,7 +137,7 @@ class BeyondCounter:
             self._add(tensor.index, np.array([np.count_nonzero(beyond), np.count_nonzero(given)]))
 
     def merge(self, other: BeyondCounter) -> None:
-        """Add what another has counted of other samples."""
+        """Add the counts of another counter, of other samples."""
         for index, counts in other._counts.items():
             self._add(index, counts)
 
@@ -145,5 +145,5 @@ class BeyondCounter:
         self._counts[index] = counts + self._counts.get(index, 0)
 
     def shares(self) -> dict[int, float]:
-        """Return by quantized input the share of the values that it cannot represent."""
+        """Return the share of the values that each quantized input cannot represent."""
         return {i: float(beyond / (known or 1)) for i, (beyond, known) in self._counts.items()}

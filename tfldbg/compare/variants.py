@@ -1,4 +1,4 @@
-"""The same operator with one thing changed: another option, function, or order of its tensors."""
+"""Variants of an operator with one change: another option, function, or order of its tensors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Operator, Subgraph
 
 _MOST_PERMUTED, _MOST_DIVIDED, _MOST_TRANSPOSED = 3, 8, 4
-"""Inputs, outputs and axes whose other orders are tried."""
+"""The largest numbers of inputs, outputs and axes of which other orders are tried."""
 _RESIZING = ((False, False), (True, False), (False, True))
-"""How a resize operator may place its samples: ``alignCorners`` and ``halfPixelCenters``, which
+"""The sample positions of a resize operator: ``alignCorners`` and ``halfPixelCenters``, which
 exclude each other."""
 _SWITCHES = ("adjX", "adjY", "approximate", "exclusive", "reverse")
-"""Options that are true or false and leave the shape of a square output as it is."""
+"""Boolean options that do not change the shape of a square output."""
 _ALIKE = (
     frozenset({"ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOG", "LOGISTIC"})
     | {"NEG", "RELU", "RELU6", "ROUND", "RSQRT", "SIN", "SQRT", "SQUARE", "TANH"},
@@ -33,7 +33,7 @@ _ALIKE = (
     frozenset({"ARG_MAX", "ARG_MIN"}),
     frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"}),
 )
-"""Operators that take and write the same tensors."""
+"""Operators with the same kinds of inputs and outputs."""
 _OF_TWO = (
     frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB"}),
     frozenset({"EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"}),
@@ -44,29 +44,29 @@ _SIGNED = frozenset({"ADD", "DIV", "MUL", "SUB"})
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """An operator with one thing changed."""
+    """An operator with one change."""
 
     said: str
-    """How it is called."""
+    """The name of the change."""
     op: Operator
-    """It, with its tensors in the order in which they are read and written."""
+    """The operator, with its tensors in the order in which they are read and written."""
     options: Mapping[str, int | bool | float] = field(default_factory=dict)
-    """The options that are changed."""
+    """The changed options."""
     kind: str | None = None
-    """The operator that takes its place, None for its own."""
+    """The kind of operator that replaces it, None for its own."""
     constants: Mapping[int, NDArray[Any]] = field(default_factory=dict)
-    """Constants that are replaced, real units."""
+    """The replaced constants, real units."""
 
 
 def variants(graph: Graph, subgraph: Subgraph, op: Operator, *, likely: bool) -> Iterator[Variant]:
-    """Yield the variants of an operator that read and write what it does.
+    """Yield the variants of an operator with the same inputs and outputs.
 
     Args:
         graph: The file.
         subgraph: Its subgraph.
         op: The operator.
-        likely: Whether to yield those that tell; else those that a change of another operator often
-            explains as well, as x / y is x times 1 / y.
+        likely: True for specific variants; false for those that a change of another operator often
+            also explains, as x / y is x times 1 / y.
     """
     if not likely:
         yield from _exchanged(op, _OF_TWO)
@@ -119,13 +119,13 @@ def _other_options(
 
 
 def _fits(subgraph: Subgraph, op: Operator) -> bool:
-    """Whether a filter is no larger than what it is moved over, so that VALID leaves something."""
+    """Return whether a filter is no larger than its input, so that VALID leaves some output."""
     moved = windows(subgraph, op)
     return bool(moved) and all(window.size <= window.extent for window in moved)
 
 
 def _other_orders(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
-    """Yield the other orders of the inputs of operators to which the order matters."""
+    """Yield the other orders of an operator's inputs, if their order matters."""
     first = 1 if op.kind in CHOOSING else 0
     moved = op.inputs[first:]
     alike = len({subgraph.tensors[i].shape for i in moved if i >= 0}) == 1
@@ -140,7 +140,7 @@ def _other_orders(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
 
 
 def _other_outputs(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
-    """Yield the exchanges of two outputs of operators that divide a tensor."""
+    """Yield the exchanges of two outputs of an operator that divides a tensor."""
     if op.kind not in DIVIDING or len(op.outputs) > _MOST_DIVIDED:
         return
     for one, other in itertools.combinations(range(len(op.outputs)), 2):
@@ -152,9 +152,9 @@ def _other_outputs(subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
 
 
 def _other_constants(graph: Graph, subgraph: Subgraph, op: Operator) -> Iterator[Variant]:
-    """Yield the operators with a constant of the other sign, or that transpose otherwise.
+    """Yield the operator with a constant of the other sign, or with another transposition.
 
-    A constant of zeros, which leaves a sum as it is, may have been one that its codes cut off.
+    A constant of zeros, which does not change a sum, may have been cut off by its codes.
     """
     for index in op.inputs if op.kind in _SIGNED else ():
         real = real_constant(graph, subgraph.tensors[index])

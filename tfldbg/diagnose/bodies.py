@@ -1,4 +1,4 @@
-"""What was found inside operators that run subgraphs: as evidence, and as a verdict about them."""
+"""Evidence and divergences from inside the operators that run subgraphs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def collect_bodies(run: Run, measured: Sequence[BodyMeasured]) -> tuple[Body, ...]:
-    """Gather the evidence about every subgraph that an operator runs.
+    """Return the evidence about each subgraph that an operator runs.
 
     Args:
-        run: The run that they were part of.
-        measured: What was measured.
+        run: The run of the main subgraph.
+        measured: The measurements of the subgraphs.
     """
     return tuple(_body(run, body) for body in measured)
 
@@ -39,12 +39,12 @@ def _body(run: Run, body: BodyMeasured) -> Body:
 
 
 def _evidence(run: Run, part: PartMeasured, samples: int) -> Evidence:
-    """Collect a subgraph as the trace of a file that is compared with itself."""
+    """Return a subgraph's evidence, as of a file that is compared with its own float arithmetic."""
     alone = replace(
         run, reference_kind="self", traits=ITSELF, signature=None, samples=samples, notes=()
     )
     found = collect(part.loaded, alone, part.relation, part.measured)
-    # A shape that changes from run to run is no other shape than the file states.
+    # A shape that changes from run to run does not contradict the shape that the file states.
     kept = (replace(o, expected_shape=None) if o.tensor in part.changing else o for o in found.ops)
     return replace(found, ops=tuple(kept))
 
@@ -52,14 +52,14 @@ def _evidence(run: Run, part: PartMeasured, samples: int) -> Evidence:
 def with_insides(
     evidence: Evidence, found: Sequence[Divergence], inside: Sequence[Diagnosis | None]
 ) -> list[Divergence]:
-    """Add the first divergence inside every operator that runs subgraphs, as one of its own.
+    """Add the first divergence inside each operator that runs subgraphs, as the operator's own.
 
-    It takes the place of what the operator's values tell, which is less.
+    It replaces the divergence of the operator's values, which says less.
 
     Args:
-        evidence: Of the main subgraph.
-        found: What differs there.
-        inside: The verdict over each of its bodies.
+        evidence: The evidence of the main subgraph.
+        found: The divergences there.
+        inside: The verdict about each of its bodies.
     """
     callers: dict[int, Divergence] = {}
     for body, diagnosis in zip(evidence.bodies, inside, strict=True):

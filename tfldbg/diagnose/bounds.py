@@ -1,9 +1,8 @@
-"""How far an operator may be off by itself, beyond the rounding of its output.
+"""Bounds of an operator's local error, beyond the rounding of its output.
 
 `Thresholds.local_lsb` covers the output's own rounding: half a step, and a quarter more for kernels
-that round twice (gemmlowp's doubling high multiplication, then a rounding shift).  What is added
-here follows from an operator's own scales and from how a kernel is known to compute; nothing is
-fitted.
+that round twice (gemmlowp's doubling high multiplication, then a rounding shift).  The additions
+here follow from the scales of an operator and from the arithmetic of a kernel; nothing is fitted.
 """
 
 from __future__ import annotations
@@ -40,22 +39,22 @@ if TYPE_CHECKING:
 _Q8 = 256.0
 _INT8_STEPS = 127.0
 _HALF_EPSILON = 2.0**-10
-"""Largest spacing of float16 values relative to the value."""
+"""The largest spacing of float16 values relative to the value."""
 _INT16_MULTIPLIER = 1.0
 """Kernels with 64-bit sums keep 15 bits of the multiplier (TFLite, int64 version of
 ``MultiplyByQuantizedMultiplier``): 2**-15 relative, which is one LSB at the end of the range."""
 _EXPONENTIAL = 2.0
-"""LSB by which each exponential of an int16 SOFTMAX is off (TFLite, ``SoftmaxInt16``): its table of
+"""The error in LSB of each exponential of an int16 SOFTMAX (TFLite, ``SoftmaxInt16``): its table of
 513 entries over -10 to 0 is linear between them, h**2 / 16 = 0.8 with the compensated midpoint, and
 table, interpolation and input are rounded.  An output is one exponential over the sum of all."""
 _ROUNDED_DOWN = 0.25
-"""LiteRT's int8 SQRT takes the code below the exact result, for each of the 256 codes: it is off by
+"""LiteRT's int8 SQRT takes the code below the exact result, for each of the 256 codes: the error is
 up to a whole step."""
 _BYTES = frozenset({"INT8", "UINT8"})
 _WIDE = frozenset({"INT32", "UINT32", "INT64"})
-"""Codes of more bits than the 24 of a float32."""
+"""Types whose codes have more bits than the 24 of a float32."""
 _ROUNDED = 2.0**-24
-"""By how much rounding to float32 moves a value at most, relative."""
+"""The largest relative error of rounding to float32."""
 _PACKED = _BYTES | {"INT2", "INT4"}
 _TABLES = frozenset({"EXP", "GELU", "LOGISTIC", "LOG", "RSQRT", "SOFTMAX", "TANH", "HARD_SWISH"})
 """Functions that int16 kernels interpolate in tables of 513 entries."""
@@ -67,23 +66,24 @@ BoundRule = Literal["lsb", "table", "recurrent", "float", "noise", "relative"]
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How far an operator's output may be from its reference, given the same inputs."""
+    """The bound of the error of an operator's output, given the same inputs as the reference."""
 
     rule: BoundRule
-    """Which limit applies: ``lsb`` (`Thresholds.local_lsb`), ``table`` (int16 functions computed
+    """The limit that applies: ``lsb`` (`Thresholds.local_lsb`), ``table`` (int16 functions computed
     from tables, `Thresholds.int16_lsb`), ``recurrent`` (operators that loop over their own rounded
     state, `Thresholds.recurrent_lsb`), ``float`` (`Thresholds.float_relative`), ``noise`` (six
     times ``noise``) or ``relative`` (`Thresholds.hybrid_relative`)."""
     extra_lsb: tuple[float, ...] = (0.0,)
-    """LSB to add, one value or one a channel."""
+    """LSB to add, one value or one per channel."""
     implied_scale: float | None = None
-    """The scale of the input that the operator's bias was quantized for, where it has one."""
+    """The scale of the input that the operator's bias was quantized for, if it has a bias."""
     implied_lsb: tuple[float, ...] = ()
-    """What that bias is off by, one a channel, because the input has another scale."""
+    """The error of that bias because the input has another scale, one value per channel."""
     step: float | None = None
-    """What a step is where a float output holds the values of a quantized tensor, real units."""
+    """The step in real units, if a float output holds the values of a quantized tensor."""
     noise: tuple[float, ...] = ()
-    """Standard deviation that rounded inputs or weights explain, real units, one a channel."""
+    """The standard deviation that rounded inputs or weights explain, real units, one per
+    channel."""
 
 
 def bound(
@@ -95,16 +95,16 @@ def bound(
     unknown_weights: bool,
     usage: Mapping[int, Usage] = MappingProxyType({}),
 ) -> Bound:
-    """Return what arithmetic explains for one operator.
+    """Return the error of one operator that arithmetic explains.
 
     Args:
         loaded: The file.
         op: The operator.
-        runtimes: Whose kernels computed it, on both sides where the reference's did as well.
-        ranges: By tensor the largest magnitude that was seen, real units.
-        rounded: Whether the reference's constants are those before rounding.
-        unknown_weights: Whether its weights may be rounded without having been compared.
-        usage: By tensor the codes that were seen.
+        runtimes: The runtimes that computed it, for both sides if kernels computed the reference.
+        ranges: The largest magnitude that occurred in each tensor, real units.
+        rounded: True if the reference's constants are those before rounding.
+        unknown_weights: True if its weights may be rounded and were not compared.
+        usage: The codes that occurred in each tensor.
     """
     subgraph = loaded.subgraph
     if not op.outputs or op.outputs[0] < 0:
@@ -131,18 +131,18 @@ def bound(
 def joint_bound(
     subgraph: Subgraph, op: Operator, others: Mapping[int, Bound], own: Bound, *, rounding: bool
 ) -> Bound:
-    """Add the bounds of the operators before one that are only checked together with it.
+    """Add to an operator's bound those of the operators that are only checked together with it.
 
-    Their errors are taken over as they are, in steps of this operator's output: data movement and
-    sums do not enlarge them.  What rounded inputs explain for another output's channels is only
-    known relative to the signal.
+    Their errors are added unchanged, in steps of this operator's output: data movement and sums do
+    not enlarge them.  The effect of rounded inputs on another output's channels is only known
+    relative to the signal.
 
     Args:
-        subgraph: Whose operators they are.
-        op: The last of them.
-        others: The bounds of those before it, by operator.
+        subgraph: The subgraph of the operators.
+        op: The last of the operators.
+        others: The bounds of the operators before it, by operator.
         own: Its own bound.
-        rounding: Whether the error holds the rounding of those before it.
+        rounding: True if the error includes the rounding of the operators before it.
     """
     out = subgraph.tensors[op.outputs[0]]
     read = next((i for i in others if op.inputs[0] in subgraph.operators[i].outputs), None)
@@ -171,10 +171,10 @@ def joint_bound(
 
 
 def _implied(loaded: Loaded, op: Operator) -> tuple[float | None, tuple[float, ...]]:
-    """Return the input scale that a bias implies, and what the bias is off by under the actual one.
+    """Return the input scale that a bias implies, and the error of the bias under the actual scale.
 
-    Kernels add the codes of a bias as they are, hence in steps of input scale x weight scale,
-    whatever scale the bias itself states (TFLite 8-bit quantization specification).
+    Kernels add the codes of a bias in steps of input scale x weight scale and ignore the scale that
+    the bias itself states (TFLite 8-bit quantization specification).
     """
     subgraph = loaded.subgraph
     slots = WEIGHTED.get(op.kind, ())[:3]
@@ -199,14 +199,14 @@ def _implied(loaded: Loaded, op: Operator) -> tuple[float | None, tuple[float, .
 
 
 def _float_bound(loaded: Loaded, op: Operator, ranges: Mapping[int, float], rounded: bool) -> Bound:
-    """Bound of an operator that yields float, perhaps from constants of fewer bits."""
+    """Return the bound of an operator with float output, perhaps from constants of fewer bits."""
     subgraph = loaded.subgraph
     given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
     constants = {t.index: stored(subgraph, t.index) for t in given}
     out = op.outputs[0]
     if subgraph.tensors[out].type == "FLOAT16":
         return Bound("noise", noise=(ranges.get(out, 0.0) * _HALF_EPSILON / math.sqrt(12.0),))
-    # Of sparse codes the operator reads a dense copy; what DEQUANTIZE unpacks it reads as float.
+    # The operator reads a dense copy of sparse codes, and as float what DEQUANTIZE unpacks.
     own = [t for t in given if (c := constants[t.index]) is not None and c.type == t.type]
     packed = any(_is_packed(t) for t in (*own, *_inside(loaded, op)))
     unpacked = [c for t in given if (c := constants[t.index]) is not None and c.type != t.type]
@@ -234,11 +234,11 @@ def _inside(loaded: Loaded, op: Operator) -> tuple[Tensor, ...]:
 
 
 def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
-    """Return the Euclidean norm of the weights of each output channel, empty where unknown.
+    """Return the Euclidean norm of the weights of each output channel, empty if unknown.
 
-    An input that is rounded to steps is off by up to half a step, evenly spread: the sum over an
-    output's weights w then has the standard deviation ``step / sqrt(12) * norm(w)``.  The same
-    holds for weights that are rounded relative to their size.
+    The error of an input that is rounded to steps is up to half a step, evenly distributed: the sum
+    over an output's weights w then has the standard deviation ``step / sqrt(12) * norm(w)``.  The
+    same holds for weights that are rounded relative to their size.
     """
     nothing = np.empty(0)
     if op.kind not in WEIGHTED:
@@ -249,7 +249,7 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
         return nothing
     channel_axis = WEIGHTED[op.kind][3]
     others = tuple(i for i in range(real.ndim) if i != channel_axis)
-    # Widening blocks of the channels alone keeps a large constant from being held in float64.
+    # Converting blocks of channels avoids a float64 copy of a large constant.
     rows = np.moveaxis(real, channel_axis, 0) if others else real
     squares = [np.square(rows[some].astype(np.float64)) for some in blocks(rows)]
     norms: NDArray[np.float64] = np.sqrt(
@@ -259,7 +259,7 @@ def _weight_norms(loaded: Loaded, op: Operator) -> NDArray[np.float64]:
 
 
 def _bias_spacing(loaded: Loaded, op: Operator, channels: int) -> NDArray[np.float64]:
-    """Return how far a float16 bias may be from the next one, at most, of each output channel."""
+    """Return the largest spacing of float16 values at the bias of each output channel."""
     place = WEIGHTED[op.kind][2]
     held = stored(loaded.subgraph, op.inputs[place]) if len(op.inputs) > place else None
     real = (
@@ -271,7 +271,7 @@ def _bias_spacing(loaded: Loaded, op: Operator, channels: int) -> NDArray[np.flo
 
 
 def _first_activation(subgraph: Subgraph, op: Operator) -> Tensor | None:
-    """Return the first input that holds values of the network: no constant, and no shape."""
+    """Return the first input that holds values of the network, not a constant or a shape."""
     given, others = [i for i in op.inputs if i >= 0], subgraph.non_activations
     live = (i for i in given if stored(subgraph, i) is None and i not in others)
     first = next(live, None)
@@ -279,7 +279,7 @@ def _first_activation(subgraph: Subgraph, op: Operator) -> Tensor | None:
 
 
 def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
-    """What a kernel is known to add to the rounding of its output."""
+    """Return the error that a kernel is known to add to the rounding of its output."""
     given, out = _first_activation(subgraph, op), subgraph.tensors[op.outputs[0]]
     if given is None or given.lsb is None or out.lsb is None:
         return 0.0
@@ -300,7 +300,7 @@ def _kernel_lsb(subgraph: Subgraph, op: Operator, runtime: str) -> float:
 
 
 def _table_lsb(subgraph: Subgraph, op: Operator, usage: Mapping[int, Usage]) -> float:
-    """What an int16 kernel's table is off for the codes that were seen."""
+    """Return the error of an int16 kernel's table for the codes that occurred."""
     given, out = _first_activation(subgraph, op), subgraph.tensors[op.outputs[0]]
     if given is None or given.type != "INT16":
         return 0.0
@@ -310,11 +310,11 @@ def _table_lsb(subgraph: Subgraph, op: Operator, usage: Mapping[int, Usage]) -> 
 
 
 def _product_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:
-    """What rounding after each factor of a product adds to the rounding of its output.
+    """Return the error of rounding after each factor of a product.
 
     TFLite, reduce kernels (``GetQuantProdScaling``): each of the N factors is multiplied by
     input scale / output scale**(1/N), and every partial product is rounded to a whole number.  The
-    factors that follow enlarge that half, each by up to its own size in units of the N-th root.
+    factors after it enlarge that half, each by up to its own size in units of the N-th root.
     """
     given, out = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.outputs[0]]
     if out.lsb is None or not out.elements:
@@ -328,12 +328,12 @@ def _product_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) 
 
 
 def _float32_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) -> float:
-    """What float32 itself loses where codes are wider than its 24 bits.
+    """Return the error of float32 itself for codes wider than its 24 bits.
 
     A real value is its code, rounded to float32, times the scale, rounded again: 2**-24 of the
     value each.  That happens to every input and to the output, and the reference's own result is
-    rounded once.  Inputs of sums are off by a share of their own size, however small the sum; what
-    others read is off relative to the result.
+    rounded once.  The error of an input of a sum is relative to the input, however small the sum;
+    for other operators it is relative to the result.
     """
     out = subgraph.tensors[op.outputs[0]]
     given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
@@ -347,7 +347,7 @@ def _float32_lsb(subgraph: Subgraph, op: Operator, ranges: Mapping[int, float]) 
 
 
 def _constants_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
-    """What the rounding of constants adds where the reference has them as they were before."""
+    """Return the error of rounded constants, if the reference has them before rounding."""
     given, out = _first_activation(subgraph, op), subgraph.tensors[op.outputs[0]]
     if given is None or given.lsb is None or out.lsb is None:
         return (0.0,)
@@ -359,7 +359,7 @@ def _constants_lsb(subgraph: Subgraph, op: Operator) -> tuple[float, ...]:
 
 
 def _q8_multiplier(given: Tensor, ratio: float) -> float:
-    """Error of a multiplier that is rounded to eight fractional bits.
+    """Return the error of a multiplier that is rounded to eight fractional bits.
 
     XNNPACK, microparams-init.c: int8 conversion and leaky ReLU multiply by ``lrintf(256 * ratio)``.
     """
@@ -370,7 +370,7 @@ def _q8_multiplier(given: Tensor, ratio: float) -> float:
 
 
 def _rounded_zero_point(given: Tensor, ratio: float) -> float:
-    """Error of the input's zero point, rounded to whole output steps before it is subtracted.
+    """Return the error of an input's zero point that is rounded to whole steps of the output.
 
     TFLite, reduce kernels: ``bias = output_zero_point - round(input_zero_point * ratio)``.
     """
@@ -379,7 +379,7 @@ def _rounded_zero_point(given: Tensor, ratio: float) -> float:
 
 
 def _constant_operand(subgraph: Subgraph, op: Operator, given: Tensor, out: Tensor) -> float:
-    """Half a step of a quantized constant operand; for MUL, times the largest value it meets."""
+    """Return half a step of a constant operand; for MUL, times the largest value of the other."""
     if given.affine is None or out.lsb is None:
         return 0.0
     operands = [subgraph.tensors[i] for i in op.inputs if i >= 0]
@@ -391,7 +391,7 @@ def _constant_operand(subgraph: Subgraph, op: Operator, given: Tensor, out: Tens
 
 
 def _is_constant(subgraph: Subgraph, tensor: Tensor) -> bool:
-    """Whether a tensor is a constant, or made of constants alone, as FILL makes it."""
+    """Return whether a tensor is a constant, or computed from constants alone, as by FILL."""
     if tensor.has_data:
         return True
     producer = subgraph.producers.get(tensor.index)
@@ -399,7 +399,7 @@ def _is_constant(subgraph: Subgraph, tensor: Tensor) -> bool:
 
 
 def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[float, ...]:
-    """Half a step of the int32 bias, whose scale is input scale x weight scale."""
+    """Return half a step of the int32 bias, whose scale is input scale x weight scale."""
     if len(op.inputs) < 3 or op.inputs[1] < 0 or op.inputs[2] < 0:
         return (0.0,)
     weights, bias = subgraph.tensors[op.inputs[1]], subgraph.tensors[op.inputs[2]]
@@ -409,7 +409,7 @@ def _bias_rounding(subgraph: Subgraph, op: Operator, ratio: float) -> tuple[floa
 
 
 def _constant_factor_lsb(subgraph: Subgraph, op: Operator, given: Tensor, out: Tensor) -> float:
-    """Return what rounding of a matrix adds that is not compared with the reference's."""
+    """Return the error of a rounded matrix that is not compared with the reference's."""
     number = next((n for n, i in enumerate(op.inputs) if subgraph.tensors[i].has_data), None)
     if number is None or len(subgraph.tensors[op.inputs[number]].shape) < 2:
         return 0.0
@@ -420,11 +420,11 @@ def _constant_factor_lsb(subgraph: Subgraph, op: Operator, given: Tensor, out: T
 
 
 def _summed_lsb(count: int, weights: Tensor, given: Tensor, out: Tensor) -> float:
-    """Return by how much rounded weights may move a sum of products, in steps of the output.
+    """Return the largest error of a sum of products with rounded weights, in steps of the output.
 
-    Each of the K weights of an output is off by up to half a step, evenly spread: their sum has the
-    standard deviation ``step * sqrt(K / 12) * x``.  Six of them, for the largest step and the
-    largest input, are not exceeded by chance.
+    The error of each of the K weights of an output is up to half a step, evenly distributed: the
+    error of the sum has the standard deviation ``step * sqrt(K / 12) * x``.  Six of them, for the
+    largest step and the largest input, are not exceeded by chance.
     """
     if weights.quant is None or not weights.quant.scale.size:
         return 0.0
@@ -436,7 +436,7 @@ def _summed_lsb(count: int, weights: Tensor, given: Tensor, out: Tensor) -> floa
 
 
 def _unknown_weights_lsb(subgraph: Subgraph, op: Operator) -> float:
-    """Return what rounding of weights may add where they cannot be compared."""
+    """Return the largest error of rounded weights that cannot be compared."""
     if op.kind not in WEIGHTED or len(op.inputs) < 2 or op.inputs[1] < 0:
         return 0.0
     given, weights = subgraph.tensors[op.inputs[0]], stored(subgraph, op.inputs[1])

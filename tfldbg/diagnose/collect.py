@@ -1,4 +1,4 @@
-"""Bring everything that was measured about each operator together."""
+"""Collect the measurements of each operator into evidence."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ class Described:
     op: Operator
     tensor: Tensor
     activation: bool
-    """As all below, see `OpEvidence`."""
+    """See `OpEvidence` for this and the fields below."""
     reads: tuple[int, ...]
     bound: Bound
     weighted: bool = False
     stated_shape: tuple[int, ...] | None = None
-    """The shape that the file states, where the output turns out to have another."""
+    """The shape that the file states, if the output has another."""
     breaches: tuple[Breach, ...] = ()
     marks: tuple[float, ...] = ()
     stateful: bool = False
 
 
 def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) -> Evidence:
-    """Gather the evidence of a run.
+    """Return the evidence of a run.
 
     Args:
         loaded: The traced file.
-        run: What was run.
-        relation: How it was compared.
+        run: The run.
+        relation: The relation of the file to the reference.
         measured: The statistics.
     """
     subgraph = loaded.subgraph
@@ -65,24 +65,24 @@ def collect(loaded: Loaded, run: Run, relation: Relation, measured: Measured) ->
 
 
 def _breaches(loaded: Loaded, run: Run) -> dict[int, tuple[Breach, ...]]:
-    """Return by operator the rules of the specification that it breaks."""
+    """Return the rules of the specification that each operator breaks."""
     subgraph = loaded.subgraph
     found: dict[int, tuple[Breach, ...]] = {}
     for breach in lint(loaded.graph, subgraph):
         if breach.rule == "axis" and (run.runtime == MICRO or _repaired(run, subgraph, breach)):
-            continue  # the file as it runs is measured; LiteRT alone refuses the one as it is
+            continue  # only LiteRT refuses it, and here TFLM or a repaired copy ran
         found[breach.op] = (*found.get(breach.op, ()), breach)
     return found
 
 
 def _repaired(run: Run, subgraph: Subgraph, breach: Breach) -> bool:
-    """Whether the copy that ran is rid of a breach, which changes no value."""
+    """Return whether the copy that ran has a breach repaired, which changes no value."""
     params = subgraph.tensors[breach.tensor].quant
     return run.repair is not None and params is not None and params.stated_axis is not None
 
 
 def _limits(loaded: Loaded, run: Run, relation: Relation, measured: Measured) -> dict[int, Bound]:
-    """Return by operator how far arithmetic explains that it is off, with those measured in it."""
+    """Return the bound of each operator, including the operators that are measured with it."""
     subgraph = loaded.subgraph
     rounded = run.traits.full_precision
     quantized = any(m.expected is not None for m in relation.matching.matches.values())
@@ -113,13 +113,13 @@ def evidence_of(
     relation: Relation,
     measured: Measured,
 ) -> Evidence:
-    """Bring what is known of every operator output together with what was measured.
+    """Return the evidence of a run from the described operator outputs and the measurements.
 
     Args:
-        run: What was run.
-        subgraph: The tested side.
+        run: The run.
+        subgraph: The traced subgraph.
         described: Its operator outputs, in execution order.
-        relation: How it was compared.
+        relation: The relation of the subgraph to the reference.
         measured: The statistics.
     """
     return Evidence(
@@ -162,7 +162,7 @@ def _described(
     breaches: tuple[Breach, ...],
     measured: Measured,
 ) -> Described:
-    """Return what a file says of an operator output."""
+    """Return the description of an operator output by a file."""
     subgraph = loaded.subgraph
     given = [subgraph.tensors[i] for i in op.inputs if i >= 0]
     return Described(
@@ -229,7 +229,7 @@ def _op_evidence(output: Described, relation: Relation, measured: Measured) -> O
 def _stated_shape(
     subgraph: Subgraph, op: Operator, index: int, measured: Measured
 ) -> tuple[int, ...] | None:
-    """Return the shape that the file states, where only the output turns out to have another."""
+    """Return the shape that the file states, if the output has another and the inputs do not."""
 
     def found_of(tensor: Tensor) -> tuple[int, ...]:
         return measured.shapes.get(tensor.index, tensor.shape)
@@ -242,7 +242,7 @@ def _stated_shape(
         return any(size != stated for size, stated, sign in known if sign != -1)
 
     tensor = subgraph.tensors[index]
-    # An open dimension that has another size than the file holds for it changes those behind it.
+    # A dynamic dimension with another size than in the file also changes the shapes after it.
     given = (subgraph.tensors[i] for i in (*op.inputs, *subgraph.inputs) if i >= 0)
     inherited = any(found_of(t) != t.shape for t in given)
     return tensor.shape if differs(tensor) and not inherited else None

@@ -1,4 +1,4 @@
-"""What every run says about itself."""
+"""Describe a run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PACKAGES = {TENSORFLOW: ("tensorflow",), MICRO: ("tflite-micro",)}
 def describe(
     job: Job, identical: bool, timing: dict[str, float], delegated: Sequence[int] = ()
 ) -> Run:
-    """Return the description of a run that is compared with nothing.
+    """Return the description of a run without a reference.
 
     Args:
-        job: What was run.
-        identical: What an `Observer` found.
-        timing: By stage the seconds that it took.
+        job: The run.
+        identical: True if an `Observer` found the same final outputs.
+        timing: The seconds of each stage.
         delegated: The tensors that an external delegate wrote.
     """
     samples, run_on = job.samples, job.run_on
@@ -59,14 +59,14 @@ def describe(
 
 
 def notes_on_streams(job: Job) -> tuple[str, ...]:
-    """Say where steps make no difference."""
+    """Return a note if steps make no difference."""
     if job.samples.stream_steps == 1 or job.loaded.graph.keeps_state:
         return ()
     return ("the file keeps no state from step to step: --steps changes nothing",)
 
 
 def _notes_on_copies(job: Job) -> tuple[str, ...]:
-    """Say that what is traced is a copy."""
+    """Return a note if a copy is traced."""
     if job.loaded.untouched is None:
         return ()
     return (

@@ -1,6 +1,6 @@
-"""What lies downstream: the tensors that are computed from others, by the operators' reads.
+"""Find the tensors downstream of others: those computed from them, by the operators' reads.
 
-This is the one meaning of "downstream of an origin".  Statuses, rules and messages ask for it here.
+This is the only definition of "downstream of an origin" for statuses, rules and messages.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 def downstream_of(ops: Sequence[OpEvidence], divergences: Iterable[Divergence]) -> frozenset[int]:
     """Return the tensors downstream of an origin.
 
-    They are computed from what an origin writes, or from a wrong input of the model.
+    They are computed from the outputs of an origin, or from a wrong input of the model.
 
     Args:
         ops: The operator outputs, in any order.
-        divergences: What differs by itself.
+        divergences: The divergences of the origins.
     """
     found = list(divergences)
     origins, named = {d.op for d in found}, {d.tensor_index for d in found}
@@ -30,11 +30,11 @@ def downstream_of(ops: Sequence[OpEvidence], divergences: Iterable[Divergence]) 
 def computed_from(ops: Sequence[OpEvidence], tensors: Iterable[int]) -> frozenset[int]:
     """Return the tensors to which a path of reads leads from some tensors.
 
-    A tensor itself is among them only where it is computed from another of the tensors.
+    One of the given tensors is included only if it is computed from another of them.
 
     Args:
         ops: The operator outputs, in any order.
-        tensors: Indices of the tensors to begin with.
+        tensors: The indices of the tensors to start from.
     """
     written: dict[int, list[int]] = {}
     for op in ops:

@@ -1,4 +1,4 @@
-"""What was measured about a trace, before anybody judges it.  Plain data that JSON can hold."""
+"""The measurements of a trace, before the diagnosis.  Plain data that JSON can hold."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class InputEvidence:
     first_reader: int | None
     """The first operator that reads it."""
     usage: Usage | None = None
-    """The codes that it was given."""
+    """The codes of the samples."""
     beyond: float | None = None
-    """Share of the given real values, zeros left out, beyond its range; None where it was given
-    codes."""
+    """The share of the given real values, zeros left out, beyond the input's range; None if codes
+    were given."""
     miscast: str | None = None
-    """How the recorded codes were made of the data, where rounding did not make them."""
+    """How the recorded codes were made from the data, if not by rounding."""
     trained: tuple[float, float] | None = None
     """The range that the reference's fake-quant learned, real units."""
     type: str | None = None
-    """TFLite's; None in recordings that do not hold it."""
+    """The TFLite type; None in recordings that do not hold it."""
 
     @property
     def affine(self) -> Affine | None:
@@ -67,56 +67,57 @@ class OpEvidence:
     scale: float | None
     zero_point: int | None
     activation: bool
-    """Whether the output holds values of the network; shapes are none."""
+    """True if the output holds values of the network, which shapes do not."""
     reads: tuple[int, ...]
-    """Tensor indices of the computed inputs."""
+    """The tensor indices of the computed inputs."""
     weighted: bool
-    """Whether it has quantized or float constants of its own."""
+    """True if the operator has quantized or float constants."""
     reference: str | None
     match_rule: str | None
     match_confidence: float
-    """1 for names, less where structure or numbers decided, 0 for unmatched tensors."""
+    """1 for matches by name, less for matches by structure or numbers, 0 for unmatched tensors."""
     unmatched_reason: str | None
     parameters: str | None
     """As in `tfldbg.match.model.Match`, None for unmatched tensors."""
     expected: tuple[float, int] | None
     bound: Bound
-    """How far arithmetic explains that the operator is off by itself."""
+    """The local error that arithmetic explains."""
     joint: tuple[int, ...]
-    """The operators whose errors ``local`` holds together, empty where it is this one alone."""
+    """The operators whose errors ``local`` measures together; empty if it is this operator
+    alone."""
     local: TensorStats | None
     local_reason: str | None
-    """Why there is no local error."""
+    """The reason why there is no local error."""
     accumulated: TensorStats | None
     split: Split | None
-    """What the accumulated error is made of, where the reference is the file's float copy."""
+    """The parts of the accumulated error, if the reference is the file's float copy."""
     nan: int
-    """NaN values that TFLite itself yields while no input of the operator holds one."""
+    """The number of NaN values that TFLite computes although no input of the operator holds one."""
     shape: tuple[int, ...]
-    """The shape that the output has when it runs."""
+    """The shape of the output at run time."""
     expected_shape: tuple[int, ...] | None
-    """Set where the reference, or what the file states, is another."""
+    """The shape of the reference, or the one that the file states, if it is another."""
     weights: WeightCheck | None
     breaches: tuple[Breach, ...]
-    """Rules of the quantization specification that the operator breaks."""
+    """The rules of the quantization specification that the operator breaks."""
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    """The operator's options, as far as they are plain."""
+    """The operator's options that are numbers, booleans or strings."""
     usage: Usage | None = None
-    """The codes that TFLite yielded, where the output is quantized."""
+    """The codes that TFLite computed, if the output is quantized."""
     trained: tuple[float, float] | None = None
     """The range that the reference's fake-quant learned, real units."""
     operation: str | None = None
-    """The reference's operation that computes it, where the reference has a graph."""
+    """The operation of the reference that computes it, if the reference has a graph."""
     stateful: bool = False
-    """Whether the operator keeps values from one run to the next."""
+    """True if the operator keeps values from one run to the next."""
     marks: tuple[float, ...] = ()
-    """Constants among its inputs that may be sentinels (`tfldbg.compare.ranges.fit.marks_of`)."""
+    """The constant inputs that may be sentinels (`tfldbg.compare.ranges.fit.marks_of`)."""
     own: bool = False
-    """Whether ``local`` is against the file's own float arithmetic although there is another
-    reference, which cannot judge the operator."""
+    """True if ``local`` is against the file's own float arithmetic because the reference cannot
+    judge the operator."""
     fed_alike: bool = False
-    """Whether ``local`` is over the samples in which both sides read the same, none of them having
-    been run on the other's inputs: without ``local``, they read other values in every sample."""
+    """True if neither side was run on the other's inputs, so that ``local`` covers the samples in
+    which both sides read the same values; without ``local`` there is no such sample."""
 
     @property
     def affine(self) -> Affine | None:
@@ -128,19 +129,19 @@ class OpEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Delegated:
-    """What an external delegate did."""
+    """An external delegate and the operators that it computed."""
 
     path: str
-    """Its shared library."""
+    """The path of its shared library."""
     options: Mapping[str, str]
-    """What it was given, by key."""
+    """The options that it was given, by key."""
     operators: tuple[int, ...]
     """The operators of the original file that it computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was run, on what, with what."""
+    """A run: the file, the reference, the data and the runtime."""
 
     model_path: str
     model_sha256: str
@@ -151,39 +152,40 @@ class Run:
     signature: str | None
     samples: int
     data: str
-    """Path of the data, ``"arrays"`` or ``"random"``."""
+    """The path of the data, ``"arrays"`` or ``"random"``."""
     seed: int | None
     observer_identical: bool
     observer_samples: int
     versions: dict[str, str]
     timing: dict[str, float]
     notes: tuple[str, ...]
-    """What could not be done, as a user should know it."""
+    """Limitations of the run that a user should know."""
     stream_steps: int = 1
-    """How many samples in a row are the steps of one stream; 1 where each stands alone."""
+    """The number of consecutive samples that are the steps of one stream; 1 if samples are
+    independent."""
     delegate: Delegated | None = None
-    """The external delegate, where there was one."""
+    """The external delegate, if there was one."""
     reference_runtime: str | None = None
-    """Whose kernels computed the reference, where that is the same file under others."""
+    """The runtime that computed the reference, if that is the same file under other kernels."""
     traits: Traits = NO_REFERENCE
-    """What the reference is like."""
+    """The traits of the reference."""
     repair: str | None = None
-    """How the copy that ran differs from the user's file, which the runtime refuses."""
+    """The difference between the user's file, if the runtime refuses it, and the copy that ran."""
 
     @property
     def has_real_data(self) -> bool:
-        """Whether the samples are the user's: random ones say nothing about ranges."""
+        """True if the samples are the user's; random ones say nothing about ranges."""
         return self.data != "random"
 
     @property
     def extent(self) -> str:
-        """``64 samples``, or ``25 samples: 2 streams of 10 steps and one of 5``."""
+        """The number of samples and streams: ``25 samples: 2 streams of 10 steps and one of 5``."""
         said = f"{self.samples} samples"
         return said if self.stream_steps == 1 else f"{said}: {self.streams}"
 
     @property
     def streams(self) -> str:
-        """``2 streams of 10 steps and one of 5``."""
+        """The streams in words: ``2 streams of 10 steps and one of 5``."""
         whole, rest = divmod(self.samples, self.stream_steps)
         parts = [f"{whole} stream{'' if whole == 1 else 's'} of {self.stream_steps} steps"]
         if rest:
@@ -194,50 +196,50 @@ class Run:
         return " and ".join(parts)
 
     def place(self, sample: int) -> str:
-        """``13``, or ``13 (stream 1, step 3)``; all are counted from 0."""
+        """Return a sample in words: ``13``, or ``13 (stream 1, step 3)``; all counted from 0."""
         if self.stream_steps == 1:
             return str(sample)
         stream, step = divmod(sample, self.stream_steps)
         return f"{sample} (stream {stream}, step {step})"
 
     def computed_by(self, op: int) -> str:
-        """How messages call who computed an operator."""
+        """Return the name, for messages, of the runtime or delegate that computed an operator."""
         taken = self.delegate is not None and op in self.delegate.operators
         return "the delegate" if taken else self.runtime
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A whole trace."""
+    """All measurements of a trace."""
 
     run: Run
     inputs: tuple[InputEvidence, ...]
     ops: tuple[OpEvidence, ...]
     file: tuple[Finding, ...] = ()
-    """What the file alone betrays."""
+    """The findings from the file alone."""
     ports: tuple[Port, ...] = ()
     recording: Recording | None = None
     trials: tuple[Trial, ...] = ()
-    """What was tried on the operators that differ."""
+    """The trials on the operators that differ."""
     patterns: tuple[Pattern, ...] = ()
-    """What explains the errors of the operators that differ."""
+    """The patterns in the errors of the operators that differ."""
     outputs: tuple[OutputStats, ...] = ()
     """The final outputs of every side."""
     tolerance: float | None = None
-    """Of the final outputs, real units, if asked for; None stands for the default."""
+    """The tolerance of the final outputs in real units, if requested; None for the default."""
     measures: Mapping[str, Any] = field(default_factory=dict)
     """By name the results of what else was measured, see `tfldbg.measures`."""
     bodies: tuple[Body, ...] = ()
-    """What the loops, branches and composites of the main subgraph run."""
+    """The subgraphs that the loops, branches and composites of the main subgraph run."""
 
     @property
     def quantized(self) -> bool:
-        """Whether any operator writes codes, so that errors are told in LSB."""
+        """True if any operator writes codes, so that errors are given in LSB."""
         return any(o.scale is not None for o in self.ops)
 
     @property
     def covered(self) -> frozenset[int]:
-        """The operators that are checked, alone or together with the ones behind them."""
+        """The operators that are checked, alone or together with operators after them."""
         traits = self.run.traits
         checked = [o for o in self.ops if o.local is not None]
         found = frozenset(o.op for o in checked).union(*(o.joint for o in checked))
@@ -245,9 +247,9 @@ class Evidence:
 
     @property
     def _seen_through(self) -> frozenset[int]:
-        """The operators of whose subgraphs every operator is checked that ran.
+        """The operators in whose subgraphs every operator that ran is checked.
 
-        Against another model that says nothing: what they run may be another there.
+        Against another model this says nothing: the operators there may run other subgraphs.
         """
         ran: dict[int, list[Body]] = {}
         for body in self.bodies:
@@ -258,7 +260,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A subgraph that an operator runs, traced by itself."""
+    """A subgraph that an operator runs, traced separately."""
 
     op: int
     """The operator of the main subgraph that runs it."""
@@ -266,23 +268,23 @@ class Body:
     """WHILE, IF or STABLEHLO_COMPOSITE."""
     role: Role
     subgraph: int
-    """-1 where the operator names none."""
+    """The index of the subgraph, -1 if the operator names none."""
     samples: int
-    """Those that the operator was looked into on."""
+    """The number of samples on which the subgraph was traced."""
     steps: int
-    """How often it was run, all samples together."""
+    """The number of times that it was run, over all samples."""
     identical: bool
-    """Whether, run by itself, it ends at the values that the operator yields: codes to the bit,
+    """True if, run separately, it computes the values of the operator: the same codes, and the same
     float values up to another order of sums."""
     reason: str | None
-    """Why it could not be traced."""
+    """The reason why it could not be traced."""
     evidence: Evidence | None
-    """The trace, None where there is a reason; operator and tensor numbers are those of its
+    """The trace, None if there is a reason; operator and tensor numbers are those of its
     subgraph, and ``worst_sample`` counts a loop's steps."""
 
     @property
     def complete(self) -> bool:
-        """Whether every operator in it is checked."""
+        """True if every operator in it is checked."""
         if self.evidence is None or not self.identical:
             return False
         covered = self.evidence.covered

@@ -1,4 +1,4 @@
-"""Findings: what explains the verdict first, then everything else that a user should know."""
+"""List the findings: those that explain the verdict first, then the others."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ def findings(
     thresholds: Thresholds,
     downstream: frozenset[int],
 ) -> tuple[Finding, ...]:
-    """List the findings.
+    """Return the findings.
 
-    Each divergence comes with the causes that explain it before it, in execution order, so that the
-    first finding of a diverged model explains the first divergence; of several causes the one whose
-    code explains most divergences comes first.  What explains nothing follows, by severity.
+    The divergences come in execution order, each after the causes that explain it, so that the
+    first finding of a diverged model explains the first divergence.  Of several causes, the one
+    whose code explains the most divergences comes first.  Findings that explain nothing follow, by
+    severity.
 
     Args:
         evidence: The trace.
         divergences: Its divergences.
-        thresholds: What they were judged by.
+        thresholds: The thresholds of the verdict.
         downstream: The tensors downstream of their origins.
     """
     judged = Judged(evidence, divergences, thresholds, downstream, misfitting(evidence))
@@ -56,7 +57,7 @@ def findings(
         found += [replace(f, severity="error") for f, _ in explaining]
         op = by_tensor.get(divergence.tensor_index, by_op[divergence.op])
         told = of_divergence(divergence, op, traits)
-        # Nobody learned other parameters.
+        # The parameters are those of the reference, so other remedies would not help.
         if explaining and explaining[0][0].code in MISPLACED | AS_CONVERTED:
             told = replace(told, suggestion=explaining[0][0].suggestion)
         found.append(told)
@@ -65,7 +66,7 @@ def findings(
 
 
 def _causes(judged: Judged) -> list[tuple[Finding, frozenset[Signal]]]:
-    """Return what the rules found, with the kinds of divergence that it explains."""
+    """Return the findings of the rules, with the kinds of divergence that they explain."""
     explains = {rule.about.code: rule.explains for rule in FILE_RULES}
     found = [
         (to_finding(rule.about, sign), rule.explains)

@@ -1,4 +1,4 @@
-"""Whether data and ranges suit each other: what the given values say about the ranges."""
+"""Check whether data and ranges suit each other."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence, InputEvidence, OpEvidence
 
 ENOUGH = 256
-"""Values below which nothing is said about a range: as many as eight bits have codes."""
+"""The number of values below which a range is not judged: as many as eight bits have codes."""
 CLIPPED = 0.2
-"""Share of the given values, zeros left out, outside the input's range from which the data is on
-another scale.
+"""The share of the given values, zeros left out, outside the input's range from which the data is
+on another scale.
 
 Outliers are a few per cent; data in 0..255 for an input of 0..1 is outside for all but black."""
 FEW = 32
 """Real data that uses less than one part in so many of the input's codes is on another scale: 0..1
 for an input of 0..255 uses one code in 128, and no exposure loses five bits of eight."""
 LARGE_LSB = 8.0
-"""Three bits of eight."""
+"""An error of three bits of eight."""
 AMPLIFIED = 4.0
-"""Times the error at an operator's inputs from which it is another error."""
+"""The ratio to the error at an operator's inputs from which an error is not inherited."""
 _AVERAGES = frozenset({"AVERAGE_POOL_2D", "RESIZE_BILINEAR"})
-"""Operators of one scale whose values lie between those that they read."""
+"""Operators of one scale whose output values are between their input values."""
 _UNCLAMPED = frozenset({"none", "differ", "computed"})
-"""Parameters of an output that no fake-quant of the reference clamps to the same range."""
+"""The parameters of outputs that no fake-quant of the reference clamps to the same range."""
 _ARITHMETIC = frozenset({"ADD", "DIV", "MUL", "SUB"})
-"""Operators of two operands, whose output has a range of its own."""
+"""Operators with two operands, whose output has its own range."""
 _OWED = frozenset({"bypassed", "deferred"})
 """Parameters that are those of a consumer (`tfldbg.match.model.Match`)."""
 _TWO = 2
 
 
 def is_clipped(given: InputEvidence) -> bool:
-    """Whether too much of what a model is given lies beyond the input's range."""
+    """Return whether too many of the given values are beyond the input's range."""
     return given.beyond is not None and given.beyond > CLIPPED
 
 
 def is_narrow(given: InputEvidence) -> bool:
-    """Whether the data, in real units, uses few codes.
+    """Return whether the data, in real units, uses few codes.
 
-    One alone is a constant input, such as a state that is zero.
+    A single code is a constant input, such as a state that is zero.
     """
     usage = given.usage
     if given.beyond is None or usage is None or usage.span == 1:
@@ -58,17 +58,17 @@ def is_narrow(given: InputEvidence) -> bool:
 
 
 def quantized_instead(given: InputEvidence, alone: bool) -> tuple[int, int] | None:
-    """Return the codes that quantizing the data would give, where it was cast to codes instead.
+    """Return the codes that quantizing the data would give, if it was cast to codes instead.
 
-    The data was given as codes.  Read as real values they lie within the input's range, and
-    quantized they would be `WASTED` times as many codes or more.
+    The data was given as codes.  Read as real values they are within the input's range, and
+    quantized they would be at least `WASTED` times as many codes.
 
     Args:
         given: An input of the model.
-        alone: Whether it is the only one: then even a single code is no state, which may be zero.
+        alone: True if it is the only input, so that a single code cannot be a state of zeros.
 
     Returns:
-        The lowest and the highest; None where the data may well be codes.
+        The lowest and the highest code; None if the data may well be codes.
     """
     usage, affine = given.usage, given.affine
     if usage is None or given.beyond is not None or affine is None or not affine.scale:
@@ -78,7 +78,7 @@ def quantized_instead(given: InputEvidence, alone: bool) -> tuple[int, int] | No
     held = (usage.lowest, usage.highest + (usage.span == 1))
     ends = affine.real_range(given.type)
     if held[0] < ends[0] - 1 or held[1] > ends[1] + 1:
-        return None  # a cast cuts off less than one
+        return None  # a cast changes a value by less than one
     first, last = code_range(given.type)
     codes = (round(v / affine.scale) + affine.zero_point for v in held)
     low, high = (min(max(code, first), last) for code in codes)
@@ -86,7 +86,7 @@ def quantized_instead(given: InputEvidence, alone: bool) -> tuple[int, int] | No
 
 
 def data_suits(evidence: Evidence) -> bool:
-    """Whether the data is the user's and fits the inputs, so that it says something of ranges."""
+    """Return whether the data is the user's and fits the inputs, so that it can judge ranges."""
     alone = len(evidence.inputs) == 1
     return evidence.run.data != "random" and not any(
         is_clipped(i) or is_narrow(i) or quantized_instead(i, alone) for i in evidence.inputs
@@ -94,17 +94,17 @@ def data_suits(evidence: Evidence) -> bool:
 
 
 def clipped_share(op: OpEvidence) -> float:
-    """Return the share of the reference's values beyond the range that no fake-quant clamps."""
+    """Return the share of the reference's values beyond the range, if no fake-quant clamps them."""
     if op.local is None or op.parameters not in _UNCLAMPED or not op.local.elements:
         return 0.0
     return op.local.saturated / op.local.elements
 
 
 def exceeded(evidence: Evidence) -> dict[int, float]:
-    """Return by tensor the share of clipped values, where no calibration leaves out so many."""
+    """Return the share of clipped values of each tensor, if a calibration cannot explain it."""
     if not data_suits(evidence):
         return {}
-    others = imposed(evidence.ops)  # clipping and taking the largest may change places
+    others = imposed(evidence.ops)  # clipping commutes with taking the largest
     own = (o for o in evidence.ops if _is_filled(o) and o.tensor not in others)
     shares = {o.tensor: clipped_share(o) for o in own}
     return {tensor: share for tensor, share in shares.items() if share > CLIPPED}
@@ -116,7 +116,7 @@ def imposed(ops: Sequence[OpEvidence]) -> frozenset[int]:
     found: set[int] = set()
     for op in ops:
         own = (op.scale, op.zero_point)
-        computes = op.kind in _ARITHMETIC  # one range of both is no one's need
+        computes = op.kind in _ARITHMETIC  # arithmetic imposes no range on its inputs
         same_range = {i for i in op.reads if written.get(i) == own and not computes}
         found |= set(op.reads) if op.kind in SAME_SCALE_KINDS else same_range
     return frozenset(found)
@@ -127,7 +127,7 @@ def _is_filled(op: OpEvidence) -> bool:
 
 
 def misfitting(evidence: Evidence) -> dict[int, Misfit]:
-    """Return by tensor the ranges that another operator's values, or a sentinel, made too wide."""
+    """Return the ranges, by tensor, that another operator's values or a sentinel made too wide."""
     traits = evidence.run.traits
     if not data_suits(evidence) or traits.kernels or not traits.exists:
         return {}
@@ -140,10 +140,10 @@ def misfitting(evidence: Evidence) -> dict[int, Misfit]:
 
 
 def _costly(evidence: Evidence) -> Mapping[int, Misfit]:
-    """Return those that a float reference does not share, which the verdict counts."""
+    """Return the misfits that a float reference does not share, which the verdict counts."""
     if not evidence.run.traits.own_constants:
         return {}
-    # What has no counterpart has no range in a reference that has none anywhere.
+    # In a reference without any ranges, tensors without a counterpart have no range either.
     ranged = any(o.expected is not None for o in evidence.ops)
     none = {"none"} if ranged else {"none", None}
     unshared = {o.tensor: o for o in evidence.ops if o.parameters in none}
@@ -152,10 +152,10 @@ def _costly(evidence: Evidence) -> Mapping[int, Misfit]:
 
 
 def _tells(misfit: Misfit, wide: OpEvidence, evidence: Evidence) -> bool:
-    """Whether rounding to the steps of a range makes more error than what it meets.
+    """Return whether rounding to the steps of a range makes the larger part of the error.
 
-    It meets what its operator inherits, and what comes with the other inputs of those that read it.
-    Where that is more, the finer steps that the values need would change nothing.
+    The other parts are what its operator inherits, and the errors of the other inputs of its
+    readers.  If they are larger, the finer steps that the values need would change nothing.
     """
     made = _rounding(misfit, wide)
     free = wide.accumulated.relative_rmse if wide.accumulated is not None else 0.0
@@ -170,9 +170,9 @@ def _tells(misfit: Misfit, wide: OpEvidence, evidence: Evidence) -> bool:
 
 
 def _rounding(misfit: Misfit, op: OpEvidence) -> float:
-    """Return the error of rounding to an output's steps, over the RMS of the reference.
+    """Return the error of rounding to an output's steps, relative to the RMS of the reference.
 
-    Over the largest value, which is less, where the reference has no value to compare with.
+    Without values of the reference it is relative to the largest value, which gives less.
     """
     free, step = op.accumulated, (op.scale or 0.0) / math.sqrt(12.0)
     if free is None:
@@ -187,9 +187,9 @@ def _drifted(op: OpEvidence) -> float:
 
 
 def _meeting(tensor: int, evidence: Evidence) -> list[tuple[int, ...]]:
-    """Return for every operator that computes with a tensor the other computed inputs it has.
+    """Return the other computed inputs of each operator that computes with a tensor.
 
-    What is computed from the tensor itself brings along the tensor's own error and is left out.
+    Tensors computed from the tensor itself are left out, since they carry its error.
     """
     copies = {tensor}
     found = []
@@ -206,35 +206,35 @@ def _meeting(tensor: int, evidence: Evidence) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Hoisted:
-    """A requantization that clips in front of an operator, where the reference clips behind it."""
+    """A requantization that clips before an operator, where the reference clips after it."""
 
     tensor: int
     share: float
-    """Of its values, the share that is clipped."""
+    """The share of its values that is clipped."""
     averaging: OpEvidence
-    """The operator that averages what is clipped."""
+    """The operator that averages the clipped values."""
 
     @property
     def message(self) -> str:
-        """What is clipped too early and what it does, as the end of a sentence."""
+        """The share of early clipping and its effect, as the end of a sentence."""
         behind = f"operator {self.averaging.op} {self.averaging.kind}"
         return (
-            f"{self.share:.2%} of its values lie beyond its range and are clipped before {behind} "
-            "averages them, where the reference clips what it yields; the accumulated error there "
+            f"{self.share:.2%} of its values are beyond its range and are clipped before {behind} "
+            "averages them, where the reference clips its result; the accumulated error there "
             f"is {number(_drift(self.averaging))} LSB"
         )
 
 
 def hoisted(evidence: Evidence, saturation: float) -> dict[int, Hoisted]:
-    """Return by tensor the requantizations that were moved to where they clip.
+    """Return the requantizations, by tensor, that clip because they were moved before an average.
 
-    Clipping and copying, or taking the largest, may change places; clipping and averaging may not.
-    The error behind the average is that of the clipping where it is `LARGE_LSB` and `AMPLIFIED`
-    times what reaches the requantization.
+    Clipping commutes with copying and with taking the largest, but not with averaging.  The error
+    after the average is that of the clipping if it is at least `LARGE_LSB` and `AMPLIFIED` times
+    the error that reaches the requantization.
 
     Args:
         evidence: The trace.
-        saturation: Share of clipped values from which it counts.
+        saturation: The share of clipped values from which it counts.
     """
     consumers: dict[int, list[OpEvidence]] = {}
     for op in evidence.ops:
@@ -254,7 +254,7 @@ def hoisted(evidence: Evidence, saturation: float) -> dict[int, Hoisted]:
 
 
 def _averaging(op: OpEvidence, consumers: Mapping[int, list[OpEvidence]]) -> Iterator[OpEvidence]:
-    """Yield the operators that average what an operator yields, copied or not."""
+    """Yield the operators that average the output of an operator, or a copy of it."""
     for consumer in consumers.get(op.tensor, ()):
         if consumer.kind in _AVERAGES:
             yield consumer
@@ -267,7 +267,7 @@ def _drift(op: OpEvidence) -> float:
 
 
 def misplaced(evidence: Evidence, saturation: float) -> dict[int, str]:
-    """Return by tensor what a range costs that is another's or stands in another place."""
+    """Return the messages, by tensor, about ranges that are another's or were moved."""
     costs = {i: misfit.message for i, misfit in _costly(evidence).items()}
     return costs | {i: found.message for i, found in hoisted(evidence, saturation).items()}
 

@@ -1,6 +1,6 @@
-"""The gate: whether every operator keeps to the rules that a user gave.  It decides the exit code.
+"""The gate: a check of all operators against the user's rules, which decides the exit code.
 
-The verdict does not change: it says what tfldbg itself holds of the file.
+The verdict, which is tfldbg's own, does not change.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ _NO_LSB = "tensors without a scale, as float ones, have no LSB: limit " + ", ".j
     name for name in UNITS if UNITS[name] != "lsb"
 )
 _ALL, _KIND, _TENSOR = range(3)
-"""How specific a rule is."""
+"""The ranks of rules, from general to specific."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """An operator output that does not keep to a rule."""
+    """An operator output that breaks a rule."""
 
     op: int
     kind: str
     tensor: str
     tensor_index: int
     loop: int | None
-    """The operator of the main subgraph inside which it stands, a loop, an IF or a composite;
-    ``op`` and ``tensor_index`` then count in what that runs.  None in the main subgraph."""
+    """The operator of the main subgraph (a loop, an IF or a composite) that contains it; ``op`` and
+    ``tensor_index`` are then those of the subgraph that it runs.  None in the main subgraph."""
     metric: str
-    """``local.max_lsb`` and so on, ``diverged`` or the code of a finding."""
+    """The metric, such as ``local.max_lsb``, or ``diverged``, or the code of a finding."""
     found: float | None
-    """None where there is no figure; then ``why`` is there."""
+    """The figure, None if there is none; then ``why`` is set."""
     limit: float | None
-    """None for ``diverged``."""
+    """The limit, None for ``diverged`` and codes."""
     rule: str
-    """As it was written."""
+    """The rule as it was written."""
     why: str | None
-    """What is wrong, or why the figure is unknown; None where there is a figure."""
+    """The problem, or the reason why the figure is unknown; None if there is a figure."""
     unchecked: bool = False
-    """Whether nobody measured it, so that it may be right."""
+    """True if it was not measured and may be right."""
 
     @property
     def main_op(self) -> int:
-        """The operator of the main subgraph that is at fault."""
+        """The operator of the main subgraph that breaks the rule or contains the one that does."""
         return self.op if self.loop is None else self.loop
 
     @property
     def reason(self) -> str | None:
-        """Why there is no figure, in words that tell what was not checked from what is wrong."""
+        """The reason why there is no figure, marked if the operator was not checked."""
         return f"unchecked: {self.why}" if self.unchecked else self.why
 
     @property
     def message(self) -> str:
-        """What is wrong, without the operator's name."""
+        """The broken rule in words, without the operator's name."""
         if self.found is None:
             return self.reason or "unknown"
         side = "below" if figure_of(self.metric) in SMALL_IS_WORSE else "beyond"
@@ -76,15 +76,15 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What came of the rules."""
+    """The outcome of the rules."""
 
     rules: tuple[str, ...]
-    """As they were written, those of a file first."""
+    """The rules as they were written, those of a file first."""
     broken: tuple[Broken, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every operator keeps to every rule."""
+        """True if no operator breaks a rule."""
         return not self.broken
 
 
@@ -95,27 +95,28 @@ class _OperatorOutput:
     op: OpEvidence
     loop: int | None
     elsewhere: frozenset[str]
-    """The sides whose error is measured behind a later operator, or inside the loop that it is."""
+    """The errors, local or accumulated, that are measured with a later operator or in its body."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Unknown:
-    """Why an operator output that should have a figure has none."""
+    """The reason why an operator output that should have a figure has none."""
 
     why: str
     unchecked: bool = True
 
 
 def judge(evidence: Evidence, diagnosis: Diagnosis, rules: Sequence[Rule]) -> Gate:
-    """Hold every operator to the rules.
+    """Check every operator against the rules.
 
-    For one operator and metric the most specific rule counts: of a tensor before of a kind, before
-    of all; of equals the last.  An operator to which a rule applies and whose figure is unknown
-    breaks it: what nobody measured is no success.  For the same reason a subgraph that could
-    not be looked into breaks the rules about local errors that match nothing else.
+    For one operator and metric the most specific rule counts: one for a tensor before one for a
+    kind, before one for all; of equally specific rules the last.  An operator whose figure is
+    unknown breaks the rules that apply to it, since an error that was not measured is not a
+    success.  For the same reason a subgraph that could not be traced breaks the rules about local
+    errors that match nothing else.
 
     Raises:
-        UsageError: A rule matches no operator, or none that has its figure.
+        UsageError: A rule matches no operator, or no operator that has its figure.
     """
     subjects = _subjects(evidence)
     limits = [rule for rule in rules if rule.limits]
@@ -152,10 +153,10 @@ def check_scopes(rules: Iterable[Rule], operators: Iterable[tuple[str, str]]) ->
 
     Args:
         rules: The rules.
-        operators: Kind and tensor name of every operator output.
+        operators: The kind and tensor name of each operator output.
 
     Raises:
-        UsageError: A rule matches no operator; the hint names what there is.
+        UsageError: A rule matches no operator; the hint names the kinds and tensors of the file.
     """
     known = list(operators)
     kinds = {kind for kind, _ in known}
@@ -172,10 +173,10 @@ def check_steps(rules: Iterable[Rule], operators: Sequence[tuple[str, str, bool]
 
     Args:
         rules: The rules, each of which matches an operator.
-        operators: Kind, tensor name, and whether it has one scale, of every operator output.
+        operators: The kind, the tensor name, and whether it has one scale, of each operator output.
 
     Raises:
-        UsageError: A rule counts LSB, and nothing that it matches has a scale.
+        UsageError: A rule is in LSB, and no tensor that it matches has a scale.
     """
     kinds = {kind for kind, _, _ in operators}
     for rule in (r for r in rules if UNITS[r.figure] == "lsb"):
@@ -193,7 +194,7 @@ def _what_there_is(scope: str, kinds: set[str], tensors: set[str]) -> str:
     more = ", ..." if len(kinds) > _MOST_NAMED else ""
     return (
         f"{said}its kinds are {listed}{more}; anything else is a pattern of tensor names, in which "
-        "* stands for any characters: tfldbg inspect lists them"
+        "* matches any characters: tfldbg inspect lists them"
     )
 
 
@@ -213,7 +214,7 @@ def _rank(rule: Rule, kinds: set[str]) -> int:
 
 
 def _subjects(evidence: Evidence) -> list[_OperatorOutput]:
-    """Return the operator outputs of the main subgraph and of those that it runs."""
+    """Return the operator outputs of the main subgraph and of the subgraphs that it runs."""
     found = list(_of(evidence, None))
     for body in evidence.bodies:
         found += _inside(body)
@@ -233,7 +234,7 @@ def _inside(body: Body) -> Iterator[_OperatorOutput]:
 
 
 def _may_be_inside(rule: Rule, subjects: Sequence[_OperatorOutput], kinds: set[str]) -> bool:
-    """Whether what a rule is about can only stand in a subgraph that was not looked into."""
+    """Return whether only operators in a subgraph that was not traced can match a rule."""
     matched = [s for s in subjects if _matches(rule, s.op.kind, s.op.name, kinds)]
     return rule.side == "local" and all(_figure(s, rule) is None for s in matched)
 
@@ -260,24 +261,24 @@ def _check_figures(
 
 
 def _why_none(subject: _OperatorOutput, rule: Rule) -> str:
-    """Say why an operator cannot have a figure, and what to limit instead."""
+    """Return the reason why an operator cannot have a figure, and what to limit instead."""
     op = subject.op
     if subject.loop is not None and rule.side == "accumulated":
-        return f"operators inside another have no accumulated error: limit local.{rule.figure}"
+        return f"operators inside a subgraph have no accumulated error: limit local.{rule.figure}"
     if UNITS[rule.figure] == "lsb" and op.scale is None:
         return _NO_LSB
     if not op.activation:
         return f"the output of {op.kind} holds no values of the network"
     if rule.side == "local" and op.kind == _LOOP:
-        return f"a {op.kind} has no error of its own, the operators inside it have: name their kind"
+        return f"a {op.kind} has no local error, but the operators inside it have: name their kind"
     return "it is measured together with a later operator, which the rules can name instead"
 
 
 def _figure(subject: _OperatorOutput, rule: Rule) -> float | _Unknown | None:
-    """Return an operator's figure, the reason why it is unknown, None where there can be none."""
+    """Return an operator's figure, the reason why it is unknown, or None if it cannot have one."""
     op = subject.op
     if subject.loop is not None and rule.side == "accumulated":
-        return None  # it is run by itself, on what it really had
+        return None  # a body is run separately, on the operator's real inputs
     stats: TensorStats | None = op.local if rule.side == "local" else op.accumulated
     if stats is None:
         steps = UNITS[rule.figure] == "lsb" and op.scale is None
@@ -288,7 +289,7 @@ def _figure(subject: _OperatorOutput, rule: Rule) -> float | _Unknown | None:
         return _Unknown(reason or "it was not compared")
     if stats.nan or stats.infinite:
         count = stats.nan + stats.infinite
-        why = f"{count} elements are NaN or infinite, not so in the reference"
+        why = f"{count} elements are NaN or infinite, and finite in the reference"
         return _Unknown(why, unchecked=False)
     if not stats.elements and stats.reference_nonfinite:
         return _Unknown("no element of the reference is finite")
@@ -319,7 +320,7 @@ def _breaks(subject: _OperatorOutput, rule: Rule, figure: float | _Unknown) -> B
 
 
 def _unseen(body: Body, rule: Rule, evidence: Evidence) -> Broken:
-    """Say that a subgraph which could not be looked into may hold what a rule is about."""
+    """Return a broken rule for an operator whose subgraph was not traced and may break the rule."""
     caller = next((o for o in evidence.ops if o.op == body.op), None)
     return Broken(
         op=body.op,
@@ -331,19 +332,19 @@ def _unseen(body: Body, rule: Rule, evidence: Evidence) -> Broken:
         found=None,
         limit=rule.limit,
         rule=rule.text,
-        why="no other operator is held to it, and what stands inside this one is unknown: "
+        why="it applies to no other operator, and the operators inside this one are unknown: "
         f"{body.reason}",
         unchecked=True,
     )
 
 
 def _verdicts(rules: Sequence[Rule]) -> list[Rule]:
-    """Return the rule that the verdict counts, once however often it was given."""
+    """Return the rule ``diverged``, once even if it was given repeatedly."""
     return [rule for rule in rules if rule.metric == DIVERGED][:1]
 
 
 def _found(found: Finding, rule: Rule, evidence: Evidence) -> Broken:
-    """Return what a finding breaks; one about the whole file stands at the first operator."""
+    """Return the broken rule for a finding; a finding about the file is at the first operator."""
     op = next((o for o in evidence.ops if found.op in (None, o.op)), None)
     return Broken(
         op=op.op if op else 0,

@@ -1,4 +1,4 @@
-"""Say what is wrong with one operator, from what was measured about it."""
+"""Judge one operator by its measurements."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from tfldbg.options.judge import Thresholds
 
 _FLOAT32_LSB = 0.005
-"""What the reference's own float32 sums are worth: 255 steps x 1e-5 relative, and some room."""
+"""The error of the reference's own float32 sums: 255 steps x 1e-5 relative, and some room."""
 
 _ROUNDED_LSB = 0.5
-"""What rounding an emulation's result to codes adds.
+"""The error of rounding an emulation's result to codes.
 
 An integer kernel's result is at most the bound away from the exact one, and the exact one half a
-step from its code; both results being codes, 0.75 LSB becomes one step: where the exact value lies
+step from its code.  Since both results are codes, 0.75 LSB becomes one step: if the exact value is
 near a tie, they may be neighbours.
 """
 SIGMAS = 6.0
-"""Standard deviations of accidental rounding that nothing but a fault exceeds."""
+"""The standard deviations of rounding noise that only a fault exceeds."""
 _CLEARLY = 2.0
-"""Times the bound from which nothing but a fault explains an error."""
+"""The multiple of the bound from which only a fault explains an error."""
 _TELLING = 0.1
 _SATURATING = frozenset({"LOGISTIC", "RELU6", "SOFTMAX", "TANH"})
 _NAMED = 0.9
-"""Confidence of matches by name or structure."""
+"""The confidence of matches by name or structure."""
 
 
 class OutputJudge:
     """Says what is wrong with one operator output, the most telling signal first.
 
     Args:
-        thresholds: How much arithmetic explains.
+        thresholds: The thresholds of the verdict.
         wrong: The tensors that are known to have a wrong scale.
-        misplaced: By tensor what a range costs that is another's, or stands in another place.
-        traits: Of the reference.
+        misplaced: The messages, by tensor, about ranges that are another's or were moved.
+        traits: The traits of the reference.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class OutputJudge:
         self._rounded = _ROUNDED_LSB if traits.rounds else 0.0
 
     def __call__(self, op: OpEvidence) -> Divergence | None:
-        """Return the divergence, None where arithmetic explains everything."""
+        """Return the divergence, None if arithmetic explains everything."""
         if op.parameters == "differ" and op.expected is not None and trained_tie(op) is None:
             return divergence_of(op, "parameters", _parameters_differ(op))
         if self._copies_wrong(op):
@@ -105,7 +105,7 @@ class OutputJudge:
         return divergence_of(op, "local", _local_differs(local), sure)
 
     def is_accused(self, op: OpEvidence) -> bool:
-        """Whether an operator's own error, or its shape, is more than arithmetic explains."""
+        """Return whether an operator's local error or shape is not explained by arithmetic."""
         local = op.local
         if local is None or self._copies_wrong(op):
             return op.expected_shape is not None
@@ -113,9 +113,9 @@ class OutputJudge:
         return bool(beyond) or op.expected_shape is not None
 
     def _copies_wrong(self, op: OpEvidence) -> bool:
-        """Whether an operator copies codes whose scale is wrong into a tensor whose scale is right.
+        """Return whether an operator copies codes of a wrong scale to a tensor of the right scale.
 
-        The values change there, and the operator that wrote the codes is to blame.
+        The values change there, but the operator that wrote the codes is to blame.
         """
         wrong = (self._wrong.get(t) for t in op.reads)
         return (
@@ -126,16 +126,16 @@ class OutputJudge:
         )
 
     def _misled(self, op: OpEvidence) -> bool:
-        """Whether an input has a wrong scale and the bias was quantized for the right one."""
+        """Return whether an input has a wrong scale and the bias is quantized for the right one."""
         implied = op.bound.implied_scale
         wrong = (self._wrong.get(t) for t in op.reads)
         return implied is not None and any(w is not None and same(implied, w.right) for w in wrong)
 
     def tells(self, op: OpEvidence) -> bool:
-        """Whether a large error before an operator is seen behind it.
+        """Return whether a large error before an operator is visible after it.
 
-        A function that saturates hides it, unless an error of a tenth of the largest value is
-        beyond the bound: roundings of operators that are checked together may add up to more.
+        A function that saturates hides it, unless the bound is at most a tenth of the largest
+        value: the bound of operators that are checked together may be larger.
         """
         local = op.local
         if local is None or op.kind not in _SATURATING or op.bound.rule == "relative":
@@ -144,14 +144,14 @@ class OutputJudge:
         return max(limits) <= _TELLING * local.reference_max_abs
 
     def _excess(self, op: OpEvidence, local: TensorStats, misled: bool) -> float:
-        """Return an operator's own error as a multiple of what arithmetic explains."""
+        """Return an operator's local error as a multiple of its bound."""
         if op.scale is None and op.bound.rule == "relative":
             return _times(local.relative_rmse, self._thresholds.hybrid_relative)
         pairs = zip(local.channel_max_abs, self._limits(op, local, misled), strict=True)
         return max(_times(found, limit) for found, limit in pairs)
 
     def _limits(self, op: OpEvidence, local: TensorStats, misled: bool) -> list[float]:
-        """Return what arithmetic explains, real units, one a channel."""
+        """Return the bound of each channel, real units."""
         thresholds, bound = self._thresholds, op.bound
         channels = len(local.channel_max_abs)
         tolerance = thresholds.float_relative * max(local.reference_max_abs, 1e-6)
@@ -167,14 +167,14 @@ class OutputJudge:
 
 
 def _times(found: float, limit: float) -> float:
-    """Return an error as a multiple of its limit, whatever the unit of both."""
+    """Return an error as a multiple of its limit, both in the same unit."""
     if limit > 0:
         return found / limit
     return math.inf if found > 0 else 0.0
 
 
 def _each(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Return one value a channel; the largest for all where they do not belong to the channels."""
+    """Return one value per channel: the largest for all if there is not one for each."""
     return values if len(values) == channels else (max(values),) * channels
 
 
@@ -186,10 +186,10 @@ def divergence_of(
 
 
 def judge_input(given: InputEvidence, ops: Sequence[OpEvidence]) -> Divergence | None:
-    """Return what is wrong with an input of the model, as a divergence of its first reader."""
+    """Return the divergence of an input of the model, which is that of its first reader."""
     reader = next((o for o in ops if o.op == given.first_reader), None)
     if reader is None:
-        return None  # nobody reads it, or one that writes no tensor, such as ASSIGN_VARIABLE
+        return None  # no reader, or only one without outputs, such as ASSIGN_VARIABLE
     if given.miscast is not None:
         message = f"reads the input '{short(given.name)}', whose recorded codes are {given.miscast}"
         return Divergence(reader.op, reader.kind, given.name, given.tensor, "input", message)
@@ -214,7 +214,7 @@ def _parameters_differ(op: OpEvidence) -> str:
 
 
 def _is_scale_of_weights(check: WeightCheck | None) -> bool:
-    """Whether the weights are other than the reference's, and the bias, as it is scaled, is not."""
+    """Return whether the weights differ from the reference's, but the scaled bias does not."""
     return check is not None and check.differ and check.bias is not None and not check.bias.differ
 
 

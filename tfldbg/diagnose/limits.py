@@ -1,4 +1,4 @@
-"""Rules about operators that a user writes: how large or small a figure may be."""
+"""Read a user's rules about operators: limits of figures, findings and the verdict."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ else:
     import tomli as tomllib
 
 DIVERGED = "diverged"
-"""The rule that stands for tfldbg's own verdict."""
+"""The rule for tfldbg's own verdict."""
 _CODE = re.compile(r"TFL\d{3}", re.IGNORECASE)
-"""A rule that stands for the findings of one code."""
+"""The form of a rule for the findings of one code."""
 
 UNITS: Mapping[str, str] = {
     "max_lsb": "lsb",
@@ -48,48 +48,48 @@ _EXAMPLE = "for example --fail-on 'sqnr>=30db' or --fail-on 'CONV_2D:local<=1lsb
 _FIGURES = ", ".join(name for name in UNITS)
 _METRICS = (
     f"a metric is local or accumulated, a dot and one of {_FIGURES}; without local or accumulated "
-    "it is of the accumulated error; for short: local, accumulated (both max_lsb), sqnr; metrics "
-    "of your own have no limits, rules are about tfldbg's own figures alone"
+    "it is of the accumulated error; for short: local, accumulated (both max_lsb), sqnr; rules "
+    "cannot limit your own metrics, only tfldbg's figures"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A limit, or the verdict."""
+    """A rule: a limit, the verdict, or the code of a finding."""
 
     text: str
-    """As it was written."""
+    """The rule as it was written."""
     metric: str
-    """``local.max_lsb`` and so on, ``diverged`` or the code of a finding."""
+    """The metric, such as ``local.max_lsb``, or ``diverged``, or the code of a finding."""
     scope: str | None = None
     """An operator kind or a pattern of tensor names; None for every operator."""
     limit: float | None = None
-    """None where anything goes."""
+    """The limit, None to allow everything."""
     equal: bool = True
-    """Whether the limit itself is still allowed."""
+    """True if the limit itself is allowed."""
 
     @property
     def limits(self) -> bool:
-        """Whether it limits a figure, and is neither ``diverged`` nor a code."""
+        """True if it limits a figure, and is neither ``diverged`` nor a code."""
         return self.metric != DIVERGED and _CODE.fullmatch(self.metric) is None
 
     @property
     def side(self) -> str:
-        """``local`` or ``accumulated``."""
+        """The error that it limits: ``local`` or ``accumulated``."""
         return self.metric.partition(".")[0]
 
     @property
     def figure(self) -> str:
-        """The field of `TensorStats`."""
+        """The field of `TensorStats` that it limits."""
         return figure_of(self.metric)
 
     @property
     def small_is_worse(self) -> bool:
-        """Whether the limit is the smallest value allowed, not the largest."""
+        """True if the limit is the smallest value allowed, not the largest."""
         return self.figure in SMALL_IS_WORSE
 
     def allows(self, value: float) -> bool:
-        """Whether a figure keeps to the limit."""
+        """Return whether a figure is within the limit."""
         if self.limit is None or value == self.limit:
             return self.limit is None or self.equal
         return value > self.limit if self.small_is_worse else value < self.limit
@@ -98,14 +98,14 @@ class Rule:
 def read_rules(
     rules: Sequence[str] | str, tolerances: Path | str | None = None
 ) -> tuple[Rule, ...]:
-    """Read rules: those of the file first, so that the others come later and count more.
+    """Read the rules of a file, then others, which take precedence.
 
     Args:
-        rules: As for ``--fail-on``, or one of them.
-        tolerances: A TOML file.
+        rules: The rules, as for ``--fail-on``, or a single rule.
+        tolerances: The path of a TOML file.
 
     Raises:
-        UsageError: One of them is no rule, or the file cannot be read.
+        UsageError: A rule is invalid, or the file cannot be read.
     """
     found = [] if tolerances is None else _read_file(tolerances)
     given = (rules,) if isinstance(rules, str) else rules
@@ -115,14 +115,14 @@ def read_rules(
 def parse_rule(text: str) -> Rule:
     """Read one rule: ``diverged``, the code of a finding, or a metric and its limit.
 
-    A metric may have a scope in front.  Which side of a limit is the worse one is known, so
+    A metric may have a scope before it.  The worse side of each limit is known, so that
     ``local<=1lsb`` (must hold) and ``local>1lsb`` (fails) are the same rule.
 
     Raises:
-        UsageError: It is no rule.
+        UsageError: It is not a rule.
     """
     if not isinstance(text, str):
-        raise UsageError(f"the rule {text!r} is no text", hint=_EXAMPLE)
+        raise UsageError(f"the rule {text!r} is not a string", hint=_EXAMPLE)
     plain = text.strip()
     if plain.lower() == DIVERGED:
         return Rule(text, DIVERGED)
@@ -148,35 +148,35 @@ def _of_code(text: str, code: str) -> Rule:
 
 
 def _what_is_wrong(plain: str) -> tuple[str, str]:
-    """Say what keeps a text from being a rule, and what to write instead."""
+    """Return the reason why a text is not a rule, and what to write instead."""
     tail = plain.rpartition(":")[2].strip()
     signs = _SIGN.findall(tail)
     if len(signs) > 1 and "," in tail:
-        return "holds several rules", "give one rule an option: --fail-on RULE --fail-on RULE"
+        return "holds several rules", "give one rule per option: --fail-on RULE --fail-on RULE"
     if len(signs) > 1:
-        return "has more than one limit", f"give one limit a rule, {_EXAMPLE}"
+        return "has more than one limit", f"give one limit per rule, {_EXAMPLE}"
     if signs and signs[0] not in _SIGNS:
         return f"has the sign '{signs[0]}'", f"the signs are {', '.join(_SIGNS)}; {_EXAMPLE}"
     if tail.lower() == DIVERGED:
-        return "gives the verdict a scope", f"{DIVERGED} stands alone: --fail-on {DIVERGED}"
+        return "gives the verdict a scope", f"{DIVERGED} takes no scope: --fail-on {DIVERGED}"
     if signs and tail.startswith(signs[0]) and not tail.endswith(signs[0]):
         return "has no metric", f"{_EXAMPLE}; the quotes keep < and > from the shell"
     if signs and not tail.endswith(signs[0]) and plain.startswith(":"):
-        return "has an empty scope", "leave the colon out: then it is for every operator"
+        return "has an empty scope", "leave the colon out to limit every operator"
     return "has no limit", f"{_EXAMPLE}; the quotes keep < and > from the shell"
 
 
 _ALLOWING = {name: {">=", "<"} if name in SMALL_IS_WORSE else {"<=", ">"} for name in UNITS}
-"""Signs that leave the limit itself allowed: of what must hold, and of what fails."""
+"""The signs, of what must hold and of what fails, that allow the limit itself."""
 
 
 def figure_of(metric: str) -> str:
-    """Return the field of `TensorStats` that a metric names: ``max_lsb`` of ``local.max_lsb``."""
+    """Return the field of `TensorStats` in a metric: ``max_lsb`` of ``local.max_lsb``."""
     return metric.partition(".")[2]
 
 
 def _metric(name: str, where: str) -> str:
-    """Return a metric's full name; ``where`` begins the message if there is none."""
+    """Return a metric's full name; ``where`` begins the error message."""
     plain = name.lower()
     full = _SHORT.get(plain, plain)
     side, dot, figure = full.rpartition(".")
@@ -184,32 +184,32 @@ def _metric(name: str, where: str) -> str:
     side = side if dot else "accumulated"
     if side not in _SIDES or figure not in UNITS:
         near = get_close_matches(plain, (*_SHORT, *UNITS, "sqnr"), 1)
-        meant = f"is it {near[0]}? " if near else ""
+        meant = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"{where}: there is no metric '{name}'", hint=meant + _METRICS)
     return f"{side}.{figure}"
 
 
 def _limit(limit: str, metric: str, where: str) -> float | None:
-    """Return a limit, None for ``any``; ``where`` begins the message if it is none."""
+    """Return a limit, None for ``any``; ``where`` begins the error message."""
     if limit.lower() == _ANY:
         return None
     parts = _LIMIT.fullmatch(limit)
     unit = UNITS[figure_of(metric)]
     if parts is None or not math.isfinite(float(parts["number"])):
         raise UsageError(
-            f"{where}: '{limit}' is no limit",
+            f"{where}: '{limit}' is not a limit",
             hint=f"give a number{f' of {unit}' if unit else ''}, or any to allow everything",
         )
     if parts["unit"].lower() not in ("", unit):
         raise UsageError(
-            f"{where}: {metric} is not counted in '{parts['unit']}'",
+            f"{where}: {metric} is not measured in '{parts['unit']}'",
             hint=f"its unit is {unit}" if unit else "it has no unit: give the number alone",
         )
     number = float(parts["number"])
     if number < 0 and figure_of(metric) not in SMALL_IS_WORSE:
         raise UsageError(
             f"{where}: {metric} is never negative, and its limit is {limit}",
-            hint="give a number that is 0 or more",
+            hint="give a number of at least 0",
         )
     return number
 
@@ -224,12 +224,12 @@ def _read_file(given: Path | str) -> list[Rule]:
         ) from error
     rules = list(_rules_of(plain, path))
     if not rules:
-        raise UsageError(f"the tolerances '{path}' hold no rule", hint="docs/ci.md shows some")
+        raise UsageError(f"the tolerances '{path}' hold no rules", hint="docs/ci.md shows some")
     return rules
 
 
 def _regular(given: Path | str) -> Path:
-    """Return the path of a regular file: a device, for example, need not have an end."""
+    """Return the path of a regular file, since reading a device, for example, may not end."""
     hint = "name a TOML file with --tolerances"
     if not isinstance(given, (str, PathLike)) or not str(given).strip():
         raise UsageError(f"the path of the tolerances is {given!r}", hint=hint)
@@ -241,7 +241,7 @@ def _regular(given: Path | str) -> Path:
     if not there:
         raise UsageError(f"the tolerances '{path}' do not exist", hint=hint)
     if not regular:
-        raise UsageError(f"the tolerances '{path}' are no regular file", hint=hint)
+        raise UsageError(f"the tolerances '{path}' are not a regular file", hint=hint)
     return path
 
 
@@ -255,16 +255,16 @@ def _rules_of(plain: Mapping[str, Any], path: Path) -> Iterator[Rule]:
                 yield _rule_of(scope, name, value, path)
         else:
             raise UsageError(
-                f"the tolerances '{path}': '{scope} = {content}' is no rule",
+                f"the tolerances '{path}': '{scope} = {content}' is not a rule",
                 hint='write limits below ["*"] for every operator, below [CONV_2D] for a kind or '
-                'below ["block2/*"] for tensors; diverged = true stands above them',
+                'below ["block2/*"] for tensors; diverged = true comes above them',
             )
 
 
 def _rule_of(scope: str, name: str, value: Any, path: Path) -> Rule:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise UsageError(
-            f"the tolerances '{path}': '{name} = {value}' below [{scope}] is no limit",
+            f"the tolerances '{path}': '{name} = {value}' below [{scope}] is not a limit",
             hint='give a number, or "any" to allow everything',
         )
     sign = "<="

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
-    """Turn measurements into a verdict.
+    """Return the verdict about the measurements of a trace.
 
-    The verdict rests on each operator's own error, given the inputs it really had, and on its
-    quantization parameters and weights.  Accumulated error only tells which operators inherited.
+    The verdict rests on each operator's local error and on its quantization parameters and
+    weights.  The accumulated error only shows which operators inherited an error.
     """
     evidence = without_refuted(evidence)
     found = [d for e in evidence.inputs if (d := judge_input(e, evidence.ops)) is not None]
@@ -38,7 +38,7 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
     by_themselves = {op.op for op, d in judged if d.signal != "local" or not op.joint}
     for op, divergence in judged:
         if divergence.signal == "local" and not by_themselves.isdisjoint(op.joint[:-1]):
-            continue  # one of those that are measured with it is known to be wrong
+            continue  # an operator that is measured with it is known to be wrong
         found.append(_placed(divergence, op, evidence))
     inside = tuple(
         diagnose(b.evidence, thresholds) if b.evidence is not None else None
@@ -60,10 +60,10 @@ def diagnose(evidence: Evidence, thresholds: Thresholds) -> Diagnosis:
 
 
 def _alone(evidence: Evidence, thresholds: Thresholds) -> Iterator[OpEvidence]:
-    """Yield operators that nothing checks and whose error is none but their own.
+    """Yield unchecked operators whose accumulated error is entirely their own.
 
-    Both files were given the same inputs.  Where all that an operator reads agrees and what it
-    yields does not, by far more than any rounding, no input is to blame.
+    Both files were given the same inputs.  If all inputs of an operator agree and its output
+    differs by far more than any rounding, the operator is to blame.
     """
     if not evidence.run.traits.other_file:
         return
@@ -74,19 +74,20 @@ def _alone(evidence: Evidence, thresholds: Thresholds) -> Iterator[OpEvidence]:
             continue
         error = free.relative_rmse if free is not None else None
         if not op.reads or (error is not None and error <= thresholds.float_relative):
-            equal.add(op.tensor)  # of constants alone, or the same on both sides
+            equal.add(op.tensor)  # computed from constants alone, or equal on both sides
         elif error is not None and error > thresholds.hybrid_relative and op.op not in covered:
             yield replace(op, local=free)
 
 
 def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Divergence:
-    """Name the one of several operators that are checked together which is most likely to blame.
+    """Attribute a divergence to the most likely of several operators that are checked together.
 
-    That is the one with which, one thing of it changed, all of them agree with the reference: of
-    several that of which the fewest changes explain it, then the last.  Where none does, it is the
-    last with constants of its own, which does most.  Others move data.  NaN is of the operator that
-    yields it unless one of the others, changed, explains it; so is what a kernel does where the
-    float arithmetic of all of them agrees, for the others are checked against their own.
+    That is an operator with a change that makes all of them agree with the reference: of several,
+    the one with the fewest such changes, then the last.  If there is none, it is the last operator
+    with its own constants, since it computes most; others move data.  NaN is attributed to the
+    operator that computes it, unless a change of another operator explains it.  If the float
+    arithmetic of all of them agrees with the reference, the divergence stays at its operator's
+    kernel, since the others are checked against their own arithmetic.
     """
     if divergence.signal not in ("local", "nonfinite") or not op.joint:
         return divergence
@@ -97,7 +98,7 @@ def _placed(divergence: Divergence, op: OpEvidence, evidence: Evidence) -> Diver
     computing = [o for o in members if o.kind not in SAME_SCALE_KINDS | {"QUANTIZE", "DEQUANTIZE"}]
     blamed = next((o for o in reversed(computing) if o.weighted), (computing or members)[-1])
     proved = Counter(t.op for t in trials if t.changed and t.agrees)
-    # With whatever function it agrees, as one of nothing but zeros does, it tells less.
+    # An operator that agrees after many changes, as one of zeros does, is less likely to blame.
     fewest = min(proved.values(), default=0)
     blamed = op if divergence.signal == "nonfinite" else blamed
     blamed = next((o for o in reversed(members) if proved.get(o.op) == fewest), blamed)
@@ -180,7 +181,7 @@ def _sentence(
 
 
 def _where(evidence: Evidence) -> str:
-    """Say under which kernels the file was judged; a recording was made elsewhere."""
+    """Return the kernels under which the file was judged, empty for a recording."""
     run = evidence.run
     if run.traits.recorded:
         return ""
@@ -188,7 +189,7 @@ def _where(evidence: Evidence) -> str:
 
 
 def worst_local(evidence: Evidence) -> str:
-    """Say the largest local error of a trace, the insides of operators included."""
+    """Return the largest local error of a trace in words, including the insides of operators."""
     inside = [b.evidence.ops for b in evidence.bodies if b.evidence is not None]
     known = [o.local for ops in (evidence.ops, *inside) for o in ops if o.local is not None]
     steps = [local.max_lsb for local in known if local.max_lsb is not None]
@@ -199,7 +200,7 @@ def worst_local(evidence: Evidence) -> str:
 
 
 def _is_hidden(evidence: Evidence, divergence: Divergence) -> bool:
-    """Whether what follows a wrong value ends at right ones, as behind a clip it may."""
+    """Return whether the values after a wrong one end as right ones, as they may after a clip."""
     if divergence.signal != "local" or evidence.run.traits.kernels:
         return False
     reached = computed_from(evidence.ops, [divergence.tensor_index])
@@ -225,5 +226,5 @@ def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) 
         sentence += "; what follows hides it on this data"
     if others:
         listed = ", ".join(str(o) for o in others[:8]) + (", ..." if len(others) > 8 else "")
-        sentence += f"; operators that differ by themselves too: {listed}"
+        sentence += f"; further origins: {listed}"
     return sentence

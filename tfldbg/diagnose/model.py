@@ -1,4 +1,4 @@
-"""Thresholds and verdicts."""
+"""Verdicts, divergences and findings."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Signal = Literal["input", "parameters", "weights", "shape", "nonfinite", "local"
 Severity = Literal["error", "warning", "info"]
 Verdict = Literal["clean", "diverged"]
 Code = Annotated[str, "^TFL[0-9]{3}$"]
-"""Of a finding, and the pattern that the JSON Schema gives."""
+"""The code of a finding, with its pattern for the JSON Schema."""
 
 Confidence = Literal["certain", "likely", "ambiguous"]
-"""``certain``: compared directly, or twice beyond the bound; ``likely``: less than that, or an
+"""``certain``: compared directly, or beyond twice the bound; ``likely``: less than that, or an
 operator chosen among several that are checked together; ``ambiguous``: another operator, which the
 message names, may be wrong instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """An operator that does something other than its reference."""
+    """An operator that differs from its reference."""
 
     op: int
     kind: str
@@ -31,10 +31,10 @@ class Divergence:
     tensor_index: int
     signal: Signal
     message: str
-    """What differs and by how much, as the end of a sentence that names the operator."""
+    """The difference and its size, as the end of a sentence that begins with the operator."""
     confidence: Confidence = "certain"
     rule: str | None = None
-    """The rule of the quantization specification that is broken, where that is what differs."""
+    """The rule of the quantization specification that is broken, if that is the difference."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the divergence as the documented JSON, without the cause."""
@@ -56,31 +56,31 @@ class Subject:
     op: int
     kind: str
     tensor: str | None
-    """Name of the tensor that tells it from others of its kind; None where it is not named."""
+    """The name of the tensor that distinguishes it from others of its kind; None to omit it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something worth telling: what is wrong with what, the figures, and what to do."""
+    """A finding: its subject, a predicate, the figures, and a suggestion."""
 
     code: str
     severity: Severity
     op: int | None
     """The operator to look at, None for the whole file."""
     tensor: str | None
-    """Name of the tensor to look at."""
+    """The name of the tensor to look at."""
     predicate: str
-    """What is wrong, without the name of the subject."""
+    """The problem, without the name of the subject."""
     evidence: dict[str, object]
     """The figures, by name."""
     suggestion: str
-    """What to do, as an order."""
+    """The suggestion, as an imperative."""
     subject: Subject | None = None
-    """The operator that the predicate is about; None where the predicate is a whole sentence."""
+    """The operator that the predicate is about; None if the predicate is a whole sentence."""
 
     @property
     def message(self) -> str:
-        """Subject and predicate in one sentence."""
+        """The subject and the predicate in one sentence."""
         if self.subject is None:
             return self.predicate
         name = op_name(self.subject.op, self.subject.kind, self.subject.tensor)
@@ -101,14 +101,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The verdict over a trace."""
+    """The verdict about a trace."""
 
     verdict: Verdict
     sentence: str
     divergences: tuple[Divergence, ...]
-    """In execution order; the first is the first divergence."""
+    """All divergences in execution order."""
     statuses: tuple[Status, ...]
-    """One per operator output of the evidence."""
+    """The status of each operator output of the evidence."""
     findings: tuple[Finding, ...]
     inside: tuple[Diagnosis | None, ...] = ()
-    """The verdict over each of the evidence's bodies, None where it could not be traced."""
+    """The verdict about each of the evidence's bodies, None for those that could not be traced."""

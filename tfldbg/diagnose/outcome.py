@@ -1,4 +1,4 @@
-"""One trace of a sweep, reduced to what a row shows: small enough to keep by the thousand."""
+"""One trace of a sweep, reduced to the figures of a row so that thousands fit into memory."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """What one row traces."""
+    """The model, the reference and the data of one row."""
 
     model: str
     against: Against
     run_on: RunOn
     seed: int | None
-    """None where nothing depends on it: the data is given, and no path holds ``{seed}``."""
+    """The seed; None if nothing depends on it: the data is given, and no path holds ``{seed}``."""
     family: str
-    """What rows have in common whose figures are summed up together: the model as it was named,
+    """The group of rows whose figures are summarized together: the model as it was given, with
     ``{seed}`` not filled in."""
 
     @property
     def reference(self) -> str | None:
-        """Path of the reference, or the other runtime; None for the file itself."""
+        """The path of the reference, or the other runtime; None for the file itself."""
         named = self.against.named
         return None if named is None else str(named)
 
     @property
     def data(self) -> str | None:
-        """Path of the data; None for random samples."""
+        """The path of the data; None for random samples."""
         return None if self.run_on.data is None else str(self.run_on.data)
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The numbers of a row, None where they are undefined."""
+    """The figures of a row, None if undefined."""
 
     local_max_lsb: float | None
-    """Largest own error of any operator."""
+    """The largest local error of any operator."""
     accumulated_max_lsb: float | None
-    """Largest accumulated error of any operator."""
+    """The largest accumulated error of any operator."""
     output_max_lsb: float | None
-    """This and all below: the accumulated error of the model's output; of several outputs, the one
-    with the largest RMSE relative to the reference."""
+    """The accumulated error of the model's output, as in all fields below; with several outputs, of
+    the one with the largest RMSE relative to the reference."""
     output_max_abs: float | None
     output_mean_abs: float | None
     output_rmse: float | None
@@ -66,18 +66,18 @@ FIGURES = tuple(f.name for f in fields(Figures))
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a trace found out."""
+    """The result of a trace."""
 
     verdict: str
     sentence: str
     model_sha256: str
     data: str
-    """Path of the data or ``"random"``."""
+    """The path of the data or ``"random"``."""
     samples: int
     first: Divergence | None
     origins: tuple[int, ...]
     findings: tuple[str, ...]
-    """Codes, the gravest first."""
+    """The codes of the findings, in their order."""
     figures: Figures
     matched: int
     unmatched: int
@@ -86,17 +86,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A row: a trace that ended, or the error that it ended with."""
+    """A row: the result of a trace, or its error."""
 
     case: Case
     seconds: float
     found: Found | None
     error: TfldbgError | None
-    """Set where ``found`` is None."""
+    """The error, if ``found`` is None."""
 
     @property
     def verdict(self) -> str:
-        """``"clean"``, ``"diverged"`` or ``"error"``."""
+        """The verdict: ``"clean"``, ``"diverged"`` or ``"error"``."""
         return self.found.verdict if self.found else "error"
 
 
@@ -105,7 +105,7 @@ def reduced(result: Result, outputs: Iterable[int]) -> Found:
 
     Args:
         result: The trace.
-        outputs: Tensor indices of the model's outputs.
+        outputs: The tensor indices of the model's outputs.
     """
     evidence, run = result.evidence, result.evidence.run
     activations = [o for o in evidence.ops if o.activation]
@@ -149,20 +149,20 @@ def _largest(many: Iterable[TensorStats | None]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A figure over the rows of one model and runtime."""
+    """The distribution of a figure over the rows of one model and runtime."""
 
     family: str
     runtime: str
     figure: str
     rows: int
-    """How many rows have the figure."""
+    """The number of rows that have the figure."""
     minimum: float
     median: float
     maximum: float
 
 
 def spreads(rows: Iterable[Outcome]) -> Iterator[Spread]:
-    """Yield minimum, median and maximum of every figure of models that have several rows."""
+    """Yield the minimum, median and maximum of each figure, for models with several rows."""
     groups: dict[tuple[str, str], list[Figures]] = {}
     for row in rows:
         if row.found is not None:

@@ -1,4 +1,4 @@
-"""What the int16 kernel of RESIZE_BILINEAR loses: it counts in 1024ths of a pixel.
+"""The error of the int16 kernel of RESIZE_BILINEAR, which computes in 1024ths of a pixel.
 
 (LiteRT, ``reference/resize_bilinear.h``: ``ResizeBilinearInteger``.)
 """
@@ -16,15 +16,15 @@ _PARTS = 1024
 
 
 def resize_error(subgraph: Subgraph, op: Operator, largest: float) -> float:
-    """Return by how much RESIZE_BILINEAR is off at most, in LSB of its output.
+    """Return the largest error of RESIZE_BILINEAR, LSB of its output.
 
-    A place that is off by a share of a pixel moves the value by that share of the difference of two
-    neighbours.
+    A position that is wrong by a share of a pixel changes the value by that share of the difference
+    between two neighbours.
 
     Args:
-        subgraph: The file's.
+        subgraph: The subgraph of the operator.
         op: The operator.
-        largest: Largest magnitude of what it reads, real units.
+        largest: The largest magnitude of its input, real units.
     """
     given, out = subgraph.tensors[op.inputs[0]], subgraph.tensors[op.outputs[0]]
     if out.lsb is None or len(given.shape) != 4 or len(out.shape) != 4:
@@ -37,7 +37,7 @@ def resize_error(subgraph: Subgraph, op: Operator, largest: float) -> float:
 
 
 def _misplaced(read: int, made: int, *, align: bool, half: bool) -> float:
-    """Return by how many pixels the kernel misses a place at most along one axis."""
+    """Return the largest error of the kernel's positions along one axis, pixels."""
     less = 1 if align and made > 1 else 0
     above, below = read - less, made - less
     parts = (_PARTS * above + below // 2) // below

@@ -1,7 +1,7 @@
-"""Which tensors have a wrong scale, and which operator wrote them.
+"""Find the tensors that have a wrong scale, and the operators that wrote them.
 
 A wrong scale shows at the operators that read the tensor: their biases were quantized for the right
-one.  What they state, divided by the scale of their weights, is the scale that they expected.
+one.  The scale of a bias, divided by the scale of the weights, is the expected input scale.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from tfldbg.graph.lint import Breach
 
 SAME_SCALE = 1e-5
-"""Relative difference of scales that count as equal: float32 products and quotients of them."""
+"""The relative difference of scales that count as equal: float32 products and quotients."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrongScale:
-    """A tensor whose scale is not what it should be."""
+    """The right scale of a tensor that has a wrong one."""
 
     right: float
     message: str | None = None
-    """Set where nothing but the biases behind the tensor tells."""
+    """The message, if only the biases after the tensor show the error."""
 
 
 def wrong_scales(evidence: Evidence) -> dict[int, WrongScale]:
     """Map each tensor whose scale is known to be wrong to the right one.
 
     Args:
-        evidence: What `without_refuted` left.
+        evidence: The evidence from `without_refuted`.
     """
     wrong: dict[int, WrongScale] = {}
     for op in evidence.ops:
@@ -63,10 +63,11 @@ def wrong_scales(evidence: Evidence) -> dict[int, WrongScale]:
 
 
 def without_refuted(evidence: Evidence) -> Evidence:
-    """Leave out the breaches that the reference knows better about.
+    """Return the evidence without the breaches that the reference refutes.
 
-    It confirms the output parameters that a rule doubts; or an operator that should keep its
-    input's scale stands where the reference has one of another kind, which is the fault then.
+    The reference confirms the output parameters that a rule doubts; or it has an operator of
+    another kind where the file has one that should keep its input's scale, and that is then the
+    fault.
     """
     impostors = {o.op for o in evidence.ops if o.match_rule == LOOKALIKE}
 
@@ -81,15 +82,15 @@ def without_refuted(evidence: Evidence) -> Evidence:
 
 
 def same(one: float, other: float) -> bool:
-    """Whether two scales are meant to be the same."""
+    """Return whether two scales are the same up to rounding."""
     return abs(one - other) <= SAME_SCALE * abs(other)
 
 
 def trained_tie(given: OpEvidence | InputEvidence) -> float | None:
     """Return where the zero of a trained range lies, in steps, if the zero point is at a tie.
 
-    Scale and zero point are then the reference's up to that rounding.  None where they differ by
-    more, or do not differ.
+    Scale and zero point are then the reference's up to that rounding.  Returns None if they differ
+    by more, or do not differ.
     """
     own, expected, trained = given.affine, given.expected, given.trained
     if given.parameters != "differ" or own is None or expected is None or trained is None:
@@ -103,9 +104,9 @@ def trained_tie(given: OpEvidence | InputEvidence) -> float | None:
 def _by_bias(
     op: OpEvidence, tensor: int, producers: Mapping[int, OpEvidence]
 ) -> tuple[int, WrongScale] | None:
-    """Return the tensor to blame if a bias that is the reference's was quantized for another scale.
+    """Return the tensor with the wrong scale if a correct bias was quantized for another scale.
 
-    The scale of a bias that is wrong itself would make the bias differ from the reference's.
+    If the scale of the bias itself were wrong, the bias would differ from the reference's.
     """
     implied, check = op.bound.implied_scale, op.weights
     producer = producers.get(tensor)

@@ -1,8 +1,9 @@
-"""What the tables of LiteRT's int16 kernels lose: between two entries they are straight lines.
+"""The error of the tables of LiteRT's int16 kernels, which interpolate linearly between entries.
 
-An entry every 128 codes, 513 in all, each moved by half of what the line is off in the middle of
-the interval behind it (LiteRT, ``kernels/internal/common.h``: ``LUTPopulateInt16``, ``LUTLookup``).
-Where a function bends within 128 codes, as RSQRT and LOG do near zero, that is many steps.
+There is an entry every 128 codes, 513 in all.  Each is moved by half of the interpolation error in
+the middle of the interval after it (LiteRT, ``kernels/internal/common.h``: ``LUTPopulateInt16``,
+``LUTLookup``).  If a function bends within 128 codes, as RSQRT and LOG do near zero, the error is
+many steps.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ _FUNCTIONS: Mapping[str, Callable[[Doubles], Doubles]] = {
     "LOG": np.log,
     "RSQRT": lambda x: 1 / np.sqrt(x),
 }
-"""Functions that kernels look up in such a table; GELU's approximation bends where it does."""
+"""Functions that kernels look up in such a table; GELU's approximation bends at the same places."""
 _AT_ZERO: Mapping[str, float] = {"LOG": -np.inf, "RSQRT": np.inf}
-"""What stands for a function's values at zero and below, where the kernels write the last code."""
+"""The value of a function at zero and below, where the kernels write the last code."""
 
 
 def table_error(kind: str, given: Tensor, out: Tensor, codes: tuple[int, int]) -> float:
-    """Return by how much a table is off at most, in LSB of the output.
+    """Return the largest error of a table, LSB of the output.
 
-    Values that are clipped count as what they are clipped to.
+    Values beyond the range count as clipped.
 
     Args:
-        kind: Of the operator.
+        kind: The kind of the operator.
         given: Its input.
         out: Its output.
         codes: The lowest and the highest code of the input.
 
     Returns:
-        0 for operators that are no such table, and where no code has a value.
+        0 for operators without such a table, and if no code has a value.
     """
     fit = given.type == out.type == "INT16" and kind in _FUNCTIONS
     if not fit or given.lsb is None or out.lsb is None:
@@ -57,7 +58,7 @@ def table_error(kind: str, given: Tensor, out: Tensor, codes: tuple[int, int]) -
     return _error(kind, given.lsb, out.lsb, codes)
 
 
-@lru_cache(maxsize=256)  # a matching that is tried bounds every operator again
+@lru_cache(maxsize=256)  # each matching that is tried computes all bounds again
 def _error(kind: str, given: float, out: float, codes: tuple[int, int]) -> float:
     lowest = max(codes[0], 1 if kind in _AT_ZERO else _LOW)
     seen = np.arange(lowest, min(codes[1], _HIGH) + 1)
@@ -76,10 +77,10 @@ class _InSteps:
     """A function from input codes to steps of the output, neither rounded nor clipped.
 
     Args:
-        kind: Of the operator.
-        function: From real values to real values.
-        given: Scale of the input.
-        out: Scale of the output.
+        kind: The kind of the operator.
+        function: The function from real values to real values.
+        given: The scale of the input.
+        out: The scale of the output.
     """
 
     def __init__(
@@ -101,8 +102,8 @@ class _InSteps:
 def _entries(in_steps: _InSteps) -> Doubles:
     """Return the 513 entries of the table.
 
-    They are made for 512 intervals between the lowest and the highest code, 127.998 codes each, and
-    of outputs that are larger by 65536 / 65535; looked up they are 128 codes apart.
+    They are computed for 512 intervals between the lowest and the highest code, 127.998 codes each,
+    and for outputs that are larger by 65536 / 65535; the lookup takes them as 128 codes apart.
     """
     starts = np.arange(_STEPS + 1, dtype=np.float64) * _INTERVAL + _LOW
     values: Doubles = _LARGER * in_steps(starts)

@@ -1,4 +1,4 @@
-"""What a reference is like, as far as judging an operator depends on it."""
+"""The traits of a reference on which the judgement of an operator depends."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What a reference is like.  Nothing that judges asks for the kind of reference."""
+    """The traits of a reference.  The diagnosis depends on these, not on the kind of reference."""
 
     exists: bool = True
-    """False for a recording of one side alone."""
+    """True if there is a reference; false for a recording of one side alone."""
     of_the_file: bool = False
-    """Both sides have the constants, the ranges and the options of the traced file."""
+    """True if both sides have the constants, the ranges and the options of the traced file."""
     rounds: bool = False
-    """Its values are rounded to codes, as TFLite rounds."""
+    """True if its values are rounded to codes, as TFLite rounds."""
     kernels: bool = False
-    """Kernels computed both sides, and may round in different ways; neither is right by itself."""
+    """True if kernels computed both sides: they may round differently, and neither is the truth."""
     recorded: bool = False
-    """Its values were recorded, perhaps on another device."""
+    """True if its values were recorded, perhaps on another device."""
     other_file: bool = False
-    """It is another .tflite file, given the same inputs."""
+    """True if it is another .tflite file, given the same inputs."""
     full_precision: bool = False
-    """Its constants were never rounded: a graph of the framework that trained the model."""
+    """True if its constants were never rounded: a graph of the framework that trained the model."""
     has_insides: bool = False
-    """What loops, branches and composites run can be compared with their float arithmetic."""
+    """True if the subgraphs of loops, branches and composites can be compared with their float
+    arithmetic."""
     divisible: bool = False
-    """Its operators can be computed on other values than those of a run."""
+    """True if its operators can be computed on other values than those of a run."""
 
     @property
     def own_constants(self) -> bool:
-        """Whether it has constants and ranges of its own to compare the file's with."""
+        """True if it has constants and ranges of its own to compare the file's with."""
         return self.full_precision or self.other_file
 
 

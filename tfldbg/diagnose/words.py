@@ -1,4 +1,4 @@
-"""How numbers and names are said."""
+"""Format numbers and names for messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TENTH_PERCENT = 0.001
 
 
 def number(value: float | None) -> str:
-    """Three significant digits without an exponent where that is readable."""
+    """Return a number with three significant digits, without an exponent if that is readable."""
     if value is None:
         return "none"
     if value == 0 or 0.001 <= abs(value) < 10000:
@@ -21,7 +21,7 @@ def number(value: float | None) -> str:
 
 
 def short(name: str) -> str:
-    """The layer that a tensor name begins with: ``cnn/stem/Relu6;cnn/stem_bn/...`` is ``stem``.
+    """Return the first layer of a tensor name: ``stem`` of ``cnn/stem/Relu6;cnn/stem_bn/...``.
 
     A name joins graph nodes with ``;``, and a node is ``model/layer/operation``.
     """
@@ -31,22 +31,22 @@ def short(name: str) -> str:
 
 
 def op_label(op: int, kind: str, tensor: str | None) -> str:
-    """``12 CONV_2D 'block2'``; ``12 WHILE`` where no tensor is given."""
+    """Return an operator as ``12 CONV_2D 'block2'``, or ``12 WHILE`` if no tensor is given."""
     return f"{op} {kind}" if tensor is None else f"{op} {kind} '{short(tensor)}'"
 
 
 def op_name(op: int, kind: str, tensor: str | None) -> str:
-    """``operator 12 CONV_2D 'block2'``."""
+    """Return an operator as ``operator 12 CONV_2D 'block2'``."""
     return f"operator {op_label(op, kind, tensor)}"
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 operator``, ``2 operators``."""
+    """Return a count with its noun: ``1 operator``, ``2 operators``."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def off_by(check: WeightCheck | BiasCheck) -> str:
-    """``3.2 steps``; of constants without a scale ``0.12 (16.0% of the largest)``."""
+    """Return a constant's error: ``3.2 steps``; ``0.12 (16.0% of the largest)`` without a scale."""
     if check.unit == "scale":
         return f"{number(check.max_steps)} steps"
     if not check.largest:
@@ -55,6 +55,6 @@ def off_by(check: WeightCheck | BiasCheck) -> str:
 
 
 def part_of_largest(check: WeightCheck | BiasCheck) -> str:
-    """``16.0%``: by how much a constant is off, relative to the reference's largest value."""
+    """Return the error of a constant relative to the reference's largest value: ``16.0%``."""
     share = check.max_real / check.largest
     return f"{share:.1%}" if share >= _TENTH_PERCENT or not share else f"{share:.1e}"

@@ -1,6 +1,6 @@
-"""What a trace measures besides the verdict: one folder for each measurement.
+"""The additional measurements of a trace, with one folder for each.
 
-A folder holds a `tfldbg.measures.measurement.Measurement`, how it is computed and how it is shown.
+A folder holds a `tfldbg.measures.measurement.Measurement`, its computation and its display.
 """
 
 from __future__ import annotations
@@ -27,4 +27,4 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     CompoundingMeasurement(),
     PicturesMeasurement(),
 )
-"""In the order in which reports show them."""
+"""All measurements, in the order of reports."""

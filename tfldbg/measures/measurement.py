@@ -1,4 +1,4 @@
-"""What every measurement besides the verdict has in common."""
+"""The interface of additional measurements."""
 
 from __future__ import annotations
 
@@ -47,43 +47,43 @@ class Finished:
     """The outcome of one measurement."""
 
     result: Any = None
-    """None if nothing was measured."""
+    """The result, None if nothing was measured."""
     notes: tuple[str, ...] = ()
     """Notes for the user, such as why nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How much of a result a report shows."""
+    """The parts of a result that a report shows."""
 
     everything: bool
-    """Every operator."""
+    """True to show all operators."""
     chosen: Sequence[int] | None
-    """Numbers of the operator outputs in the table, None for all."""
+    """The numbers of the operator outputs in the table, None for all."""
     histograms: bool
-    """The histograms of the errors, too."""
+    """True to also show the histograms of the errors."""
 
 
 class Measurement(ABC):
-    """Something that a trace measures besides the verdict.
+    """An additional measurement of a trace.
 
-    A measurement is a folder of `tfldbg.measures`; it is found by being listed there.
+    A measurement is a folder of `tfldbg.measures`, and is listed there.
     """
 
     name: str
     """The key of the result in the evidence."""
     result: Any
-    """The type of the result, from which recordings are read; None where the statistics of the
+    """The type of the result, from which recordings are read; None if the statistics of the
     operators hold it."""
     keys: ClassVar[Mapping[str, tuple[Any, str]]] = MappingProxyType({})
-    """By key of the JSON of a trace its type and its description."""
+    """The type and the description of each key that it adds to the JSON of a trace."""
     merges = False
-    """Whether its recorder has a method ``merge``, for several processes that share the samples."""
+    """True if its recorder has a method ``merge``, for several processes that share the samples."""
     timed = False
-    """Whether the trace tells how long the measurement took."""
+    """True to include the time of the measurement in the JSON of the trace."""
 
     def plan(self, plan: Plan, measure: Measure, job: Job, data: DataSource) -> Plan:
-        """Return the plan of the stream, with what the measurement counts in it.
+        """Return the plan of the stream, extended by this measurement.
 
         Args:
             plan: The plan so far.
@@ -102,16 +102,16 @@ class Measurement(ABC):
 
         Args:
             measure: The options.
-            traits: Of the reference.
+            traits: The traits of the reference.
             steps: The number of samples in a stream.
 
         Raises:
-            UsageError: They do not.
+            UsageError: The reference or the stream does not allow it.
         """
         del measure, traits, steps
 
     def watch(self, measure: Measure, job: Job, stack: ExitStack) -> Recorder | None:
-        """Return a recorder that must see every batch, or None."""
+        """Return a recorder that must receive all batches, or None."""
         del measure, job, stack
         return None
 

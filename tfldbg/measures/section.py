@@ -1,13 +1,13 @@
-"""A titled table of text: what stands below the table of operators."""
+"""A titled table of text, for the part of a report below the table of operators."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-"""Eight heights of a bar."""
+"""A bar at eight heights."""
 ASCII_BLOCKS = str.maketrans(BLOCKS, ".:-=+*#@")
-"""The same where the console knows ASCII alone."""
+"""The translation for consoles that only support ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +16,13 @@ class Column:
 
     title: str
     right: bool = False
-    """Whether its cells are aligned to the right."""
+    """True to align its cells to the right."""
     fold: bool = False
-    """Whether its cells may be broken over lines where the console is narrow."""
+    """True to allow line breaks in its cells on a narrow console."""
 
     @property
     def on_one_line(self) -> str:
-        """The title, which may be broken over lines, on one."""
+        """The title on one line."""
         return self.title.replace("-\n", "").replace("\n", " ")
 
 
@@ -34,4 +34,4 @@ class Section:
     columns: tuple[Column, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     lines: tuple[str, ...] = ()
-    """Below the table."""
+    """The lines below the table."""

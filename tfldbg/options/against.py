@@ -1,4 +1,4 @@
-"""What a file is compared with."""
+"""The options that choose the reference."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 Emulation = Literal["emulated", "float-ranges", "fake-quant-ranges"]
 EMULATIONS: tuple[Emulation, ...] = ("emulated", "float-ranges", "fake-quant-ranges")
 """References that round to codes as TFLite does: with the file's parameters, with those of a float
-pass over the data, with those of a fake-quantized pass over it."""
+pass over the data, or with those of a fake-quantized pass over it."""
 EMULATED, FLOAT_RANGES, FAKE_QUANT_RANGES = EMULATIONS
 ReferenceKind = Literal["self", "keras", "tflite", "capture", "runtime", Emulation, "none"]
-"""How a file was compared; ``none``: a recording of the file alone."""
+"""The kind of reference; ``none`` for a recording of the file alone."""
 RECORDINGS = (".h5", ".hdf5", ".npz")
 """The suffixes of recordings."""
 
@@ -30,58 +30,59 @@ KindName = Literal["self", "keras", "tflite", "capture", "runtime", "emulation",
 class Against:
     """The reference.  Without one, every operator is checked against its own float arithmetic."""
 
-    PANEL: ClassVar[str] = "What to compare with"
+    PANEL: ClassVar[str] = "Reference"
 
     keras: Any = option(
         metavar="PATH", help="The QAT or float Keras model: .h5, .keras or SavedModel folder."
     )
-    """Path of the Keras model (.h5, .keras, SavedModel folder), or a live model."""
+    """The path of the Keras model (.h5, .keras, SavedModel folder), or a live model."""
     against: ModelSource | None = option(
         metavar="PATH", help="A sound .tflite of the same model, or a recording: .h5 or .npz."
     )
-    """Path or bytes of a sound .tflite file made from the same model, or path of a recording."""
+    """The path or bytes of a sound .tflite file made from the same model, or the path of a
+    recording."""
     against_runtime: str | None = option(
         metavar="RUNTIME", help="Compare with the same file under other kernels.", choices=RUNTIMES
     )
-    """Other kernels to compare with on the same file."""
+    """Other kernels to run the same file with, as the reference."""
     reference: str | ReferenceFunction | None = option(
         metavar="NAME",
         help="Compare with an emulation of TFLite in float arithmetic (emulated, float-ranges or "
-        "fake-quant-ranges), or with a function of your own: package.module:function, or an entry "
+        "fake-quant-ranges), or with your own function: package.module:function, or an entry "
         "point of the group tfldbg.references.",
         choices=EMULATIONS,
     )
     """An emulation to compare with, made from the file itself: ``"emulated"``, ``"float-ranges"``
-    or ``"fake-quant-ranges"``.  Or a function of your own that maps inputs by name, (n, ...)
-    float32 in real units, to tensors by name, first axis samples; or its name: an entry point of
-    the group ``tfldbg.references``, or ``"module:function"``."""
+    or ``"fake-quant-ranges"``.  Or your own function that maps inputs by name, (n, ...) float32 in
+    real units, to tensors by name, whose first axis is samples; or the function's name: an entry
+    point of the group ``tfldbg.references``, or ``"module:function"``."""
     unsafe: bool = option(
         default=False,
         help="Allow a Keras file or SavedModel that can run code (Lambda layers, foreign classes) "
-        "or reach other files.",
+        "or access other files.",
     )
-    """Allow Keras files and SavedModels that can run code or reach other files."""
+    """True to allow Keras files and SavedModels that can run code or access other files."""
     cached: bool = option(
         default=True,
         names=("--no-cache",),
         read=lambda off: not off,
-        help="Load the Keras model anew, and keep nothing of it for the next run.",
+        help="Load the Keras model again, and cache nothing of it for the next run.",
     )
-    """Whether to use what an earlier run kept of the same Keras file, and to keep this run's;
-    `tfldbg cache` shows where."""
+    """False to load the Keras model without the cache of earlier runs, and to cache nothing of it;
+    ``tfldbg cache`` shows the folder."""
 
     @property
     def kind(self) -> KindName:
         """The kind of reference.
 
         Raises:
-            UsageError: There is more than one reference.
+            UsageError: There are several references.
         """
         given = self.given
         if len(given) > 1:
             raise UsageError(
                 f"a trace has one reference, and there are {len(given)}: {', '.join(given)}",
-                hint="keep one of them, and trace again for the other",
+                hint="give one of them, and trace again with the other",
             )
         if self.keras is not None:
             return "keras"
@@ -101,7 +102,7 @@ class Against:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The options that name a reference and are given."""
+        """The options given that name a reference."""
         named = {
             "--keras": self.keras,
             "--against": self.against,
@@ -112,5 +113,5 @@ class Against:
 
 
 def is_recording(source: object) -> bool:
-    """Return whether a reference is a path that names a recording and no model."""
+    """Return whether a reference is the path of a recording, not of a model."""
     return isinstance(source, (str, Path)) and Path(source).suffix.lower() in RECORDINGS

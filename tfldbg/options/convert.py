@@ -1,4 +1,4 @@
-"""What a Keras model is converted to, and how."""
+"""The options of conversion."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tfldbg.options.declare import check, nested, option
 
 INTEGER_TYPES = ("int8", "uint8", "int16x8")
 TYPES = (*INTEGER_TYPES, "dynamic", "float16", "float32")
-"""What a model can be converted to."""
+"""The types that a model can be converted to."""
 ALL_VALUES = "all-values"
 CALIBRATIONS = (ALL_VALUES,)
-"""How the ranges of a quantization-aware model can be replaced."""
+"""The ways to replace the ranges of a quantization-aware model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,18 @@ class Target:
     PANEL: ClassVar[str] = "Options"
 
     type: str = option(
-        default="int8", metavar="|".join(TYPES), choices=TYPES, help="What to convert to."
+        default="int8", metavar="|".join(TYPES), choices=TYPES, help="The type to convert to."
     )
-    """One of `TYPES`."""
+    """The type, one of `TYPES`."""
     per_tensor: bool = option(
-        default=False, help="One scale for each weight tensor, not for each channel."
+        default=False, help="Use one scale per weight tensor, not one per channel."
     )
-    """One scale for each weight tensor instead of one for each of its channels."""
-    float_io: bool = option(default=False, help="Float inputs and outputs for an integer type.")
-    """Keep inputs and outputs float although the operators between compute with integers."""
+    """True for one scale per weight tensor instead of one per channel."""
+    float_io: bool = option(
+        default=False, help="Keep inputs and outputs float for an integer type."
+    )
+    """True to keep inputs and outputs float although the operators between compute with
+    integers."""
 
     def __post_init__(self) -> None:
         if self.type not in TYPES:
@@ -46,43 +49,44 @@ class Target:
 
     @property
     def integer(self) -> bool:
-        """Whether every operator must compute with integers."""
+        """True if every operator must compute with integers."""
         return self.type in INTEGER_TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convert:
-    """How to convert.
+    """The options of a conversion.
 
     Raises:
-        UsageError: An option makes no sense.
+        UsageError: An option is invalid.
     """
 
     PANEL: ClassVar[str] = "Options"
 
     target: Target = nested(Target)
-    """Type and form of the file; int8 with integer inputs and outputs by default."""
+    """The type and form of the file; int8 with integer inputs and outputs by default."""
     calibrate: str | None = option(
         metavar=ALL_VALUES,
         choices=CALIBRATIONS,
-        help="Set a QAT model's ranges to the extremes of all values that --data gives.",
+        help="Set a QAT model's ranges to the extremes of all values on --data.",
     )
-    """``"all-values"`` to set the ranges of a quantization-aware model to those of all values that
-    the data gives."""
+    """``"all-values"`` to set the ranges of a quantization-aware model to the extremes of all
+    values on the data."""
     save_keras: Path | str | None = option(
-        metavar="OUT.h5", help="Write the recalibrated Keras model, to trace with."
+        metavar="OUT.h5", help="Write the recalibrated Keras model, for use with trace."
     )
-    """Where to write the recalibrated Keras model (.h5)."""
+    """The file for the recalibrated Keras model (.h5)."""
     timeout: float = option(
-        default=7200.0, metavar="SECONDS", least=0, help="How long the converter may take."
+        default=7200.0, metavar="SECONDS", least=0, help="The time limit of the converter."
     )
-    """Seconds that the converter may take, 7200 by default: longer than any conversion seen."""
+    """The time limit of the converter in seconds, 7200 by default, longer than any known
+    conversion."""
 
     def __post_init__(self) -> None:
         check(self)
         if self.calibrate is not None and self.calibrate not in CALIBRATIONS:
             raise UsageError(
-                f"there is no calibration '{self.calibrate}'", hint=f"say --calibrate {ALL_VALUES}"
+                f"there is no calibration '{self.calibrate}'", hint=f"use --calibrate {ALL_VALUES}"
             )
         if self.save_keras is not None and self.calibrate is None:
             raise UsageError(
@@ -91,6 +95,6 @@ class Convert:
             )
         if self.save_keras is not None and Path(self.save_keras).suffix != ".h5":
             raise UsageError(
-                f"--save-keras {self.save_keras} is no .h5 file",
+                f"--save-keras {self.save_keras} is not an .h5 file",
                 hint="for example --save-keras OUT.h5",
             )

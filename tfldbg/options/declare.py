@@ -1,4 +1,4 @@
-"""How an option is declared, and the check that its value fits the declaration."""
+"""Declare options, and check their values against the declaration."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _SPELLING, _NESTED = "spelling", "nested"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spelling:
-    """How an option is written on the command line."""
+    """The spelling of an option on the command line."""
 
     help: str | None = None
-    """None for an option of the Python API alone."""
+    """The help text, None for an option of the Python API only."""
     python: bool = True
-    """Whether the Python API has the option, too."""
+    """True if the Python API also has the option."""
     metavar: str | None = None
     names: tuple[str, ...] = ()
     """The flags, long before short; the field's name with dashes if empty."""
     word: type = str
     """The type of its value on the command line; bool for a flag without a value."""
     many: bool = False
-    """Whether the option can be repeated."""
+    """True if the option can be repeated."""
     read: Callable[[Any], Any] | None = None
-    """Makes the field's value of what was written; None takes it as it is."""
+    """The function that converts the written value to the field's value; None for no conversion."""
     shown: str | None = None
-    """The default as ``--help`` shows it."""
+    """The default as shown by ``--help``."""
     choices: Sequence[str] = ()
-    """The values that shells complete."""
+    """The values for the completion of shells."""
     least: float | None = None
     """The smallest value that is valid."""
 
@@ -45,8 +45,8 @@ def option(
 
     Args:
         default: The value without the option.
-        factory: Makes the default where it cannot be shared.
-        spelling: The fields of `Spelling`; ``word`` is taken from the default where it has one.
+        factory: A function that makes the default, if it cannot be shared.
+        spelling: The fields of `Spelling`; ``word`` defaults to the type of a numeric default.
     """
     if isinstance(default, (bool, int, float)):
         spelling.setdefault("word", type(default))
@@ -57,12 +57,12 @@ def option(
 
 
 def nested(group: Callable[[], Any]) -> Any:
-    """Declare a field that holds another group, whose options commands take too."""
+    """Declare a field that holds another group, whose options the commands also take."""
     return field(default_factory=group, metadata={_NESTED: group})
 
 
 def spellings(group: Any) -> Iterator[tuple[str, Any, Spelling]]:
-    """Yield name, default and spelling of every option of a group itself."""
+    """Yield the name, default and spelling of each option of a group, without nested groups."""
     for one in fields(group):
         if _SPELLING in one.metadata:
             factory = one.default_factory
@@ -71,14 +71,14 @@ def spellings(group: Any) -> Iterator[tuple[str, Any, Spelling]]:
 
 
 def inner(group: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and class of every group that a group holds."""
+    """Yield the name and class of each nested group of a group."""
     for one in fields(group):
         if _NESTED in one.metadata:
             yield one.name, one.metadata[_NESTED]
 
 
 def flag(name: str, spelling: Spelling) -> str:
-    """Return the long flag of an option; its name in Python where it has none."""
+    """Return the long flag of an option, or its name in Python if it has none."""
     if spelling.help is None:
         return name
     return spelling.names[0] if spelling.names else "--" + name.replace("_", "-")
@@ -106,7 +106,7 @@ def check(group: Any) -> None:
 
 
 def _wrong(value: Any, spelling: Spelling) -> str | None:
-    """Return what a number must be where it is something else."""
+    """Return the requirement that a number breaks, None if it is valid."""
     kind, said = (Integral, "a whole number") if spelling.word is int else (Real, "a number")
     if not isinstance(value, kind) or isinstance(value, bool):
         return said
@@ -121,9 +121,9 @@ def pairs(texts: Sequence[str], wanted: str, example: str) -> Mapping[str, str]:
     """Split ``KEY=VALUE`` texts.
 
     Args:
-        texts: What was written.
+        texts: The texts.
         wanted: The option and its form, for messages, such as ``--input NAME=KEY``.
-        example: An example of it.
+        example: An example of the value.
 
     Raises:
         UsageError: A text has another form.

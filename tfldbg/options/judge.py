@@ -1,4 +1,4 @@
-"""How what was measured is judged."""
+"""The options of the verdict and of the exit code."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import ClassVar
 
 from tfldbg.options.declare import check, nested, option
 
-PANEL = "How it is judged"
+PANEL = "Judgement"
 FLOAT_RELATIVE = 1e-4
-"""The largest difference over the largest value that float32 sums of thousands of terms have, added
-in another order."""
+"""The largest difference, relative to the largest value, of float32 sums of thousands of terms in
+another order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How much of an operator's own error arithmetic explains.  None of them is fitted.
+    """The local error that arithmetic explains, by kind of operator.  No threshold is fitted.
 
     Raises:
-        UsageError: One of them is negative or not finite.
+        UsageError: A threshold is negative or not finite.
     """
 
     PANEL: ClassVar[str] = PANEL
@@ -28,13 +28,13 @@ class Thresholds:
         default=0.75,
         metavar="LSB",
         least=0,
-        help="How far a quantized operator may be off by itself.",
+        help="The largest local error of a quantized operator that rounding explains.",
     )
-    """Quantized outputs: half a step of rounding, a quarter for fixed-point multipliers."""
+    """For quantized outputs: half a step of rounding, a quarter for fixed-point multipliers."""
     int16_lsb: float = option(default=8.0, least=0)
-    """16-bit functions that kernels interpolate in tables, whose error spans several steps."""
+    """For 16-bit functions that kernels interpolate in tables, with an error of several steps."""
     recurrent_lsb: float = option(default=8.0, least=0)
-    """Operators that loop over time and read their own rounded state again."""
+    """For operators that loop over time and read their own rounded state."""
     float_relative: float = option(
         default=FLOAT_RELATIVE,
         names=("--float-tolerance",),
@@ -42,7 +42,7 @@ class Thresholds:
         least=0,
         help="The same for float operators, as a share of their range.",
     )
-    """Float outputs: largest difference over the largest value."""
+    """For float outputs: the largest difference, relative to the largest value."""
     hybrid_relative: float = option(
         default=0.02,
         names=("--hybrid-tolerance",),
@@ -50,10 +50,10 @@ class Thresholds:
         least=0,
         help="The same for float operators with integer weights (RMSE/RMS).",
     )
-    """Float activations with integer weights, where the weights tell no closer bound: RMSE over
+    """For float activations with integer weights, if the weights give no closer bound: RMSE over
     RMS."""
     saturation: float = option(default=0.001, least=0)
-    """Share of an output's elements beyond its range that is worth a finding."""
+    """The share of an output's elements beyond its range from which there is a finding."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -77,10 +77,10 @@ class Judge:
         help="A rule that decides the exit code, such as 'sqnr>=30db', 'CONV_2D:local<=1lsb' or "
         "'diverged'. Repeatable.",
     )
-    """Rules that decide the exit code."""
+    """The rules that decide the exit code."""
     tolerances: str | None = option(
-        python=False, metavar="F.toml", help="A file of such rules; see docs/ci.md."
+        python=False, metavar="F.toml", help="A file of rules; see docs/ci.md."
     )
-    """Path of a file of rules."""
+    """The path of a file of rules."""
     thresholds: Thresholds = nested(Thresholds)
-    """How much of an operator's own error arithmetic explains."""
+    """The local error that arithmetic explains, by kind of operator."""

@@ -1,4 +1,4 @@
-"""What is written and printed."""
+"""The options of written reports and of printed output."""
 
 from __future__ import annotations
 
@@ -13,68 +13,71 @@ from tfldbg.options.declare import option
 def _json_name(target: str) -> str:
     if not target.endswith(".json"):
         raise UsageError(
-            f"--model-explorer {target}: it writes several files, and needs a name for them",
-            hint="name a file that ends in .json",
+            f"invalid value '{target}' for --model-explorer: must end in .json",
+            hint="for example --model-explorer F.json",
         )
     return target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
-    """Where to write which report; ``-`` is stdout, None is nowhere."""
+    """The files for the reports; ``-`` for stdout, None to omit a report."""
 
-    PANEL: ClassVar[str] = "Reports to write"
+    PANEL: ClassVar[str] = "Reports"
 
     dump: Path | str | None = option(
-        metavar="F.h5", help="Record every tensor of both sides, and the statistics."
+        metavar="F.h5", help="Record all tensors of both sides, and the statistics, to F.h5."
     )
-    """Where to record every tensor of both sides (HDF5)."""
-    json: str | None = option(python=False, metavar="F", help="Write JSON to F; - is stdout.")
+    """The file for a recording of all tensors of both sides (HDF5)."""
+    json: str | None = option(python=False, metavar="F", help="Write JSON to F; - for stdout.")
     html: str | None = option(
         python=False,
         metavar="F.html",
-        help="Write a page of its own that needs no network to F.html.",
+        help="Write a single page that needs no network to F.html.",
     )
     csv: str | None = option(
-        python=False, metavar="F", help="Write a row an operator to F; - is stdout."
+        python=False, metavar="F", help="Write CSV with one row per operator to F; - for stdout."
     )
     junit: str | None = option(
         python=False,
         metavar="F.xml",
-        help="Write JUnit XML, a test case an operator; - is stdout.",
+        help="Write JUnit XML with one test case per operator to F.xml; - for stdout.",
     )
     markdown: str | None = option(
-        python=False, metavar="F.md", help="Write Markdown for a pull request; - is stdout."
+        python=False,
+        metavar="F.md",
+        help="Write Markdown for pull requests to F.md; - for stdout.",
     )
     model_explorer: str | None = option(
         python=False,
         metavar="F.json",
         read=_json_name,
-        help="Write node data for Model Explorer to F.json and beside it; tfldbg view shows it.",
+        help="Write node data for Model Explorer to F.json and files next to it; tfldbg view shows "
+        "it.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """How much to print."""
+    """The amount of printed output."""
 
-    PANEL: ClassVar[str] = "What is printed"
+    PANEL: ClassVar[str] = "Output"
 
     everything: bool = option(
         default=False,
         names=("--all",),
         python=False,
-        help="Every operator in the table, not only those that matter.",
+        help="Show all operators in the table, not only those that matter.",
     )
     quiet: bool = option(
         default=False,
         names=("--quiet", "-q"),
         python=False,
-        help="Print the verdict alone, and no progress.",
+        help="Print only the verdict, and no progress.",
     )
     verbose: bool = option(
         default=False,
         names=("--verbose", "-v"),
         python=False,
-        help="Print too what was matched with what, versions and times.",
+        help="Also print the matches of tensors, versions and times.",
     )

@@ -1,4 +1,4 @@
-"""What a file runs on, and how."""
+"""The options of samples and runtime."""
 
 from __future__ import annotations
 
@@ -36,48 +36,48 @@ class RunOn:
     """The samples, and the runtime that computes them.
 
     Raises:
-        UsageError: A number makes no sense.
+        UsageError: A number is invalid.
     """
 
-    PANEL: ClassVar[str] = "What to run on, and how"
+    PANEL: ClassVar[str] = "Data and runtime"
 
     data: DataSource = option(
         metavar="PATH",
-        help=".npz, .npy, .h5, a folder of .npy or of pictures; first axis samples. Float data is "
-        "in real units, integer data in the input's own type is taken as codes.",
+        help="The input data: .npz, .npy, .h5, a folder of .npy or of pictures; the first axis is "
+        "samples. Float data is in real units, integer data in the input's own type is codes.",
     )
-    """Path of the input data (arrays, or a folder of pictures), an array for a single input, or
-    arrays by input name; float arrays in real units, integer arrays in the input's own type as
-    codes; first axis samples.  None draws random samples."""
+    """The path of the input data (arrays, or a folder of pictures), an array for a single input, or
+    arrays by input name.  Float arrays are in real units, integer arrays in the input's own type
+    are codes; the first axis is samples.  None for random samples."""
     scale: tuple[float, float] | None = option(
         metavar="LOW,HIGH",
         read=_scale,
-        help="What 0 and 255 of pictures, and of uint8 data, stand for, as in training: 0,1 or "
+        help="The real values of 0 and 255 in pictures and uint8 data, as in training: 0,1 or "
         "-1,1.",
     )
-    """The real values that 0 and 255 of pictures, and of uint8 data, stand for."""
+    """The real values of 0 and 255 in pictures and uint8 data."""
     inputs: Mapping[str, str] = option(
         factory=dict,
         names=("--input",),
         metavar="NAME=KEY",
         many=True,
         read=_inputs,
-        help="Which array, or which Keras input, belongs to which input of the model. Repeatable.",
+        help="The array, or the Keras input, for an input of the model. Repeatable.",
     )
-    """Input name to array name or to the reference's input name."""
+    """The array name, or the reference's input name, for each input name."""
     samples: int | None = option(
-        metavar="N", word=int, least=1, shown="64", help="At most so many samples."
+        metavar="N", word=int, least=1, shown="64", help="The largest number of samples."
     )
-    """At most so many samples, 64 by default, or as many more as make streams whole."""
+    """The largest number of samples; 64 by default, or more to make streams whole."""
     steps: int = option(
         default=1,
         metavar="N",
         least=1,
-        help="For models that keep a state: N samples in a row are the steps of one stream. The "
-        "state is reset before each stream and kept from step to step.",
+        help="For models that keep a state: N consecutive samples are the steps of one stream. "
+        "The state is reset before each stream and kept from step to step.",
     )
-    """How many samples in a row are the steps of one stream: a model's state is reset before each
-    stream and kept from step to step.  1 resets it before every sample."""
+    """The number of consecutive samples that are the steps of one stream: a model's state is reset
+    before each stream and kept from step to step.  1 resets it before each sample."""
     seed: int = option(
         default=0, metavar="S", least=0, help="The seed of the random samples used without --data."
     )
@@ -89,14 +89,15 @@ class RunOn:
         help="The kernels to run: three sets of LiteRT, TensorFlow's interpreter, or TensorFlow "
         "Lite for Microcontrollers.",
     )
-    """``"xnnpack"``, ``"builtin"`` or ``"reference"`` kernels of LiteRT, ``"tf"`` for the
-    interpreter of TensorFlow, ``"micro"`` for TensorFlow Lite for Microcontrollers."""
+    """The kernels to run: ``"xnnpack"``, ``"builtin"`` or ``"reference"`` of LiteRT, ``"tf"`` for
+    the interpreter of TensorFlow, ``"micro"`` for TensorFlow Lite for Microcontrollers."""
     delegate: Delegate | Path | str | None = option(
         metavar="PATH",
-        help="An external delegate, a shared library that takes operators over from the runtime.",
+        help="An external delegate: a shared library that computes operators instead of the "
+        "runtime.",
     )
-    """Path of an external delegate, a shared library that takes operators over from the runtime;
-    or what `delegate_of` makes of it."""
+    """The path of an external delegate, a shared library that computes operators instead of the
+    runtime; or the result of `delegate_of`."""
     delegate_options: Mapping[str, str] | Sequence[str] | None = option(
         names=("--delegate-option",),
         metavar="KEY=VALUE",
@@ -104,34 +105,35 @@ class RunOn:
         help="An option of the delegate. Repeatable.",
     )
     """The options of the delegate, by key, or as ``"KEY=VALUE"``."""
-    signature: str | None = option(metavar="NAME", help="Which signature, where there are several.")
-    """Which signature, where there are several."""
+    signature: str | None = option(metavar="NAME", help="The signature, if there are several.")
+    """The signature, if there are several."""
     timeout: float | None = option(
         metavar="SECONDS",
         word=float,
         shown="600",
-        help="How long loading the model, or one sample, may take.",
+        help="The time limit for loading the model, and for each sample.",
     )
-    """Seconds that loading the model, or one sample, may take: 600 by default."""
+    """The time limit in seconds for loading the model, and for each sample: 600 by default."""
     memory_limit: float | None = option(
         metavar="GIB",
         word=float,
         shown="3/4 of the machine's",
-        help="How much memory all processes that run models may take together.",
+        help="The memory limit of all processes that run models together.",
     )
-    """GiB that all processes that run models may take together: 3/4 of the machine's by default."""
+    """The memory limit in GiB of all processes that run models together: 3/4 of the machine's by
+    default."""
     workers: int | None = option(
         metavar="N",
         word=int,
         least=1,
-        shown="this one alone",
-        help="How many processes of this machine share the work.",
+        shown="1",
+        help="The number of processes of this machine that share the work.",
     )
-    """How many processes of this machine share the samples; this one alone by default.  What is
-    measured is the same, up to the last digits of sums."""
+    """The number of processes of this machine that share the samples, 1 by default.  The
+    measurements are the same, up to the last digits of sums."""
     scheduler: str | None = option(
         metavar="ADDRESS",
-        help="Let the workers of a Dask cluster share the work: tcp://HOST:8786.",
+        help="The Dask cluster whose workers share the work: tcp://HOST:8786.",
     )
     """The address of a Dask cluster whose workers share the samples."""
 
@@ -149,7 +151,7 @@ class RunOn:
         """The runtime, and the delegate if there is one.
 
         Raises:
-            UsageError: The delegate's options make no sense.
+            UsageError: The delegate's options are invalid.
         """
         if isinstance(self.delegate, Delegate):
             return Kernels(self.runtime, self.delegate)

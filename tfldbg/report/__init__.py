@@ -1,1 +1,1 @@
-"""From a result to something a person or a program reads."""
+"""Reports of a result, for people and programs."""

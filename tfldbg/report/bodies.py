@@ -1,4 +1,4 @@
-"""The subgraphs that operators run, as a section of a report."""
+"""The section of a report about the subgraphs that operators run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def bodies_section(result: Result) -> tuple[Section, ...]:
-    """Say what was found inside operators that run subgraphs, a line a subgraph."""
+    """Return the section about operators that run subgraphs, with one line per subgraph."""
     pairs = zip(result.evidence.bodies, result.diagnosis.inside, strict=True)
     lines = tuple(f"  {_body_line(body, diagnosis)}" for body, diagnosis in pairs)
     title = "inside operators that run subgraphs, against their own float arithmetic:"

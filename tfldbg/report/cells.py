@@ -1,4 +1,4 @@
-"""Cells of the tables of quantization parameters."""
+"""Format the cells of the tables of quantization parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTHING = "-"
 
 
 def pair(parameters: AffineRange | Calibrated | None) -> str:
-    """Say a scale and a zero point."""
+    """Return a scale and a zero point in words."""
     if parameters is None:
         return NOTHING
     return f"{number(parameters.scale)}, {parameters.zero_point}"
@@ -41,10 +41,10 @@ def lines(first: str, second: str = "") -> Text:
 
 
 def range_of(parameters: AffineRange | None) -> str:
-    """Say which real values parameters represent."""
+    """Return the range of real values that parameters represent, in words."""
     return "" if parameters is None else ends_of((parameters.minimum, parameters.maximum))
 
 
 def ends_of(ends: tuple[float, float] | None) -> str:
-    """Say a range."""
+    """Return a range in words."""
     return NOTHING if ends is None else f"{number(ends[0])}..{number(ends[1])}"

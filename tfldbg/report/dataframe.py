@@ -16,8 +16,8 @@ _DTYPES = {"int": "Int64", "float": "float64", "text": "string", "bool": "boolea
 def to_dataframe(result: Result) -> Any:
     """Return the table of `tfldbg.report.tabular` as a DataFrame.
 
-    Integers are ``Int64``, texts ``string`` and flags ``boolean``, whose missing values are
-    ``pandas.NA``; figures are ``float64`` and NaN where they are missing.
+    Integers are ``Int64``, strings ``string`` and flags ``boolean``, with ``pandas.NA`` for
+    missing values; figures are ``float64``, with NaN for missing values.
 
     Raises:
         MissingExtraError: pandas is not installed.

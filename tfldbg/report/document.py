@@ -1,4 +1,4 @@
-"""The view model: everything a report shows, as text, built from a result and drawn by others."""
+"""The view model: the content of a report as text, built from a result and drawn by others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOW_ALL_BELOW = 24
 _AROUND = 2
 _WORST = 5
 _MOST_TAKEN = 6
-"""Operators of a delegate that are named."""
+"""The number of operators of a delegate that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Row:
     local: str
     accumulated: str
     sqnr: str
-    """Of the accumulated error."""
+    """The SQNR of the accumulated error."""
     status: Status | None
-    """None for a gap; then ``kind`` says what was left out."""
+    """The status, None for a gap, whose ``kind`` tells what was left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +47,27 @@ class Document:
     """A report."""
 
     verdict: str
-    """In a word, see `verdict_word`."""
+    """The verdict in a word (`verdict_word`)."""
     sentence: str
     facts: tuple[tuple[str, str], ...]
     unit: str
-    """What the error columns count: ``LSB``, or ``max abs`` when no tensor is quantized."""
+    """The unit of the error columns: ``LSB``, or ``max abs`` if no tensor is quantized."""
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...]
-    """One line an activation that could not be checked, with the reason."""
+    """One line per activation that could not be checked, with the reason."""
     cause: Finding | None = None
-    """The one of the findings that ``why`` among the facts says."""
+    """The finding in the fact ``why``."""
     first: Divergence | None = None
-    """What the sentence says, where an operator differs."""
+    """The divergence in the sentence, if an operator differs."""
     gate: str | None = None
-    """What came of the user's rules, in a line."""
+    """The outcome of the user's rules, in a line."""
     sections: tuple[Section, ...] = ()
-    """Whatever else was asked for."""
+    """The other parts that were requested."""
 
 
 def verdict_word(result: Result) -> str:
-    """Return the verdict in a word; what was only recorded has none."""
+    """Return the verdict in a word, ``recorded`` if nothing was compared."""
     alone = not result.evidence.run.traits.exists and result.verdict == "clean"
     return "recorded" if alone else result.verdict
 
@@ -75,13 +75,13 @@ def verdict_word(result: Result) -> str:
 def build_document(
     result: Result, *, everything: bool = False, histograms: bool = True, verbose: bool = False
 ) -> Document:
-    """Choose and word what a report shows.
+    """Return the content of a report.
 
     Args:
         result: The trace.
-        everything: Show every operator, not only the origins, what surrounds them and the worst.
-        histograms: Show the histograms of the errors, where the trace holds them.
-        verbose: Show what was matched with what, the versions and where the time went.
+        everything: True to show all operators, not only origins, their surroundings and the worst.
+        histograms: True to show the histograms of the errors, if the trace holds them.
+        verbose: True to show the matches of tensors, the versions and the times.
     """
     evidence = result.evidence
     quantized = evidence.quantized
@@ -146,13 +146,13 @@ def _facts(result: Result) -> tuple[tuple[str, str], ...]:
 
 
 def _delegate(result: Result) -> Iterator[tuple[str, str]]:
-    """Say what the external delegate computed: a trace says little of one that takes nothing."""
+    """Yield the fact about the external delegate, which may have computed nothing."""
     delegate = result.evidence.run.delegate
     if delegate is None:
         return
     kinds = {o.op: o.kind for o in result.evidence.ops}
     taken = [f"{index} {kinds[index]}" for index in delegate.operators if index in kinds]
-    said = "takes no operator"
+    said = "computes no operator"
     if taken:
         more = f" and {len(taken) - _MOST_TAKEN} more" if len(taken) > _MOST_TAKEN else ""
         listed = ", ".join(taken[:_MOST_TAKEN])
@@ -191,7 +191,7 @@ def _error(stats: TensorStats | None, quantized: bool) -> str:
 
 
 def _chosen(evidence: Evidence, statuses: Sequence[Status]) -> set[int]:
-    """Numbers of the rows worth showing: origins, their surroundings, the worst, the last."""
+    """Return the numbers of the rows to show: origins, their surroundings, the worst, the last."""
     chosen = {len(statuses) - 1}
     for i, status in enumerate(statuses):
         if status == "origin" or (status == "unchecked" and evidence.ops[i].activation):
@@ -233,4 +233,4 @@ def _unchecked(evidence: Evidence) -> tuple[str, ...]:
         for o in evidence.ops
         if o.op not in covered and o.local_reason is not None and o.activation
     )
-    return tuple(dict.fromkeys(said))  # an operator with several outputs says it once
+    return tuple(dict.fromkeys(said))  # an operator with several outputs has one line

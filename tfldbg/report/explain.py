@@ -1,4 +1,4 @@
-"""What ``tfldbg explain`` shows, and the pages of ``docs/findings``."""
+"""The output of ``tfldbg explain``, and the pages of ``docs/findings``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
 def explanation_of(code: str) -> Explanation:
-    """Return what is known about a finding.
+    """Return the explanation of a finding.
 
     Raises:
         UsageError: There is no such code.
@@ -45,7 +45,7 @@ def draw_explanation(about: Explanation, console: Console) -> None:
 
 
 def draw_catalog(console: Console) -> None:
-    """Print a line for every finding."""
+    """Print one line per finding."""
     for code, about in sorted(CATALOG.items()):
         line = Text.assemble(
             (code, "bold"), " ", (f"{about.severity:<8}", _STYLES[about.severity]), about.title
@@ -56,7 +56,7 @@ def draw_catalog(console: Console) -> None:
 def _sections(about: Explanation) -> list[tuple[str, str]]:
     sections = [
         ("What it means", about.meaning),
-        ("How it is told", about.evidence),
+        ("How it is detected", about.evidence),
         ("What to do", about.suggestion[:1].upper() + about.suggestion[1:] + "."),
     ]
     if about.sources:

@@ -1,8 +1,8 @@
-"""Node data for Google's Model Explorer: a trace as colours of the operators in the user's file.
+"""Node data for Google's Model Explorer, which colours the operators of the user's file by a trace.
 
-The layout is that of Model Explorer's ``node_data_builder.py``: a file holds one data set, by graph
-and by node a value and a colour.  Graphs and nodes are called as its TFLite adapter (Flatbuffer)
-calls them.
+The layout is that of Model Explorer's ``node_data_builder.py``: a file holds one data set, with a
+value and a colour for each node of each graph.  Graphs and nodes have the names that its TFLite
+adapter (Flatbuffer) gives them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ if TYPE_CHECKING:
     from tfldbg.graph.model import Graph, Subgraph
 
 _SIZES = ("#c8e6c9", "#fff59d", "#ffb74d", "#ef5350", "#b71c1c")
-"""Pale green, yellow, orange, red, dark red: from what rounding explains to anything."""
+"""Pale green, yellow, orange, red and dark red, from errors that rounding explains to large
+ones."""
 _LOCAL_STEPS = (0.75, 1.5, 4.0, 16.0)
-"""LSB; the first is the verdict's bound for 8 bits."""
+"""The limits in LSB; the first is the verdict's bound for 8 bits."""
 _ACCUMULATED_STEPS = (1.0, 4.0, 16.0, 64.0)
-"""LSB; the first is where an operator behind an origin counts as having inherited."""
+"""The limits in LSB; beyond the first, an operator downstream of an origin counts as inherited."""
 _RELATIVE_STEPS = (1e-4, 1e-3, 1e-2, 1e-1)
 _NOISE_STEPS = (-30.0, -20.0, -10.0, 0.0)
-"""Noise over signal, dB: the SQNR with its sign turned, so that more is worse everywhere."""
+"""The limits of noise over signal in dB: the negative SQNR, so that larger values are worse."""
 _DISPLAY = {"hideInChildrenStatsTable": True, "hideAggregatedStats": ["sum", "avg"]}
-"""Neither sums of largest errors nor shares of such sums mean anything."""
+"""Sums of largest errors, and shares of such sums, have no meaning and are hidden."""
 _STATUS_DISPLAY = {
     "hideInChildrenStatsTable": True,
     "hideInAggregatedStatsTable": True,
@@ -49,12 +50,12 @@ _STATUS_COLOURS = ("#c8e6c9", "#e0e0e0", "#ffcc80", "#b71c1c")
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """What one operator output gets in one data set."""
+    """The value of one operator output in one data set."""
 
     badness: float
-    """Decides the colour, and which of several outputs counts."""
+    """The size that determines the colour, and the output that counts if there are several."""
     value: float | str
-    """What is shown."""
+    """The displayed value."""
 
 
 _MarkOfStats = Callable[[TensorStats], _Mark | None]
@@ -63,17 +64,17 @@ _MarkOfOutput = Callable[[OpEvidence, Status], _Mark | None]
 
 @dataclass(frozen=True, slots=True)
 class _DataSet:
-    """One way to look at a trace."""
+    """One data set of a trace."""
 
     key: str
     name: str
     measure: _MarkOfOutput
-    """None where there is no figure."""
+    """The function that returns the mark of an operator output, None if there is no figure."""
     steps: tuple[float, ...]
-    """Up to which badness each colour but the last goes."""
+    """The limits of badness of all colours but the last."""
     colours: tuple[str, ...] = _SIZES
     display: Mapping[str, Any] = field(default_factory=lambda: _DISPLAY)
-    """Further fields of Model Explorer's ``GraphNodeData``."""
+    """Other fields of Model Explorer's ``GraphNodeData``."""
 
 
 def node_data(result: Result, graph: Graph) -> dict[str, dict[str, Any]]:
@@ -81,12 +82,12 @@ def node_data(result: Result, graph: Graph) -> dict[str, dict[str, Any]]:
 
     Args:
         result: The trace.
-        graph: The traced file, which knows what Model Explorer calls its graphs and nodes.
+        graph: The traced file, from which the names of graphs and nodes follow.
 
     Returns:
-        By data set (``local-error``, ``accumulated-error``, ``local-sqnr``, ``accumulated-sqnr``,
-        ``status``) the content of a JSON file: by graph a name and, by node, value and colour.
-        Operators without a figure are left out.
+            The content of a JSON file for each data set (``local-error``, ``accumulated-error``,
+            ``local-sqnr``, ``accumulated-sqnr``, ``status``): a name for each graph, and a value
+            and a colour for each node.  Operators without a figure are left out.
     """
     rows = list(_rows(result, graph))
     content = {}
@@ -102,7 +103,7 @@ def node_data(result: Result, graph: Graph) -> dict[str, dict[str, Any]]:
 
 
 def write_node_data(content: Mapping[str, dict[str, Any]], target: str) -> None:
-    """Write node data: the first set to ``target``, each other one beside it.
+    """Write node data: the first set to ``target``, the others to files next to it.
 
     Raises:
         TfldbgError: A file cannot be written.
@@ -112,7 +113,7 @@ def write_node_data(content: Mapping[str, dict[str, Any]], target: str) -> None:
 
 
 def family(target: Path) -> list[Path]:
-    """Return the files that belong together: ``F.json``, ``F.accumulated-error.json``, ..."""
+    """Return the paths of all data sets: ``F.json``, ``F.accumulated-error.json``, ..."""
     others = [data_set.key for data_set in _data_sets(quantized=True)][1:]
     return [target, *(target.with_suffix(f".{key}.json") for key in others)]
 
@@ -170,12 +171,12 @@ def _status(_: OpEvidence, status: Status) -> _Mark:
 
 
 def _rounded(value: float) -> float:
-    """Four significant digits: Model Explorer shows every digit there is."""
+    """Return a value with four significant digits, since Model Explorer shows all digits."""
     return significant(value, 4)
 
 
 def _rows(result: Result, graph: Graph) -> Iterator[tuple[int, OpEvidence, Status]]:
-    """Yield every operator output with its subgraph, those inside others as well."""
+    """Yield every operator output with its subgraph and status, including those inside others."""
     evidence, diagnosis = result.evidence, result.diagnosis
     main, _ = choose_signature(graph, evidence.run.signature)
     for op, status in zip(evidence.ops, diagnosis.statuses, strict=True):
@@ -198,7 +199,7 @@ def _by_graph(
             if op in keys
         }
         made = {"name": data_set.name, "results": results, **data_set.display}
-        # Model Explorer cannot tell subgraphs of one name apart: the first counts.
+        # Model Explorer cannot distinguish subgraphs of one name: the first counts.
         content.setdefault(_graph_id(graph, index), made)
     return content
 
@@ -208,7 +209,7 @@ def _colour(data_set: _DataSet, mark: _Mark) -> str:
 
 
 def _graph_id(graph: Graph, index: int) -> str:
-    """Return what Model Explorer calls a subgraph (``GetSubgraphName`` of its adapter)."""
+    """Return Model Explorer's name of a subgraph (``GetSubgraphName`` of its adapter)."""
     signature = next((s.key for s in graph.signatures if s.subgraph == index), "")
     return (
         graph.subgraphs[index].name or signature or ("main" if index == 0 else f"subgraph_{index}")
@@ -216,11 +217,11 @@ def _graph_id(graph: Graph, index: int) -> str:
 
 
 def _node_keys(subgraph: Subgraph) -> dict[int, str]:
-    """Return by operator the key that leads Model Explorer to its node.
+    """Return the key of each operator's node in Model Explorer.
 
-    A node's id is the operator's index, but Model Explorer takes a key for the name of an output
-    tensor first (``processNodeDataProviderDataForGraph``).  Where a tensor of the file is called
-    like an index, a name of the operator's own outputs that no other tensor has serves instead.
+    A node's id is the operator's index, but Model Explorer first looks a key up as the name of an
+    output tensor (``processNodeDataProviderDataForGraph``).  If a tensor of the file has an index
+    as its name, the key is a unique name of the operator's outputs instead.
     """
     names = Counter(tensor.name for tensor in subgraph.tensors)
     keys = {}

@@ -1,4 +1,4 @@
-"""What came of the user's rules, as a section of the report."""
+"""The section of a report about the user's rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMNS = (
 
 
 def gate_line(gate: Gate) -> str:
-    """Say in a line what came of the rules."""
+    """Return the outcome of the rules in a line."""
     count = len(gate.rules)
     rules = f"{count} {'rule' if count == 1 else 'rules'}"
     if gate.passed:
@@ -35,7 +35,7 @@ def gate_line(gate: Gate) -> str:
 
 
 def gate_section(gate: Gate | None, *, everything: bool) -> tuple[Section, ...]:
-    """Return the section: a row for everything that broke a rule, and why where that is unknown."""
+    """Return the section, with a row for each broken rule, and the reasons of unknown figures."""
     if gate is None:
         return ()
     if gate.passed:
@@ -56,5 +56,5 @@ def _row(broken: Broken) -> tuple[str, ...]:
 
 
 def _number(broken: Broken) -> str:
-    """``5``, or ``7/2`` for operator 2 inside the loop that is operator 7."""
+    """Return the operator's number: ``5``, or ``7/2`` for operator 2 inside operator 7."""
     return str(broken.op) if broken.loop is None else f"{broken.loop}/{broken.op}"

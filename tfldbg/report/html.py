@@ -1,4 +1,4 @@
-"""A trace as one HTML file that needs no other file and no network."""
+"""A trace as a single HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).with_name("page")
 _LIBRARIES = ("vendor/echarts.common.min.js", "vendor/dagre.min.js")
 _SCRIPTS = ("shared", "overview", "graph", "operator", "table", "page")
-"""In the order in which they need each other."""
+"""The scripts, in the order of their dependencies."""
 
 
 def write_page(result: Result, target: str) -> None:
@@ -36,13 +36,13 @@ def write_page(result: Result, target: str) -> None:
 
 
 def to_page(result: Result) -> str:
-    """Draw a trace.
+    """Return the page of a trace.
 
-    A content security policy in the page allows its own scripts alone, so that a tensor's name can
-    run nothing, and forbids every request.
+    A content security policy in the page allows only its own scripts, so that a tensor's name
+    cannot run code, and forbids all requests.
 
     Args:
-        result: The trace.  Histograms and scatter plots are drawn where it holds what they need.
+        result: The trace.  Histograms and scatter plots are drawn if it holds their data.
     """
     document = build_document(result, everything=True, histograms=False)
     scripts = _scripts()
@@ -62,7 +62,7 @@ def to_page(result: Result) -> str:
 
 
 def _outcome(result: Result) -> dict[str, str]:
-    """Return the verdict in a word and its colour: green only where a build may go on."""
+    """Return the verdict in a word and its colour, green only if a build may go on."""
     word = verdict_word(result)
     if word == "recorded":
         return {"word": word, "colour": "nothing"}
@@ -86,7 +86,7 @@ def _template() -> Any:
 
 
 def _printable(value: Any) -> Any:
-    """Make foreign text safe to show; markup of our own passes."""
+    """Return foreign text that is safe to show; the page's own markup is unchanged."""
     return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
@@ -97,32 +97,32 @@ def _text(name: str) -> str:
 
 @cache
 def _scripts() -> tuple[str, ...]:
-    """Return the libraries and the page's own script, none of which may end its element early."""
+    """Return the libraries and the page's script, escaped so that none ends its element early."""
     own = "\n".join(_text(f"script/{name}.js") for name in _SCRIPTS)
     texts = (*(_text(name) for name in _LIBRARIES), f'"use strict";\n(() => {{\n{own}}})();\n')
     return tuple(_without_source_map(t).replace("</script", "<\\/script") for t in texts)
 
 
 def _without_source_map(script: str) -> str:
-    """Drop the comment that makes developer tools ask for another file."""
+    """Return a script without the comment that makes developer tools request another file."""
     lines = script.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
 
 
 def _digest(script: str) -> str:
-    """Return a script's SHA-256 as a content security policy states it."""
+    """Return a script's SHA-256 in the form of a content security policy."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _embedded(data: dict[str, Any]) -> str:
-    """Return JSON that may stand inside a script element."""
+    """Return JSON for the inside of a script element."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _rows(result: Result) -> list[dict[str, Any]]:
-    """Return what the table's rows are sorted, filtered and labelled by."""
+    """Return the data by which the table's rows are sorted, filtered and labelled."""
     ops = result.evidence.ops
-    # Float tensors of a quantized file have no LSB to be sorted by, and stand below.
+    # Float tensors of a quantized file have no LSB to sort by, and come last.
     figure = "max_lsb" if result.evidence.quantized else "max_abs"
     return [
         {
@@ -137,14 +137,14 @@ def _rows(result: Result) -> list[dict[str, Any]]:
 
 
 def _size(stats: TensorStats | None, figure: str) -> float | str | None:
-    """Return what an error is sorted by; JavaScript's name for what is not finite."""
+    """Return the sort key of an error, with JavaScript's name for infinity."""
     if stats is None:
         return None
     return "Infinity" if stats.nan or stats.infinite else getattr(stats, figure)
 
 
 def _groups(result: Result) -> list[str]:
-    """Return the status of each row; ``other`` for constants and shapes, which nobody checks."""
+    """Return the status of each row, ``other`` for constants and shapes, which are not checked."""
     pairs = zip(result.evidence.ops, result.diagnosis.statuses, strict=True)
     return [
         "other" if status == "unchecked" and not op.activation else status for op, status in pairs
@@ -157,7 +157,7 @@ def _finding(number: int, finding: Finding) -> dict[str, Any]:
 
 
 def _counts(result: Result) -> list[tuple[str, int]]:
-    """Return how many rows each group has, the gravest first."""
+    """Return the number of rows of each group, the most severe first."""
     groups = _groups(result)
     names = ("origin", "inherited", "unchecked", "ok", "other")
     return [(name, groups.count(name)) for name in names if name in groups]

@@ -1,4 +1,4 @@
-"""What ``tfldbg inspect`` shows: a file's subgraphs, operators, quantization, findings."""
+"""The output of ``tfldbg inspect``: a file's subgraphs, operators, quantization and findings."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _FORMAT_VERSION = 1
 
 Findings = tuple[tuple[Finding, ...], ...]
-"""What the file alone betrays, one entry per subgraph."""
+"""The findings from the file alone, one entry per subgraph."""
 
 
 def quantization(tensor: Tensor) -> str:
-    """Say how a tensor is quantized in a few words."""
+    """Return the quantization of a tensor in a few words."""
     params = tensor.quant
     if params is None:
         return "-"
     if params.block_size is not None:
-        return f"blockwise, {params.block_size} a block"
+        return f"blockwise, {params.block_size} per block"
     if params.per_tensor:
         return f"{number(float(params.scale[0]))}, {int(params.zero_point[0])}"
     low, high = float(params.scale.min()), float(params.scale.max())
@@ -37,7 +37,7 @@ def quantization(tensor: Tensor) -> str:
 
 
 def draw_graph(graph: Graph, findings: Findings, name: str, console: Console) -> None:
-    """Print the file, then what is wrong with it."""
+    """Print the file, then its findings."""
     wrap = not console.is_terminal
     console.print(Text(printable(f"{name}: {_summary(graph)}")), soft_wrap=wrap)
     for signature in graph.signatures:
@@ -75,7 +75,7 @@ def _summary(graph: Graph) -> str:
     operators = sum(len(s.operators) for s in graph.subgraphs)
     external = sum(b.external for b in graph.buffers)
     said = f"{len(graph.data):,} bytes, {len(graph.subgraphs)} subgraphs, {operators} operators"
-    said += f", {external} buffers behind the flatbuffer" if external else ""
+    said += f", {external} buffers after the flatbuffer" if external else ""
     beside = ", ".join(f"'{printable(name)}'" for name in graph.beside)
     return said + (f", constants in other files: {beside}" if beside else "")
 
@@ -190,7 +190,7 @@ def _quant_dict(params: QuantParams | None) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option as JSON can hold it."""
+    """Return an option as a JSON value."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, bytes):

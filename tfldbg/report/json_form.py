@@ -1,10 +1,10 @@
-"""The JSON of format ``tfldbg.trace``: its shape, declared once.
+"""The declaration of the JSON of format ``tfldbg.trace``.
 
-`tfldbg.diagnose.result.Result.to_dict` fills these classes in, and the JSON Schema that ``tfldbg
-schema`` prints is made of them: of the types of their fields, and of the docstrings below the
-fields, in which None stands for null.  Where JSON holds what the evidence holds, it is the class of
-the evidence that is used.  The metadata of a field may say otherwise: ``json`` is its key, None
-where JSON does not have it; ``sparse`` leaves the key out where there is nothing.
+`tfldbg.diagnose.result.Result.to_dict` fills these classes in.  The JSON Schema that ``tfldbg
+schema`` prints is made from the types of their fields and from the docstrings below the fields, in
+which None stands for null.  Parts that JSON and evidence share are classes of the evidence.  The
+metadata of a field may change its JSON: ``json`` is its key, None to leave it out; ``sparse``
+leaves the key out if the value is None or empty.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SPARSE = {"sparse": True}
 
 
 def key_of(declared: Field[Any]) -> str | None:
-    """Return the key under which JSON holds a field, None where it does not."""
+    """Return the JSON key of a field, None if JSON does not hold it."""
     key: str | None = declared.metadata.get("json", declared.name)
     return key
 
@@ -51,26 +51,26 @@ class ModelJson:
     """A traced file."""
 
     path: str
-    """Its path; <bytes> where there is none."""
+    """Its path; <bytes> if there is none."""
     sha256: str | None
-    """Of its content; None where a recording does not tell."""
+    """SHA-256 of its content; None if a recording does not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceJson:
-    """What a file was compared with."""
+    """The reference of a trace."""
 
     kind: ReferenceKind
-    """How it was compared; none: a recording of the file alone."""
+    """The kind of reference; none for a recording of the file alone."""
     path: str
-    """Path of the reference, or what it is."""
+    """The path of the reference, or its description."""
     sha256: str | None
-    """Of the reference's content, where it is a file."""
+    """SHA-256 of the reference's content, if it is a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class DivergenceJson:
-    """An operator that does something other than its reference."""
+    """An operator that differs from its reference."""
 
     op: int
     """The operator's index in the main subgraph of the original file."""
@@ -81,22 +81,22 @@ class DivergenceJson:
     tensor_index: int
     """The tensor's index in the same subgraph."""
     signal: Signal
-    """What told the difference."""
+    """The kind of difference."""
     message: str
-    """What differs and by how much, as the end of a sentence that names the operator."""
+    """The difference and its size, as the end of a sentence that begins with the operator."""
     confidence: Confidence
-    """certain: compared directly, or twice beyond the bound; likely: less than that; ambiguous:
+    """certain: compared directly, or beyond twice the bound; likely: less than that; ambiguous:
     another operator, which the message names, may be wrong instead."""
     cause: str | None
-    """Code of the finding that explains it; None where no rule does."""
+    """The code of the finding that explains it; None if no rule does."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenJson:
-    """An operator output that does not keep to a rule."""
+    """An operator output that breaks a rule."""
 
     op: int
-    """The operator's index; where loop is set, in the subgraph that it runs."""
+    """The operator's index; if loop is set, in the subgraph that that operator runs."""
     kind: str
     """The operator's kind."""
     tensor: str
@@ -104,40 +104,40 @@ class BrokenJson:
     tensor_index: int
     """The tensor's index in the same subgraph."""
     loop: int | None
-    """The operator of the main subgraph, a loop, an IF or a composite, inside which it stands; None
-    in the main subgraph."""
+    """The operator of the main subgraph (a loop, an IF or a composite) that contains it; None for
+    operators of the main subgraph."""
     metric: str
     """local or accumulated, a dot and the figure's name; or diverged."""
     found: float | None
-    """The operator's figure; None where it is unknown, or where the rule is diverged."""
+    """The operator's figure; None if it is unknown, or if the rule is diverged or a code."""
     limit: float | None
-    """The limit; None where the rule is diverged."""
+    """The limit; None if the rule is diverged or a code."""
     rule: str
     """The rule as it was written."""
     reason: str | None
-    """Why the figure is unknown, or what diverged; None where found says it."""
+    """The reason why the figure is unknown, or the difference; None if found gives a figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateJson:
-    """What came of the rules given with --fail-on and --tolerances."""
+    """The outcome of the rules given with --fail-on and --tolerances."""
 
     passed: bool
-    """Whether every operator keeps to every rule; it decides the exit code."""
+    """True if no operator breaks a rule; it decides the exit code."""
     rules: tuple[str, ...]
     """The rules as they were written, those of the file first."""
     broken: tuple[BrokenJson, ...]
-    """Every operator output that breaks one, in execution order."""
+    """All operator outputs that break a rule, in execution order."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistogramJson:
-    """How often the signed error falls between the edges of histogram_edges_lsb."""
+    """The counts of the signed error between the edges of histogram_edges_lsb."""
 
     local: tuple[int, ...] | None
-    """Counts of the local error; None where there is none."""
+    """The counts of the local error; None if there is none."""
     accumulated: tuple[int, ...] | None
-    """Counts of the accumulated error; None where there is none."""
+    """The counts of the accumulated error; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,8 @@ class OpJson:
     """One operator output."""
 
     op: int
-    """The operator's index in the main subgraph of the original file. Inside another operator, in
-    the subgraph that this one runs."""
+    """The operator's index in the main subgraph of the original file; for operators inside another
+    one, in the subgraph that the other one runs."""
     kind: str
     """The operator's kind, such as CONV_2D; a custom operator's own name."""
     tensor: str
@@ -154,182 +154,184 @@ class OpJson:
     tensor_index: int
     """The tensor's index in the same subgraph."""
     scale: float | None
-    """The tensor's scale, real units a code; None for float tensors."""
+    """The tensor's scale, real units per code; None for float tensors."""
     zero_point: int | None
     """The tensor's zero point."""
     reference: str | None
-    """What of the reference computes the same value; None for unmatched tensors."""
+    """The part of the reference that computes the same value; None for unmatched tensors."""
     match_rule: str | None
-    """Which rule made the match."""
+    """The rule that made the match."""
     unmatched_reason: str | None
-    """Why there is no counterpart."""
+    """The reason why there is no counterpart."""
     unchecked_reason: str | None
-    """Why there is no local error."""
+    """The reason why there is no local error."""
     status: Status
-    """origin: differs by itself; inherited: right by itself, its inputs are not; unchecked: there
-    is no local error."""
+    """origin: the operator itself differs; inherited: the operator is right, but its inputs are
+    not; unchecked: there is no local error."""
     parameters: str | None
-    """How scale and zero point compare with the reference's: equal, differ, none (the reference
-    quantizes nothing here), bypassed, deferred or computed."""
+    """The comparison of scale and zero point with the reference's: equal, differ, none (the
+    reference quantizes nothing here), bypassed, deferred or computed."""
     expected_parameters: tuple[Finite, int] | None
-    """Scale and zero point that the reference gives."""
+    """The scale and zero point of the reference."""
     weights: WeightCheck | None
-    """The operator's constants against the reference's; None where it has none or they are not
-    comparable."""
+    """The comparison of the operator's constants with the reference's; None if it has none or they
+    cannot be compared."""
     local: TensorStats | None
-    """The operator's own error, given the inputs that it really had."""
+    """The local error: the operator's error, given the inputs that it really had."""
     accumulated: TensorStats | None
-    """The error with both sides running free: its own and what it inherited."""
+    """The accumulated error, with both sides running free: the operator's own and the inherited
+    error."""
     split: Split | None
-    """Causes of the accumulated error, where the reference is the file's float copy."""
+    """The parts of the accumulated error, if the reference is the file's float copy."""
     histogram: HistogramJson | None
-    """None without --histograms, --html or --dump, and for float tensors."""
+    """The histograms of its errors; None without --histograms, --html or --dump, and for float
+    tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class FindingJson:
-    """Something worth telling."""
+    """A finding."""
 
     code: Code
-    """Stable code; tfldbg explain CODE says more."""
+    """The stable code; tfldbg explain CODE says more."""
     severity: Severity
-    """How grave it is."""
+    """The severity."""
     op: int | None
-    """The operator that it is about; None where it is about the whole file."""
+    """The operator that it is about; None for the whole file."""
     tensor: str | None
     """The tensor that it is about."""
     message: str
-    """What was found."""
+    """The finding in words."""
     evidence: Mapping[str, object]
-    """The figures behind the message. Its keys depend on the code and may grow."""
+    """The figures of the message. The keys depend on the code and may grow."""
     suggestion: str
-    """What to do."""
+    """The suggestion."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageJson:
-    """How much of a model has a counterpart in the reference."""
+    """The number of operators with and without a counterpart in the reference."""
 
     ops: int
-    """Operator outputs that hold values of the network."""
+    """The number of operator outputs that hold values of the network."""
     matched: int
-    """Those with a counterpart."""
+    """The number of those with a counterpart."""
     unmatched: int
-    """Those without."""
+    """The number of those without."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObserverJson:
-    """Whether looking at a model changed it."""
+    """The check that observing a model did not change it."""
 
     final_outputs_identical: bool
-    """Whether the rewritten model's outputs are those of the untouched one, bit for bit."""
+    """True if the rewritten model's outputs are those of the untouched one, bit for bit."""
     samples: int
-    """On how many samples that was checked; 0 where no model ran."""
+    """The number of samples of this check; 0 if no model ran."""
     repair: str | None
-    """What was changed in the untouched model before anything ran, where the runtime refuses the
-    user's file; None otherwise."""
+    """The change to the untouched model before anything ran, if the runtime refuses the user's
+    file; None otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyJson:
-    """A subgraph that an operator runs, traced by itself."""
+    """A subgraph that an operator runs, traced separately."""
 
     op: int
     """The operator of the main subgraph that runs it."""
     kind: str
     """Its kind: WHILE, IF or STABLEHLO_COMPOSITE."""
     role: Role
-    """What the subgraph is to the operator."""
+    """The role of the subgraph."""
     subgraph: int
-    """The subgraph's index, -1 where the operator names none."""
+    """The subgraph's index, -1 if the operator names none."""
     samples: int
-    """How many samples were looked into."""
+    """The number of samples on which the subgraph was traced."""
     steps: int
-    """How often it was run, all samples together; a loop's last look at its condition is not
-    counted."""
+    """The number of times that it was run, over all samples; the last evaluation of a loop's
+    condition is not counted."""
     identical: bool
-    """Whether, run by itself, it ends at the values that the operator yields: codes to the bit,
+    """True if, run separately, it computes the values of the operator: the same codes, and the same
     float values up to another order of sums."""
     unchecked_reason: str | None
-    """Why it could not be traced."""
+    """The reason why it could not be traced."""
     ops: tuple[OpJson, ...]
-    """Its operator outputs; operator and tensor numbers are those of its subgraph."""
+    """Its operator outputs, with the operator and tensor numbers of its subgraph."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimingJson:
-    """Seconds by stage."""
+    """The seconds of each stage."""
 
     load_s: Finite | None = field(default=None, metadata=_SPARSE)
-    """Until everything was loaded and matched."""
+    """Seconds until everything was loaded and matched."""
     reference_s: Finite | None = field(default=None, metadata=_SPARSE)
-    """Spent in the reference."""
+    """Seconds spent in the reference."""
     stream_s: Finite | None = field(default=None, metadata=_SPARSE)
-    """Running and comparing, the reference included."""
+    """Seconds spent in running and comparing, including the reference."""
     compounding_s: Finite | None = field(default=None, metadata=_SPARSE)
-    """Measuring the compounding of errors."""
+    """Seconds spent in measuring the compounding of errors."""
     total_s: Finite | None = field(default=None, metadata=_SPARSE)
-    """All together."""
+    """Seconds in total."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceJson:
     """The JSON that tfldbg trace, report and diff write with --json.
 
-    What is infinite or undefined is null.
+    Infinite and undefined values are null.
     """
 
     format: Literal["tfldbg.trace"]
-    """Always tfldbg.trace; of tfldbg diff too."""
+    """Always tfldbg.trace, also for tfldbg diff."""
     format_version: Literal[1]
-    """Grows when a key changes its meaning or goes; new keys do not change it."""
+    """Increases when a key changes its meaning or is removed; new keys do not change it."""
     model: ModelJson
     """The traced file."""
     reference: ReferenceJson
-    """What it was compared with."""
+    """The reference that the file was compared with."""
     runtime: str
-    """The kernels that ran: xnnpack, builtin, reference, tf or micro; unknown where a recording
-    does not tell."""
+    """The kernels that ran: xnnpack, builtin, reference, tf or micro; unknown if a recording does
+    not name them."""
     delegate: Delegated | None
-    """The external delegate that the runtime asked first; None where there was none."""
+    """The external delegate that the runtime used first; None if there was none."""
     signature: str | None
     """The signature that was run; None for the main subgraph."""
     samples: int
-    """How many samples were run."""
+    """The number of samples."""
     stream_steps: int
-    """How many samples in a row are the steps of one stream, over which state is kept; 1 where each
-    sample stands alone."""
+    """The number of consecutive samples that are the steps of one stream, over which state is kept;
+    1 if samples are independent."""
     data: str
-    """Path of the data, arrays, recorded or random."""
+    """The path of the data, or arrays, recorded or random."""
     seed: int | None
-    """Of random data; None for other data."""
+    """The seed of random data; None for other data."""
     verdict: Verdict
-    """What tfldbg holds of the file."""
+    """The verdict about the file."""
     sentence: str
     """The verdict in words."""
     first_divergence: DivergenceJson | None
-    """The first operator that differs; None when none does."""
+    """The first operator that differs; None if none does."""
     origins: tuple[int, ...]
-    """Every operator that differs by itself, in execution order."""
+    """All operators that are origins, in execution order."""
     gate: GateJson | None
-    """None without rules; the verdict then decides the exit code."""
+    """The outcome of the rules; None without rules, when the verdict decides the exit code."""
     ops: tuple[OpJson, ...]
-    """One entry an operator output of the main subgraph, in execution order."""
+    """One entry per operator output of the main subgraph, in execution order."""
     findings: tuple[FindingJson, ...]
-    """What explains the verdict first, then everything else worth telling."""
+    """The findings: first those that explain the verdict, then the others."""
     coverage: CoverageJson
-    """How much of the model has a counterpart in the reference."""
+    """The number of operators with and without a counterpart in the reference."""
     observer: ObserverJson
-    """Whether looking at the model changed it."""
+    """The check that observing the model did not change it."""
     bodies: tuple[BodyJson, ...]
-    """What the loops, branches and composites of the main subgraph run."""
+    """The subgraphs that the loops, branches and composites of the main subgraph run."""
     notes: tuple[str, ...]
-    """What could not be done, as a user should know it."""
+    """Limitations of the run that a user should know."""
     timing: TimingJson
-    """Seconds."""
+    """The seconds of each stage."""
     versions: Mapping[str, str]
-    """Version by name of what took part: tfldbg, python, ai-edge-litert, numpy, and the framework
-    of the reference."""
+    """The versions by name: tfldbg, python, ai-edge-litert, numpy, and the framework of the
+    reference."""
     outputs: tuple[OutputStats, ...]
     """The final outputs of every side."""

@@ -1,4 +1,4 @@
-"""JUnit XML: a test case an operator output, for what shows tests in a CI system.
+"""JUnit XML for CI systems, with one test case per operator output.
 
 The elements are those that Jenkins' xUnit plugin and GitLab read; GitLab shows ``classname`` as the
 suite, ``name`` as the test, and the text of a failure.
@@ -34,7 +34,7 @@ def write_junit(result: Result, target: str) -> None:
 
 
 def to_junit(result: Result) -> str:
-    """Return JUnit XML: what fails the build fails, what could not be checked is skipped.
+    """Return JUnit XML, in which operators that could not be checked are skipped.
 
     Without rules the origins fail; with rules, the operators that break one.
     """
@@ -97,7 +97,7 @@ def _fill(
     status: Status,
     broken: dict[int, list[Broken]],
 ) -> None:
-    """Add what became of one operator output."""
+    """Add the result of one operator output to its test case."""
     failures = _failures(result, op, broken)
     skipped = status == "unchecked" or _unseen(result, op)
     if failures:
@@ -116,23 +116,23 @@ def _fill(
 
 _NOTES = {
     "inherited": "inherited: its own arithmetic is right, its inputs are not",
-    "origin": "tfldbg's verdict: it differs by itself, within the rules of the gate",
+    "origin": "tfldbg's verdict: an origin, but within the rules of the gate",
 }
 
 
 def _unseen(result: Result, op: OpEvidence) -> bool:
-    """Whether nobody knows what the operator does by itself, even if its inputs are known wrong."""
+    """Return whether the operator's own arithmetic was not checked."""
     return op.activation and op.local is None and op.op not in result.evidence.covered
 
 
 def _failures(
     result: Result, op: OpEvidence, broken: dict[int, list[Broken]]
 ) -> list[tuple[str, str]]:
-    """Return type and message of whatever fails an operator output."""
+    """Return the type and message of each failure of an operator output."""
     outputs = {o.tensor for o in result.evidence.ops if o.op == op.op}
 
     def concerns(tensor: int) -> bool:
-        """Whether it is said of this output, or of no output: then it belongs to each of them."""
+        """Return whether a failure is of this output, or of no output and so of each of them."""
         return tensor == op.tensor or tensor not in outputs
 
     if result.gate is None:
@@ -154,7 +154,7 @@ def _by_op(result: Result) -> dict[int, list[Broken]]:
 
 
 def _about(op: OpEvidence) -> list[tuple[str, str]]:
-    """Return lines of context: the whole name, and the figures."""
+    """Return lines of context: the full name, and the figures."""
     lines = [("tensor", f"tensor {op.tensor} '{op.name}'")]
     for side, stats in (("local", op.local), ("accumulated", op.accumulated)):
         if stats is not None:
@@ -165,6 +165,6 @@ def _about(op: OpEvidence) -> list[tuple[str, str]]:
 
 
 def _class_name(result: Result) -> str:
-    """Return ``tfldbg.MODEL``: Jenkins takes what stands before the last dot for a package."""
+    """Return ``tfldbg.MODEL``, since Jenkins takes the part before the last dot as a package."""
     stem = PurePath(result.evidence.run.model_path).stem.replace(".", "_")
     return f"tfldbg.{printable(stem) or 'model'}"

@@ -1,4 +1,4 @@
-"""Reports that programs read."""
+"""Write reports that programs read."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.result import Result
 
 Cell = str | int | float | None
-"""Of a CSV file; None is an empty one."""
+"""A cell of a CSV file; None for an empty cell."""
 
 _FORMULA = tuple("=+-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}")
-"""What a spreadsheet takes for the beginning of a formula, some of them in wide letters, too."""
+"""The beginnings of formulas in spreadsheets, some of them also in wide letters."""
 
 
 def write_json(content: dict[str, Any], target: str) -> None:
-    """Write JSON to a file, whole or not at all, or to stdout for ``-``.
+    """Write JSON to a file, completely or not at all, or to stdout for ``-``.
 
     Raises:
         TfldbgError: The file cannot be written.
@@ -48,10 +48,10 @@ def write_trace_json(result: Result, target: str) -> None:
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]], target: str) -> None:
-    """Write CSV to a file, whole or not at all, or to stdout for ``-``.
+    """Write CSV to a file, completely or not at all, or to stdout for ``-``.
 
-    Infinite and undefined figures become empty cells.  A text that a spreadsheet would run as a
-    formula gets an apostrophe in front, which spreadsheets take for "this is text".
+    Infinite and undefined figures become empty cells.  Text that a spreadsheet would run as a
+    formula gets a leading apostrophe, which marks text in spreadsheets.
 
     Raises:
         TfldbgError: The file cannot be written.
@@ -71,14 +71,14 @@ def _cell(value: Cell) -> Cell:
 
 
 def write_text(text: str, target: str) -> None:
-    """Write text to a file, whole or not at all, or to stdout for ``-``.
+    """Write text to a file, completely or not at all, or to stdout for ``-``.
 
     Raises:
         TfldbgError: The file cannot be written.
     """
     if target == "-":
         sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode())  # whatever the locale's encoding is
+        sys.stdout.buffer.write(text.encode())  # independent of the locale's encoding
     else:
         write_bytes(Path(target), text.encode())
 

@@ -1,4 +1,4 @@
-"""Markdown for a pull request or a job summary, as GitHub and GitLab show it."""
+"""Markdown for a pull request or a job summary on GitHub and GitLab."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfldbg.measures.section import Section
 
 _INVISIBLE = "&#8203;"
-"""A zero-width space: it keeps ``@name`` from notifying somebody, ``#1`` and URLs from linking."""
+"""A zero-width space, which prevents ``@name`` from notifying, and ``#1`` and URLs from linking."""
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|~$!]")
 _EDGE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 _LINKING = re.compile(r"@|#(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
@@ -34,7 +34,7 @@ def write_markdown(result: Result, target: str) -> None:
 
 
 def to_markdown(result: Result) -> str:
-    """Return the report: what matters first, every operator and the rest folded away."""
+    """Return the report, with all operators and additional sections folded."""
     document = build_document(result, histograms=False)
     lines = [f"### tfldbg: {_headline(result)}", "", escape(document.sentence), ""]
     why = dict(document.facts).get("why")
@@ -55,14 +55,14 @@ def to_markdown(result: Result) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text that Markdown shows as it is: no markup, HTML, mention or link comes of it.
+    """Return text that Markdown shows unchanged, without markup, HTML, mentions or links.
 
-    Character references are used in place of backslashes, because they mean the same inside and
-    outside of tables.
+    Character references are used instead of backslashes, because they have the same meaning inside
+    and outside of tables.
     """
     plain = _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", printable(text))
     plain = _EDGE.sub("&#95;", plain)
-    # The references themselves hold a '#' before digits, so they are stepped over.
+    # The references themselves hold a '#' before digits, so they are skipped.
     parts = re.split(r"(&#\d+;)", plain)
     return "".join(
         part if i % 2 else _LINKING.sub(lambda found: found[0] + _INVISIBLE, part)

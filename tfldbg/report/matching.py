@@ -1,4 +1,4 @@
-"""What a trace rests on: which tensor was compared with which, the versions, the time."""
+"""The matches of tensors, the versions and the times of a trace, for verbose reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = (
 
 
 def about_run(run: Run) -> tuple[tuple[str, str], ...]:
-    """Return the facts of a run that matter when it is doubted."""
+    """Return the facts of a run for checking it: hash, versions and times."""
     spent = ", ".join(f"{name.removesuffix('_s')} {s:.1f} s" for name, s in run.timing.items())
     facts = [
         ("sha256", run.model_sha256),
@@ -30,7 +30,7 @@ def about_run(run: Run) -> tuple[tuple[str, str], ...]:
 
 
 def matching_section(evidence: Evidence) -> tuple[Section, ...]:
-    """Return for each operator output its counterpart, or why it has none."""
+    """Return the counterpart of each operator output, or the reason why it has none."""
     rows = tuple(
         (
             str(o.op),

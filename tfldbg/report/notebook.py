@@ -1,7 +1,7 @@
 """Results as small HTML fragments for notebooks.
 
-Colours are the notebook's own, so that the fragments suit light and dark themes; only the statuses
-have theirs, which can be read on either.
+Colours are those of the notebook, so that the fragments suit light and dark themes; only the
+statuses have their own colours, which are readable on both.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FACTS = ("model", "reference", "data")
 
 
 def trace_html(result: Result) -> str:
-    """Return the verdict, why, the table of operators and the sections as an HTML fragment."""
+    """Return the verdict, the cause, the table of operators and the sections as HTML."""
     document = build_document(result)
     facts = dict(document.facts)
     verdict = f'<b class="{document.verdict}">{document.verdict.upper()}</b>'
@@ -60,7 +60,7 @@ def trace_html(result: Result) -> str:
 
 
 def operator_html(op: OpEvidence, status: Status, findings: Sequence[Finding]) -> str:
-    """Return one operator output, its errors and what was found of it as an HTML fragment."""
+    """Return one operator output with its errors and findings as an HTML fragment."""
     tensor = f"tensor {op.tensor}, {op.type.lower()}"
     if op.scale is not None:
         tensor += f", scale {number(op.scale)}, zero point {op.zero_point}"
@@ -135,7 +135,7 @@ def _head(title: str, *, right: bool = False) -> str:
 
 
 def _cell(text: str, kind: str = "") -> str:
-    """Return a cell; the spaces of a histogram keep their width."""
+    """Return a cell, in which the spaces of a histogram keep their width."""
     kind = "bars" if any(c in BLOCKS for c in text) else kind
     mark = f' class="{kind}"' if kind else ""
     return f"<td{mark}>{_safe(text)}</td>"

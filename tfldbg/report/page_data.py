@@ -1,4 +1,4 @@
-"""What the script of the HTML page draws: plain data, made from a result."""
+"""The data for the script of the HTML page, made from a result."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 _DIGITS = 5
 _MOST_BARS = 256
-"""Channels drawn one by one; of more, each bar is the largest of several."""
+"""The number of channels with one bar each; with more, a bar is the largest of several."""
 _MOST_POINTS = 24_000
-"""Pairs of values in a whole page."""
+"""The largest number of pairs of values in a page."""
 
 
 def page_data(result: Result) -> dict[str, Any]:
-    """Return what the page draws, as JSON can hold it.
+    """Return the data of the page as JSON values.
 
     Rows are the operator outputs in execution order and refer to each other by position.  Errors
-    are in LSB where the tensor is quantized, and in real units.
+    are in LSB if the tensor is quantized, and in real units.
     """
     evidence = result.evidence
     producers = {o.tensor: row for row, o in enumerate(evidence.ops)}
@@ -53,7 +53,7 @@ def page_data(result: Result) -> dict[str, Any]:
 
 
 def _first_row(result: Result) -> int:
-    """Return the row to begin with: the first divergence, else the largest accumulated error."""
+    """Return the row to show first: the first divergence, else the largest accumulated error."""
     ops, first = result.evidence.ops, result.first_divergence
     chosen = list(range(len(ops)))
     if first is not None:
@@ -110,7 +110,7 @@ def _text(text: str | None) -> str | None:
 
 
 def _parameters(op: OpEvidence) -> dict[str, Any]:
-    """Return scale, zero point and range of both sides; null where a side has none."""
+    """Return the scale, zero point and range of both sides, None if a side has none."""
     return {
         "tflite": _affine(op.type, op.affine),
         "reference": _affine(op.type, Affine(*op.expected)) if op.expected is not None else None,
@@ -153,7 +153,7 @@ def _both(op: OpEvidence, of: Callable[[TensorStats], Any]) -> dict[str, Any]:
 
 
 def _channels(op: OpEvidence) -> dict[str, Any]:
-    """Return the largest error of each channel, in LSB where there is one."""
+    """Return the largest error of each channel, in LSB if the tensor is quantized."""
     unit = op.scale or 1.0
     sides = [s for s in (op.local, op.accumulated) if s is not None]
     count = max((len(s.channel_max_abs) for s in sides), default=0)
@@ -199,7 +199,7 @@ def _usage(usage: Usage | None, type_name: str) -> dict[str, Any] | None:
 
 
 def _rounded(value: float | None, digits: int = _DIGITS) -> float | None:
-    """Return a figure with so many significant digits; None where it is no finite number."""
+    """Return a figure with some significant digits, None if it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return significant(value, digits)

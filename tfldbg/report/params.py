@@ -1,4 +1,4 @@
-"""What ``tfldbg params`` shows: TFLite's quantization parameters beside the reference's."""
+"""The output of ``tfldbg params``: the quantization parameters of TFLite and the reference."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _STYLES = {"differ": "bold red", "equal": "green"} | dict.fromkeys(
     ("bypassed", "deferred", "tie"), "yellow"
 )
 _EXPLAINED = (
-    "ratio and steps: of the weights, below of the bias; "
+    "ratio and steps: of the weights, and on the second line of the bias; "
     "a bias's scale should be input x weight scale"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the table was made from, as the user named it."""
+    """The sources of the table, as the user named them."""
 
     model: str
     reference: str | None = None
     kind: str = "keras"
-    """Of the reference: ``keras`` or ``tflite``."""
+    """The kind of the reference: ``keras`` or ``tflite``."""
 
 
 def draw_params(
@@ -52,9 +52,9 @@ def draw_params(
 
     Args:
         table: The figures.
-        sources: What they were made from.
-        everything: Show the weights channel by channel.
-        console: Where to.
+        sources: Their sources.
+        everything: True to show the weights channel by channel.
+        console: The console.
     """
     wrap = not console.is_terminal
     style = "bold red" if table.differing or table.unrelated else "bold green"
@@ -96,7 +96,7 @@ def summary(table: ParameterTable) -> tuple[str, str]:
             f"another model ({said})"
         )
     if not table.differing:
-        return "EQUAL", f"{size}: no parameters differ without an excuse ({said})"
+        return "EQUAL", f"{size}: no parameters differ without an explanation ({said})"
     first = table.differing[0]
     others = len(table.differing) - 1
     more = f"; {others} more" if others else ""
@@ -132,7 +132,7 @@ def _difference(row: TensorRow | WeightRow) -> str:
 
 
 def _pairs(own: AffineRange | None, wanted: AffineRange | None) -> tuple[str, str]:
-    """Say two scales and zero points, with more digits where three do not tell them apart."""
+    """Return two scales and zero points in words, with more digits if three do not differ."""
     said = pair(own), pair(wanted)
     if said[0] != said[1] or own is None or wanted is None:
         return said
@@ -174,7 +174,7 @@ def _tensor_cells(row: TensorRow, referenced: bool, kind: str) -> Iterator[Text]
 
 
 def _adjusted(wanted: Expected) -> tuple[str, str]:
-    """Say the adjusted parameters only where they are not the nudged ones."""
+    """Return the adjusted parameters in words, if they are not the nudged ones."""
     nudged, adjusted = wanted.nudged, wanted.adjusted
     if nudged is None or adjusted is None:
         return NOTHING, ""
@@ -197,7 +197,7 @@ def _weight_table(table: ParameterTable) -> Table:
 
 
 def _weight_cells(row: WeightRow, referenced: bool) -> Iterator[Text]:
-    """Say ratio and steps of the weights on the first line, of the bias on the second."""
+    """Yield the cells, with the weights on the first line and the bias on the second."""
     check = row.check
     yield Text(str(row.op))
     channels = f"{len(row.scale)} channels" if len(row.scale) > 1 else ""
@@ -212,7 +212,7 @@ def _weight_cells(row: WeightRow, referenced: bool) -> Iterator[Text]:
 
 
 def _steps(check: WeightCheck | BiasCheck | None) -> str:
-    """Say by how many steps a constant is off; floats have none: by which share of the largest."""
+    """Return a constant's error in steps, or for floats as a share of the largest value."""
     if check is None:
         return NOTHING
     if check.unit == "scale" or not check.largest:
@@ -255,7 +255,7 @@ def _channel_cells(row: WeightRow, channel: int, referenced: bool) -> Iterator[T
 
 
 def _one(values: Sequence[float | None], channel: int) -> str:
-    """Say a channel's figure, or the one that serves all channels."""
+    """Return a channel's figure in words, or the one of all channels."""
     if not values:
         return NOTHING
     value = values[channel if len(values) > 1 else 0]

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Replace control characters, so that a tensor's name cannot drive the terminal."""
+    """Replace control characters, so that a tensor's name cannot control the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,4 +1,4 @@
-"""What data adds to ``tfldbg params``: the ranges that two passes over it give."""
+"""The output of ``tfldbg params`` with data: the ranges of two passes over it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from tfldbg.compare.ranges.table import RangeTable
 
 _EXPLAINED = (
-    "scale, zero point; below the range seen, zero included; "
+    "scale, zero point; on the second line the measured range, including zero; "
     "ratio: TFLite's scale over the computed one"
 )
 
 
 def draw_ranges(rows: tuple[TensorRow, ...], ranges: RangeTable, console: Console) -> None:
-    """Print the table and what the parameters follow.
+    """Print the table, and the pass that the parameters follow.
 
     Args:
         rows: The file's activations.
-        ranges: What data gives them.
-        console: Where to.
+        ranges: Their ranges from the data.
+        console: The console.
     """
     wrap = not console.is_terminal
     console.print(_range_table(rows, ranges))
@@ -63,7 +63,7 @@ def _misfits(rows: tuple[TensorRow, ...], ranges: RangeTable) -> Iterator[str]:
 
 
 def facts(ranges: RangeTable) -> tuple[tuple[str, str], ...]:
-    """Return what the ranges rest on, as label and text."""
+    """Return the sources of the ranges, as labels and texts."""
     runner = "the Keras model" if ranges.by_keras else "the file's float copy"
     rounds = f"{ranges.rounds} round" + ("" if ranges.rounds == 1 else "s")
     return (
@@ -104,7 +104,7 @@ def _ratio(own: AffineRange | None, found: Calibrated) -> str:
 
 
 def pass_dicts(row: TensorRow, ranges: RangeTable | None) -> dict[str, Any]:
-    """Return what both passes give one activation, for JSON; None where there was no data."""
+    """Return the parameters of one activation from both passes for JSON, None without data."""
     passes = {
         "float_pass": ranges.float_pass if ranges else {},
         "fake_quant_pass": ranges.fake_quant_pass if ranges else {},
@@ -128,7 +128,7 @@ def _dict(
 
 
 def ranges_dict(ranges: RangeTable | None) -> dict[str, Any] | None:
-    """Return what the parameters follow, for JSON; None where there was no data."""
+    """Return the ranges, and the pass that the parameters follow, for JSON; None without data."""
     if ranges is None:
         return None
     return {

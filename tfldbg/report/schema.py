@@ -1,4 +1,4 @@
-"""The JSON Schema of what ``--json`` writes."""
+"""The JSON Schema of the output of ``--json``."""
 
 from __future__ import annotations
 

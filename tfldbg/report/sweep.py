@@ -1,4 +1,4 @@
-"""What ``tfldbg sweep`` shows: one row a trace, totals, and the spread over seeds."""
+"""The output of ``tfldbg sweep``: one row per trace, the totals, and the spread over seeds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHOWN = {
     "output_mean_abs": "output mean abs",
     "output_sqnr_db": "output SQNR dB",
 }
-"""The figures whose spread is drawn; files hold all of them."""
+"""The figures whose spread is shown; files hold all of them."""
 
 
 def draw_sweep(rows: Sequence[Outcome], console: Console) -> None:
@@ -55,7 +55,7 @@ def draw_sweep(rows: Sequence[Outcome], console: Console) -> None:
 
 
 def summary(rows: Sequence[Outcome]) -> tuple[str, str]:
-    """Return the verdict over all rows in a word and in a sentence."""
+    """Return the verdict about all rows in a word and in a sentence."""
     counts = Counter(row.verdict for row in rows)
     title = "FAILED" if counts["error"] else "DIVERGED" if counts["diverged"] else "CLEAN"
     traces = f"{len(rows)} trace{'' if len(rows) == 1 else 's'}"
@@ -73,7 +73,7 @@ def _said(row: Outcome) -> str:
 
 
 def _common_folder(rows: Sequence[Outcome]) -> str:
-    """Return the folder that all models are in, so that the table need not repeat it."""
+    """Return the common folder of all models, so that the table does not repeat it."""
     folders = {str(Path(row.case.model).parent) for row in rows}
     if not folders or len({Path(folder).is_absolute() for folder in folders}) > 1:
         return ""
@@ -86,12 +86,12 @@ def _facts(rows: Sequence[Outcome], folder: str) -> Iterator[tuple[str, str]]:
         yield "models in", folder
     kinds = Counter(row.case.against.kind for row in rows)
     references = sorted({row.case.reference or "its own float arithmetic" for row in rows})
-    one = references[0] if len(references) == 1 else f"{len(references)} different ones"
+    one = references[0] if len(references) == 1 else f"{len(references)} references"
     yield "reference", f"{one} ({', '.join(kinds)})"
     yield "runtime", ", ".join(dict.fromkeys(row.case.run_on.runtime for row in rows))
     given = dict.fromkeys(row.case.data for row in rows if row.case.data is not None)
     if given:
-        yield "data", next(iter(given)) if len(given) == 1 else f"{len(given)} different ones"
+        yield "data", next(iter(given)) if len(given) == 1 else f"{len(given)} data sets"
     if any(row.found and row.found.data == "random" for row in rows):
         seeds = {row.case.seed for row in rows if row.case.seed is not None}
         which = f"seed {min(seeds)}" if len(seeds) == 1 else f"{len(seeds)} seeds"

@@ -1,4 +1,4 @@
-"""The files that ``tfldbg sweep`` writes: CSV and JSON."""
+"""The files of ``tfldbg sweep``: CSV and JSON."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _COLUMNS = (
 
 
 def write_sweep_csv(rows: Sequence[Outcome], target: str) -> None:
-    """Write one line a row.
+    """Write one line per row.
 
     Raises:
         TfldbgError: The file cannot be written.
@@ -53,7 +53,7 @@ def write_sweep_csv(rows: Sequence[Outcome], target: str) -> None:
 
 
 def _csv_row(row: Outcome) -> dict[str, Cell]:
-    """Return the cells that a row has, by column."""
+    """Return the cells of a row by column."""
     case, found = row.case, row.found
     cells: dict[str, Cell] = {
         "model": case.model,

@@ -1,8 +1,8 @@
-"""A trace as a flat table: one row an operator output, one column a figure of the JSON's ``ops``.
+"""A trace as a flat table, with a row per operator output and a column per figure of ``ops``.
 
-A column is called like the path to its figure in the JSON, joined by underscores:
-``local_max_lsb``, ``accumulated_line_gain``.  Lists have no column, but for
-``expected_parameters``, which are ``expected_scale`` and ``expected_zero_point``.
+The name of a column is the path to its figure in the JSON, joined by underscores:
+``local_max_lsb``, ``accumulated_line_gain``.  Lists have no column, except
+``expected_parameters``, which become ``expected_scale`` and ``expected_zero_point``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ColumnType = Literal["int", "float", "text", "bool"]
 Value = str | int | float | bool | None
-"""Of a cell; None where the figure is undefined or was not measured."""
+"""The value of a cell; None if the figure is undefined or was not measured."""
 
 _TYPES: Mapping[type, ColumnType] = {int: "int", float: "float", str: "text", bool: "bool"}
 
@@ -55,7 +55,7 @@ _OP = (
 
 
 def columns(result: Result) -> tuple[TableColumn, ...]:
-    """Return the columns of a trace's table: the same for every trace, but for its own metrics."""
+    """Return the columns of a trace's table, equal for all traces except for the user's metrics."""
     ops = result.evidence.ops
     return (
         *_OP,
@@ -69,7 +69,7 @@ def columns(result: Result) -> tuple[TableColumn, ...]:
 
 
 def rows(result: Result) -> list[tuple[Value, ...]]:
-    """Return one row an operator output, in the order of `columns`."""
+    """Return one row per operator output, in the order of `columns`."""
     names = [column.name for column in columns(result)]
     found = []
     for op in trace_to_dict(result)["ops"]:
@@ -93,7 +93,7 @@ def write_trace_csv(result: Result, target: str) -> None:
 
 
 def _figures(prefix: str, kind: type) -> Iterator[TableColumn]:
-    """Yield a column for every number, text and flag of a dataclass, those within it included."""
+    """Yield a column for each number, string and flag of a dataclass and of its dataclasses."""
     for name, hint in get_type_hints(kind).items():
         if get_origin(hint) is Literal:
             hint = str

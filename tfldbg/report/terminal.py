@@ -1,4 +1,4 @@
-"""Draw a document with rich."""
+"""Print a document with rich."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STYLES = {"origin": "bold red", "inherited": "magenta", "ok": "green", "uncheck
 _STYLES_OF_VERDICT = {"clean": "bold green", "diverged": "bold red", "recorded": "bold"}
 _MOST_LINES = 8
 _NARROW = 79
-"""Columns below which the status would find no room beside whole kinds."""
+"""The width below which the status has no room next to unfolded kinds."""
 
 
 def draw(document: Document, console: Console) -> None:
@@ -43,7 +43,7 @@ def draw(document: Document, console: Console) -> None:
 
 
 def draw_brief(document: Document, console: Console) -> None:
-    """Print the verdict, and what came of the user's rules, in a line each."""
+    """Print the verdict and the outcome of the user's rules, one line each."""
     _draw_verdict(document, console)
     if document.gate is not None:
         console.print(Text(printable(document.gate)), soft_wrap=not console.is_terminal)
@@ -58,7 +58,7 @@ def _draw_verdict(document: Document, console: Console) -> None:
 
 
 def plain_text(result: Result, width: int = 100) -> str:
-    """Return the report of a trace as text without colours, so many columns wide."""
+    """Return the report of a trace as text of some width, without colours."""
     text = io.StringIO()
     console = Console(file=text, width=width, force_terminal=True, color_system=None)
     draw(build_document(result, histograms=False), console)
@@ -66,7 +66,7 @@ def plain_text(result: Result, width: int = 100) -> str:
 
 
 def _draw_section(section: Section, console: Console) -> None:
-    """Print a titled table; in ASCII where the console knows nothing else."""
+    """Print a titled table, in ASCII if the console supports nothing else."""
 
     def plain(text: str) -> Text:
         return Text(printable(text.translate(ASCII_BLOCKS) if console.options.ascii_only else text))
@@ -90,7 +90,7 @@ def _draw_section(section: Section, console: Console) -> None:
 
 
 def _table(document: Document, narrow: bool) -> Table:
-    """Return the table of operators; where it is narrow, kinds are folded like tensors."""
+    """Return the table of operators; on a narrow console kinds are folded like tensors."""
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     drawn.add_column("op", justify="right", no_wrap=True)
     drawn.add_column("kind", min_width=7 if narrow else 17, overflow="fold")
@@ -126,7 +126,7 @@ def _draw_findings(document: Document, console: Console) -> None:
 
 
 def _message(finding: Finding, document: Document) -> str:
-    """Return a finding as a sentence, without what stands above the table already."""
+    """Return a finding as a sentence, or a pointer to the part above that already says it."""
     if finding is document.cause:
         return "see above"
     first, subject = document.first, finding.subject
@@ -140,7 +140,7 @@ def _draw_lines(title: str, lines: tuple[str, ...], console: Console) -> None:
         return
     console.print(Text(title, style="bold"))
     for line in lines[:_MOST_LINES]:
-        if console.is_terminal:  # lines that are folded stay indented
+        if console.is_terminal:  # folded lines stay indented
             console.print(Padding(Text(printable(line)), (0, 0, 0, 2), expand=False))
         else:
             console.print(Text(f"  {printable(line)}"), soft_wrap=True)

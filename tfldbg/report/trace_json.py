@@ -52,12 +52,12 @@ def _trace(result: Result) -> form.TraceJson:
 
 
 def _filled(kind: type[_T], source: Any, **others: Any) -> _T:
-    """Return an object whose fields are the attributes of another one with the same names.
+    """Return an object whose fields are the attributes of the same names of another object.
 
     Args:
         kind: A dataclass.
-        source: Whose attributes they are.
-        **others: The fields that are something else.
+        source: The object with the attributes.
+        **others: The values of the remaining fields.
     """
     names = [f.name for f in fields(kind) if f.name not in others]  # type: ignore[arg-type]
     return kind(**{name: getattr(source, name) for name in names}, **others)
@@ -96,12 +96,12 @@ def _ops(evidence: Evidence, diagnosis: Diagnosis) -> tuple[form.OpJson, ...]:
 
 
 def _histogram(op: OpEvidence) -> form.HistogramJson | None:
-    """Return the counts of an operator's errors, None where nobody asked for them."""
+    """Return the histograms of an operator's errors, None if they were not requested."""
     local, accumulated = (s.histogram if s else () for s in (op.local, op.accumulated))
     return form.HistogramJson(local or None, accumulated or None) if local or accumulated else None
 
 
 def _body(body: Body, diagnosis: Diagnosis | None) -> form.BodyJson:
-    """Return what is known about a subgraph that an operator runs."""
+    """Return the JSON of a subgraph that an operator runs."""
     ops = _ops(body.evidence, diagnosis) if body.evidence and diagnosis else ()
     return _filled(form.BodyJson, body, unchecked_reason=body.reason, ops=ops)

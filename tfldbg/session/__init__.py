@@ -1,6 +1,6 @@
 """Compose the stages: read, rewrite, run, match, compare, diagnose, store.  Prints nothing.
 
-The names below are loaded when they are used: no command needs all of them.
+The names below are imported when they are used, since no command needs all of them.
 """
 
 from __future__ import annotations

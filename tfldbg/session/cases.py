@@ -1,4 +1,4 @@
-"""From patterns and templates to the list of traces of a sweep.  Traces nothing."""
+"""Expand patterns and templates to the list of traces of a sweep."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ class Models:
     """An argument of ``tfldbg sweep``, before it is expanded."""
 
     model: str
-    """A path or a pattern (``*``, ``?``, ``[...]``, ``**``), ``{seed}`` in it or not."""
+    """A path or a pattern (``*``, ``?``, ``[...]``, ``**``), which may hold ``{seed}``."""
     against: Against = field(default_factory=Against)
-    """Paths in it are templates: ``{stem}``, ``{name}``, ``{dir}`` of the model and ``{seed}``."""
+    """The reference; paths are templates: ``{stem}``, ``{name}``, ``{dir}`` of the model,
+    ``{seed}``."""
     run_on: RunOn = field(default_factory=RunOn)
-    """The path of the data is such a template."""
+    """The data and the runtime; the path of the data is such a template."""
     seeds: tuple[int, ...] = (0,)
     runtimes: tuple[str, ...] = ("xnnpack",)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read ``0-11``, ``0,3,5`` or ``0-3,8``.
+    """Return the seeds of ``0-11``, ``0,3,5`` or ``0-3,8``.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: The text has another form.
     """
     seeds: list[int] = []
     for part in text.split(","):
@@ -46,22 +47,23 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
         if last < first or last - first >= _MOST_SEEDS:
             raise UsageError(
-                f"'{text}' are no seeds",
-                hint=f"give a range or a list of at most {_MOST_SEEDS}: 0-11 or 0,3,5 or 0-3,8",
+                f"invalid value '{text}' for --seeds: must be numbers and ranges",
+                hint=f"for example --seeds 0-11 or 0,3,5 or 0-3,8; at most {_MOST_SEEDS} in a "
+                "range",
             )
         seeds += range(first, last + 1)
     return tuple(dict.fromkeys(seeds))
 
 
 def plan(wanted: Sequence[Models]) -> tuple[Case, ...]:
-    """Expand patterns, templates, seeds and runtimes: one case a trace, duplicates dropped.
+    """Expand patterns, templates, seeds and runtimes to one case per trace, without duplicates.
 
     Raises:
-        UsageError: A pattern matches no file, or an option asks for something that does not exist.
+        UsageError: A pattern matches no file, or an option names something that does not exist.
     """
     cases = {_identity(case): case for models in wanted for case in _expand(models)}
     if not cases:
-        raise UsageError("there is nothing to sweep", hint="name models, or 'models/*.tflite'")
+        raise UsageError("no models are given", hint="for example tfldbg sweep 'models/*.tflite'")
     return tuple(cases.values())
 
 
@@ -72,8 +74,8 @@ def _identity(case: Case) -> tuple[object, ...]:
 
 def _expand(models: Models) -> list[Case]:
     against, run_on = models.against, models.run_on
-    delegate = run_on.kernels.delegate  # one that is not there is an error of every row
-    # What holds for the whole sweep is the caller's: each trace runs in one process.
+    delegate = run_on.kernels.delegate  # a missing one is an error of every row
+    # The caller applies the options of the whole sweep: each trace runs in one process.
     alone = replace(
         run_on,
         delegate=delegate,
@@ -92,7 +94,7 @@ def _expand(models: Models) -> list[Case]:
     if len(models.seeds) > 1 and not seeded and not drawn:
         raise UsageError(
             f"'{models.model}' would be traced {len(models.seeds)} times on the same data: seeds "
-            "draw the random data, and this data is given",
+            "are for random data, but data is given",
             hint="leave the data or the seeds out, or put {seed} into a path",
         )
     return [
@@ -118,7 +120,7 @@ def _kind(models: Models) -> str:
     """Return the kind of reference of all rows of an argument.
 
     Raises:
-        UsageError: There is more than one.
+        UsageError: There are several references.
     """
     try:
         return models.against.kind
@@ -127,7 +129,7 @@ def _kind(models: Models) -> str:
 
 
 def _models(wanted: Models) -> list[tuple[int, str]]:
-    """Return seeds and files, all seeds of a file together where the file has none of its own."""
+    """Return seeds and files, ordered by file if the files do not depend on the seed."""
     if Path(wanted.model).is_file():
         return [(seed, str(Path(wanted.model))) for seed in wanted.seeds]
     if _SEED in wanted.model:
@@ -141,14 +143,14 @@ def _models(wanted: Models) -> list[tuple[int, str]]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Return the files of a pattern, sorted; a plain path is itself, whether it exists or not.
+    """Return the files of a pattern, sorted; a plain path is returned even if it does not exist.
 
-    That a single file is missing is a row of the sweep, like everything else that is wrong with it.
+    A missing file becomes a row of the sweep, like any other error of a file.
     """
     path = Path(pattern)
     if path.is_dir():
         raise UsageError(
-            f"'{pattern}' is a folder", hint=f"name what is in it: '{path / '*.tflite'}'"
+            f"'{pattern}' is a folder", hint=f"give the files in it: '{path / '*.tflite'}'"
         )
     if path.is_file() or not glob.has_magic(pattern):
         return [str(path)]
@@ -160,7 +162,7 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _filled(template: Any, model: str, seed: int) -> Any:
-    """Fill in a path; what is no path, such as an array, is the same for all models."""
+    """Fill in a path; other values, such as arrays, are the same for all models."""
     if not isinstance(template, (str, Path)):
         return template
     path = Path(model)
@@ -179,7 +181,7 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
         if found[1] not in values:
             known = ", ".join(f"{{{name}}}" for name in values)
             raise UsageError(
-                f"there is no {found[0]} in '{template}'", hint=f"what is filled in here: {known}"
+                f"invalid placeholder {found[0]} in '{template}'", hint=f"use one of {known}"
             )
         return values[found[1]]
 

@@ -12,17 +12,17 @@ from typing import Any
 from tfldbg.errors import MissingExtraError, RunError, UsageError
 
 _PATIENCE_S = 10
-"""Seconds to wait for a scheduler to answer."""
+"""The seconds to wait for a scheduler to answer."""
 
 
 @contextmanager
 def connected(address: str) -> Iterator[tuple[Executor, int]]:
-    """Connect with a scheduler for the time of the block.
+    """Connect to a scheduler, and disconnect at the end of the block.
 
-    A task of a worker that is lost is given to another worker.
+    The task of a lost worker is given to another worker.
 
     Args:
-        address: For example ``tcp://10.0.0.1:8786``.
+        address: The address, for example ``tcp://10.0.0.1:8786``.
 
     Yields:
         The cluster as an executor, and the number of its workers.
@@ -49,7 +49,7 @@ def connected(address: str) -> Iterator[tuple[Executor, int]]:
             yield client.get_executor(pure=False), workers
         except dask.KilledWorker as error:
             raise RunError(
-                f"workers ended again and again while they did the same work: {error}",
+                f"workers ended repeatedly on the same task: {error}",
                 hint="read the logs of the workers; most often they lack memory",
             ) from error
         except CancelledError as error:
@@ -60,11 +60,11 @@ def connected(address: str) -> Iterator[tuple[Executor, int]]:
 
 
 def _checked(client: Any, address: str) -> int:
-    """Return the number of workers, after a look at whether they can do the work.
+    """Return the number of workers, after checking that they can do the work.
 
     Raises:
-        UsageError: There are none, or tfldbg is not installed everywhere.  (A worker without it
-            would end, and its task would never be done.)
+        UsageError: There are no workers, or tfldbg is not installed everywhere.  (A worker without
+            it would end, and its task would never be done.)
     """
     workers = len(client.nthreads())
     if not workers:

@@ -1,4 +1,4 @@
-"""Convert a Keras model to .tflite, calibrated on data where it has no ranges of its own."""
+"""Convert a Keras model to .tflite, calibrated on data if it has no ranges of its own."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from tfldbg.reference.observers import ObserverRange
 
 RANDOM = "random"
-"""As data: seeded random samples, unless a file of that name exists."""
+"""The data value for seeded random samples, unless a file of that name exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What a conversion wrote, and how it came about."""
+    """The result of a conversion, and the source of its ranges."""
 
     path: str
     target: Target
     size: int
-    """In bytes."""
+    """The size of the file, bytes."""
     operators: int
-    """Of the main subgraph."""
+    """The number of operators in the main subgraph."""
     calibration: str
-    """In words: where the ranges come from."""
+    """The source of the ranges, in words."""
     random: bool
-    """Whether random samples were used for them."""
+    """True if the ranges are from random samples."""
     ranges: tuple[ObserverRange, ...]
-    """Those that were replaced."""
+    """The replaced ranges."""
     save_keras: str | None
-    """Where the recalibrated Keras model is."""
+    """The path of the recalibrated Keras model."""
 
 
 def convert(
@@ -59,26 +59,26 @@ def convert(
     unsafe: bool = False,
     progress: Progress | None = None,
 ) -> Converted:
-    """Convert a Keras model to a .tflite file, which is written whole or not at all.
+    """Convert a Keras model to a .tflite file, which is written completely or not at all.
 
     Args:
-        keras: Path of a ``.h5``, ``.keras`` or SavedModel, or a live model.
+        keras: The path of a ``.h5``, ``.keras`` or SavedModel, or a live model.
         output: The file to write.
-        options: How to convert.
-        run_on: The data, or ``"random"``; needed where the model has no ranges of its own.  All of
-            it counts unless ``samples`` says otherwise.
+        options: The options of the conversion.
+        run_on: The data, or ``"random"``; required if the model has no ranges of its own.  All
+            samples are used unless ``samples`` is given.
         unsafe: As for `trace`.
-        progress: Is told how far the work is.
+        progress: Receives the progress.
 
     Raises:
-        TfldbgError: Something is wrong with a file, the data or the options, or the converter
-            refuses the model or crashes.
+        TfldbgError: A file, the data or the options are invalid, or the converter refuses the model
+            or crashes.
     """
     data, progress = run_on.data, progress or Silent()
     saved = Path(options.save_keras) if options.save_keras is not None else None
     if options.calibrate is not None and data is None:
         raise UsageError(
-            f"--calibrate {options.calibrate} takes its ranges from data, and none was given",
+            f"--calibrate {options.calibrate} needs data, but none is given",
             hint="add --data D.npz",
         )
     _protect(Path(output), saved, keras, data)
@@ -89,7 +89,7 @@ def convert(
         written = stack.enter_context(replacing(Path(output)))
         kept = stack.enter_context(replacing(saved)) if saved is not None else None
         folder = stack.enter_context(scratch_folder())
-        trusted = unsafe or not isinstance(keras, (str, Path))  # whoever holds it trusts its code
+        trusted = unsafe or not isinstance(keras, (str, Path))  # a live model's code is trusted
         path = Path(keras) if isinstance(keras, (str, Path)) else save_live(keras, folder)
         request = Conversion(path, options, given, random=random, unsafe=trusted)
         answer = convert_apart(request, folder)
@@ -113,14 +113,14 @@ def convert(
 def range_findings(
     made: Converted, run_on: RunOn, *, progress: Progress | None = None
 ) -> tuple[Finding, ...]:
-    """Trace what was converted on the data of its calibration; return what is wrong with ranges.
+    """Trace a converted file on the data of its calibration, and return findings about ranges.
 
-    Random data says nothing about ranges, and a file that has none is not run.
+    Random data says nothing about ranges, and a file without ranges is not run.
 
     Args:
-        made: What `convert` returned.
+        made: The result of `convert`.
         run_on: As for `convert`.
-        progress: Is told how far the work is.
+        progress: Receives the progress.
 
     Raises:
         TfldbgError: The file does not run.
@@ -159,7 +159,7 @@ def _source(run_on: RunOn, random: bool) -> str:
 
 
 def _calibration(answer: Answer, target: Target, source: str) -> str:
-    """Say where the ranges come from."""
+    """Return the source of the ranges in words."""
     counted = f"{answer.samples} {source}"
     rest = f", the others calibrated on {counted}" if answer.calibrated else ""
     if answer.ranges:

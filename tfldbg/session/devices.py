@@ -1,4 +1,4 @@
-"""Runs on a device: write what is copied there, and read what comes back."""
+"""Runs on a device: write the files to copy there, and read the results."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ DEFAULT_KIT_SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What was written."""
+    """The written kit."""
 
     samples: int
     data: str
-    """The path given, or ``"random"``."""
+    """The given path of the data, or ``"random"``."""
     exposed: int
-    """Operator outputs that the exposed model hands out."""
+    """The number of operator outputs that the exposed model returns."""
     skipped: int
-    """Those that cannot be read; `expose_model` tells why."""
+    """The number of operator outputs that cannot be read; `expose_model` returns the reasons."""
     files: tuple[str, ...]
     repair: str | None = None
-    """What differs in both models from the user's file, which LiteRT refuses."""
+    """The difference of both models from the user's file, if LiteRT refuses that."""
 
 
 def write_kit(
@@ -50,16 +50,16 @@ def write_kit(
     *,
     run_on: RunOn | None = None,
 ) -> Kit:
-    """Write a folder to copy to a device: the exposed model, samples, and what runs them.
+    """Write a folder for a device: the exposed model, samples, and a script that runs them.
 
     Args:
-        model: Path or bytes of the .tflite file.
-        folder: Where the files go; made where it does not exist.
+        model: The path or bytes of the .tflite file.
+        folder: The folder for the files, which is created if it does not exist.
         target: ``"board"``, ``"android"`` or ``"micro"``.
-        run_on: The data, 8 samples of it by default; the main subgraph is what runs.
+        run_on: The data, of which 8 samples are used by default; the main subgraph is run.
 
     Raises:
-        TfldbgError: Something is wrong with a file, the data or the options.
+        TfldbgError: A file, the data or the options are invalid.
     """
     run_on = run_on or RunOn()
     if run_on.samples is None:
@@ -88,13 +88,13 @@ def write_kit(
 
 
 def _check_folder(folder: Path, content: Iterable[str]) -> None:
-    """Refuse to write over files that are no kit's."""
+    """Refuse to overwrite files that are not those of a kit."""
     if not str(folder).strip() or folder == Path():
-        raise UsageError("no folder is named", hint="name one with --output, such as kit")
+        raise UsageError("no folder is given", hint="for example --output kit")
     there = [name for name in content if (folder / name).exists()]
     if there and not (folder / "exposed.tflite").exists():
         raise UsageError(
-            f"'{folder}' holds '{there[0]}' and no kit, so that it would be overwritten",
+            f"'{folder}' is not a kit, and its '{there[0]}' would be overwritten",
             hint="name another folder with --output",
         )
 
@@ -104,20 +104,20 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"cannot make the folder '{folder}': {error.strerror or error}",
+            f"cannot create the folder '{folder}': {error.strerror or error}",
             hint="name another folder with --output",
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What was read."""
+    """The imported run."""
 
     samples: int
     tensors: int
     has_inputs: bool
     differing: tuple[int, ...] | None
-    """Samples in which the untouched model's outputs are others; None where nobody compared."""
+    """The samples in which the untouched model's outputs differ; None if not compared."""
 
 
 def import_run(
@@ -128,18 +128,18 @@ def import_run(
     untouched: Path | str | None = None,
     run_on: RunOn | None = None,
 ) -> Imported:
-    """Turn what a device handed out into a recording.
+    """Convert the result of a device to a recording.
 
     Args:
-        result: A folder of raw outputs, one file a sample, or a serial log.
+        result: A folder of raw outputs, one file per sample, or a serial log.
         output: The .npz to write.
         model: The exposed model that ran.
-        untouched: What the untouched model handed out on the same samples, to compare with.
-        run_on: The data that it ran on, and how many samples at most.  Without data the recording
-            holds no inputs.
+        untouched: The result of the untouched model on the same samples, to compare with.
+        run_on: The data that it ran on, and the largest number of samples.  Without data the
+            recording holds no inputs.
 
     Raises:
-        TfldbgError: Something is wrong with a file, the data or the options.
+        TfldbgError: A file, the data or the options are invalid.
     """
     run_on = run_on or RunOn()
     protect(Path(output), "--output", result, model, run_on.data, untouched)
@@ -156,19 +156,19 @@ def import_run(
 
 
 def _read(path: Path, tensors: Sequence[Tensor], limit: int | None) -> Sequence[list[bytes]]:
-    """Return the bytes of every output, sample by sample."""
+    """Return the bytes of all outputs, sample by sample."""
     if path.is_dir():
         return list(read_dumps(path, tensors, limit))
     if path.is_file():
         return read_log(path, tensors, limit)
     raise CaptureError(
         f"'{path}' does not exist",
-        hint="give a serial log, or the folder that benchmark_model wrote",
+        hint="give a serial log, or the folder written by benchmark_model",
     )
 
 
 def _inputs(loaded: Loaded, run_on: RunOn, count: int, result: str) -> Samples | None:
-    """Return the samples that the device ran on, None where nobody gives them."""
+    """Return the samples that the device ran on, None if they are not given."""
     if run_on.data is None:
         return None
     check_mapping(loaded, run_on)
@@ -176,8 +176,8 @@ def _inputs(loaded: Loaded, run_on: RunOn, count: int, result: str) -> Samples |
     held = samples.count if run_on.samples else samples.held
     if held != count:
         raise DataError(
-            f"'{result}' holds {count} samples, the data {held}",
-            hint="give what the device was given (the kit's inputs.npz), or take the first samples "
+            f"'{result}' holds {count} samples, but the data {held}",
+            hint="give the data of the device (the kit's inputs.npz), or use the first samples "
             f"of both: --samples {min(count, held)}",
         )
     return samples
@@ -190,21 +190,21 @@ def _differing(
     untouched: Path,
     limit: int | None,
 ) -> tuple[int, ...]:
-    """Return the samples in which the untouched model's outputs are others, byte for byte.
+    """Return the samples in which the untouched model's outputs differ in any byte.
 
     An exposed file has the outputs of the untouched one first.
     """
     if untouched.exists() and untouched.samefile(result):
         raise UsageError(
-            f"--untouched {untouched} is what is to be imported",
-            hint="give what the untouched model handed out",
+            f"--untouched {untouched} is the result to import itself",
+            hint="give the result of the untouched model",
         )
     reader = leading_outputs if untouched.is_dir() else logged_outputs
     finals = tensors[: reader(untouched, tensors)] if untouched.exists() else tensors
     others = _read(untouched, finals, limit)
     if len(others) != len(rows):
         raise CaptureError(
-            f"'{untouched}' holds {len(others)} samples, '{result}' {len(rows)}",
+            f"'{untouched}' holds {len(others)} samples, but '{result}' {len(rows)}",
             hint="run both models on the same samples",
         )
     pairs = enumerate(zip(rows, others, strict=True))
@@ -218,7 +218,7 @@ def _write(
     rows: Sequence[list[bytes]],
     samples: Samples | None,
 ) -> None:
-    """Write the recording: inputs first, then what operators write, in their order."""
+    """Write the recording: inputs first, then operator outputs in execution order."""
     place = {index: op.index for index, op in loaded.subgraph.producers.items()}
     given = [spec.tensor for spec in loaded.specs] if samples else []
     written = sorted(tensors, key=lambda tensor: place.get(tensor.index, -1))

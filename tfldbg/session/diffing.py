@@ -1,4 +1,4 @@
-"""Compare two recordings of the same model; no model at hand."""
+"""Compare two recordings of the same model, without the model."""
 
 from __future__ import annotations
 
@@ -36,24 +36,26 @@ def diff(
     thresholds: Thresholds | None = None,
     progress: Progress | None = None,
 ) -> Trace:
-    """Find the first operator whose output differs between two recordings though its inputs do not.
+    """Find the first operator that differs between two recordings on equal inputs.
 
     Args:
-        reference: The recording that is right: ``.h5`` or ``.npz``.
+        reference: The recording to compare with: ``.h5`` or ``.npz``.
         tested: The recording to judge.
-        samples: At most so many samples, all by default.
-        thresholds: How much of an operator's own error arithmetic explains.
-        progress: Is told how far the work is.
+        samples: The largest number of samples, all by default.
+        thresholds: The local error that arithmetic explains.
+        progress: Receives the progress.
 
     Raises:
-        CaptureError: A file is missing, damaged or no recording.
+        CaptureError: A file is missing, damaged or not a recording.
         DataError: The recordings are not of the same data.
         MatchError: They have no tensor in common.
         UsageError: ``samples`` is less than one.
     """
     began, progress = perf_counter(), progress or Silent()
     if samples is not None and samples < 1:
-        raise UsageError(f"{samples} samples are too few", hint="ask for at least one: --samples 1")
+        raise UsageError(
+            f"invalid value {samples} for --samples: must be at least 1", hint="use --samples 1"
+        )
     with ExitStack() as stack:
         one, other = (stack.enter_context(open_capture(Path(p))) for p in (reference, tested))
         progress.stage("matching")
@@ -79,7 +81,7 @@ def _sample_notes(one: Capture, other: Capture) -> tuple[str, ...]:
     if one.samples == other.samples:
         return ()
     return (
-        f"'{one.path}' holds {one.samples} samples, '{other.path}' {other.samples}: the first "
+        f"'{one.path}' holds {one.samples} samples, but '{other.path}' {other.samples}: the first "
         f"{min(one.samples, other.samples)} are compared",
     )
 
@@ -89,13 +91,13 @@ def _stream_notes(one: Capture, other: Capture) -> tuple[str, ...]:
     if None in steps or steps[0] == steps[1]:
         return ()
     return (
-        f"'{one.path}' was recorded with --steps {steps[0]}, '{other.path}' with --steps "
-        f"{steps[1]}: a state that is reset at other places makes them differ",
+        f"'{one.path}' was recorded with --steps {steps[0]}, but '{other.path}' with --steps "
+        f"{steps[1]}: they differ because the state is reset at other samples",
     )
 
 
 def _model_needed(one: Capture, measured: Measured) -> tuple[str, ...]:
-    """Say how to look at operators that never had equal inputs."""
+    """Return a note on how to check operators that never had equal inputs."""
     if measured.accumulated.keys() <= measured.local.keys():
         return ()
     return (
@@ -129,16 +131,16 @@ def _describe(one: Capture, other: Capture, count: int, notes: tuple[str, ...]) 
 
 
 def _described(node: Node) -> Described:
-    """Return what the second recording says of an operator output."""
+    """Return the description of an operator output by the second recording."""
     about = (node.tested.activation, node.operator.inputs, _bound(node.tested))
     return Described(node.operator, node.tensor, *about)
 
 
 def _bound(recorded: Recorded) -> Bound:
-    """Return what arithmetic explains, as far as the recording tells which operator it is.
+    """Return the bound of an operator output from the facts in a recording.
 
-    Bounds that rest on the weights are not at hand, nor is the kind of a 16-bit operator where
-    nobody recorded it: then the widest rule for such a tensor holds.
+    Bounds that depend on the weights are unknown, and so is the kind of a 16-bit operator if it was
+    not recorded: then the widest rule for such a tensor applies.
     """
     rule: BoundRule = "lsb" if recorded.scale is not None else "float"
     if recorded.rule == "noise":

@@ -1,4 +1,4 @@
-"""Work that another process does.
+"""Tasks for other processes.
 
 The work and its result are pickled: the other process is trusted like this one.
 """
@@ -16,7 +16,8 @@ from tfldbg.errors import UsageError, unexpected
 from tfldbg.run.child import Limits, within
 
 _ONE_AT_A_TIME = Lock()
-"""A Dask worker may have several threads, and loading a model changes what they share."""
+"""A lock, since a Dask worker may have several threads, and loading a model changes shared
+state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,9 @@ class Task:
 
     work: Callable[[Any], Any]
     item: Any
-    """Its argument."""
+    """The argument of the function."""
     limits: Limits
-    """The limits of the child processes that it starts."""
+    """The limits of the child processes that the function starts."""
 
     def packed(self) -> bytes:
         """Return the task for `answer`.
@@ -37,10 +38,10 @@ class Task:
         """
         try:
             return pickle.dumps(self)
-        except Exception as error:  # models and functions raise what they like
+        except Exception as error:  # models and functions may raise anything
             raise UsageError(
-                f"other processes cannot be given what this trace was given: {error}",
-                hint="give paths in place of models, and functions that a module defines",
+                f"the inputs of this trace cannot be passed to other processes: {error}",
+                hint="give paths instead of models, and functions that a module defines",
             ) from error
 
 
@@ -64,8 +65,8 @@ def _do(packed: bytes) -> Any:
         task: Task = pickle.loads(packed)  # noqa: S301  (of the session that gives the work)
     except (ImportError, AttributeError) as error:
         raise UsageError(
-            f"another process cannot load what this trace was given: {error}",
-            hint="define functions in a module that is installed there, and not in a script",
+            f"another process cannot load the inputs of this trace: {error}",
+            hint="define functions in a module that is installed there, not in a script",
         ) from error
     with within(task.limits):
         return task.work(task.item)
@@ -75,10 +76,10 @@ def unpacked(answered: bytes) -> tuple[Exception | None, Any]:
     """Return the error and the result of a task.
 
     Args:
-        answered: What `answer` returned in the other process.
+        answered: The return value of `answer` in the other process.
 
     Returns:
-        None and the result; or what the work raised, whose cause holds the traceback, and None.
+            None and the result; or the error, whose cause holds the traceback, and None.
     """
     error, made = pickle.loads(answered)  # noqa: S301  (of a process that does the work)
     if error is None:

@@ -1,4 +1,4 @@
-"""A trace, with the file that it traced, as node data for Model Explorer."""
+"""Node data for Model Explorer, from a trace and the traced file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def node_data(result: Result, model: Path | str | None = None) -> dict[str, dict
 
     Args:
         result: The trace.
-        model: The file that was traced, where it does not lie at the path that it was traced at.
+        model: The traced file, if it is no longer at its path.
 
     Raises:
         ModelError: The file is missing, or is not the one that was traced.
@@ -28,23 +28,23 @@ def node_data(result: Result, model: Path | str | None = None) -> dict[str, dict
     path = Path(model if model is not None else run.model_path)
     if model is None and not path.is_file():
         raise ModelError(
-            f"'{path}', the file that was traced, is not there, and nodes are called as in it",
-            hint="tfldbg view MODEL.tflite RUN.h5 takes it from wherever it is",
+            f"the traced file '{path}' does not exist, and the names of nodes are taken from it",
+            hint="give its new path: tfldbg view MODEL.tflite RUN.h5",
         )
     content = read_file(path)
     if sha256(memoryview(content)) != run.model_sha256:
         raise ModelError(
-            f"'{path}' is not the file that was traced: its SHA-256 is another",
+            f"'{path}' is not the file that was traced: its SHA-256 differs",
             hint="give the file that was traced, or trace this one",
         )
     return explorer.node_data(result, load_graph(content, str(path)))
 
 
 def write_node_data(result: Result, target: str) -> None:
-    """Write Model Explorer's node data of a trace, to ``target`` and beside it.
+    """Write Model Explorer's node data of a trace, to ``target`` and files next to it.
 
     Raises:
-        ModelError: The file that was traced is missing, or another stands there.
+        ModelError: The traced file is missing, or has been replaced by another.
         TfldbgError: A file cannot be written.
     """
     explorer.write_node_data(node_data(result), target)

@@ -1,4 +1,4 @@
-"""Rewriting alone, and what must never be written over."""
+"""Rewrite a model, and protect input files from being overwritten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def protect(target: Path | None, option: str, *sources: object) -> None:
-    """Refuse to write over one of the files that are read, or over one in a folder that is read.
+    """Refuse to overwrite a file that is read, or a file in a folder that is read.
 
     Raises:
         UsageError: The target is one of the sources.
@@ -25,7 +25,7 @@ def protect(target: Path | None, option: str, *sources: object) -> None:
         read = Path(source)
         if target.exists() and read.exists() and _is_of(target, read):
             raise UsageError(
-                f"{option} {target} is read, or lies in a folder that is: it would be overwritten",
+                f"{option} {target} is an input, or in an input folder, and would be overwritten",
                 hint=f"name another file with {option}",
             )
 
@@ -36,10 +36,10 @@ def _is_of(target: Path, read: Path) -> bool:
 
 
 def expose_model(model: ModelSource, signature: str | None = None) -> tuple[Loaded, Exposed]:
-    """Rewrite a model so that every operator output is an output of the model.
+    """Rewrite a model so that all operator outputs are outputs of the model.
 
     Raises:
-        ModelError: The file is no .tflite file.
+        ModelError: The file is not a .tflite file.
         RewriteError: It cannot be rewritten.
     """
     loaded = load(model, signature)

@@ -1,4 +1,4 @@
-"""Rules that a user gives, held against a result and, before it runs, against the file."""
+"""Check a result, and before the run the file, against the user's rules."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 def gate(
     result: Result, rules: Sequence[str] | str = (), *, tolerances: Path | str | None = None
 ) -> Gate:
-    """Hold a result to rules; the verdict stays what it is.
+    """Check a result against rules, without changing its verdict.
 
     Args:
-        result: Of a trace, recorded or not.
-        rules: One or several, as for ``--fail-on``: ``"sqnr>=30db"``, ``"CONV_2D:local<=1lsb"``,
-            ``"diverged"``, ``"TFL014"``.  Without any, and without a file, ``"diverged"`` is the
-            rule.
-        tolerances: A TOML file of rules, which come before the others.
+        result: The result of a trace, recorded or not.
+        rules: One or several rules, as for ``--fail-on``: ``"sqnr>=30db"``,
+            ``"CONV_2D:local<=1lsb"``, ``"diverged"``, ``"TFL014"``.  Without rules and without a
+            file, the rule is ``"diverged"``.
+        tolerances: The path of a TOML file of rules, which come before the others.
 
     Raises:
         UsageError: A rule cannot be read, or applies to no operator.
@@ -35,11 +35,11 @@ def gate(
 
 
 def check_rules(rules: Sequence[Rule], model: ModelSource) -> None:
-    """Refuse rules that no operator of a file can keep or break, before minutes are spent on it.
+    """Refuse rules that do not apply to any operator of a file, before the trace runs.
 
     Raises:
-        ModelError: The file is no .tflite file.
-        UsageError: A rule matches nothing, or counts LSB and matches only tensors without a scale.
+        ModelError: The file is not a .tflite file.
+        UsageError: A rule matches nothing, or is in LSB and matches only tensors without a scale.
     """
     limits = [rule for rule in rules if rule.limits]
     if not limits:

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from tfldbg.session.request import Ready, Request
 
 _MOST = 4096
-"""Samples of one part: they are lost with a worker, and take longer than to begin again."""
+"""The largest number of samples of a part: all are lost if a worker ends."""
 
 
 def measure_part(
     request: Request, unread: Mapping[int, str], numbers: range
 ) -> tuple[Tally, Mapping[str, Any]]:
-    """Measure some samples in another process, as a trace of all of them would.
+    """Measure some samples in another process, as a trace of all samples would.
 
     Args:
         request: The trace.
-        unread: Tensors that are not to be read, and why.
+        unread: The tensors not to read, with the reasons.
         numbers: The samples.
 
     Returns:
-        What was counted, and by measurement the recorder that watched the samples.
+        The counts, and the recorder of each measurement that has one.
 
     Raises:
         TfldbgError: As for `tfldbg.trace`.
@@ -47,26 +47,26 @@ def measure_part(
 def measure_in_parts(
     pool: Pool, request: Request, ready: Ready, unread: Mapping[int, str], progress: Progress
 ) -> Tally:
-    """Measure every sample, as `Ready.measure` does.
+    """Measure all samples, as `Ready.measure` does.
 
-    The batches are those of one process.  The parts are added up in the order of the samples,
-    whichever is done first.
+    The batches are those of one process.  The parts are merged in the order of the samples,
+    independent of which part ends first.
 
     Args:
         pool: The processes that measure the parts.
         request: The trace.
         ready: The same trace in this process; its recorders are completed.
-        unread: Tensors that are not to be read, and why.
-        progress: Is told of every part.
+        unread: The tensors not to read, with the reasons.
+        progress: Receives the progress, part by part.
 
     Raises:
-        UsageError: The file has operators that are measured along the samples, in one process.
+        UsageError: The file has operators that only one process can measure.
         TfldbgError: As for `tfldbg.trace`.
     """
     merging = {one.name for one in MEASUREMENTS if one.merges}
     if ready.bodies is not None or not ready.watched.keys() <= merging:
         raise UsageError(
-            "what happens inside of recurrent operators and subgraphs is measured by one process",
+            "the insides of recurrent operators and subgraphs can only be measured by one process",
             hint="leave out --workers and --scheduler",
         )
     samples = ready.bench.job.samples
@@ -82,12 +82,12 @@ def measure_in_parts(
 
 
 def _ranges(count: int, unit: int, workers: int) -> list[range]:
-    """Divide samples into parts of about the same size: one for each worker, or more of `_MOST`.
+    """Divide samples into parts of about the same size: one per worker, or more of `_MOST`.
 
     Args:
-        count: How many samples.
-        unit: Every part but the last holds a multiple of this.
-        workers: How many there are.
+        count: The number of samples.
+        unit: The unit of the size of all parts but the last.
+        workers: The number of workers.
     """
     units = -(-count // unit)
     parts = min(units, max(workers, -(-count // _MOST)))

@@ -1,4 +1,4 @@
-"""Check that exposing the tensors of a model leaves what it computes as it was."""
+"""Check that exposing the tensors of a model does not change its outputs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class Observer:
     """The untouched model, to compare final outputs with.  Use as a context manager.
 
-    Its process loads the model while other work goes on.
+    Its process loads the model while other work continues.
 
     Args:
-        job: The run that is observed.
+        job: The observed run.
 
     Raises:
         RunError: No process can be started.
@@ -46,10 +46,10 @@ class Observer:
         self._original.close()
 
     def identical(self, measured: Measured) -> bool:
-        """Return whether both models make the same of the first samples, byte for byte.
+        """Return whether both models compute the same outputs for the first samples, byte for byte.
 
         Raises:
-            RunError: The runtime refuses the untouched model, or dies.
+            RunError: The runtime refuses the untouched model, or crashes.
         """
         expected, count = measured.outputs, len(measured.outputs)
         if self._others:

@@ -1,4 +1,4 @@
-"""One operator output of a trace, with the values that the recording holds."""
+"""One operator output of a trace, with its recorded values."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Floats = NDArray[np.float32]
 class TracedOperator:
     """One output of an operator.
 
-    `codes`, `tflite`, `reference` and `local_reference` are read from the recording each time they
-    are asked for, and have the samples in their first axis.  Each of them raises:
+    `codes`, `tflite`, `reference` and `local_reference` are read from the recording at each access,
+    and their first axis is samples.  Each of them raises:
 
-        CaptureError: The trace was not recorded, the recording is gone or holds another run, or
-            there are no such values of this operator; the message says why.
+        CaptureError: The trace was not recorded, the recording is missing or holds another run, or
+            it has no such values of this operator; the message tells the reason.
     """
 
     evidence: OpEvidence
-    """Everything that was measured about it."""
+    """All its measurements."""
     output: int
-    """Which of the operator's outputs it is."""
+    """Its number among the operator's outputs."""
     status: Status
     findings: tuple[Finding, ...]
-    """Those that speak of the operator."""
+    """The findings about the operator."""
     run: Run
     recording: Path | None
 
@@ -50,74 +50,74 @@ class TracedOperator:
 
     @property
     def kind(self) -> str:
-        """For example ``CONV_2D``."""
+        """The operator's kind, for example ``CONV_2D``."""
         return self.evidence.kind
 
     @property
     def tensor(self) -> str:
-        """Name of the tensor that it writes."""
+        """The name of the output tensor."""
         return self.evidence.name
 
     @property
     def tensor_index(self) -> int:
-        """Index of that tensor in the file."""
+        """The index of the output tensor in the file."""
         return self.evidence.tensor
 
     @property
     def scale(self) -> float | None:
-        """Real units of one code, None where the tensor is not quantized."""
+        """The real units of one code, None if the tensor is not quantized."""
         return self.evidence.scale
 
     @property
     def zero_point(self) -> int | None:
-        """The code that means 0, None where the tensor is not quantized."""
+        """The code of 0, None if the tensor is not quantized."""
         return self.evidence.zero_point
 
     @property
     def local(self) -> TensorStats | None:
-        """The operator's own error, None where it could not be checked."""
+        """The local error, None if it could not be checked."""
         return self.evidence.local
 
     @property
     def accumulated(self) -> TensorStats | None:
-        """Its error with what it inherited, None where the reference does not compute it."""
+        """The accumulated error, None if the reference does not compute the tensor."""
         return self.evidence.accumulated
 
     @property
     def codes(self) -> NDArray[Any]:
-        """What TFLite computed, in the tensor's own type: codes where it is quantized."""
+        """TFLite's values in the tensor's own type: codes if it is quantized."""
         return self._read(schema.VALUES, self._why_no_values())
 
     @property
     def tflite(self) -> Floats:
-        """The same in real units: (N, ...) float32, to be compared with `reference`."""
+        """TFLite's values in real units: (N, ...) float32, to compare with `reference`."""
         codes, affine = self.codes, self.evidence.affine
         return codes.astype(np.float32) if affine is None else affine.dequantize(codes)
 
     @property
     def reference(self) -> Floats:
-        """What the reference computed, running free: (N, ...) float32, real units."""
+        """The values of the free-running reference: (N, ...) float32, real units."""
         return self._read(schema.REFERENCE, self._why_no_reference())
 
     @property
     def local_reference(self) -> Floats:
-        """What the reference's operator makes of TFLite's own inputs: (N, ...) float32, real units.
+        """The results of the reference's operator on TFLite's inputs: (N, ...) float32, real units.
 
-        Clamped to what the tensor can represent.
+        They are clamped to the range of the tensor.
         """
         return self._read(schema.LOCAL_REFERENCE, self.evidence.local_reason or "it is unchecked")
 
     def _read(self, dataset: str, reason: str) -> NDArray[Any]:
         if self.recording is None:
             raise CaptureError(
-                f"the values of {self._name} are not there: this result has no recording",
+                f"there are no values of {self._name}: this result has no recording",
                 hint="record one: tfldbg.trace(..., dump='run.h5')",
             )
         values = read_values(self.recording, self.run, self.tensor_index, dataset)
         if values is None:
             raise CaptureError(
                 f"the recording has no {dataset} of {self._name}: {reason}",
-                hint=f"what it has lies in the group {schema.tensor_path(self.tensor_index)} of "
+                hint=f"its values are in the group {schema.tensor_path(self.tensor_index)} of "
                 f"'{self.recording}'",
             )
         return values

@@ -1,4 +1,4 @@
-"""Quantization parameters side by side; nothing runs, unless there is data to measure ranges on."""
+"""Compare quantization parameters, and with data also the ranges measured on it."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Keras:
-    """A Keras model and how it is matched."""
+    """A Keras model with its matching."""
 
     frozen: Frozen
     matching: Matching
     turns: Mapping[int, Turn]
-    """By operator, what its activation is multiplied by, and its weights by the inverse."""
+    """The factors of activations by operator; the weights are multiplied by the inverse."""
 
     @property
     def quantizes(self) -> bool:
-        """Whether it has ranges of its own."""
+        """True if it has its own ranges."""
         return any(m.expected is not None for m in self.matching.matches.values())
 
 
@@ -65,19 +65,19 @@ def compare_parameters(
     run_on: RunOn | None = None,
     progress: Progress | None = None,
 ) -> ParameterTable:
-    """Put a file's quantization parameters beside its reference's.
+    """Compare a file's quantization parameters with its reference's.
 
-    Neither of them runs, unless there is data: then the ranges that it gives every tensor are
-    measured too, in a float pass and in a fake-quantized pass.
+    Neither is run without data.  With data, the range of each tensor on it is also measured, in a
+    float pass and in a fake-quantized pass.
 
     Args:
-        model: Path or bytes of the .tflite file.
+        model: The path or bytes of the .tflite file.
         against: A Keras model, or another .tflite.  A float Keras model runs the float pass.
-        run_on: The data to measure ranges on, all of it unless ``samples`` says otherwise.
-        progress: Is told how far the work is.
+        run_on: The data to measure ranges on; all samples are used unless ``samples`` is given.
+        progress: Receives the progress.
 
     Raises:
-        TfldbgError: Something is wrong with a file, the data or the options; the message says what.
+        TfldbgError: A file, the data or the options are invalid; the message tells the reason.
     """
     against, run_on = against or Against(), run_on or RunOn()
     with limited(timeout=run_on.timeout, memory=run_on.memory_limit):
@@ -109,8 +109,8 @@ def _compare(
 def _refuse_samples(run_on: RunOn) -> None:
     if run_on.samples is not None:
         raise UsageError(
-            f"{run_on.samples} samples were asked for, but there is no data to take them from",
-            hint="measure ranges on your own data: --data DATA.npz",
+            f"--samples {run_on.samples} is given, but no data to take samples from",
+            hint="give the data to measure ranges on: --data DATA.npz",
         )
 
 
@@ -156,7 +156,7 @@ def _ranges(
 
 
 def _masks(job: Job) -> frozenset[int]:
-    """Return the inputs that are given one or two different values only."""
+    """Return the inputs that are given only one or two different values."""
     given = zip(job.samples.specs, job.samples.arrays, strict=True)
     pairs = ((spec.tensor.index, array) for spec, array in given if array.size)
     return frozenset(

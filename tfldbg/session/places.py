@@ -1,4 +1,4 @@
-"""Files that are given in the place of others, and the command that was meant."""
+"""Detect files given in the wrong place, and suggest the intended command."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def check_places(command: str, model: object, against: Against, run_on: RunOn) -
     """Refuse models that are given in each other's place.
 
     Args:
-        command: The command, or the function of its name.
-        model: What is given as the .tflite file.
+        command: The name of the command or function.
+        model: The model given as the .tflite file.
         against: The reference.
-        run_on: The data, which the command that is suggested repeats.
+        run_on: The data, which the suggested command repeats.
 
     Raises:
-        UsageError: A Keras model stands where a .tflite file should, or the other way round.
+        UsageError: A Keras model is given as a .tflite file, or the other way round.
     """
     keras, data = against.keras, run_on.data
     tail = ["--data", str(data)] if isinstance(data, (str, Path)) else []
@@ -36,16 +36,15 @@ def check_places(command: str, model: object, against: Against, run_on: RunOn) -
         if kind_of(against.named) == TFLITE:
             other = str(against.named)
             raise UsageError(
-                f"'{model}' is a Keras model and '{other}' a .tflite file: they are exchanged",
+                f"'{model}' is a Keras model and '{other}' a .tflite file: they are swapped",
                 hint=line(other, "--keras", model),
             )
         raise UsageError(
-            f"'{model}' is a Keras model, and {command} takes the .tflite file that was converted "
-            "from it",
+            f"'{model}' is a Keras model, but {command} takes the .tflite file converted from it",
             hint=f"{line('MODEL.tflite', '--keras', model)}; tfldbg convert makes such a file",
         )
     if kind_of(keras) == TFLITE:
         raise UsageError(
-            f"--keras '{keras}' is a .tflite file, and no Keras model",
+            f"--keras '{keras}' is a .tflite file, not a Keras model",
             hint=f"to compare two .tflite files: {line(model, '--against', keras)}",
         )

@@ -23,9 +23,9 @@ class Pool:
     """Processes that do several tasks at a time."""
 
     submit: Callable[[Task], Future[bytes]]
-    """Lets a process do a task, and again if the process ends."""
+    """The function that gives a task to a process, and to another one if that ends."""
     workers: int
-    """How many processes there are."""
+    """The number of processes."""
     limits: Limits
     """The limits of the child processes of each."""
 
@@ -35,16 +35,16 @@ class Pool:
         items: Sequence[Item],
         done: Callable[[int, Made], object] = lambda number, made: None,
     ) -> Iterator[Made]:
-        """Call a function for every item, and yield the results in the order of the items.
+        """Call a function for each item, and yield the results in the order of the items.
 
         Args:
-            work: The function, and all that it holds, are pickled.
+            work: The function, which must be picklable with everything that it holds.
             items: Its arguments.
-            done: Receives the number of an item and its result as soon as it is there.
+            done: Receives the number of an item and its result as soon as it is computed.
 
         Raises:
-            TfldbgError: ``work`` raised it for the first item of which it raised anything; or a
-                process ended again and again.
+            TfldbgError: ``work`` raised it for the first item for which it raised an error; or a
+                process ended repeatedly.
         """
         tasks = [Task(work, item, self.limits) for item in items]
         numbers = {self.submit(task): number for number, task in enumerate(tasks)}
@@ -58,7 +58,7 @@ class Pool:
                     done(number, made)
                 while following in waiting:
                     error, made = waiting.pop(following)
-                    if error is not None:  # it is the one that a single process would raise
+                    if error is not None:  # the error that a single process would raise
                         raise error
                     yield made
                     following += 1
@@ -69,10 +69,10 @@ class Pool:
 
 @contextmanager
 def open_pool(workers: int | None, scheduler: str | None) -> Iterator[Pool | None]:
-    """Open the pool that was asked for, and end its processes with the block.
+    """Open the requested pool, and end its processes with the block.
 
     Args:
-        workers: The number of processes of this machine; None or 1 for no other than this one.
+        workers: The number of processes of this machine; None or 1 for only this process.
         scheduler: The address of a Dask cluster.
 
     Yields:
@@ -85,8 +85,8 @@ def open_pool(workers: int | None, scheduler: str | None) -> Iterator[Pool | Non
     if scheduler is not None:
         if workers is not None:
             raise UsageError(
-                "--workers are processes of this machine, and --scheduler has its own",
-                hint="keep one of them",
+                "--workers are processes of this machine, but --scheduler has its own",
+                hint="give one of them",
             )
         with connected(scheduler) as (executor, count):
             yield Pool(lambda task: executor.submit(answer, task.packed()), count, limits())

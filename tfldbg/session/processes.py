@@ -1,8 +1,8 @@
-"""Processes of this machine: a thread of `concurrent.futures` for each, which gives it the work.
+"""Processes of this machine, each with a thread of `concurrent.futures` that gives it the work.
 
 `concurrent.futures.ProcessPoolExecutor` would start them as multiprocessing does: they would import
-the user's script again, and search the working directory for modules (`tfldbg.run.child.command`
-tells why they must not).  And one process that is killed would end the work of all the others.
+the user's script again, and search the working directory for modules (see
+`tfldbg.run.child.command`).  And one killed process would end the work of all the others.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tfldbg.run.child import KILLED, command, confine, ending, killed
 from tfldbg.session.elsewhere import Task, answer
 
 _TRIES = 3
-"""How often a task is tried: the process may have ended because of it."""
+"""The number of tries of a task, which may be the reason why its process ends."""
 _LOST = (EOFError, OSError, pickle.UnpicklingError)
-"""Raised if a process has ended, and its pipes with it."""
+"""The exceptions raised if a process has ended, and its pipes with it."""
 
 
 class Processes:
     """Processes that are started when there is work for them, and do one task after the other.
 
     Args:
-        count: How many.
+        count: The number of processes.
     """
 
     def __init__(self, count: int) -> None:
@@ -40,16 +40,16 @@ class Processes:
         self._lock, self._closed = Lock(), False
 
     def submit(self, task: Task) -> Future[bytes]:
-        """Let a process do a task; if it ends, another one tries again.
+        """Give a task to a process, and to another one if that ends.
 
         Returns:
-            What `tfldbg.session.elsewhere.answer` returns there.  The future raises `RunError` if
-            every process that tried ended, and `UsageError` if the task cannot be pickled.
+            The result of `tfldbg.session.elsewhere.answer` there.  The future raises `RunError` if
+            all processes that tried ended, and `UsageError` if the task cannot be pickled.
         """
         return self._threads.submit(self._do, task)
 
     def close(self) -> None:
-        """End the processes, whatever they do."""
+        """End the processes, even during a task."""
         with self._lock:
             self._closed = True
             for process in self._started:
@@ -93,11 +93,11 @@ class _Process:
 
     @property
     def ended(self) -> bool:
-        """Whether `end` was called."""
+        """True if `end` was called."""
         return self._process.returncode is not None
 
     def do(self, packed: bytes) -> bytes:
-        """Let it do a task.
+        """Give it a task, and return the answer.
 
         Raises:
             EOFError, OSError, pickle.UnpicklingError: It ended.
@@ -109,12 +109,12 @@ class _Process:
         return answered
 
     def kill(self) -> None:
-        """End it; a thread that waits for its answer goes on."""
+        """Kill it; a thread that waits for its answer continues."""
         self._process.kill()
 
     def end(self) -> str:
-        """End it, close its pipes, and say how it ended."""
-        with suppress(BrokenPipeError), self._process:  # it did not read all that it was given
+        """End it, close its pipes, and return in words how it ended."""
+        with suppress(BrokenPipeError), self._process:  # it may not have read all its input
             self._process.kill()
         code = self._process.returncode
         return KILLED if killed(code) else ending(code)
@@ -124,7 +124,7 @@ def main() -> None:
     """Do the tasks that arrive on stdin until it is closed."""
     confine(int(sys.argv[1]))
     given, made = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not come between the answers
+    os.dup2(2, 1)  # keeps the output of libraries out of the answers
     with suppress(EOFError):
         while True:
             pickle.dump(answer(pickle.load(given)), made)  # noqa: S301  (of the session)

@@ -1,4 +1,4 @@
-"""Record a run and compare nothing."""
+"""Record a run without a comparison."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def record(
     run_on: RunOn | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Record every tensor of a .tflite file and compare nothing.
+    """Record all tensors of a .tflite file, without a comparison.
 
     Args:
-        model: Path or bytes of the .tflite file.
+        model: The path or bytes of the .tflite file.
         path: The HDF5 file to write.
         run_on: The data, and the runtime.
-        progress: Is told how far the work is.
+        progress: Receives the progress.
 
     Raises:
-        TfldbgError: Something is wrong with a file, the data or the options.
+        TfldbgError: A file, the data or the options are invalid.
     """
     run_on, progress = run_on or RunOn(), progress or Silent()
     protect(Path(path), "--output", model, run_on.data)

@@ -1,4 +1,4 @@
-"""What is traced, beside what and on what, and how far a process gets before the first batch."""
+"""The request of a trace, and its preparation before the first batch."""
 
 from __future__ import annotations
 
@@ -40,31 +40,31 @@ Source = TypeVar("Source")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
-    """A trace whose first batch can begin."""
+    """A trace that is ready for its first batch."""
 
     options: Measure
-    """What is measured besides the verdict."""
+    """The additional measurements."""
     bench: Bench
     opened: Opened
     plan: Plan
     reference: Reference
-    """The reference, with the fake-quant emulation beside it where that is asked for."""
+    """The reference, with the fake-quant emulation if requested."""
     notes: tuple[str, ...]
-    """Notes for the user about what could not be done."""
+    """Notes for the user about limitations of the run."""
     bodies: Bodies | None
     """The recorder of the subgraphs that operators run."""
     watched: Mapping[str, Recorder]
-    """By measurement the recorder that it watches the stream with."""
+    """The recorder of each measurement that has one."""
 
     def measure(
         self, numbers: range, progress: Progress, recorder: Recorder | None = None
     ) -> Tally:
-        """Measure every tensor over some samples.
+        """Measure all tensors over some samples.
 
         Args:
             numbers: The samples, which begin where a batch begins.
-            progress: Is told of every sample.
-            recorder: Receives every batch before the recorders of this trace do.
+            progress: Receives the progress, sample by sample.
+            recorder: Receives each batch before the recorders of this trace.
 
         Raises:
             TfldbgError: As for `tfldbg.trace`.
@@ -77,9 +77,9 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What a trace is asked for.
+    """The request of a trace.
 
-    Another process can be given one, as far as its parts can be pickled.
+    It can be passed to another process if its parts can be pickled.
     """
 
     model: ModelSource
@@ -88,11 +88,11 @@ class Request:
     measure: Measure = field(default_factory=Measure)
     judge: Judge = field(default_factory=Judge)
     dump: Path | str | None = None
-    """Where to record every tensor of both sides."""
+    """The file for a recording of all tensors of both sides."""
 
     @property
     def elsewhere(self) -> Request:
-        """The same for a process that may work in another folder."""
+        """The request for a process that may run in another folder."""
         against, run_on, measure = self.against, self.run_on, self.measure
         return replace(
             self,
@@ -106,7 +106,7 @@ class Request:
 
     @property
     def measured(self) -> Measure:
-        """What is measured: a recording always holds what pictures are drawn from."""
+        """The requested measurements, to which a recording adds the data of pictures."""
         pictures = self.measure.pictures or self.dump is not None
         return replace(self.measure, pictures=pictures)
 
@@ -114,12 +114,12 @@ class Request:
         """Read the file, load the reference, start the runtime and match both.
 
         Args:
-            stack: What to close in the end.
-            progress: Is told how far it is.
-            unread: Tensors that are not to be read, and why.
+            stack: The stack to close at the end.
+            progress: Receives the progress.
+            unread: The tensors not to read, with the reasons.
 
         Raises:
-            TfldbgError: Something is wrong with a file, the data or the options.
+            TfldbgError: A file, the data or the options are invalid.
         """
         check_places("trace", self.model, self.against, self.run_on)
         kind, measure = chosen_kind(self.against), self.measured
@@ -145,7 +145,7 @@ class Request:
 
 
 def _plan(job: Job, measure: Measure, data: DataSource) -> Plan:
-    """Return what to count in the stream.
+    """Return the plan of the stream.
 
     Raises:
         DataError: The labels do not fit.
@@ -159,10 +159,10 @@ def _plan(job: Job, measure: Measure, data: DataSource) -> Plan:
 
 
 def _emulated(bench: Bench, opened: Opened, measure: Measure) -> tuple[Reference, tuple[str, ...]]:
-    """Let the fake-quant emulation run beside the reference if its final outputs are asked for.
+    """Add the fake-quant emulation to the reference, if it is requested.
 
     Returns:
-        The reference, and notes on what could not be done.
+        The reference, and a note if the emulation cannot run.
     """
     wanted = measure.labels is not None or measure.tolerance is not None
     if not wanted or opened.emulates:
@@ -174,10 +174,10 @@ def _emulated(bench: Bench, opened: Opened, measure: Measure) -> tuple[Reference
 def _watched(
     job: Job, traits: Traits, measure: Measure, stack: ExitStack
 ) -> tuple[Bodies | None, dict[str, Recorder]]:
-    """Return the recorder of what operators run inside, and by measurement its own.
+    """Return the recorder of subgraphs that operators run, and those of measurements.
 
-    Beside other kernels or a recording, which may be of other kernels, the float copies of the
-    operators inside would be another question.
+    Against other kernels or a recording, subgraphs are not traced, since a comparison with float
+    copies would answer another question.
     """
     inside = traits.has_insides and any(op.kind in ROLES for op in job.subgraph.operators)
     bodies = Bodies(job, stack) if inside else None
@@ -186,7 +186,7 @@ def _watched(
 
 
 def absolute(source: Source) -> Source | str:
-    """Return the path of what exists as one that is right in every folder."""
+    """Return an existing path as an absolute one, and other sources unchanged."""
     if isinstance(source, (str, PathLike)) and Path(source).exists():
         return str(Path(source).absolute())
     return source

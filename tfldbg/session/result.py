@@ -1,4 +1,4 @@
-"""What a trace returns: the result, its operators with their values, and how it shows itself."""
+"""The result of a trace, with its operators and its display."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Trace(Result):
     """A trace that shows itself as a table in a notebook."""
 
     recording: Path | None = field(default=None, compare=False)
-    """Where its values lie, None where they were not recorded."""
+    """The file with its values, None if they were not recorded."""
 
     def op(self, number: int, output: int = 0) -> TracedOperator:
         """Return one operator output: its figures and, from the recording, its values.
 
         Args:
-            number: The operator, as in the table.
-            output: Which of its outputs, counted from 0.
+            number: The number of the operator, as in the table.
+            output: The number of the output, counted from 0.
 
         Raises:
             UsageError: There is no such operator or output.
@@ -56,9 +56,9 @@ class Trace(Result):
         return trace_to_dict(self)
 
     def to_dataframe(self) -> Any:
-        """Return a pandas DataFrame with one row an operator output.
+        """Return a pandas DataFrame with one row per operator output.
 
-        Columns are called like the figures of ``ops`` in the JSON, flattened: ``local_max_lsb``.
+        Columns have the flattened names of the figures of ``ops`` in the JSON: ``local_max_lsb``.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -68,7 +68,7 @@ class Trace(Result):
         return to_dataframe(self)
 
     def to_html(self) -> str:
-        """Return the trace as a page of its own, which needs no other file and no network."""
+        """Return the trace as a single HTML page that needs no network."""
         from tfldbg.report.html import to_page
 
         return to_page(self)

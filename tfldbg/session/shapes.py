@@ -1,4 +1,4 @@
-"""Runs in which the shape of a tensor follows the values of a sample."""
+"""Repeat runs in which the shape of a tensor depends on the values of a sample."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 def without_changing_shapes(
     run: Callable[[Mapping[int, str]], T], unread: Mapping[int, str] = MappingProxyType({})
 ) -> T:
-    """Run, and run again without the tensors that the samples give different shapes.
+    """Run, and if the shapes of tensors change from sample to sample, run again without them.
 
     Args:
-        run: Takes the tensors that are not to be read, and why.
-        unread: Those that are known already.
+        run: The function to run, which gets the tensors not to read, with the reasons.
+        unread: The tensors that are known already.
     """
     try:
         return run(unread)

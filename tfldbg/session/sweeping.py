@@ -1,4 +1,4 @@
-"""Trace many files; a file that fails is a row and not the end."""
+"""Trace many files, with a row for each, even for those that fail."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def sweep(
     workers: int | None = None,
     scheduler: str | None = None,
 ) -> Iterator[Outcome]:
-    """Trace every case and yield its row as soon as it and those before it are there.
+    """Trace all cases, and yield their rows in order, as soon as they are complete.
 
-    No trace is kept.  An error ends its own row alone, which then holds it.  With ``TFLDBG_DEBUG``
-    set, an error that is a bug ends the sweep, so that it can be looked at.
+    Traces are not kept.  An error becomes the row of its case.  With ``TFLDBG_DEBUG`` set, an error
+    that is a bug ends the sweep, for debugging.
 
     Args:
-        cases: What `tfldbg.session.plan` made.
+        cases: The cases from `tfldbg.session.plan`.
         judge: The thresholds of all traces.
-        kept: Rows that need not be traced again; it is given the others.
-        progress: Receives which case of how many is traced, and how far it is.
-        workers: How many cases to trace at a time, each in a process of this machine.
+        kept: The store of known rows, to which new ones are added.
+        progress: Receives the progress, with the number of the case.
+        workers: The number of cases to trace at a time, each in a process of this machine.
         scheduler: The address of a Dask cluster whose workers trace the cases.
     """
     judge, progress = judge or Judge(), progress or Silent()
@@ -60,7 +60,7 @@ def sweep(
 def _one_by_one(
     cases: Sequence[Case], judge: Judge, kept: KeptRows | None, progress: Progress
 ) -> Iterator[Outcome]:
-    """Trace every case in this process."""
+    """Trace all cases in this process."""
     tracer = _Tracer(judge)
     for number, case in enumerate(cases, 1):
         told = _Numbered(progress, f"{number}/{len(cases)} {Path(case.model).name}")
@@ -79,7 +79,7 @@ def _side_by_side(
     progress: Progress,
     pool: Pool,
 ) -> Iterator[Outcome]:
-    """Trace every case in some process of a pool; keep a row at once, and yield it in order."""
+    """Trace all cases in a pool; keep each row at once, and yield the rows in order."""
     progress.stage(f"tracing {len(cases)} cases", len(cases))
     rows = [kept.find(case) if kept is not None else None for case in cases]
     missing = [case for case, row in zip(cases, rows, strict=True) if row is None]
@@ -100,18 +100,18 @@ def _trace_case(judge: Judge, case: Case) -> Outcome:
 
 
 def _elsewhere(case: Case) -> Case:
-    """Return a case for a process that may work in another folder."""
+    """Return a case for a process that may run in another folder."""
     request = Request(case.model, case.against, case.run_on).elsewhere
     return replace(case, model=str(request.model), against=request.against, run_on=request.run_on)
 
 
 def _row(tracer: _Tracer, case: Case, progress: Progress) -> Outcome:
-    """Trace one case; an error is what came of it."""
+    """Trace one case and return its row, which may hold an error."""
     began = perf_counter()
     found: Found | None = None
     error: TfldbgError | None = None
-    # Elsewhere only tfldbg.cli catches.  Here an error is a result: the row of a file that
-    # cannot be traced, which the caller asked for together with the others.
+    # Elsewhere only tfldbg.cli catches.  Here an error is a result: the row of a file that cannot
+    # be traced, which the caller requested together with the others.
     try:
         found = tracer.trace(case, progress)
     except TfldbgError as known:
@@ -121,13 +121,13 @@ def _row(tracer: _Tracer, case: Case, progress: Progress) -> Outcome:
             raise
         error = unexpected(bug)
     if error is not None:
-        # The frames that it was raised in hold the model and the samples.
+        # The frames of its traceback hold the model and the samples.
         error.__traceback__ = error.__cause__ = error.__context__ = None
     return Outcome(case, perf_counter() - began, found, error)
 
 
 def kept_rows(target: Path, judge: Judge) -> KeptRows:
-    """Return the store of rows of a sweep until its file of results is whole.
+    """Return the store of rows of a sweep until its file of results is complete.
 
     Args:
         target: The file of results.
@@ -147,7 +147,7 @@ class _Tracer:
         self._kept: tuple[tuple[str, str | None], Frozen] | None = None
 
     def trace(self, case: Case, progress: Progress) -> Found:
-        """Trace one case and reduce what it found to a row."""
+        """Trace one case, and reduce the result to a row."""
         progress.stage("reading")
         loaded, against = load(case.model, case.run_on.signature), case.against
         if against.keras is not None:
@@ -160,7 +160,7 @@ class _Tracer:
         key = (path, signature)
         if self._kept is not None and self._kept[0] == key:
             return self._kept[1]
-        self._kept = None  # Before the next one is loaded: both may not fit.
+        self._kept = None  # before the next one is loaded, since both may not fit into memory
         progress.stage("loading the reference")
         against = case.against
         frozen = load_frozen(
@@ -171,7 +171,7 @@ class _Tracer:
 
 
 class _Numbered:
-    """Says before every stage which case it belongs to."""
+    """Adds the case to the names of stages."""
 
     def __init__(self, progress: Progress, label: str) -> None:
         self._progress = progress
@@ -182,5 +182,5 @@ class _Numbered:
         self._progress.stage(f"{self._label}: {name}", total)
 
     def advance(self, steps: int = 1) -> None:
-        """Move on."""
+        """Advance the progress."""
         self._progress.advance(steps)

@@ -1,4 +1,4 @@
-"""Trace: run a file beside its reference and judge every operator."""
+"""Trace a file: run it with its reference, and judge each operator."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def trace(request: Request, progress: Progress | None = None) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
 
     Args:
-        request: The file, the reference, and what to measure.
-        progress: Is told how far the work is.
+        request: The file, the reference, and the measurements.
+        progress: Receives the progress.
 
     Raises:
-        TfldbgError: Something is wrong with a file, the data or the options; the message says what.
+        TfldbgError: A file, the data or the options are invalid; the message tells the reason.
     """
     _check(request)
     run_on, progress = request.run_on, progress or Silent()
@@ -62,7 +62,7 @@ def _check(request: Request) -> None:
     """Check the request before a file is opened.
 
     Raises:
-        UsageError: It cannot be carried out.
+        UsageError: The request is invalid.
     """
     against, run_on, measure = request.against, request.run_on, request.measure
     _check_files(request.model, against.against, request.dump)
@@ -74,13 +74,13 @@ def _check(request: Request) -> None:
     protect(Path(request.dump), "--dump", *read)
     if run_on.scheduler is not None or run_on.workers not in (None, 1):
         raise UsageError(
-            "a recording is written by one process",
+            "a recording can only be written by one process",
             hint="leave out --dump, or --workers and --scheduler",
         )
 
 
 def _check_files(model: object, against: object, dump: object) -> None:
-    """Refuse what is no file, before anything is opened."""
+    """Refuse objects that are not files, before anything is opened."""
     hint = "give a path, or the bytes of a .tflite file"
     if not isinstance(model, (str, PathLike, bytes)):
         raise UsageError(f"the model is of type {type(model).__name__}", hint=hint)
@@ -141,7 +141,7 @@ def _measured(
 
 
 def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float) -> Evidence:
-    """Return the evidence with the results of all measurements and what runs inside operators."""
+    """Return the evidence with the results of all measurements and the subgraphs of operators."""
     timing, notes, results = dict(evidence.run.timing), list(ready.notes), {}
     traced = Traced(
         measure=ready.options,
@@ -173,10 +173,10 @@ def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float
 
 
 def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Trace:
-    """Read a recorded trace and judge it again, with other thresholds if asked.
+    """Read a recorded trace and judge it again, with other thresholds if given.
 
     Raises:
-        CaptureError: The file is no recorded run, or of another version.
+        CaptureError: The file is not a recorded run, or of another version.
     """
     evidence = read_evidence(Path(path))
     found = diagnose(evidence, thresholds or Thresholds())
@@ -184,5 +184,5 @@ def load_trace(path: Path | str, *, thresholds: Thresholds | None = None) -> Tra
 
 
 def _absolute(path: Path | str | None) -> Path | None:
-    """Return a path that stays right when the working directory changes."""
+    """Return an absolute path, which stays valid if the working directory changes."""
     return Path(path).absolute() if path is not None else None

@@ -1,4 +1,4 @@
-"""Look for the cause of a divergence by trying what would remove it."""
+"""Find the cause of a divergence by trying changes that remove it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 _SAMPLES = 8
 _MOST_OPERATORS = 3
-"""Operators to try: the first is the one that is named, the next may have causes of their own."""
+"""The number of operators to try: the first is the named one, the others may have other causes."""
 _FLOAT_AGREES = 1e-3
-"""Share of the largest value up to which floats agree: ten times what sums in another order may
-differ by, a hundredth of what a wrong option makes."""
+"""The share of the largest value up to which floats agree: ten times the difference of sums in
+another order, a hundredth of the effect of a wrong option."""
 
 
 def with_trials(evidence: Evidence, ready: Ready, thresholds: Thresholds) -> Evidence:
-    """Run the first operators that differ by themselves: under other kernels, with other options.
+    """Run the first operators that differ alone: under other kernels, and with other options.
 
-    What was recorded, or computed by other kernels, is searched for the pattern of its error alone.
+    For a recording, or against other kernels, only the pattern of the error is searched.
 
     Args:
-        evidence: What was measured.
+        evidence: The evidence.
         ready: The trace.
-        thresholds: How much arithmetic explains.
+        thresholds: The thresholds of the verdict.
     """
     job, runner, reference = ready.bench.job, ready.bench.runner, ready.reference
     traits, read_by = ready.opened.about.traits, ready.opened.read
@@ -54,16 +54,16 @@ def with_trials(evidence: Evidence, ready: Ready, thresholds: Thresholds) -> Evi
     for suspect in suspects(subgraph, limits, joint, read, computed):
         seen.append(pattern(graph, subgraph, suspect, read))
         if traits.kernels:
-            continue  # neither side says what the operator should have made of its inputs
+            continue  # neither side has the correct result
         trials += try_kernels(graph, subgraph, suspect, read, job.run_on.kernels)
-        if not traits.of_the_file:  # which has the file's options
+        if not traits.of_the_file:  # otherwise the reference has the file's options
             trials += try_options(graph, subgraph, suspect, read)
     known = tuple(p for p in seen if p is not None)
     return replace(evidence, trials=tuple(trials), patterns=known)
 
 
 def _measured(evidence: Evidence, tensor: int, thresholds: Thresholds) -> OpEvidence:
-    """Return where the error of a divergence was measured: of several operators, at the last."""
+    """Return the operator output at which a divergence was measured: of several, the last."""
     own = next(o for o in evidence.ops if o.tensor == tensor)
     judge = OutputJudge(thresholds, {}, {}, evidence.run.traits)
     if judge.is_accused(own):
@@ -72,9 +72,9 @@ def _measured(evidence: Evidence, tensor: int, thresholds: Thresholds) -> OpEvid
 
 
 def _limit(op: OpEvidence, rounded: bool, thresholds: Thresholds) -> float:
-    """Return the difference up to which another way of computing an operator explains it.
+    """Return the difference up to which another computation of an operator explains it.
 
-    It is the operator's bound, and at least one code: two kernels may round to either side.  A
+    It is the operator's bound, and at least one code, since two kernels may round differently.  A
     reference that is ``rounded`` to codes adds half a step.
     """
     bound = op.bound

@@ -1,6 +1,6 @@
-"""Compress arrays in threads, as the chunks of an HDF5 file: zlib's format.
+"""Compress the chunks of an HDF5 file in threads, in zlib's format.
 
-HDF5 compresses one chunk after the other, and ISA-L is several times faster than zlib.
+HDF5 itself compresses one chunk at a time, and ISA-L is several times faster than zlib.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _MOST_THREADS = 4
 
 
 def rows_of_chunk(first: NDArray[Any]) -> int:
-    """Return how many samples a chunk holds, so that every batch is a whole number of chunks.
+    """Return the number of samples per chunk, with which batches are a whole number of chunks.
 
     Args:
-        first: (n, ...) the first batch; all but the last have as many samples.
+        first: The first batch (n, ...); all but the last batch have as many samples.
     """
     most = max(1, _CHUNK_BYTES // max(first[:1].nbytes, 1))
     return next(rows for rows in range(min(most, len(first)), 0, -1) if len(first) % rows == 0)
@@ -46,8 +46,8 @@ class Compressor:
         """Return the content of each chunk, in order.
 
         Args:
-            chunks: The samples of each chunk, (n, ...), and how many samples the chunk holds: more
-                than n in the last chunk, where HDF5 expects zeros.
+            chunks: The samples of each chunk, (n, ...), and the number of samples that the chunk
+                holds, which in the last chunk is more than n, and HDF5 expects zeros.
         """
         return self._threads.map(self._one, chunks)
 
@@ -60,7 +60,7 @@ class Compressor:
 
 
 def _compress() -> Callable[[Any, int], bytes]:
-    """Return ISA-L's function where it is installed, else zlib's."""
+    """Return ISA-L's function if it is installed, else zlib's."""
     try:
         from isal import isal_zlib
     except ImportError:

@@ -24,14 +24,14 @@ class Disk(io.FileIO):
         self._failure: OSError | None = None
 
     def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer``; what was never written reads as zeros."""
+        """Fill ``buffer``; bytes that were never written read as zeros."""
         view = memoryview(buffer).cast("B")
         count = super().readinto(view) or 0
         view[count:] = bytes(len(view) - count)
         return len(view)
 
     def write(self, content: Any) -> int:
-        """Write all of ``content``, or remember why that failed; report success either way."""
+        """Write all of ``content``, or remember the error; report success either way."""
         view = memoryview(content).cast("B")
         rest = view
         try:
@@ -42,7 +42,7 @@ class Disk(io.FileIO):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the file's length, or remember why that failed."""
+        """Set the file's length, or remember the error."""
         try:
             return super().truncate(size)
         except OSError as error:
@@ -50,7 +50,7 @@ class Disk(io.FileIO):
             return size or 0
 
     def check(self) -> None:
-        """Raise what the first failed write said.
+        """Raise the error of the first failed write.
 
         Raises:
             OSError: A write has failed.

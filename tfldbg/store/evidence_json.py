@@ -1,4 +1,4 @@
-"""Evidence to JSON and back."""
+"""Convert evidence to JSON and back."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tfldbg.store.typed import build
 
 
 def evidence_to_json(evidence: Evidence) -> str:
-    """Return everything but the values as JSON; infinities and NaN as JSON's extension names."""
+    """Return the evidence as JSON, with Python's names for infinity and NaN."""
     return json.dumps(asdict(evidence))
 
 
 def from_json(text: str) -> Evidence:
-    """Rebuild the evidence.
+    """Return the evidence from JSON.
 
     Raises:
         ValueError, TypeError: The text is not what `evidence_to_json` writes.

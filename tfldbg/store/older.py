@@ -1,4 +1,4 @@
-"""Bring evidence that earlier versions recorded to the form of this one."""
+"""Convert evidence from earlier versions to the form of this version."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TRAITS: Mapping[str, Traits] = {
     **dict.fromkeys(EMULATIONS, Traits(of_the_file=True, rounds=True, has_insides=True)),
     "none": NO_REFERENCE,
 }
-"""By kind of reference its traits, which earlier versions did not record."""
+"""The traits of each kind of reference, which earlier versions did not record."""
 
 
 def renewed(plain: Any) -> Any:
-    """Return evidence with all that this version records.
+    """Return evidence with everything that this version records.
 
     Args:
-        plain: Evidence as JSON holds it.  What is no evidence is returned as it is.
+        plain: Evidence from JSON.  Other values are returned unchanged.
 
     Raises:
         TypeError: The number of an operator is a list or an object.
@@ -70,7 +70,7 @@ def _without(plain: Any, keys: tuple[str, ...]) -> Any:
 
 
 def _with_traits(plain: Any) -> Any:
-    """Return evidence whose runs say what their reference is like."""
+    """Return evidence whose runs have the traits of their reference."""
     if not isinstance(plain, dict):
         return plain
     run, bodies = plain.get("run"), plain.get("bodies")
@@ -92,11 +92,11 @@ def _with_traits(plain: Any) -> Any:
 def with_subjects(plain: Any) -> Any:
     """Return evidence whose findings have subjects and predicates.
 
-    Earlier versions recorded the message of a finding, in which the operator's name stands before
-    the predicate.  Nowhere else is a message taken apart.
+    Earlier versions recorded the message of a finding, in which the operator's name comes before
+    the predicate.  No other code splits a message.
 
     Args:
-        plain: Evidence as JSON holds it.  What is no evidence is returned as it is.
+        plain: Evidence from JSON.  Other values are returned unchanged.
 
     Raises:
         TypeError: The number of an operator is a list or an object.

@@ -24,7 +24,7 @@ _HINT = "record one with tfldbg trace MODEL.tflite --keras QAT.h5 --dump RUN.h5"
 
 
 def read_evidence(path: Path) -> Evidence:
-    """Return what a recorded trace measured.
+    """Return the evidence of a recorded trace.
 
     Raises:
         CaptureError: The file is missing, damaged, of another format or of another version.
@@ -34,11 +34,11 @@ def read_evidence(path: Path) -> Evidence:
 
 
 def read_values(path: Path, run: Run, tensor: int, name: str) -> NDArray[Any] | None:
-    """Return the recorded values of one tensor: (N, ...), None where there are none.
+    """Return the recorded values (N, ...) of one tensor, None if there are none.
 
     Args:
         path: The recording.
-        run: The run that it must hold.
+        run: The run that the recording must hold.
         tensor: The tensor's index in the traced file.
         name: A dataset of `tfldbg.store.schema`.
 
@@ -48,16 +48,15 @@ def read_values(path: Path, run: Run, tensor: int, name: str) -> NDArray[Any] | 
     with _opened(path) as file:
         if guard.parse_json(file[schema.EVIDENCE].asstr()[()])["run"] != _plain(run):
             raise CaptureError(
-                f"'{path}' holds another run than the one that this result is of: it has been "
-                "written again since",
-                hint=f"tfldbg.load_trace({str(path)!r}) reads what it holds now; or trace again",
+                f"'{path}' holds another run than that of this result: it has been overwritten",
+                hint=f"tfldbg.load_trace({str(path)!r}) reads its present content; or trace again",
             )
         place = f"{schema.tensor_path(tensor)}/{name}"
         return np.asarray(file[place]) if place in file else None
 
 
 def _plain(run: Run) -> Any:
-    """Return a run as it comes back from JSON; its timing tells it from every other."""
+    """Return a run as it comes back from JSON; its timing distinguishes it from other runs."""
     return json.loads(json.dumps(asdict(run)))
 
 
@@ -73,7 +72,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise CaptureError(f"the recording '{path}' does not exist", hint=_HINT) from error
     except (AttributeError, *guard.UNREADABLE) as error:  # a group where a dataset belongs
-        raise CaptureError(f"'{path}' is no recorded run: {error}", hint=_HINT) from error
+        raise CaptureError(f"'{path}' is not a recorded run: {error}", hint=_HINT) from error
 
 
 def _check_format(file: Any, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The rows of a sweep that is not finished, for the next sweep to the same file."""
+"""The rows of an unfinished sweep, kept for the next sweep to the same file."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tfldbg.store.typed import build
 
 
 def rows_path(target: Path) -> Path:
-    """Return where the rows of a sweep that is not finished are kept."""
+    """Return the path of the rows of an unfinished sweep."""
     return target.parent / f".{target.name}.rows"
 
 
 class KeptRows:
-    """Keeps the row of every trace that ended without an error, one JSON object a line.
+    """Keeps the rows of traces that ended without an error, one JSON object per line.
 
-    A row of an earlier sweep is found if its files still have the same content, and everything else
-    that it depends on is the same.
+    A row of an earlier sweep is found if its files have the same content, and everything else that
+    it depends on is the same.
 
     Args:
         target: The file of results.
-        settings: What all rows depend on besides their case, such as versions and thresholds.
+        settings: Other things that all rows depend on, such as versions and thresholds.
 
     Raises:
         TfldbgError: The kept rows cannot be read.
@@ -43,7 +43,7 @@ class KeptRows:
         self._rows = {row["key"]: row for row in read if row is not None}
 
     def find(self, case: Case) -> Outcome | None:
-        """Return the row of a case, None if there is none that still holds."""
+        """Return the row of a case, None if there is no valid one."""
         plain = self._rows.get(self._key(case)) if self._rows else None
         return None if plain is None else Outcome(case, plain["seconds"], _found(plain), None)
 
@@ -59,17 +59,17 @@ class KeptRows:
         plain = {"key": key, "seconds": row.seconds, "found": asdict(row.found)}
         self._rows[key] = plain
         with worded(self._target), self.path.open("ab") as file:
-            # A sweep that was killed may have left half a line.
+            # A killed sweep may have left half a line.
             file.write(b"\n" + json.dumps(plain).encode())
             file.flush()
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Remove the file: the sweep is finished."""
+        """Remove the file, since the sweep is finished."""
         self.path.unlink(missing_ok=True)
 
     def _key(self, case: Case) -> str:
-        """Return all that a row depends on."""
+        """Return a key from everything that a row depends on."""
         files = [p for p in (case.model, case.reference, case.data) if p is not None]
         digests = {path: self._digest(path) for path in files}
         return json.dumps([asdict(case), digests, self._settings], sort_keys=True, default=str)
@@ -82,7 +82,7 @@ class KeptRows:
 
 
 def _read(line: bytes) -> dict[str, Any] | None:
-    """Read a row; None for what is no row, such as half a line."""
+    """Return a row, None for other content, such as half a line."""
     try:
         plain: dict[str, Any] = json.loads(line)
         _found(plain)

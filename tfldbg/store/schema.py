@@ -4,22 +4,22 @@
 
     /                    attributes: format = "tfldbg.run", format_version = 1, created (ISO 8601)
     /evidence            scalar string, JSON: run, inputs and ops, everything but the values
-    /tensors/NNNNN       one group a tensor, NNNNN its index in the user's file
+    /tensors/NNNNN       one group per tensor, NNNNN its index in the user's file
         attributes       name, type, operator (-1 for inputs), kind, scale and zero_point (absent
                          for tensors without a single scale), reference and match_rule (absent for
-                         unmatched tensors), local and accumulated (JSON statistics, where measured)
-        values           (N, ...) TFLite's own values: codes where the tensor is quantized
-        reference        (N, ...) float32, the free-running reference, where matched
+                         unmatched tensors), local and accumulated (JSON statistics, if measured)
+                         values           (N, ...) TFLite's values: codes if the tensor is quantized
+                         reference        (N, ...) float32, the free-running reference, if matched
         local_reference  (N, ...) float32, the reference's operator on TFLite's own inputs, clamped
-                         to the tensor's range, where it could be computed
+                         to the tensor's range, if it could be computed
         local_channels, accumulated_channels
                          (channels, figures) float64, the statistics along the last axis; the
                          attribute columns names the figures
         local_histogram, accumulated_histogram
-                         (bins,) int64, where measured and the tensor is quantized: counts of the
+                         (bins,) int64, if measured and the tensor is quantized: counts of the
                          signed errors; the attribute edges_lsb holds the edges between the bins
 
-``(values - zero_point) * scale`` is what the tensor means.
+``(values - zero_point) * scale`` are the real values of the tensor.
 
 History: 1 (0.1.0) first version.
 """

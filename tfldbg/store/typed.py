@@ -1,7 +1,7 @@
-"""Build dataclasses from JSON by the types that their fields state.
+"""Build dataclasses from JSON by the types of their fields.
 
-A recording may come from anywhere, and a number that is a text would only be noticed deep inside a
-report.
+A recording may come from anywhere, and a string in the place of a number would cause an error only
+deep inside a report.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _T = TypeVar("_T")
 
 
 def build(kind: type[_T], plain: Any, where: str) -> _T:
-    """Build a dataclass from what `dataclasses.asdict` and JSON made of one.
+    """Build a dataclass from the JSON of its `dataclasses.asdict`.
 
-    A key that is missing takes the default of its field, so that recordings open that were made
-    before there was such a field.
+    A missing key takes the default of its field, so that recordings from before the field existed
+    can be read.
 
     Args:
         kind: The dataclass, or another type that a field of one may have.
@@ -35,7 +35,7 @@ def build(kind: type[_T], plain: Any, where: str) -> _T:
 
 
 def _build(hint: Any, value: Any, where: str) -> Any:
-    """Return the value that a type hint states; unions of the types of JSON have one that fits."""
+    """Return a value of JSON as its type hint states; of a union, the first type that fits."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         fitting = [kind for kind in inner if _fits(value, kind)]
@@ -86,7 +86,7 @@ def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the types of a dataclass's fields by name, and the names of those without a default.
 
     Raises:
-        NameError: A type is imported for type checkers alone.
+        NameError: A type is imported only for type checkers.
     """
     hints, known = get_type_hints(kind), fields(kind)
     required = [f for f in known if f.default is MISSING and f.default_factory is MISSING]
@@ -94,7 +94,7 @@ def _fields(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value of JSON is of the kind that a type states, whatever it holds."""
+    """Return whether a value of JSON is of the kind of a type, without checking its content."""
     origin = get_origin(hint)
     if origin is Literal:
         return value in get_args(hint)

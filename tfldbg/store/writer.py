@@ -1,4 +1,4 @@
-"""Record a run batch by batch in an HDF5 file."""
+"""Record a run in an HDF5 file, batch by batch."""
 
 from __future__ import annotations
 
@@ -33,15 +33,14 @@ class RunWriter:
     """Writes one recorded run.  Use as a context manager; call `finish` last.
 
     Every batch is written to a temporary file, which becomes the target when the block ends; if the
-    block fails, the temporary file is removed and the target stays as it was.  Memory holds one
-    batch.
+    block fails, the temporary file is removed and the target is unchanged.  Memory holds one batch.
 
-    HDF5 runs in a thread of its own: signals raise exceptions in the main thread alone, and an
+    HDF5 runs in a separate thread: signals raise exceptions only in the main thread, and an
     exception in `Disk`, while HDF5 calls it, would be a failed write.
 
     Args:
         target: The HDF5 file to write.
-        subgraph: Whose tensors are recorded.
+        subgraph: The subgraph whose tensors are recorded.
 
     Raises:
         TfldbgError: The file cannot be written.
@@ -81,10 +80,10 @@ class RunWriter:
         self._in_thread(self._append, values)
 
     def finish(self, evidence: Evidence, measured: Measured) -> None:
-        """Write the statistics and what describes the run.
+        """Write the statistics and the description of the run.
 
         Args:
-            evidence: What the trace found out.
+            evidence: The evidence of the trace.
             measured: The statistics by channel.
 
         Raises:
@@ -102,7 +101,7 @@ class RunWriter:
             try:
                 self._thread.submit(work, *given).result()
             finally:
-                self._disk.check()  # whatever error HDF5 makes of it
+                self._disk.check()  # raises the error of the disk instead of HDF5's
 
     def _open(self) -> None:
         import h5py

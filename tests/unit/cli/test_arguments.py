@@ -101,8 +101,8 @@ def test_too_little_memory_is_said_in_words(
         main()
     assert leaving.value.code == 2
     said = " ".join(capfd.readouterr().err.split())
-    assert said.startswith("error: there is not enough memory for what the files")
-    assert "hint: fewer samples" in said
+    assert said.startswith("error: there is not enough memory for these files")
+    assert "hint: use fewer samples" in said
 
 
 def test_samples_that_do_not_fit_into_a_limit_are_refused() -> None:

@@ -81,7 +81,7 @@ def test_the_files_beside_node_data_are_targets_too(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="both write to"):
         check_reports(Reports(json=str(beside), model_explorer=str(node_data)))
     beside.write_text("rules")
-    with pytest.raises(UsageError, match="is read"):
+    with pytest.raises(UsageError, match="would be overwritten"):
         check_reports(Reports(model_explorer=str(node_data)), str(beside))
 
 

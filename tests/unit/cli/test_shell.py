@@ -70,12 +70,12 @@ def test_the_options_of_trace_are_grouped() -> None:
     assert panels == [
         "Arguments",
         "Options",
-        "What to compare with",
-        "What to run on, and how",
-        "Reports to write",
-        "How it is judged",
-        "What is printed",
-        "What to measure besides",
+        "Reference",
+        "Data and runtime",
+        "Reports",
+        "Judgement",
+        "Output",
+        "Additional measurements",
     ]
     alone = done.stdout.partition("Options ─")[2].partition("╰")[0]
     assert re.findall(r"--[a-z-]+", alone) == ["--help"]

@@ -43,14 +43,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("trace q.h5 --against a.tflite", "tfldbg trace a.tflite --keras q.h5"),
         ("trace q.h5", "tfldbg trace MODEL.tflite --keras q.h5"),
         ("params q.h5 --keras a.tflite", "tfldbg params a.tflite --keras q.h5"),
-        ("trace a.tflite --keras q.h5 --keras=q.h5", "keep one --keras"),
+        ("trace a.tflite --keras q.h5 --keras=q.h5", "give --keras once"),
         ("trace a.tflite b.tflite q.h5", "tfldbg trace --help"),
         ("trace a.tflite nonsense", "tfldbg trace --help"),
         ("inspect a.tflite b.tflite", "tfldbg inspect --help"),
         ("inspect q.h5", "it is a Keras model"),
         ("convert a.tflite -o c.tflite", "it is a .tflite file"),
         ("trace a.tflite --keras d.npz", "it is data"),
-        ("trace a.tflite --fail-on snr>=30db", "is it sqnr?"),
+        ("trace a.tflite --fail-on snr>=30db", "did you mean sqnr?"),
     ],
 )
 def test_the_hint_names_what_was_meant(line: str, meant: str) -> None:

@@ -184,15 +184,18 @@ def test_an_edge_that_is_computed_from_what_lies_behind_the_input(
 def test_one_channels_scale_for_all(layer: Layer, which: str, place: int, tmp_path: Path) -> None:
     scales = np.full(layer.units, layer.scales[place])
     code, message = told(layer, layer.codes(layer.sums(), scales), tmp_path) or ("", "")
-    assert code == "TFL060" and "the recording holds what comes out" in message
-    assert f"scale of its {which} channel serves all" in message or "the largest weight" in message
+    assert code == "TFL060" and "the recording holds what results" in message
+    assert (
+        f"scale of its {which} channel is used for all" in message
+        or "the largest weight" in message
+    )
 
 
 def test_factors_that_no_scale_of_the_file_makes(tmp_path: Path) -> None:
     layer = STRIDED
     factors = layer.scales * np.array([0.3, 0.9, 0.5, 0.7, 1.0])
     code, message = told(layer, layer.codes(layer.sums(), factors), tmp_path) or ("", "")
-    assert code == "TFL060" and "a factor of its own, 0.298 to 1, as by a wrong scale" in message
+    assert code == "TFL060" and "its own factor, 0.298 to 1, as by a wrong scale" in message
 
 
 @plants("TFL061")
@@ -231,7 +234,7 @@ def test_constants_that_no_zero_point_makes(tmp_path: Path) -> None:
     layer = STRIDED
     offsets = np.array([900, -700, 0, 400, -300]) * 20
     code, message = told(layer, layer.codes(layer.sums() + offsets), tmp_path) or ("", "")
-    assert code == "TFL061" and "a constant of its own is added to each channel" in message
+    assert code == "TFL061" and "its own constant is added to each channel" in message
 
 
 @pytest.mark.parametrize("layer", [DENSE, WIDE])

@@ -128,7 +128,7 @@ def test_reasons_and_what_equal_inputs_can_tell() -> None:
     assert relation.fed_alike == {1, 2, 3}
     assert relation.reasons == {
         1: "its input 't0' differs in every sample",
-        2: "what it reads differs in every sample",
+        2: "one of its inputs differs in every sample",
         3: "its input 't2' differs in every sample",
         4: "its input tensor 77 is not in both recordings",
     }

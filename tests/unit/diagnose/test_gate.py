@@ -201,7 +201,7 @@ def test_what_nobody_saw_inside_a_loop_breaks_the_rules_that_match_nothing_else(
     unseen = _looped(None, "it runs another subgraph itself")
     (broken,) = _gate(unseen, "FULLY_CONNECTED:local<=1").broken
     assert (broken.op, broken.kind, broken.found, broken.unchecked) == (4, "WHILE", None, True)
-    assert "inside this one is unknown: it runs another subgraph itself" in broken.message
+    assert "inside this one are unknown: it runs another subgraph itself" in broken.message
     assert _broken(unseen, "FULLY_CONNECTED:local<=any") == []
     assert _broken(unseen, "CONV_2D:local<=1") == []
     with pytest.raises(UsageError, match="matches no operator"):
@@ -275,20 +275,20 @@ def test_equal_tensors_have_every_sqnr_and_silent_ones_none() -> None:
         ("", "has no limit", "--fail-on"),
         ("snr>=3db", "no metric 'snr'", "sqnr_db"),
         ("global.rmse<=3", "no metric 'global.rmse'", "local or accumulated"),
-        ("sqnr>=30lsb", "not counted in 'lsb'", "its unit is db"),
-        ("cosine>=1db", "not counted in 'db'", "no unit"),
-        ("local<=nan", "'nan' is no limit", "any"),
-        ("local<=1e999", "'1e999' is no limit", "number of lsb"),
+        ("sqnr>=30lsb", "not measured in 'lsb'", "its unit is db"),
+        ("cosine>=1db", "not measured in 'db'", "no unit"),
+        ("local<=nan", "'nan' is not a limit", "any"),
+        ("local<=1e999", "'1e999' is not a limit", "number of lsb"),
         ("local==1", "has the sign '=='", "the signs are <=, >=, <, >"),
         ("sqnr=30", "has the sign '='", "the signs are"),
         ("sqnr=>30", "has the sign '=>'", "the signs are"),
         ("sqnr≥30", "has the sign '≥'", "the signs are"),
-        ("local<1<2", "has more than one limit", "one limit a rule"),
+        ("local<1<2", "has more than one limit", "one limit per rule"),
         (":local<=1", "has an empty scope", "leave the colon out"),
-        ("local<=1,sqnr>=30", "holds several rules", "one rule an option"),
-        ("CONV_2D:diverged", "gives the verdict a scope", "stands alone"),
-        ("CONV_2D:local<=-1", "local.max_lsb is never negative, and its limit is -1", "0 or more"),
-        ("psnr>=30", "no metric 'psnr'", "metrics of your own have no limits"),
+        ("local<=1,sqnr>=30", "holds several rules", "one rule per option"),
+        ("CONV_2D:diverged", "gives the verdict a scope", "takes no scope"),
+        ("CONV_2D:local<=-1", "local.max_lsb is never negative, and its limit is -1", "at least 0"),
+        ("psnr>=30", "no metric 'psnr'", "rules cannot limit your own metrics"),
     ],
 )
 def test_what_is_no_rule_is_refused_with_what_is_one(rule: str, said: str, hint: str) -> None:
@@ -353,11 +353,11 @@ def test_a_file_holds_the_same_rules(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "hold no rule"),
-        ("diverged = false", "hold no rule"),
-        ("sqnr = 30", "is no rule"),
-        ("['*']\nlocal = true", "is no limit"),
-        ("['*']\nlocal = inf", "'inf' is no limit"),
+        ("", "hold no rules"),
+        ("diverged = false", "hold no rules"),
+        ("sqnr = 30", "is not a rule"),
+        ("['*']\nlocal = true", "is not a limit"),
+        ("['*']\nlocal = inf", "'inf' is not a limit"),
         ("['*']\nsnr = 3", r"t.toml': 'snr' below \[\*\]: there is no metric 'snr'"),
         ("[ADD]\nlocal = -3", r"t.toml': 'local' below \[ADD\]: local.max_lsb is never negative"),
         ("['*'\n", "cannot read"),
@@ -394,7 +394,7 @@ def test_the_python_function() -> None:
     assert tfldbg.gate(DRIFTING).passed
     assert not tfldbg.gate(DRIFTING, ["accumulated<=4lsb"]).passed
     assert tfldbg.gate(DRIFTING, "accumulated<=4lsb").rules == ("accumulated<=4lsb",)
-    with pytest.raises(UsageError, match="the rule 4 is no text"):
+    with pytest.raises(UsageError, match="the rule 4 is not a string"):
         tfldbg.gate(DRIFTING, [4])  # type: ignore[list-item]
     assert not tfldbg.gate(_result(operator(0, local=9.0))).passed
 

@@ -49,7 +49,7 @@ def test_several_origins_are_all_named() -> None:
     ops = [operator(i, local=5.0 if i in (1, 3) else 0.0) for i in range(5)]
     found = diagnose(evidence(*ops), Thresholds())
     assert [d.op for d in found.divergences] == [1, 3]
-    assert "operators that differ by themselves too: 3" in found.sentence
+    assert "further origins: 3" in found.sentence
 
 
 def test_wrong_parameters_are_an_origin_though_no_number_moves() -> None:

@@ -359,7 +359,7 @@ def test_a_batch_norm_that_was_not_folded() -> None:
     (found,) = findings(_behind_a_layer(("MUL", "ADD"), 4))
     assert (found.code, found.op, found.evidence) == ("TFL023", 0, {"ops": [1, 2]})
     behind_relu = findings(_behind_a_layer(("MUL", "ADD"), 4, schema.ActivationFunctionType.RELU))
-    assert "its activation RELU stands between" in behind_relu[0].message
+    assert "its activation RELU is between them" in behind_relu[0].message
 
 
 @pytest.mark.parametrize(

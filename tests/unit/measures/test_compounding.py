@@ -69,7 +69,7 @@ def test_what_was_not_measured_is_said_with_the_reason() -> None:
     found = _found(_share(0, 0.9), _share(1, None, "no name"), _share(2, None, "no name"))
     section = _section(found)
     assert section.lines == ("note: not measured: operators 1, 2: no name",)
-    assert section.rows[-2][2] == "and what was not measured"
+    assert section.rows[-2][2] == "and unmeasured errors"
 
 
 def test_a_large_interaction_is_explained() -> None:

@@ -106,7 +106,7 @@ def test_everything_fits_80_columns() -> None:
         "tflite - reference",
         "62  96.9%  89.3 - 99.1%",
         "choose differently in 9 samples: 1, 2, 3, 4, 5, 6, 7, 8,  ...",
-        "64 of 300 labelled samples: --samples 300 takes all",
+        "64 of 300 labelled samples: --samples 300 uses all",
         "sample 1234: 128 LSB (0.5) at the outputs",
         " >3  DEPTHWISE_CONV_2D ",
         "codes first differ at operator 1, by more than one at operator 3",

@@ -85,7 +85,7 @@ def test_a_cluster_that_cannot_do_the_work_is_refused(
 @pytest.mark.parametrize(
     ("error", "raised", "words"),
     [
-        (KilledWorker("a task"), RunError, "workers ended again and again"),
+        (KilledWorker("a task"), RunError, "workers ended repeatedly"),
         (CancelledError(), RunError, "'tcp://host:8786' was lost"),
         (UsageError("of the work"), UsageError, "of the work"),
     ],

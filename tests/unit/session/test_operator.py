@@ -92,7 +92,7 @@ def test_a_recording_that_is_gone_or_of_another_run_is_refused(recording: Path) 
     with pytest.raises(CaptureError, match="does not exist"):
         _ = result.op(2).tflite
     recording.write_text("no")
-    with pytest.raises(CaptureError, match="no recorded run"):
+    with pytest.raises(CaptureError, match="not a recorded run"):
         _ = result.op(2).tflite
 
 

@@ -100,5 +100,5 @@ def test_a_group_where_the_evidence_belongs_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "run.h5", "w") as file:
         file.attrs["format"], file.attrs["format_version"] = schema.FORMAT, schema.FORMAT_VERSION
         file.create_group(schema.EVIDENCE)
-    with pytest.raises(tfldbg.CaptureError, match="is no recorded run"):
+    with pytest.raises(tfldbg.CaptureError, match="is not a recorded run"):
         tfldbg.load_trace(tmp_path / "run.h5")

@@ -1,1 +1,1 @@
-"""What the kinds of reference are made of."""
+"""Common parts of the kinds of reference."""

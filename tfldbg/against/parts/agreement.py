@@ -1,4 +1,4 @@
-"""Compare values over a few samples, only when the matcher cannot decide by structure."""
+"""Compare values over a few samples, for tensors that the matcher cannot match by structure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Agreement:
         self._count = min(job.samples.count, frozen.batch or SAMPLES)
 
     def __call__(self, tensor: int, candidates: Sequence[str]) -> str | None:
-        """Return the candidate that agrees clearly best, None when none does."""
+        """Return the candidate that agrees clearly best, None if none does."""
         if tensor not in self._job.exposed.taps:
             return None
         fetched = self._fetched(candidates)
@@ -38,7 +38,7 @@ class Agreement:
         return choose_by_values(test, dict(zip(candidates, fetched, strict=True)))
 
     def elements(self, node: str) -> int | None:
-        """Return how many values of one sample a node has, None where they are no batch."""
+        """Return the number of values of a node per sample, None if they are not a batch."""
         (values,) = self._fetched([node])
         batch = values.shape[:1] == (self._count,)
         return values.size // self._count if batch else None

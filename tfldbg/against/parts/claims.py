@@ -1,4 +1,4 @@
-"""What follows from a matching on a few samples: a match is a claim that values may refute."""
+"""The consequences of a matching on a few samples: a match is a claim that values may refute."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 _NOT_COMPUTED = "the reference cannot compute it from the values that its operator had"
-_ANOTHER_SIZE = "the reference makes another number of values of what its operator had"
+_ANOTHER_SIZE = "the reference computes another number of values from those its operator had"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Claims:
-    """A matching and what follows from it on a few samples."""
+    """A matching and its consequences on a few samples."""
 
     matching: Matching
     relation: Relation
     segments: Mapping[int, Segment]
     accused: frozenset[int]
-    """Tensors whose own error is beyond the bound of their operator, and outputs of the file that
-    are matched with something else than the reference's outputs."""
+    """Tensors whose local error is beyond the bound of their operator, and outputs of the file that
+    are not matched with the reference's outputs."""
     unchecked: frozenset[int]
-    """Operators that nothing checks, of those that compute activations."""
+    """Operators that compute activations and are not checked."""
     telling: frozenset[int]
-    """Operators that a check covers which does not hide a large error."""
+    """Operators covered by a check that does not hide a large error."""
     blind: frozenset[int]
-    """What the unchecked operators write."""
+    """The outputs of the unchecked operators."""
     failing: Mapping[int, str]
-    """By tensor why its segment yields nothing to compare it with."""
+    """The reason, by tensor, why its segment computes nothing to compare it with."""
     errors: Mapping[int, float]
-    """By tensor its own error, RMSE over the RMS of the reference."""
+    """The local error of each tensor, RMSE over the RMS of the reference."""
 
     @property
     def in_doubt(self) -> frozenset[int]:
-        """Tensors that are accused, or that the reference computes from more than is read."""
+        """Tensors that are accused, or that the reference computes from additional inputs."""
         return self.accused | self.relation.beyond
 
     def better_than(self, other: Claims, doubtful: AbstractSet[int]) -> bool:
-        """Whether fewer operators are in doubt or unchecked, and none is that was not before.
+        """Return whether fewer operators are in doubt or unchecked, and no additional ones.
 
-        One that nothing checked may be accused in place of another, unless by a match that is in
-        doubt itself.
+        An operator that was not checked may be accused instead of another, unless by a match that
+        is itself in doubt.
 
         Args:
             other: The claims before.
@@ -75,14 +75,14 @@ class Claims:
 
 
 class Claimer:
-    """Makes claims of matchings.
+    """Makes claims from matchings.
 
     Args:
         job: The TFLite side.
         frozen: The reference.
-        relations: Makes segments of a matching.
-        few: Computes them.
-        about: Describes the reference.
+        relations: Makes segments from a matching.
+        few: Computes the segments.
+        about: The description of the reference.
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class Claimer:
         self._few = few
         self._about = about
         self.outputs = pair_outputs(job.subgraph, job.loaded.signature, frozen)
-        """By output of the file the reference tensor that it must be."""
+        """The reference tensor of each output of the file."""
 
     def of(self, matching: Matching, reference: KerasReference | None = None) -> Claims:
-        """Return what follows from a matching.
+        """Return the claims of a matching.
 
         Args:
-            matching: It.
-            reference: Its reference, where there is one already.
+            matching: The matching.
+            reference: Its reference, if it exists already.
         """
         relation, segments = self._relations.relate(matching)
         local = self._few.local(segments, reference)
@@ -133,7 +133,7 @@ class Claimer:
         )
 
     def changed(self, claims: Claims, changes: Changes) -> Claims:
-        """Return what follows from a matching of which some matches are others."""
+        """Return the claims of a matching with some matches changed."""
         matching = changed(claims.matching, changes, self._job.subgraph, self._frozen.graph)
         return self.of(matching)
 
@@ -143,7 +143,7 @@ class Claimer:
 
     @cached_property
     def ends(self) -> dict[int, str]:
-        """By tensor the output of the reference that it is, converted to float perhaps."""
+        """The output of the reference for each tensor that is one, perhaps converted to float."""
         found = dict(self.outputs)
         for op in reversed(self._job.subgraph.operators):
             if op.kind in ("DEQUANTIZE", "QUANTIZE") and op.outputs[0] in found:

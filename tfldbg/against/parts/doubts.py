@@ -1,4 +1,4 @@
-"""Other matches for what is in doubt, so that they can be tried."""
+"""Propose other matches for tensors in doubt."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Doubts:
     Args:
         job: The TFLite side.
         frozen: The reference.
-        few: Computes what reference tensors hold.
-        claimer: Knows the ends of the file.
+        few: Computes the values of reference tensors.
+        claimer: Knows the outputs of the file.
     """
 
     def __init__(self, job: Job, frozen: Frozen, few: FewSamples, claimer: Claimer) -> None:
@@ -35,7 +35,7 @@ class Doubts:
         self._outputs, self._ends = claimer.outputs, claimer.ends
 
     def proposals(self, claims: Claims) -> dict[int, Match | Unmatched]:
-        """Return other matches for what is accused, and for what is unchecked or feeds it."""
+        """Return other matches for accused and unchecked tensors, and for their inputs."""
         tensors, few = self._job.subgraph.tensors, self._few
         in_doubt, feeding = self._open(claims)
         values = few.between(claims.matching, (*in_doubt, *feeding))
@@ -43,7 +43,7 @@ class Doubts:
         found: dict[int, Match | Unmatched] = {}
         for index in in_doubt:
             if self._copies_accused(index, claims):
-                continue  # it follows what it is a copy of
+                continue  # a copy follows its source
             check = claims.relation.checks.get(index)
             proposed = proposals.of(
                 tensors[index],
@@ -61,11 +61,10 @@ class Doubts:
         return found | self._widened(claims, feeding, values)
 
     def after(self, claims: Claims) -> Changes:
-        """Return other matches for all that is computed from what is accused.
+        """Return other matches for all tensors that are computed from accused ones.
 
-        A match that structure gave follows from those before it.  And the converter may move a
-        transpose over the operators that follow: all of these hold the values of their nodes, and
-        none of them in their order.
+        A match by structure follows from those before it.  And the converter may move a transpose
+        past the next operators, which then hold the values of their nodes in another order.
         """
         subgraph, few = self._job.subgraph, self._few
         after = set(claims.accused)
@@ -79,7 +78,7 @@ class Doubts:
         changes: dict[int, Match | Unmatched] = {}
         checks = claims.relation.checks
         for index in (i for i in doubted if i not in self._outputs):
-            carried = claims.matching.matches[index].rule == CARRIED  # it follows what it is from
+            carried = claims.matching.matches[index].rule == CARRIED  # it follows its source
             if carried or (index in checks and checks[index].differ):
                 continue  # other weights explain other values
             tensor = subgraph.tensors[index]
@@ -92,7 +91,7 @@ class Doubts:
         return changes
 
     def _is_other_part(self, tensor: int, change: Change, claims: Claims) -> bool:
-        """Whether a part of a divided tensor would be matched with one in another place.
+        """Return whether a part of a divided tensor would be matched with a part of another number.
 
         The parts are in the same order on both sides, and have names.
         """
@@ -104,28 +103,28 @@ class Doubts:
         return certain and change.raw != known.raw and node_of(change.raw) == node
 
     def _copies_accused(self, tensor: int, claims: Claims) -> bool:
-        """Whether an operator only hands on the values of a tensor that is accused itself."""
+        """Return whether an operator only passes on the values of an accused tensor."""
         op = self._job.subgraph.producers.get(tensor)
         return op is not None and op.kind in HANDED_ON and op.inputs[0] in claims.accused
 
     def _widened(
         self, claims: Claims, feeding: Iterable[int], values: Mapping[str, TensorValues]
     ) -> dict[int, Match]:
-        """Return the matches of tensors with all that holds the same values.
+        """Return the matches of tensors, widened by all nodes that hold the same values.
 
         Args:
-            claims: What they are.
+            claims: The claims.
             feeding: The tensors.
-            values: By reference tensor what it holds.
+            values: The values of each reference tensor.
         """
         proposals, tensors = self.proposing(claims), self._job.subgraph.tensors
         found = {i: proposals.widened(tensors[i], values) for i in feeding}
         return {i: match for i, match in found.items() if match is not None}
 
     def _repeats(self, tensor: int, change: Change, claims: Claims, changes: Changes) -> bool:
-        """Whether an operator that computes something would be matched with what it reads.
+        """Return whether an operator that computes something would be matched with its input.
 
-        That, or what its input is computed from, may hold the same values on this data.
+        The input, or what it is computed from, may hold the same values on this data.
         """
         op = self._job.subgraph.producers.get(tensor)
         if isinstance(change, Unmatched) or op is None or op.kind not in COMPUTING:
@@ -143,7 +142,7 @@ class Doubts:
         )
 
     def _given(self, tensor: int, claims: Claims, changes: Changes) -> Change | None:
-        """Return the match of what an operator reads: it may follow one that is changed."""
+        """Return the match of an operator's input, which may follow a changed match."""
         known, source = claims.matching.matches.get(tensor), tensor
         while source not in changes and source in self._job.subgraph.producers:
             match = claims.matching.matches.get(source)
@@ -153,12 +152,12 @@ class Doubts:
         return changes.get(source, known)
 
     def proposing(self, claims: Claims) -> Proposals:
-        """Return what proposes matches in place of those that are claimed."""
+        """Return the object that proposes matches instead of the claimed ones."""
         graph = self._frozen.graph
         return Proposals(self._job.subgraph, self._ends, graph, claims.matching)
 
     def _open(self, claims: Claims) -> tuple[list[int], list[int]]:
-        """Return the tensors in doubt, and those that some of them are computed from."""
+        """Return the tensors in doubt, and inputs of some of them."""
         subgraph = self._job.subgraph
         readable = self._few.readable - subgraph.non_activations
         in_doubt: dict[int, None] = {}

@@ -1,4 +1,4 @@
-"""What both sides make of a few samples: single operators, and the reference in between."""
+"""Run both sides on a few samples: single operators, and parts of the reference."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ if TYPE_CHECKING:
 SAMPLES = 4
 """The number of first samples that matching looks at."""
 Local = Mapping[int, "list[Floats] | None"]
-"""By output tensor what a segment makes of each batch; None where TensorFlow cannot compute it."""
+"""The results of a segment for each batch, by output tensor; None if TensorFlow cannot compute
+it."""
 
 
 class FewSamples:
-    """Runs TFLite on a few samples, and the reference on what TFLite had.
+    """Runs TFLite on a few samples, and the reference on TFLite's values.
 
     Args:
         job: The TFLite side.
         frozen: The reference.
-        inputs: For each TFLite input the number of the reference input.
+        inputs: The number of the reference input for each TFLite input.
         runner: The instrumented model.
     """
 
@@ -71,21 +72,21 @@ class FewSamples:
 
     @property
     def readable(self) -> frozenset[int]:
-        """Tensors whose values are known."""
+        """The tensors whose values are known."""
         return frozenset(self._batches[0].real)
 
     def held(self, index: int) -> Floats:
-        """Return (n, ...) what a tensor holds, real units."""
+        """Return the values (n, ...) of a tensor, real units."""
         return np.concatenate([b.real[index] for b in self._batches])
 
     def local(
         self, segments: Mapping[int, Segment], reference: KerasReference | None = None
     ) -> Local:
-        """Compute segments from the values that TFLite had; what was computed before is known.
+        """Return the results of segments on TFLite's values, computing only those not yet known.
 
         Args:
-            segments: By output tensor.
-            reference: What computes just these, where there is one.
+            segments: The segments by output tensor.
+            reference: The reference that computes just these segments, if there is one.
         """
         if reference is not None:
             self._compute_by(reference, segments)
@@ -93,13 +94,14 @@ class FewSamples:
         return {k: self._known[k][1] for k in segments}
 
     def own(self, joint: Joint) -> dict[int, list[Floats]]:
-        """Return what the file's own float arithmetic makes of what is checked together.
+        """Return the results of the file's own float arithmetic for operators checked together.
 
         Args:
-            joint: By tensor the operators.
+            joint: The operators by tensor.
 
         Returns:
-            By those of the tensors of which it is known, what is compared with the reference.
+            The values to compare with the reference, by tensor, for tensors for which they are
+            known.
         """
         fresh = {i: run for i, run in joint.items() if (i, run) not in self._own}
         if fresh:
@@ -117,11 +119,11 @@ class FewSamples:
         return {i: values for i, values in found.items() if values is not None}
 
     def measured(self, local: Local, tested: Mapping[int, list[Floats]]) -> Measured:
-        """Return the statistics of what was computed.
+        """Return the statistics of computed values.
 
         Args:
-            local: By tensor what the reference made of each batch.
-            tested: By tensor what to compare it with where that is not what TFLite had.
+            local: The results of the reference for each batch, by tensor.
+            tested: The values to compare them with, by tensor, if those are not TFLite's.
         """
         tensors, samples = self._job.subgraph.tensors, self._job.samples
         tally = Tally(self._plan)
@@ -135,20 +137,20 @@ class FewSamples:
         return tally.measured()
 
     def fits(self, index: int, values: list[Floats]) -> bool:
-        """Whether a segment yields as many values as the tensor holds."""
+        """Return whether a segment computes as many values as the tensor holds."""
         pairs = zip(values, self._batches, strict=True)
         return all(v.size == b.real[index].size for v, b in pairs)
 
     def between(self, matching: Matching, doubted: Iterable[int]) -> dict[str, NDArray[Any]]:
-        """Return what nodes hold if every tensor but the doubted ones has TFLite's value.
+        """Return the values of nodes if all tensors except the doubted ones have TFLite's values.
 
         Args:
-            matching: Which node computes which tensor.
+            matching: The matches of nodes and tensors.
             doubted: Tensors whose match does not count; nodes of their sizes are computed.
 
         Returns:
-            By reference tensor its values, (n, values of a sample) float32; empty where TensorFlow
-            cannot compute them.
+            The values (n, values of a sample) of each reference tensor, float32; empty if
+            TensorFlow cannot compute them.
         """
         unforced = frozenset(doubted)
         forced: dict[str, int] = {}
@@ -185,7 +187,7 @@ class FewSamples:
         return evaluator.run(in_reference_order(self._inputs, given), taps)
 
     def _in_rows(self, parts: Iterable[NDArray[Any]]) -> NDArray[Any] | None:
-        """Return a row a sample, None where the values are no multiple of the samples."""
+        """Return one row per sample, None if the values are not a multiple of the samples."""
         pairs = [(part, b.stop - b.start) for part, b in zip(parts, self._batches, strict=True)]
         if any(not part.size or part.size % count for part, count in pairs):
             return None
@@ -198,11 +200,11 @@ class FewSamples:
         try:
             computed = [reference.compute(batch).local for batch in self._batches]
         except KerasError:
-            return  # one of them cannot be computed; which one is found out
+            return  # one of them cannot be computed; `_compute` finds it
         self._known = {k: (s, [c[k] for c in computed]) for k, s in segments.items()}
 
     def _compute(self, segments: Mapping[int, Segment]) -> None:
-        """Compute segments; where TensorFlow cannot compute all of them, each half by itself."""
+        """Compute segments, or each half separately if TensorFlow cannot compute all of them."""
         if not segments:
             return
         try:
@@ -229,7 +231,7 @@ class FewSamples:
 
 
 def _numbers(count: int, size: int | None) -> list[range]:
-    """Return the samples to look at, in batches that the reference takes."""
+    """Return the numbers of the samples to use, in batches of the reference's size."""
     step = size or min(SAMPLES, count)
     most = max(1, SAMPLES // step) * step
     return [range(n, min(n + step, count)) for n in range(0, min(most, count), step)]

@@ -1,4 +1,4 @@
-"""The float copies of a file's own operators, which several kinds of reference are made of."""
+"""The float copies of a file's own operators, which several kinds of reference use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloatCopies:
-    """The operators of a file that can be computed in float, each for itself."""
+    """Separate float copies of the operators of a file."""
 
     job: Job
     plan: Steps
@@ -33,17 +33,17 @@ class FloatCopies:
 
     @property
     def refused(self) -> dict[int, str]:
-        """By operator why it has no float copy."""
+        """The reasons why operators have no float copy."""
         return {**self.plan.refused, **self.built.refused}
 
     @property
     def relation(self) -> Relation:
-        """Every tensor beside itself."""
+        """The relation in which each tensor is matched with itself."""
         reasons = {**self.job.skipped, **self.plan.reasons, **self.built.reasons(self.plan.steps)}
         return Relation(match_itself(self.job.subgraph), reasons)
 
     def reference(self, free: Free, stack: ExitStack) -> FileReference:
-        """Return the copies beside something that runs free.
+        """Return the reference from these copies and a free-running part.
 
         Raises:
             RunError: The runtime refuses the copies.
@@ -65,7 +65,7 @@ def float_copies(job: Job, first: Batch) -> FloatCopies:
 
 
 def copy_of(copies: FloatCopies, runner: Runner) -> Copy:
-    """Return the float copy of a file as one that runs free over the job's samples."""
+    """Return the float copy of a file that runs free on the job's samples."""
     job = copies.job
 
     def actual(number: int) -> Mapping[int, NDArray[Any]]:
@@ -77,6 +77,6 @@ def copy_of(copies: FloatCopies, runner: Runner) -> Copy:
 
 
 def related_at_rest(job: Job) -> Relation:
-    """Return what relates a file to itself before anything has run."""
+    """Return the relation of a file to itself before anything has run."""
     reasons = {**job.skipped, **own_steps(job.subgraph, job.readable).reasons}
     return Relation(match_itself(job.subgraph), reasons)

@@ -1,4 +1,4 @@
-"""Which part of a frozen Keras model computes which tensor of a file."""
+"""Relate the tensors of a file to the parts of a frozen Keras model that compute them."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from tfldbg.run.samples import Samples
 
 _BATCH = 16
-"""Samples that a reference of any batch size computes at a time."""
+"""The batch size for a reference without a fixed one."""
 
 
 class KerasRelations:
-    """Makes of a matching what a trace needs: one segment for each operator, constants compared.
+    """Makes relations from matchings: a segment for each operator, and compared constants.
 
-    What two matchings have in common is looked at once.
+    Segments that two matchings have in common are checked once.
 
     Args:
         job: The TFLite side.
         frozen: The reference.
-        inputs: For each TFLite input the number of the reference input.
+        inputs: The number of the reference input for each TFLite input.
     """
 
     def __init__(self, job: Job, frozen: Frozen, inputs: tuple[int, ...]) -> None:
@@ -69,7 +69,7 @@ class KerasRelations:
         """Refuse the model of another file.
 
         Raises:
-            MatchError: It is one.
+            MatchError: It is the model of another file.
         """
         check_same_model(self._job.subgraph, self._frozen.graph, relation)
 
@@ -77,7 +77,7 @@ class KerasRelations:
         """Cut the reference into operators and compare their constants.
 
         Returns:
-            The relation, and by output tensor the segment that can be computed.
+            The relation, and the computable segments by output tensor.
         """
         job, frozen = self._job, self._frozen
         subgraph = job.subgraph
@@ -101,7 +101,7 @@ class KerasRelations:
         return relation, kept
 
     def _check_constants(self, segments: Mapping[int, Segment]) -> None:
-        """Compare the constants of the segments that are new; forget those that are no more."""
+        """Compare the constants of new segments; forget those that no longer exist."""
         fresh = {k: s for k, s in segments.items() if not _same_segment(s, self._cut.get(k))}
         stale = fresh.keys() | (self._cut.keys() - segments.keys())
         checks, planned = check_weights(
@@ -115,19 +115,19 @@ class KerasRelations:
 def match_keras(
     loaded: Loaded, frozen: Frozen, inputs: tuple[int, ...], agreement: Agreement | None = None
 ) -> tuple[Matching, Mapping[int, Turn]]:
-    """Match a file to a model, looking through what a quantizer multiplies activations by.
+    """Match a file to a model, looking through factors that a quantizer applied to activations.
 
-    Products with a constant for each channel are looked through only where that leaves fewer
-    tensors without a counterpart: the model may well have such a product itself.
+    Products with a constant for each channel are looked through only if that leaves fewer tensors
+    without a counterpart: the model may have such a product itself.
 
     Args:
         loaded: The file.
         frozen: The reference.
-        inputs: For each TFLite input the number of the reference input.
-        agreement: Decides by values where nothing else does, and counts values; or None.
+        inputs: The number of the reference input for each TFLite input.
+        agreement: Decides by values if nothing else does, and counts values; or None.
 
     Returns:
-        The matching, and by operator what its activation is multiplied by.
+        The matching, and the factor of the activation of each operator that has one.
     """
     sizes = agreement.elements if agreement is not None else None
 
@@ -157,7 +157,7 @@ def _operations(matching: Matching, graph: RefGraph) -> dict[int, str]:
 
 
 def _ports(subgraph: Subgraph, matching: Matching, frozen: Frozen) -> tuple[Port, ...]:
-    """Find which output of the reference each output of the file is."""
+    """Return the output of the reference for each output of the file."""
     names = zip(frozen.graph.outputs, frozen.output_names, strict=True)
     ends = [(frozenset(frozen.graph.handed_on(node)), name) for node, name in names]
     found = []
@@ -179,14 +179,14 @@ def keras_extents(
     wanted: Iterable[int],
     progress: Progress,
 ) -> dict[int, Extent]:
-    """Run the data through the reference; return by matched tensor what its counterpart held.
+    """Run the data through the reference, and return the extents of each tensor's counterpart.
 
     Args:
         frozen: The reference.
-        matching: Which node computes which tensor.
+        matching: The matches of nodes and tensors.
         samples: The data.
-        wanted: Tensors to look at.
-        progress: Is told of every sample.
+        wanted: The tensors to measure.
+        progress: Receives the progress, sample by sample.
 
     Raises:
         KerasError: TensorFlow cannot compute the data.

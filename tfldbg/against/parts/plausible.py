@@ -1,4 +1,4 @@
-"""Refuse to judge a file against a model that is not its own."""
+"""Refuse a reference that is the model of another file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from tfldbg.reference.graphdef import RefGraph
 
 _SHOWN = 8
-"""Sizes that a message lists."""
+"""The number of sizes in a message."""
 _HINT = "give the Keras model that the file was converted from"
 
 
 def check_same_model(subgraph: Subgraph, graph: RefGraph, relation: Relation) -> None:
-    """Raise if the reference is the model of another file.
+    """Raise an error if the reference is the model of another file.
 
-    It is if two thirds of the activations have no counterpart, nor are checked together with one
-    that has, and no operator whose name it has explains that by the shape of its output.  A shape
-    with another number of channels explains nothing: weights of another size are another model's.
-    It is, too, if no output of the file is an output of the reference and not one operator has the
-    reference's weights, or if the reference has no constant of which any of the weights could be
-    a part.
+    It is, if more than two thirds of the activations have no counterpart and are not checked
+    together with one that has, unless an operator with the name of a node explains it by another
+    shape of its output.  A shape with another number of channels explains nothing: weights of
+    another size are another model's.  It also is, if no output of the file is an output of the
+    reference and no operator has the reference's weights, or if no weights of the file could be
+    part of a constant of the reference.
 
     Raises:
         MatchError: The models are not the same.
@@ -62,19 +62,19 @@ def check_same_model(subgraph: Subgraph, graph: RefGraph, relation: Relation) ->
 
 
 def _sizes_of_weights(subgraph: Subgraph) -> list[int]:
-    """Return how many weights each operator has that must have some, in execution order."""
+    """Return the number of weights of each operator that must have some, in execution order."""
     operators = (op for op in subgraph.operators if op.kind in WEIGHTED)
     tensors = (subgraph.tensors[op.inputs[WEIGHTED[op.kind][1]]] for op in operators)
     return [t.elements for t in tensors if t.has_data]
 
 
 def _is_part(size: int, wholes: frozenset[int]) -> bool:
-    """Whether weights may have been cut out of a constant: gates and groups are."""
+    """Return whether weights may be a part of a constant, as gates and groups are."""
     return any(whole and whole % size == 0 for whole in wholes)
 
 
 def _has_other_channels(subgraph: Subgraph, matching: Matching) -> bool:
-    """Whether an operator with weights yields another number of channels than its node."""
+    """Return whether an operator with weights computes another number of channels than its node."""
     weighted = (op for op in subgraph.operators if op.kind in WEIGHTED)
     pairs = (
         (subgraph.tensors[i].shape, matching.shapes.get(i)) for op in weighted for i in op.outputs
@@ -83,7 +83,7 @@ def _has_other_channels(subgraph: Subgraph, matching: Matching) -> bool:
 
 
 def _ends_alike(subgraph: Subgraph, matching: Matching, graph: RefGraph) -> bool:
-    """Whether some output of the file computes an output of the reference."""
+    """Return whether some output of the file computes an output of the reference."""
     ends = frozenset().union(*(graph.handed_on(output) for output in graph.outputs))
     found = (matching.matches.get(i) for i in subgraph.outputs)
     return any(m is not None and not ends.isdisjoint(m.names) for m in found)

@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 _ON_GRID = 0.01
-"""LSB by which a real value may miss a code that it stands for.
+"""The largest distance in LSB of a real value from the code that it represents.
 
-Scale, subtraction and product are rounded to float32 each, 3 x 2**-24 of up to 32768 steps: 0.006.
+Scale, subtraction and product are each rounded to float32, 3 x 2**-24 of up to 32768 steps: 0.006.
 """
 _CHECKED_AT_ONCE = 32
-"""Samples that are looked at together where a whole recording is gone through."""
+"""The number of samples to check at a time in a recording."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedTensors:
-    """Recorded values as the traced file's tensors."""
+    """Recorded values as tensors of the traced file."""
 
     capture: Capture
     recorded: Mapping[int, Recorded]
-    """By tensor of the traced file its recorded counterpart."""
+    """The recorded counterpart of each tensor of the traced file."""
     subgraph: Subgraph
 
     def real(self, index: int, start: int, stop: int) -> NDArray[np.float32]:
@@ -56,9 +56,9 @@ class RecordedTensors:
         return recordings.in_real_units(recorded, stored)
 
     def codes(self, index: int, start: int, stop: int) -> NDArray[Any]:
-        """Return the same in the traced file's own type: codes where its tensor is quantized.
+        """Return the samples in the traced file's own type: codes if its tensor is quantized.
 
-        Values that are no numbers become zero.
+        NaN becomes zero.
         """
         recorded, tensor = self.recorded[index], self.subgraph.tensors[index]
         dtype = numpy_type(tensor) or np.dtype(np.int8)
@@ -71,7 +71,7 @@ class RecordedTensors:
         return real.astype(dtype) if affine is None else affine.quantize(real, tensor.type)
 
     def keeps_codes(self, index: int) -> bool:
-        """Whether the stored values are what the traced file's tensor holds."""
+        """Return whether the stored values are the values of the traced file's tensor unchanged."""
         recorded, tensor = self.recorded[index], self.subgraph.tensors[index]
         if recorded.type != tensor.type:
             return False
@@ -81,13 +81,13 @@ class RecordedTensors:
         return same_parameters(tensor, (affine.scale, affine.zero_point))
 
     def misfit(self, index: int, count: int) -> str | None:
-        """Say why an operator cannot read the recorded values of a tensor, None where it can.
+        """Return the reason why an operator cannot read a tensor's recorded values, None if it can.
 
-        It can if each of them is a value that the traced file's tensor can hold.
+        It can if the traced file's tensor can hold each of them.
 
         Args:
             index: The tensor.
-            count: How many samples to look at.
+            count: The number of samples to check.
         """
         tensor = self.subgraph.tensors[index]
         step = tensor.lsb or 1.0
@@ -101,7 +101,7 @@ class RecordedTensors:
             held = in_real_units(tensor, self.codes(index, start, stop))
             if np.abs(held - real).max(initial=0.0) > _ON_GRID * step:
                 return (
-                    f"the recorded values of its input '{tensor.name}' lie between the file's own "
+                    f"the recorded values of its input '{tensor.name}' are between the file's own "
                     "codes: another scale, or float arithmetic"
                 )
         return None
@@ -118,15 +118,15 @@ class RecordedTensors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SingleOperators:
-    """The traced file's operators for themselves."""
+    """The traced file's operators, cut apart."""
 
     model: LocalModel | None
     feeds: frozenset[int]
-    """Tensors whose recorded values they take."""
+    """The tensors whose recorded values they read."""
     reasons: Mapping[int, str]
-    """By tensor, why its operator cannot be run on the recorded inputs."""
+    """The reasons, by tensor, why its operator cannot be run on the recorded inputs."""
     between: frozenset[int]
-    """Results whose recorded values the file's own codes cannot hold."""
+    """The results whose recorded values the file's own codes cannot hold."""
 
 
 def single_operators(
@@ -137,7 +137,7 @@ def single_operators(
     Args:
         job: The traced file.
         values: The recording.
-        unmatched: By tensor, why it has no recorded counterpart.
+        unmatched: The reasons, by tensor, why it has no recorded counterpart.
         first: The first sample as the traced file computes it, for shapes that were not recorded.
     """
     subgraph = job.subgraph
@@ -164,7 +164,7 @@ def single_operators(
 
 
 class _Runnable:
-    """Says which operators can be run on the recording."""
+    """Decides which operators can be run on the recording."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class _Runnable:
         self._misfits: dict[int, str | None] = {}
 
     def reason(self, op: Operator) -> str | None:
-        """Say why an operator cannot be run on the recorded inputs, None where it can."""
+        """Return the reason why an operator cannot be run on recorded inputs, None if it can."""
         reason = untwinned(self._subgraph, op)
         if reason is not None:
             return reason
@@ -190,7 +190,7 @@ class _Runnable:
         index = tensor.index
         if index not in self._values.recorded:
             shape = index in self._others  # which is the same on both sides
-            given = index in self._subgraph.inputs  # which the data are, where nobody recorded it
+            given = index in self._subgraph.inputs  # if it was not recorded, the data is used
             if (shape or given) and index in self._readable:
                 return None
             why = self._unmatched.get(index, "it is not in the recording")
@@ -198,14 +198,14 @@ class _Runnable:
         return self.misfit(index)
 
     def misfit(self, index: int) -> str | None:
-        """Say why no operator can read a recorded tensor, None where one can; looked for once."""
+        """Return the reason why no operator can read a recorded tensor, None if one can; cached."""
         if index not in self._misfits:
             self._misfits[index] = self._values.misfit(index, self._count)
         return self._misfits[index]
 
 
 def _given(values: RecordedTensors, wanted: frozenset[int], batch: Batch) -> Batch:
-    """Return what the operators read: recorded, or of this run where it is a shape or an input."""
+    """Return the inputs of the operators: recorded, or of this run for shapes and model inputs."""
     recorded = values.batch(wanted & values.recorded.keys(), batch.start, batch.stop)
     rest = wanted - values.recorded.keys()
     return Batch(
@@ -222,8 +222,8 @@ class CaptureReference:
     Args:
         job: The traced file.
         values: The recording.
-        operators: The traced file's operators for themselves.
-        stack: What to close in the end.
+        operators: The traced file's operators, cut apart.
+        stack: The stack to close at the end.
 
     Raises:
         RunError: The runtime refuses the operators.
@@ -245,10 +245,10 @@ class CaptureReference:
             stack.callback(self._runner.close)
 
     def compute(self, batch: Batch) -> Computed:
-        """Return the recorded values of one batch, and what the file makes of them.
+        """Return the recorded values of one batch, and the file's results on them.
 
         Raises:
-            RunError: The runtime dies.
+            RunError: The runtime crashes.
             CaptureError: The recording is damaged.
         """
         values, model = self._values, self._operators.model
@@ -259,7 +259,7 @@ class CaptureReference:
             return Computed(free, {})
         given_values = _given(values, self._operators.feeds, batch)
         count = batch.stop - batch.start
-        # An operator that read the recorded inputs of the steps before has the state that it needs.
+        # An operator that has read the recorded inputs of the previous steps has the right state.
         made = self._runner.run(given_values.codes, given_values.real, count, batch.fresh)
         tested = {
             i: in_real_units(self._tensors[i], codes)
@@ -269,7 +269,7 @@ class CaptureReference:
         return Computed(free, {i: free[i] for i in tested}, tested)
 
     def read(self, batch: Batch) -> Batch:
-        """Return a batch with what was recorded in place of what this run computed."""
+        """Return a batch with recorded values instead of those that this run computed."""
         given = _given(self._values, self._operators.feeds, batch)
         codes, real = {**batch.codes, **given.codes}, {**batch.real, **given.real}
         return replace(batch, codes=codes, real=real)

@@ -1,4 +1,4 @@
-"""What recorded values give away about how they were made."""
+"""Detect how recorded values were made."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 
 _SAMPLES = 4
 _BYTES = 64
-"""Bytes that two tensors must have in common: no chance makes 16 floats or 64 codes agree."""
+"""The number of bytes that two tensors must have in common: 16 floats or 64 codes do not agree by
+chance."""
 _SEARCHED = 1 << 18
 _MOST_TENSORS = 200
-"""What is looked through of a recording: every pair of tensors is, so that the time is bounded."""
+"""The largest number of tensors to search, since every pair of tensors is searched."""
 _VARIED = 8
-"""Different values among them, so that runs of zeros are not taken for copies."""
+"""The number of different bytes among them, so that runs of zeros are not taken for copies."""
 _COPYING = SAME_SCALE_KINDS | {
     *("DEQUANTIZE", "QUANTIZE", "UNPACK", "PACK", "SPLIT_V"),
     *("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "PRELU", "LEAKY_RELU", "ELU", "ABS"),
     *("ADD", "SUB", "MUL", "DIV", "SELECT", "SELECT_V2"),
 }
-"""Operators that may hand values on as they are: positive ones through RELU, or a sum with zero."""
+"""Operators that may pass values on unchanged: positive ones through RELU, or a sum with zero."""
 
 
 def signs_of(values: RecordedTensors) -> Recording:
-    """Look at the first samples of a recording.
+    """Return the signs in the first samples of a recording.
 
     Args:
         values: The recording as the traced file's tensors.
@@ -52,7 +53,7 @@ def signs_of(values: RecordedTensors) -> Recording:
 
 
 def _half_precision(arrays: list[NDArray[Any]]) -> bool:
-    """Whether every value is a float16 number, and they are no mere handful of round ones."""
+    """Return whether all values are float16 numbers, leaving out arrays of a few values."""
     varied = [a for a in arrays if np.unique(a).size > _VARIED]
     with np.errstate(over="ignore"):
         return bool(varied) and all(
@@ -63,9 +64,9 @@ def _half_precision(arrays: list[NDArray[Any]]) -> bool:
 def _copies(
     values: RecordedTensors, stored: Mapping[int, NDArray[Any]]
 ) -> Iterator[tuple[int, int]]:
-    """Yield each tensor that holds bytes of one that is written later, with that one.
+    """Yield each tensor that holds bytes of one that is written later, with the later one.
 
-    The later one's beginning lies somewhere in it, or its own beginning in the later one.
+    It contains the beginning of the later one, or the later one contains its beginning.
     """
     producers = values.subgraph.producers
     written = sorted((i for i in stored if i in producers), key=lambda i: producers[i].index)
@@ -82,13 +83,13 @@ def _copies(
 
 
 def _related(subgraph: Subgraph, one: int, later: int) -> bool:
-    """Whether one tensor's values may be in the other, or both have them from a third."""
+    """Return whether one tensor may be a copy of the other, or both of a third."""
     sources = _copied(subgraph, later)
     return one in sources or not sources.isdisjoint(_copied(subgraph, one))
 
 
 def _copied(subgraph: Subgraph, index: int) -> frozenset[int]:
-    """Return the tensors whose values an operator, and those before it, may have copied there."""
+    """Return the tensors whose values may have been copied to a tensor, directly or indirectly."""
     found: set[int] = set()
     stack = [index]
     while stack:
@@ -105,16 +106,15 @@ def _telling(head: bytes) -> bool:
 
 
 def how_made(tensor: Tensor, given: NDArray[np.float32], recorded: NDArray[Any]) -> str | None:
-    """Say what makes recorded codes of the given real values.
+    """Return the cast that makes the recorded codes from the given real values.
 
     Args:
         tensor: The quantized input.
-        given: (n, ...) real values.
-        recorded: (n, ...) codes.
+        given: The real values (n, ...).
+        recorded: The codes (n, ...).
 
     Returns:
-        `QUANTIZED`, the end of a sentence about another cast, or None where nothing known makes
-        them.
+        `QUANTIZED`, the end of a sentence about another cast, or None if no known cast makes them.
     """
     affine = tensor.affine
     if affine is None or given.dtype.kind != "f":
@@ -123,7 +123,7 @@ def how_made(tensor: Tensor, given: NDArray[np.float32], recorded: NDArray[Any])
     codes = recorded.reshape(-1)
     for said, make in _CASTS.items():
         for fit in (_clipped, _wrapped):
-            # Whoever recorded divided in float32: a value near an edge may lie on either side.
+            # The recorder divided in float32: a value near an edge may be on either side.
             sides = [
                 fit(tensor, make(real + e * affine.scale, affine.scale, affine.zero_point))
                 for e in (-_EDGE, _EDGE)
@@ -135,7 +135,7 @@ def how_made(tensor: Tensor, given: NDArray[np.float32], recorded: NDArray[Any])
 
 QUANTIZED = "the data quantized"
 _EDGE = 1e-4
-"""Steps by which float32 division of up to 255 steps, and subtraction, may be off: 3 x 255 x 2**-24
+"""The error in steps of float32 division of up to 255 steps, and of subtraction: 3 x 255 x 2**-24
 is 5e-5."""
 _Cast = Callable[[NDArray[np.float64], float, int], NDArray[np.float64]]
 _CASTS: Mapping[str, _Cast] = {
@@ -151,7 +151,7 @@ _CASTS: Mapping[str, _Cast] = {
     ),
     "the data itself, rounded without scale and zero point": lambda x, scale, zero: np.round(x),
 }
-"""In the order in which they are believed where several make the same codes."""
+"""The casts, in the order of preference if several make the same codes."""
 
 
 def _clipped(tensor: Tensor, codes: NDArray[np.float64]) -> NDArray[Any]:

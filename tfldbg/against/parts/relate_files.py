@@ -1,4 +1,4 @@
-"""Bring two .tflite files together: pairs of operators, constants, parameters."""
+"""Relate two .tflite files: pairs of operators, constants and parameters."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RelatedFiles:
-    """Two files side by side."""
+    """Two related files."""
 
     relation: Relation
     steps: tuple[Computation, ...]
-    """Operators of the reference, fed with the traced file's tensors."""
+    """The operators of the reference, fed with the traced file's tensors."""
     aliases: Mapping[int, int]
-    """Outputs of the traced file that mean what another of its tensors means."""
+    """The outputs of the traced file that hold the same values as another of its tensors."""
     values: Mapping[int, int]
-    """By tensor of the traced file, the tensor of the reference that holds the same value."""
+    """The tensor of the reference with the same values, for each tensor of the traced file."""
     notes: tuple[str, ...]
 
 
@@ -45,15 +45,15 @@ def relate_files(
     readable_reference: frozenset[int],
     states: Sequence[int] = (),
 ) -> RelatedFiles:
-    """Associate operators and tensors.
+    """Pair the operators and tensors of two files.
 
     Args:
         traced: The traced file.
-        reference: The other one.
-        numbers: For each input of the traced file the number of the other's.
-        readable: Tensors of the traced file whose values are known.
-        readable_reference: The same of the reference.
-        states: Variables of the traced file whose values before each step are known.
+        reference: The reference.
+        numbers: The number of the reference's input for each input of the traced file.
+        readable: The tensors of the traced file whose values are known.
+        readable_reference: The tensors of the reference whose values are known.
+        states: The variables of the traced file whose values before each step are known.
 
     Raises:
         MatchError: Fewer than a third of the operators have a counterpart.
@@ -110,12 +110,12 @@ def relate_files(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Paired:
-    """Two files, what turns activations in either looked through."""
+    """Two files whose operators are paired, with turns of activations looked through."""
 
     ours: Index
     theirs: Index
     turned: tuple[Turned, Turned]
-    """Of the traced file and of the reference."""
+    """The turns of the traced file and of the reference."""
     pairs: tuple[Pair, ...]
     values: Mapping[int, int]
 
@@ -141,7 +141,7 @@ def _paired_without(
     reference: Holder,
     numbers: Sequence[int],
 ) -> _Paired:
-    """Pair operators again, with those looked through that only reshape: they count as copies."""
+    """Pair operators again, looking through those that only reshape, which count as copies."""
     turned = tuple(
         replace(one, view=_with_copies(one.view, found))
         for one, found in zip(paired.turned, reshaping, strict=True)
@@ -150,7 +150,7 @@ def _paired_without(
 
 
 def _with_copies(subgraph: Subgraph, numbers: frozenset[int]) -> Subgraph:
-    """Return a subgraph some of whose operators count as copies of their first input."""
+    """Return a subgraph in which some operators count as copies of their first input."""
     operators = tuple(
         replace(op, kind="DEQUANTIZE", inputs=op.inputs[:1]) if op.index in numbers else op
         for op in subgraph.operators
@@ -159,9 +159,10 @@ def _with_copies(subgraph: Subgraph, numbers: frozenset[int]) -> Subgraph:
 
 
 def _pair(traced: Holder, reference: Holder, numbers: Sequence[int], *, scaled: bool) -> _Paired:
-    """Pair operators; with ``scaled`` what one file multiplies for each channel is looked through.
+    """Pair operators, looking through products for each channel of the traced file if ``scaled``.
 
-    Only where that leaves fewer operators alone: both files may well have such a product.
+    The caller uses that only if it leaves fewer operators without a counterpart, since both files
+    may have such a product.
     """
     turned = (
         without_turns(traced.graph, traced.subgraph, scaled=scaled),
@@ -185,7 +186,7 @@ def _pair_views(
 def _joint(
     subgraph: Subgraph, paired: _Paired, steps: Sequence[Computation]
 ) -> dict[int, tuple[int, ...]]:
-    """Return by tensor the operators that are checked together: what turns, and what reads it."""
+    """Return the operators that are checked together by tensor: the turn, and its reader."""
     results = {index for step in steps for index in step.results.values()}
     return {
         index: (*turn.ops, number)
@@ -238,7 +239,7 @@ def _with_parameters(
 ) -> tuple[dict[int, Match], tuple[str, ...]]:
     """Compare scales and zero points, unless the files were calibrated differently.
 
-    They were if fewer than half of the parameters are equal; then no single one is a fault.
+    They were if fewer than half of the parameters are equal; then no single one is wrong.
     """
     judged = dict(matches)
     copies = _copies(traced, reference, ours, theirs, values)
@@ -254,7 +255,7 @@ def _with_parameters(
     if equal < differ:
         note = (
             f"{differ} of {equal + differ} scales and zero points are not the reference's: the "
-            "files were calibrated differently, so that parameters are not compared"
+            "files were calibrated differently, so parameters are not compared"
         )
         return matches, (note,)
     return judged, ()
@@ -263,7 +264,7 @@ def _with_parameters(
 def _copies(
     traced: Holder, reference: Holder, ours: Index, theirs: Index, values: Mapping[int, int]
 ) -> dict[int, int]:
-    """Pair what QUANTIZE writes: copies of one value, of one type, by name if there are several."""
+    """Pair the outputs of QUANTIZE: copies of one value and type, by name if there are several."""
     outputs = [
         [op.outputs[0] for op in side.subgraph.operators if op.kind in ALIASES]
         for side in (traced, reference)
@@ -343,7 +344,7 @@ def _feeds(
     other: Operator,
     holders: Mapping[int, Sequence[int]],
 ) -> dict[int, Tensor] | str:
-    """Find what stands for the reference operator's inputs; what ``op`` reads itself goes first."""
+    """Return the tensors for the inputs of the reference's operator, preferably those of ``op``."""
     feeds = {}
     shapes = (traced.subgraph.shape_tensors, reference.subgraph.shape_tensors)
     for tensor in given(reference.subgraph, other):
@@ -363,7 +364,7 @@ def _feeds(
 def _states(
     traced: Subgraph, reference: Subgraph, op: Operator, other: Operator, known: Sequence[int]
 ) -> dict[int, Tensor]:
-    """Find what the reference operator's variables take: what stands in the same place."""
+    """Return the tensors for the variables of the reference's operator: those at the same input."""
     return {
         theirs: traced.tensors[mine]
         for mine, theirs in zip(op.inputs, other.inputs, strict=False)

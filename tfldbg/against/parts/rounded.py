@@ -1,4 +1,4 @@
-"""Compare with TFLite emulated in float arithmetic: every value rounded to codes."""
+"""Emulate TFLite in float arithmetic, with all values rounded to codes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class RoundedRunner:
-    """The float copy of a file, running free, every value rounded to codes.
+    """The float copy of a file, running free, with all values rounded to codes.
 
     Args:
         copy: The float copy.
-        parameters: By tensor the parameters to round with; None for the file's own.
-        stack: What to close in the end.
+        parameters: The parameters to round with by tensor, None for the file's own.
+        stack: The stack to close at the end.
 
     Raises:
         RunError: The runtime refuses the copy.
@@ -46,7 +46,7 @@ class RoundedRunner:
         self._runner = copy_runner(copy.job.loaded.path, self._twins, stack)
 
     def __call__(self, batch: Batch) -> Computed:
-        """Run it on the model's own inputs, before their rounding if that is not the file's."""
+        """Run it on the model's inputs, before rounding if the parameters are not the file's."""
         real, copy = batch.real, self._copy
         if not self._own:
             inputs = copy.job.subgraph.inputs
@@ -65,8 +65,8 @@ class EmulationReference:
     """A file's float copies with their results rounded to codes.
 
     Args:
-        inner: The operators for themselves, not rounded, and what runs free.
-        subgraph: Whose codes.
+        inner: The separate operators without rounding, and the free-running part.
+        subgraph: The subgraph with the codes.
     """
 
     batch: int | None = None
@@ -78,7 +78,7 @@ class EmulationReference:
         """Compute one batch.
 
         Raises:
-            RunError: The runtime dies.
+            RunError: The runtime crashes.
         """
         computed = self._inner.compute(batch)
         local = {i: _on_codes(values, self._tensors[i].lsb) for i, values in computed.local.items()}
@@ -90,5 +90,5 @@ class EmulationReference:
 
 
 def _on_codes(values: Floats, lsb: float | None) -> Floats:
-    """Round to whole steps; what lies beyond the codes stays there, to be counted as saturation."""
+    """Round to whole steps; values beyond the codes are kept, and counted as saturation."""
     return values if lsb is None else quant.to_steps(values, lsb)

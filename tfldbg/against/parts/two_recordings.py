@@ -1,6 +1,6 @@
-"""Compare two recordings: one in place of a model that runs, the other as its reference.
+"""Compare two recordings: one instead of a running model, the other as its reference.
 
-An operator's own error shows in the samples in which everything it reads is equal in both.
+An operator's local error shows in the samples in which all its inputs are equal in both.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Floats
 
 _SAME_FLOAT = 1e-6
-"""Difference of floats that count as equal: several roundings to float32.
+"""The difference of floats that count as equal: several roundings to float32.
 
-For what an operator reads it is a share of the largest value, a hundredth of what its own output
-may be off by (`tfldbg.diagnose.model.Thresholds.float_relative`): two implementations never yield
-the same floats, and without it only the first operator of a float model could be judged.
+For the inputs of an operator it is relative to the largest value, a hundredth of the threshold for
+its output (`tfldbg.options.judge.Thresholds.float_relative`): two implementations never compute the
+same floats, and without it only the first operator of a float model could be judged.
 """
 Mask = NDArray[np.bool_]
 
 
 def relate(beside: SideBySide) -> Relation:
-    """Return how two recordings are compared."""
+    """Return the relation of two recordings."""
     judged = [n for n in beside.written if n.unjudged is None]
     reasons = {n.tensor.index: n.unjudged or _never_equal(n, beside) for n in beside.written}
     return Relation(beside.matching, reasons, fed_alike=frozenset(n.tensor.index for n in judged))
@@ -43,7 +43,7 @@ def relate(beside: SideBySide) -> Relation:
 def _never_equal(node: Node, beside: SideBySide) -> str:
     reads = node.operator.inputs
     many = len(reads) != 1
-    read = "what it reads" if many else f"its input '{beside.subgraph.tensors[reads[0]].name}'"
+    read = "one of its inputs" if many else f"its input '{beside.subgraph.tensors[reads[0]].name}'"
     return f"{read} differs in every sample"
 
 
@@ -54,15 +54,15 @@ class TwoCaptures:
     reference: Capture
     tested: Capture
     beside: SideBySide
-    """How they belong together."""
+    """The nodes of both, side by side."""
     batch: None = None
 
     def measure(self, samples: int, progress: Progress) -> Measured:
-        """Compare every tensor, as a trace does.
+        """Compare all tensors, as a trace does.
 
         Args:
-            samples: How many samples to compare.
-            progress: Is told of every batch.
+            samples: The number of samples to compare.
+            progress: Receives the progress, batch by batch.
 
         Raises:
             DataError: The inputs differ: the runs are not of the same data.
@@ -116,7 +116,7 @@ class TwoCaptures:
         """Refuse recordings whose inputs differ.
 
         Raises:
-            DataError: They do.
+            DataError: The inputs differ.
         """
         tested, step = batch.real[node.tensor.index], 0.0
         if node.reference is not None and node.reference.scale != node.tested.scale:
@@ -133,16 +133,16 @@ class TwoCaptures:
             )
 
     def close(self) -> None:
-        """Leave both files to whoever opened them."""
+        """Do nothing: the caller closes the files."""
 
 
 def _equal(one: Floats, other: Floats, *, rounded: bool) -> Mask:
-    """Return for each sample whether all is equal; NaN equals NaN.
+    """Return for each sample whether all values are equal; NaN equals NaN.
 
     Args:
-        one: (n, ...) real units.
-        other: The same of the other side.
-        rounded: Whether the values are floats, whose last bits say nothing.
+        one: The values (n, ...) of one side, real units.
+        other: The values of the other side.
+        rounded: True if the values are floats, whose last bits do not count.
     """
     first, second = one.reshape(len(one), -1), other.reshape(len(one), -1)
     equal = (first == second) | (np.isnan(first) & np.isnan(second))

@@ -1,9 +1,9 @@
-"""Check every match that would accuse an operator, by the values of a few samples, before it does.
+"""Verify matches that would accuse an operator, by the values of a few samples.
 
-A match is a claim.  Where an operator's own error is beyond its bound, either the operator is wrong
-or the claim is.  An operator's error reaches those that read it; if these agree with the reference
-once the claim is given up or another node is taken, and no other operator is accused instead, then
-the claim was wrong.
+A match is a claim.  If an operator's local error is beyond its bound, either the operator or the
+claim is wrong.  An operator's error reaches its readers; if they agree with the reference once the
+claim is withdrawn or another node is taken, and no other operator is accused instead, then the
+claim was wrong.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 _ROUNDS = 4
 _MOST_ALONE = 24
-"""Accusations that are tried one by one in a round; each costs a small graph of its own."""
+"""The number of accusations that are tried one by one in a round, each with its own graph."""
 _GONE = 0.1
 """Share of an operator's error that may be left at its consumers: rounding, where it is of another
 origin, stays far below, and what they inherit far above."""
 _MOST_PARTS = 4
-"""Parts of a divided tensor that are exchanged two by two."""
+"""The number of parts of a divided tensor that are exchanged in pairs."""
 _HIDING = frozenset(
     {
         *("ARG_MAX", "ARG_MIN", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN"),
@@ -46,7 +46,7 @@ _HIDING = frozenset(
         *("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"),
     }
 )
-"""Operators whose output may be the same although a value that they read is another."""
+"""Operators whose output may be the same although a value of their inputs differs."""
 _PRODUCTS = frozenset({"BATCH_MATMUL", "MUL"})
 
 
@@ -56,8 +56,8 @@ class MatchVerifier:
     Args:
         job: The TFLite side.
         frozen: The reference.
-        few: What both sides make of these samples.
-        claimer: Says what follows from a matching.
+        few: Runs both sides on these samples.
+        claimer: Makes claims from matchings.
     """
 
     def __init__(self, job: Job, frozen: Frozen, few: FewSamples, claimer: Claimer) -> None:
@@ -67,7 +67,7 @@ class MatchVerifier:
         self._doubts = Doubts(job, frozen, few, claimer)
 
     def verified(self, claims: Claims) -> Claims:
-        """Return the claims that are left when those that values refute are given up."""
+        """Return the claims without those that values refute."""
         for _ in range(_ROUNDS):
             if not claims.in_doubt and not claims.unchecked:
                 return claims
@@ -78,7 +78,7 @@ class MatchVerifier:
         return self._computable(self._exchanged(self._claimed_twice(claims)))
 
     def _better(self, claims: Claims) -> Iterator[Claims]:
-        """Yield claims that accuse less, the boldest first."""
+        """Yield claims that accuse less, those with the most changes first."""
         proposals = self._doubts.proposals(claims)
         renamed = {t: c for t, c in proposals.items() if isinstance(c, Match)}
         certain = {t: c for t, c in proposals.items() if isinstance(c, Unmatched) and c.certain}
@@ -100,11 +100,11 @@ class MatchVerifier:
             yield tried
 
     def _tried(self, claims: Claims, changes: Changes) -> Claims | None:
-        """Return what follows from other matches, None where that is no better.
+        """Return the claims with other matches, None if they are not better.
 
-        A match may only be given up if what is checked in its place agrees with the reference, and
-        would not if the operator were wrong: its error is still there, at those that read it.  One
-        that the tensor's own values contradict may be given up in any case.
+        A match may only be withdrawn if the tensors checked instead agree with the reference, and
+        would not if the operator were wrong, since its error reaches its readers.  A match that the
+        tensor's own values contradict may always be withdrawn.
         """
         if not changes:
             return None
@@ -116,7 +116,7 @@ class MatchVerifier:
             return None
         doubtful = changes.keys() - self._claimer.ends.keys()
         if tried.accused < claims.accused and not tried.better_than(claims, doubtful):
-            # What was left unchecked may hold, or read, what another node holds as well.
+            # Tensors that remain unchecked, or their inputs, may match another node.
             more = self._doubts.proposals(tried)
             tried = self._claimer.changed(
                 tried, {t: c for t, c in more.items() if t not in tried.accused}
@@ -124,7 +124,7 @@ class MatchVerifier:
         return tried if tried.better_than(claims, doubtful) else None
 
     def _is_refuted(self, given_up: Unmatched, claims: Claims, tried: Claims) -> bool:
-        """Whether the error of a match that was given up is gone at those that read the tensor.
+        """Return whether the error of a withdrawn match is gone at the readers of the tensor.
 
         A consumer that may hide an error, and agrees with the reference whether the match is given
         up or not, tells nothing.
@@ -134,7 +134,7 @@ class MatchVerifier:
         joint = tried.relation.joint
         instead = [i for i, together in joint.items() if not operators.isdisjoint(together)]
         if not tried.accused.isdisjoint(instead):
-            return given_up.certain  # what reads the tensor is accused in its place
+            return given_up.certain  # a reader of the tensor is accused instead
         if tensor in claims.accused and self._is_hidden(tensor, instead, claims, tried):
             return False
         if not given_up.certain and not operators <= tried.telling:
@@ -146,7 +146,7 @@ class MatchVerifier:
     def _is_hidden(
         self, tensor: int, consumers: Iterable[int], claims: Claims, tried: Claims
     ) -> bool:
-        """Whether all that read a tensor may hide its error, and agree with the reference."""
+        """Return whether all readers of a tensor may hide its error, and agree."""
         little = _GONE * claims.errors.get(tensor, 0.0)
         moved = (claims.errors.get(i, np.inf) - tried.errors.get(i, 0.0) for i in consumers)
         operators = (self._subgraph.producers[i] for i in consumers)
@@ -154,16 +154,16 @@ class MatchVerifier:
         return hiding and all(by <= little for by in moved)
 
     def _is_times_zero(self, tensor: int, op: Operator) -> bool:
-        """Whether an operator multiplies a tensor by nothing but zeros."""
+        """Return whether an operator multiplies a tensor only by zeros."""
         if op.kind not in _PRODUCTS:
             return False
         others = (i for i in op.inputs if i != tensor and i in self._few.readable)
         return any(not self._few.held(i).any() for i in others)
 
     def _may_hide(self, tensor: int, changes: Changes, claims: Claims, tried: Claims) -> bool:
-        """Whether a tensor lacks a constant that its match has, and nothing that reads it tells.
+        """Return whether a tensor lacks a constant that its match has, and no reader shows it.
 
-        What has no constant of its own adds none in its place.
+        A reader without constants cannot add the missing one.
         """
         change, known = changes[tensor], claims.matching.matches.get(tensor)
         if isinstance(change, Unmatched) or known is None or tensor not in claims.accused:
@@ -182,10 +182,10 @@ class MatchVerifier:
         if not wrong:
             return False
         kept = self._claimer.changed(claims, {i: c for i, c in changes.items() if i != tensor})
-        return not wrong <= kept.accused | kept.blind  # it agrees with the constant where it was
+        return not wrong <= kept.accused | kept.blind  # agrees with the constant kept
 
     def _has_constant(self, tensor: int, claims: Claims) -> bool:
-        """Whether what is checked by a tensor reads a constant of the network."""
+        """Return whether the operators checked by a tensor read a constant of the network."""
         subgraph = self._subgraph
         together = claims.relation.joint.get(tensor) or (self._subgraph.producers[tensor].index,)
         given = {i for n in together for i in subgraph.operators[n].inputs if i >= 0}
@@ -201,10 +201,10 @@ class MatchVerifier:
         return found
 
     def _claimed_twice(self, claims: Claims) -> Claims:
-        """Accuse together the operators after which tensors are said to hold one node's values.
+        """Accuse operators together whose outputs are matched with the same node.
 
-        Any of them may be wrong, or none: where what is accused is the match of what is computed
-        from it as well, only one of both claims can be right.
+        Any of them may be wrong, or none: if an accused tensor and one computed from it have the
+        same match, only one of the two claims can be right.
         """
         matches = claims.matching.matches
         misled: dict[str, list[int]] = {}
@@ -217,7 +217,7 @@ class MatchVerifier:
             end = self._subgraph.producers[last]
             reason = (
                 f"'{raw}' is computed by this operator and operator {end.index} {end.kind} "
-                "together, and which of them is wrong shows there"
+                "together, and both are checked there"
             )
             changes = {i: Unmatched(i, reason) for i in tensors}
             sound = self._tried(claims, changes)
@@ -227,13 +227,13 @@ class MatchVerifier:
         return claims
 
     def _last(self, raw: str, matching: Matching) -> int | None:
-        """Return the last tensor that an operator computes as a node, None without one."""
+        """Return the last tensor that an operator computes as a node, None if there is none."""
         found = [(i, matching.matches.get(i)) for i in self._subgraph.producers]
         own = [i for i, m in found if m is not None and m.raw == raw and m.rule != CARRIED]
         return own[-1] if own else None
 
     def _exchanged(self, claims: Claims) -> Claims:
-        """Accuse an operator that divides a tensor rather than all that read two of its parts."""
+        """Accuse an operator that divides a tensor instead of all readers of two of its parts."""
         for op in self._subgraph.operators if len(claims.accused) > 1 else ():
             if op.kind not in DIVIDING:
                 continue
@@ -249,13 +249,13 @@ class MatchVerifier:
         return claims
 
     def _accused(self, claims: Claims) -> set[int]:
-        """Return the operators that write what is accused."""
+        """Return the operators that write accused tensors."""
         return {self._subgraph.producers[i].index for i in claims.accused}
 
     def _computable(self, claims: Claims) -> Claims:
-        """Give up the matches whose segments yield nothing that could be compared.
+        """Withdraw the matches whose segments compute nothing that could be compared.
 
-        What reads them is then computed from what lies before them, which may fail, too.
+        Their readers are then computed from tensors before them, which may also fail.
         """
         while claims.failing:
             changes = {k: Unmatched(k, reason) for k, reason in claims.failing.items()}
@@ -264,6 +264,6 @@ class MatchVerifier:
 
 
 def _exchange(matching: Matching, one: int, other: int) -> Changes:
-    """Return the matches of two tensors, each given to the other."""
+    """Return the matches of two tensors, exchanged."""
     matches = matching.matches
     return {one: replace(matches[other], tensor=one), other: replace(matches[one], tensor=other)}

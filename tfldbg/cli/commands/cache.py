@@ -13,11 +13,11 @@ def cache(
         Literal["show", "clear"],
         typer.Argument(
             metavar="[show|clear]",
-            help="show: where it is and what it takes; clear: remove everything in it.",
+            help="show: the folder and its size; clear: remove everything in it.",
         ),
     ] = "show",
 ) -> None:
-    """Show or clear what is kept of Keras models from run to run.
+    """Show or clear the cache of Keras models.
 
     An entry saves loading and tracing the model; it is used only for the same file and versions.
     """

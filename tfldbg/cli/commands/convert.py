@@ -36,7 +36,7 @@ def convert(
         RunOn,
         o.some(
             *("data", "scale", "inputs", "samples", "seed", "signature"),
-            data={"help": "What to calibrate on, as for trace; or random."},
+            data={"help": "The data for calibration, as for trace; or random."},
             samples={"shown": "all"},
             seed={"help": "The seed of --data random."},
         ),
@@ -64,7 +64,7 @@ def convert(
 
 
 def _range_warnings(made: Converted, run_on: RunOn, progress: Progress) -> list[str]:
-    """Say what is wrong with the ranges; a file that does not run is converted all the same."""
+    """Return warnings about the ranges; the file is kept even if it does not run."""
     from tfldbg import session
 
     try:
@@ -80,11 +80,11 @@ def _show(made: Converted, warnings: Sequence[str], following: str) -> None:
         f"{made.calibration}"
     ]
     if made.random:
-        lines.append("note: random samples give ranges that mean nothing for real data")
+        lines.append("note: ranges from random samples do not suit real data")
     if made.ranges:
         most = max(made.ranges, key=lambda r: r.moved)
         (a, b), (c, d) = most.before, most.after
-        lines.append(f"moved most: {most.name} from {a:.4g}..{b:.4g} to {c:.4g}..{d:.4g}")
+        lines.append(f"largest change: {most.name} from {a:.4g}..{b:.4g} to {c:.4g}..{d:.4g}")
         if made.save_keras is None:
             lines.append(
                 "note: the Keras file still holds the old ranges; --save-keras OUT.h5 writes the "

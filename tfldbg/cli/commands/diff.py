@@ -17,7 +17,7 @@ from tfldbg.options.run_on import RunOn
 @o.grouped
 def diff(
     reference: Annotated[
-        str, typer.Argument(metavar="A.h5", help="The recording that is right: .h5 or .npz.")
+        str, typer.Argument(metavar="A.h5", help="The recording to compare with: .h5 or .npz.")
     ],
     tested: Annotated[str, typer.Argument(metavar="B.h5", help="The recording to judge.")],
     run_on: Annotated[RunOn, o.some("samples", samples={"shown": "all"})],

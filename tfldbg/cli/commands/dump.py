@@ -26,7 +26,7 @@ def dump(
     ],
     run_on: Annotated[RunOn, o.some(*_ALL)],
 ) -> None:
-    """Record every tensor of a model to HDF5; compare nothing."""
+    """Record all tensors of a model to HDF5, without a comparison."""
     from tfldbg import session
     from tfldbg.cli.progress import ProgressBar
 

@@ -20,12 +20,12 @@ def explain(
         list[str] | None,
         typer.Argument(
             metavar="[TFL0xx]",
-            help="The finding; all of them without it.",
+            help="The code of a finding; without it, list all findings.",
             autocompletion=_codes,
         ),
     ] = None,
 ) -> None:
-    """Explain a finding: what it means, how it is told, what to do."""
+    """Explain a finding: its meaning, its evidence, and what to do."""
     from tfldbg.report.explain import draw_catalog, draw_explanation, explanation_of
 
     console = report_console()

@@ -22,7 +22,7 @@ def expose(
     ],
     run_on: Annotated[RunOn, o.some("signature")],
 ) -> None:
-    """Write a copy of a model whose every operator output is an output."""
+    """Write a copy of a model in which all operator outputs are model outputs."""
     from tfldbg import session
     from tfldbg.files import replacing
 
@@ -35,7 +35,7 @@ def expose(
         Text(
             printable(
                 f"{output}: {len(exposed.taps)} of "
-                f"{len(exposed.taps) + len(exposed.skipped)} operator outputs are outputs now"
+                f"{len(exposed.taps) + len(exposed.skipped)} operator outputs are now model outputs"
             )
         )
     )

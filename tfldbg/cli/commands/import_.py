@@ -21,7 +21,7 @@ def import_(
     result: Annotated[
         str,
         typer.Argument(
-            metavar="RESULT", help="The folder that benchmark_model wrote, or a serial log."
+            metavar="RESULT", help="The folder written by benchmark_model, or a serial log."
         ),
     ],
     output: Annotated[
@@ -41,17 +41,17 @@ def import_(
         str | None,
         typer.Option(
             metavar="RESULT",
-            help="What the untouched model handed out: are its outputs the exposed model's?",
+            help="The result of the untouched model, to check that both have the same outputs.",
         ),
     ] = None,
 ) -> None:
-    """Turn what a device handed out into a recording for trace --against and diff."""
+    """Convert the result of a device to a recording for trace --against and diff."""
     from tfldbg import session
 
     made = session.import_run(result, output, model=model, untouched=untouched, run_on=run_on)
     lines = [f"{output}: {made.tensors} tensors, {made.samples} samples"]
     if not made.has_inputs:
-        lines.append("the inputs are not in it: give the same data to trace, or --data here")
+        lines.append("it holds no inputs: give the same data to trace, or --data here")
     if made.differing is not None:
         lines.append(_compared(made, untouched or ""))
     for line in lines:
@@ -65,7 +65,7 @@ def _compared(made: Imported, untouched: str) -> str:
         return f"final outputs identical to those of '{untouched}'"
     return (
         f"WARNING: the final outputs differ from those of '{untouched}' in {len(made.differing)} "
-        f"of {made.samples} samples, the first being sample {made.differing[0]}: the device runs "
-        "the exposed model in another way (other fusions, another part on the delegate), and the "
-        "recording shows that way"
+        f"of {made.samples} samples, the first in sample {made.differing[0]}: the device runs the "
+        "exposed model differently (other fusions, another part on the delegate), and the "
+        "recording is of that run"
     )

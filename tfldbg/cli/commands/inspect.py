@@ -11,7 +11,7 @@ from tfldbg.options.reports import Reports
 
 @o.grouped
 def inspect(model: o.Model, reports: Annotated[Reports, o.some("json")]) -> None:
-    """Show a file's operators, tensors, quantization, and what is wrong there; runs nothing."""
+    """Show the operators, tensors, quantization and findings of a file, without running it."""
     from pathlib import Path
 
     from tfldbg.diagnose.rules import inspect_findings

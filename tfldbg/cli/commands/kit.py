@@ -58,7 +58,7 @@ def kit(
         RunOn, o.some("data", "scale", "inputs", "samples", "seed", samples={"shown": "8"})
     ],
 ) -> None:
-    """Write a folder to copy to a device: the exposed model, samples, and what records a run."""
+    """Write a folder for a device: the exposed model, samples, and a script that records a run."""
     from tfldbg import session
 
     made = session.write_kit(model, output, target, run_on=run_on)

@@ -32,13 +32,13 @@ def params(
     ],
     reports: Annotated[Reports, o.some("json")],
     view: Annotated[
-        View, o.some("everything", everything={"help": "The weights channel by channel."})
+        View, o.some("everything", everything={"help": "Show the weights channel by channel."})
     ],
 ) -> None:
-    """Show quantization parameters beside those of the reference.
+    """Compare quantization parameters with those of the reference.
 
-    Nothing runs, unless --data is given: then also beside those that a float pass and a
-    fake-quantized pass over it give, with the answer which of them the file follows.
+    With --data, also compare them with those of a float pass and of a fake-quantized pass over
+    the data, and tell which of them the file follows. Without --data, nothing is run.
     """
     from tfldbg import session
     from tfldbg.cli.progress import ProgressBar

@@ -1,4 +1,4 @@
-"""``tfldbg report``, and how a result is shown."""
+"""``tfldbg report``, and showing a result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def report(
     view: View,
     measure: Annotated[Measure, o.some("histograms")],
 ) -> None:
-    """Draw a recorded trace again, with other thresholds if asked."""
+    """Show a recorded trace again, with other thresholds if given."""
     from tfldbg import session
     from tfldbg.diagnose.limits import read_rules
 
@@ -46,13 +46,13 @@ def show(
     *,
     histograms: bool = False,
 ) -> None:
-    """Write the reports that were asked for and leave with the exit code that the rules decide."""
+    """Write the requested reports, and exit with the code that the rules decide."""
     from tfldbg.diagnose.result import gated
 
     result = gated(result, rules)
     try:
         write_reports(reports, result)
-    finally:  # a report that cannot be written costs nobody the verdict
+    finally:  # the verdict is shown even if a report cannot be written
         if not to_stdout(reports):
             _draw(result, view, histograms)
     raise typer.Exit(0 if result.passed else 1)

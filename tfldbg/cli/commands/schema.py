@@ -6,7 +6,7 @@ import sys
 
 
 def schema() -> None:
-    """Print the JSON Schema of what trace, report and diff write with --json."""
+    """Print the JSON Schema of the output of trace, report and diff with --json."""
     from tfldbg.report.schema import read_schema
 
     sys.stdout.write(read_schema())

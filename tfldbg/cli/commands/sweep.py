@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.outcome import Case, Outcome
     from tfldbg.store.rows import KeptRows
 
-_TEMPLATE = "{stem}, {name} and {dir} are the model's, {seed} is the row's."
+_TEMPLATE = "{stem}, {name} and {dir} are those of the model, {seed} that of the row."
 _RUN_ON = (
     *("data", "scale", "inputs", "samples", "steps", "delegate", "delegate_options", "signature"),
     *("timeout", "memory_limit", "workers", "scheduler"),
@@ -34,7 +34,7 @@ _LIMITS = ("local_lsb", "float_relative", "hybrid_relative")
 def sweep(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL.tflite", help="Paths or quoted patterns; {seed} in them."),
+        typer.Argument(metavar="MODEL.tflite", help="Paths or quoted patterns; may hold {seed}."),
     ] = None,
     *,
     against: Annotated[
@@ -44,7 +44,7 @@ def sweep(
             keras={"metavar": "TEMPLATE", "help": f"The Keras models. {_TEMPLATE}"},
             against={
                 "metavar": "TEMPLATE",
-                "help": "Sound .tflite files, or recordings, likewise.",
+                "help": "Sound .tflite files, or recordings; template as above.",
             },
             against_runtime={"help": "Compare with the same files under other kernels."},
         ),
@@ -53,18 +53,21 @@ def sweep(
         RunOn,
         o.some(
             *_RUN_ON,
-            data={"metavar": "TEMPLATE", "help": "The data, as for trace; likewise."},
+            data={
+                "metavar": "TEMPLATE",
+                "help": "The data, as for trace; template as above.",
+            },
         ),
     ],
     judge: Annotated[Judge, o.some(*_LIMITS)],
     reports: Annotated[
-        Reports, o.some("csv", "json", csv={"help": "Write the rows to F; - is stdout."})
+        Reports, o.some("csv", "json", csv={"help": "Write the rows to F; - for stdout."})
     ],
     seeds: Annotated[
         str,
         typer.Option(
             metavar="RANGE",
-            help="One row a model and seed: 0-11 or 0,3,5.",
+            help="The seeds, with one row per model and seed: 0-11 or 0,3,5.",
             rich_help_panel=RunOn.PANEL,
         ),
     ] = "0",
@@ -72,13 +75,13 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="|".join(RUNTIMES),
-            help="The kernels to run. Repeatable: one row a model and runtime.",
+            help="The kernels to run. Repeatable, with one row per model and runtime.",
             show_default="xnnpack",
             rich_help_panel=RunOn.PANEL,
         ),
     ] = None,
 ) -> None:
-    """Trace many models: one row each, also for those that fail, in one file of results.
+    """Trace many models, with one row each, even for those that fail, in one file of results.
 
     Exit code 2 if one failed, else 1 if one diverged.
     """
@@ -109,7 +112,7 @@ def sweep(
         rows, ended = _collect(outcomes)
     _write(rows, reports, ended=ended)
     if not ended:
-        following = "; the same command goes on after them" if kept is not None and rows else ""
+        following = "; the same command continues after them" if kept is not None and rows else ""
         sys.stderr.write(f"interrupted after {len(rows)} of {len(cases)} rows{following}\n")
         raise typer.Exit(130)
     if kept is not None:
@@ -119,17 +122,17 @@ def sweep(
 
 
 def _tell_known(kept: KeptRows, cases: Sequence[Case]) -> None:
-    """Say on stderr how many rows an earlier sweep has traced already."""
+    """Print a note on the number of rows that an earlier sweep has already traced."""
     known = sum(kept.find(case) is not None for case in cases)
     if known:
         show_note(
-            f"{known} of {len(cases)} rows are those of an earlier sweep that did not finish; to "
-            f"trace them again, delete '{kept.path}'"
+            f"{known} of {len(cases)} rows are taken from an earlier, unfinished sweep; to trace "
+            f"them again, delete '{kept.path}'"
         )
 
 
 def _collect(outcomes: Iterator[Outcome]) -> tuple[list[Outcome], bool]:
-    """Return the rows and whether they are all there; an interrupted sweep keeps what it has."""
+    """Return the rows, and whether they are complete or the sweep was interrupted."""
     rows: list[Outcome] = []
     try:
         for row in outcomes:
@@ -140,7 +143,7 @@ def _collect(outcomes: Iterator[Outcome]) -> tuple[list[Outcome], bool]:
 
 
 def _write(rows: Sequence[Outcome], reports: Reports, *, ended: bool) -> None:
-    """Print the table, and write the files; of an interrupted sweep only what goes to stdout.
+    """Print the table and write the files; for an interrupted sweep, only those on stdout.
 
     Raises:
         TfldbgError: A file cannot be written.

@@ -15,9 +15,9 @@ from tfldbg.cli import options as o
 from tfldbg.errors import DataError, MissingExtraError, UsageError
 
 _ADAPTER = "builtin_tflite_flatbuffer"
-"""The one of Model Explorer's TFLite adapters whose nodes are called by the operators' indices."""
+"""The TFLite adapter of Model Explorer that names nodes by the indices of operators."""
 _ANY_PORT = 8080
-"""Model Explorer's own default: where it is taken, Model Explorer looks for another."""
+"""Model Explorer's default port; if it is in use, Model Explorer looks for another."""
 
 
 def view(
@@ -33,7 +33,8 @@ def view(
         str,
         typer.Option(
             metavar="HOST",
-            help="Where to listen. Whoever reaches the page can read any file that you can.",
+            help="The address to listen at. Anyone who can open the page can read all files that "
+            "you can.",
         ),
     ] = "localhost",
     port: Annotated[
@@ -55,13 +56,13 @@ def view(
     explorer = _model_explorer()
     _check_address(host, port or 0)
     config = explorer.config().add_model_from_path(model, adapterId=_ADAPTER)
-    # What is loaded last is shown first.
+    # The last data set added is shown first.
     for data_set in reversed(sets):
         config.add_node_data("trace", json.dumps(data_set))
     explorer.visualize_from_config(
         config, host=host, port=port or _ANY_PORT, no_open_in_browser=not browser
     )
-    # It asks the package index for a newer version, in a thread that no Ctrl-C ends.
+    # A thread that asks the package index for a newer version does not end on Ctrl-C.
     sys.stdout.flush()
     os._exit(0)
 
@@ -77,7 +78,7 @@ def _model_explorer() -> Any:
 
 
 def _node_data(path: Path, model: str) -> list[dict[str, Any]]:
-    """Return the data sets of a recorded trace, or of a node data file and those beside it."""
+    """Return the data sets of a recorded trace, or of a node data file and those next to it."""
     from tfldbg import session
     from tfldbg.report.explorer import family
 
@@ -99,17 +100,17 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise DataError(
-            f"'{path}' is no node data: it holds no JSON object",
+            f"'{path}' is not node data: it does not hold a JSON object",
             hint="write it with tfldbg trace MODEL.tflite --model-explorer F.json",
         )
     return content
 
 
 def _check_address(host: str, port: int) -> None:
-    """Refuse an address that nobody can listen at, which Model Explorer tells in its own way.
+    """Refuse an address that cannot be listened at, with a clearer error than Model Explorer's.
 
     Raises:
-        UsageError: The port is taken, or the host is none of this machine.
+        UsageError: The port is in use, or the host is not an address of this machine.
     """
     try:
         socket.create_server((host, port)).close()

@@ -1,8 +1,8 @@
-"""Check the operators inside a WHILE, an IF or a composite: run what it runs by itself.
+"""Check the operators inside a WHILE, an IF or a composite by running its subgraphs separately.
 
-A loop begins with the values that it really had, and every step of it with what the one before
-handed on; a branch or a decomposition gets what its operator got.  Each operator inside is compared
-with its own float copy on the inputs that it had, as the operators of the main subgraph are.
+A loop begins with the values that it really had, and each of its steps with the results of the
+previous one; a branch or a decomposition gets the inputs of its operator.  Each operator inside is
+compared with its own float copy on the inputs that it had, like the operators of the main subgraph.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
 
 _MOST_CALLERS = 32
-"""Operators that are looked into; each takes two processes for every subgraph."""
+"""The largest number of operators that are traced inside; each takes two processes per subgraph."""
 _MOST_STEPS = 4096
-"""Times that a subgraph is run, all samples together; each costs a few invokes."""
+"""The largest number of runs of a subgraph, over all samples; each takes a few invokes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BodyMeasured:
-    """What is known of one subgraph that an operator runs."""
+    """The measurements of one subgraph that an operator runs."""
 
     op: Operator
     role: Role
     subgraph: int
-    """-1 where the operator names none."""
+    """The index of the subgraph, -1 if the operator names none."""
     samples: int
-    """Those that the operator was looked into on."""
+    """The number of samples on which it was traced."""
     steps: int
-    """How often it was run, a loop's last look at its condition apart."""
+    """The number of runs, without the last evaluation of a loop's condition."""
     identical: bool
-    """Whether it ends, run by itself, at the values that the operator yields: codes to the bit,
-    float values within `FLOAT_RELATIVE`."""
+    """True if, run separately, it computes the values of the operator: the same codes, and float
+    values within `FLOAT_RELATIVE`."""
     found: PartMeasured | str
-    """What was measured, or why nothing was."""
+    """The measurements, or the reason why there are none."""
 
 
 class Bodies:
-    """Looks into every WHILE, IF and composite of the main subgraph while the samples stream past.
+    """Traces the subgraphs of each WHILE, IF and composite of the main subgraph, batch by batch.
 
     Args:
         job: The traced file.
-        stack: What to close in the end.
+        stack: The stack to close at the end.
     """
 
     def __init__(self, job: Job, stack: ExitStack) -> None:
@@ -67,20 +67,20 @@ class Bodies:
         for op in (op for op in job.subgraph.operators if op.kind in ROLES):
             caller = (_Loop if op.kind == "WHILE" else _Once)(job, op, stack)
             if len(self._callers) >= _MOST_CALLERS:
-                caller.reason = f"only the first {_MOST_CALLERS} such operators are looked into"
+                caller.reason = f"only the first {_MOST_CALLERS} such operators are traced inside"
             self._callers.append(caller)
 
     def record(self, batch: Batch, computed: Computed) -> None:
-        """Run the subgraphs for one batch again."""
+        """Run the subgraphs again for one batch."""
         for caller in self._callers:
             caller.record(batch, computed)
 
     def measured(self) -> tuple[BodyMeasured, ...]:
-        """Return what was found inside each of them."""
+        """Return the measurements of all their subgraphs."""
         return tuple(body for caller in self._callers for body in caller.measured())
 
     def figures(self) -> tuple[Figure, ...]:
-        """Return the largest errors of the loops, step by step, for `by_step`."""
+        """Return the largest errors of the loops by step, for `by_step`."""
         return tuple(figure for caller in self._callers for figure in caller.figures())
 
 
@@ -88,17 +88,17 @@ class _Caller(ABC):
     """An operator that runs subgraphs."""
 
     _never = "no sample leads there"
-    """Said of a subgraph that was not run."""
+    """The reason for a subgraph that was not run."""
 
     def __init__(self, job: Job, op: Operator, stack: ExitStack) -> None:
         self._job, self._op, self._stack = job, op, stack
         self.reason: str | None = None
-        """Why it cannot be looked into."""
+        """The reason why it cannot be traced inside."""
         self._parts: tuple[RunningPart, ...] = ()
         self._samples = self._steps = 0
 
     def record(self, batch: Batch, computed: Computed) -> None:
-        """Run its subgraphs for one batch again."""
+        """Run its subgraphs again for one batch."""
         del computed
         for number in range(batch.stop - batch.start):
             if self.reason is not None or self._steps >= _MOST_STEPS:
@@ -106,7 +106,7 @@ class _Caller(ABC):
             try:
                 self._look_into(batch, number)
             except RunError as error:
-                self.reason = f"by itself it does not run: {error.message}"
+                self.reason = f"it does not run separately: {error.message}"
         for part in self._parts:
             part.compare()
 
@@ -126,12 +126,12 @@ class _Caller(ABC):
         """Do what the operator does, and count the steps.
 
         Returns:
-            The subgraph that made its outputs, and these.
+            The subgraph that computed the operator's outputs, and the outputs.
         """
 
     @abstractmethod
     def _steps_of(self, part: RunningPart) -> int:
-        """Return how often a subgraph was run."""
+        """Return the number of runs of a subgraph."""
 
     def _open(self) -> None:
         name = f"operator {self._op.index} {self._op.kind} of '{self._job.loaded.path}'"
@@ -143,7 +143,7 @@ class _Caller(ABC):
         self._parts = tuple(RunningPart(part, name, kernels, self._stack) for part in found)
 
     def _given(self, batch: Batch, number: int) -> SubgraphValues | None:
-        """Return the operator's inputs; None, and the reason, if one is unknown."""
+        """Return the operator's inputs, or None after setting the reason if one is unknown."""
         graph, tensors = self._job.loaded.graph, self._job.subgraph.tensors
         values = []
         for index in self._op.inputs:
@@ -165,7 +165,7 @@ class _Caller(ABC):
         return all(_same(mine, its) for mine, its in pairs)
 
     def measured(self) -> Iterator[BodyMeasured]:
-        """Return what was found in each of its subgraphs."""
+        """Yield the measurements of each of its subgraphs."""
         op, numbers = self._op, called_subgraphs(self._op)
         for place, role in enumerate(ROLES[op.kind]):
             part = self._parts[place] if self._parts else None
@@ -181,7 +181,7 @@ class _Caller(ABC):
         return part.found() if part is not None and steps else self._never
 
     def figures(self) -> Iterator[Figure]:
-        """Return its largest errors step by step; none where it is no loop."""
+        """Return its largest errors by step, none if it is not a loop."""
         return iter(())
 
 
@@ -190,7 +190,7 @@ def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
         return True
     if first.dtype.kind not in "fc" or first.shape != second.shape:
         return False
-    # XNNPACK adds in another order where a composite runs a subgraph than where that runs alone.
+    # XNNPACK adds in another order if a composite runs a subgraph than if the subgraph runs alone.
     largest = np.abs(second[np.isfinite(second)]).max(initial=0.0)
     return np.allclose(first, second, rtol=0.0, atol=FLOAT_RELATIVE * largest, equal_nan=True)
 
@@ -198,14 +198,14 @@ def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
 class _Loop(_Caller):
     """A WHILE."""
 
-    _never = "it never went round"
+    _never = "it never ran a step"
 
     def __init__(self, job: Job, op: Operator, stack: ExitStack) -> None:
         super().__init__(job, op, stack)
         self._accumulated: dict[int, Doubles] = {}
 
     def record(self, batch: Batch, computed: Computed) -> None:
-        """Run its subgraphs for one batch again, and keep the accumulated error along time."""
+        """Run its subgraphs again for one batch, and keep the accumulated error along time."""
         super().record(batch, computed)
         for sequence in self._collected(batch):
             free = computed.free.get(sequence.tensor)
@@ -222,11 +222,11 @@ class _Loop(_Caller):
         return body, state
 
     def _steps_of(self, part: RunningPart) -> int:
-        del part  # The condition is looked at once more a sample, which is no step.
+        del part  # The condition is evaluated once more per sample, which is not a step.
         return self._steps
 
     def _collected(self, batch: Batch) -> Iterator[SequenceOutput]:
-        """Return the outputs that are as long as the loop runs and that its body changes."""
+        """Yield the outputs that have an element per step and that the body changes."""
         if not self._parts or not self._samples:
             return
         body, count = self._parts[1], self._steps // self._samples
@@ -238,7 +238,7 @@ class _Loop(_Caller):
                 yield SequenceOutput(self._op.index, index, 0)
 
     def figures(self) -> Iterator[Figure]:
-        """Return its largest errors step by step."""
+        """Yield its largest errors by step."""
         if self._parts and self.reason is None:
             yield from self._parts[1].figures(self._op.index)
         for index, accumulated in self._accumulated.items():
@@ -247,7 +247,7 @@ class _Loop(_Caller):
 
 
 class _Once(_Caller):
-    """An IF, of which one branch is run, or a composite."""
+    """An IF, of which one branch runs, or a composite."""
 
     def _run(self, sample: int, given: SubgraphValues) -> tuple[RunningPart, SubgraphValues]:
         self._steps += 1

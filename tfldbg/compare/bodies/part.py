@@ -1,4 +1,4 @@
-"""A subgraph that an operator runs, running by itself, with the statistics of its operators."""
+"""Run a subgraph of an operator separately, with the statistics of its operators."""
 
 from __future__ import annotations
 
@@ -27,46 +27,46 @@ if TYPE_CHECKING:
     from tfldbg.rewrite.body import Part
 
 _TOGETHER = 32
-"""Runs that are compared at once."""
+"""The number of runs that are compared at a time."""
 
 SubgraphValues = tuple[NDArray[Any], ...]
-"""What a subgraph is given or yields, one array a tensor."""
+"""The inputs or outputs of a subgraph, one array per tensor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartMeasured:
-    """What was measured inside one subgraph."""
+    """The measurements inside one subgraph."""
 
     loaded: Loaded
-    """The subgraph as a file of its own."""
+    """The subgraph as a separate file."""
     relation: Relation
     measured: Measured
-    """``worst_sample`` counts a loop's steps here."""
+    """The statistics, in which ``worst_sample`` is a step of a loop."""
     changing: frozenset[int]
-    """Tensors whose shape is another from run to run."""
+    """The tensors whose shape changes from run to run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Frame:
-    """What one run made."""
+    """The values of one run."""
 
     step: int
     codes: Mapping[int, NDArray[Any]]
 
     def follows(self, other: _Frame) -> bool:
-        """Whether it can be compared together with the one before."""
+        """Return whether it can be compared together with the previous run."""
         same = zip(self.codes.values(), other.codes.values(), strict=True)
         return self.step == other.step + 1 and all(a.shape == b.shape for a, b in same)
 
 
 class RunningPart:
-    """A subgraph that runs by itself.
+    """A subgraph that runs separately.
 
     Args:
         part: The subgraph.
-        name: How messages call the operator that runs it.
-        kernels: Who computes it.
-        stack: What to close in the end.
+        name: The name in messages of the operator that runs it.
+        kernels: The kernels that compute it.
+        stack: The stack to close at the end.
 
     Raises:
         RunError: The runtime refuses it.
@@ -76,9 +76,9 @@ class RunningPart:
         subgraph, exposed = part.graph.main, part.exposed
         self._subgraph = subgraph
         self.runs = 0
-        """How often it was run."""
+        """The number of runs."""
         self.identical = True
-        """Whether it ended at the operator's own values whenever it made them."""
+        """True if it always computed the operator's own values."""
         self._loaded = Loaded(f"subgraph {part.subgraph} of {name}", part.graph, subgraph, None, ())
         self._taps, self._skipped = exposed.taps, {s.tensor: s.reason for s in exposed.skipped}
         program = Program(self._loaded.path, exposed.content, kernels, subgraph, exposed.taps, None)
@@ -94,7 +94,7 @@ class RunningPart:
 
     @property
     def carried(self) -> tuple[bool, ...]:
-        """For each value of the loop, whether the body hands it on as it is."""
+        """For each value of the loop, true if the body passes it on unchanged."""
         pairs = zip(self._subgraph.inputs, self._subgraph.outputs, strict=True)
         return tuple(given == made for given, made in pairs)
 
@@ -103,13 +103,13 @@ class RunningPart:
 
         Args:
             step: The number of the run, for the statistics.
-            state: What it is given.
+            state: The inputs of the subgraph.
 
         Returns:
             The subgraph's outputs.
 
         Raises:
-            RunError: The runtime dies, or an output cannot be read.
+            RunError: The runtime crashes, or an output cannot be read.
         """
         made = self._runner.run(state)
         self.runs += 1
@@ -129,11 +129,11 @@ class RunningPart:
             value = constant(self._loaded.graph, self._subgraph.tensors[index])
         if value is None:
             reason = self._skipped.get(index, "it cannot be read")
-            raise RunError(f"the value of tensor {index} does not leave it: {reason}")
+            raise RunError(f"the value of tensor {index} cannot be read: {reason}")
         return value
 
     def compare(self) -> None:
-        """Compare the runs that wait with their float copies."""
+        """Compare the collected runs with their float copies."""
         if not self._frames:
             return
         frames, self._frames = self._frames, []
@@ -157,7 +157,7 @@ class RunningPart:
             self._maxima[index] = grown
 
     def _comparable(self, index: int, values: NDArray[Any]) -> bool:
-        """Whether a tensor has the channels that it had in the first run."""
+        """Return whether a tensor has as many channels as in the first run."""
         return bool(values.size) and values.shape[2:][-1:] == self._shapes[index][1:][-1:]
 
     def _note_shapes(self, stacked: Mapping[int, NDArray[Any]]) -> None:
@@ -173,7 +173,7 @@ class RunningPart:
         return FileReference(built, plan.aliases, nothing_free, self._stack)
 
     def found(self) -> PartMeasured:
-        """Return what was measured."""
+        """Return the measurements."""
         return PartMeasured(
             self._loaded,
             self._relation,

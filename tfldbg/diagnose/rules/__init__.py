@@ -1,8 +1,8 @@
-"""The causes that tfldbg can name, one file a family.
+"""The causes that tfldbg can name, one module per family.
 
 A rule is an `Explanation`, the text that a user reads, and a function that looks for signs of the
-cause: in the file alone, or in a trace.  `tfldbg.diagnose.findings` runs them and orders what they
-say.
+cause in the file alone or in a trace.  `tfldbg.diagnose.findings` runs the rules and orders their
+findings.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ FAMILIES: tuple[ModuleType, ...] = (
     functions,
     recurrent,
 )
-"""In the order in which their causes are believed where several explain one divergence."""
+"""The families, in the order of preference if several causes explain one divergence."""
 
 FILE_RULES: tuple[FileRule, ...] = tuple(r for family in FAMILIES for r in family.FILE_RULES)
 TRACE_RULES: tuple[TraceRule, ...] = tuple(r for family in FAMILIES for r in family.TRACE_RULES)
 
 
 def explanations(family: ModuleType) -> tuple[Explanation, ...]:
-    """Return what a family can name, by code."""
+    """Return the explanations of a family, by code."""
     rules = (*family.FILE_RULES, *family.TRACE_RULES)
     found = {rule.about.code: rule.about for rule in rules}
     if family is differences:
@@ -76,13 +76,13 @@ def explanations(family: ModuleType) -> tuple[Explanation, ...]:
 CATALOG: Mapping[str, Explanation] = {
     about.code: about for family in FAMILIES for about in explanations(family)
 }
-"""By code."""
+"""All explanations by code."""
 
 
 def file_findings(graph: Graph, subgraph: Subgraph) -> tuple[Finding, ...]:
-    """Return what the file alone betrays, but for breaches of the specification.
+    """Return the findings from the file alone, without breaches of the specification.
 
-    Those are judged in a trace, where the reference may know better.
+    Breaches are judged in a trace, where the reference may refute them.
     """
     return tuple(
         to_finding(rule.about, sign) for rule in FILE_RULES for sign in rule.find(graph, subgraph)
@@ -90,7 +90,7 @@ def file_findings(graph: Graph, subgraph: Subgraph) -> tuple[Finding, ...]:
 
 
 def inspect_findings(graph: Graph, subgraph: Subgraph) -> tuple[Finding, ...]:
-    """Return everything that the file alone betrays, ordered by severity, then by operator."""
+    """Return all findings from the file alone, ordered by severity, then by operator."""
     broken = (to_finding(*found) for found in specification.breaches(graph, subgraph))
     ranks = ("error", "warning", "info")
     return tuple(

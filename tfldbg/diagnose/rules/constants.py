@@ -1,4 +1,4 @@
-"""Causes in the weights and biases that the file holds."""
+"""Causes in the weights and biases of the file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 _LARGEST = 2**31 - 1
 _EPSILON = 2.0**-22
-"""Rounding of two float32 values that were one, relative."""
+"""The relative rounding of two float32 values that were equal."""
 _FEW_CODES = 8
-"""A channel whose largest weight stays below that code has three bits and a sign: rounding moves
-even its largest weight by 7 % or more."""
+"""A channel whose largest weight is below this code has three bits and a sign: rounding changes
+even its largest weight by up to 7 % or more."""
 
 _NARROW = Explanation(
     code="TFL016",
@@ -39,7 +39,7 @@ _PER_TENSOR = Explanation(
     title="One scale for weights of very different channels",
     severity="warning",
     meaning="All channels of the weights share one scale, set by the largest. Channels with small "
-    "weights are left with a few codes, or none: they are dead or rounded beyond recognition. "
+    "weights are left with a few codes, or none: they are dead or rounded coarsely. "
     "Depthwise convolutions after a folded batch norm suffer most.",
     evidence="The largest code of each channel, where the weights have a single scale.",
     suggestion="quantize the weights per channel",
@@ -49,9 +49,9 @@ _CLIPPED = Explanation(
     code="TFL021",
     title="Bias clipped",
     severity="error",
-    meaning="A bias is stored in steps of input scale x weight scale. Where that product is tiny "
-    "(a channel of all but zero weights) the bias does not fit 32 bits and is cut off: the channel "
-    "is off by a constant.",
+    meaning="A bias is stored in steps of input scale x weight scale. If that product is tiny (a "
+    "channel whose weights are almost zero), the bias does not fit 32 bits and is cut off: the "
+    "channel is off by a constant.",
     evidence="Codes at the end of the 32-bit range.",
     suggestion="give the channel a larger weight scale, or train without dead channels",
     sources=("tensorflow/tensorflow#33735", "tensorflow/model-optimization#794"),
@@ -63,8 +63,7 @@ _DOUBLED = Explanation(
     meaning="A GRU adds one bias to the input's product and another to the state's. Converters "
     "have been seen to write the same bias into both, so that it counts twice.",
     evidence="Two FULLY_CONNECTED operators with different weights and, to half a step of each, "
-    "the same bias, which is not one value throughout, whose results are taken to pieces and "
-    "added.",
+    "the same bias, which is not constant, whose results are split and added.",
     suggestion="compare both biases with the layer in Keras: its bias has two rows, and they "
     "differ",
     sources=("tensorflow/tensorflow#54507",),
@@ -125,8 +124,8 @@ def _per_tensor(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
             continue
         worst = int(largest.argmin())
         message = (
-            f"its weights have one scale: {weak.size} of {len(largest)} channels use codes up to "
-            f"{int(largest[weak].max())} only, channel {worst} up to {int(largest[worst])}"
+            f"its weights have one scale: {weak.size} of {len(largest)} channels use only codes up "
+            f"to {int(largest[weak].max())}, channel {worst} up to {int(largest[worst])}"
         )
         yield at_operator(
             subgraph, op, message, channels=weak.tolist(), largest_codes=largest[weak].tolist()
@@ -134,7 +133,7 @@ def _per_tensor(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
 
 
 def _largest_codes(codes: NDArray[np.integer], axis: int, zero_point: int) -> NDArray[np.int64]:
-    """Return by channel the largest distance of a code from the zero point."""
+    """Return the largest distance of a code from the zero point for each channel."""
     others = tuple(i for i in range(codes.ndim) if i != axis % codes.ndim)
     if not codes.size:
         return np.zeros(codes.shape[axis], np.int64)
@@ -179,13 +178,13 @@ def _doubled_bias(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Bias:
     values: NDArray[np.float32]
-    """(channels,) real units."""
+    """The values (channels,) in real units."""
     rounding: NDArray[np.float64]
-    """(channels,) or (1,) half a step, real units."""
+    """Half a step, (channels,) or (1,), in real units."""
 
 
 def _real_bias(graph: Graph, subgraph: Subgraph, op: Operator) -> _Bias | None:
-    """Return a bias that tells one layer from another; None for none, or one value throughout."""
+    """Return a bias that identifies a layer; None if there is none or it is constant."""
     bias = _bias(subgraph, op)
     values = real_constant(graph, bias) if bias is not None else None
     if bias is None or values is None or np.ptp(values) == 0:
@@ -195,7 +194,7 @@ def _real_bias(graph: Graph, subgraph: Subgraph, op: Operator) -> _Bias | None:
 
 
 def _same_bias(one: _Bias, other: _Bias) -> bool:
-    """Whether two biases were one before each was rounded to steps of its own."""
+    """Return whether two biases were equal before each was rounded to its own steps."""
     if one.values.size != other.values.size:
         return False
     rounding = one.rounding + other.rounding
@@ -205,7 +204,7 @@ def _same_bias(one: _Bias, other: _Bias) -> bool:
 
 
 def _same_weights(graph: Graph, subgraph: Subgraph, one: Operator, other: Operator) -> bool:
-    """Whether two operators are one layer that is called twice."""
+    """Return whether two operators are one layer that is called twice."""
     mine, theirs = (constant(graph, subgraph.tensors[op.inputs[1]]) for op in (one, other))
     return mine is not None and theirs is not None and np.array_equal(mine, theirs)
 
@@ -215,10 +214,10 @@ _CARRY = _PIECES | {"RESHAPE", "QUANTIZE"}
 
 
 def _sums_of_gates(subgraph: Subgraph, op: Operator) -> frozenset[int]:
-    """Return the ADD operators that pieces of a result reach by way of layout operators alone.
+    """Return the ADD operators that read parts of a result, through layout operators only.
 
-    A GRU computes all its gates in one product and takes it to pieces.  Two whole products that are
-    added are two Dense layers, whose biases are equal because they are trained alike.
+    A GRU computes all its gates in one product and splits it.  Two whole products that are added
+    are two Dense layers, whose biases are equal because they are trained alike.
     """
     found: set[int] = set()
     tensors = [(index, False) for index in op.outputs]

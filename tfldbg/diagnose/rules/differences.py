@@ -1,4 +1,4 @@
-"""What differs, whatever the cause: one code a signal of the verdict, and what limits the trace."""
+"""Findings about the differences themselves, one code per signal, and limitations of the trace."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _LOCAL = Explanation(
     code="TFL001",
     title="The operator's arithmetic differs",
     severity="error",
-    meaning="On the inputs that it really had, the operator yields something else than its "
-    "reference, by more than the rounding of its kernels explains.",
+    meaning="On the inputs that it really had, the operator's output differs from its reference by "
+    "more than the rounding of its kernels explains.",
     evidence="The local error against the bound of the operator (docs/verdict.md).",
     suggestion="compare this operator's bias, activation and padding with the layer in Keras",
 )
@@ -57,7 +57,7 @@ _NONFINITE = Explanation(
     code="TFL004",
     title="NaN or infinity",
     severity="error",
-    meaning="The operator yields values that are no numbers from inputs that are.",
+    meaning="The operator computes NaN or infinite values from finite inputs.",
     evidence="The values of its output, and of its inputs.",
     suggestion="look at this operator's constants and at divisions by zero",
 )
@@ -66,7 +66,7 @@ _SHAPE = Explanation(
     title="The output has another shape",
     severity="error",
     meaning="The operator's output has other dimensions than the reference's, or than the file "
-    "states, though its inputs have the same.",
+    "states, although its inputs have the same.",
     evidence="The shapes at run time.",
     suggestion="compare this operator's padding, strides and axes with the layer in Keras",
 )
@@ -74,8 +74,8 @@ _INPUT = Explanation(
     code="TFL050",
     title="The model was given other inputs",
     severity="error",
-    meaning="The recorded run was given other codes than the data quantizes to; every operator "
-    "behind is judged on what was recorded.",
+    meaning="The recorded run was given other codes than the data quantizes to; all operators "
+    "after the input are judged on what was recorded.",
     evidence="The recorded input against the data of --data.",
     suggestion="quantize the input with its scale and zero point, rounding to nearest",
 )
@@ -83,18 +83,18 @@ _CLIPPED = Explanation(
     code="TFL005",
     title="Values are clipped",
     severity="info",
-    meaning="Values of the reference lie outside the range that the output can represent. No "
-    "operator is to blame for a range; with other data than the calibration's it is usual.",
+    meaning="Values of the reference are outside the range that the output can represent. No "
+    "operator is to blame for a range; on other data than the calibration's this is normal.",
     evidence="The share of the reference's values more than a step beyond the range, above 0.1 %.",
     suggestion="calibrate on data like this, or trace on data like the calibration's",
 )
 _OBSERVER = Explanation(
     code="TFL006",
-    title="Looking at the model changed it",
+    title="Observing the model changed it",
     severity="warning",
-    meaning="With its intermediate tensors exposed the model yields other final outputs than "
-    "untouched, so the trace is of another program than the one that ships. Or what a "
-    "loop, an IF or a composite runs ends, when it is run by itself, at other values than it does.",
+    meaning="With its intermediate tensors exposed the model computes other final outputs than "
+    "untouched, so the trace is of another program than the one that ships. Or the subgraph of a "
+    "loop, an IF or a composite, run separately, computes other values than the operator.",
     evidence="The final outputs of both, byte for byte, on the first samples.",
     suggestion="try --runtime builtin; a buffer that is reused too early shows like this",
 )
@@ -108,7 +108,7 @@ _UNCHECKED = Explanation(
 )
 _REFERENCE = Explanation(
     code="TFL008",
-    title="The reference yields NaN or infinity",
+    title="The reference has NaN or infinite values",
     severity="warning",
     meaning="Such values say nothing about the file and are left out.",
     evidence="The values of the reference.",
@@ -125,8 +125,8 @@ BY_SIGNAL: Mapping[Signal, Explanation] = {
 }
 _BY_TRAIT: Mapping[str, Mapping[str, str]] = {
     "local": {
-        "of_the_file": "trace the file under another --runtime: kernels that agree point to the "
-        "file, kernels that do not to the kernel",
+        "of_the_file": "trace the file under another --runtime: if the kernels agree, the file is "
+        "to blame, if not, the kernel",
         "other_file": "compare this operator's options and constants in both files with tfldbg "
         "inspect",
         "recorded": "trace the file alone: if it is clean, look at the kernel that was recorded",
@@ -146,7 +146,7 @@ _BY_TRAIT: Mapping[str, Mapping[str, str]] = {
         "other_file": "compare this operator's padding, strides and axes in both files",
     },
 }
-"""By signal the first trait of the reference that suggests something else."""
+"""Suggestions by signal and trait; the first trait that the reference has counts."""
 
 
 def of_divergence(divergence: Divergence, op: OpEvidence, traits: Traits) -> Finding:
@@ -174,7 +174,7 @@ def of_divergence(divergence: Divergence, op: OpEvidence, traits: Traits) -> Fin
 
 
 def _suggestion(signal: Signal, traits: Traits) -> str | None:
-    """Return what to do about a divergence where that depends on the reference."""
+    """Return the suggestion for a divergence, if it depends on the reference."""
     return next(
         (said for trait, said in _BY_TRAIT.get(signal, {}).items() if getattr(traits, trait)), None
     )
@@ -190,8 +190,8 @@ def _observer(judged: Judged) -> Iterator[Sign]:
     for body in judged.evidence.bodies:
         if not body.identical:
             predicate = (
-                f"its {body.role} (subgraph {body.subgraph}), run by itself, ends at other values "
-                "than the operator yields"
+                f"its {body.role} (subgraph {body.subgraph}), run separately, computes other "
+                "values than the operator"
             )
             evidence: dict[str, object] = {"identical": False, "subgraph": body.subgraph}
             subject = Subject(body.op, body.kind, None)
@@ -233,7 +233,7 @@ def _clipped(judged: Judged) -> Iterator[Sign]:
 
 def _clips(op: OpEvidence, share: float) -> Sign:
     message = (
-        f"{share:.2%} of its values lie outside the range that scale {number(op.scale)} "
+        f"{share:.2%} of its values are outside the range that scale {number(op.scale)} "
         "can represent and are clipped"
     )
     return at(op, message, saturated=op.local.saturated if op.local else 0, share=share)

@@ -18,23 +18,24 @@ if TYPE_CHECKING:
 
 _STEEP_KINDS = frozenset({"DIV", "EXP", "LOG", "POW", "RSQRT", "SQRT"})
 _SMALL_LSB = 2.0
-"""Error at the inputs that a few roundings make."""
+"""The error at the inputs that a few roundings explain."""
 _FIXED = frozenset({"LOGISTIC", "SOFTMAX", "TANH"})
 _SPREAD = frozenset({"SOFTMAX"})
-"""Those of them whose outputs add up to one, whatever the data: some of them must be large."""
+"""Those of them whose outputs add up to one for any data, so that some of them must be large."""
 _ROUNDED_ONCE = 0.75
 _SLOPE = 0.005
-"""Relative difference of a slope from 1 that rounding to 8 bits cannot make: half a step of 128."""
+"""The relative difference of a slope from 1 that rounding to 8 bits cannot explain: half a step of
+128."""
 _REMOVED = 3.0
-"""How many times smaller a line that explains an error makes it: nine tenths of its energy.  What
-is left is rounding, and the values that were clipped."""
+"""The factor by which a line that explains an error reduces it: nine tenths of its energy.  The
+rest is rounding, and the values that were clipped."""
 _CORRELATED = 0.99
-"""Correlation from which values lie on a line: it leaves 2 % of their variance."""
+"""The correlation from which values are on a line: it leaves 2 % of their variance."""
 _POINTS = 32
-"""Values below which nothing is said about a line: a dozen lie near one by chance."""
+"""The number of values below which no line is fitted: a dozen are near one by chance."""
 _RESIZE_OPTIONS = ("alignCorners", "halfPixelCenters")
 _VARIED_LSB = 1.0
-"""Standard deviation of a reference, in LSB, that is not constant itself."""
+"""The standard deviation in LSB from which a reference is not constant."""
 
 _STEEP = Explanation(
     code="TFL012",
@@ -43,7 +44,7 @@ _STEEP = Explanation(
     meaning="Near its steep part a function such as rsqrt, exp or a division turns an error of one "
     "step at its input into many at its output. The operator itself computes correctly.",
     evidence="A local error within the bound and no clipping, an accumulated error of at most 2 "
-    "LSB at the inputs, and at least 8 LSB, and four times as much, at the output.",
+    "LSB at the inputs, and one of at least 8 LSB and at least four times as much at the output.",
     suggestion="keep this part in float or 16 bits, or keep its input away from the steep part "
     "(a larger epsilon)",
     sources=("google-ai-edge/LiteRT#7441",),
@@ -54,8 +55,8 @@ _VANISH = Explanation(
     severity="warning",
     meaning="SOFTMAX and LOGISTIC have a fixed output scale of 1/256, TANH of 1/128. Scores below "
     "half a step become zero, all of them if there are many classes; the cosine stays high.",
-    evidence="Every output is within a step of zero, while the input takes more codes. LOGISTIC "
-    "and TANH: over your data, since random data may well score nothing.",
+    evidence="Every output is within a step of zero, while the input uses more codes. LOGISTIC "
+    "and TANH: only on your data, since the scores of random data may well be zero.",
     suggestion="compare the logits, and take the scores of the operator before this one",
     sources=("TFLite 8-bit quantization specification", "ultralytics/ultralytics#25524"),
 )
@@ -85,8 +86,8 @@ _WRONG_LINE = Explanation(
     code="TFL038",
     title="The values are right up to a factor or an offset",
     severity="error",
-    meaning="The output follows the reference on a straight line that is not the diagonal: it was "
-    "computed or dequantized with a wrong scale (slope), zero point or bias (offset).",
+    meaning="The output is the reference times a factor plus an offset: it was computed or "
+    "dequantized with a wrong scale (factor), zero point or bias (offset).",
     evidence="A line fitted to all values: its slope is off by more than 0.5 %, or its offset by "
     "more than a step; the correlation is at least 0.99, and the line explains nine tenths of "
     "the error's energy.",
@@ -99,9 +100,9 @@ _RESIZE = Explanation(
     title="Resizing samples at other places",
     severity="error",
     meaning="half_pixel_centers and align_corners decide which input pixels an output pixel is "
-    "made of. With the wrong ones the image is shifted by a fraction of a pixel.",
+    "made of. With the wrong options the image is shifted by a fraction of a pixel.",
     evidence="The operator's float copy is run with the other values of both options, on the "
-    "inputs that it had: with those that are named it agrees with the reference.",
+    "inputs that it had: with the options that are named it agrees with the reference.",
     suggestion="convert again with the options of the Keras layer (half_pixel_centers=True)",
     sources=("tensorflow/tensorflow#33691",),
 )
@@ -113,8 +114,7 @@ _OPTION = Explanation(
     "padding, the order of its inputs or outputs) is what the reference computes, or the reference "
     "has an operator of another, similar kind in its place: the file has the wrong one.",
     evidence="The float copy of the operator, and of those that are checked together with it, is "
-    "run with one thing changed after the other, on the inputs that they had; the kind of its "
-    "counterpart.",
+    "run with one change at a time, on the inputs that they had; or the kind of its counterpart.",
     suggestion="convert again; if the option is right in Keras, report the converter",
     sources=("tfldbg, docs/verdict.md",),
 )
@@ -124,9 +124,9 @@ _CONSTANT = Explanation(
     code="TFL051",
     title="The output is constant",
     severity="error",
-    meaning="The operator yields one value everywhere, though its reference does not: a kernel "
-    "that does not know the operator's types or scales leaves its output as it was, or every "
-    "value lies beyond one end of the range.",
+    meaning="The operator computes one value everywhere, although its reference does not: a kernel "
+    "that does not know the operator's types or scales leaves its output as it was, or all "
+    "values are beyond one end of the range.",
     evidence="One code over all samples, and a reference whose values vary by more than a step.",
     suggestion="check that the runtime supports the operator with these types (per-channel, "
     "16-bit, blockwise), and look at the output's range",
@@ -153,7 +153,7 @@ def _constant(judged: Judged) -> Iterator[Sign]:
 
 
 def _limit(op: OpEvidence, code: int) -> float | None:
-    """Return the constant of a MAXIMUM or MINIMUM that is all it yields, real units."""
+    """Return the constant of a MAXIMUM or MINIMUM that its whole output is equal to, real units."""
     affine = op.affine
     if op.kind not in ("MAXIMUM", "MINIMUM") or affine is None or not affine.scale:
         return None
@@ -162,7 +162,7 @@ def _limit(op: OpEvidence, code: int) -> float | None:
 
 
 def _reference_varies(local: TensorStats | None) -> bool:
-    """Whether the reference of a constant output is not constant.
+    """Return whether the reference of a constant output is not constant.
 
     The error then has the reference's own variance: mean square minus square of the mean.
     """
@@ -206,7 +206,7 @@ def _vanish(judged: Judged) -> Iterator[Sign]:
         if before and max(before) > usage.span and not judged.is_origin_or_downstream(op):
             message = (
                 f"all {usage.total} values of its output are within one step of zero "
-                f"({number(op.scale)}), while its input takes {max(before)} codes"
+                f"({number(op.scale)}), while its input uses {max(before)} codes"
             )
             low, high = usage.lowest, usage.highest
             yield at(op, message, lowest=low, highest=high, input_codes=max(before))
@@ -273,10 +273,10 @@ def _option(judged: Judged) -> Iterator[Sign]:
 
 
 def _explaining(judged: Judged, op: OpEvidence) -> list[str]:
-    """Return the options with which an operator agrees, none where other kernels agree as it is.
+    """Return the options with which an operator agrees, none if it agrees under other kernels.
 
-    What is right under other kernels is right in the file; that another option yields the same, as
-    two kinds of padding may, then says nothing.
+    An operator that is right under other kernels is right in the file.  An option that then gives
+    the same result, as another kind of padding may, says nothing.
     """
     if judged.right_elsewhere(op):
         return []

@@ -1,4 +1,4 @@
-"""Causes at the ends of the model: what it is given, and which output is which."""
+"""Causes in the inputs of the model and in the order of its outputs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.model import Signal
 
 _SIGMAS = 3.0
-"""Standard deviations above chance up to which guessing explains an accuracy."""
+"""The standard deviations above chance up to which guessing explains an accuracy."""
 
 _MISCAST = Explanation(
     code="TFL035",
     title="The input was cast instead of quantized",
     severity="error",
     meaning="Codes are round(value / scale) + zero point. A plain cast cuts off (125.99 becomes "
-    "125), and forgetting the scale or the zero point gives codes that mean other values. All "
-    "layers are then right, and the result is wrong from the first.",
+    "125), and leaving out the scale or the zero point gives codes that mean other values. All "
+    "layers are then right, and the result is wrong from the input on.",
     evidence="The recorded codes of an input equal what a cast makes of the data, and not what "
     "quantization makes of it.",
     suggestion="quantize the input with the scale and zero point of the input tensor, rounding to "
@@ -37,10 +37,10 @@ _NORMALIZED = Explanation(
     title="The data is on another scale than the input",
     severity="warning",
     meaning="The values that the model is given do not fit the range that its input was calibrated "
-    "for: most are clipped, or they use a few codes. Usually a normalization (0..255, 0..1, -1..1, "
+    "for: many are clipped, or they use a few codes. Usually a normalization (0..255, 0..1, -1..1, "
     "mean and deviation) is missing or done twice.",
-    evidence="Of your data, given in real units: more than 20 % of what is not zero lie beyond the "
-    "input's range, or fewer than one in 32 codes are used.",
+    evidence="In your data, given in real units, more than 20 % of the values that are not zero "
+    "are beyond the input's range, or fewer than one in 32 codes are used.",
     suggestion="prepare the data as in training; if it is, the file was calibrated on data of "
     "another scale: convert it again",
     sources=("tensorflow/tensorflow#24966",),
@@ -49,11 +49,11 @@ _CAST = Explanation(
     code="TFL057",
     title="Real values given as codes",
     severity="warning",
-    meaning="Integer data is taken for the input's codes. Real values that were cast to the "
-    "input's type, not quantized, are a few codes next to zero: the model sees hardly anything. "
+    meaning="Integer data is taken as the input's codes. Real values that were cast to the input's "
+    "type instead of quantized are a few codes next to zero, from which the model learns little. "
     "Neither the file nor its calibration is to blame.",
-    evidence="Of your data, given as integers: read as real numbers the values lie within the "
-    "input's range, and quantized they would be at least eight times as many codes.",
+    evidence="Your data, given as integers and read as real numbers, is within the input's range, "
+    "and quantized it would be at least eight times as many codes.",
     suggestion="quantize the data with the input's scale and zero point, rounding to nearest, or "
     "give the real values as floats: tfldbg quantizes them",
     sources=("tensorflow/tensorflow#53278",),
@@ -62,13 +62,13 @@ _CHANCE = Explanation(
     code="TFL056",
     title="The reference itself is no better than guessing",
     severity="warning",
-    meaning="On this data the reference chooses the right class as often as chance does, so its "
-    "agreement with the file says little about what both are worth. Usually the data is prepared "
-    "in another way than in training (0..1 in place of -1..1), or the labels are counted from "
-    "another number.",
+    meaning="On this data the reference chooses the right class as often as guessing does, so its "
+    "agreement with the file says little about the quality of either. Usually the data is prepared "
+    "differently than in training (0..1 instead of -1..1), or the labels are counted from another "
+    "number.",
     evidence="The accuracy of the reference and of the file, with --labels: at most three standard "
-    "deviations, sqrt(p (1 - p) / n) each, above p = 1 / classes; not where so few samples would "
-    "allow for half way to perfect.",
+    "deviations, sqrt(p (1 - p) / n) each, above p = 1 / classes; not if there are so few samples "
+    "that this reaches half way to perfect.",
     suggestion="prepare the data as in training, and compare the order of the classes",
     sources=("tfldbg, docs/verdict.md",),
 )
@@ -78,7 +78,7 @@ _PERMUTED = Explanation(
     severity="info",
     meaning="The converter orders outputs by name, not as the Keras model does. A script that "
     "takes them by number gets them exchanged.",
-    evidence="Which output of the Keras model computes each output of the file.",
+    evidence="The output of the Keras model that computes each output of the file.",
     suggestion="take the outputs by their names in the signature, not by number",
     sources=("tensorflow/tensorflow#33303", "tensorflow/tensorflow#53071"),
 )
@@ -99,7 +99,7 @@ def _normalized(judged: Judged) -> Iterator[Sign]:
         if not (clipped or is_narrow(given)) or usage is None:
             continue
         message = f"{_held(given)}: the data uses {usage.span} of its {usage.codes} codes"
-        if clipped:  # what was beyond is not known any more
+        if clipped:  # the clipped values are no longer known
             message = (
                 f"input '{short(given.name)}' of range {_range_of(given)}: {given.beyond:.0%} of "
                 "the values given to it, zeros left out, are beyond it"
@@ -140,7 +140,7 @@ def _near_chance(judged: Judged) -> Iterator[Sign]:
     chance, samples = 1.0 / accuracy.classes, max(accuracy.samples, 1)
     spread = _SIGMAS * math.sqrt(chance * (1.0 - chance) / samples)
     right = {s.side: s.top_1 / samples for s in accuracy.sides}
-    telling = 2 * spread <= 1.0 - chance  # half way to perfect is not to be had by guessing
+    telling = 2 * spread <= 1.0 - chance  # guessing does not reach half way to perfect
     if REFERENCE not in right or not telling or max(right.values()) > chance + spread:
         return
     said = "; ".join(_held(i) for i in judged.evidence.inputs if i.usage and i.scale)
@@ -159,7 +159,7 @@ def _near_chance(judged: Judged) -> Iterator[Sign]:
 
 
 def _held(given: InputEvidence) -> str:
-    """Say what part of its range an input is given."""
+    """Return the given values of an input and their share of its range in words."""
     usage, affine = given.usage, given.affine
     if usage is None or affine is None:
         return ""
@@ -172,7 +172,7 @@ def _held(given: InputEvidence) -> str:
 
 
 def _range_of(given: InputEvidence) -> str:
-    """Say from where to where an input's range reaches; its scale in an old recording."""
+    """Return the range of an input in words, or its scale in an old recording."""
     if given.type is None or given.affine is None:
         return f"of scale {number(given.scale)}"
     return " to ".join(map(number, given.affine.real_range(given.type)))

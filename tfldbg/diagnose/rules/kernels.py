@@ -1,4 +1,4 @@
-"""Causes in the kernels that computed the values, and in how the values were recorded."""
+"""Causes in the kernels that computed the values, and in the recording of the values."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.model import Signal
 
 _ONE_CODE = 1.0 + 1e-3
-"""Two codes that are one apart, and float32 rounding."""
+"""The difference of two codes that are one apart, with float32 rounding."""
 _SHARE = 0.05
-"""Share of values that may differ by one code where only rounding differs.
+"""The share of values that may differ by one code if only rounding differs.
 
-Two roundings of one exact value differ where it lies near a tie: within the 2**-15 to 2**-7 of a
-step that fixed-point multipliers lose, a few per cent at most."""
+Two roundings of one exact value differ if it is near a tie: within the 2**-15 to 2**-7 of a step
+that fixed-point multipliers lose, a few per cent at most."""
 
 _ROUNDING = Explanation(
     code="TFL011",
     title="Kernels that round differently",
     severity="info",
     meaning="Two kernels compute the same value and round it differently: to even or away from "
-    "zero, once in float or twice in fixed point. They then differ by one code on a few values. It "
-    "is no fault, but a test for equality fails.",
+    "zero, once in float or twice in fixed point. They then differ by one code on a few values. "
+    "This is not a fault, but a test for equality fails.",
     evidence="A difference of one code on fewer than 5 % of the values, with equal inputs.",
     suggestion="compare with a tolerance of one LSB, or run both sides with the same kernels",
     sources=("google-ai-edge/LiteRT#7441", "tensorflow/tflite-micro#3252"),
@@ -35,12 +35,12 @@ _CLOBBERED = Explanation(
     code="TFL039",
     title="A recorded tensor was overwritten",
     severity="error",
-    meaning="The memory of intermediate tensors is used again by later operators. Read after the "
-    "run without being preserved or an output, a tensor holds what another operator wrote there; a "
-    "faulty memory plan does the same while the model runs.",
-    evidence="A recorded tensor that holds bytes of one that is written later, which no operator "
-    "copies there, and an operator that disagrees with its own replay.",
-    suggestion="record what tfldbg expose makes outputs of, not intermediates through get_tensor",
+    meaning="Later operators reuse the memory of intermediate tensors. A tensor that is neither "
+    "preserved nor an output, and that is read after the run, holds what another operator wrote "
+    "there; a faulty memory plan does the same while the model runs.",
+    evidence="A recorded tensor that holds the bytes of a tensor that is written later and that no "
+    "operator copies there, and an operator that disagrees with its own replay.",
+    suggestion="record the outputs of a file from tfldbg expose, not intermediates with get_tensor",
     sources=("tensorflow/model-optimization#911", "google-ai-edge/LiteRT#8928"),
 )
 _HALF = Explanation(
@@ -48,7 +48,7 @@ _HALF = Explanation(
     title="Recorded with half precision",
     severity="error",
     meaning="A delegate computes a float model in 16 bits (fp16). Everything is off by about "
-    "0.05 %, and more behind long sums; the same file is right without the delegate.",
+    "0.05 %, and more after long sums; the same file is right without the delegate.",
     evidence="Every recorded float value is a float16 number, and float operators differ.",
     suggestion="forbid the delegate to reduce precision (allow_fp16 = 0, precision loss not "
     "allowed), or compare with --float-tolerance 0.01",
@@ -58,21 +58,21 @@ _DISAGREE = Explanation(
     code="TFL046",
     title="Kernels disagree",
     severity="error",
-    meaning="The same operator on the same inputs yields another result under other kernels, by "
-    "more than rounding: one of the kernels is wrong, or does not know the operator's types.",
-    evidence="The operator is run by itself, on the inputs that it had, under the other kernels; "
+    meaning="The same operator on the same inputs gives another result under other kernels, by "
+    "more than rounding: one of the kernels is wrong, or does not support the operator's types.",
+    evidence="The operator is run alone, on the inputs that it had, under the other kernels; "
     "or the trace itself compares two runtimes.",
     suggestion="use the runtime that agrees with float arithmetic, and report the other's kernel",
     sources=("tfldbg, docs/selftrace.md",),
 )
 _ALIKE = Explanation(
     code="TFL048",
-    title="All kernels yield the same",
+    title="All kernels give the same result",
     severity="info",
-    meaning="The operator differs from its reference under every set of kernels alike, so the "
-    "difference lies in the file (its constants, options, parameters) or in the reference, not in "
-    "one kernel.",
-    evidence="The operator is run by itself, on the inputs that it had, under the other kernels.",
+    meaning="The operator differs from its reference in the same way under all kernels, so the "
+    "cause is in the file (its constants, options, parameters) or in the reference, not in one "
+    "kernel.",
+    evidence="The operator is run alone, on the inputs that it had, under the other kernels.",
     suggestion="compare the operator's constants and options with the layer",
 )
 
@@ -112,7 +112,7 @@ def _clobbered(judged: Judged) -> Iterator[Sign]:
         if other is not None:
             message = (
                 f"its recorded values hold those of operator {other.op} {other.kind}, which runs "
-                "later and which nothing copies here: the memory was used again"
+                "later and is not copied here: the memory was reused"
             )
             yield at(op, message, other=other.op)
 
@@ -156,7 +156,7 @@ def _alike(judged: Judged) -> Iterator[Sign]:
         if judged.same_under_all_kernels(op):
             trials = (t for t in judged.evidence.trials if t.op == op.op and t.kind == "runtime")
             names = list(dict.fromkeys(t.value for t in trials))  # each output was tried
-            yields = f"yield the same as {judged.evidence.run.computed_by(op.op)}"
+            yields = f"give the same result as {judged.evidence.run.computed_by(op.op)}"
             yield at(op, f"{' and '.join(names)} {yields}", runtimes=names)
 
 

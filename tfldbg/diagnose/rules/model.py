@@ -1,4 +1,4 @@
-"""What a rule is: a cause, how it shows, and the function that looks for it."""
+"""The parts of a rule: its explanation, its signs, and the function that looks for them."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a finding of one code means; the text of ``tfldbg explain`` and of ``docs/findings``."""
+    """The explanation of the findings of one code, for ``tfldbg explain`` and ``docs/findings``."""
 
     code: str
-    """``TFL0xx``; it never changes its meaning."""
+    """The code ``TFL0xx``, which never changes its meaning."""
     title: str
     severity: Severity
     meaning: str
-    """What happens, and what a user sees of it."""
+    """The cause and its effects."""
     evidence: str
-    """How tfldbg tells."""
+    """The measurements that show the cause."""
     suggestion: str
-    """What to do, as an order."""
+    """The suggestion, as an imperative."""
     sources: tuple[str, ...] = ()
-    """Where the cause is described: specification, kernel, public thread."""
+    """Descriptions of the cause: specification, kernel, public thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A place where a rule sees its cause."""
+    """A sign of a cause, with its place."""
 
     op: int | None
     """The operator to look at, None for the whole file."""
     tensor: str | None
     predicate: str
-    """What is wrong there, with the figure; a whole sentence where there is no subject."""
+    """The problem, with the figure; a whole sentence if there is no subject."""
     evidence: dict[str, object]
     suggestion: str | None = None
-    """What to do here, where that is not what the explanation says."""
+    """The suggestion, if it is not that of the explanation."""
     subject: Subject | None = None
     """The operator that the predicate is about."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileRule:
-    """A cause that the file alone betrays."""
+    """A rule for a cause that the file alone shows."""
 
     about: Explanation
     find: Callable[[Graph, Subgraph], Iterable[Sign]]
     explains: frozenset[Signal] = frozenset()
-    """What kind of divergence of the same operator it explains."""
+    """The kinds of divergence that it explains, of the same operator."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """A trace that has been judged."""
+    """A trace with its divergences, as the rules see it."""
 
     evidence: Evidence
     divergences: tuple[Divergence, ...]
@@ -72,19 +72,19 @@ class Judged:
     downstream: frozenset[int]
     """The tensors downstream of an origin (`tfldbg.diagnose.downstream`)."""
     misfits: Mapping[int, Misfit] = field(default_factory=dict)
-    """By tensor the ranges that fit other values."""
+    """The ranges that fit other values than the tensor's, by tensor."""
 
     def signals(self, op: int) -> frozenset[Signal]:
-        """Return by what an operator diverged."""
+        """Return the signals of an operator's divergences."""
         return frozenset(d.signal for d in self.divergences if d.op == op)
 
     def diverged(self, *signals: Signal) -> list[OpEvidence]:
-        """Return the operator outputs that diverged by one of the signals, in execution order."""
+        """Return the operator outputs that diverge by one of the signals, in execution order."""
         found = {d.tensor_index for d in self.divergences if d.signal in signals}
         return [o for o in self.evidence.ops if o.tensor in found]
 
     def producers(self, op: OpEvidence) -> list[OpEvidence]:
-        """Return the operators that write what an operator reads."""
+        """Return the operators that write the inputs of an operator."""
         return [o for o in self.evidence.ops if o.tensor in op.reads]
 
     @property
@@ -94,38 +94,38 @@ class Judged:
 
     @property
     def other_weights(self) -> list[OpEvidence]:
-        """Those of them that hold others."""
+        """The operators whose weights differ from the reference's."""
         return [o for o in self.checked_weights if o.weights is not None and o.weights.differ]
 
     def is_origin_or_downstream(self, op: OpEvidence) -> bool:
-        """Return whether an operator is an origin or lies downstream of one."""
+        """Return whether an operator is an origin or downstream of one."""
         return op.tensor in self.downstream or any(d.op == op.op for d in self.divergences)
 
     def same_under_all_kernels(self, op: OpEvidence) -> bool:
-        """Whether an operator was run by itself under other kernels, and all yield the same."""
+        """Return whether an operator gives the same result under all other kernels."""
         trials = [t for t in self.evidence.trials if t.op == op.op and t.kind == "runtime"]
         return bool(trials) and all(t.as_traced for t in trials)
 
     def right_elsewhere(self, op: OpEvidence) -> tuple[str, ...]:
-        """Return the kernels under which an operator, run by itself, agrees with its reference."""
+        """Return the kernels under which an operator, run alone, agrees with its reference."""
         trials = [t for t in self.evidence.trials if t.op == op.op and t.kind == "runtime"]
         return tuple(t.value for t in trials if t.agrees)
 
     def settles(self, op: OpEvidence) -> bool:
-        """Whether the user's data gave an operator's output enough values to fill a range."""
+        """Return whether the user's data gives an operator's output enough values for a range."""
         real = self.evidence.run.has_real_data
         return real and op.usage is not None and op.usage.total >= ENOUGH
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TraceRule:
-    """A cause that a trace betrays."""
+    """A rule for a cause that a trace shows."""
 
     about: Explanation
     find: Callable[[Judged], Iterable[Sign]]
     explains: frozenset[Signal] = frozenset()
-    """What kind of divergence of the same operator, or of any where no operator is named, it
-    explains."""
+    """The kinds of divergence that it explains, of the same operator, or of any operator if the
+    finding names none."""
 
 
 def at(op: OpEvidence, predicate: str, suggestion: str | None = None, **evidence: object) -> Sign:
@@ -160,18 +160,18 @@ def to_finding(about: Explanation, sign: Sign) -> Finding:
 
 
 def at_first(signs: Sequence[Sign]) -> Iterator[Sign]:
-    """Yield one sign at the first of many operators, which lists the others."""
+    """Yield one sign at the first of several operators, which lists the others."""
     if len(signs) < 2:
         yield from signs
         return
     first, ops = signs[0], [s.op for s in signs if s.op is not None]
     others = listed(ops[1:])
-    likewise = f"likewise {plural(len(ops) - 1, 'operator')} behind it: {others}"
+    likewise = f"likewise {plural(len(ops) - 1, 'operator')} after it: {others}"
     predicate = f"{first.predicate}; {likewise}"
     yield replace(first, predicate=predicate, evidence={**first.evidence, "ops": ops})
 
 
 def listed(numbers: Sequence[int], most: int = 8) -> str:
-    """Say operator numbers, the first few of many."""
+    """Return operator numbers in words, only the first few of many."""
     shown = ", ".join(str(n) for n in numbers[:most])
     return shown + (", ..." if len(numbers) > most else "")

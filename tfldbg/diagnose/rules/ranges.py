@@ -30,19 +30,20 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.model import Signal
 
 _CLIPPED = 0.01
-"""Share of a fake-quantized activation beyond its range from which the range has not converged: a
-moving average with decay 0.999 over batches leaves out the extremes of single batches, far less."""
+"""The share of a fake-quantized activation beyond its range from which the range has not converged:
+a moving average with decay 0.999 over batches leaves out far less, the extremes of single batches.
+"""
 _START = 6.0
-"""Where tfmot's observers begin: -6 to 6 (``MovingAverageQuantizer``, default_8bit_quantizers)."""
+"""The start of tfmot's observers: -6 to 6 (``MovingAverageQuantizer``, default_8bit_quantizers)."""
 _BELOW = 0.05
-"""Share of the range below zero, behind an operator that is never negative, that is left from the
-start: the start's share falls to 5 % after 2,900 steps with decay 0.999 for a range of 0 to 6."""
+"""The share of the range below zero, after an operator that is never negative, that remains from
+the start: it falls to 5 % after 2,900 steps with decay 0.999 for a range of 0 to 6."""
 _USED = 8
-"""A tensor that uses less than one part in so many of its codes has lost three of eight bits."""
+"""A tensor that uses less than one in this many of its codes has lost three of eight bits."""
 _EIGHT_BITS = 256
-"""Codes; of sixteen bits three may go unused."""
+"""The number of codes of eight bits; of sixteen bits, three may remain unused."""
 _NARROW = 16
-"""A concatenated branch with fewer codes than that has four bits, or less, of eight."""
+"""A concatenated branch with at most this many codes has four bits, or less, of eight."""
 _MANY = 3
 _NEVER_NEGATIVE = frozenset({"RELU", "RELU6"})
 
@@ -50,9 +51,9 @@ _OTHER_OBSERVER = Explanation(
     code="TFL013",
     title="The file's ranges are not those that the QAT model learned",
     severity="error",
-    meaning="Most scales are others than the QAT model's: the file was quantized after training, "
-    "with ranges from calibration data, and not converted from the QAT model. The difference grows "
-    "with depth; nothing is wrong with any single operator.",
+    meaning="Most scales are not the QAT model's: the file was quantized after training, with "
+    "ranges from calibration data, and not converted from the QAT model. The difference grows with "
+    "depth; no single operator is wrong.",
     evidence="Scales and zero points against the fake-quant nodes of the model: more than half of "
     "them differ, and not more than half of the weights.",
     suggestion="convert the QAT model itself, without a representative data set",
@@ -62,17 +63,18 @@ _ZERO_POINT_TIE = Explanation(
     code="TFL014",
     title="Zero point at a tie",
     severity="warning",
-    meaning="The trained range is so symmetric that its zero point lies halfway between two codes. "
+    meaning="The trained range is so symmetric that its zero point is halfway between two codes. "
     "Training computes it in float32 (127.49999), the converter in double precision (127.5): one "
     "rounds it down, the other up. Both ranges have the same steps, but one reaches a step further "
-    "at the lower end, the other at the upper end; and 8-bit images prepared as x / 127.5 - 1 lie "
-    "halfway between codes throughout, where the two round to either side. These values differ by "
-    "one step. It is no fault of the file, and converting it again changes nothing.",
-    evidence="Same scale, zero points one apart, and between them a trained zero that is a whole "
-    "number of steps and a half, to within what four float32 roundings move it (255 x 2**-22 of a "
-    "step). The verdict does not count it; --fail-on TFL014 does.",
+    "at the lower end, the other at the upper end; and all values of 8-bit images prepared as "
+    "x / 127.5 - 1 are halfway between codes, so that the two round them to different sides. These "
+    "values differ by one step. This is not a fault of the file, and converting it again changes "
+    "nothing.",
+    evidence="The same scale, zero points one apart, and between them a trained zero at a whole "
+    "number of steps and a half, up to four float32 roundings (255 x 2**-22 of a step). The "
+    "verdict does not count it; --fail-on TFL014 does.",
     suggestion="widen the trained range by a fraction of a step (-1 to 1.0001), or prepare the "
-    "data as x / 128 - 1 in place of x / 127.5 - 1, and train again",
+    "data as x / 128 - 1 instead of x / 127.5 - 1, and train again",
     sources=("tensorflow/model-optimization#858", "tensorflow/tensorflow#117962"),
 )
 _NO_ZERO = Explanation(
@@ -80,8 +82,8 @@ _NO_ZERO = Explanation(
     title="The trained range does not include zero",
     severity="warning",
     meaning="Zero must be a code, since padding and biases need it. A range that leaves it out is "
-    "shifted by fake-quant and widened by the converter, so that both sides use other ranges, and "
-    "few of the codes.",
+    "shifted by fake-quant and widened by the converter, so that the two sides use different "
+    "ranges, and few of the codes.",
     evidence="The trained minimum is above zero, or the maximum below.",
     suggestion="widen the range to include zero: min(range, 0) and max(range, 0)",
     sources=("tensorflow/tensorflow#16995", "tensorflow/tensorflow#23351"),
@@ -91,10 +93,9 @@ _UNCONVERGED = Explanation(
     title="Ranges that have not converged",
     severity="warning",
     meaning="QAT learns ranges as moving averages that start at -6 to 6. After too few steps they "
-    "still remember the start: too wide where values are small, and values are clipped where they "
-    "are large.",
-    evidence="The trained range is the start itself; or 5 % of it lie below zero behind a RELU; or "
-    "more than 1 % of at least 256 values of your data lie beyond it.",
+    "still depend on the start: they are too wide for small values, and clip large ones.",
+    evidence="The trained range is the start itself; or more than 5 % of it is below zero after a "
+    "RELU; or more than 1 % of at least 256 values of your data are beyond it.",
     suggestion="train longer, with a faster decay, or set the ranges from data: tfldbg convert "
     "QAT.h5 --calibrate all-values --data DATA",
     sources=("tensorflow/model-optimization#368",),
@@ -103,12 +104,12 @@ _EXCEEDED = Explanation(
     code="TFL065",
     title="A range that a fifth of the values exceed",
     severity="warning",
-    meaning="The range of an output is far too narrow for the values of your data, though the data "
-    "suits the model's inputs: it was calibrated on other data, edited, or computed wrongly by the "
-    "converter. What lies beyond it is cut off, which costs far more than rounding.",
-    evidence="More than 20 % of at least 256 values of the reference lie more than a step beyond "
-    "the range. Not from random data, nor from data that does not suit the input, nor after an "
-    "operator that is wrong itself, nor where a reader imposes the range, as MAXIMUM does. The "
+    meaning="The range of an output is far too narrow for the values of your data, although the "
+    "data suits the model's inputs: it was calibrated on other data, edited, or computed wrongly "
+    "by the converter. Values beyond it are cut off, which costs far more than rounding.",
+    evidence="More than 20 % of at least 256 values of the reference are more than a step beyond "
+    "the range. Not on random data, nor on data that does not suit the input, nor after an "
+    "operator that is itself wrong, nor if a reader imposes the range, as MAXIMUM does. The "
     "verdict does not count it, since the range may suit other data; --fail-on TFL065 does.",
     suggestion="calibrate on data like this and convert again; if it was, look at the values of "
     "this tensor with tfldbg params --data, and report the converter",
@@ -118,42 +119,42 @@ _UNUSED = Explanation(
     code="TFL018",
     title="Most of a range is never used",
     severity="warning",
-    meaning="The values of an activation fill a small part of its codes only: it was calibrated on "
+    meaning="The values of an activation use only a small part of its codes: it was calibrated on "
     "other data than this, or on outliers. The rounding error is as large as for a model of fewer "
     "bits.",
-    evidence="The lowest and highest code that occurred over your data: they span less than an "
-    "eighth. Not where another operator imposes the range, nor from fewer values than half of the "
+    evidence="The lowest and highest code that occur on your data span less than an eighth of the "
+    "codes. Not if another operator imposes the range, nor with fewer values than half of the "
     "codes.",
     suggestion="calibrate on representative data, scaled as at inference; leave outliers out",
     sources=("ultralytics/ultralytics#1695",),
 )
 _NEIGHBOUR = Explanation(
     code="TFL053",
-    title="A range taken over from the operator behind",
+    title="A range taken over from the next operator",
     severity="warning",
     meaning="The range of an output is that of the operator that reads it, and many times wider "
     "than its own values need. Calibration reads tensors after the run; where an operator wrote "
     "its result in place, into the buffer of its input, the input gets the range of the result.",
-    evidence="Over your data the float values reach to less than an eighth of the range, and leave "
-    "at most 32 codes of use; the range is that of a reader that multiplies or divides, "
-    "to an eighth, whose values fill it; a sum would round to the same steps itself. A "
-    "range that is f times too wide costs log2(f) bits: its steps are f times as wide, the noise "
-    "of rounding is step^2 / 12, so 20 log10(f) dB are lost. Against a float model or file the "
-    "verdict counts it. Not from random data, nor from data that does not suit the input.",
-    suggestion="calibrate again with a converter that records each tensor by itself, or leave the "
-    "operator no buffer to share: move a factor behind it in front of it",
+    evidence="On your data the float values reach less than an eighth of the range, and use at "
+    "most 32 codes; the range is, to an eighth, that of a reader that multiplies or divides and "
+    "whose values fill it; a sum would round to the same steps itself. A range that is f times too "
+    "wide costs log2(f) bits: its steps are f times as wide and the noise of rounding is step^2 / "
+    "12, so 20 log10(f) dB are lost. Against a float model or file the verdict counts it. Not on "
+    "random data, nor on data that does not suit the input.",
+    suggestion="calibrate again with a converter that records each tensor separately, or leave the "
+    "operator no buffer to share: move a factor from after it to before it",
     sources=("tensorflow/tensorflow#127842",),
 )
 _SENTINEL = Explanation(
     code="TFL054",
     title="A sentinel takes the range",
     severity="warning",
-    meaning="A constant that stands for nothing, a mask of -1e9 or a padding of -1e3, has one "
+    meaning="A constant that is a marker, such as a mask of -1e9 or a padding of -1e3, shares one "
     "range with values that are far smaller. They are left with a few codes, or one.",
-    evidence="As for TFL053, but what fills the range is a constant of one or two values, or a "
-    "mask that is made of one: behind the operator, or added to its values. The same arithmetic "
-    "gives the bits that are lost, and when the verdict counts it.",
-    suggestion="clamp the sentinel to what the values need (a mask of -30 in place of -1e9: "
+    evidence="As for TFL053, but the range is filled by a constant of one or two values, or by a "
+    "mask that is made from one, after the operator or added to its values. The lost bits, and "
+    "whether the verdict counts it, follow as there.",
+    suggestion="clamp the sentinel to what the values need (a mask of -30 instead of -1e9: "
     "exp(-30) is zero in any of these types), or pad with the lowest value, and calibrate again",
     sources=("tensorflow/tensorflow#117052", "google-ai-edge/ai-edge-quantizer#479"),
 )
@@ -161,25 +162,25 @@ _HOISTED = Explanation(
     code="TFL055",
     title="Clipped before an average",
     severity="error",
-    meaning="The reference quantizes what a resize or an average pool yields. These have one scale "
-    "for input and output, so the converter quantizes what they read, with the same range; values "
-    "beyond it are clipped first and averaged then, which is another result.",
-    evidence="A tensor that has its reader's parameters, more than 0.1 % of its values beyond "
-    "them, and behind the operator that averages an accumulated error of at least 8 LSB, four "
-    "times that before.",
-    suggestion="quantize what the operator reads as well in QAT, or clip there (a RELU6, say), so "
-    "that its range holds the values",
+    meaning="The reference quantizes the output of a resize or an average pool. These have one "
+    "scale for input and output, so the converter quantizes their input with the same range; "
+    "values beyond it are then clipped before they are averaged, which gives another result.",
+    evidence="A tensor that has its reader's parameters, with more than 0.1 % of its values beyond "
+    "its range, and after the operator that averages an accumulated error of at least 8 LSB and "
+    "four times that before.",
+    suggestion="quantize the operator's input in QAT too, or clip there (a RELU6, say), so that "
+    "its range holds the values",
     sources=("tensorflow/model-optimization#1000",),
 )
 MISPLACED = frozenset(about.code for about in (_NEIGHBOUR, _SENTINEL, _HOISTED))
-"""What is wrong with a range though the reference has no other."""
+"""Findings about ranges that are wrong although the reference has no other."""
 _MIXED = Explanation(
     code="TFL026",
     title="A concatenation of a wide and a narrow range",
     severity="warning",
     meaning="A concatenation has one scale for all its inputs. A branch with small values next to "
     "one with large values is left with a few codes.",
-    evidence="The codes that occur over your data: at most 16 in one input of the CONCATENATION, "
+    evidence="The codes that occur on your data: at most 16 in one input of the CONCATENATION, "
     "more than half of all in its output.",
     suggestion="bring the branches to one range before they are joined (a batch norm, a clip), or "
     "concatenate in float",
@@ -213,13 +214,13 @@ def _other_observer(judged: Judged) -> Iterator[Sign]:
     if 2 * len(differ) <= len(compared):
         return
     if 2 * len(judged.other_weights) > len(judged.checked_weights):
-        return  # other weights give other ranges, and calibration leaves the weights alone
+        return  # other weights give other ranges, and calibration does not change weights
     ratios = [o.scale / o.expected[0] for o in differ if o.scale and o.expected]
     middle = float(np.median(np.abs(np.log2(ratios)))) if ratios else 0.0
     message = (
         f"{len(differ)} of {len(compared)} activations have other parameters than the QAT model "
-        f"learned; the scales differ by {2**middle - 1:.1%} in the middle: the file was quantized "
-        "after training"
+        f"learned; the median difference of the scales is {2**middle - 1:.1%}: the file was "
+        "quantized after training"
     )
     yield Sign(None, None, message, {"ops": [o.op for o in differ], "compared": len(compared)})
 
@@ -241,9 +242,9 @@ def _zero_point_tie(judged: Judged) -> Iterator[Sign]:
 
 
 def _at_tie(judged: Judged, tied: InputEvidence | OpEvidence, exact: float) -> str:
-    """Say what rounds apart, and what it costs: a step here, and what is left of it at the end."""
+    """Return the different rounding and its cost in words: here, and at the last operator."""
     (low, high), expected = tied.trained or (0.0, 0.0), tied.expected or (0.0, 0)
-    # After an operator that is wrong, what is left at the end is that one's.
+    # After an operator that is wrong, the error at the end is caused by that one.
     sound = () if judged.divergences else judged.evidence.ops
     left = next((o for o in reversed(sound) if o.accumulated is not None), None)
     cost = f"values at its ends and halfway between codes differ by one step, {number(tied.scale)}"
@@ -284,7 +285,7 @@ def _at_start(judged: Judged, op: OpEvidence) -> str | None:
     del judged
     low, high = op.trained or (0.0, 0.0)
     if same(-low, _START) and same(high, _START):
-        return "its range is still the -6 to 6 that training starts from"
+        return "its range is still -6 to 6, where training starts"
     return None
 
 
@@ -295,8 +296,8 @@ def _below_zero(judged: Judged, op: OpEvidence) -> str | None:
     begun = _at_start(judged, op) is None
     if begun and never_negative and op.parameters == "equal" and share > _BELOW:
         return (
-            f"its range {number(low)} to {number(high)} reaches below zero, where no value is: "
-            "it has not forgotten the -6 to 6 that it started from"
+            f"its range {number(low)} to {number(high)} reaches below zero, but no value does: "
+            "it has not converged from the -6 to 6 that it started from"
         )
     return None
 
@@ -306,7 +307,7 @@ def _beyond(judged: Judged, op: OpEvidence) -> str | None:
     clipped = op.local.saturated / op.local.elements if op.local and op.local.elements else 0.0
     sound = op.parameters == "equal" and not judged.is_origin_or_downstream(op)
     if clipped > _CLIPPED and sound and judged.settles(op):
-        return f"{clipped:.1%} of its values lie beyond the range {number(low)} to {number(high)}"
+        return f"{clipped:.1%} of its values are beyond the range {number(low)} to {number(high)}"
     return None
 
 
@@ -351,12 +352,12 @@ def _unused(judged: Judged) -> Iterator[Sign]:
         if not op.activation or op.kind in SAME_SCALE_KINDS | _FIXED or op.tensor in others:
             continue  # others decide on the range
         if judged.is_origin_or_downstream(op) or op.tensor in judged.misfits:
-            continue  # what a broken operator yields says nothing about ranges
+            continue  # the output of a wrong operator says nothing about ranges
         if _USED * usage.span < usage.codes and usage.span > 1:
             low, high = usage.lowest, usage.highest
             times = usage.codes / usage.span
             message = (
-                f"its values use the codes {low} to {high} only, {usage.span} of {usage.codes}: "
+                f"its values use only the codes {low} to {high}, {usage.span} of {usage.codes}: "
                 f"the range is {number(times)} times as wide as they need, which costs "
                 f"{math.log2(times):.1f} bits ({20 * math.log10(times):.0f} dB)"
             )
@@ -371,7 +372,7 @@ def _exceeded(judged: Judged) -> Iterator[Sign]:
         if op.tensor in found and affine is not None and not judged.is_origin_or_downstream(op):
             ends = affine.real_range(op.type)
             message = (
-                f"{found[op.tensor]:.2%} of its values lie beyond its range, which reaches from "
+                f"{found[op.tensor]:.2%} of its values are beyond its range, which reaches from "
                 f"{' to '.join(number(end) for end in ends)}, and are cut off"
             )
             yield at(op, message, share=found[op.tensor])
@@ -406,14 +407,14 @@ def _bypassed(judged: Judged) -> Iterator[Sign]:
         clean = not judged.is_origin_or_downstream(op)
         if left_out and clean and all(_is_small(o) for o in left_out):
             message = (
-                f"the fake-quants behind operators {listed([o.op for o in left_out])} were left "
-                f"out in its favour; the accumulated error is {number(drift)} LSB from here on"
+                f"the fake-quants after operators {listed([o.op for o in left_out])} were left out "
+                f"in favour of its own; the accumulated error is {number(drift)} LSB from here on"
             )
             yield at(op, message, ops=[o.op for o in left_out], accumulated_lsb=drift)
 
 
 def _is_small(op: OpEvidence) -> bool:
-    """Whether the raw value before the dropped fake-quant is the file's, to a step."""
+    """Return whether the raw value before the dropped fake-quant is the file's, to a step."""
     return op.local is None or op.local.max_lsb is None or op.local.max_lsb <= 1.0
 
 

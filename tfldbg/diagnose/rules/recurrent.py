@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _FUSED = frozenset({"LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"})
 _LARGE = 8.0
-"""Steps by which later samples are off at least, while the first agrees to one: kernels that only
-round differently do not reach three bits."""
+"""The steps by which later samples are off at least, while the first agrees to one: kernels that
+only round differently do not reach three bits."""
 
 _STATE = Explanation(
     code="TFL033",
@@ -31,7 +31,7 @@ _STATE = Explanation(
 )
 _UNROLLED = Explanation(
     code="TFL034",
-    title="A fused recurrent operator stands for a loop",
+    title="A fused recurrent operator replaces a loop",
     severity="info",
     meaning="The reference computes the recurrence step by step, the file with one fused operator "
     "that keeps its gates in 16 bits and its state in its own scale. The two are not equal to the "

@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 
 _SPECIFICATION = "TFLite 8-bit quantization specification"
 _WASTED = 0.25
-"""Share of the codes below zero from which the range of a value that is never negative is wrong.
+"""The share of codes below zero from which the range of a never negative value is wrong.
 
 A calibration that saw the values puts zero at the lowest code; a quarter of the codes is worth
 0.4 bits."""
 
 _START = 12.0 / 255.0
-"""Scale of -6 to 6, where the observers of QAT begin (tfmot, default_8bit_quantizers)."""
+"""The scale of -6 to 6, where the observers of QAT start (tfmot, default_8bit_quantizers)."""
 _SAME = 1e-5
 
 _BROKEN = Explanation(
     code="TFL010",
     title="Quantization parameters that the specification forbids",
     severity="error",
-    meaning="A scale, zero point or constant is one that no converter writes and that kernels take "
-    "for granted not to occur: a zero point out of range, a scale that is no positive number, an "
-    "asymmetric weight or bias, another range than the kernel's fixed one, NaN in a constant.",
+    meaning="A scale, zero point or constant is one that no converter writes and that kernels do "
+    "not expect: a zero point out of range, a scale that is not a positive number, an asymmetric "
+    "weight or bias, another range than the kernel's fixed one, NaN in a constant.",
     evidence="The file's parameters against the rules in docs/rules.md.",
     suggestion="convert the model again; do not edit parameters one by one",
     sources=(_SPECIFICATION,),
 )
 _AXIS = Explanation(
     code="TFL020",
-    title="Scales along the wrong axis, or of the wrong number",
+    title="Scales along the wrong axis, or a wrong number of them",
     severity="error",
     meaning="Per-channel scales must follow the output channels: axis 0 of the weights, 3 for "
     "DEPTHWISE_CONV_2D. Along another axis every channel is read with the wrong scale: the error "
@@ -62,13 +62,13 @@ _BIAS_SCALE = Explanation(
     code="TFL022",
     title="The bias scale is not input scale x weight scale",
     severity="error",
-    meaning="Kernels add the codes of a bias in steps of input scale x weight scale, whatever "
-    "scale the bias itself states. If that is another, one of the three was changed after the "
-    "bias was quantized, and the bias means something else than it says: each channel is off by a "
+    meaning="Kernels add the codes of a bias in steps of input scale x weight scale and ignore the "
+    "scale of the bias itself. If that is another, one of the three was changed after the bias was "
+    "quantized, and the kernel adds other values than the bias states: each channel is off by a "
     "constant. The finding names the operator with the wrong bias or weights, or the one whose "
-    "output scale the biases behind it contradict.",
-    evidence="The three scales, to 1e-6 relative. Where several operators contradict each other, "
-    "what most of them say is believed.",
+    "output scale the biases after it contradict.",
+    evidence="The three scales, to 1e-6 relative. If several operators contradict each other, the "
+    "majority is believed.",
     suggestion="convert the model again; do not edit a scale without the biases that follow it",
     sources=(_SPECIFICATION, "tensorflow/tensorflow#36705"),
 )
@@ -77,10 +77,10 @@ _SAME_SCALE = Explanation(
     title="A copying operator between tensors of different scales",
     severity="error",
     meaning="Reshaping, slicing, pooling and concatenation copy codes and never rescale them, so "
-    "input and output must have one scale and zero point. Where they do not, the values change by "
+    "input and output must have one scale and zero point. If they do not, the values change by "
     "the ratio of the scales. The finding names the operator that wrote the tensor whose "
     "parameters the others contradict.",
-    evidence="The parameters of what the operator reads and writes.",
+    evidence="The parameters of the operator's inputs and outputs.",
     suggestion="convert the model again; if the parameters differ on purpose, put a QUANTIZE "
     "between",
     sources=(_SPECIFICATION, "tensorflow/model-optimization#1053"),
@@ -92,27 +92,27 @@ _SIGN = Explanation(
     meaning="The output of RELU, ABS, SOFTMAX and their like is never negative, but its range "
     "reaches below zero: those codes are never used. If it does not reach above zero, the output "
     "is constant.",
-    evidence="The zero point of the output: a quarter of the codes or more lie below it, and no "
-    "operator behind imposes the range.",
+    evidence="The zero point of the output: more than a quarter of the codes are below it, and no "
+    "operator after it imposes the range.",
     suggestion="calibrate again; with QAT, train the range longer: it starts at -6 to 6",
     sources=("tensorflow/tensorflow#52854",),
 )
 
 _MISREAD = Explanation(
     code="TFL058",
-    title="A kernel that copies codes and does not look at scales",
+    title="A kernel that copies codes and ignores scales",
     severity="error",
     meaning="ONE_HOT, MATRIX_DIAG, MATRIX_SET_DIAG, SPARSE_TO_DENSE and SCATTER_ND copy codes, or "
-    "write code 0 for zero, and know no scales; nor does REVERSE_V2, nor an LSTM, which keeps its "
-    "output as the state that its next step reads. The converter quantizes what "
-    "they read and write like any other tensor, each with its own range, so that the same code "
-    "means another value behind them: zeros of a one-hot vector become 0.5. The file is broken "
-    "as converted; float, dynamic and float16 files of the same model are right.",
-    evidence="The parameters of what the operator copies against those of its output, and the "
-    "zero point of what is filled with code 0.",
-    suggestion="write it with operators that know scales: look rows of the identity matrix up in "
-    "place of ONE_HOT (tf.gather(tf.eye(n), x), an Embedding), multiply by the identity matrix in "
-    "place of MATRIX_DIAG (x[..., None] * tf.eye(n)), unroll the LSTM (unroll=True); or leave the "
+    "write code 0 for zero, and ignore scales; so do REVERSE_V2 and an LSTM, which keeps its "
+    "output as the state that its next step reads. The converter quantizes their inputs and "
+    "outputs like any other tensor, each with its own range, so that the same code means another "
+    "value after them: zeros of a one-hot vector become 0.5. The file is broken as converted; "
+    "float, dynamic and float16 files of the same model are right.",
+    evidence="The parameters of the copied input against those of the output, and the zero point "
+    "of an output that is filled with code 0.",
+    suggestion="use operators that respect scales: look up rows of the identity matrix instead of "
+    "ONE_HOT (tf.gather(tf.eye(n), x), an Embedding), multiply by the identity matrix instead of "
+    "MATRIX_DIAG (x[..., None] * tf.eye(n)), unroll the LSTM (unroll=True); or leave the "
     "operator in float "
     "(denylisted_ops of TensorFlow's QuantizationDebugOptions)",
     sources=("LiteRT, one_hot.cc, matrix_diag.cc, scatter_nd.cc, lstm_eval.cc",),
@@ -125,21 +125,21 @@ _SHARED = Explanation(
     "a bias too. It is stored in steps of input scale x weight scale, and is right only for the "
     "operator whose input it was quantized for: all others add it in steps of their own input, so "
     "it counts too much or too little, by the ratio of the scales. The converter of 16x8 files "
-    "(int64 biases) does that.",
+    "(int64 biases) writes such files.",
     evidence="A bias that most of the operators that read it contradict, and that suits the "
     "others, to 1e-6 relative.",
-    suggestion="convert to int8, where every operator gets a bias of its own, or leave the shared "
-    "layer without one (use_bias=False)",
+    suggestion="convert to int8, where every operator gets its own bias, or make the shared layer "
+    "without a bias (use_bias=False)",
     sources=("tfldbg, docs/rules.md",),
 )
 
 AS_CONVERTED = frozenset(about.code for about in (_MISREAD, _SHARED))
-"""What is wrong with a file as the converter made it: converting again does not help."""
+"""Findings about files that are wrong as converted: converting again does not help."""
 REMEDIES: Mapping[str, str] = {
     "weights_zero_point": "make the weight quantizer of the QuantizeConfig symmetric "
     "(symmetric=True, narrow_range=True) and train again; converting again keeps the zero point"
 }
-"""By rule what to do about a breach, where the explanations say something else."""
+"""The suggestions for breaches of some rules, which replace those of the explanations."""
 _BY_RULE: Mapping[str, Explanation] = {
     "axis": _AXIS,
     "bias_scale": _BIAS_SCALE,
@@ -162,9 +162,10 @@ def _shown(breach: Breach) -> dict[str, object]:
 
 
 def breaches(graph: Graph, subgraph: Subgraph) -> Iterator[tuple[Explanation, Sign]]:
-    """Yield what of the specification a file breaks, and where.
+    """Yield the breaches of the specification in a file.
 
-    No rules of a file alone: in a trace the reference may know better (`TRACE_RULES`).
+    They are not rules of the file alone, since in a trace the reference may refute them
+    (`TRACE_RULES`).
     """
     for breach in lint(graph, subgraph):
         op = subgraph.operators[breach.op]
@@ -210,9 +211,9 @@ def _wasted(subgraph: Subgraph) -> Iterator[Sign]:
 
 
 def _imposed(subgraph: Subgraph, tensor: Tensor, consumers: Sequence[Operator]) -> bool:
-    """Whether a consumer imposes the range: it copies codes, or has the same for another tensor.
+    """Return whether a consumer imposes the range: it copies codes, or another tensor shares it.
 
-    The range that all tensors of a QAT model start from is imposed by nobody.
+    The range that all tensors of a QAT model start from is not imposed.
     """
     if tensor.lsb is None or abs(tensor.lsb - _START) <= _SAME * _START:
         return False

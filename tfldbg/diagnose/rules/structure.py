@@ -1,4 +1,4 @@
-"""Causes in the operators that the file is made of."""
+"""Causes in the operators of the file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _UNFOLDED = Explanation(
     code="TFL023",
     title="Batch norm not folded",
     severity="warning",
-    meaning="A batch norm behind a convolution is usually folded into its weights and bias. Left "
-    "as MUL and ADD it costs two operators, and quantizes twice what should be quantized once. In "
-    "QAT the fake-quant then stands in another place than in the file.",
-    evidence="An operator with weights whose output goes only into a MUL by one constant a channel "
-    "and from there into an ADD of one constant a channel.",
-    suggestion="put the batch norm directly behind the convolution, before the activation, and "
+    meaning="A batch norm after a convolution is usually folded into its weights and bias. Left as "
+    "MUL and ADD it costs two operators, and quantizes twice what should be quantized once. In QAT "
+    "the fake-quant is then at another place than in the file.",
+    evidence="An operator with weights whose output goes only into a MUL by one constant per "
+    "channel and from there into an ADD of one constant per channel.",
+    suggestion="put the batch norm directly after the convolution, before the activation, and "
     "convert the inference graph (training=False)",
     sources=("tensorflow/tensorflow#43882", "tensorflow/model-optimization#1131"),
 )
@@ -85,9 +85,9 @@ def _unfolded_batch_norm(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
             continue
         if all(_per_channel(subgraph, o, channels) for o in (factor, offset)):
             fused = op.options.get("fusedActivationFunction", "NONE")
-            why = "" if fused == "NONE" else f"; its activation {fused} stands between"
+            why = "" if fused == "NONE" else f"; its activation {fused} is between them"
             message = (
-                f"operators {factor.index} MUL and {offset.index} ADD behind it are a batch norm "
+                f"operators {factor.index} MUL and {offset.index} ADD after it are a batch norm "
                 f"of {channels[0]} channels that was not folded{why}"
             )
             yield at_operator(subgraph, op, message, ops=[factor.index, offset.index])
@@ -99,7 +99,7 @@ def _only_consumer(subgraph: Subgraph, op: Operator, kind: str) -> Operator | No
 
 
 def _per_channel(subgraph: Subgraph, op: Operator, channels: tuple[int, ...]) -> bool:
-    """Whether one operand is a constant with a value a channel."""
+    """Return whether one operand is a constant with one value per channel."""
     constants = [t for i in op.inputs if (t := subgraph.tensors[i]).has_data]
     unpacked = [subgraph.tensors[i] for i in op.inputs if i in subgraph.folded_constants]
     return any(t.elements == channels[0] > 1 for t in (*constants, *unpacked))
@@ -109,9 +109,9 @@ def _per_channel(subgraph: Subgraph, op: Operator, channels: tuple[int, ...]) ->
 class _Island:
     operators: tuple[int, ...]
     entries: tuple[int, ...]
-    """DEQUANTIZE operators before it."""
+    """The DEQUANTIZE operators before it."""
     exits: tuple[int, ...]
-    """QUANTIZE operators behind it."""
+    """The QUANTIZE operators after it."""
 
 
 def _float_islands(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
@@ -123,7 +123,7 @@ def _float_islands(graph: Graph, subgraph: Subgraph) -> Iterator[Sign]:
         word = "computes" if count == 1 else "compute"
         message = (
             f"{plural(count, 'operator')} {word} in float ({listed(island.operators)}: "
-            f"{', '.join(kinds)}), behind DEQUANTIZE {listed(island.entries)} and before "
+            f"{', '.join(kinds)}), after DEQUANTIZE {listed(island.entries)} and before "
             f"QUANTIZE {listed(island.exits)}"
         )
         cost = sum(_elements(subgraph, i) for i in (*island.entries, *island.exits))

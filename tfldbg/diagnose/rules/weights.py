@@ -1,4 +1,4 @@
-"""Causes in how the file's constants differ from the reference's."""
+"""Causes in the differences between the file's constants and the reference's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STALE = Explanation(
     "of the same architecture.",
     evidence="The dequantized constants against the Keras variables, batch norm folded in: more "
     "than half of the operators differ.",
-    suggestion="convert the Keras file again, or find the one that the file was made from",
+    suggestion="convert the Keras file again, or find the one that this file was made from",
     sources=("tfldbg, docs/verdict.md",),
 )
 _MISFOLDED = Explanation(
@@ -53,11 +53,11 @@ _ARRANGED = Explanation(
     code="TFL052",
     title="The reference's constants, changed in one way",
     severity="error",
-    meaning="The constant is the reference's but for one change that explains every value: "
+    meaning="The constant is the reference's except for one change that explains every value: "
     "channels negated, zeroed, scaled, shifted or in another order, its inputs in another order "
     "(a Flatten that takes channels first; RGB and BGR), mirrored, height and width exchanged, the "
-    "bytes of its transpose under the shape as it was, large values cut off, a missing bias.",
-    evidence="Each of these is tried; half a step is what rounding explains.",
+    "bytes of its transpose under the unchanged shape, large values cut off, a missing bias.",
+    evidence="Each of these changes is tried; rounding explains half a step.",
     suggestion="look for the step of the conversion, or the edit, that does this to the constant",
 )
 
@@ -67,9 +67,9 @@ _CUT = Explanation(
     title="Large weights are cut off for smaller steps",
     severity="info",
     meaning="The quantizer chose a scale that does not hold the largest weights (OCTAV, MSE): they "
-    "are cut off, and all others are rounded more finely. Taken together the constant is nearer "
-    "to the reference than with a scale that holds every weight, so that this is no fault; what "
-    "it costs shows in the accumulated error.",
+    "are cut off, and all others are rounded more finely. As a whole the constant is closer to the "
+    "reference than with a scale that holds every weight, so this is not a fault; its cost shows "
+    "in the accumulated error.",
     evidence="The squares of the differences of the whole constant, against those of rounding with "
     "largest weight / largest code as scale: the file's are no more.",
     suggestion="quantize this operator with the scale of its largest weight (min/max), or keep it "
@@ -80,12 +80,12 @@ _COMPENSATED = Explanation(
     title="Weights rounded to the code next to the nearest",
     severity="error",
     meaning="Every weight is the reference's, rounded to the nearest code or to the one next to "
-    "it. Quantizers that make up for the error of one weight in the next (GPTQ) do that, and the "
-    "operator's results are then nearer to the reference's than its weights are. A reference that "
-    "was trained a little after the file was made looks the same.",
-    evidence="No weight is off by more than one and a half steps, of 32 weights at least.",
-    suggestion="if the file was made by such a quantizer, trace it by itself, and judge it against "
-    "this reference by its outputs; if not, convert the reference again",
+    "it. Quantizers that compensate the error of one weight in the next (GPTQ) do that, and the "
+    "operator's results are then closer to the reference's than its weights are. A reference that "
+    "was trained a little more after the conversion looks the same.",
+    evidence="No weight is off by more than one and a half steps, of at least 32 weights.",
+    suggestion="if the file was made by such a quantizer, trace it without a reference, and "
+    "compare it with this reference by its outputs; if not, convert the reference again",
 )
 
 
@@ -134,7 +134,7 @@ def _arranged(judged: Judged) -> Iterator[Sign]:
 def _stale(judged: Judged) -> Iterator[Sign]:
     checked, differ = judged.checked_weights, judged.other_weights
     if all(_slip(o) is not None or _understood(o) for o in differ):
-        return  # each of them is the reference's own weights, changed in a way that is known
+        return  # all of them are the reference's own weights with a known change
     if len(differ) < _MANY or 2 * len(differ) <= len(checked):
         return
     message = (

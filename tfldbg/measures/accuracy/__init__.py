@@ -1,1 +1,1 @@
-"""The accuracy of every side, and their final outputs."""
+"""The accuracy of each side, and their final outputs."""

@@ -1,4 +1,4 @@
-"""The accuracy of every side, counted in the stream."""
+"""The accuracy of each side, counted in the stream."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SideAccuracyJson(counted.SideAccuracy):
-    """What one side gets right."""
+    """The accuracy of one side."""
 
     top_1_share: Finite
-    """top_1 over samples."""
+    """The share of right samples: top_1 over samples."""
     top_k_share: Finite
-    """top_k over samples."""
+    """The share of samples whose right class is among the k largest values: top_k over samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyJson(counted.Accuracy):
-    """The accuracy of every side that is known."""
+    """The accuracy of each side that is known."""
 
     sides: tuple[SideAccuracyJson, ...]
-    """What each side gets right."""
+    """The accuracy of each side."""
 
 
 class AccuracyMeasurement(Measurement):
@@ -44,10 +44,10 @@ class AccuracyMeasurement(Measurement):
 
     name = "accuracy"
     result = counted.Accuracy
-    keys: ClassVar = {"accuracy": (AccuracyJson | None, "None without --labels.")}
+    keys: ClassVar = {"accuracy": (AccuracyJson | None, "The accuracy; None without --labels.")}
 
     def plan(self, plan: Plan, measure: Measure, job: Job, data: DataSource) -> Plan:
-        """Count the accuracy, and how many elements of the final outputs are beyond the tolerance.
+        """Count the accuracy, and the elements of the final outputs beyond the tolerance.
 
         Raises:
             DataError: The labels do not fit.
@@ -60,7 +60,7 @@ class AccuracyMeasurement(Measurement):
         return replace(plan, wanted=wanted)
 
     def finish(self, traced: Traced) -> Finished:
-        """Return what the stream counted."""
+        """Return the accuracy that the stream counted."""
         return Finished(traced.measured.finals.accuracy)
 
     def json(self, result: Result) -> dict[str, Any]:

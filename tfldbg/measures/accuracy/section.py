@@ -1,4 +1,4 @@
-"""The final outputs and the accuracy of every side, as sections of a report."""
+"""The sections of a report about the final outputs and the accuracy of each side."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SIDES = (
 
 
 def output_sections(evidence: Evidence, accuracy: Accuracy | None) -> tuple[Section, ...]:
-    """Return what to show of the final outputs: nothing unless it was asked for."""
+    """Return the sections about the final outputs, empty unless requested."""
     if accuracy is None and evidence.tolerance is None:
         return ()
     asked = evidence.tolerance is not None
@@ -39,7 +39,7 @@ def output_sections(evidence: Evidence, accuracy: Accuracy | None) -> tuple[Sect
 
 
 def _errors(output: OutputStats, *, judged: bool) -> Section:
-    """Compare one output; whether it passes is only said of a tolerance that was asked for."""
+    """Return the section of one output, with pass or fail only for a requested tolerance."""
     columns = _ERRORS if judged else _ERRORS[:-1]
     name = short(output.name) or f"tensor {output.tensor}"
     code = "" if output.step is None else f"; one code is {number(output.step)}"
@@ -64,7 +64,7 @@ def _error_row(pair: PairStats) -> tuple[str, ...]:
 
 
 def percent(count: int, total: int) -> str:
-    """Say a share so that neither few nor almost all read as none or all."""
+    """Return a share in per cent, in which few and almost all do not read as none and all."""
     if count in (0, total):
         return "100%" if count else "0.0%"
     tenths = min(max(round(1000 * count / total), 1), 999)
@@ -81,7 +81,7 @@ def _accuracy(accuracy: Accuracy) -> Section:
     if accuracy.samples < accuracy.labelled:
         lines.append(
             f"{accuracy.samples} of {accuracy.labelled} labelled samples: "
-            f"--samples {accuracy.labelled} takes all"
+            f"--samples {accuracy.labelled} uses all"
         )
     title = f"accuracy on {accuracy.samples} samples of {accuracy.classes} classes"
     return Section(title, columns, tuple(rows), tuple(lines))

@@ -1,1 +1,1 @@
-"""How errors compound: which operators cause the error of the final outputs."""
+"""The compounding of errors: the operators that cause the error of the final outputs."""

@@ -1,4 +1,4 @@
-"""Which operators cause the error of the final outputs, measured after the stream."""
+"""The operators that cause the error of the final outputs, measured after the stream."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class CompoundingMeasurement(Measurement):
         """Check that the reference's operators can be computed on other values.
 
         Raises:
-            UsageError: They cannot, or errors compound through a state.
+            UsageError: They cannot, or samples are steps of a stream.
         """
         if not measure.compounding:
             return
         if not traits.divisible:
             raise UsageError(
-                "how errors compound is not measured against a recording, another runtime or an "
+                "--compounding is not possible against a recording, another runtime or an "
                 "emulation: their operators cannot be run in float on other values",
                 hint="leave --compounding out, or trace with --keras, --against GOOD.tflite or no "
                 "reference",
             )
         if steps > 1:
             raise UsageError(
-                "--compounding follows errors through one run of the model, and not from step to "
-                "step of a stream",
+                "--compounding follows errors through one run of the model, not from step to step "
+                "of a stream",
                 hint="leave out --steps or --compounding",
             )
 

@@ -1,4 +1,4 @@
-"""Which operators cause the final error, as a section of a report."""
+"""The section of a report about the operators that cause the final error."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 12
 _LARGE = 0.1
-"""Share from which an operator is named in the title and marked in the table."""
+"""The share from which an operator is named in the title and marked in the table."""
 _MOST_NAMED = 3
 _STRONG = 0.5
-"""Interaction, in parts of the final error, from which a note says what it means."""
+"""The interaction, as a share of the final error, from which a note explains it."""
 
 
 def compounding_section(found: Compounding | None, *, everything: bool) -> tuple[Section, ...]:
-    """Choose and word what is shown.
+    """Return the section, empty without measurements.
 
     Args:
-        found: What was measured; None where it was not asked for.
-        everything: Show every operator, not only those with the largest shares.
+        found: The measurements, None if they were not requested.
+        everything: True to show all operators, not only those with the largest shares.
     """
     if found is None:
         return ()
@@ -73,12 +73,12 @@ def _sentence(found: Compounding) -> str:
 
 
 def _by_clipping(largest: OpShare) -> str:
-    """Say so where most of an own error's energy is saturation."""
+    """Return a note if most of the energy of an operator's error is saturation."""
     own, clipped = largest.own, largest.clipped
     if own is None or clipped is None or clipped.rmse**2 < 0.5 * own.rmse**2:
         return ""
     where = "operator" if largest.op is None else f"operator {largest.op}"
-    return f"; most of what {where} does is to clip values beyond its output's range"
+    return f"; most of the error of {where} is clipping of values beyond its output's range"
 
 
 def _samples(found: Compounding) -> str:
@@ -98,7 +98,7 @@ def _size(size: Size) -> str:
 
 
 def _percent(value: float | None) -> str:
-    """Whole percents and a tenth where it matters; no minus zero."""
+    """Return per cent with one decimal, without a minus zero."""
     if value is None:
         return "-"
     text = f"{100 * value:.1f}"
@@ -134,7 +134,7 @@ def _row(share: OpShare, quantized: bool) -> tuple[str, ...]:
 
 
 def _error(size: Size | None, quantized: bool) -> str:
-    """Return LSB, or in a file with both kinds the relative error of float tensors in brackets."""
+    """Return LSB, or the relative error of a float tensor, in brackets in a quantized file."""
     if size is None:
         return "-"
     if size.rmse_lsb is not None:
@@ -153,7 +153,7 @@ def _sums(found: Compounding) -> Iterator[tuple[str, ...]]:
     if found.interaction is None:
         return
     unmeasured = len(found.unmeasured)
-    said = "and what was not measured" if unmeasured else ""
+    said = "and unmeasured errors" if unmeasured else ""
     share = _percent(found.interaction)
     yield ("", "interaction", said, "", "", "", share, "")
     yield ("", "final error", "", "", "", "", "100.0", "100.0")
@@ -163,22 +163,22 @@ def _together(found: Compounding) -> tuple[str, ...]:
     if abs(found.interaction or 0.0) < _STRONG:
         return ()
     return (
-        "the interaction is large: what one operator's error does depends on the others' errors, "
-        "and the shares do not simply add up",
+        "the interaction is large: the effect of one operator's error depends on the others' "
+        "errors, and the shares do not simply add up",
     )
 
 
 def _misread(found: Compounding) -> tuple[str, ...]:
     return tuple(
-        f"operator {s.op}: counted with what operators {', '.join(map(str, s.misread_by))} make "
-        "wrong because its output's parameters are not the reference's"
+        f"operator {s.op}: includes the errors of operators {', '.join(map(str, s.misread_by))} "
+        "that are caused by its output's parameters, which are not the reference's"
         for s in found.shares
         if s.misread_by
     )
 
 
 def _unmeasured(found: Compounding) -> tuple[str, ...]:
-    """Say why shares are missing, one line a reason."""
+    """Return the reasons of missing shares, one line per reason."""
     reasons: dict[str, list[str]] = {}
     for share in found.unmeasured:
         if share.reason and found.interaction is not None:

@@ -90,7 +90,8 @@ class Compounding:
     """The contribution of every operator to the error of the final outputs."""
 
     samples: int
-    """How many samples, the first ones, this was measured on; 0 where nothing could be."""
+    """The number of samples, the first ones, on which this was measured; 0 if it was not
+    possible."""
     finals: tuple[FinalError, ...] = field(metadata={"json": "final"})
     """The final errors."""
     shares: tuple[OpShare, ...] = field(metadata={"json": "ops"})

@@ -1,1 +1,1 @@
-"""Histograms of every operator's errors."""
+"""Histograms of the errors of operators."""

@@ -1,4 +1,4 @@
-"""Histograms of every operator's errors, counted in the stream."""
+"""Histograms of the errors of operators, counted in the stream."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class HistogramsMeasurement(Measurement):
     }
 
     def plan(self, plan: Plan, measure: Measure, job: Job, data: DataSource) -> Plan:
-        """Count histograms, for pictures as well."""
+        """Count histograms, if requested or for pictures."""
         del job, data
         return replace(plan, histograms=measure.histograms or measure.pictures)
 
@@ -48,7 +48,7 @@ class HistogramsMeasurement(Measurement):
         return {"histogram_edges_lsb": EDGES_LSB if _counted(result.evidence) else None}
 
     def sections(self, result: Result, shown: Shown) -> tuple[Section, ...]:
-        """Return the histograms, one line an operator output."""
+        """Return the histograms, one line per operator output."""
         return histogram_section(result.evidence, shown.chosen) if shown.histograms else ()
 
 

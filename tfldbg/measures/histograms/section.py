@@ -1,4 +1,4 @@
-"""Histograms of every operator's errors, one line each, as a section of a report."""
+"""The section of a report with histograms of the errors of operators, one line each."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _COLUMNS = (
 
 
 def histogram_section(evidence: Evidence, chosen: Sequence[int] | None) -> tuple[Section, ...]:
-    """Return the histograms, where there are any.
+    """Return the histograms, if there are any.
 
     Args:
         evidence: The trace.
-        chosen: Numbers of the operator outputs to show, None for all.
+        chosen: The numbers of the operator outputs to show, None for all.
     """
     shown = evidence.ops if chosen is None else [evidence.ops[i] for i in chosen]
     rows = tuple(_row(op) for op in shown if _counts(op.local) or _counts(op.accumulated))
@@ -39,7 +39,7 @@ def histogram_section(evidence: Evidence, chosen: Sequence[int] | None) -> tuple
     legend = (
         f"TFLite minus reference; the bins end at {edges} LSB on either side of 0, the outermost "
         f"are open; heights are relative to the fullest bin; >{_BEYOND}: share of the elements "
-        f"that are further off than {_BEYOND} LSB"
+        f"that are off by more than {_BEYOND} LSB"
     )
     return (Section("histograms of the error in LSB", _COLUMNS, rows, (legend,)),)
 
@@ -60,7 +60,7 @@ def _counts(stats: TensorStats | None) -> tuple[int, ...]:
 
 
 def bars(counts: Sequence[int]) -> str:
-    """Draw counts as bars; what is not empty has at least the lowest one."""
+    """Return counts as bars; counts above zero have at least the lowest bar."""
     most = max(counts, default=0)
     heights = [-(-len(BLOCKS) * count // most) if most else 0 for count in counts]
     return "".join(BLOCKS[h - 1] if h else " " for h in heights)

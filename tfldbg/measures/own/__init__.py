@@ -1,1 +1,1 @@
-"""Metrics of the user's own."""
+"""The user's own metrics."""

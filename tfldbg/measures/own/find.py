@@ -1,4 +1,4 @@
-"""Metrics of the user's own, by whatever they are named."""
+"""Find the user's own metrics by name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def find_metrics(given: Metrics) -> dict[str, Metric]:
-    """Return functions by name.
+    """Return the functions of metrics by name.
 
     Args:
         given: Functions by name, or names: of entry points, or ``package.module:function``, whose
-            metric is called like the function.
+            metric has the name of the function.
 
     Raises:
-        UsageError: There is none of that name, two are called the same, or one has no name.
-        PluginError: One cannot be loaded.
+        UsageError: A metric does not exist, two have the same name, or one has no name.
+        PluginError: A metric cannot be loaded.
     """
     if isinstance(given, Mapping):
         return dict(_checked(name, metric) for name, metric in given.items())
@@ -37,8 +37,8 @@ def find_metrics(given: Metrics) -> dict[str, Metric]:
         short = name.rpartition(":")[2].rpartition(".")[2] if ":" in name else name
         if short in found:
             raise UsageError(
-                f"two metrics are called '{short}'",
-                hint="name one of them otherwise: metrics={'name': function} in Python",
+                f"two metrics have the name '{short}'",
+                hint="give one of them another name: metrics={'name': function} in Python",
             )
         found[short] = load_plugin(METRICS, name)
     return found
@@ -47,7 +47,7 @@ def find_metrics(given: Metrics) -> dict[str, Metric]:
 def _checked(name: object, metric: object) -> tuple[str, Metric]:
     if not isinstance(name, str) or not name.strip():
         raise UsageError(
-            f"a metric is called {name!r}, expected a name",
+            f"the name of a metric is {name!r}, expected a string",
             hint="for example metrics={'psnr': my_function}",
         )
     if not callable(metric):
@@ -62,6 +62,6 @@ def _without_name(given: object) -> UsageError:
     name = getattr(given, "__name__", "my_function")
     shown = name if str(name).isidentifier() else "my_function"
     return UsageError(
-        f"metrics are given by name, and an object of type {type(given).__name__} has none",
+        f"a metric of type {type(given).__name__} is given without a name",
         hint=f"for example metrics={{'{shown}': {shown}}}",
     )

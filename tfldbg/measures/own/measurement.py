@@ -1,4 +1,4 @@
-"""Metrics of the user's own, counted in the stream."""
+"""The user's own metrics, counted in the stream."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class OwnMetricsMeasurement(Measurement):
     result = None
 
     def check(self, measure: Measure, traits: Traits, steps: int) -> None:
-        """Check that every metric is there.
+        """Check that all metrics exist.
 
         Raises:
-            UsageError: There is no metric of a name.
+            UsageError: A metric does not exist.
             PluginError: A metric cannot be loaded.
         """
         del traits, steps
         find_metrics(measure.metrics)
 
     def plan(self, plan: Plan, measure: Measure, job: Job, data: DataSource) -> Plan:
-        """Count the metrics of every tensor."""
+        """Count the metrics of all tensors."""
         del job, data
         return replace(plan, metrics=find_metrics(measure.metrics))
 
@@ -46,5 +46,5 @@ class OwnMetricsMeasurement(Measurement):
         return Finished()
 
     def sections(self, result: Result, shown: Shown) -> tuple[Section, ...]:
-        """Return the metrics, one line an operator output."""
+        """Return the metrics, one line per operator output."""
         return metric_section(result.evidence, shown.chosen)

@@ -1,4 +1,4 @@
-"""Metrics of the user's own, one line an operator output, as a section of a report."""
+"""The section of a report with the user's own metrics, one line per operator output."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from tfldbg.diagnose.evidence import Evidence, OpEvidence
 
 _LEGEND = (
-    "mean over the samples, and the smallest and the largest of them; samples in which a metric is "
-    "infinite are counted apart"
+    "the mean over the samples, with the smallest and the largest value; samples with an infinite "
+    "metric are counted separately"
 )
 
 
 def metric_section(evidence: Evidence, chosen: Sequence[int] | None) -> tuple[Section, ...]:
-    """Return the metrics, where there are any.
+    """Return the metrics, if there are any.
 
     Args:
         evidence: The trace.
-        chosen: Numbers of the operator outputs to show, None for all.
+        chosen: The numbers of the operator outputs to show, None for all.
     """
     both = [stats for op in evidence.ops for stats in (op.local, op.accumulated)]
     names = tuple(dict.fromkeys(name for s in both if s is not None for name in s.metrics))
@@ -35,7 +35,7 @@ def metric_section(evidence: Evidence, chosen: Sequence[int] | None) -> tuple[Se
     for name in names:
         columns += [Column(f"local {name}"), Column(f"accumulated {name}")]
     rows = tuple(_row(op, names) for op in shown if op.activation)
-    return (Section("metrics of your own", tuple(columns), rows, (_LEGEND,)),)
+    return (Section("your own metrics", tuple(columns), rows, (_LEGEND,)),)
 
 
 def _row(op: OpEvidence, names: Sequence[str]) -> tuple[str, ...]:

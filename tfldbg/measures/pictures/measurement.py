@@ -1,4 +1,4 @@
-"""Pairs of values of every tensor, for scatter plots."""
+"""Pairs of values of each tensor, for scatter plots."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class PicturesMeasurement(Measurement):
-    """What the pictures of ``--html`` are drawn from; a recording always holds it."""
+    """The data of the pictures of ``--html``, which a recording always holds."""
 
     name = "pictures"
     result = PicturePairs
     merges = True
 
     def watch(self, measure: Measure, job: Job, stack: ExitStack) -> Recorder | None:
-        """Keep pairs of values."""
+        """Return the recorder of pairs of values."""
         del stack
         return PointRecorder(job.samples.count) if measure.pictures else None
 

@@ -1,4 +1,4 @@
-"""Pairs of values of every tensor, for scatter plots: a few of each sample, and the worst one."""
+"""Pairs of values of each tensor for scatter plots: a few of each sample, and the worst one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Floats
 
 POINTS = 256
-"""Pairs kept of each tensor, about as many as a plot can tell apart."""
+"""The number of pairs kept per tensor, about as many as a plot can show."""
 
 _GOLDEN = (5**0.5 - 1) / 2
 _DIGITS = 6
@@ -26,25 +26,25 @@ _DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class Extreme:
-    """The element that differs most."""
+    """The element with the largest difference."""
 
     sample: int
     index: tuple[int, ...]
-    """Where it is, in the tensor's own shape."""
+    """Its position in the tensor's own shape."""
     tflite: float
-    """Real units, like all values here."""
+    """TFLite's value, real units."""
     reference: float
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Values of one tensor, TFLite's and the reference's, real units."""
+    """Pairs of values of one tensor, of TFLite and the reference, real units."""
 
     tflite: tuple[float, ...]
     reference: tuple[float, ...]
-    """As many."""
+    """The reference's values, as many as TFLite's."""
     worst: Extreme | None
-    """None where no two values that are finite differ."""
+    """The pair with the largest difference; None if no two finite values differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +52,25 @@ class PicturePairs:
     """Pairs of values of all tensors."""
 
     local: Mapping[int, Points]
-    """By tensor the values that its operator and the reference's compute from the same inputs."""
+    """The values that an operator and the reference's compute from the same inputs, by tensor."""
     accumulated: Mapping[int, Points]
-    """By tensor the values of both models, running free."""
+    """The values of both models running free, by tensor."""
 
 
 class PointRecorder:
     """Keeps a bounded number of pairs, which do not depend on how the samples are batched.
 
     The elements follow a Kronecker sequence: the fractional parts of the multiples of the golden
-    ratio, which spread evenly over a tensor however many there are.
+    ratio, which spread evenly over a tensor for any number of them.
 
     Args:
-        samples: How many samples there will be.
-        most: How many pairs to keep of a tensor.
+        samples: The number of samples.
+        most: The number of pairs to keep per tensor.
     """
 
     def __init__(self, samples: int, most: int = POINTS) -> None:
         self._stride = max(1, -(-samples // most))
-        """Every how many samples to take pairs from."""
+        """The distance of the samples from which pairs are taken."""
         self._each = max(1, most // max(1, -(-samples // self._stride)))
         self._local: dict[int, _Collected] = {}
         self._accumulated: dict[int, _Collected] = {}
@@ -84,7 +84,7 @@ class PointRecorder:
             self._add(self._local, index, batch, tested, values)
 
     def merge(self, other: PointRecorder) -> None:
-        """Add what another has kept of the samples that follow."""
+        """Add the pairs of another, for the samples after these."""
         merge_all(self._local, other._local)
         merge_all(self._accumulated, other._accumulated)
 
@@ -114,7 +114,7 @@ class PointRecorder:
         collected.consider(batch.start, tflite, reference)
 
     def _places(self, numbers: NDArray[np.int64], elements: int) -> NDArray[np.int64]:
-        """Return (samples, pairs of each) element numbers."""
+        """Return the numbers of the chosen elements (samples, pairs of each)."""
         each = min(self._each, elements)
         turns = (numbers[:, None] // self._stride * each + np.arange(each)) * _GOLDEN
         places: NDArray[np.int64] = (turns % 1 * elements).astype(np.int64)
@@ -122,7 +122,7 @@ class PointRecorder:
 
 
 class _Collected:
-    """What is known of one tensor."""
+    """The pairs of one tensor."""
 
     def __init__(self) -> None:
         self._tflite: list[NDArray[Any]] = []
@@ -136,7 +136,7 @@ class _Collected:
         self._reference.append(reference.ravel())
 
     def consider(self, start: int, tflite: Floats, reference: Floats) -> None:
-        """Keep the element that differs most, the earliest of equals."""
+        """Keep the element with the largest difference, the earliest of equal ones."""
         if loops.largest_difference(tflite, reference) <= self._largest:
             return
         with np.errstate(invalid="ignore"):
@@ -150,7 +150,7 @@ class _Collected:
             self._worst = Extreme(start + sample, tuple(index), found, float(reference[place]))
 
     def merge(self, other: _Collected) -> None:
-        """Add what another has kept of the samples that follow."""
+        """Add the pairs of another, for the samples after these."""
         self._tflite += other._tflite
         self._reference += other._reference
         if other._largest > self._largest:
@@ -166,5 +166,5 @@ class _Collected:
 
 
 def _plain(values: NDArray[Any]) -> tuple[float, ...]:
-    """Return values with the digits that float32 has and a reader of JSON needs."""
+    """Return values with the digits of float32, for JSON."""
     return tuple(significant(v, _DIGITS) for v in values.tolist())

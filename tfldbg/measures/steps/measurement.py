@@ -34,7 +34,7 @@ class StepsMeasurement(Measurement):
     }
 
     def watch(self, measure: Measure, job: Job, stack: ExitStack) -> Recorder | None:
-        """Follow fused operators, which loop over time themselves."""
+        """Return the recorder of fused operators, which loop over time themselves."""
         fused = sequences(job.subgraph) if measure.by_step else ()
         return AlongTime(job, fused, stack) if fused else None
 
@@ -56,7 +56,7 @@ class StepsMeasurement(Measurement):
 def _by_operator(
     ops: Sequence[OpEvidence],
 ) -> dict[int, list[tuple[TensorStats | None, TensorStats | None, float | None]]]:
-    """Return by operator the statistics and the scale of each of its outputs."""
+    """Return the statistics and the scale of each output, by operator."""
     stats: dict[int, list[tuple[TensorStats | None, TensorStats | None, float | None]]] = {}
     for op in ops:
         stats.setdefault(op.op, []).append((op.local, op.accumulated, op.scale))

@@ -1,4 +1,4 @@
-"""The time steps of a recurrent network, as a section of a report."""
+"""The section of a report about the time steps of a recurrent network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 30
 _BAR = 10
-"""Width of the longest bar."""
+"""The width of the longest bar."""
 _COLUMNS = (
     Column("step", right=True),
     Column("ops", right=True),
@@ -28,13 +28,13 @@ _COLUMNS = (
     Column(""),
 )
 _NONE = (
-    "no recurrence was found: no weights are read by three operators of which each depends on the "
-    "one before, and no operator loops over time"
+    "no recurrence was found: there are no weights that three operators read of which each depends "
+    "on the previous one, and no operator loops over time"
 )
 
 
 def step_section(result: Result, steps: Sequence[Step] | None) -> tuple[Section, ...]:
-    """Word the steps of a trace; nothing where nobody asked for them."""
+    """Return the section about the steps of a trace, empty unless requested."""
     evidence = result.evidence
     if steps is None:
         return ()
@@ -57,7 +57,7 @@ def _in_lsb(step: Step) -> bool:
 
 
 def _chosen(steps: Sequence[Step], alone: set[int]) -> list[int]:
-    """Return the steps worth a line: all of few, else every n-th, the worst and the wrong ones."""
+    """Return the steps to show: all of few, else every n-th, the worst and the first origin."""
     count = len(steps)
     if count <= _MOST_ROWS:
         return list(range(count))
@@ -81,7 +81,7 @@ def _accumulated(step: Step) -> float:
 
 
 def _row(step: Step, steps: Sequence[Step], evidence: Evidence, alone: set[int]) -> tuple[str, ...]:
-    """Return one step's cells; its bar is long as its share of the largest accumulated error."""
+    """Return one step's cells, with a bar for its share of the largest accumulated error."""
     largest = max(map(_accumulated, steps))
     share = _accumulated(step) / largest if 0 < largest < float("inf") else 0.0
     local_at = _operator(evidence, step.worst_op, step.worst_body_op)
@@ -104,7 +104,7 @@ def _error(lsb: float | None, largest: float | None) -> str:
 
 
 def _operator(evidence: Evidence, op: int | None, inner: int | None) -> str:
-    """Say an operator: ``12 ADD``, or ``4 ADD in 1`` inside a loop."""
+    """Return an operator in words: ``12 ADD``, or ``4 ADD in 1`` inside a loop."""
     if op is None:
         return ""
     if inner is None:
@@ -124,7 +124,7 @@ def _sentence(steps: Sequence[Step], result: Result, alone: set[int]) -> str:
         first = sorted(alone & set(step.ops))
         if first:
             kind = _kind(result.evidence, first[0])
-            return f"operator {first[0]} {kind} of step {step.step} differs by itself, none before"
+            return f"operator {first[0]} {kind} of step {step.step} is the first origin"
     known = [s for s in steps if s.max_accumulated_abs is not None]
     what, of = ("accumulated", _accumulated) if known else ("local", _local)
     worst = max(known or steps, key=of)

@@ -1,4 +1,4 @@
-"""Single samples, looked at operator by operator: where the codes of both sides part."""
+"""Compare single samples operator by operator, and find where the codes of both sides differ."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 Arrays = Mapping[int, NDArray[Any]]
 
 _EXCERPT = 8
-"""How many neighbouring elements to show."""
+"""The number of neighbouring elements to show."""
 _FLOAT_SHARE = 1e-4
-"""Of a float tensor's largest value: what float32 sums of thousands of terms in another order may
-differ by, as in the verdict's bound for float outputs."""
+"""The share of a float tensor's largest value by which float32 sums of thousands of terms in
+another order may differ, as in the verdict's bound for float outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parting:
-    """How the two sides' values of one operator output differ in one sample.
+    """The difference of one operator output between the two sides in one sample.
 
-    For quantized tensors all values are codes, the reference's being its real values quantized with
-    the tensor's own scale and zero point.  For float tensors they are real values.
+    For quantized tensors all values are codes; those of the reference are its real values quantized
+    with the tensor's own scale and zero point.  For float tensors they are real values.
     """
 
     op: int
@@ -47,42 +47,44 @@ class Parting:
     name: str
     """The tensor's name."""
     codes: bool
-    """Whether the values are codes."""
+    """True if the values are codes."""
     elements: int
-    """Elements of the tensor."""
+    """The number of elements of the tensor."""
     saturated: int
-    """Elements whose reference value lies more than a step beyond the tensor's range: both sides
-    may hold the last code there, however far apart they are.  0 for float tensors."""
+    """The number of elements whose reference value is more than a step beyond the tensor's range,
+    where both sides may hold the last code at any distance.  0 for float tensors."""
     differing: int
-    """Elements whose codes differ; of float tensors those off by more than 1e-4 of the largest."""
+    """The number of elements whose codes differ; for float tensors, by more than 1e-4 of the
+    largest value."""
     largest: float
     """The largest difference: codes, or real units."""
     index: tuple[int, ...]
-    """Where it is, in the tensor's own shape."""
+    """The position of the largest difference in the tensor's own shape."""
     tflite: float
     """The file's value there."""
     reference: float
     """The reference's value there."""
     excerpt_start: int
-    """Number of the first element of the excerpt, the tensor being laid out flat."""
+    """The number of the first element of the excerpt in the flattened tensor."""
     tflite_excerpt: tuple[float, ...]
     """The file's values around the largest difference."""
     reference_excerpt: tuple[float, ...]
-    """The reference's values there."""
+    """The reference's values around the largest difference."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorstSample:
-    """One of the samples in which the final outputs differ most from the reference."""
+    """A sample in which the final outputs differ most from the reference."""
 
     sample: int
-    """Its number."""
+    """The number of the sample."""
     error: float
-    """Largest difference of any final output, real units."""
+    """The largest difference of any final output, real units."""
     error_lsb: float | None
-    """The same in LSB of the output, which the samples are ranked by; None for float outputs."""
+    """The largest difference in LSB of the output, by which samples are ranked; None for float
+    outputs."""
     relative: float
-    """Largest relative error of any final output."""
+    """The largest relative error of any final output."""
     first_difference_op: int | None
     """The first operator, in execution order, whose codes differ at all."""
     first_part_op: int | None
@@ -106,9 +108,9 @@ def examine(
         plan: As for `tfldbg.compare.stream.stream`.
         samples: The inputs of both sides.
         runner: The instrumented model.
-        reference: What to compare with, None if nothing.
-        numbers: Which samples.
-        progress: Is told of every sample.
+        reference: The reference, None if there is none.
+        numbers: The numbers of the samples.
+        progress: Receives the progress, sample by sample.
 
     Raises:
         TfldbgError: A side cannot compute the data that it could compute before.
@@ -126,8 +128,8 @@ def examine(
 def _examined(
     plan: Plan, samples: Samples, runner: Runner, reference: Reference, number: int
 ) -> WorstSample:
-    # A reference of a fixed batch size gets the batch that the sample was in; a step of a stream
-    # follows from all the steps before it.
+    # A reference with a fixed batch size gets the batch of the sample; a step of a stream depends
+    # on all steps before it.
     size = reference.batch or 1
     start, stop = number - number % size, number - number % size + size
     if samples.stream_steps > 1:
@@ -149,10 +151,10 @@ def compare_sample(
 
     Args:
         subgraph: The traced subgraph.
-        number: Of the sample.
-        codes: By tensor (1, ...) what the file holds, codes where the tensor is quantized.
-        real: The same in real units.
-        reference: By tensor (1, ...) the free-running reference, real units.
+        number: The number of the sample.
+        codes: The values (1, ...) of the file by tensor: codes if the tensor is quantized.
+        real: The values of the file in real units.
+        reference: The values (1, ...) of the free-running reference by tensor, real units.
     """
     others = subgraph.non_activations
     ops = tuple(
@@ -178,7 +180,7 @@ def compare_sample(
 
 
 def _final_pairs(subgraph: Subgraph, real: Arrays, reference: Arrays) -> list[PairStats]:
-    """Return the figures of the final outputs: of those with codes, where there are any."""
+    """Return the figures of the final outputs, only those with codes if there are any."""
     finals = OutputStatistics(subgraph, Wanted())
     finals.update(0, {TFLITE: real, REFERENCE: reference})
     outputs = finals.result().outputs
@@ -219,10 +221,10 @@ def _parting(op: Operator, tensor: Tensor, found: NDArray[Any], reference: NDArr
 
 
 def _as_codes(tensor: Tensor, reference: NDArray[Any]) -> NDArray[Any]:
-    """Quantize the reference's values as the tensor is; leave them as they are if it is float."""
+    """Return the reference's values quantized like the tensor, or unchanged if it is float."""
     affine = tensor.affine
     if affine is None:
         return reference
-    # A NaN has no code; that of 0 stands for it.
+    # NaN has no code, and gets that of 0.
     real = np.nan_to_num(reference.astype(np.float64))
     return affine.quantize(real, tensor.type)

@@ -1,4 +1,4 @@
-"""The samples with the largest error, looked at once more after the stream."""
+"""The samples with the largest error, run once more after the stream."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class WorstMeasurement(Measurement):
     }
 
     def plan(self, plan: Plan, measure: Measure, job: Job, data: DataSource) -> Plan:
-        """Name the samples with the largest error."""
+        """Find the samples with the largest error."""
         del job, data
         return replace(plan, wanted=replace(plan.wanted, worst=measure.worst))
 

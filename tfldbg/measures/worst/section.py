@@ -1,4 +1,4 @@
-"""The worst samples, operator by operator, as sections of a report."""
+"""The sections of a report about the worst samples, operator by operator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COLUMNS = (
 def worst_sections(
     samples: Sequence[WorstSample], run: Run, *, everything: bool
 ) -> tuple[Section, ...]:
-    """Return one section a sample, and for each an excerpt of where both sides part."""
+    """Return one section per sample, with an excerpt of the first difference of both sides."""
     return tuple(_section(s, run.place(s.sample), everything) for s in samples)
 
 
@@ -54,7 +54,7 @@ def _title(sample: WorstSample, place: str) -> str:
 
 
 def _chosen(sample: WorstSample) -> list[int]:
-    """Choose operators: where both sides part, what surrounds it, the last ones, the worst."""
+    """Return the operators to show: the first difference, its surroundings, the last, the worst."""
     count = len(sample.ops)
     wanted: dict[int, None] = {}
     for op in (sample.first_part_op, sample.first_difference_op):
@@ -114,7 +114,7 @@ def _lines(sample: WorstSample) -> tuple[str, ...]:
 
 
 def _excerpt(op: Parting) -> tuple[str, ...]:
-    """Return both sides' values around the largest difference, one below the other."""
+    """Return the values of both sides around the largest difference, one below the other."""
     what = "codes" if op.codes else "values"
     end = op.excerpt_start + len(op.tflite_excerpt) - 1
     sides = [[_value(v, op) for v in side] for side in (op.tflite_excerpt, op.reference_excerpt)]
