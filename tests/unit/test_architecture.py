@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,15 @@ HEAVY = {
 }
 
 
+@cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
 def test_no_module_imports_anything_heavy_when_it_is_loaded() -> None:
     found = []
     for file in PACKAGE.rglob("*.py"):
-        for node in ast.parse(file.read_text()).body:
+        for node in _tree(file).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found += [f"{file.name}: {n}" for n in names if n.split(".")[0] in HEAVY]
@@ -34,7 +40,7 @@ def test_computing_never_prints() -> None:
     calls = [
         file.name
         for file in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(_tree(file))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     ]
     assert calls == []
@@ -98,9 +104,7 @@ def _is_sentence(node: ast.AST) -> bool:
 def test_no_code_takes_a_sentence_apart() -> None:
     files = [file for folder in MADE_HERE for file in (PACKAGE / folder).rglob("*.py")]
     found = {
-        str(file.relative_to(PACKAGE)): _taken_apart(ast.parse(file.read_text()))
-        for file in files
-        if file != OLDER
+        str(file.relative_to(PACKAGE)): _taken_apart(_tree(file)) for file in files if file != OLDER
     }
     assert {file: places for file, places in found.items() if places} == {}
 

@@ -416,7 +416,6 @@ def test_inspect_shows_what_is_found(samples: Path) -> None:
     zeros=st.lists(st.integers(-(2**40), 2**40), max_size=30),
     axis=st.integers(-2, 6),
 )
-@settings(max_examples=60)
 def test_any_parameters_are_judged_without_an_error(
     tensor: int, scales: list[float], zeros: list[int], axis: int
 ) -> None:
