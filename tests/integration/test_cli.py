@@ -201,12 +201,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("convert", "cnn.tflite", "-o", os.devnull), "it is a .tflite file"),
-        (("trace", "cnn.tflite", "--keras", "digits.npz"), "it is data"),
-    ],
-)
-def test_what_is_no_keras_model_is_told(words: tuple[str, ...], said: str, samples: Path) -> None:
-    assert_error(tfldbg(*words, cwd=samples), said)
+def test_what_is_no_keras_model_is_told(samples: Path, tmp_path: Path) -> None:
+    model, data, new = samples / "cnn.tflite", samples / "digits.npz", tmp_path / "new.tflite"
+    assert_error(tfldbg("convert", model, "-o", new), "it is a .tflite file")
+    assert_error(tfldbg("trace", model, "--keras", data), "it is data")
