@@ -50,6 +50,8 @@ def test_names_are_the_same_without_what_a_converter_adds(name: str, other: str)
 def test_an_exact_name_is_taken_before_one_without_its_number() -> None:
     ours, theirs = [_entry(1, "relu"), _entry(2, "relu1")], [_entry(7, "relu1"), _entry(8, "relu")]
     assert _paired(ours, theirs) == {1: (8, "name"), 2: (7, "name")}
+    ports, others = [_entry(1, "x:0"), _entry(2, "x:1")], [_entry(7, "x:1"), _entry(8, "x:0")]
+    assert _paired(ports, others) == {1: (8, "name"), 2: (7, "name")}
 
 
 def test_a_name_that_two_tensors_have_tells_nothing() -> None:

@@ -83,6 +83,16 @@ def test_operators_follow_their_inputs_where_these_are_exchanged() -> None:
     assert _pairs(ours, theirs, {0: 1, 1: 0})[0] == 1
 
 
+def test_differences_of_the_same_values_are_told_apart_by_their_order() -> None:
+    tensors = [tensor(i) for i in range(4)]
+    both = ((0, 1), (1, 0))
+    ours, theirs = (
+        _index(subgraph_of(tensors, *(operator(n, "SUB", s, n + 2) for n, s in enumerate(order))))
+        for order in (both, both[::-1])
+    )
+    assert _pairs(ours, theirs, {0: 0, 1: 1}) == {0: 1, 1: 0}
+
+
 def test_quantize_and_dequantize_are_looked_through() -> None:
     plain = _named("", kinds=("RELU",))
     tensors = [tensor(0, "in", type="FLOAT32"), *(tensor(i) for i in (1, 2)), tensor(3)]
@@ -132,7 +142,7 @@ def test_another_size_speaks_against_a_pair() -> None:
     ours = subgraph_of([tensor(0), tensor(1)], operator(0, "RELU", (0,), 1))
     other = with_tensor(ours, 1, shape=(1, 3))
     assert _pairs(_index(ours), _index(ours)) == {0: 0}
-    assert _pairs(_index(ours), _index(other), {}) == {}
+    assert _pairs(_index(ours), _index(other)) == {}
 
 
 def test_an_index_leaves_out_what_computes_no_activation() -> None:
@@ -160,8 +170,17 @@ def test_inputs_of_two_files_are_paired_by_name_then_by_size_in_order() -> None:
     assert pair_file_inputs(_specs(("x", 4), ("y", 4), ("z", 8)), theirs, {"x": "b"}) == (1, 0, 2)
 
 
-@pytest.mark.parametrize("ours", [(("a", 5),), (("x", 4), ("y", 4))])
-def test_other_inputs_are_refused(ours: tuple[tuple[str, int], ...]) -> None:
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ((("a", 5),), (("a", 4),)),
+        ((("x", 4), ("y", 4)), (("a", 4),)),
+        ((("x", 4),), (("a", 4), ("b", 4))),
+    ],
+)
+def test_other_inputs_are_refused(
+    ours: Sequence[tuple[str, int]], theirs: Sequence[tuple[str, int]]
+) -> None:
     with pytest.raises(MatchError, match="no input of the reference fits") as caught:
-        pair_file_inputs(_specs(*ours), _specs(("a", 4)), {})
+        pair_file_inputs(_specs(*ours), _specs(*theirs), {})
     assert "'a'" in caught.value.message and caught.value.hint
