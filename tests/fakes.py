@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,8 @@ Array = NDArray[Any]
 Range = tuple[float, float]
 Values = Callable[[Sequence[Array]], Mapping[int, Array]]
 """Returns the value of each tensor for the inputs of one sample."""
+Operators = Callable[[Mapping[int, Array]], Mapping[int, Array]]
+"""Returns what each operator makes of the values of a sample, both by tensor."""
 
 SHAPE = (4, 4, 2)
 """The shape of one sample of every tensor and node, where a test gives no other."""
@@ -245,37 +247,53 @@ class FakeRuntime:
 
 
 class FakeReference:
-    """A reference that computes with a function, and notes what it is asked for.
+    """A reference that computes with functions, and notes what it is asked for.
 
     Args:
-        values: Computes real values by tensor, for the inputs of one sample in codes.
+        free: Computes real values by tensor, for the inputs of one sample in codes.
+        local: Computes them for what the file made of the sample: codes by tensor.  Without it,
+            every operator reads what the reference made.
         inputs: The inputs of the file.
     """
 
     batch: int | None = None
 
-    def __init__(self, values: Values, inputs: Sequence[int] = (0,)) -> None:
-        self._values, self._inputs = values, tuple(inputs)
+    def __init__(
+        self, free: Values, local: Operators | None = None, inputs: Sequence[int] = (0,)
+    ) -> None:
+        self._free, self._local, self._inputs = free, local, tuple(inputs)
         self.batches: list[range] = []
         self.closed = 0
 
     def compute(self, batch: Batch) -> Computed:
         self.batches.append(range(batch.start, batch.stop))
-        rows = [
-            self._values([batch.codes[i][n] for i in self._inputs])
-            for n in range(batch.stop - batch.start)
-        ]
-        made = {i: np.stack([row[i] for row in rows]).astype(np.float32) for i in rows[0]}
-        made = {i: v for i, v in made.items() if i not in self._inputs}
-        return Computed(made, dict(made))
+        rows = [{i: v[n] for i, v in batch.codes.items()} for n in range(batch.stop - batch.start)]
+        free = [self._free([row[i] for i in self._inputs]) for row in rows]
+        local = free if self._local is None else [self._local(row) for row in rows]
+        known = batch.real.keys() - set(self._inputs)
+        return Computed(_stacked(free, known), _stacked(local, known))
 
     def close(self) -> None:
         self.closed += 1
 
 
+def _stacked(rows: Sequence[Mapping[int, Array]], known: Collection[int]) -> dict[int, Array]:
+    return {i: np.stack([r[i] for r in rows]).astype(np.float32) for i in rows[0] if i in known}
+
+
 def in_real(values: Values) -> Values:
     """Return the values of a `chain_file` in real units, from those in codes."""
-    return lambda given: {
-        i: (codes.astype(np.float32) - ZERO_POINT) * np.float32(STEP)
-        for i, codes in values(given).items()
+    return lambda given: {i: _real(codes) for i, codes in values(given).items()}
+
+
+def chain_operators(*kinds: str) -> Operators:
+    """Return what computes each operator of a `chain_file` by itself, in real units."""
+    return lambda codes: {
+        place + 1: _real(_KERNELS[kind](codes[place]))
+        for place, kind in enumerate(kinds)
+        if place in codes
     }
+
+
+def _real(codes: Array) -> Array:
+    return (codes.astype(np.float32) - ZERO_POINT) * np.float32(STEP)
