@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.loop_file import File
+from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.compare.batch import Batch, Computed
+from tfldbg.compare.relation import Relation
+from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import RunError
 from tfldbg.graph.model import BufferSpan, Graph, Operator, QuantParams, Subgraph, Tensor
+from tfldbg.match.itself import match_itself
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import FakeQuant, RefGraph, RefNode
 from tfldbg.run.litert import Program
@@ -247,30 +251,27 @@ class FakeRuntime:
 
 
 class FakeReference:
-    """A reference that computes with functions, and notes what it is asked for.
+    """The reference of a file with input 0: computes with functions, notes what it is asked for.
 
     Args:
         free: Computes real values by tensor, for the inputs of one sample in codes.
         local: Computes them for what the file made of the sample: codes by tensor.  Without it,
             every operator reads what the reference made.
-        inputs: The inputs of the file.
     """
 
     batch: int | None = None
 
-    def __init__(
-        self, free: Values, local: Operators | None = None, inputs: Sequence[int] = (0,)
-    ) -> None:
-        self._free, self._local, self._inputs = free, local, tuple(inputs)
+    def __init__(self, free: Values, local: Operators | None = None) -> None:
+        self._free, self._local = free, local
         self.batches: list[range] = []
         self.closed = 0
 
     def compute(self, batch: Batch) -> Computed:
         self.batches.append(range(batch.start, batch.stop))
         rows = [{i: v[n] for i, v in batch.codes.items()} for n in range(batch.stop - batch.start)]
-        free = [self._free([row[i] for i in self._inputs]) for row in rows]
+        free = [self._free([row[0]]) for row in rows]
         local = free if self._local is None else [self._local(row) for row in rows]
-        known = batch.real.keys() - set(self._inputs)
+        known = batch.real.keys() - {0}
         return Computed(_stacked(free, known), _stacked(local, known))
 
     def close(self) -> None:
@@ -279,6 +280,23 @@ class FakeReference:
 
 def _stacked(rows: Sequence[Mapping[int, Array]], known: Collection[int]) -> dict[int, Array]:
     return {i: np.stack([r[i] for r in rows]).astype(np.float32) for i in rows[0] if i in known}
+
+
+def fake_kind(reference: Callable[[], Any], traits: Traits) -> Kind:
+    """Return a kind of reference that is matched as the file is with itself.
+
+    Args:
+        reference: Returns the `FakeReference`, before the runtime is waited for.
+        traits: What it is like.
+    """
+
+    def opened(bench: Bench) -> Opened:
+        made, about = reference(), About("runtime", "NumPy", traits)
+        relation = Relation(match_itself(bench.job.subgraph), bench.job.skipped)
+        bench.start(about, lambda: relation)
+        return Opened(about, relation, made)
+
+    return Kind(traits, opened)
 
 
 def in_real(values: Values) -> Values:

@@ -16,6 +16,7 @@ from tests.fakes import (
     FakeReference,
     FakeRunner,
     chain_file,
+    chain_operators,
     chain_values,
     in_real,
     operator,
@@ -29,6 +30,7 @@ from tfldbg.compare.relation import Relation
 from tfldbg.errors import PluginError, UsageError
 from tfldbg.graph.model import Operator, Subgraph
 from tfldbg.match.itself import match_itself
+from tfldbg.match.model import Matching
 from tfldbg.options.against import Against
 from tfldbg.options.run_on import RunOn
 from tfldbg.progress import Silent
@@ -136,19 +138,28 @@ def test_what_is_computed_in_float_beside_codes_is_left_to_the_files_own_arithme
     assert (f"'mine' cannot judge operators {left[0] - 1}," in note) if left else not note
 
 
+def test_a_float_operator_is_judged_by_floats() -> None:
+    file, _ = _floats()
+    copies: Any = SimpleNamespace(job=SimpleNamespace(subgraph=file))
+    assert function._left_to(copies, Relation(match_itself(file), {}), ("tensor 1",)) == ()
+    assert function._left_to(copies, Relation(Matching({}, {}, (0,)), {}), ()) == (1,)
+
+
 def test_of_two_references_each_computes_what_it_can_judge() -> None:
-    recorded: Any = FakeReference(in_real(chain_values(*KINDS)))
-    own: Any = FakeReference(in_real(chain_values(*KINDS, wrong=0)))
+    values, operators = in_real(chain_values(*KINDS)), chain_operators(*KINDS)
+    recorded: Any = FakeReference(values, operators)
+    own: Any = FakeReference(values, lambda codes: {1: operators(codes)[1] + 9})
     job = _job(2)
     runner: Any = FakeRunner(chain_values(*KINDS), job.exposed.taps)
     batch = Bench(job, runner, Against(), RunOn(), Silent()).first
-    stack = ExitStack()
-    both = function._Both(recorded, own, frozenset({1}), stack)
-    computed = both.compute(batch)
-    assert np.array_equal(computed.local[1], own.compute(batch).local[1])
-    assert np.array_equal(computed.local[2], recorded.compute(batch).local[2])
-    assert np.array_equal(computed.free[1], recorded.compute(batch).free[1])
+    stack, right = ExitStack(), recorded.compute(batch)
+    both = function._Both(recorded, own, frozenset({1}), stack).compute(batch)
+    assert np.array_equal(both.local[1], own.compute(batch).local[1])
+    assert np.array_equal(both.local[2], right.local[2])
+    assert np.array_equal(both.free[1], right.free[1])
+    neither = function._Both(recorded, own, frozenset({1, 2}), stack)
+    assert set(neither.compute(batch).local) == {1}
     closed: list[str] = []
     stack.callback(closed.append, "closed")
-    both.close()
+    neither.close()
     assert closed == ["closed"]

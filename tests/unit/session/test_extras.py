@@ -65,12 +65,16 @@ def test_compounding_takes_a_reference_that_can_be_divided_and_no_streams(
     _extras(compounding=True).check(ITSELF, 1)
 
 
-def test_compounding_is_not_measured_unasked_nor_where_nothing_can_be_divided() -> None:
-    bench, runner = _bench()
-    opened = _opened()
+def test_compounding_is_not_measured_unasked_nor_where_nothing_can_be_divided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measured(*_: object) -> None:
+        pytest.fail("it is measured")
+
+    monkeypatch.setattr("tfldbg.session.compounding.compounding", measured)
+    (bench, _), opened = _bench(), _opened()
     assert _extras().shares(bench, opened, opened.reference) is None
     assert _extras(compounding=True).shares(bench, opened, opened.reference) is None
-    assert not runner.runs
 
 
 def test_the_plan_is_what_was_asked_for() -> None:

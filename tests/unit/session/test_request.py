@@ -16,13 +16,11 @@ from tests.fakes import (
     FakeRuntime,
     chain_file,
     chain_values,
+    fake_kind,
     in_real,
 )
-from tfldbg.against.opened import About, Bench, Kind, Opened
-from tfldbg.compare.relation import Relation
 from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import ModelError, RunError, TfldbgError, UsageError
-from tfldbg.match.itself import match_itself
 from tfldbg.options.against import Against
 from tfldbg.options.measure import Measure
 from tfldbg.options.run_on import RunOn
@@ -88,21 +86,15 @@ class Fakes:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **runner: Any) -> None:
         self.runtime = FakeRuntime(VALUES, runner)
         self.reference = FakeReference(in_real(VALUES))
-        self.benches: list[Bench] = []
         self.said: list[list[str]] = []
         """What the runner had been asked for when the reference was opened."""
-        self.kind = Kind(Traits(kernels=True), self._open)
+        self.kind = fake_kind(self._opened, Traits(kernels=True))
         monkeypatch.setattr(requests, "Runner", self.runtime)
         monkeypatch.setattr(requests, "kind_of", lambda against: self.kind)
 
-    def _open(self, bench: Bench) -> Opened:
-        self.benches.append(bench)
+    def _opened(self) -> FakeReference:
         self.said.append(list(self.runtime.made[-1].said))
-        about = About("runtime", "fake", self.kind.traits)
-        relation = Relation(match_itself(bench.job.subgraph), bench.job.skipped)
-        bench.start(about, lambda: relation)
-        reference: Any = self.reference
-        return Opened(about, relation, reference)
+        return self.reference
 
 
 def _ready(fakes: Fakes, **request: Any) -> tuple[Ready, ExitStack]:
@@ -182,7 +174,7 @@ def test_a_model_that_does_not_exist_is_refused_before_the_runtime_starts(
     fakes = Fakes(monkeypatch)
     with pytest.raises(ModelError), ExitStack() as stack:
         Request("gone.tflite").ready(stack, Silent(), {})
-    assert not fakes.runtime.made and not fakes.benches
+    assert not fakes.runtime.made and not fakes.said
 
 
 def test_a_process_in_another_folder_gets_paths_that_stay_right(

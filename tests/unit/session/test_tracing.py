@@ -18,14 +18,12 @@ from tests.fakes import (
     chain_file,
     chain_operators,
     chain_values,
+    fake_kind,
     in_real,
 )
-from tfldbg.against.opened import About, Bench, Kind, Opened
-from tfldbg.compare.relation import Relation
 from tfldbg.compare.tally import ShapesChangeError
 from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import MatchError, RunError, UsageError
-from tfldbg.match.itself import match_itself
 from tfldbg.options.measure import Measure
 from tfldbg.options.run_on import RunOn
 from tfldbg.run.job import prepare
@@ -39,7 +37,6 @@ KINDS = ("RELU", "NEG")
 VALUES = chain_values(*KINDS)
 SAMPLES = 10
 CODES = np.random.default_rng(0).integers(-90, 90, (SAMPLES, WIDTH)).astype(np.int8)
-TRAITS = Traits(kernels=True)
 
 
 class Told:
@@ -63,17 +60,10 @@ class World:
         self.file, self.untouched = FakeRuntime(VALUES), FakeRuntime(VALUES)
         self.reference = FakeReference(in_real(VALUES), chain_operators(*KINDS))
         self.told = Told()
-        kind = Kind(TRAITS, self._open)
+        kind = fake_kind(lambda: self.reference, Traits(kernels=True))
         monkeypatch.setattr(requests, "Runner", self.file)
         monkeypatch.setattr(requests, "kind_of", lambda against: kind)
         monkeypatch.setattr(observing, "Runner", self.untouched)
-
-    def _open(self, bench: Bench) -> Opened:
-        about = About("runtime", "NumPy", TRAITS)
-        relation = Relation(match_itself(bench.job.subgraph), bench.job.skipped)
-        bench.start(about, lambda: relation)
-        reference: Any = self.reference
-        return Opened(about, relation, reference)
 
     def trace(self, **request: Any) -> Trace:
         about = {"model": chain_file(*KINDS), "run_on": RunOn(data=CODES), **request}
