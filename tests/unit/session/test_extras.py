@@ -73,7 +73,8 @@ def test_compounding_is_not_measured_unasked_nor_where_nothing_can_be_divided(
 
     monkeypatch.setattr("tfldbg.session.compounding.compounding", measured)
     (bench, _), opened = _bench(), _opened()
-    assert _extras().shares(bench, opened, opened.reference) is None
+    divided: Any = replace(opened, counterpart=lambda *_: pytest.fail("it is divided"))
+    assert _extras().shares(bench, divided, opened.reference) is None
     assert _extras(compounding=True).shares(bench, opened, opened.reference) is None
 
 
