@@ -145,7 +145,7 @@ def _with_many_parameters(tree: ast.AST) -> list[str]:
 
 def test_no_function_takes_many_parameters() -> None:
     found = {
-        str(file.relative_to(PACKAGE)): _with_many_parameters(ast.parse(file.read_text()))
+        str(file.relative_to(PACKAGE)): _with_many_parameters(_tree(file))
         for file in PACKAGE.rglob("*.py")
         if file != PUBLIC
     }
@@ -169,7 +169,7 @@ def test_a_function_with_many_parameters_is_found(code: str, many: bool) -> None
 def test_no_two_classes_have_one_name() -> None:
     places: dict[str, list[str]] = {}
     for file in PACKAGE.rglob("*.py"):
-        for node in ast.parse(file.read_text()).body:
+        for node in _tree(file).body:
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name.strip("_"), []).append(file.name)
     assert {name: files for name, files in places.items() if len(files) > 1} == {}

@@ -12,14 +12,14 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tests.fakes import WIDTH, FakeRunner, chain_file, chain_values, in_real
 from tests.loop_file import File
-from tfldbg.against import _MODULES, kind_of
+from tfldbg.against import _MODULES, chosen_kind
 from tfldbg.against.opened import About, Bench, Opened
 from tfldbg.compare.relation import Relation
 from tfldbg.diagnose.describe import describe
 from tfldbg.diagnose.traits import ITSELF, Traits
 from tfldbg.errors import RunError
 from tfldbg.match.itself import match_itself
-from tfldbg.options.against import Against, Kind
+from tfldbg.options.against import Against, KindName
 from tfldbg.options.run_on import RunOn
 from tfldbg.run.job import Job, prepare
 
@@ -111,7 +111,7 @@ def test_a_run_is_described_with_its_reference() -> None:
     assert noted.notes == ("of the run", "of the reference")
 
 
-EVERY: Mapping[Kind, Against] = {
+EVERY: Mapping[KindName, Against] = {
     "self": Against(),
     "keras": Against(keras="q.h5"),
     "tflite": Against(against="good.tflite"),
@@ -123,8 +123,8 @@ EVERY: Mapping[Kind, Against] = {
 
 
 def test_every_kind_has_a_module_and_only_the_file_itself_is_of_the_file_unrounded() -> None:
-    assert set(EVERY) == set(_MODULES) == set(get_args(Kind))
-    kinds = {name: kind_of(against) for name, against in EVERY.items()}
+    assert set(EVERY) == set(_MODULES) == set(get_args(KindName))
+    kinds = {name: chosen_kind(against) for name, against in EVERY.items()}
     assert len({kind.open for kind in kinds.values()}) == len(kinds)
     assert [name for name, kind in kinds.items() if kind.traits == ITSELF] == ["self"]
     assert [n for n, k in kinds.items() if k.traits.recorded] == ["capture", "function"]
@@ -137,7 +137,7 @@ def test_no_copy_is_built_of_a_file_that_the_runtime_refuses(against: Against) -
     bench, runner, _ = _bench(refuses=REFUSED)
     bench.against = against
     with pytest.raises(RunError) as caught:
-        kind_of(against).open(bench)
+        chosen_kind(against).open(bench)
     assert caught.value is REFUSED and runner.said == ["open"] and not runner.runs
 
 
@@ -160,5 +160,5 @@ def test_other_weights_than_a_sound_files_are_named_although_the_runtime_refuses
     bench.job = prepare(_dense(one, -two), RunOn(samples=1))
     bench.against = Against(against=_dense(one, two))
     with pytest.raises(RunError, match="without running it, operator 1 FULLY_CONNECTED 't4' is"):
-        kind_of(bench.against).open(bench)
+        chosen_kind(bench.against).open(bench)
     assert runner.said == ["open"]

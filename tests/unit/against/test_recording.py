@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.fakes import WIDTH, ZERO_POINT, FakeRunner, chain_file, chain_values
 from tests.unit.captures import capture
 from tfldbg.against import recording
 from tfldbg.against.opened import Bench, Opened
-from tfldbg.against.parts.recorded import Cut
+from tfldbg.against.parts.recorded import SingleOperators
 from tfldbg.errors import CaptureError, DataError, MatchError
 from tfldbg.options.against import Against
 from tfldbg.options.run_on import RunOn
@@ -47,8 +48,8 @@ def _bench(path: Path | str, run_on: RunOn | None = None) -> tuple[Bench, FakeRu
 @pytest.fixture
 def uncut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute no operator on the recorded inputs, which takes the runtime."""
-    nothing = Cut(None, frozenset(), {}, frozenset())
-    monkeypatch.setattr(recording, "cut", lambda *_: nothing)
+    nothing = SingleOperators(None, frozenset(), {}, frozenset())
+    monkeypatch.setattr(recording, "single_operators", lambda *_: nothing)
 
 
 def _opened(bench: Bench) -> Opened:
@@ -191,13 +192,13 @@ def test_a_recording_of_another_file_says_so_if_it_is_told() -> None:
     assert recording.other_file(mute, "34") == ()
 
 
-def test_a_state_that_was_reset_at_other_places_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    bench, _ = _bench("run.h5", RunOn(data=CODES, samples=3))
-    values = np.zeros((3, WIDTH), np.int8)
-    two, _ = capture((values, {}), stream_steps=2)
-    recording._check_extent(two, bench.job, "run.h5")  # the file keeps no state
-    monkeypatch.setattr(recording, "keeps_state", lambda graph: True)
+def test_a_state_that_was_reset_at_other_places_is_refused() -> None:
+    two, _ = capture((np.zeros((3, WIDTH), np.int8), {}), stream_steps=2)
+
+    def job(*, keeps_state: bool) -> Any:
+        loaded = SimpleNamespace(path="m.tflite", graph=SimpleNamespace(keeps_state=keeps_state))
+        return SimpleNamespace(loaded=loaded, samples=SimpleNamespace(count=3, stream_steps=1))
+
+    recording._check_extent(two, job(keeps_state=False), "run.h5")
     with pytest.raises(CaptureError, match="recorded with --steps 2, this run with --steps 1"):
-        recording._check_extent(two, bench.job, "run.h5")
+        recording._check_extent(two, job(keeps_state=True), "run.h5")

@@ -12,7 +12,7 @@ from tfldbg.graph.model import Subgraph
 from tfldbg.match.capture import (
     Entry,
     MatchedCapture,
-    check_same_model,
+    check_recorded_model,
     match_capture,
     pair_entries,
 )
@@ -165,7 +165,7 @@ def test_one_scale_that_differs_is_told_and_many_are_another_calibration() -> No
 def test_a_recording_with_hardly_anything_in_common_is_of_another_model() -> None:
     tensors = [_recorded(i, f"other {i}", index=None) for i in range(9)]
     with pytest.raises(MatchError, match=r"0 of the 2 tensors .* among the 9 recorded") as caught:
-        check_same_model("run.h5", tensors, _matched(*tensors), _file())
+        check_recorded_model("run.h5", tensors, _matched(*tensors), _file())
     assert caught.value.hint
     known = [*tensors, _recorded(9, "t1")]
-    check_same_model("run.h5", known, _matched(*known), _file())
+    check_recorded_model("run.h5", known, _matched(*known), _file())

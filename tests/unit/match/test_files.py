@@ -154,7 +154,7 @@ def test_an_index_leaves_out_what_computes_no_activation() -> None:
     )
     index = _index(subgraph_of(tensors, *ops))
     assert [op.index for op in index.operators] == [1]
-    assert index.readers(0) == {1} and index.readers(2) == frozenset()
+    assert index.consumers(0) == {1} and index.consumers(2) == frozenset()
 
 
 def _specs(*about: tuple[str, int]) -> list[InputSpec]:

@@ -90,7 +90,7 @@ class Fakes:
         """What the runner had been asked for when the reference was opened."""
         self.kind = fake_kind(self._opened, Traits(kernels=True))
         monkeypatch.setattr(requests, "Runner", self.runtime)
-        monkeypatch.setattr(requests, "kind_of", lambda against: self.kind)
+        monkeypatch.setattr(requests, "chosen_kind", lambda against: self.kind)
 
     def _opened(self) -> FakeReference:
         self.said.append(list(self.runtime.made[-1].said))
@@ -147,17 +147,41 @@ def test_a_kind_is_asked_before_a_file_is_read_and_may_bring_the_data(
     assert _refused(Request("gone.tflite")) == "no such reference"
 
 
+@pytest.mark.parametrize(
+    ("about", "pictures"),
+    [({}, False), ({"measure": Measure(pictures=True)}, True), ({"dump": "run.h5"}, True)],
+)
 def test_pictures_are_recorded_where_they_are_asked_for_or_something_is_dumped(
-    monkeypatch: pytest.MonkeyPatch,
+    about: dict[str, Any], pictures: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for about, recorders in (
-        ({}, 0),
-        ({"measure": Measure(pictures=True)}, 1),
-        ({"dump": "run.h5"}, 1),
-    ):
-        ready, _ = _ready(Fakes(monkeypatch), **about)
-        assert len(ready.recorders) == recorders
-        assert ready.plan.histograms is bool(recorders)
+    ready, _ = _ready(Fakes(monkeypatch), **about)
+    assert ("pictures" in ready.watched) is pictures
+    assert ready.plan.histograms is pictures and ready.options.pictures is pictures
+
+
+@pytest.mark.parametrize(
+    ("measure", "emulates", "run"),
+    [
+        ({}, False, False),
+        ({"tolerance": 0.0}, False, True),
+        ({"labels": np.zeros(3, np.int64)}, False, True),
+        ({"tolerance": 0.1}, True, False),
+        ({"worst": 3}, False, False),
+    ],
+)
+def test_the_emulation_runs_where_final_outputs_are_judged_and_the_reference_has_none(
+    measure: dict[str, Any], emulates: bool, run: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes, both = Fakes(monkeypatch), FakeReference(in_real(VALUES))
+    opens = fakes.kind.open
+    fakes.kind = replace(fakes.kind, open=lambda bench: replace(opens(bench), emulates=emulates))
+    monkeypatch.setattr(requests, "with_emulation", lambda *_: (both, "it cannot be built"))
+    ready, stack = _ready(fakes, measure=Measure(**measure))
+    assert ready.reference is (both if run else fakes.reference)
+    assert ready.notes == (("it cannot be built",) if run else ())
+    assert len(fakes.runtime.made[0].runs) == run  # it is built for the first sample
+    stack.close()
+    assert both.closed == run
 
 
 def test_a_tensor_that_is_not_to_be_read_is_no_tap(monkeypatch: pytest.MonkeyPatch) -> None:

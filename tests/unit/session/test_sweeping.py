@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -158,26 +159,20 @@ def test_progress_says_which_case_of_how_many(traces: Traces) -> None:
 
 
 class Backwards:
-    """A pool of one process that takes the last case first."""
+    """A pool that does the last item first."""
 
-    def limits(self) -> Any:
-        return sweeping.Limits()
+    def each(self, work: Callable[[Any], Outcome], items: list[Any], done: Any) -> Any:
+        made = {}
+        for number in reversed(range(len(items))):
+            made[number] = work(items[number])
+            done(number, made[number])
+        yield from (made[number] for number in range(len(items)))
 
-    def each(self, call: Callable[[Any], Outcome], asked: list[Any]) -> Any:
-        return [(n, call(asked[n])) for n in reversed(range(len(asked)))]
 
-
-def test_rows_of_several_processes_come_in_the_order_of_the_cases(
+def test_rows_of_several_processes_are_kept_at_once_and_come_in_the_order_of_the_cases(
     traces: Traces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Opened:
-        def __enter__(self) -> Backwards:
-            return Backwards()
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setattr(sweeping, "open_pool", lambda workers, scheduler: Opened())
+    monkeypatch.setattr(sweeping, "open_pool", lambda workers, scheduler: nullcontext(Backwards()))
     known: Any = SimpleNamespace(verdict="diverged")
     kept: Any = Kept(Outcome(_case("b"), 1.0, known, None))
     cases = [_case(name) for name in "abc"]

@@ -62,7 +62,7 @@ class World:
         self.told = Told()
         kind = fake_kind(lambda: self.reference, Traits(kernels=True))
         monkeypatch.setattr(requests, "Runner", self.file)
-        monkeypatch.setattr(requests, "kind_of", lambda against: kind)
+        monkeypatch.setattr(requests, "chosen_kind", lambda against: kind)
         monkeypatch.setattr(observing, "Runner", self.untouched)
 
     def trace(self, **request: Any) -> Trace:
@@ -139,7 +139,7 @@ def test_the_worst_samples_are_run_again_one_by_one(world: World) -> None:
 
     world.file.values = world.untouched.values = sometimes
     result = world.trace(measure=Measure(worst=1))
-    assert [w.sample for w in result.evidence.worst] == [6]
+    assert [w.sample for w in result.evidence.measures["worst"]] == [6]
     runs = world.file.made[0].runs
     assert np.array_equal(runs[SAMPLES][0][0], off[6])
 
