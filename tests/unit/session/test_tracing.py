@@ -225,3 +225,8 @@ def test_another_run_must_leave_out_more_than_the_last() -> None:
 
     with pytest.raises(ShapesChangeError):
         without_changing_shapes(stuck)
+
+
+def test_what_could_not_be_measured_is_a_note_of_the_run(world: World) -> None:
+    notes = world.trace(measure=Measure(worst=1)).evidence.run.notes
+    assert "no worst samples: the final outputs equal the reference's in every sample" in notes
