@@ -21,6 +21,7 @@ settings.register_profile("unit", deadline=None, max_examples=25)
 settings.load_profile("tfldbg")
 
 ROOT = Path(__file__).resolve().parents[1]
+UNIT = ROOT / "tests" / "unit"
 SHARED = ROOT.parent / "shared" / "models"
 
 
@@ -30,7 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Draw fewer examples where only unit tests run, which is after every change."""
-    if all("unit" in Path(argument).parts for argument in config.args):
+    here = config.invocation_params.dir
+    files = [(here / argument.partition("::")[0]).resolve() for argument in config.args]
+    if all(file.is_relative_to(UNIT) for file in files):
         settings.load_profile("unit")
 
 
