@@ -17,14 +17,24 @@ from benchmarks import zoo
 from tfldbg.reference.cache import FOLDER_VARIABLE
 
 settings.register_profile("tfldbg", deadline=None)
+settings.register_profile("unit", deadline=None, max_examples=25)
 settings.load_profile("tfldbg")
 
 ROOT = Path(__file__).resolve().parents[1]
+UNIT = ROOT / "tests" / "unit"
 SHARED = ROOT.parent / "shared" / "models"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--renew", action="store_true", help="write the goldens and README output")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw fewer examples where only unit tests run, which is after every change."""
+    here = config.invocation_params.dir
+    files = [(here / argument.partition("::")[0]).resolve() for argument in config.args]
+    if all(file.is_relative_to(UNIT) for file in files):
+        settings.load_profile("unit")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -138,3 +138,10 @@ def test_a_function_in_the_stead_of_another_is_named(
     result = tfldbg.trace(file.save(), against=good)
     assert result.origins[0] == op
     assert form == "ptq" or (result.cause is not None and kind in result.cause.message)
+
+
+def test_a_file_with_a_type_that_the_schema_does_not_know_is_no_reference(samples: Path) -> None:
+    file = plant.File((samples / "dense4.tflite").read_bytes())
+    file.tensor(file.op(0).inputs[1]).type = -1
+    with pytest.raises(tfldbg.ModelError, match="is of type -1"):
+        tfldbg.trace(samples / "dense4.tflite", against=file.save(), samples=1)

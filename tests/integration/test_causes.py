@@ -18,16 +18,15 @@ import tfldbg
 from benchmarks import proposals, zoo
 from sample_models import plant
 from sample_models.plant import File
+from tests.integration import test_as_converted, test_patterns, test_turned
+from tests.planted import PLANTED, plants
 from tests.sound import assert_sound
 from tests.svdf_file import svdf_file
-from tests.unit.compare import test_patterns, test_turned
 from tests.unit.diagnose import (
-    test_as_converted,
     test_rules_file,
     test_rules_ranges,
     test_rules_trace,
 )
-from tests.unit.diagnose.planted import PLANTED, plants
 from tests.unit.diagnose.test_rules_file import Network, params
 from tfldbg.diagnose.rules import CATALOG
 from tfldbg.reference.capture import open_capture

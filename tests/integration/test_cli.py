@@ -176,3 +176,32 @@ def test_lambda_layers_are_refused_unless_allowed(samples: Path, tmp_path: Path)
     command = ("trace", samples / "dense4.tflite", "--keras", tmp_path / "code.h5", "--samples", 1)
     assert_error(tfldbg(*command), "layer 'twice' (Lambda) carries Python code", "--unsafe")
     assert "carries Python code" not in tfldbg(*command, "--unsafe").stderr
+
+
+def test_help_and_inspect_do_not_import_tensorflow(samples: Path) -> None:
+    code = (
+        "import sys; from tfldbg.cli.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "assert not {'tensorflow', 'tf_keras', 'h5py'} & set(sys.modules), 'heavy'\n"
+    )
+    for arguments in (["--help"], ["trace", "--help"], ["inspect", str(samples / "cnn.tflite")]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, tfldbg\n"
+        "tfldbg.TfldbgError\n"
+        "assert not {'numpy', 'rich', 'typer', 'tensorflow'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_no_keras_model_is_told(samples: Path, tmp_path: Path) -> None:
+    model, data, new = samples / "cnn.tflite", samples / "digits.npz", tmp_path / "new.tflite"
+    assert_error(tfldbg("convert", model, "-o", new), "it is a .tflite file")
+    assert_error(tfldbg("trace", model, "--keras", data), "it is data")

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 import tfldbg
+from tfldbg import quant
 from tfldbg.errors import DataError, KerasError, UsageError
 from tfldbg.graph.load import load_graph
 from tfldbg.options.convert import Target
@@ -342,3 +345,15 @@ def test_keras_3_and_saved_models_with_two_inputs(tmp_path: Path) -> None:
         graph = load_graph(made.read_bytes(), "new")
         wide, narrow = (graph.signatures[0].inputs[n] for n in ("right", "left"))
         assert graph.main.tensors[wide].lsb > 5 * graph.main.tensors[narrow].lsb  # type: ignore[operator]
+
+
+@drawn(st.floats(-50, -0.01), st.floats(0.01, 50), st.booleans())
+def test_nudging_is_what_tensorflow_does(low: float, high: float, narrow: bool) -> None:
+    import tensorflow as tf
+
+    nudged = quant.nudge(low, high, narrow_range=narrow)
+    ends = tf.quantization.fake_quant_with_min_max_vars(
+        [-1e6, 1e6], low, high, num_bits=8, narrow_range=narrow
+    ).numpy()
+    assert ends[0] == pytest.approx(nudged.minimum, rel=1e-5, abs=1e-6)
+    assert ends[1] == pytest.approx(nudged.maximum, rel=1e-5, abs=1e-6)

@@ -21,6 +21,10 @@ from ai_edge_litert.tools import flatbuffer_utils
 import tfldbg
 from tests.integration.test_cli import assert_error
 from tests.integration.test_cli import tfldbg as command
+from tests.unit.device.test_serial_log import tensors
+from tfldbg.device.micro_header import record_header
+from tfldbg.device.serial_log import read_log
+from tfldbg.errors import CaptureError
 from tfldbg.options.run_on import RunOn
 from tfldbg.session import expose_model, import_run, write_kit
 
@@ -343,3 +347,52 @@ def test_the_exposed_file_of_a_kit_is_that_of_expose(samples: Path, kits: dict[s
     _, exposed = expose_model(samples / "cnn.tflite")
     assert (kits["board"] / "exposed.tflite").read_bytes() == exposed.model_bytes
     assert (kits["board"] / "model.tflite").read_bytes() == (samples / "cnn.tflite").read_bytes()
+
+
+STUB = r"""
+#include <stdint.h>
+#include "tfldbg_record.h"
+struct Tensor { size_t bytes; struct { char* raw; } data; };
+struct Stub {
+  char in[5], same[5], sum[1];
+  Tensor tensors[3] = {{5, {in}}, {5, {same}}, {1, {sum}}};
+  int Reset() { memset(sum, 0, 1); return 0; }
+  size_t inputs_size() { return 1; }
+  size_t outputs_size() { return 2; }
+  Tensor* input(size_t) { return &tensors[0]; }
+  Tensor* output(size_t i) { return &tensors[1 + i]; }
+  int Invoke() {
+    for (int i = 0; i < 5; ++i) { same[i] = in[i]; sum[0] = (char)(sum[0] + in[i]); }
+    return in[0] == 99;
+  }
+};
+int main() { Stub stub; return tfldbg_record(stub); }
+"""
+
+
+def test_the_header_prints_what_is_read(tmp_path: Path) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no g++ here to compile the header with")
+    samples = [b"\x01\x02\x03\xff\x80", b"\x10\x20\x30\x40\x50"]
+    (tmp_path / "main.cc").write_text(STUB)
+    outputs = tensors((5, 1))[:2]
+
+    def run(given: list[bytes]) -> subprocess.CompletedProcess[bytes]:
+        (tmp_path / "tfldbg_record.h").write_text(record_header(given))
+        strict = ["-std=c++11", "-Wall", "-Wextra", "-Werror", "-DTFLDBG_CHUNK=4"]
+        command = [compiler, *strict, "main.cc", "-o", "main"]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        return subprocess.run([tmp_path / "main"], capture_output=True, check=False)
+
+    done = run(samples)
+    assert done.returncode == 0
+    (tmp_path / "device.log").write_bytes(done.stdout)
+    expected = [[s, bytes([sum(s) % 256])] for s in samples]
+    assert read_log(tmp_path / "device.log", outputs, None) == expected
+
+    failed = run([bytes([99, 0, 0, 0, 0])])
+    assert failed.returncode == 1
+    (tmp_path / "device.log").write_bytes(failed.stdout)
+    with pytest.raises(CaptureError, match="failed: Invoke"):
+        read_log(tmp_path / "device.log", outputs, None)

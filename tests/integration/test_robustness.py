@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
@@ -475,3 +476,16 @@ def test_a_folder_as_target_is_refused(samples: Path, tmp_path: Path) -> None:
     with pytest.raises(TfldbgError, match="it is a folder or a device"):
         record(samples / "dense4.tflite", tmp_path, samples=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_that_do_not_fit_into_a_limit_are_refused(samples: Path) -> None:
+    limit, model = 1 << 30, samples / "dense4.tflite"
+    done = subprocess.run(
+        [sys.executable, "-m", "tfldbg", "trace", str(model), "--samples", "200000"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert done.returncode == 2
+    assert "no 200000 random samples of that fit into memory" in done.stderr

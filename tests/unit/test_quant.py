@@ -122,17 +122,6 @@ def test_a_nudged_range_holds_zero_exactly(low: float, high: float, narrow: bool
     assert codes == pytest.approx(round(codes), abs=1e-3)
 
 
-@given(st.floats(-50, -0.01), st.floats(0.01, 50), st.booleans())
-def test_nudging_is_what_tensorflow_does(low: float, high: float, narrow: bool) -> None:
-    tf = pytest.importorskip("tensorflow")
-    nudged = quant.nudge(low, high, narrow_range=narrow)
-    ends = tf.quantization.fake_quant_with_min_max_vars(
-        [-1e6, 1e6], low, high, num_bits=8, narrow_range=narrow
-    ).numpy()
-    assert ends[0] == pytest.approx(nudged.minimum, rel=1e-5, abs=1e-6)
-    assert ends[1] == pytest.approx(nudged.maximum, rel=1e-5, abs=1e-6)
-
-
 def test_an_empty_range_has_no_scale() -> None:
     assert quant.nudge(0.0, 0.0).scale == 0.0
 

@@ -48,8 +48,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("trace a.tflite nonsense", "tfldbg trace --help"),
         ("inspect a.tflite b.tflite", "tfldbg inspect --help"),
         ("inspect q.h5", "it is a Keras model"),
-        ("convert a.tflite -o c.tflite", "it is a .tflite file"),
-        ("trace a.tflite --keras d.npz", "it is data"),
         ("trace a.tflite --fail-on snr>=30db", "did you mean sqnr?"),
     ],
 )

@@ -103,7 +103,7 @@ def test_scalars_and_empty_tensors() -> None:
     assert accumulator.result().max_abs == 0.5
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(BATCHES, st.integers(0, 6), st.randoms(use_true_random=False))
 def test_any_split_and_merge_equals_one_pass(
     reference: np.ndarray, cut: int, random: object
@@ -150,7 +150,7 @@ def test_differing_values_and_the_first_sample() -> None:
     assert _stats(reference, test).differing == 5
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(BATCHES, st.integers(0, 6))
 def test_histograms_of_any_split_add_up_and_count_every_compared_element(
     reference: np.ndarray, cut: int

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfldbg.device.micro_header import record_header
 from tfldbg.device.serial_log import crc16, logged_outputs, read_log
 from tfldbg.errors import CaptureError
 from tfldbg.graph.model import Tensor
@@ -133,52 +130,3 @@ def test_whole_samples_of_a_log_that_was_cut_off_can_be_taken(tmp_path: Path) ->
 
 def test_the_untouched_models_log_holds_the_first_outputs(tmp_path: Path) -> None:
     assert logged_outputs(log(tmp_path, lines([ROW[:2]])), tensors()) == 2
-
-
-STUB = r"""
-#include <stdint.h>
-#include "tfldbg_record.h"
-struct Tensor { size_t bytes; struct { char* raw; } data; };
-struct Stub {
-  char in[5], same[5], sum[1];
-  Tensor tensors[3] = {{5, {in}}, {5, {same}}, {1, {sum}}};
-  int Reset() { memset(sum, 0, 1); return 0; }
-  size_t inputs_size() { return 1; }
-  size_t outputs_size() { return 2; }
-  Tensor* input(size_t) { return &tensors[0]; }
-  Tensor* output(size_t i) { return &tensors[1 + i]; }
-  int Invoke() {
-    for (int i = 0; i < 5; ++i) { same[i] = in[i]; sum[0] = (char)(sum[0] + in[i]); }
-    return in[0] == 99;
-  }
-};
-int main() { Stub stub; return tfldbg_record(stub); }
-"""
-
-
-def test_the_header_prints_what_is_read(tmp_path: Path) -> None:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("there is no g++ here to compile the header with")
-    samples = [b"\x01\x02\x03\xff\x80", b"\x10\x20\x30\x40\x50"]
-    (tmp_path / "main.cc").write_text(STUB)
-    outputs = tensors((5, 1))[:2]
-
-    def run(given: list[bytes]) -> subprocess.CompletedProcess[bytes]:
-        (tmp_path / "tfldbg_record.h").write_text(record_header(given))
-        strict = ["-std=c++11", "-Wall", "-Wextra", "-Werror", "-DTFLDBG_CHUNK=4"]
-        command = [compiler, *strict, "main.cc", "-o", "main"]
-        subprocess.run(command, cwd=tmp_path, check=True)
-        return subprocess.run([tmp_path / "main"], capture_output=True, check=False)
-
-    done = run(samples)
-    assert done.returncode == 0
-    (tmp_path / "device.log").write_bytes(done.stdout)
-    expected = [[s, bytes([sum(s) % 256])] for s in samples]
-    assert read_log(tmp_path / "device.log", outputs, None) == expected
-
-    failed = run([bytes([99, 0, 0, 0, 0])])
-    assert failed.returncode == 1
-    (tmp_path / "device.log").write_bytes(failed.stdout)
-    with pytest.raises(CaptureError, match="failed: Invoke"):
-        read_log(tmp_path / "device.log", outputs, None)

@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from sample_models import plant
 from sample_models.plant import File
-from tests.unit.diagnose.planted import plants
+from tests.planted import plants
 from tfldbg.diagnose.model import Finding
 from tfldbg.diagnose.rules import inspect_findings
 from tfldbg.graph.load import load_graph, read_file
@@ -80,33 +80,6 @@ def codes(rows: int = 4, columns: int = 4, kind: type = np.int8) -> np.ndarray:
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_sample_is_silent(name: str) -> None:
     assert not findings(read_file(SAMPLES / f"{name}.tflite"))
-
-
-UNSOUND = {
-    # One scale for all channels, some of which are all but zero: untrained classes, dead units.
-    ("coral_head_layers_uint8", "TFL019"),
-    ("coral_mobilenet_v1_025_128_uint8", "TFL019"),
-    ("mlperf_ad_dynrange", "TFL019"),
-    ("mlperf_ad_fullint_float_io", "TFL019"),
-    # The range that a RELU's output was given by hand reaches below zero.
-    ("tflite2onnx_conv_relu_uint8", "TFL029"),
-    # No runtime loads it.
-    ("tflm_person_detect_int8", "TFL020"),
-}
-"""What is true of third-party files."""
-
-
-def test_third_party_files_have_only_the_faults_that_they_have(shared_models: Path) -> None:
-    files = sorted(shared_models.glob("*/**/*.tflite"))
-    found = {
-        (path.stem, finding.code)
-        for path in files
-        if path.name != "litert_0_subgraphs.tflite"
-        for finding in findings(read_file(path))
-        if finding.severity != "info"
-    }
-    assert len(files) > 130
-    assert found == UNSOUND
 
 
 # Constants.

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.planted import plants
 from tests.unit.diagnose.evidence import evidence, of_kind, operator, replace, stats
-from tests.unit.diagnose.planted import plants
 from tests.unit.diagnose.test_rules_trace import judged, made, named, trial, usage, verdict
 from tfldbg.compare.accumulate import Accumulator, TensorStats
 from tfldbg.compare.accuracy import Accuracy, SideAccuracy

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from tests.unit.graph.damage import damaged
-from tfldbg import trace
 from tfldbg.errors import DataError, ModelError, TfldbgError
 from tfldbg.graph.limits import check_operands, check_runnable
 from tfldbg.graph.lint import lint
-from tfldbg.graph.load import load_graph, read_file
+from tfldbg.graph.load import load_graph
 from tfldbg.graph.query import choose_signature, real_constant
 from tfldbg.match.files import Index
 from tfldbg.options.run_on import RunOn
@@ -98,8 +98,6 @@ def test_a_type_that_the_schema_does_not_know_is_read_but_not_run() -> None:
     content = damaged(change)
     with pytest.raises(ModelError, match="is of type -1, which is not in the TFLite schema"):
         prepare(content, RunOn(samples=1))
-    with pytest.raises(ModelError, match="is of type -1"):
-        trace(damaged(lambda model: None), against=content, samples=1)
     assert load_graph(content).main.operators
 
 
@@ -158,11 +156,16 @@ def test_subgraphs_that_run_each_other_without_end(calls: tuple[int, ...], shown
         check_runnable(graph, graph.main, "m")
 
 
-def test_calls_that_end_may_be_many() -> None:
-    count = 1500
+def test_calls_that_end_may_be_more_than_python_can_nest() -> None:
+    count = 150
     graph = load_graph(damaged(_calls(*range(1, count), 10**6)))
     assert len(graph.subgraphs) == count
-    check_runnable(graph, graph.main, "m")
+    limit = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(len(inspect.stack(0)) + count - 10)
+        check_runnable(graph, graph.main, "m")
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_an_operator_without_its_operands_is_shown_and_no_more() -> None:
@@ -297,13 +300,3 @@ def test_what_lies_behind_the_tables_cannot_lie_among_them() -> None:
     graph = load_graph(damaged(change))
     with pytest.raises(TfldbgError, match="among the tables"):
         expose(graph, graph.main)
-
-
-def test_every_third_party_file_may_claim_what_it_claims(shared_models: Path) -> None:
-    for path in sorted(shared_models.glob("**/*.tflite")):
-        if path.name == "litert_0_subgraphs.tflite":
-            continue
-        graph = load_graph(read_file(path), path.name)
-        for subgraph in graph.subgraphs:
-            check_operands(subgraph, path.name)
-            check_runnable(graph, subgraph, path.name)

@@ -13,7 +13,6 @@ from tests.unit.graph.damage import damaged
 from tfldbg.errors import ModelError, UsageError
 from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import activation_inputs, choose_signature, constant, real_constant
-from tfldbg.run.job import load
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +97,3 @@ def test_a_truncated_file_is_refused_or_read(cnn: bytes, keep: int) -> None:
         load_graph(cnn[:keep])
     except ModelError as error:
         assert "damaged" in str(error)
-
-
-def test_every_third_party_file_is_read_or_refused_in_words(shared_models: Path) -> None:
-    files = {p.name: read_file(p) for p in sorted(shared_models.glob("tflite/*.tflite"))}
-    empty = files.pop("litert_0_subgraphs.tflite")
-    assert load_graph(empty).subgraphs == ()
-    with pytest.raises(ModelError, match="holds no subgraph"):
-        load(empty)
-    assert len(files) > 100
-    assert all(load_graph(data, name).subgraphs for name, data in files.items())

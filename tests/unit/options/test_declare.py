@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -25,7 +24,6 @@ from tfldbg.options.measure import Measure
 from tfldbg.options.reports import Reports, View
 from tfldbg.options.run_on import RunOn
 
-API = Path(__file__).resolve().parents[3] / "tfldbg" / "api.py"
 GROUPS: tuple[Any, ...] = (Against, RunOn, Measure, Judge, Reports, View)
 
 
@@ -135,10 +133,3 @@ def test_every_field_of_a_group_is_an_option_with_a_docstring(group: Any) -> Non
     assert declared == {field.name for field in fields(group)}
     python = {name for name, _, spelling in spellings(group) if spelling.python}
     assert python <= set(api_source.docstrings(group))
-
-
-def test_the_python_api_is_what_the_groups_declare(request: pytest.FixtureRequest) -> None:
-    made = api_source.text()
-    if request.config.getoption("--renew"):
-        API.write_text(made)
-    assert API.read_text() == made, "python3 -m pytest --renew writes tfldbg/api.py"

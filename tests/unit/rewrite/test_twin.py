@@ -24,7 +24,6 @@ from tfldbg.rewrite.twin import (
     untwinned,
 )
 from tfldbg.run.job import prepare
-from tfldbg.run.litert import Runner
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +31,13 @@ def graph(samples: Path) -> Graph:
     return load_graph((samples / "cnn.tflite").read_bytes())
 
 
-def _run(model: bytes, given: list[np.ndarray], taps: tuple[int, ...]) -> list[np.ndarray]:
+def _run(
+    model: bytes, given: list[np.ndarray], taps: tuple[int, ...], *, xnnpack: bool = False
+) -> list[np.ndarray]:
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(
         model_content=model,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_op_resolver_type=OpResolverType.AUTO if xnnpack else plain,
     )
     interpreter.allocate_tensors()
     for detail, array in zip(interpreter.get_input_details(), given, strict=True):
@@ -44,13 +46,12 @@ def _run(model: bytes, given: list[np.ndarray], taps: tuple[int, ...]) -> list[n
     return [np.array(interpreter.get_tensor(i)) for i in taps]
 
 
-def _values(samples: Path, runtime: str = "builtin") -> dict[int, np.ndarray]:
+def _values(samples: Path, *, xnnpack: bool = False) -> dict[int, np.ndarray]:
     """Every tensor of the CNN for one digit, as codes."""
     data = samples / "digits.npz"
-    job = prepare(samples / "cnn.tflite", RunOn(data=data, samples=1, runtime=runtime))
-    given = job.samples.codes(0)
-    with Runner(job.instrumented) as runner:
-        found = runner.run(given)
+    job = prepare(samples / "cnn.tflite", RunOn(data=data, samples=1))
+    given, content = job.samples.codes(0), bytes(job.exposed.content)
+    found = _run(content, given, job.exposed.taps, xnnpack=xnnpack)
     return dict(zip((*job.subgraph.inputs, *job.exposed.taps), (*given, *found), strict=True))
 
 
@@ -80,7 +81,7 @@ def test_the_float_copies_are_within_half_a_step(graph: Graph, samples: Path) ->
 
 
 def test_the_rounded_twin_is_the_integer_model(graph: Graph, samples: Path) -> None:
-    values = _values(samples, "xnnpack")
+    values = _values(samples, xnnpack=True)
     model = twins(graph, graph.main, MODES, {})
     found = _run(bytes(model.content), [values[i] for i in model.feeds], model.taps)
     by_mode: dict[str, list[float]] = {FLOAT: [], CLAMP: [], FAKE_QUANT: []}

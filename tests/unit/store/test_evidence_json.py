@@ -103,7 +103,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(st.data())
 def test_a_recording_with_any_json_is_read_and_reported_or_refused(data: st.DataObject) -> None:
     plain = json.loads(evidence_to_json(_with_findings()))

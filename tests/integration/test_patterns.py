@@ -11,7 +11,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 import tfldbg
-from tests.unit.diagnose.planted import plants
+from tests.planted import plants
 from tfldbg.graph.model import QuantParams
 from tfldbg.rewrite.draft import Draft
 

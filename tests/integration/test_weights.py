@@ -22,7 +22,7 @@ from tfldbg.run.job import load
 Checks = dict[int, WeightCheck]
 FORMATS = ["float32", "dynamic", "float16", "int8", "int16x8"]
 UNITS = {"float32": "float32", "float16": "float16"}
-PAIRS = Path(__file__).resolve().parents[4] / "shared" / "models" / "pairs"
+PAIRS = Path(__file__).resolve().parents[3] / "shared" / "models" / "pairs"
 
 
 def _checks(model: Path | bytes, frozen: Frozen) -> Checks:

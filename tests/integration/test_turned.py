@@ -11,7 +11,7 @@ from flatbuffers import flexbuffers
 
 import tfldbg
 from tests.loop_file import File, Subgraph
-from tests.unit.diagnose.planted import plants
+from tests.planted import plants
 from tfldbg.compare.ranges.parameters import WeightRow
 from tfldbg.options.against import Against
 from tfldbg.session.parameters import compare_parameters

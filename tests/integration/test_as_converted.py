@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tfldbg
-from tests.unit.diagnose.planted import plants
+from tests.planted import plants
 
 DEPTH, COUNT = 10, 16
 
