@@ -92,7 +92,7 @@ def shadow(
         steps: The operators to compute.
         first: Some samples of the traced file.
         build: Makes the model: in float, or as the file is.
-        kernels: What computes them.
+        kernels: The kernels that compute them.
     """
     none = Shadow(loaded.path, None, {}, kernels)
     if not steps:
@@ -104,7 +104,7 @@ def shadow(
     if reason is None:
         return replace(none, model=model)
     if len(steps) == 1:
-        why = f"it cannot be computed by itself: {reason}"
+        why = f"it cannot be computed separately: {reason}"
         return replace(none, refused={steps[0].op.index: why})
     middle = len(steps) // 2
     halves = [
@@ -133,9 +133,9 @@ class FileReference:
         aliases: Output of an operator that only changes how a value is stored or shaped, to its
             input.
         free: Runs the whole reference.
-        stack: What to close in the end.
+        stack: The stack to close at the end.
         stored: Tensors of the traced file, if the operators compute codes and not real values.
-        variables: By what a resource variable of the traced file yields where it was written.
+        variables: The sources of the values of READ_VARIABLE, by output tensor.
 
     Raises:
         RunError: The runtime refuses the operators.
@@ -217,10 +217,10 @@ class TwinsRunner:
     Args:
         job: The file.
         refused: By operator why it has no float copy; its actual output is used.
-        stack: What to close in the end.
+        stack: The stack to close at the end.
         emulated: The tensors whose fake-quant copies are wanted and nothing else; None for all
             copies of the readable tensors.
-        apart: Whether every copy runs in a process of its own, all of them at the same time.
+        apart: True to run each copy in its own process, all at the same time.
 
     Raises:
         RunError: The runtime refuses the copies.

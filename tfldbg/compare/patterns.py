@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Doubles = NDArray[np.float64]
 Side = Literal["reference", "traced"]
 Wrong = tuple[Literal["scale", "zero_point"], str, "Computation"]
-"""Kind, how it is called, and how the operator computes what such a kernel would."""
+"""The kind, its name, and the operator as such a kernel would compute it."""
 EXPLAINS = 0.9
 """The share of the error's energy from which a hypothesis explains it; the rest is rounding, and
 values that are clipped."""
@@ -45,7 +45,7 @@ it."""
 _FEW = 32
 """The number of values from which a pattern is judged: so many do not agree by chance."""
 _A_CHANNEL = 4
-"""The number of values per channel below which one fitted number explains too much by itself."""
+"""The number of values per channel below which one fitted number explains too much alone."""
 
 
 @dataclass(frozen=True, slots=True)

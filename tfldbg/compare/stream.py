@@ -90,9 +90,9 @@ def measure(
     Tallies of ranges that follow each other can be merged.
 
     Args:
-        plan: What to read.
+        plan: The tensors to read.
         tested: The side that is judged.
-        reference: What to compare with, None to record TFLite alone.
+        reference: The reference, None to record TFLite alone.
         recorders: Receive every batch, one after the other.
         numbers: The samples, which begin where a batch of `batch_size` begins.
 

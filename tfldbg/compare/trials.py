@@ -232,7 +232,7 @@ def run_alone(model: LocalModel, batch: Batch, kernels: Kernels) -> list[NDArray
         batch: The values of its inputs.
         kernels: The kernels that compute it.
     """
-    program = derived_program("an operator by itself", model.content, model.taps, kernels)
+    program = derived_program("a single operator", model.content, model.taps, kernels)
     try:
         runner = DerivedRunner(program, model.feeds)
     except RunError:

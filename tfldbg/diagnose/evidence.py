@@ -41,7 +41,7 @@ class InputEvidence:
     """The share of the given real values, zeros left out, beyond the input's range; None if codes
     were given."""
     miscast: str | None = None
-    """How the recorded codes were made from the data, if not by rounding."""
+    """The conversion of the data to the recorded codes, if not by rounding."""
     trained: tuple[float, float] | None = None
     """The range that the reference's fake-quant learned, real units."""
     type: str | None = None
@@ -228,7 +228,7 @@ class Evidence:
     tolerance: float | None = None
     """The tolerance of the final outputs in real units, if requested; None for the default."""
     measures: Mapping[str, Any] = field(default_factory=dict)
-    """By name the results of what else was measured, see `tfldbg.measures`."""
+    """The results of additional measurements by name, see `tfldbg.measures`."""
     bodies: tuple[Body, ...] = ()
     """The subgraphs that the loops, branches and composites of the main subgraph run."""
 

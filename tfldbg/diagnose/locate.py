@@ -223,7 +223,7 @@ def _diverged_sentence(evidence: Evidence, divergences: tuple[Divergence, ...]) 
         sentence += f" ({blind} of them unchecked)" if blind else ""
     others = sorted({d.op for d in divergences} - {first.op})
     if not others and _is_hidden(evidence, first):
-        sentence += "; what follows hides it on this data"
+        sentence += "; later operators hide it on this data"
     if others:
         listed = ", ".join(str(o) for o in others[:8]) + (", ..." if len(others) > 8 else "")
         sentence += f"; further origins: {listed}"

@@ -2,7 +2,7 @@
 
 `tfldbg.diagnose.result.Result.to_dict` fills these classes in.  The JSON Schema that ``tfldbg
 schema`` prints is made from the types of their fields and from the docstrings below the fields, in
-which None stands for null.  Parts that JSON and evidence share are classes of the evidence.  The
+which None means null.  Parts that JSON and evidence share are classes of the evidence.  The
 metadata of a field may change its JSON: ``json`` is its key, None to leave it out; ``sparse``
 leaves the key out if the value is None or empty.
 """

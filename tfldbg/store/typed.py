@@ -24,7 +24,7 @@ def build(kind: type[_T], plain: Any, where: str) -> _T:
     Args:
         kind: The dataclass, or another type that a field of one may have.
         plain: An object as JSON holds it.
-        where: What error messages call the object.
+        where: The name of the object in error messages.
 
     Raises:
         TypeError: A value has another type than its field, a key has no field, or a field without

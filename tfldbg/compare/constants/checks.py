@@ -59,8 +59,8 @@ class BiasCheck:
     max_real: float
     """Largest difference of any channel, real units."""
     unit: Unit = "scale"
-    """What a step is: one of the bias's ``scale``, the spacing of ``float16`` numbers, or for
-    ``float32`` twice what the rounding of the folding explains."""
+    """The meaning of a step: one of the bias's ``scale``, the spacing of ``float16`` numbers, or
+    for ``float32`` twice the rounding of the folding."""
     misfolded: str | None = None
     """The mistake in folding one term that explains every channel's difference, or None."""
     arrangement: str | None = None
@@ -93,8 +93,8 @@ class WeightCheck:
     max_real: float = 0.0
     """Largest difference in real units."""
     unit: Unit = "scale"
-    """What a step is: one of the weight's own ``scale``, the spacing of ``float16`` numbers, or for
-    ``float32`` twice what the rounding of the folding explains."""
+    """The meaning of a step: one of the weight's ``scale``, the spacing of ``float16`` numbers, or
+    for ``float32`` twice the rounding of the folding."""
     bias: BiasCheck | None = None
     """The bias of the same operator, or None for kinds of operators without one."""
     misfolded: str | None = None

@@ -26,8 +26,8 @@ _MISCAST = Explanation(
     meaning="Codes are round(value / scale) + zero point. A plain cast cuts off (125.99 becomes "
     "125), and leaving out the scale or the zero point gives codes that mean other values. All "
     "layers are then right, and the result is wrong from the input on.",
-    evidence="The recorded codes of an input equal what a cast makes of the data, and not what "
-    "quantization makes of it.",
+    evidence="The recorded codes of an input equal those of a cast of the data, not those of its "
+    "quantization.",
     suggestion="quantize the input with the scale and zero point of the input tensor, rounding to "
     "nearest",
     sources=("tensorflow/tensorflow#35072", "tensorflow/tensorflow#62640"),
