@@ -102,7 +102,7 @@ def _refused(bench: tuple[Bench, FakeRunner], error: type[Exception], said: str)
 
 def test_fewer_samples_than_the_data_are_refused(tmp_path: Path) -> None:
     path = _written(tmp_path, **_values(CODES[:2]))
-    error = _refused(_bench(path), CaptureError, "holds 2 samples, the data 3")
+    error = _refused(_bench(path), CaptureError, "holds 2 samples, but the data 3")
     assert error.hint.endswith("--samples 2")
 
 
@@ -200,5 +200,5 @@ def test_a_state_that_was_reset_at_other_places_is_refused() -> None:
         return SimpleNamespace(loaded=loaded, samples=SimpleNamespace(count=3, stream_steps=1))
 
     recording._check_extent(two, job(keeps_state=False), "run.h5")
-    with pytest.raises(CaptureError, match="recorded with --steps 2, this run with --steps 1"):
+    with pytest.raises(CaptureError, match="recorded with --steps 2, but this run has --steps 1"):
         recording._check_extent(two, job(keeps_state=True), "run.h5")

@@ -74,7 +74,7 @@ def _finished(name: str, given: Any = None, **about: Any) -> tuple[Any, tuple[st
 @pytest.mark.parametrize(
     ("traits", "steps", "said"),
     [
-        (Traits(kernels=True), 1, "how errors compound is not measured"),
+        (Traits(kernels=True), 1, "--compounding is not possible"),
         (ITSELF, 2, "follows errors through one run"),
     ],
 )

@@ -46,7 +46,7 @@ def test_what_is_wrong_is_told_in_one_order_and_the_file_is_read_last() -> None:
         Against(keras="good.tflite", reference="nowhere"),
         measure=Measure(compounding=True),
     )
-    assert "they are exchanged" in _refused(request)
+    assert "they are swapped" in _refused(request)
     request = replace(request, model="gone.tflite")
     assert "--keras 'good.tflite' is a .tflite file" in _refused(request)
     request = replace(request, against=Against(keras="q.h5", reference="nowhere"))
