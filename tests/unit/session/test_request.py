@@ -54,7 +54,7 @@ def test_what_is_wrong_is_told_in_one_order_and_the_file_is_read_last() -> None:
     request = replace(request, against=Against(reference="nowhere"))
     assert "there is no reference 'nowhere'" in _refused(request)
     request = replace(request, against=Against(reference=lambda inputs: inputs))
-    assert "how errors compound is not measured" in _refused(request)
+    assert "--compounding is not possible" in _refused(request)
     request = replace(request, measure=Measure())
     assert "'gone.tflite' does not exist" in _refused(request)
 
