@@ -77,7 +77,7 @@ def test_one_table_named_many_times_over() -> None:
         load_graph(bytes(changed))
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(DATA) - 1), st.binary(min_size=1, max_size=8)), max_size=4

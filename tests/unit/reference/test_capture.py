@@ -314,7 +314,7 @@ _EVIDENCE = st.sampled_from(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_GROUPS, st.none() | _EVIDENCE)
 def test_any_hdf5_file_is_read_or_refused(
     tmp_path: Path, groups: dict[str, Any], evidence: str | None

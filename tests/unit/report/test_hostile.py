@@ -87,7 +87,8 @@ def _drawn(result: Result) -> str:
     return stream.getvalue()
 
 
-_SETTINGS = settings(max_examples=30, suppress_health_check=list(HealthCheck), deadline=None)
+_FEW = settings.default.max_examples // 3
+_SETTINGS = settings(max_examples=_FEW, suppress_health_check=list(HealthCheck), deadline=None)
 
 
 @_SETTINGS
