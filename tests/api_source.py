@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from tfldbg.cli.options import Some, some, without
 from tfldbg.options.against import Against
 from tfldbg.options.convert import Convert
 from tfldbg.options.declare import inner, spellings
@@ -61,8 +62,8 @@ class Function:
     name: str
     arguments: dict[str, str]
     """Its positional arguments and their types."""
-    groups: dict[Any, tuple[str, ...]]
-    """The groups that it takes, and which of their options; all where none is named."""
+    groups: dict[Any, Some]
+    """The groups that it takes, and which of their options."""
     returns: str
     summary: str
     described: dict[str, str]
@@ -75,7 +76,7 @@ class Function:
 TRACE = Function(
     "trace",
     {"model": "ModelSource"},
-    {Against: (), RunOn: (), Measure: (), Judge: (), Reports: ()},
+    {Against: some(), RunOn: some(), Measure: some(), Judge: some(), Reports: some()},
     "Trace",
     """Find the first operator of a .tflite file that differs from its reference.
 
@@ -90,12 +91,7 @@ TRACE = Function(
 RECORD = Function(
     "record",
     {"model": "ModelSource", "path": "Path | str"},
-    {
-        RunOn: (
-            *("data", "scale", "inputs", "samples", "steps", "seed", "runtime", "delegate"),
-            *("delegate_options", "signature", "timeout", "memory_limit"),
-        )
-    },
+    {RunOn: without("workers", "scheduler")},
     "Run",
     "Record every tensor of a .tflite file and compare nothing.",
     {"model": "The path or bytes of the .tflite file.", "path": "The HDF5 file to write."},
@@ -106,9 +102,9 @@ CONVERT = Function(
     "convert",
     {"keras": "Any", "output": "Path | str"},
     {
-        Convert: (),
-        RunOn: ("data", "scale", "inputs", "samples", "seed", "signature"),
-        Against: ("unsafe",),
+        Convert: some(),
+        RunOn: some("data", "scale", "inputs", "samples", "seed", "signature"),
+        Against: some("unsafe"),
     },
     "Converted",
     "Convert a Keras model to a .tflite file, which is written completely or not at all.",
@@ -139,9 +135,9 @@ def _function(function: Function) -> str:
     signature = [f"{name}: {kind}" for name, kind in function.arguments.items()] + ["*"]
     described = dict(function.described)
     calls = {}
-    for group, names in function.groups.items():
+    for group, wanted in function.groups.items():
         words = []
-        for name, kind, default, said in _options(group, names):
+        for name, kind, default, said in _options(group, wanted):
             optional = default == _NESTED
             signature.append(f"{name}: {kind}{' | None = None' if optional else f' = {default}'}")
             described[name] = said
@@ -170,12 +166,12 @@ def _fallback(kind: str, default: str) -> str:
     return " or {}" if kind.startswith("Mapping[str, str]") and default == "None" else ""
 
 
-def _options(group: Any, names: tuple[str, ...]) -> Iterator[tuple[str, str, str, str]]:
+def _options(group: Any, wanted: Some) -> Iterator[tuple[str, str, str, str]]:
     """Yield name, type, default and docstring of every option of a group that Python has."""
     declared = {name: (default, spelling) for name, default, spelling in spellings(group)}
     nested, said = dict(inner(group)), docstrings(group)
     for field in fields(group):
-        if names and field.name not in names:
+        if field.name not in wanted:
             continue
         kind = str(field.type)
         if field.name in nested:

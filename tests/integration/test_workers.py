@@ -302,7 +302,7 @@ def test_options_that_contradict_each_other(
 
 
 def test_what_happens_inside_of_a_loop_is_measured_by_one() -> None:
-    with pytest.raises(tfldbg.TfldbgError, match="measured by one process"):
+    with pytest.raises(tfldbg.TfldbgError, match="only one process can measure: "):
         tfldbg.trace(loop_file(), samples=4, workers=2)
 
 

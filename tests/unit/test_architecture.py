@@ -171,5 +171,5 @@ def test_no_two_classes_have_one_name() -> None:
     for file in PACKAGE.rglob("*.py"):
         for node in _tree(file).body:
             if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name.strip("_"), []).append(file.name)
+                places.setdefault(node.name.strip("_"), []).append(str(file.relative_to(PACKAGE)))
     assert {name: files for name, files in places.items() if len(files) > 1} == {}

@@ -23,6 +23,10 @@ class Some:
 
     names: tuple[str, ...]
     changes: Mapping[str, Mapping[str, Any]]
+    left_out: tuple[str, ...] = ()
+
+    def __contains__(self, name: str) -> bool:
+        return name not in self.left_out and (not self.names or name in self.names)
 
 
 def some(*names: str, **changes: Mapping[str, Any]) -> Some:
@@ -35,6 +39,11 @@ def some(*names: str, **changes: Mapping[str, Any]) -> Some:
         changes: The fields of `Spelling` that differ for the command, by option.
     """
     return Some(names, changes)
+
+
+def without(*names: str) -> Some:
+    """Choose all options of a group but some, in the annotation of a parameter."""
+    return Some((), {}, names)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -76,7 +85,7 @@ def _group(hint: Any) -> tuple[Any, Some] | None:
 def _taken(group: Any, wanted: Some) -> Iterator[tuple[str, Any, Spelling]]:
     """Yield the options of a group itself that a command takes, in the spelling of the command."""
     for name, default, spelling in spellings(group):
-        if spelling.help is not None and (not wanted.names or name in wanted.names):
+        if spelling.help is not None and name in wanted:
             yield name, default, replace(spelling, **wanted.changes.get(name, {}))
 
 

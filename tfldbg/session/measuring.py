@@ -63,10 +63,12 @@ def measure_in_parts(
         UsageError: The file has operators that only one process can measure.
         TfldbgError: As for `tfldbg.trace`.
     """
-    merging = {one.name for one in MEASUREMENTS if one.merges}
-    if ready.bodies is not None or not ready.watched.keys() <= merging:
+    alone = [one.name for one in MEASUREMENTS if one.name in ready.watched and not one.merges]
+    if ready.bodies is not None:
+        alone.append("insides of recurrent operators and subgraphs")
+    if alone:
         raise UsageError(
-            "the insides of recurrent operators and subgraphs can only be measured by one process",
+            f"only one process can measure: {', '.join(alone)}",
             hint="leave out --workers and --scheduler",
         )
     samples = ready.bench.job.samples

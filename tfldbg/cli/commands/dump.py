@@ -12,11 +12,6 @@ from tfldbg.cli.console import report_console
 from tfldbg.options.run_on import RunOn
 from tfldbg.report.plain import printable
 
-_ALL = (
-    *("data", "scale", "inputs", "samples", "steps", "seed", "runtime", "delegate"),
-    *("delegate_options", "signature", "timeout", "memory_limit"),
-)
-
 
 @o.grouped
 def dump(
@@ -24,7 +19,7 @@ def dump(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="RUN.h5", help="The file to write.")
     ],
-    run_on: Annotated[RunOn, o.some(*_ALL)],
+    run_on: Annotated[RunOn, o.without("workers", "scheduler")],
 ) -> None:
     """Record all tensors of a model to HDF5, without a comparison."""
     from tfldbg import session

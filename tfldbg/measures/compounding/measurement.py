@@ -35,8 +35,8 @@ class CompoundingMeasurement(Measurement):
             return
         if not traits.divisible:
             raise UsageError(
-                "--compounding is not possible against a recording, another runtime or an "
-                "emulation: their operators cannot be run in float on other values",
+                "--compounding is not possible against this reference: its operators cannot be "
+                "run in float on other values",
                 hint="leave --compounding out, or trace with --keras, --against GOOD.tflite or no "
                 "reference",
             )
