@@ -97,19 +97,23 @@ class Against:
     @property
     def named(self) -> Any:
         """The reference as it was given: a path, a name or an object; None for the file itself."""
-        given = (self.keras, self.against, self.against_runtime, self.reference)
-        return next((value for value in given if value is not None), None)
+        return next(iter(self._references.values()), None)
 
     @property
     def given(self) -> tuple[str, ...]:
         """The options given that name a reference."""
-        named = {
+        return tuple(self._references)
+
+    @property
+    def _references(self) -> dict[str, Any]:
+        """The references by option."""
+        every = {
             "--keras": self.keras,
             "--against": self.against,
             "--against-runtime": self.against_runtime,
             "--reference": self.reference,
         }
-        return tuple(name for name, value in named.items() if value is not None)
+        return {name: value for name, value in every.items() if value is not None}
 
 
 def is_recording(source: object) -> bool:
