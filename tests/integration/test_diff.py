@@ -188,7 +188,7 @@ def test_the_common_samples_are_compared(record: Callable[..., Path]) -> None:
     assert result.evidence.run.samples == 7
     assert any("the first 7 are compared" in note for note in result.evidence.run.notes)
     assert diff(record("cnn"), record("cnn"), samples=2).evidence.run.samples == 2
-    with pytest.raises(tfldbg.UsageError, match="too few"):
+    with pytest.raises(tfldbg.UsageError, match="must be at least 1"):
         diff(record("cnn"), record("cnn"), samples=0)
 
 

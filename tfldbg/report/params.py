@@ -30,8 +30,7 @@ _STYLES = {"differ": "bold red", "equal": "green"} | dict.fromkeys(
     ("bypassed", "deferred", "tie"), "yellow"
 )
 _EXPLAINED = (
-    "ratio and steps: of the weights, and on the second line of the bias; "
-    "a bias's scale should be input x weight scale"
+    "ratio and steps: of the weights, then of the bias, whose scale should be input x weight scale"
 )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tfldbg.compare.ranges.table import RangeTable
 
 _EXPLAINED = (
-    "scale, zero point; on the second line the measured range, including zero; "
+    "scale, zero point; below: the measured range with zero; "
     "ratio: TFLite's scale over the computed one"
 )
 
