@@ -54,8 +54,9 @@ def _open(bench: Bench) -> Opened:
 def _check(kernels: Kernels, traced: Kernels) -> None:
     if kernels.runtime not in RUNTIMES or kernels == traced:
         others = [name for name in RUNTIMES if Kernels(name) != traced]
+        wrong = "is the traced runtime itself" if kernels == traced else "is not a runtime"
         raise UsageError(
-            f"'{kernels}' is not another runtime than '{traced}'",
+            f"'{kernels}' {wrong}: the reference must be another runtime",
             hint=f"compare with one of {', '.join(others)}",
         )
     kernels.check()

@@ -206,7 +206,7 @@ def _one_scale(graph: Graph, subgraph: Subgraph, step: Computation) -> Iterator[
 
 
 def _candidates(scales: Doubles) -> Iterator[tuple[str, float]]:
-    ending = "which multiplies each channel by its own factor: that scale over its own scale"
+    ending = "which multiplies each channel by the ratio of that scale to its own"
     yield f"the weight scale of its first channel is used for all, {ending}", float(scales[0])
     yield f"the weight scale of its last channel is used for all, {ending}", float(scales[-1])
     yield f"the largest weight scale is used for all channels, {ending}", float(scales.max())

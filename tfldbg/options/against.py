@@ -82,7 +82,7 @@ class Against:
         if len(given) > 1:
             raise UsageError(
                 f"a trace has one reference, and there are {len(given)}: {', '.join(given)}",
-                hint="give one of them, and trace again with the other",
+                hint="give one of them, and run again with the other",
             )
         if self.keras is not None:
             return "keras"

@@ -77,7 +77,11 @@ class Convert:
     )
     """The file for the recalibrated Keras model (.h5)."""
     timeout: float = option(
-        default=7200.0, metavar="SECONDS", least=0, help="The time limit of the converter."
+        default=7200.0,
+        metavar="SECONDS",
+        above=0,
+        shown="7200",
+        help="The time limit of the converter.",
     )
     """The time limit of the converter in seconds, 7200 by default, longer than any known
     conversion."""

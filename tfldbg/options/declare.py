@@ -36,6 +36,8 @@ class Spelling:
     """The values for the completion of shells."""
     least: float | None = None
     """The smallest value that is valid."""
+    above: float | None = None
+    """The largest value that is too small to be valid."""
 
 
 def option(
@@ -98,10 +100,10 @@ def check(group: Any) -> None:
         wanted = _wrong(value, spelling)
         if wanted is not None:
             shown = flag(name, spelling)
-            usual = spelling.shown or default
+            usual = f"the default is {spelling.shown or default}"
             raise UsageError(
                 f"invalid value {value!r} for {shown}: must be {wanted}",
-                hint=f"the default is {usual}",
+                hint=f"leave {shown} out for the default" if default is None else usual,
             )
 
 
@@ -114,6 +116,8 @@ def _wrong(value: Any, spelling: Spelling) -> str | None:
         return "finite"
     if spelling.least is not None and value < spelling.least:
         return f"at least {spelling.least:g}"
+    if spelling.above is not None and value <= spelling.above:
+        return f"above {spelling.above:g}"
     return None
 
 

@@ -110,6 +110,7 @@ class RunOn:
     timeout: float | None = option(
         metavar="SECONDS",
         word=float,
+        above=0,
         shown="600",
         help="The time limit for loading the model, and for each sample.",
     )
@@ -117,6 +118,7 @@ class RunOn:
     memory_limit: float | None = option(
         metavar="GIB",
         word=float,
+        above=0,
         shown="3/4 of the machine's",
         help="The memory limit of all processes that run models together.",
     )
@@ -142,7 +144,8 @@ class RunOn:
         if self.scale is not None and not -math.inf < self.scale[0] < self.scale[1] < math.inf:
             low, high = self.scale
             raise UsageError(
-                f"invalid value {low:g},{high:g} for --scale: LOW must be less than HIGH",
+                f"invalid value {low:g},{high:g} for --scale: LOW and HIGH must be finite, and LOW "
+                "less than HIGH",
                 hint="give the real values of 0 and 255, for example --scale -1,1",
             )
 

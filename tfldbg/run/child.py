@@ -72,11 +72,11 @@ def limited(*, timeout: float | None = None, memory: float | None = None) -> Ite
     Raises:
         UsageError: A limit is not above zero.
     """
-    for name, value in (("timeout", timeout), ("memory limit", memory)):
+    for name, value, example in (("timeout", timeout, 600), ("memory limit", memory, 4)):
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(
-                f"invalid value {value} for the {name}: must be above 0",
-                hint="for example --timeout 600 or --memory-limit 4",
+                f"invalid value {value} for the {name}: must be finite, and above 0",
+                hint=f"for example {example}",
             )
     before = _LIMITS.get()
     wanted = Limits(

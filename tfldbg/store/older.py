@@ -34,7 +34,8 @@ def renewed(plain: Any) -> Any:
     return _with_measures(_with_traits(with_subjects(plain)))
 
 
-_MEASURES = ("accuracy", "worst", "compounding", "steps")
+_MEASURES: Mapping[str, Any] = {"accuracy": None, "worst": [], "compounding": None, "steps": None}
+"""The value of each measurement that earlier versions recorded if it was not asked for."""
 _PICTURES = {"local": "local_points", "accumulated": "accumulated_points"}
 
 
@@ -42,7 +43,11 @@ def _with_measures(plain: Any) -> Any:
     """Return evidence that holds the results of measurements by name, as operators once did."""
     if not isinstance(plain, dict) or "measures" in plain:
         return plain
-    measures = {name: plain[name] for name in _MEASURES if plain.get(name) not in (None, [])}
+    measures = {
+        name: plain[name]
+        for name, unset in _MEASURES.items()
+        if name in plain and plain[name] != unset
+    }
     made = {key: value for key, value in plain.items() if key not in _MEASURES}
     ops = _objects(plain.get("ops"))
     pictures = {

@@ -105,13 +105,27 @@ def test_a_number_fits_its_declaration_or_is_refused(value: Any) -> None:
     wanted = "at least 1" if whole else "a whole number"
     with pytest.raises(UsageError, match=f"for --count: must be {wanted}") as caught:
         Outer(count=value)
-    assert caught.value.hint == "the default is 64"
+    assert caught.value.hint == "leave --count out for the default"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, "x", None, True])
 def test_a_float_fits_its_declaration_or_is_refused(value: Any) -> None:
     with pytest.raises(UsageError, match="for --depth: must be"):
         Inner(depth=value)
+
+
+@pytest.mark.parametrize("group", [RunOn, Convert])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
+def test_a_limit_is_above_zero(group: Any, value: float) -> None:
+    wanted = "above 0" if value <= 0 else "finite"
+    with pytest.raises(UsageError, match=f"for --timeout: must be {wanted}"):
+        group(timeout=value)
+
+
+@pytest.mark.parametrize("scale", [(0, float("inf")), (float("nan"), 1), (1, 1), (2, 1)])
+def test_a_scale_is_finite_and_ascends(scale: tuple[float, float]) -> None:
+    with pytest.raises(UsageError, match="LOW and HIGH must be finite, and LOW less than HIGH"):
+        RunOn(scale=scale)
 
 
 def _flags(group: Any) -> Iterator[str]:

@@ -28,6 +28,7 @@ from tfldbg.report.machine import to_json
 from tfldbg.report.trace_json import trace_to_dict
 from tfldbg.store import schema
 from tfldbg.store.evidence_json import evidence_to_json, from_json
+from tfldbg.store.older import renewed
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 
@@ -102,3 +103,17 @@ def test_a_group_where_the_evidence_belongs_is_refused(tmp_path: Path) -> None:
         file.create_group(schema.EVIDENCE)
     with pytest.raises(tfldbg.CaptureError, match="is not a recorded run"):
         tfldbg.load_trace(tmp_path / "run.h5")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "measures"),
+    [
+        ({"worst": [], "steps": None}, {}),
+        ({"worst": [], "steps": []}, {"steps": []}),  # --by-step, and there are no time steps
+        ({"worst": [1], "accuracy": None, "compounding": {}}, {"worst": [1], "compounding": {}}),
+    ],
+)
+def test_an_older_recording_holds_the_measurements_that_were_asked_for(
+    recorded: dict[str, Any], measures: dict[str, Any]
+) -> None:
+    assert renewed(recorded)["measures"] == measures

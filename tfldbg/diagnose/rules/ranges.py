@@ -141,8 +141,8 @@ _NEIGHBOUR = Explanation(
     "wide costs log2(f) bits: its steps are f times as wide and the noise of rounding is step^2 / "
     "12, so 20 log10(f) dB are lost. Against a float model or file the verdict counts it. Not on "
     "random data, nor on data that does not suit the input.",
-    suggestion="calibrate again with a converter that records each tensor separately, or leave the "
-    "operator no buffer to share: move a factor from after it to before it",
+    suggestion="calibrate again with a converter that records each tensor separately, or move the "
+    "factor from after the operator to before it, so that there is no buffer to share",
     sources=("tensorflow/tensorflow#127842",),
 )
 _SENTINEL = Explanation(
