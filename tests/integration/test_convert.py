@@ -228,7 +228,7 @@ def test_nothing_that_is_read_is_written_over(samples: Path, tmp_path: Path) -> 
 def test_options_that_contradict_each_other(samples: Path, tmp_path: Path) -> None:
     keras, made = samples / "dense4.h5", tmp_path / "new.tflite"
     for message, given in (
-        ("none was given", {"calibrate": "all-values"}),
+        ("needs data, but none is given", {"calibrate": "all-values"}),
         ("no calibration 'mean'", {"calibrate": "mean", "data": "random"}),
         ("nothing is recalibrated", {"save_keras": tmp_path / "x.h5"}),
     ):

@@ -314,7 +314,7 @@ def test_what_cannot_be_imported_is_said(kits: dict[str, Path], tmp_path: Path) 
 def test_a_kit_overwrites_nothing_that_is_read(samples: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.tflite"
     model.write_bytes((samples / "cnn.tflite").read_bytes())
-    assert_error(command("kit", model, "-o", tmp_path), "it would be overwritten")
+    assert_error(command("kit", model, "-o", tmp_path), "would be overwritten")
     assert_error(command("kit", model, "-o", tmp_path / "k", "--for", "toaster"), "toaster")
     assert list(tmp_path.iterdir()) == [model]
 

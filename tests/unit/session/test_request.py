@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,21 +98,22 @@ class Fakes:
         return self.reference
 
 
-def _ready(fakes: Fakes, **request: Any) -> tuple[Ready, ExitStack]:
-    stack, about = ExitStack(), {"model": chain_file(*KINDS), "run_on": RunOn(data=CODES)}
-    return Request(**{**about, **request}).ready(stack, Silent(), {}), stack
+@contextmanager
+def _ready(**request: Any) -> Iterator[Ready]:
+    about = {"model": chain_file(*KINDS), "run_on": RunOn(data=CODES)}
+    with ExitStack() as stack:
+        yield Request(**{**about, **request}).ready(stack, Silent(), {})
 
 
 def test_the_runtime_loads_the_file_while_the_reference_is_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fakes = Fakes(monkeypatch)
-    ready, stack = _ready(fakes)
-    (runner,) = fakes.runtime.made
-    assert fakes.said == [["start"]] and runner.said == ["start", "open"]
-    assert ready.bench.runner is runner and ready.reference is fakes.reference
-    assert not runner.runs and not fakes.reference.closed
-    stack.close()
+    with _ready() as ready:
+        (runner,) = fakes.runtime.made
+        assert fakes.said == [["start"]] and runner.said == ["start", "open"]
+        assert ready.bench.runner is runner and ready.reference is fakes.reference
+        assert not runner.runs and not fakes.reference.closed
     assert runner.said[-1] == "close" and fakes.reference.closed == 1
 
 
@@ -135,10 +137,10 @@ def test_a_kind_is_asked_before_a_file_is_read_and_may_bring_the_data(
     fakes.kind = replace(fakes.kind, check=asked.append, run_on=bring)
     against, given = Against(), RunOn(samples=9)
     model = chain_file(*KINDS)
-    ready, _ = _ready(fakes, against=against, run_on=given, model=model)
-    assert asked == [against, (model, None)]
-    assert ready.bench.job.samples.count == 2
-    assert ready.bench.given is given  # what the user gave is not what is run on
+    with _ready(against=against, run_on=given, model=model) as ready:
+        assert asked == [against, (model, None)]
+        assert ready.bench.job.samples.count == 2
+        assert ready.bench.given is given  # what the user gave is not what is run on
 
     def refuse(against: Against) -> None:
         raise UsageError("no such reference", hint="another")
@@ -154,9 +156,10 @@ def test_a_kind_is_asked_before_a_file_is_read_and_may_bring_the_data(
 def test_pictures_are_recorded_where_they_are_asked_for_or_something_is_dumped(
     about: dict[str, Any], pictures: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready, _ = _ready(Fakes(monkeypatch), **about)
-    assert ("pictures" in ready.watched) is pictures
-    assert ready.plan.histograms is pictures and ready.options.pictures is pictures
+    Fakes(monkeypatch)
+    with _ready(**about) as ready:
+        assert ("pictures" in ready.watched) is pictures
+        assert ready.plan.histograms is pictures and ready.options.pictures is pictures
 
 
 @pytest.mark.parametrize(
@@ -176,11 +179,10 @@ def test_the_emulation_runs_where_final_outputs_are_judged_and_the_reference_has
     opens = fakes.kind.open
     fakes.kind = replace(fakes.kind, open=lambda bench: replace(opens(bench), emulates=emulates))
     monkeypatch.setattr(requests, "with_emulation", lambda *_: (both, "it cannot be built"))
-    ready, stack = _ready(fakes, measure=Measure(**measure))
-    assert ready.reference is (both if run else fakes.reference)
-    assert ready.notes == (("it cannot be built",) if run else ())
-    assert len(fakes.runtime.made[0].runs) == run  # it is built for the first sample
-    stack.close()
+    with _ready(measure=Measure(**measure)) as ready:
+        assert ready.reference is (both if run else fakes.reference)
+        assert ready.notes == (("it cannot be built",) if run else ())
+        assert len(fakes.runtime.made[0].runs) == run  # it is built for the first sample
     assert both.closed == run
 
 
