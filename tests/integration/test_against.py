@@ -107,7 +107,7 @@ def test_a_kernel_that_disagrees_is_named(shared_models: Path) -> None:
 
 @pytest.mark.parametrize("other", ["xnnpack", "gpu"])
 def test_a_runtime_that_is_none_or_the_same_is_refused(other: str, samples: Path) -> None:
-    with pytest.raises(tfldbg.UsageError, match="not another runtime") as caught:
+    with pytest.raises(tfldbg.UsageError, match="must be another runtime") as caught:
         tfldbg.trace(samples / "cnn.tflite", against_runtime=other)
     assert caught.value.hint is not None and "builtin" in caught.value.hint
 
