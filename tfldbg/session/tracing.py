@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from tfldbg.compare.tally import Measured
     from tfldbg.diagnose.evidence import Evidence
     from tfldbg.session.request import Ready, Request
-    from tfldbg.store.writer import RunWriter
 
 
 def trace(request: Request, progress: Progress | None = None) -> Trace:

@@ -31,7 +31,19 @@ def renewed(plain: Any) -> Any:
     Raises:
         TypeError: The number of an operator is a list or an object.
     """
-    return _with_measures(_with_traits(with_subjects(plain)))
+    if not isinstance(plain, dict):
+        return plain
+    made = _with_measures(_with_traits(_with_subjects(plain)))
+    if isinstance(plain.get("bodies"), list):
+        made["bodies"] = [_body(body) for body in plain["bodies"]]
+    return made
+
+
+def _body(plain: Any) -> Any:
+    """Return a subgraph that an operator runs, with renewed evidence."""
+    if not isinstance(plain, dict) or "evidence" not in plain:
+        return plain
+    return {**plain, "evidence": renewed(plain["evidence"])}
 
 
 _MEASURES: Mapping[str, Any] = {"accuracy": None, "worst": [], "compounding": None, "steps": None}
@@ -39,9 +51,9 @@ _MEASURES: Mapping[str, Any] = {"accuracy": None, "worst": [], "compounding": No
 _PICTURES = {"local": "local_points", "accumulated": "accumulated_points"}
 
 
-def _with_measures(plain: Any) -> Any:
+def _with_measures(plain: dict[str, Any]) -> dict[str, Any]:
     """Return evidence that holds the results of measurements by name, as operators once did."""
-    if not isinstance(plain, dict) or "measures" in plain:
+    if "measures" in plain:
         return plain
     measures = {
         name: plain[name]
@@ -58,13 +70,6 @@ def _with_measures(plain: Any) -> Any:
         measures["pictures"] = pictures
     if isinstance(plain.get("ops"), list):
         made["ops"] = [_without(op, tuple(_PICTURES.values())) for op in plain["ops"]]
-    if isinstance(plain.get("bodies"), list):
-        made["bodies"] = [
-            {**body, "evidence": _with_measures(body.get("evidence"))}
-            if isinstance(body, dict) and "evidence" in body
-            else body
-            for body in plain["bodies"]
-        ]
     return {**made, "measures": measures}
 
 
@@ -74,57 +79,34 @@ def _without(plain: Any, keys: tuple[str, ...]) -> Any:
     return {key: value for key, value in plain.items() if key not in keys}
 
 
-def _with_traits(plain: Any) -> Any:
-    """Return evidence whose runs have the traits of their reference."""
-    if not isinstance(plain, dict):
+def _with_traits(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return evidence whose run has the traits of its reference."""
+    run = plain.get("run")
+    if not isinstance(run, dict) or "traits" in run:
         return plain
-    run, bodies = plain.get("run"), plain.get("bodies")
-    made = dict(plain)
-    if isinstance(run, dict) and "traits" not in run:
-        kind = run.get("reference_kind")
-        traits = TRAITS.get(kind, NO_REFERENCE) if isinstance(kind, str) else NO_REFERENCE
-        made["run"] = {**run, "traits": asdict(traits)}
-    if isinstance(bodies, list):
-        made["bodies"] = [
-            {**body, "evidence": _with_traits(body.get("evidence"))}
-            if isinstance(body, dict) and "evidence" in body
-            else body
-            for body in bodies
-        ]
-    return made
+    kind = run.get("reference_kind")
+    traits = TRAITS.get(kind, NO_REFERENCE) if isinstance(kind, str) else NO_REFERENCE
+    return {**plain, "run": {**run, "traits": asdict(traits)}}
 
 
-def with_subjects(plain: Any) -> Any:
+def _with_subjects(plain: dict[str, Any]) -> dict[str, Any]:
     """Return evidence whose findings have subjects and predicates.
 
     Earlier versions recorded the message of a finding, in which the operator's name comes before
     the predicate.  No other code splits a message.
 
-    Args:
-        plain: Evidence from JSON.  Other values are returned unchanged.
-
     Raises:
         TypeError: The number of an operator is a list or an object.
     """
-    if not isinstance(plain, dict):
-        return plain
     kinds = {op.get("op"): op.get("kind") for op in _objects(plain.get("ops"))}
-    renewed = dict(plain)
+    made = dict(plain)
     if isinstance(plain.get("file"), list):
-        renewed["file"] = [_with_subject(finding, kinds) for finding in plain["file"]]
-    if isinstance(plain.get("bodies"), list):
-        renewed["bodies"] = [_body(body) for body in plain["bodies"]]
-    return renewed
+        made["file"] = [_with_subject(finding, kinds) for finding in plain["file"]]
+    return made
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _body(plain: Any) -> Any:
-    if not isinstance(plain, dict) or "evidence" not in plain:
-        return plain
-    return {**plain, "evidence": with_subjects(plain["evidence"])}
 
 
 def _with_subject(plain: Any, kinds: Mapping[Any, Any]) -> Any:
@@ -132,10 +114,10 @@ def _with_subject(plain: Any, kinds: Mapping[Any, Any]) -> Any:
         return plain
     message, op, tensor = plain["message"], plain.get("op"), plain.get("tensor")
     kind = kinds.get(op)
-    renewed = {key: value for key, value in plain.items() if key != "message"}
+    made = _without(plain, ("message",))
     if isinstance(message, str) and isinstance(kind, str) and isinstance(tensor, str):
         name = f"{op_name(op, kind, tensor)}: "  # type: ignore[arg-type]
         if message.startswith(name):
             subject = {"op": op, "kind": kind, "tensor": tensor}
-            return {**renewed, "predicate": message[len(name) :], "subject": subject}
-    return {**renewed, "predicate": message}
+            return {**made, "predicate": message[len(name) :], "subject": subject}
+    return {**made, "predicate": message}
