@@ -80,14 +80,19 @@ def test_weights_and_a_bias_that_changed_places_are_named(samples: Path) -> None
         tfldbg.trace(file.save(), samples=1, runtime="reference")
 
 
-def _wide(kind: str, scales: tuple[float, float]) -> bytes:
-    """QUANTIZE from int16 to int32."""
+def _from_int16(kind: str, scales: tuple[float, float], to: str, size: int) -> bytes:
+    """A file of one operator that reads int16."""
     params = [QuantParams(np.array([s], np.float32), np.array([0], np.int64)) for s in scales]
     draft = Draft()
-    given = draft.tensor("INT16", (1, 64), quant=params[0])
-    made = draft.tensor("INT32", (1, 64), quant=params[1])
+    given = draft.tensor("INT16", (1, size), quant=params[0])
+    made = draft.tensor(to, (1, size), quant=params[1])
     draft.operator(kind, [given], [made])
     return bytes(draft.build([given], [made]))
+
+
+def _wide(kind: str, scales: tuple[float, float]) -> bytes:
+    """QUANTIZE from int16 to int32."""
+    return _from_int16(kind, scales, "INT32", 64)
 
 
 @pytest.mark.parametrize("ratio", [1.0, 37.0, 3445.378, 60000.0])
@@ -114,12 +119,7 @@ def test_a_wrong_32_bit_code_is_beyond_what_float32_loses(tmp_path: Path) -> Non
 
 def _looked_up(kind: str, scales: tuple[float, float]) -> bytes:
     """One int16 function."""
-    params = [QuantParams(np.array([s], np.float32), np.array([0], np.int64)) for s in scales]
-    draft = Draft()
-    given = draft.tensor("INT16", (1, 256), quant=params[0])
-    made = draft.tensor("INT16", (1, 256), quant=params[1])
-    draft.operator(kind, [given], [made])
-    return bytes(draft.build([given], [made]))
+    return _from_int16(kind, scales, "INT16", 256)
 
 
 TABLES = [

@@ -100,11 +100,10 @@ def check(group: Any) -> None:
         wanted = _wrong(value, spelling)
         if wanted is not None:
             shown = flag(name, spelling)
-            usual = f"the default is {spelling.shown or default}"
-            raise UsageError(
-                f"invalid value {value!r} for {shown}: must be {wanted}",
-                hint=f"leave {shown} out for the default" if default is None else usual,
-            )
+            hint = f"leave {shown} out for the default"
+            if default is not None:  # it is the same in all commands
+                hint = f"the default is {spelling.shown or default}"
+            raise UsageError(f"invalid value {value!r} for {shown}: must be {wanted}", hint=hint)
 
 
 def _wrong(value: Any, spelling: Spelling) -> str | None:

@@ -60,7 +60,7 @@ def _with_measures(plain: dict[str, Any]) -> dict[str, Any]:
         for name, unset in _MEASURES.items()
         if name in plain and plain[name] != unset
     }
-    made = {key: value for key, value in plain.items() if key not in _MEASURES}
+    made = _without(plain, tuple(_MEASURES))
     ops = _objects(plain.get("ops"))
     pictures = {
         side: {str(op.get("tensor")): op[key] for op in ops if op.get(key) is not None}
