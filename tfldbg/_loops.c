@@ -78,24 +78,89 @@ CLONED static void add_rows(const float *restrict test, const float *restrict re
         ADD_ROWS(1)
 }
 
-static void add_to(Lanes *lanes, const float *test, const float *reference, Py_ssize_t rows,
-                   Py_ssize_t width, float half, Range range)
+/* Values of a tensor: real units, or codes of one scale and zero point. */
+typedef struct {
+    char type; /* as in Python's struct: f, b, B or h */
+    int32_t zero;
+    float scale;
+} Stored;
+
+#define CONVERT(NAME, TYPE)                                                                        \
+    CLONED static void NAME(const TYPE *restrict codes, Py_ssize_t count, int32_t zero,            \
+                            float scale, float *restrict out)                                      \
+    {                                                                                              \
+        for (Py_ssize_t i = 0; i < count; i++)                                                     \
+            out[i] = (float)((int32_t)codes[i] - zero) * scale;                                    \
+    }
+CONVERT(convert_i8, int8_t)
+CONVERT(convert_u8, uint8_t)
+CONVERT(convert_i16, int16_t)
+
+static size_t size_of(char type) { return type == 'f' ? 4 : type == 'h' ? 2 : 1; }
+
+/* Return `count` values in real units, in `room` if they are codes. */
+static const float *real_values(const Stored *stored, const char *values, Py_ssize_t count,
+                                float *room)
 {
-    double *const s = lanes->sums;
-    const Py_ssize_t w = lanes->width;
-    add_rows(test, reference, rows, width, half, s, s + w, s + 2 * w, s + 3 * w, s + 4 * w,
-             s + 5 * w, s + 6 * w, lanes->largest, lanes->magnitude, lanes->differing,
-             lanes->saturated, range);
+    switch (stored->type) {
+    case 'b':
+        convert_i8((const int8_t *)values, count, stored->zero, stored->scale, room);
+        return room;
+    case 'B':
+        convert_u8((const uint8_t *)values, count, stored->zero, stored->scale, room);
+        return room;
+    case 'h':
+        convert_i16((const int16_t *)values, count, stored->zero, stored->scale, room);
+        return room;
+    default:
+        return (const float *)values;
+    }
 }
 
-/* Compare one sample; `lanes` are empty before. */
-static void compare_sample(Lanes *lanes, const float *test, const float *reference,
-                           Py_ssize_t elements, Py_ssize_t channels, float half, Range range)
+/* The sums and maxima of the differences of two tensors, in arrays of the caller. */
+typedef struct {
+    PyObject_HEAD
+    Py_ssize_t channels, width;
+    float half;
+    Range range;
+    Stored test, reference;
+    Py_buffer sums, maxima, counts, peaks;
+    char *memory;
+    Lanes lanes;
+    float *overall, *rooms[2];
+} Comparison;
+
+/* Add rows, which are converted in groups that fit into the nearest cache. */
+static void add_to(Comparison *self, const char *test, const char *reference, Py_ssize_t rows,
+                   Py_ssize_t width)
 {
-    const Py_ssize_t wide = elements / lanes->width, done = wide * lanes->width;
-    add_to(lanes, test, reference, wide, lanes->width, half, range);
-    add_to(lanes, test + done, reference + done, (elements - done) / channels, channels, half,
-           range);
+    Lanes *const lanes = &self->lanes;
+    double *const s = lanes->sums;
+    const Py_ssize_t w = lanes->width;
+    const int codes = self->test.type != 'f' || self->reference.type != 'f';
+    const Py_ssize_t group = codes ? GROUP : rows;
+    while (rows > 0) {
+        const Py_ssize_t some = rows < group ? rows : group, count = some * width;
+        const float *t = real_values(&self->test, test, count, self->rooms[0]);
+        const float *r = real_values(&self->reference, reference, count, self->rooms[1]);
+        add_rows(t, r, some, width, self->half, s, s + w, s + 2 * w, s + 3 * w, s + 4 * w,
+                 s + 5 * w, s + 6 * w, lanes->largest, lanes->magnitude, lanes->differing,
+                 lanes->saturated, self->range);
+        test += count * (Py_ssize_t)size_of(self->test.type);
+        reference += count * (Py_ssize_t)size_of(self->reference.type);
+        rows -= some;
+    }
+}
+
+/* Compare one sample; the lanes are empty before, but for sums and magnitudes. */
+static void compare_sample(Comparison *self, const char *test, const char *reference,
+                           Py_ssize_t elements)
+{
+    const Py_ssize_t width = self->width, wide = elements / width, done = wide * width;
+    add_to(self, test, reference, wide, width);
+    add_to(self, test + done * (Py_ssize_t)size_of(self->test.type),
+           reference + done * (Py_ssize_t)size_of(self->reference.type),
+           (elements - done) / self->channels, self->channels);
 }
 
 static int has_size(const Py_buffer *buffer, Py_ssize_t count, size_t each)
@@ -103,83 +168,194 @@ static int has_size(const Py_buffer *buffer, Py_ssize_t count, size_t each)
     return buffer->len == count * (Py_ssize_t)each;
 }
 
-static PyObject *compare(PyObject *self, PyObject *args)
+/* Give the lanes their memory, for tensors of at least so many rows. */
+static int make_lanes(Comparison *self, Py_ssize_t rows)
 {
-    Py_buffer test, reference, sums, maxima, peaks;
-    Py_ssize_t samples, channels;
-    float half;
-    Range range;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "y*y*nnf(ffff)w*w*w*", &test, &reference, &samples, &channels,
-                          &half, &range.low, &range.high, &range.below, &range.above, &sums,
-                          &maxima, &peaks))
-        return NULL;
-    const Py_ssize_t count = test.len / (Py_ssize_t)sizeof(float);
-    const Py_ssize_t elements = samples > 0 ? count / samples : 0;
-    PyObject *result = NULL;
-    char *memory = NULL;
-    if (samples < 1 || channels < 1 || elements < 1 || elements % channels ||
-        !has_size(&test, samples * elements, sizeof(float)) || reference.len != test.len ||
-        !has_size(&sums, SUMS * channels, sizeof(double)) ||
-        !has_size(&maxima, 2 * channels, sizeof(double)) ||
-        !has_size(&peaks, samples, sizeof(double))) {
-        PyErr_SetString(PyExc_ValueError, "the sizes do not fit");
-        goto end;
-    }
-    const Py_ssize_t rows = elements / channels;
-    Py_ssize_t several = (WIDE + channels - 1) / channels;
+    Py_ssize_t several = (WIDE + self->channels - 1) / self->channels;
     if (several > rows)
         several = rows;
-    const Py_ssize_t width = several * channels;
-    const size_t each = SUMS * sizeof(double) + 3 * sizeof(float) + 2 * sizeof(int32_t);
-    memory = calloc((size_t)width, each);
-    if (memory == NULL) {
+    const Py_ssize_t width = several * self->channels;
+    if (self->memory != NULL && width == self->width)
+        return 1;
+    const size_t each = SUMS * sizeof(double) + 4 * sizeof(float) + 2 * sizeof(int32_t);
+    const size_t rooms = 2 * GROUP * sizeof(float);
+    free(self->memory);
+    self->memory = malloc((size_t)width * (each + rooms));
+    if (self->memory == NULL) {
         PyErr_NoMemory();
-        goto end;
+        return 0;
     }
-    double *const s = (double *)memory;
-    float *const overall = (float *)(s + SUMS * width);
-    float *const magnitude = overall + width, *const largest = magnitude + width;
+    self->width = width;
+    double *const s = (double *)self->memory;
+    float *const magnitude = (float *)(s + SUMS * width), *const largest = magnitude + width;
     int32_t *const counts = (int32_t *)(largest + width);
-    Lanes lanes = {s, largest, magnitude, counts, counts + width, width};
-    long long differing = 0, saturated = 0;
-    int finite = 1;
-    Py_BEGIN_ALLOW_THREADS
-    const float *t = test.buf, *r = reference.buf;
-    double *const peak = peaks.buf, *const most = maxima.buf, *const total = sums.buf;
-    for (Py_ssize_t sample = 0; sample < samples; sample++, t += elements, r += elements) {
-        memset(largest, 0, (size_t)width * (sizeof(float) + 2 * sizeof(int32_t)));
-        compare_sample(&lanes, t, r, elements, channels, half, range);
-        double top = 0;
-        for (Py_ssize_t lane = 0; lane < width; lane++) {
-            differing += lanes.differing[lane], saturated += lanes.saturated[lane];
-            top = largest[lane] > top ? largest[lane] : top;
-            overall[lane] = largest[lane] > overall[lane] ? largest[lane] : overall[lane];
-        }
-        peak[sample] = top;
-    }
+    self->lanes = (Lanes){s, largest, magnitude, counts, counts + width, width};
+    self->overall = (float *)(counts + 2 * width);
+    self->rooms[0] = self->overall + width;
+    self->rooms[1] = self->rooms[0] + GROUP * width;
+    return 1;
+}
+
+/* Add the lanes of all samples to the caller's arrays; return 0 if a value is not finite. */
+static int keep_sums(Comparison *self)
+{
+    const Py_ssize_t width = self->width, channels = self->channels;
+    const double *const s = self->lanes.sums;
+    double *const total = self->sums.buf, *const most = self->maxima.buf;
     /* A difference is finite where both values are, float32 overflow apart; so is its square. */
     for (Py_ssize_t lane = 0; lane < width; lane++)
-        finite = finite && isfinite(s[2 * width + lane]) && isfinite(s[4 * width + lane]);
-    for (Py_ssize_t lane = 0; finite && lane < width; lane++) {
+        if (!isfinite(s[2 * width + lane]) || !isfinite(s[4 * width + lane]))
+            return 0;
+    for (Py_ssize_t lane = 0; lane < width; lane++) {
         const Py_ssize_t channel = lane % channels;
         double *const size = most + channel, *const far = most + channels + channel;
-        *size = overall[lane] > *size ? overall[lane] : *size;
-        *far = magnitude[lane] > *far ? magnitude[lane] : *far;
+        const double overall = self->overall[lane], magnitude = self->lanes.magnitude[lane];
+        *size = overall > *size ? overall : *size;
+        *far = magnitude > *far ? magnitude : *far;
         for (int k = 0; k < SUMS; k++)
             total[k * channels + channel] += s[k * width + lane];
     }
-    Py_END_ALLOW_THREADS
-    result = finite ? Py_BuildValue("LL", differing, saturated) : Py_NewRef(Py_None);
-end:
-    free(memory);
+    return 1;
+}
+
+/* Keep the largest difference: that of sample 0, and the largest with its sample. */
+static void keep_peak(double *peaks, double top, Py_ssize_t sample)
+{
+    if (sample == 0)
+        peaks[0] = top;
+    if (top > peaks[1] || (top == peaks[1] && (double)sample < peaks[2]))
+        peaks[1] = top, peaks[2] = (double)sample;
+}
+
+static int compare_all(Comparison *self, const char *test, const char *reference,
+                       Py_ssize_t samples, Py_ssize_t elements, Py_ssize_t first)
+{
+    const Py_ssize_t width = self->width;
+    Lanes *const lanes = &self->lanes;
+    double *const kept = self->peaks.buf;
+    double peaks[3] = {kept[0], kept[1], kept[2]};
+    int64_t differing = 0, saturated = 0, *const counts = self->counts.buf;
+    memset(lanes->sums, 0, (size_t)width * SUMS * sizeof(double));
+    memset(lanes->magnitude, 0, (size_t)width * sizeof(float));
+    memset(self->overall, 0, (size_t)width * sizeof(float));
+    for (Py_ssize_t sample = 0; sample < samples; sample++) {
+        memset(lanes->largest, 0, (size_t)width * (sizeof(float) + 2 * sizeof(int32_t)));
+        compare_sample(self, test, reference, elements);
+        double top = 0;
+        for (Py_ssize_t lane = 0; lane < width; lane++) {
+            const float largest = lanes->largest[lane];
+            differing += lanes->differing[lane], saturated += lanes->saturated[lane];
+            top = largest > top ? largest : top;
+            self->overall[lane] = largest > self->overall[lane] ? largest : self->overall[lane];
+        }
+        keep_peak(peaks, top, first + sample);
+        test += elements * (Py_ssize_t)size_of(self->test.type);
+        reference += elements * (Py_ssize_t)size_of(self->reference.type);
+    }
+    if (!keep_sums(self))
+        return 0;
+    memcpy(kept, peaks, sizeof(peaks));
+    counts[0] += samples * (elements / self->channels);
+    counts[1] += saturated, counts[2] += differing;
+    return 1;
+}
+
+static int has_type(const Py_buffer *buffer, char type)
+{
+    const char *format = buffer->format == NULL ? "B" : buffer->format;
+    return format[0] == type && format[1] == 0;
+}
+
+static PyObject *comparison_add(PyObject *object, PyObject *const *args, Py_ssize_t given)
+{
+    Comparison *const self = (Comparison *)object;
+    Py_buffer test, reference;
+    if (given != 4) {
+        PyErr_SetString(PyExc_TypeError, "expected test, reference, samples, first");
+        return NULL;
+    }
+    const Py_ssize_t samples = PyLong_AsSsize_t(args[2]), first = PyLong_AsSsize_t(args[3]);
+    if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &test, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS))
+        return NULL;
+    if (PyObject_GetBuffer(args[1], &reference, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)) {
+        PyBuffer_Release(&test);
+        return NULL;
+    }
+    PyObject *result = NULL;
+    const Py_ssize_t count = test.len / (Py_ssize_t)size_of(self->test.type);
+    const Py_ssize_t elements = samples > 0 ? count / samples : 0;
+    if (!has_type(&test, self->test.type) || !has_type(&reference, self->reference.type))
+        PyErr_SetString(PyExc_ValueError, "the types do not fit");
+    else if (samples < 1 || elements < 1 || elements % self->channels || first < 0 ||
+             !has_size(&test, samples * elements, size_of(self->test.type)) ||
+             !has_size(&reference, samples * elements, size_of(self->reference.type)))
+        PyErr_SetString(PyExc_ValueError, "the sizes do not fit");
+    else if (make_lanes(self, elements / self->channels)) {
+        int finite;
+        Py_BEGIN_ALLOW_THREADS
+        finite = compare_all(self, test.buf, reference.buf, samples, elements, first);
+        Py_END_ALLOW_THREADS
+        result = PyBool_FromLong(finite);
+    }
     PyBuffer_Release(&test);
     PyBuffer_Release(&reference);
-    PyBuffer_Release(&sums);
-    PyBuffer_Release(&maxima);
-    PyBuffer_Release(&peaks);
     return result;
 }
+
+static void comparison_free(PyObject *object)
+{
+    Comparison *const self = (Comparison *)object;
+    PyBuffer_Release(&self->sums);
+    PyBuffer_Release(&self->maxima);
+    PyBuffer_Release(&self->counts);
+    PyBuffer_Release(&self->peaks);
+    free(self->memory);
+    Py_TYPE(object)->tp_free(object);
+}
+
+static PyObject *comparison_new(PyTypeObject *type, PyObject *args, PyObject *named)
+{
+    (void)named;
+    Comparison *const self = (Comparison *)type->tp_alloc(type, 0);
+    int types[2];
+    if (self == NULL)
+        return NULL;
+    if (!PyArg_ParseTuple(args, "nf(ffff)(Cfi)(Cfi)w*w*w*w*", &self->channels, &self->half,
+                          &self->range.low, &self->range.high, &self->range.below,
+                          &self->range.above, &types[0], &self->test.scale, &self->test.zero,
+                          &types[1], &self->reference.scale, &self->reference.zero, &self->sums,
+                          &self->maxima, &self->counts, &self->peaks)) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->test.type = (char)types[0], self->reference.type = (char)types[1];
+    if (self->channels < 1 || !has_size(&self->sums, SUMS * self->channels, sizeof(double)) ||
+        !has_size(&self->maxima, 2 * self->channels, sizeof(double)) ||
+        !has_size(&self->counts, 3, sizeof(int64_t)) ||
+        !has_size(&self->peaks, 3, sizeof(double)) || strchr("fbBh", self->test.type) == NULL ||
+        strchr("fbBh", self->reference.type) == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the sizes do not fit");
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static PyMethodDef comparison_methods[] = {
+    {"add", (PyCFunction)(void (*)(void))comparison_add, METH_FASTCALL,
+     "Add samples of both tensors; return False and change nothing if a value is not finite."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject comparison_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "tfldbg._loops.Comparison",
+    .tp_basicsize = sizeof(Comparison),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "See tfldbg.loops.TensorComparison.",
+    .tp_new = comparison_new,
+    .tp_dealloc = comparison_free,
+    .tp_methods = comparison_methods,
+};
 
 CLONED static int64_t clamp_all(const float *restrict values, float *restrict out,
                                 Py_ssize_t count, float low, float high, float below, float above)
@@ -365,17 +541,6 @@ static PyObject *largest(PyObject *self, PyObject *args)
     return result;
 }
 
-#define DEQUANTIZE(NAME, TYPE)                                                                     \
-    CLONED static void NAME(const TYPE *restrict codes, Py_ssize_t count, int32_t zero,            \
-                            float scale, float *restrict out)                                      \
-    {                                                                                              \
-        for (Py_ssize_t i = 0; i < count; i++)                                                     \
-            out[i] = (float)((int32_t)codes[i] - zero) * scale;                                    \
-    }
-DEQUANTIZE(dequantize_i8, int8_t)
-DEQUANTIZE(dequantize_u8, uint8_t)
-DEQUANTIZE(dequantize_i16, int16_t)
-
 static PyObject *dequantize(PyObject *self, PyObject *args)
 {
     Py_buffer codes, out;
@@ -391,11 +556,11 @@ static PyObject *dequantize(PyObject *self, PyObject *args)
     if (has_size(&codes, count, each) && has_size(&out, count, sizeof(float))) {
         Py_BEGIN_ALLOW_THREADS
         if (each == 2)
-            dequantize_i16(codes.buf, count, zero, scale, out.buf);
+            convert_i16(codes.buf, count, zero, scale, out.buf);
         else if (strcmp(type, "int8") == 0)
-            dequantize_i8(codes.buf, count, zero, scale, out.buf);
+            convert_i8(codes.buf, count, zero, scale, out.buf);
         else
-            dequantize_u8(codes.buf, count, zero, scale, out.buf);
+            convert_u8(codes.buf, count, zero, scale, out.buf);
         Py_END_ALLOW_THREADS
         result = Py_NewRef(Py_None);
     } else {
@@ -419,7 +584,6 @@ static PyObject *keep_memory(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    {"compare", compare, METH_VARARGS, "Add the sums of the difference of two tensors."},
     {"clamp", clamp, METH_VARARGS, "Write clamped values; count those beyond limits."},
     {"count", count, METH_VARARGS, "Count bytes."},
     {"quarters", quarters, METH_VARARGS, "Count differences in quarters of a step."},
@@ -433,4 +597,12 @@ static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT, "_loops", "See tfldbg.loops.", -1, methods, NULL, NULL, NULL, NULL,
 };
 
-PyMODINIT_FUNC PyInit__loops(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__loops(void)
+{
+    PyObject *const made = PyModule_Create(&module);
+    if (made != NULL && PyModule_AddType(made, &comparison_type) < 0) {
+        Py_DECREF(made);
+        return NULL;
+    }
+    return made;
+}

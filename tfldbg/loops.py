@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,10 @@ Doubles = NDArray[np.float64]
 COMPILED = _loops is not None
 """True if the compiled loops are available."""
 SUMS = 7
-"""The number of sums in `compare`, with test values t, reference r and e = t - r: e, abs(e), e^2,
+"""The number of sums in `Sums`, with test values t, reference r and e = t - r: e, abs(e), e^2,
 r, r^2, t^2 and r * t."""
 MAXIMA = 2
-"""The number of maxima in `compare`: abs(e) and abs(r)."""
+"""The number of maxima in `Sums`: abs(e) and abs(r)."""
 
 
 class Range(NamedTuple):
@@ -39,68 +39,150 @@ class Range(NamedTuple):
     """The distance beyond either end from which a value counts as saturated."""
 
 
-class Compared(NamedTuple):
-    """The result of `compare`."""
+class Stored(NamedTuple):
+    """The form in which a tensor holds its values."""
 
-    differing: int
-    saturated: int
-    """The number of reference values beyond the range."""
-    peaks: Doubles
-    """(n,) the largest difference in each sample."""
+    type: str
+    """The character of NumPy: ``f`` for float32 in real units, ``b``, ``B`` or ``h`` for codes of
+    int8, uint8 or int16."""
+    scale: float = 1.0
+    zero_point: int = 0
+
+    @property
+    def is_read(self) -> bool:
+        """True if `comparison` reads it: float32 holds the difference to the zero point exactly."""
+        return self.type == "f" or (self.type in "bBh" and abs(self.zero_point) <= _EXACT)
 
 
+REAL = Stored("f")
+"""The form of float32 values in real units."""
 _EXACT = 1 << 24
 """float32 holds every whole number up to here; a damaged file may state a larger zero point."""
 _EVERYTHING = (-math.inf, math.inf, -math.inf, math.inf)
 
 
-def compare(
-    test: NDArray[Any],
-    reference: NDArray[Any],
+class Sums:
+    """The figures of the difference of two tensors, which `comparison` updates.
+
+    Args:
+        channels: The number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.sums: Doubles = np.zeros((SUMS, channels))
+        """The sums by channel."""
+        self.maxima: Doubles = np.zeros((MAXIMA, channels))
+        """The maxima by channel."""
+        self.counts: NDArray[np.int64] = np.zeros(3, np.int64)
+        """The numbers of compared rows of all channels, of reference values beyond the range, and
+        of differences above half a step."""
+        self.peaks: Doubles = np.array([0.0, -1.0, -1.0])
+        """The largest difference in sample 0, the largest of all, and its sample, the first of
+        equals; -1 without one."""
+
+    def consider(self, size: float, sample: float) -> None:
+        """Keep the sample with the largest difference, the earliest of equals."""
+        if size > self.peaks[1] or (size == self.peaks[1] and sample < self.peaks[2]):
+            self.peaks[1:] = size, sample
+
+    def merge(self, other: Sums) -> None:
+        """Add the figures of another pair of the same tensors."""
+        self.sums += other.sums
+        np.maximum(self.maxima, other.maxima, out=self.maxima)
+        self.counts += other.counts
+        self.peaks[0] = max(self.peaks[0], other.peaks[0])
+        self.consider(float(other.peaks[1]), float(other.peaks[2]))
+
+
+class TensorComparison(Protocol):
+    """A comparison of tensors of one form."""
+
+    def add(self, test: NDArray[Any], reference: NDArray[Any], samples: int, first: int) -> bool:
+        """Add samples; return False and change nothing if a value is not finite.
+
+        Args:
+            test: (samples, ..., channels), contiguous, at least one element.
+            reference: The same number of values, contiguous.
+            samples: The number of samples.
+            first: The number of the first sample.
+        """
+
+
+def comparison(
+    sums: Sums,
     half: float,
-    sums: Doubles,
-    maxima: Doubles,
     limits: Range | None = None,
-) -> Compared | None:
-    """Add the difference of two tensors to the sums and maxima of earlier ones.
+    test: Stored = REAL,
+    reference: Stored = REAL,
+) -> TensorComparison:
+    """Return a comparison that adds the difference of two tensors to earlier figures.
 
     The order of additions depends on single samples only, so that any split into calls gives the
     same sums up to float64 rounding.
 
     Args:
-        test: (n, ..., channels) real units, at least one element.
-        reference: (n, ..., channels) real units.
+        sums: The figures, updated in place.
         half: The size above which a difference counts.
-        sums: (`SUMS`, channels), updated in place.
-        maxima: (`MAXIMA`, channels), updated in place.
         limits: The range to clamp the reference to first, or None to leave it as it is.
-
-    Returns:
-        The counts and peaks, or None if a value is not finite; then nothing is updated.
+        test: The form of the test values.
+        reference: The form of the reference values.
     """
-    samples, channels = len(test), maxima.shape[1]
-    if _loops is not None and test.dtype == reference.dtype == np.float32:
-        peaks = np.zeros(samples)
-        test, reference = np.ascontiguousarray(test), np.ascontiguousarray(reference)
-        ends = _EVERYTHING if limits is None else (*limits[:2], *_beyond(limits))
-        counted = _loops.compare(
-            test, reference, samples, channels, half, ends, sums, maxima, peaks
-        )
-        if counted is None:
-            return None
-        differing, saturated = counted
-        return Compared(differing, saturated, peaks)
-    saturated = 0
-    if limits is not None:
-        reference, saturated = clamp(reference, limits)
-    shape = (samples, -1, channels)
+    if _loops is None:
+        return _InNumPy(sums, half, limits, test, reference)
+    ends = _EVERYTHING if limits is None else (*limits[:2], *_beyond(limits))
+    channels = sums.sums.shape[1]
+    kept = (sums.sums, sums.maxima, sums.counts, sums.peaks)
+    made: TensorComparison = _loops.Comparison(channels, half, ends, test, reference, *kept)
+    return made
+
+
+class _InNumPy:
+    """A comparison without compiled code, in float64."""
+
+    def __init__(
+        self, sums: Sums, half: float, limits: Range | None, test: Stored, reference: Stored
+    ) -> None:
+        self._sums, self._half, self._limits = sums, half, limits
+        self._forms = (test, reference)
+
+    def add(self, test: NDArray[Any], reference: NDArray[Any], samples: int, first: int) -> bool:
+        """Add samples; return False and change nothing if a value is not finite."""
+        both = zip((test, reference), self._forms, strict=True)
+        test, reference = (v if f.type == "f" else dequantize(v, *f[1:]) for v, f in both)
+        saturated = 0
+        if self._limits is not None:
+            reference, saturated = clamp(reference, self._limits)
+        return add_figures(self._sums, self._half, test, reference, samples, first, saturated)
+
+
+def add_figures(
+    sums: Sums,
+    half: float,
+    test: NDArray[Any],
+    reference: NDArray[Any],
+    samples: int,
+    first: int,
+    saturated: int = 0,
+) -> bool:
+    """Add samples in real units, in float64; return False if a value is not finite.
+
+    Args:
+        sums: The figures, updated in place.
+        half: As for `comparison`.
+        test: As for `TensorComparison.add`, any float type.
+        reference: As for `TensorComparison.add`, any float type.
+        samples: As for `TensorComparison.add`.
+        first: As for `TensorComparison.add`.
+        saturated: The number of reference values that were clamped before.
+    """
+    shape = (samples, -1, sums.sums.shape[1])
     wanted = np.asarray(reference, np.float64).reshape(shape)
     found = np.asarray(test, np.float64).reshape(shape)
     if not (np.isfinite(wanted).all() and np.isfinite(found).all()):
-        return None
+        return False
     error = found - wanted
     size = np.abs(error)
-    sums += [
+    sums.sums += [
         error.sum((0, 1)),
         size.sum((0, 1)),
         np.einsum("nec,nec->c", error, error),
@@ -109,8 +191,14 @@ def compare(
         np.einsum("nec,nec->c", found, found),
         np.einsum("nec,nec->c", wanted, found),
     ]
-    np.maximum(maxima, [size.max((0, 1)), np.abs(wanted).max((0, 1))], out=maxima)
-    return Compared(int(np.count_nonzero(size > half)), saturated, size.max((1, 2)))
+    largest = [size.max((0, 1)), np.abs(wanted).max((0, 1))]
+    np.maximum(sums.maxima, largest, out=sums.maxima)
+    sums.counts += (wanted[..., 0].size, saturated, int(np.count_nonzero(size > half)))
+    peaks = size.max((1, 2))
+    if first == 0:
+        sums.peaks[0] = peaks[0]
+    sums.consider(float(peaks.max()), first + int(peaks.argmax()))
+    return True
 
 
 def clamp(values: Floats, limits: Range) -> tuple[Floats, int]:

@@ -30,16 +30,43 @@ def compiled() -> None:
         pytest.skip("tfldbg was installed without a compiler")
 
 
-def _sums(channels: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((loops.SUMS, channels)), np.zeros((loops.MAXIMA, channels))
+def _compare(
+    test: np.ndarray,
+    reference: np.ndarray,
+    half: float = 0.5,
+    limits: loops.Range | None = None,
+    forms: tuple[loops.Stored, loops.Stored] = (loops.REAL, loops.REAL),
+    *,
+    cuts: tuple[int, ...] = (),
+) -> loops.Sums | None:
+    """Compare whole tensors, or parts of them; return the figures, None if one is not finite."""
+    sums = loops.Sums(test.shape[-1])
+    comparison = loops.comparison(sums, half, limits, *forms)
+    for start, stop in zip((0, *cuts), (*cuts, len(test)), strict=True):
+        some = slice(start, stop)
+        if stop > start and not comparison.add(test[some], reference[some], stop - start, start):
+            assert not sums.sums.any() and not sums.maxima.any() and not sums.counts.any()
+            return None
+    return sums
 
 
-def _in_numpy(function: str, *given: object) -> object:
+def _in_numpy(function: object, *given: object, **named: object) -> object:
     kept, loops._loops = loops._loops, None  # type: ignore[assignment]
     try:
-        return getattr(loops, function)(*given)
+        called = getattr(loops, function) if isinstance(function, str) else function
+        return called(*given, **named)  # type: ignore[operator]
     finally:
         loops._loops = kept
+
+
+def _assert_alike(mine: loops.Sums | None, other: object, test: np.ndarray) -> None:
+    assert mine is not None and isinstance(other, loops.Sums)
+    assert mine.counts.tolist() == other.counts.tolist()
+    np.testing.assert_allclose(mine.maxima, other.maxima, rtol=1e-6)
+    np.testing.assert_allclose(mine.peaks, other.peaks, rtol=1e-6)
+    # A sum may cancel, so that its error is to be held against what was added.
+    magnitude = max(1.0, float(np.abs(mine.maxima).max()), float(np.abs(test).max())) ** 2
+    np.testing.assert_allclose(mine.sums, other.sums, rtol=1e-5, atol=1e-6 * magnitude * test.size)
 
 
 @given(SHAPES, st.integers(0, 99), st.sampled_from([None, LIMITS]))
@@ -48,16 +75,38 @@ def test_sums_counts_and_maxima_agree(
 ) -> None:
     generator = np.random.default_rng(seed)
     test, reference = generator.normal(1, 3, (2, *shape)).astype(np.float32)
-    mine, other = _sums(shape[-1]), _sums(shape[-1])
-    counted = loops.compare(test, reference, 2.0, *mine, limits)
-    expected = _in_numpy("compare", test, reference, 2.0, *other, limits)
-    assert counted is not None and isinstance(expected, loops.Compared)
-    assert (counted.differing, counted.saturated) == (expected.differing, expected.saturated)
-    np.testing.assert_allclose(counted.peaks, expected.peaks, rtol=1e-6)
-    np.testing.assert_allclose(mine[1], other[1], rtol=1e-6)
-    # A sum may cancel, so that its error is to be held against what was added.
-    magnitude = np.abs([test - reference, reference]).max() ** 2 * shape[0] * shape[1]
-    np.testing.assert_allclose(mine[0], other[0], rtol=1e-5, atol=1e-6 * max(magnitude, 1))
+    given = (test, reference, 2.0, limits)
+    _assert_alike(_compare(*given), _in_numpy(_compare, *given), test)
+
+
+def _codes(seed: int, dtype: type, shape: tuple[int, ...]) -> tuple[np.ndarray, loops.Stored]:
+    generator, ends = np.random.default_rng(seed), np.iinfo(dtype)
+    codes = generator.integers(ends.min, ends.max + 1, shape).astype(dtype)
+    scale, zero = float(np.float32(generator.uniform(1e-4, 1))), int(generator.integers(-128, 128))
+    return codes, loops.Stored(codes.dtype.char, scale, zero)
+
+
+@given(
+    SHAPES,
+    st.integers(0, 99),
+    st.sampled_from([np.int8, np.uint8, np.int16]),
+    st.sampled_from([None, LIMITS]),
+    st.booleans(),
+)
+def test_codes_compare_as_their_real_values(
+    shape: tuple[int, int, int], seed: int, dtype: type, limits: loops.Range | None, both: bool
+) -> None:
+    codes, form = _codes(seed, dtype, shape)
+    others, their_form = _codes(seed + 1, dtype, shape)
+    real, their_real = loops.dequantize(codes, *form[1:]), loops.dequantize(others, *their_form[1:])
+    reference, forms = (others, (form, their_form)) if both else (their_real, (form, loops.REAL))
+    mine = _compare(codes, reference, form.scale / 2, limits, forms)
+    real_ones = _compare(real, their_real, form.scale / 2, limits)
+    assert mine is not None and real_ones is not None
+    for name in ("sums", "maxima", "counts", "peaks"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(real_ones, name))
+    given = (codes, reference, form.scale / 2, limits, forms)
+    _assert_alike(mine, _in_numpy(_compare, *given), real)
 
 
 @given(SHAPES, st.integers(0, 99), st.data())
@@ -66,13 +115,12 @@ def test_any_split_gives_the_same_sums(
 ) -> None:
     test, reference = np.random.default_rng(seed).normal(0, 9, (2, *shape)).astype(np.float32)
     cut = data.draw(st.integers(0, shape[0]))
-    whole, parts = _sums(shape[-1]), _sums(shape[-1])
-    loops.compare(test, reference, 0.5, *whole)
-    for rows in (slice(0, cut), slice(cut, None)):
-        if test[rows].size:
-            loops.compare(test[rows], reference[rows], 0.5, *parts)
-    np.testing.assert_allclose(whole[0], parts[0], rtol=1e-12, atol=1e-12)
-    assert np.array_equal(whole[1], parts[1])
+    whole, parts = _compare(test, reference), _compare(test, reference, cuts=(cut,))
+    assert whole is not None and parts is not None
+    np.testing.assert_allclose(whole.sums, parts.sums, rtol=1e-12, atol=1e-12)
+    assert np.array_equal(whole.maxima, parts.maxima)
+    assert np.array_equal(whole.counts, parts.counts)
+    assert np.array_equal(whole.peaks, parts.peaks)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -81,9 +129,8 @@ def test_any_split_gives_the_same_sums(
 def test_what_is_not_finite_changes_nothing(bad: float, side: int, place: int) -> None:
     both = np.ones((2, 1, 31, 5), np.float32)
     both[side, 0, place, 3] = bad
-    sums, maxima = _sums(5)
-    assert loops.compare(both[0], both[1], 0.5, sums, maxima) is None
-    assert not sums.any() and not maxima.any()
+    assert _compare(both[0], both[1]) is None
+    assert _in_numpy(_compare, both[0], both[1]) is None
 
 
 @given(st.integers(0, 99), st.sampled_from([np.int8, np.uint8, np.int16]))
@@ -146,18 +193,27 @@ def test_the_largest_difference_is_the_same_and_never_nan(count: int, odd: int) 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
     native, values = loops._loops, np.ones(6, np.float32)
-    everything, sums = (-np.inf, np.inf, -np.inf, np.inf), np.zeros((loops.SUMS, 2))
+    everything, real = (-np.inf, np.inf, -np.inf, np.inf), ("f", 1.0, 0)
 
-    def compare(reference: np.ndarray, samples: int, maxima: int, peaks: int) -> None:
-        both = (np.zeros((maxima, 2)), np.zeros(peaks))
-        native.compare(values, reference, samples, 2, 0.5, everything, sums, *both)
+    def compare(
+        reference: np.ndarray,
+        samples: int = 1,
+        maxima: int = 2,
+        form: tuple[str, float, int] = real,
+    ) -> None:
+        arrays = (np.zeros((7, 2)), np.zeros((maxima, 2)), np.zeros(3, np.int64), np.zeros(3))
+        made = native.Comparison(2, 0.5, everything, real, form, *arrays)
+        made.add(values, reference, samples, 0)
 
-    compare(values, 1, loops.MAXIMA, 1)
+    compare(values)
     for call in (
-        lambda: compare(values, 1, 1, 1),
-        lambda: compare(values, 1, loops.MAXIMA, 2),
-        lambda: compare(values[:4], 1, loops.MAXIMA, 1),
-        lambda: compare(values, 4, loops.MAXIMA, 4),
+        lambda: compare(values, maxima=1),
+        lambda: compare(values[:4]),
+        lambda: compare(values, 4),
+        lambda: compare(values, 0),
+        lambda: compare(values, form=("b", 1.0, 0)),
+        lambda: compare(values.astype(np.float64)),
+        lambda: compare(values, form=("d", 1.0, 0)),
         lambda: native.clamp(values, 0, 1, 0, 1, values[:3].copy()),
         lambda: native.largest(values, values[:5].copy()),
         lambda: native.count(np.zeros(3, np.uint8), np.zeros(255, np.int64)),

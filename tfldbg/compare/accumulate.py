@@ -17,9 +17,10 @@ from tfldbg import loops
 from tfldbg.compare.custom import MetricCounter, MetricStats
 from tfldbg.compare.histogram import BINS, count_errors
 from tfldbg.compare.metrics import Line, cosine, fit_line, root_mean_square, sqnr_db
+from tfldbg.loops import REAL
 
 if TYPE_CHECKING:
-    from tfldbg.loops import Range
+    from tfldbg.loops import Range, Stored, TensorComparison
 
 Doubles = NDArray[np.float64]
 
@@ -128,15 +129,54 @@ class Accumulator:
     ) -> None:
         self._channels = max(channels, 1)
         self._lsb = lsb
-        # Counts: NaN, infinite, reference not finite, saturated, differing.
-        self._counts: NDArray[np.int64] = np.zeros(5, np.int64)
-        self._sums: Doubles = np.zeros((loops.SUMS, self._channels))
-        self._maxima: Doubles = np.zeros((loops.MAXIMA, self._channels))
-        self._finite: NDArray[np.int64] = np.zeros(self._channels, np.int64)
-        self._first_sample_max = 0.0
-        self._worst = (-1.0, -1)
+        # Counts: NaN, infinite, reference not finite, clamped before they came here.
+        self._counts: NDArray[np.int64] = np.zeros(4, np.int64)
+        self._sums = loops.Sums(self._channels)
+        self._left_out: NDArray[np.int64] = np.zeros(self._channels, np.int64)
+        """The number of elements of each channel that are not finite."""
         self._histogram = np.zeros(BINS, np.int64) if histogram and lsb else None
         self._metrics = metrics or {}
+        self._comparisons: dict[tuple[Stored, Range | None], TensorComparison] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return {**self.__dict__, "_comparisons": {}}
+
+    @property
+    def reads_codes(self) -> bool:
+        """True if `update_codes` can be used: only sums are counted."""
+        return not self._metrics and self._histogram is None
+
+    def update_codes(
+        self,
+        reference: NDArray[Any],
+        codes: NDArray[Any],
+        form: Stored,
+        first_sample: int = 0,
+        limits: Range | None = None,
+    ) -> bool:
+        """Add a batch without converting TFLite's codes first.
+
+        Args:
+            reference: The values (n, ...) of the reference, real units.
+            codes: As many values (n, ...) of TFLite.
+            form: The form of the codes.
+            first_sample: The number of the batch's first sample.
+            limits: The range to clamp the reference to.
+
+        Returns:
+            False if a value is not finite; then nothing is added, and `update` must be used.
+        """
+        compared = self._comparisons.get((form, limits))
+        if compared is None:
+            compared = loops.comparison(self._sums, self._half, limits, form)
+            self._comparisons[form, limits] = compared
+        both = np.ascontiguousarray(codes), np.ascontiguousarray(reference)
+        return compared.add(*both, len(reference), first_sample)
+
+    @property
+    def _half(self) -> float:
+        return _HALF * self._lsb if self._lsb else 0.0
 
     def update(
         self,
@@ -157,10 +197,10 @@ class Accumulator:
         """
         if not reference.size:
             return
-        test = test.reshape(reference.shape)
+        reference = reference.astype(np.float32, copy=False)
+        test = test.astype(np.float32, copy=False).reshape(reference.shape)
         if limits is not None:
-            sums_alone = not self._metrics and self._histogram is None
-            if sums_alone and self._add(test, reference, first_sample, limits=limits):
+            if self.reads_codes and self.update_codes(reference, test, REAL, first_sample, limits):
                 return
             reference, saturated = loops.clamp(reference, limits)
         for counter in self._metrics.values():
@@ -174,40 +214,12 @@ class Accumulator:
             if not self._add(test[rows], reference[rows], first_sample + number):
                 self._add_finite(test[rows], reference[rows], first_sample + number)
 
-    def _add(
-        self,
-        test: NDArray[Any],
-        reference: NDArray[Any],
-        first_sample: int,
-        finite: NDArray[np.bool_] | None = None,
-        limits: Range | None = None,
-    ) -> bool:
-        """Add samples if all their values are finite; return whether they are.
-
-        Args:
-            test: As for `update`.
-            reference: As for `update`.
-            first_sample: As for `update`.
-            finite: The mask of the elements to count, None for all.
-            limits: As for `update`.
-        """
-        half = _HALF * self._lsb if self._lsb else 0.0
-        found = loops.compare(test, reference, half, self._sums, self._maxima, limits)
-        if found is None:
+    def _add(self, test: NDArray[Any], reference: NDArray[Any], first_sample: int) -> bool:
+        """Add samples if all their values are finite; return whether they are."""
+        if not self.update_codes(reference, test, REAL, first_sample):
             return False
-        peaks = found.peaks
-        self._counts[3:] += [found.saturated, found.differing]
-        if finite is None:
-            self._finite += reference.size // self._channels
-        else:
-            self._finite += finite.reshape(-1, self._channels).sum(0)
         if self._histogram is not None and self._lsb:
-            kept = (test, reference) if finite is None else (test[finite], reference[finite])
-            self._histogram += count_errors(*kept, self._lsb)
-        if first_sample == 0:
-            self._first_sample_max = float(peaks[0])
-        worst = int(peaks.argmax())
-        self._consider(float(peaks[worst]), first_sample + worst)
+            self._histogram += count_errors(test, reference, self._lsb)
         return True
 
     def _add_finite(self, test: NDArray[Any], reference: NDArray[Any], first_sample: int) -> None:
@@ -217,36 +229,38 @@ class Accumulator:
         infinite = np.isinf(test) & known
         self._counts[:3] += [nan.sum(), infinite.sum(), np.count_nonzero(~known)]
         finite: NDArray[np.bool_] = known & np.isfinite(test)
+        # In float64, since the square of a large float32 is not finite.
         kept = [np.where(finite, v.astype(np.float64), 0.0) for v in (test, reference)]
-        self._add(kept[0], kept[1], first_sample, finite)
+        loops.add_figures(self._sums, self._half, kept[0], kept[1], len(test), first_sample)
+        self._left_out += np.count_nonzero(~finite.reshape(-1, self._channels), axis=0)
+        if self._histogram is not None and self._lsb:
+            self._histogram += count_errors(test[finite], reference[finite], self._lsb)
 
     def merge(self, other: Accumulator) -> None:
         """Add the values of another accumulator of the same tensor."""
         self._counts += other._counts
-        self._sums += other._sums
-        self._finite += other._finite
-        self._maxima = np.maximum(self._maxima, other._maxima)
+        self._sums.merge(other._sums)
+        self._left_out += other._left_out
         if self._histogram is not None and other._histogram is not None:
             self._histogram += other._histogram
-        self._first_sample_max = max(self._first_sample_max, other._first_sample_max)
-        self._consider(*other._worst)
         for name, counter in self._metrics.items():
             counter.merge(other._metrics[name])
 
-    def _consider(self, size: float, sample: int) -> None:
-        """Keep the sample with the largest difference, the earliest of equals."""
-        best, kept = self._worst
-        if size > best or (size == best and sample < kept):
-            self._worst = (size, sample)
+    @property
+    def _finite(self) -> NDArray[np.int64]:
+        """The number of compared elements of each channel."""
+        finite: NDArray[np.int64] = self._sums.counts[0] - self._left_out
+        return finite
 
     def result(self) -> TensorStats:
         """Return the statistics of all values so far."""
         count = int(self._finite.sum())
-        sums = [float(v) for v in self._sums.sum(1)]
-        largest = float(self._maxima[0].max())
+        sums = [float(v) for v in self._sums.sums.sum(1)]
+        maxima, peaks = self._sums.maxima, self._sums.peaks
+        largest = float(maxima[0].max())
         mean = sums[_ABSOLUTE] / count if count else 0.0
         rmse = root_mean_square(sums[_NOISE], count)
-        channel = int(self._maxima[0].argmax()) if largest > 0 else None
+        channel = int(maxima[0].argmax()) if largest > 0 else None
         return TensorStats(
             elements=count,
             max_abs=largest,
@@ -258,17 +272,17 @@ class Accumulator:
             bias_lsb=self._in_lsb(sums[_ERROR] / count if count else 0.0),
             sqnr_db=sqnr_db(sums[_REFERENCE], sums[_NOISE]),
             cosine=cosine(sums[_DOT], sums[_REFERENCE], sums[_TEST]),
-            reference_max_abs=float(self._maxima[1].max()),
+            reference_max_abs=float(maxima[1].max()),
             worst_channel=channel,
             worst_channel_lsb=None if channel is None else self._channel_mean_lsb(channel),
-            worst_sample=self._worst[1] if largest > 0 else None,
-            channel_max_abs=tuple(float(v) for v in self._maxima[0]),
+            worst_sample=int(peaks[2]) if largest > 0 else None,
+            channel_max_abs=tuple(float(v) for v in maxima[0]),
             nan=int(self._counts[0]),
             infinite=int(self._counts[1]),
             reference_nonfinite=int(self._counts[2]),
-            saturated=int(self._counts[3]),
-            differing=int(self._counts[4]),
-            first_sample_max_abs=self._first_sample_max,
+            saturated=int(self._counts[3] + self._sums.counts[1]),
+            differing=int(self._sums.counts[2]),
+            first_sample_max_abs=float(peaks[0]),
             line=fit_line(
                 count, sums[_SUM], sums[_SUM] + sums[_ERROR], *sums[_REFERENCE : _DOT + 1]
             ),
@@ -279,7 +293,9 @@ class Accumulator:
     def channels(self) -> Doubles:
         """Return the statistics of each channel: (channels, `CHANNEL_COLUMNS`) float64."""
         rows = []
-        for count, largest, sums in zip(self._finite, self._maxima[0], self._sums.T, strict=True):
+        for count, largest, sums in zip(
+            self._finite, self._sums.maxima[0], self._sums.sums.T, strict=True
+        ):
             mean = sums[_ABSOLUTE] / count if count else 0.0
             sizes = [largest, mean, root_mean_square(sums[_NOISE], int(count))]
             ratios = [
@@ -291,7 +307,7 @@ class Accumulator:
 
     def _channel_mean_lsb(self, channel: int) -> float | None:
         count = int(self._finite[channel])
-        return self._in_lsb(float(self._sums[_ABSOLUTE, channel]) / count if count else 0.0)
+        return self._in_lsb(float(self._sums.sums[_ABSOLUTE, channel]) / count if count else 0.0)
 
     def _in_lsb(self, value: float) -> float | None:
         return value / self._lsb if self._lsb else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,40 @@ if TYPE_CHECKING:
 
 _LARGEST_HALF = 65504.0
 """The largest float16 (IEEE 754)."""
+
+
+class RealValues(Mapping[int, "Floats"]):
+    """The values of tensors in real units, without empty tensors; each is computed when it is read.
+
+    Args:
+        tensors: The tensors of the subgraph.
+        codes: The values (n, ...) as stored, by tensor.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], codes: Mapping[int, NDArray[Any]]) -> None:
+        self._tensors, self._codes = tensors, codes
+        self._made: dict[int, Floats] = {}
+
+    def __getitem__(self, index: int) -> Floats:
+        """Return the values (n, ...) of a tensor."""
+        if index not in self._made:
+            if index not in self:
+                raise KeyError(index)
+            self._made[index] = in_real_units(self._tensors[index], self._codes[index])
+        return self._made[index]
+
+    def __contains__(self, index: object) -> bool:
+        """Return whether a tensor has values."""
+        codes = self._codes.get(index)  # type: ignore[call-overload]
+        return codes is not None and codes.size > 0
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the tensors."""
+        return (i for i, codes in self._codes.items() if codes.size)
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return sum(1 for _ in self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +76,34 @@ class Batch:
     """The values of the variables in real units."""
 
     @property
+    def count(self) -> int:
+        """The number of samples."""
+        return self.stop - self.start
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Return the shape (n, ...) of the values of a tensor in real units."""
+        codes = self.codes[index]
+        return (*codes.shape, 2) if codes.dtype.kind == "c" else codes.shape
+
+    def fits(self, index: int, values: NDArray[Any]) -> bool:
+        """Return whether values of another side are as many as those of a tensor."""
+        codes = self.codes.get(index)
+        known = codes is not None and codes.size > 0
+        return known and values.size == math.prod(self.shape(index))
+
+    @property
     def fresh(self) -> list[bool]:
         """For each sample, true if a stream begins with it."""
         return [number % self.stream_steps == 0 for number in range(self.start, self.stop)]
 
     @property
-    def given(self) -> tuple[dict[int, NDArray[Any]], dict[int, Floats]]:
+    def given(self) -> tuple[Mapping[int, NDArray[Any]], Mapping[int, Floats]]:
         """All inputs of operators, including states: as stored, and in real units."""
-        return {**self.codes, **self.states}, {**self.real, **self.real_states}
+        if not self.states:
+            return self.codes, self.real
+        codes: Any = ChainMap(self.states, self.codes)  # type: ignore[arg-type]
+        real: Any = ChainMap(self.real_states, self.real)  # type: ignore[arg-type]
+        return codes, real
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,12 +146,9 @@ def batch_of(
         stream_steps: The number of consecutive samples that are the steps of one stream.
         states: The values of the variables before each step.
     """
-
-    def real(values: Mapping[int, NDArray[Any]]) -> dict[int, Floats]:
-        return {i: in_real_units(tensors[i], v) for i, v in values.items() if v.size}
-
     start, stop = numbers.start, numbers.stop
-    return Batch(start, stop, codes, real(codes), stream_steps, states, real(states))
+    real, real_states = RealValues(tensors, codes), RealValues(tensors, states)
+    return Batch(start, stop, codes, real, stream_steps, states, real_states)
 
 
 def holds_halves(tensors: Sequence[Tensor]) -> bool:
@@ -133,11 +186,12 @@ def settled(
     local, saturated, own = {}, {}, dict(computed.tested)
     halves = holds_halves(tensors)
     for index, values in computed.local.items():
-        tested = own.get(index, batch.real[index])
-        if values.size == tested.size:
-            local[index] = np.ascontiguousarray(values.reshape(tested.shape))
+        shape = own[index].shape if index in own else batch.shape(index)
+        if values.size == math.prod(shape):
+            local[index] = _in_shape(values, shape)
             if halves and np.abs(local[index]).max(initial=0.0) > _LARGEST_HALF:
-                local[index], own[index] = (as_halves_end(v) for v in (local[index], tested))
+                both = (local[index], own.get(index, batch.real[index]))
+                local[index], own[index] = map(as_halves_end, both)
             if clamp:
                 local[index], saturated[index] = clamped(tensors[index], local[index])
     for comparison in undecided:
@@ -145,7 +199,7 @@ def settled(
             local[comparison.output] = comparison.settle(batch, local[comparison.output])
     return replace(
         computed,
-        free=_contiguous(fitting(computed.free, batch.real)),
+        free=fitting(computed.free, batch),
         local=local,
         tested=_contiguous(own),
         clamped=_contiguous(computed.clamped),
@@ -159,9 +213,15 @@ def _contiguous(values: Mapping[int, Floats]) -> dict[int, Floats]:
     return {i: np.ascontiguousarray(v) for i, v in values.items()}
 
 
-def fitting(values: Mapping[int, Floats], real: Mapping[int, Floats]) -> dict[int, Floats]:
-    """Return the values of tensors that have as many as TFLite, in TFLite's shape."""
-    return {i: v.reshape(real[i].shape) for i, v in values.items() if v.size == real[i].size}
+def _in_shape(values: Floats, shape: tuple[int, ...]) -> Floats:
+    """Return values in a shape, contiguous."""
+    shaped = values if values.shape == shape else values.reshape(shape)
+    return shaped if shaped.flags.c_contiguous else np.ascontiguousarray(shaped)
+
+
+def fitting(values: Mapping[int, Floats], batch: Batch) -> dict[int, Floats]:
+    """Return the values of tensors that have as many as TFLite, in TFLite's shape, contiguous."""
+    return {i: _in_shape(v, batch.shape(i)) for i, v in values.items() if batch.fits(i, v)}
 
 
 def in_real_units(tensor: Tensor, codes: NDArray[Any]) -> Floats:

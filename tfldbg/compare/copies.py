@@ -168,7 +168,7 @@ class FileReference:
         """
         coming = self._behind.do(self._free, batch)  # in another child process
         real = batch.real
-        local = {out: real[of].reshape(real[out].shape) for out, of in self._aliases.items()}
+        local = {out: real[of].reshape(batch.shape(out)) for out, of in self._aliases.items()}
         local.update(self._variables.yielded(batch))
         if self._local is not None:
             values = self._local.run(*batch.given, batch.stop - batch.start)
@@ -203,7 +203,7 @@ class _Variables:
             if source.same_step:
                 found[index] = written
                 continue
-            rows = written.reshape(batch.real[index].shape)
+            rows = written.reshape(batch.shape(index))
             before = np.concatenate([self._last.get(index, rows[:1]), rows[:-1]])
             before[fresh] = batch.real[index][fresh]
             self._last[index] = rows[-1:]
@@ -276,8 +276,8 @@ class _Copies:
         values = self._runner.run(batch.codes, batch.real, count, batch.fresh)
         found = {}
         for (mode, index), value in zip(self._results, map(as_floats, values), strict=True):
-            if index in batch.real and value.size == batch.real[index].size:
-                found[mode, index] = value.reshape(batch.real[index].shape)
+            if batch.fits(index, value):
+                found[mode, index] = value.reshape(batch.shape(index))
         return found
 
 
@@ -311,7 +311,7 @@ class FreeFile:
         free = {
             mine: real[other]
             for mine, other in self._values.items()
-            if mine in batch.real and real[other].size == batch.real[mine].size
+            if batch.fits(mine, real[other])
         }
         return Computed(free, {})
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,13 @@ from tfldbg.compare.outputs import Finals, OutputStatistics, Wanted
 from tfldbg.compare.sides import EMULATION, REFERENCE, TFLITE
 from tfldbg.compare.usage import BeyondCounter, Usage, UsageCounter
 from tfldbg.errors import RunError
+from tfldbg.loops import REAL, Stored
 
 if TYPE_CHECKING:
     from tfldbg.compare.overlap import Crew
     from tfldbg.compare.undecided import Comparison
     from tfldbg.graph.model import Subgraph
+    from tfldbg.loops import Range
     from tfldbg.options.sources import Metric
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.samples import Samples
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 Count = Callable[[], None]
 """A function that adds counts of one tensor, and changes nothing else."""
 _COUNTED = frozenset({"INT4", "INT8", "UINT8", "INT16"})
+_CHARACTERS = {"INT8": "b", "UINT8": "B", "INT16": "h"}
+"""The characters in `Stored` of the types that are compared as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class Statistics:
         self._floats: dict[int, _Magnitude] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._usage: dict[int, UsageCounter] = {}
+        self._forms: dict[int, Stored | None] = {}
 
     def counts(self, batch: Batch, computed: Computed | None) -> list[Count]:
         """Return the independent functions that count a batch, which may run in any order.
@@ -118,43 +123,76 @@ class Statistics:
             batch: TFLite's values.
             computed: The reference's `settled` values, None without a reference.
         """
-        noted = batch.real if self._noted else {}
-        seen = [self._seeing(i, v, batch.codes[i]) for i, v in noted.items()]
+        seen = [self._seeing(i, batch) for i in batch.real] if self._noted else []
         return seen if computed is None else [*seen, *self._differences(batch, computed)]
 
-    def _seeing(self, index: int, values: Floats, codes: NDArray[Any]) -> Count:
+    def _seeing(self, index: int, batch: Batch) -> Count:
         """Return the function that measures TFLite's values of a tensor."""
-        tensor = self._tensors[index]
+        tensor, codes = self._tensors[index], batch.codes[index]
         self._shapes[index] = codes.shape[1:]
         if tensor.lsb is not None and tensor.type in _COUNTED:
-            counter = self._usage.setdefault(index, UsageCounter(tensor.type, self._histograms))
+            counter = self._usage.get(index)
+            if counter is None:
+                counter = self._usage[index] = UsageCounter(tensor.type, self._histograms)
             return partial(counter.update, codes)
-        return partial(self._floats.setdefault(index, _Magnitude()).update, values)
+        return partial(self._floats.setdefault(index, _Magnitude()).update, batch.real[index])
 
     def _differences(self, batch: Batch, computed: Computed) -> Iterator[Count]:
-        real = batch.real
         for index, values in computed.free.items():
             accumulated = self._of(self._accumulated, index, values)
-            yield partial(accumulated.update, values, real[index], batch.start)
+            yield partial(self._compare, accumulated, index, values, batch)
         for index, values in computed.local.items():
             fed_alike = computed.fed_alike.get(index)
             if fed_alike is not None and not fed_alike.any():
                 continue
-            tested = computed.tested.get(index, real[index])
+            tested = computed.tested.get(index)
             local = self._of(self._local, index, values)
             if fed_alike is not None:
-                yield partial(_update_some, local, values, tested, batch.start, fed_alike)
+                real = batch.real[index] if tested is None else tested
+                yield partial(_update_some, local, values, real, batch.start, fed_alike)
                 continue
             saturated = computed.saturated.get(index)
             limits = code_limits(self._tensors[index]) if saturated is None else None
-            yield partial(local.update, values, tested, batch.start, saturated or 0, limits)
+            more = (saturated or 0, limits)
+            if tested is None:
+                yield partial(self._compare, local, index, values, batch, *more)
+            else:
+                yield partial(local.update, values, tested, batch.start, *more)
         for index, rounded in computed.rounded.items():
             if index not in computed.free:
                 continue
             if index not in self._split:
                 self._split[index] = _Divided(self._tensors[index].lsb)
-            stages = (computed.free[index], computed.clamped[index], rounded, real[index])
+            stages = (computed.free[index], computed.clamped[index], rounded, batch.real[index])
             yield partial(self._split[index].update, *stages)
+
+    def _compare(
+        self,
+        known: Accumulator,
+        index: int,
+        values: Floats,
+        batch: Batch,
+        saturated: int = 0,
+        limits: Range | None = None,
+    ) -> None:
+        """Compare values with TFLite's, as codes if they are stored as codes."""
+        form = self._form(index)
+        if form is not None and not saturated and known.reads_codes:
+            codes = batch.codes[index]
+            if known.update_codes(values, codes, form, batch.start, limits):
+                return
+        known.update(values, batch.real[index], batch.start, saturated, limits)
+
+    def _form(self, index: int) -> Stored | None:
+        """Return the form of a tensor's values if they can be compared as they are."""
+        if index not in self._forms:
+            tensor, form = self._tensors[index], None
+            if tensor.affine is None:
+                form = REAL if tensor.type == "FLOAT32" else None
+            elif tensor.type in _CHARACTERS:
+                form = Stored(_CHARACTERS[tensor.type], *astuple(tensor.affine))
+            self._forms[index] = form if form is not None and form.is_read else None
+        return self._forms[index]
 
     def _of(self, known: dict[int, Accumulator], index: int, values: Floats) -> Accumulator:
         if index not in known:
@@ -378,5 +416,5 @@ def _observed(plan: Plan, batch: Batch) -> list[tuple[bytes, ...]]:
 
 def _sides(batch: Batch, computed: Computed) -> dict[str, Mapping[int, Floats]]:
     """Return the values of each side, which include the final outputs."""
-    emulated = fitting({**computed.rounded, **computed.emulated}, batch.real)
+    emulated = fitting({**computed.rounded, **computed.emulated}, batch)
     return {TFLITE: batch.real, REFERENCE: computed.free, EMULATION: emulated}

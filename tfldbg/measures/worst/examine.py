@@ -136,7 +136,7 @@ def _examined(
         start, stop = samples.stream_start(number), number + 1
     numbers = range(start, min(stop, samples.count))
     batch = run_batch(plan, samples, runner, numbers, Silent())
-    free = fitting(reference.compute(batch).free, batch.real)
+    free = fitting(reference.compute(batch).free, batch)
     row = slice(number - start, number - start + 1)
     codes, real, wanted = (
         {i: v[row] for i, v in values.items()} for values in (batch.codes, batch.real, free)
