@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.against.parts.float_copies import copy_of, float_copies, related_at_rest
 from tfldbg.against.parts.rounded import EmulationReference, RoundedRunner
 from tfldbg.compare.copies import free_or_nothing
+from tfldbg.compare.float_kernels import computed_apart
 from tfldbg.compare.ranges.calibrate import (
     FAKE_QUANT_PASS,
     FLOAT_PASS,
@@ -52,10 +52,11 @@ def _open(bench: Bench) -> Opened:
         parameters = as_parameters(found.parameters)
         matching = replace(relation.matching, matches=_informed(relation.matching.matches, found))
         relation = replace(relation, matching=matching)
-    stack = ExitStack()
-    free, more = free_or_nothing(lambda: RoundedRunner(copy, parameters, stack), copies.first)
-    reference = EmulationReference(copies.reference(free, stack), job.subgraph)
-    return Opened(about, relation, reference, (*notes, *more))
+    kernels = copies.kernels
+    free, more = free_or_nothing(lambda: RoundedRunner(copy, parameters, kernels), copies.first)
+    reference = EmulationReference(copies.reference(free), job.subgraph)
+    notes = (*notes, *more, *computed_apart(copies.built))
+    return Opened(about, relation, reference, notes, movable=True)
 
 
 def _calibrated(copy: Copy, kind: str, progress: Progress) -> tuple[Pass, tuple[str, ...]]:

@@ -13,7 +13,7 @@ import numpy as np
 from tfldbg.against.opened import About, Bench, Kind, Opened
 from tfldbg.against.parts.relate_files import RelatedFiles, relate_files
 from tfldbg.compare.constants.files import Holder
-from tfldbg.compare.copies import FileReference, Free, FreeFile, nothing_free, shadow
+from tfldbg.compare.copies import FileReference, Free, FreeFile
 from tfldbg.compare.counterparts import (
     Counterpart,
     FileCounterpart,
@@ -21,6 +21,7 @@ from tfldbg.compare.counterparts import (
     file_operators,
     ranges_of,
 )
+from tfldbg.compare.float_kernels import computed_apart, float_shadow
 from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import RunError
 from tfldbg.files import sha256
@@ -48,18 +49,18 @@ def _open(bench: Bench) -> Opened:
     related = relate_files(traced, other, numbers, job.readable, good.readable, job.states)
     relation = replace(related.relation, reasons={**job.skipped, **related.relation.reasons})
     bench.start(about, lambda: relation)
-    stack = ExitStack()
-    built = shadow(good.loaded, related.steps, bench.first)
+    built = float_shadow(good.loaded, related.steps, bench.first)
     relation = replace(relation, reasons={**relation.reasons, **built.reasons(related.steps)})
-    free, notes = _free(good, related, stack)
+    free, notes = _free(good, related)
     variables = _variables(good, related.values)
-    reference = FileReference(built, related.aliases, free, stack, variables=variables)
+    reference = FileReference(built, related.aliases, free, variables=variables)
     return Opened(
         about,
         relation,
         reference,
-        (*related.notes, *notes),
+        (*related.notes, *notes, *computed_apart(built)),
         lambda sides, stack: _counterpart(good, related, sides, stack),
+        movable=True,
     )
 
 
@@ -84,12 +85,12 @@ def _prepared(bench: Bench) -> tuple[Job, tuple[int, ...]]:
     return prepare(source, run_on), numbers
 
 
-def _free(good: Job, related: RelatedFiles, stack: ExitStack) -> tuple[Free, tuple[str, ...]]:
+def _free(good: Job, related: RelatedFiles) -> tuple[Free | None, tuple[str, ...]]:
     """Return the other file running free, with a note if its runtime refuses it."""
     try:
-        return FreeFile(good, related.values, stack), ()
+        return FreeFile(good, related.values), ()
     except RunError as error:
-        return nothing_free, (f"no accumulated error: {error.message}",)
+        return None, (f"no accumulated error: {error.message}",)
 
 
 def _counterpart(good: Job, related: RelatedFiles, sides: Sides, stack: ExitStack) -> Counterpart:

@@ -13,7 +13,6 @@ from tfldbg.against.opened import Bench, Kind, Opened
 from tfldbg.against.parts.float_copies import FloatCopies, float_copies
 from tfldbg.against.recording import TRAITS, open_recording
 from tfldbg.compare.batch import Batch, Computed, in_real_units
-from tfldbg.compare.copies import nothing_free
 from tfldbg.errors import UsageError
 from tfldbg.files import scratch_folder
 from tfldbg.options.against import EMULATIONS
@@ -93,7 +92,7 @@ def _open(bench: Bench) -> Opened:
         reasons = {**relation.reasons, **{i: refused[i] for i in left if i in refused}}
         related = replace(relation, reasons=reasons, own=frozenset(left))
         stack = ExitStack()
-        own = copies.reference(nothing_free, stack)
+        own = copies.reference(None)
         stack.push(undo.pop_all())
     return Opened(
         replace(opened.about, sha256=None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,17 +37,15 @@ def _open(bench: Bench) -> Opened:
     matching = match_itself(subgraph)
     bench.start(about, lambda: Relation(matching, reasons))
     built = shadow(job.loaded, plan.steps, bench.first, cut_model, kernels)
-    stack = ExitStack()
     reference = FileReference(
         built,
         plan.aliases,
-        FreeFile(_under(job, kernels), {i: i for i in job.readable}, stack),
-        stack,
+        FreeFile(_under(job, kernels), {i: i for i in job.readable}),
         subgraph.tensors,
         job.sources,
     )
     relation = Relation(matching, {**reasons, **built.reasons(plan.steps)})
-    return Opened(about, relation, reference)
+    return Opened(about, relation, reference, movable=True)
 
 
 def _check(kernels: Kernels, traced: Kernels) -> None:

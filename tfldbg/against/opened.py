@@ -78,8 +78,9 @@ class Opened:
     divided.  The stack closes what it opens."""
     read: Callable[[Batch], Batch] | None = None
     """The function that returns the values that the operators read, if they are not the file's."""
-    emulates: bool = False
-    """True if the reference also computes the fake-quant emulation of the file."""
+
+    movable: bool = False
+    """True if the reference can be pickled, so that other processes compute it."""
 
     def described(self, run: Run) -> Run:
         """Return the description of a run with this reference and its notes."""

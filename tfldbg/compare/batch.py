@@ -43,6 +43,10 @@ class RealValues(Mapping[int, "Floats"]):
             self._made[index] = in_real_units(self._tensors[index], self._codes[index])
         return self._made[index]
 
+    def first(self, count: int) -> RealValues:
+        """Return the values of the first samples."""
+        return RealValues(self._tensors, {i: v[:count] for i, v in self._codes.items()})
+
     def __contains__(self, index: object) -> bool:
         """Return whether a tensor has values."""
         codes = self._codes.get(index)  # type: ignore[call-overload]
@@ -80,6 +84,15 @@ class Batch:
         """The number of samples."""
         return self.stop - self.start
 
+    def first(self, count: int) -> Batch:
+        """Return up to ``count`` of its first samples."""
+        if count >= self.count:
+            return self
+        codes, states = ({i: v[:count] for i, v in d.items()} for d in (self.codes, self.states))
+        real, real_states = (_first_of(d, count) for d in (self.real, self.real_states))
+        stop = self.start + count
+        return Batch(self.start, stop, codes, real, self.stream_steps, states, real_states)
+
     def shape(self, index: int) -> tuple[int, ...]:
         """Return the shape (n, ...) of the values of a tensor in real units."""
         codes = self.codes[index]
@@ -104,6 +117,13 @@ class Batch:
         codes: Any = ChainMap(self.states, self.codes)  # type: ignore[arg-type]
         real: Any = ChainMap(self.real_states, self.real)  # type: ignore[arg-type]
         return codes, real
+
+
+def _first_of(real: Mapping[int, Floats], count: int) -> Mapping[int, Floats]:
+    """Return the first samples of values in real units."""
+    if isinstance(real, RealValues):
+        return real.first(count)
+    return {i: values[:count] for i, values in real.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

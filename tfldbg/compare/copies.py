@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from tfldbg.compare.batch import Batch, Computed, as_floats, in_real_units
-from tfldbg.compare.overlap import Behind
+from tfldbg.compare.stream import run_batch
+from tfldbg.compare.tally import Plan
 from tfldbg.errors import RunError
 from tfldbg.graph.model import Graph, Subgraph, Tensor
+from tfldbg.progress import Silent
 from tfldbg.rewrite.twin import (
     CLAMP,
     FAKE_QUANT,
     FLOAT,
-    MODES,
     Computation,
     LocalModel,
-    Twins,
     local_model,
     twins,
 )
 from tfldbg.run.derived import FLOAT_KERNELS, DerivedRunner, copy_runner, derived_program, sample_of
-from tfldbg.run.frames import Frames, numeric
 from tfldbg.run.litert import Program, Runner, refusal
 
 if TYPE_CHECKING:
@@ -35,38 +33,38 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job, Loaded
 
 BuildModel = Callable[[Graph, Subgraph, Sequence[Computation]], LocalModel]
-Free = Callable[[Batch], Computed]
-"""A function that computes the free-running reference of a batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalPart:
+    """Operators of a file in one model, each for itself, and the kernels that compute them."""
+
+    model: LocalModel
+    program: Program
+
+    def start(self) -> DerivedRunner:
+        """Load the model; the caller closes it.
+
+        Raises:
+            RunError: The runtime refuses it.
+        """
+        return DerivedRunner(self.program, self.model.feeds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shadow:
     """The operators that a runtime computes separately, and the reasons why it refuses others."""
 
-    name: str
-    """The name of the file in messages."""
-    model: LocalModel | None
-    refused: Mapping[int, str]
+    parts: tuple[LocalPart, ...] = ()
+    refused: Mapping[int, str] = field(default_factory=dict)
     """The reasons of refusal by operator of the reference file."""
-    kernels: Kernels = FLOAT_KERNELS
-    """The kernels that compute them."""
+    apart: tuple[int, ...] = ()
+    """The operators that XNNPACK computes differently from LiteRT's own kernels, which are used."""
 
-    def program(self, model: LocalModel) -> Program:
-        """Return the program of a model of these operators."""
-        name = f"the single operators of '{self.name}'"
-        return derived_program(name, model.content, model.taps, self.kernels)
-
-    def start(self, stack: ExitStack) -> DerivedRunner | None:
-        """Start a process that computes the operators, which ``stack`` ends; None without any.
-
-        Raises:
-            RunError: The runtime refuses the operators.
-        """
-        if self.model is None:
-            return None
-        runner = DerivedRunner(self.program(self.model), self.model.feeds)
-        stack.callback(runner.close)
-        return runner
+    @property
+    def results(self) -> frozenset[int]:
+        """The tensors of the traced file that are computed."""
+        return frozenset(i for part in self.parts for i in part.model.results)
 
     def reasons(self, steps: Sequence[Computation]) -> dict[int, str]:
         """Return the reason of refusal for each tensor of a refused step."""
@@ -76,6 +74,39 @@ class Shadow:
             if step.op.index in self.refused
             for index in step.results.values()
         }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Builder:
+    """Operators that one set of kernels computes separately."""
+
+    loaded: Loaded
+    """The reference file."""
+    build: BuildModel
+    kernels: Kernels
+    first: Batch
+    """Some samples of the traced file."""
+
+    def part(self, steps: Sequence[Computation]) -> LocalPart:
+        model = self.build(self.loaded.graph, self.loaded.subgraph, steps)
+        name = f"the single operators of '{self.loaded.path}'"
+        return LocalPart(model, derived_program(name, model.content, model.taps, self.kernels))
+
+    def tried(self, steps: Sequence[Computation]) -> tuple[LocalPart | None, dict[int, str]]:
+        """Return the steps without those that the runtime refuses, and the reasons."""
+        if not steps:
+            return None, {}
+        part = self.part(steps)
+        given = sample_of(part.program, part.model.feeds, *self.first.given, 0)
+        reason = refusal(part.program, given)
+        if reason is None:
+            return part, {}
+        if len(steps) == 1:
+            return None, {steps[0].op.index: f"it cannot be computed separately: {reason}"}
+        middle = len(steps) // 2
+        refused = {**self.tried(steps[:middle])[1], **self.tried(steps[middle:])[1]}
+        sound = [s for s in steps if s.op.index not in refused]
+        return self.part(sound) if sound else None, refused
 
 
 def shadow(
@@ -94,26 +125,9 @@ def shadow(
         build: Makes the model: in float, or as the file is.
         kernels: The kernels that compute them.
     """
-    none = Shadow(loaded.path, None, {}, kernels)
-    if not steps:
-        return none
-    steps = [_as_it_ran(step, first) for step in steps]
-    model = build(loaded.graph, loaded.subgraph, steps)
-    program = none.program(model)
-    reason = refusal(program, sample_of(program, model.feeds, *first.given, 0))
-    if reason is None:
-        return replace(none, model=model)
-    if len(steps) == 1:
-        why = f"it cannot be computed separately: {reason}"
-        return replace(none, refused={steps[0].op.index: why})
-    middle = len(steps) // 2
-    halves = [
-        shadow(loaded, part, first, build, kernels) for part in (steps[:middle], steps[middle:])
-    ]
-    refused = {**halves[0].refused, **halves[1].refused}
-    sound = [s for s in steps if s.op.index not in refused]
-    model_of_sound = build(loaded.graph, loaded.subgraph, sound) if sound else None
-    return replace(none, model=model_of_sound, refused=refused)
+    made = _Builder(loaded, build, kernels, first)
+    part, refused = made.tried([_as_it_ran(step, first) for step in steps])
+    return Shadow(() if part is None else (part,), refused)
 
 
 def _as_it_ran(step: Computation, first: Batch) -> Computation:
@@ -125,15 +139,30 @@ def _as_it_ran(step: Computation, first: Batch) -> Computation:
     return replace(step, feeds=feeds)
 
 
+class Free(Protocol):
+    """A reference that runs free, from the inputs of the model."""
+
+    def __call__(self, batch: Batch) -> Computed:
+        """Compute one batch.
+
+        Raises:
+            TfldbgError: It cannot compute the data.
+        """
+
+    def close(self) -> None:
+        """Release its resources."""
+
+
 class FileReference:
     """The separate operators of a file, and the free-running reference.
+
+    It can be pickled, and so can all that it consists of.
 
     Args:
         built: The operators for themselves.
         aliases: Output of an operator that only changes how a value is stored or shaped, to its
             input.
         free: Runs the whole reference.
-        stack: The stack to close at the end.
         stored: Tensors of the traced file, if the operators compute codes and not real values.
         variables: The sources of the values of READ_VARIABLE, by output tensor.
 
@@ -147,18 +176,14 @@ class FileReference:
         self,
         built: Shadow,
         aliases: Mapping[int, int],
-        free: Free,
-        stack: ExitStack,
+        free: Free | None = None,
         stored: Sequence[Tensor] = (),
         variables: Mapping[int, Source] | None = None,
     ) -> None:
-        self._free, self._stack, self._aliases = free, stack, aliases
-        self._behind = Behind()
-        stack.callback(self._behind.close, wait=False)  # the runner it waits for is closed after it
+        self._free, self._aliases = free, aliases
         self._variables = _Variables(variables or {})
         self._stored = stored
-        self._results = built.model.results if built.model else ()
-        self._local = built.start(stack)
+        self._local = [(part.model.results, part.start()) for part in built.parts]
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
@@ -166,21 +191,24 @@ class FileReference:
         Raises:
             RunError: The runtime crashes.
         """
-        coming = self._behind.do(self._free, batch)  # in another child process
         real = batch.real
         local = {out: real[of].reshape(batch.shape(out)) for out, of in self._aliases.items()}
         local.update(self._variables.yielded(batch))
-        if self._local is not None:
-            values = self._local.run(*batch.given, batch.stop - batch.start)
-            for index, value in zip(self._results, values, strict=True):
+        for results, runner in self._local:
+            values = runner.run(*batch.given, batch.count)
+            for index, value in zip(results, values, strict=True):
                 stored = self._stored[index] if self._stored else None
                 local[index] = as_floats(value) if stored is None else in_real_units(stored, value)
-        known = {i: values for i, values in local.items() if i in batch.real}
-        return replace(coming.result(), local=known)
+        known = {i: values for i, values in local.items() if i in real}
+        free = Computed({}, {}) if self._free is None else self._free(batch)
+        return replace(free, local=known)
 
     def close(self) -> None:
-        """End the child processes."""
-        self._stack.close()
+        """Release the models."""
+        for _, runner in self._local:
+            runner.close()
+        if self._free is not None:
+            self._free.close()
 
 
 class _Variables:
@@ -211,74 +239,97 @@ class _Variables:
         return found
 
 
+SPLIT_SAMPLES = 16
+"""The number of samples on which the accumulated error is split into saturation, rounding and
+kernels."""
+
+
 class TwinsRunner:
     """The free-running float copies of the traced file itself.
 
     Args:
         job: The file.
         refused: By operator why it has no float copy; its actual output is used.
-        stack: The stack to close at the end.
-        emulated: The tensors whose fake-quant copies are wanted and nothing else; None for all
-            copies of the readable tensors.
-        apart: True to run each copy in its own process, all at the same time.
+        kernels: The kernels that compute the copies.
 
     Raises:
         RunError: The runtime refuses the copies.
     """
 
+    def __init__(self, job: Job, refused: Mapping[int, str], kernels: Kernels) -> None:
+        quantized = any(t.lsb is not None for t in job.subgraph.tensors)
+        self._float = _Copies(job, refused, (FLOAT,), job.readable, kernels)
+        self._stages: _Copies | None = None
+        if quantized:
+            self._stages = _Copies(job, refused, (CLAMP, FAKE_QUANT), job.readable, kernels)
+
+    def __call__(self, batch: Batch) -> Computed:
+        """Run the copies on the model's inputs."""
+        computed = Computed(self._float(batch)[FLOAT], {})
+        if self._stages is not None and batch.start < SPLIT_SAMPLES:
+            made = self._stages(batch.first(SPLIT_SAMPLES - batch.start))
+            computed = replace(computed, clamped=made[CLAMP], rounded=made[FAKE_QUANT])
+        return computed
+
+    def close(self) -> None:
+        """Release the models."""
+        for copies in (self._float, self._stages):
+            if copies is not None:
+                copies.close()
+
+
+class EmulatedOutputs:
+    """The final outputs of the traced file in float arithmetic that rounds to codes.
+
+    Args:
+        job: The file.
+        refused: As for `TwinsRunner`.
+        kernels: As for `TwinsRunner`.
+
+    Raises:
+        RunError: The runtime refuses the copy.
+    """
+
+    def __init__(self, job: Job, refused: Mapping[int, str], kernels: Kernels) -> None:
+        outputs = frozenset(job.subgraph.outputs)
+        self._copies = _Copies(job, refused, (FAKE_QUANT,), outputs, kernels)
+
+    def __call__(self, batch: Batch) -> dict[int, Floats]:
+        """Return the values for a batch by tensor."""
+        return self._copies(batch)[FAKE_QUANT]
+
+    def close(self) -> None:
+        """Release the model."""
+        self._copies.close()
+
+
+class _Copies:
+    """Float copies of a whole file in one model."""
+
     def __init__(
         self,
         job: Job,
         refused: Mapping[int, str],
-        stack: ExitStack,
-        emulated: frozenset[int] | None = None,
-        apart: bool = False,
+        modes: Sequence[str],
+        wanted: frozenset[int],
+        kernels: Kernels,
     ) -> None:
-        graph, subgraph, sources = job.loaded.graph, job.subgraph, job.sources
-        quantized = any(t.lsb is not None for t in subgraph.tensors)
-        modes = MODES if quantized else (FLOAT,)
-        modes = modes if emulated is None else (FAKE_QUANT,)
-        wanted = job.readable if emulated is None else emulated
-        self._copies = [
-            _Copies(
-                job.loaded.path,
-                twins(graph, subgraph, some, refused, wanted, sources=sources),
-                stack,
-            )
-            for some in ([(mode,) for mode in modes] if apart else [modes])
-        ]
-        self._behind = [Behind() for _ in self._copies[1:]]
-        for behind in self._behind:
-            stack.callback(behind.close, wait=False)  # the runner it waits for is closed after it
+        graph, subgraph = job.loaded.graph, job.subgraph
+        made = twins(graph, subgraph, modes, refused, wanted, sources=job.sources)
+        self._modes, self._results = modes, made.results
+        self._runner = copy_runner(job.loaded.path, made, kernels)
 
-    def __call__(self, batch: Batch) -> Computed:
-        """Run the copies on the model's inputs."""
-        first, *others = self._copies
-        pairs = zip(self._behind, others, strict=True)
-        coming = [behind.do(copies, batch) for behind, copies in pairs]
-        found: dict[str, dict[int, Floats]] = {FLOAT: {}, CLAMP: {}, FAKE_QUANT: {}}
-        for some in (first(batch), *(future.result() for future in coming)):
-            for (mode, index), value in some.items():
-                found[mode][index] = value
-        return Computed(found[FLOAT], {}, {}, found[CLAMP], found[FAKE_QUANT])
-
-
-class _Copies:
-    """Some of the float copies, in one process."""
-
-    def __init__(self, name: str, made: Twins, stack: ExitStack) -> None:
-        self._results = made.results
-        self._runner = copy_runner(name, made, stack)
-
-    def __call__(self, batch: Batch) -> dict[tuple[str, int], Floats]:
+    def __call__(self, batch: Batch) -> dict[str, dict[int, Floats]]:
         """Return the values for a batch by mode and tensor, in TFLite's shapes."""
-        count = batch.stop - batch.start
-        values = self._runner.run(batch.codes, batch.real, count, batch.fresh)
-        found = {}
+        values = self._runner.run(batch.codes, batch.real, batch.count, batch.fresh)
+        found: dict[str, dict[int, Floats]] = {mode: {} for mode in self._modes}
         for (mode, index), value in zip(self._results, map(as_floats, values), strict=True):
             if batch.fits(index, value):
-                found[mode, index] = value.reshape(batch.shape(index))
+                found[mode][index] = value.reshape(batch.shape(index))
         return found
+
+    def close(self) -> None:
+        self._runner.close()
 
 
 class FreeFile:
@@ -287,43 +338,43 @@ class FreeFile:
     Args:
         job: The other file.
         values: The tensor of the other file with the same values, by tensor of the traced file.
-        stack: The stack to close at the end.
 
     Raises:
         RunError: The runtime refuses the file.
     """
 
-    def __init__(self, job: Job, values: Mapping[int, int], stack: ExitStack) -> None:
-        self._job, self._values = job, values
-        self._runner = stack.enter_context(Runner(job.instrumented))
+    def __init__(self, job: Job, values: Mapping[int, int]) -> None:
+        self._plan = Plan(job.subgraph, job.exposed.taps, 0)
+        self._samples, self._program, self._values = job.samples, job.instrumented, values
+        self._runner: Runner | None = None
+        self._opened()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return {**self.__dict__, "_runner": None}
+
+    def _opened(self) -> Runner:
+        if self._runner is None:
+            self._runner = Runner(self._program).__enter__()
+        return self._runner
 
     def __call__(self, batch: Batch) -> Computed:
         """Run the file on a batch."""
-        job, tensors = self._job, self._job.subgraph.tensors
-        indices = (*job.subgraph.inputs, *job.exposed.taps)
-        frames = Frames[int](batch.stop - batch.start)
-        for number in range(batch.start, batch.stop):
-            given = job.samples.codes(number)
-            fresh = job.samples.begins_stream(number)
-            made = self._runner.run(given, fresh=fresh, lend=True)
-            frames.add(numeric(dict(zip(indices, (*given, *made), strict=True))))
-        real = {i: in_real_units(tensors[i], v) for i, v in frames.stacked().items()}
-        free = {
-            mine: real[other]
-            for mine, other in self._values.items()
-            if batch.fits(mine, real[other])
-        }
-        return Computed(free, {})
+        numbers = range(batch.start, batch.stop)
+        made = run_batch(self._plan, self._samples, self._opened(), numbers, Silent())
+        pairs = ((mine, other) for mine, other in self._values.items() if other in made.codes)
+        found = {mine: made.real[other] for mine, other in pairs if other in made.real}
+        return Computed({i: v for i, v in found.items() if batch.fits(i, v)}, {})
+
+    def close(self) -> None:
+        """Release the model."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
 
 
-def nothing_free(batch: Batch) -> Computed:
-    """Return nothing, for a reference that cannot run as a whole."""
-    del batch
-    return Computed({}, {})
-
-
-def free_or_nothing(start: Callable[[], Free], first: Batch) -> tuple[Free, tuple[str, ...]]:
-    """Return the free-running reference, or a note if it does not run as a whole.
+def free_or_nothing(start: Callable[[], Free], first: Batch) -> tuple[Free | None, tuple[str, ...]]:
+    """Return the free-running reference; or None and a note if it does not run as a whole.
 
     Args:
         start: The function that starts it.
@@ -333,5 +384,5 @@ def free_or_nothing(start: Callable[[], Free], first: Batch) -> tuple[Free, tupl
         free = start()
         free(first)
     except RunError as error:
-        return nothing_free, (f"no accumulated error: {error.message}",)
+        return None, (f"no accumulated error: {error.message}",)
     return free, ()

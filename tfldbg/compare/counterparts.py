@@ -198,29 +198,31 @@ class FileOperators:
     """
 
     def __init__(self, built: Shadow, aliases: Mapping[int, int], stack: ExitStack) -> None:
-        self._aliases, self._model = aliases, built.model
-        self._runner = built.start(stack)
+        self._aliases = aliases
+        self._parts = [(part.model.results, part.start()) for part in built.parts]
+        for _, runner in self._parts:
+            stack.callback(runner.close)
 
     @property
     def computed(self) -> frozenset[int]:
         """The tensors that `compute` returns."""
-        return frozenset((*self._aliases, *(self._model.results if self._model else ())))
+        return frozenset((*self._aliases, *(i for results, _ in self._parts for i in results)))
 
     def compute(self, values: Values) -> dict[int, Floats]:
         """Compute every operator."""
         found = {out: values[given] for out, given in self._aliases.items() if given in values}
-        if self._runner is None or self._model is None:
-            return found
-        # Integers, such as the indices of a GATHER, are exact in float32 as the batch holds them.
-        codes = {
-            key: np.rint(values[key]).astype(numpy_type(tensor))
-            for key, tensor in self._runner.inputs.items()
-            if tensor.type != "FLOAT32"
-        }
         count = len(next(iter(values.values())))
-        computed = self._runner.run(codes, values, count)
-        for index, value in zip(self._model.results, computed, strict=True):
-            found[index] = value.astype(np.float32, copy=False)
+        for results, runner in self._parts:
+            # Integers, such as the indices of a GATHER, are exact in float32 as the batch holds
+            # them.
+            codes = {
+                key: np.rint(values[key]).astype(numpy_type(tensor))
+                for key, tensor in runner.inputs.items()
+                if tensor.type != "FLOAT32"
+            }
+            computed = runner.run(codes, values, count)
+            for index, value in zip(results, computed, strict=True):
+                found[index] = value.astype(np.float32, copy=False)
         return found
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tfldbg.compare.copies import TwinsRunner
+from tfldbg.compare.copies import EmulatedOutputs
 from tfldbg.errors import RunError
 from tfldbg.match.steps import own_steps
+from tfldbg.run.derived import FLOAT_KERNELS
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch, Computed
@@ -21,13 +21,12 @@ class WithEmulation:
 
     Args:
         reference: The reference.
-        emulation: The runner of the emulation.
-        stack: The stack to close at the end.
+        emulation: The emulation.
     """
 
-    def __init__(self, reference: Reference, emulation: TwinsRunner, stack: ExitStack) -> None:
+    def __init__(self, reference: Reference, emulation: EmulatedOutputs) -> None:
         self.batch = reference.batch
-        self._reference, self._emulation, self._stack = reference, emulation, stack
+        self._reference, self._emulation = reference, emulation
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
@@ -35,12 +34,12 @@ class WithEmulation:
         Raises:
             TfldbgError: A side cannot compute the data.
         """
-        emulated = self._emulation(batch).rounded
+        emulated = self._emulation(batch)
         return replace(self._reference.compute(batch), emulated=emulated)
 
     def close(self) -> None:
         """Release the resources of both."""
-        self._stack.close()
+        self._emulation.close()
         self._reference.close()
 
 
@@ -60,12 +59,9 @@ def with_emulation(job: Job, reference: Reference, first: Batch) -> tuple[Refere
     if not any(t.lsb is not None for t in subgraph.tensors):
         return reference, None
     refused = own_steps(subgraph, known).refused
-    wanted = frozenset(subgraph.outputs)
-    stack = ExitStack()
     try:
-        emulation = TwinsRunner(job, refused, stack, wanted)
+        emulation = EmulatedOutputs(job, refused, FLOAT_KERNELS)
         emulation(first)
     except RunError as error:
-        stack.close()
         return reference, f"no emulation: {error.message}"
-    return WithEmulation(reference, emulation, stack), None
+    return WithEmulation(reference, emulation), None

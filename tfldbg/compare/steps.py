@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tfldbg.compare.copies import FileReference, nothing_free, shadow
+from tfldbg.compare.copies import FileReference, shadow
 from tfldbg.match.steps import own_steps
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ class AlongTime:
             planned = own_steps(job.subgraph, known, states=job.states).steps
             steps = [s for s in planned if s.op.index in wanted]
             built = shadow(job.loaded, steps, batch)
-            self._own = FileReference(built, {}, nothing_free, self._stack)
+            self._own = FileReference(built, {})
+            self._stack.callback(self._own.close)
         return self._own.compute(batch).local
 
     def figures(self) -> list[Figure]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg import loops
@@ -19,6 +20,7 @@ from tfldbg.compare.tally import Plan, Tally, check_shapes
 from tfldbg.errors import RunError
 from tfldbg.progress import Silent
 from tfldbg.run.frames import Frames, numeric
+from tfldbg.run.status import own_status
 
 if TYPE_CHECKING:
     from tfldbg.progress import Progress
@@ -101,9 +103,11 @@ def measure(
         KerasError: The reference cannot compute the data.
         CaptureError: A recording is damaged.
     """
+    size = batch_size(plan, tested.count, reference)
+    if own_status() is not None:  # values would be overwritten while a thread counts them
+        return measure_alone(plan, tested, reference, recorders, numbers, size)
     loops.keep_memory()
     tally, tensors = Tally(plan), plan.subgraph.tensors
-    size = batch_size(plan, tested.count, reference)
 
     def count(both: tuple[Batch, Computed]) -> None:
         clamp = bool(recorders)
@@ -134,6 +138,52 @@ def measure(
                 computed = reference.compute(batch)
                 tally.reference_s += perf_counter() - began
             hand((batch, computed))
+    return tally
+
+
+def measure_alone(
+    plan: Plan,
+    tested: Tested,
+    reference: Reference | None,
+    recorders: Sequence[Recorder],
+    numbers: range,
+    size: int = 1,
+) -> Tally:
+    """Measure every tensor over some samples, in a process that runs both sides itself.
+
+    Values stay where the sides have computed them, and are counted at once.
+
+    Args:
+        plan: As for `measure`.
+        tested: As for `measure`.
+        reference: As for `measure`.
+        recorders: As for `measure`.
+        numbers: The samples.
+        size: The number of samples in a batch, unless the reference decides.
+
+    Raises:
+        TfldbgError: As for `measure`.
+    """
+    loops.keep_memory()
+    tally, tensors, status = Tally(plan), plan.subgraph.tensors, own_status()
+    size = size if reference is None else reference.batch or size
+    for start in numbers[::size]:
+        some = range(start, min(start + size, numbers.stop))
+        if status is not None:
+            status.compute(start)
+        batch = tested.batch(some)
+        tally.check(batch)
+        began = perf_counter()
+        computed = Computed({}, {}) if reference is None else reference.compute(batch)
+        tally.reference_s += perf_counter() - began
+        computed = settled(
+            tensors, batch, computed, clamp=bool(recorders), undecided=plan.undecided
+        )
+        tally.take(tested.samples, batch, computed if reference is not None else None)
+        for recorder in recorders:
+            recorder.record(batch, computed)
+        if status is not None:
+            status.advance(len(some))
     return tally
 
 
@@ -172,8 +222,10 @@ def run_batch(
     Raises:
         RunError: The runtime crashes, or the samples have different shapes.
     """
-    frames, held = Frames[int](len(numbers)), Frames[int](len(numbers))
     indices = (*plan.subgraph.inputs, *plan.read)
+    if len(numbers) == 1 and runner.lends:
+        return _lent(plan, samples, runner, numbers, indices)
+    frames, held = Frames[int](len(numbers)), Frames[int](len(numbers))
     for number in numbers:
         given = samples.codes(number)
         made = _run_sample(runner, given, number, fresh=samples.begins_stream(number))
@@ -183,6 +235,20 @@ def run_batch(
     check_shapes(plan.subgraph, frames.shapes)
     codes, states, steps = frames.stacked(), held.stacked(), samples.stream_steps
     return batch_of(plan.subgraph.tensors, numbers, codes, stream_steps=steps, states=states)
+
+
+def _lent(
+    plan: Plan, samples: Samples, runner: Runner, numbers: range, indices: Sequence[int]
+) -> Batch:
+    """Invoke the model on one sample; the next run overwrites the values."""
+    (number,) = numbers
+    given = samples.codes(number)
+    made = _run_sample(runner, given, number, fresh=samples.begins_stream(number))
+    values = zip(indices, (*given, *made), strict=True)
+    codes = {i: array[np.newaxis] for i, array in values if array.dtype != object}
+    states = {i: array[np.newaxis] for i, array in runner.states.items()}
+    tensors, steps = plan.subgraph.tensors, samples.stream_steps
+    return batch_of(tensors, numbers, codes, stream_steps=steps, states=states)
 
 
 def some_samples(job: Job, runner: Runner, count: int, shown: int = 0) -> Batch:

@@ -163,7 +163,9 @@ class Statistics:
                 continue
             if index not in self._split:
                 self._split[index] = _Divided(self._tensors[index].lsb)
-            stages = (computed.free[index], computed.clamped[index], rounded, batch.real[index])
+            some = slice(0, len(rounded))  # of the first samples of a stream
+            free, real = computed.free[index][some], batch.real[index][some]
+            stages = (free, computed.clamped[index], rounded, real)
             yield partial(self._split[index].update, *stages)
 
     def _compare(
@@ -334,7 +336,11 @@ class Tally:
         self._check({i: c.shape[1:] for i, c in batch.codes.items()})
 
     def take(
-        self, samples: Samples | None, batch: Batch, computed: Computed | None, crew: Crew
+        self,
+        samples: Samples | None,
+        batch: Batch,
+        computed: Computed | None,
+        crew: Crew | None = None,
     ) -> None:
         """Count a batch.
 
@@ -342,12 +348,17 @@ class Tally:
             samples: The inputs of the stream, None if a recording holds them.
             batch: TFLite's values.
             computed: The reference's `settled` values, None without a reference.
-            crew: The threads that count.
+            crew: The threads that count, None to count in this one.
         """
         self._outputs += _observed(self.plan, batch)
         if samples is not None:
             self._beyond.add(samples, batch.start, batch.stop)
-        crew.do(self._statistics.counts(batch, computed))
+        counts = self._statistics.counts(batch, computed)
+        if crew is not None:
+            crew.do(counts)
+        else:
+            for count in counts:
+                count()
         if computed is not None:
             self._finals.update(batch.start, _sides(batch, computed))
 
@@ -416,5 +427,5 @@ def _observed(plan: Plan, batch: Batch) -> list[tuple[bytes, ...]]:
 
 def _sides(batch: Batch, computed: Computed) -> dict[str, Mapping[int, Floats]]:
     """Return the values of each side, which include the final outputs."""
-    emulated = fitting({**computed.rounded, **computed.emulated}, batch)
+    emulated = fitting(computed.emulated, batch)
     return {TFLITE: batch.real, REFERENCE: computed.free, EMULATION: emulated}

@@ -22,11 +22,19 @@ class ComputedBytes:
 Piece = bytes | memoryview | ComputedBytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots, which would allow no weak references
 class Pieces:
-    """The bytes of a file as consecutive pieces."""
+    """The bytes of a file as consecutive pieces.
+
+    It can be pickled, with all its bytes in memory; `tfldbg.run.placed` spares processes of one
+    machine that.
+    """
 
     parts: tuple[Piece, ...]
+
+    def __reduce__(self) -> tuple[type[Pieces], tuple[tuple[bytes]]]:
+        """Return the whole file as one piece."""
+        return Pieces, ((bytes(self),),)
 
     def __len__(self) -> int:
         """Return the size of the file in bytes."""

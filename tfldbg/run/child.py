@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -161,10 +161,14 @@ class Watchdog:
     Args:
         process: The process.
         timeout_s: The seconds that an answer may take.
+        beat: Returns a number that changes whenever the process has made progress, from which the
+            time is counted.
     """
 
-    def __init__(self, process: Popen[Any], timeout_s: float) -> None:
-        self._process, self._timeout_s = process, timeout_s
+    def __init__(
+        self, process: Popen[Any], timeout_s: float, beat: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._process, self._timeout_s, self._beat = process, timeout_s, beat
         self._asked: float | None = None
         self._closed = threading.Event()
         self.barked = False
@@ -181,9 +185,12 @@ class Watchdog:
         self._closed.set()
 
     def _watch(self) -> None:
-        left = self._timeout_s
+        left, seen = self._timeout_s, self._beat()
         while not self._closed.wait(min(left, threading.TIMEOUT_MAX)):
-            asked = self._asked
+            beat, asked = self._beat(), self._asked
+            if asked is not None and beat != seen:
+                asked = self._asked = monotonic()
+            seen = beat
             left = self._timeout_s if asked is None else asked + self._timeout_s - monotonic()
             if left <= 0:
                 self.barked = True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.graph.load import load_graph
@@ -67,7 +67,9 @@ def sample_of(
 
 
 class DerivedRunner:
-    """A derived model in a separate child process.
+    """A derived model.
+
+    It can be pickled; the copy loads the model when it first runs.
 
     Args:
         program: The derived model.
@@ -91,8 +93,17 @@ class DerivedRunner:
         }
         self._last: list[NDArray[Any]] = []
         self._program, self._feeds = program, tuple(feeds)
-        self._runner = Runner(program)
-        self._runner.__enter__()
+        self._runner: Runner | None = None
+        self._opened()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return {**self.__dict__, "_runner": None, "_last": []}
+
+    def _opened(self) -> Runner:
+        if self._runner is None:
+            self._runner = Runner(self._program).__enter__()
+        return self._runner
 
     @property
     def inputs(self) -> dict[int, Tensor]:
@@ -110,6 +121,8 @@ class DerivedRunner:
     ) -> list[NDArray[Any]]:
         """Run the model on ``count`` samples; return (count, ...) for every tap.
 
+        In a process that runs the model itself, the next run overwrites the result of one sample.
+
         Args:
             codes: As for `sample_of`.
             real: As for `sample_of`.
@@ -119,29 +132,42 @@ class DerivedRunner:
         Raises:
             RunError: The runtime refuses a sample or crashes.
         """
+        if count == 1 and self._opened().lends:
+            made = self._run_one(codes, real, 0, fresh)
+            return [array[np.newaxis] for array in made]
         frames = Frames[int](count)
         for number in range(count):
-            sample = sample_of(self._program, self._feeds, codes, real, number)
-            begins = not fresh or fresh[number]
-            if not begins:
-                for given, written in self._carried.items():
-                    sample[given] = self._last[written].reshape(sample[given].shape)
-            self._last = self._runner.run(sample, fresh=begins, lend=True)
-            frames.add(dict(enumerate(self._last[: self._results])))
+            frames.add(dict(enumerate(self._run_one(codes, real, number, fresh))))
         return list(frames.stacked().values())
 
+    def _run_one(
+        self,
+        codes: Mapping[int, NDArray[Any]],
+        real: Mapping[int, NDArray[Any]],
+        number: int,
+        fresh: Sequence[bool],
+    ) -> list[NDArray[Any]]:
+        runner = self._opened()
+        sample = sample_of(self._program, self._feeds, codes, real, number)
+        begins = not fresh or fresh[number]
+        if not begins:
+            for given, written in self._carried.items():
+                sample[given] = self._last[written].reshape(sample[given].shape)
+        self._last = runner.run(sample, fresh=begins, lend=True)
+        return self._last[: self._results]
+
     def close(self) -> None:
-        """End the child process."""
-        self._runner.close()
+        """Release the model."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
 
 
-def copy_runner(name: str, made: Twins, stack: ExitStack) -> DerivedRunner:
-    """Start a float copy, which ``stack`` ends.
+def copy_runner(name: str, made: Twins, kernels: Kernels = FLOAT_KERNELS) -> DerivedRunner:
+    """Start a float copy of a whole file, which the caller closes.
 
     Raises:
         RunError: The runtime refuses it.
     """
-    program = derived_program(f"the float copy of '{name}'", made.content, made.taps)
-    runner = DerivedRunner(program, made.feeds, made.carried)
-    stack.callback(runner.close)
-    return runner
+    program = derived_program(f"the float copy of '{name}'", made.content, made.taps, kernels)
+    return DerivedRunner(program, made.feeds, made.carried)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.errors import RunError
+from tfldbg.graph.places import tensors_stay
 from tfldbg.options.runtimes import TRY_ANOTHER, Kernels
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
 from tfldbg.run import memory, wire
 from tfldbg.run.block import Block, block_for
 from tfldbg.run.child import KILLED, Watchdog, ending, killed, limits
+from tfldbg.run.placed import path_of
 from tfldbg.run.process import WorkerProcess, new_process
 from tfldbg.run.refusals import refused
+from tfldbg.run.status import own_status, words_for
+from tfldbg.run.worker import REFUSALS, LoadedModel
 
 if TYPE_CHECKING:
     from tfldbg.graph.model import Signature, Subgraph
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 
 _HEAP = re.compile(r"double free|corrupted|malloc\(\)|free\(\)|invalid size")
 
-_MOST_SAID = 1 << 16
+MOST_SAID = 1 << 16
 """The largest number of bytes to read of a crashed process's stderr."""
 _LARGEST_TRIED = 1 << 30
 """The largest file for which the operator of a crash is searched, with copies of it, bytes."""
@@ -78,7 +82,7 @@ class Runner:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._child: _Child | None = None
+        self._child: _Child | _Here | None = None
         self.states: dict[int, NDArray[Any]] = {}
         """The values of the program's ``states`` before the last run, by tensor."""
         self.delegated: tuple[int, ...] = ()
@@ -95,9 +99,14 @@ class Runner:
         self._started()
         return self
 
-    def _started(self) -> _Child:
+    @property
+    def lends(self) -> bool:
+        """True if the results of `run` are views of memory that the next run overwrites."""
+        return isinstance(self._child, _Here)
+
+    def _started(self) -> _Child | _Here:
         if self._child is None:
-            self._child = _Child(self._program)
+            self._child = (_Child if own_status() is None else _Here)(self._program)
         return self._child
 
     def __enter__(self) -> Runner:
@@ -160,7 +169,7 @@ class Runner:
 
     def _answer(
         self,
-        ask: Callable[[_Child], list[NDArray[Any]]],
+        ask: Callable[[_Child | _Here], list[NDArray[Any]]],
         sample: Sequence[NDArray[Any]] | None,
     ) -> list[NDArray[Any]]:
         """Send a request to the child; a crash is explained with the sample, if known."""
@@ -187,52 +196,28 @@ class _Child:
         self._program = program
         self._stack = ExitStack()
         try:
+            path = path_of(program.content)
             self._worker = new_process(program.kernels.runtime)
             self._stack.callback(self._worker.close)
-            self._path = _placed(self._stack, program, self._worker)
             self._given, self._made = _blocks(self._stack, program, self._worker)
         except BaseException as error:
             self._stack.close()
             if not isinstance(error, OSError):
                 raise
-            raise RunError(
-                f"cannot start the runtime for '{program.name}': {error}",
-                hint="free some space in the temporary folder, or set TMPDIR to another one",
-            ) from error
+            raise _not_started(program, error) from error
         self.limits = self._worker.limits
         self._process = self._worker.popen
         self._watchdog = Watchdog(self._process, self.limits.timeout_s)
+        shared = [[b.descriptor, b.size] for b in (self._given, self._made) if b]
+        request = {**opening(program, path), "command": "open", "shared": shared}
         # If the process has ended already, the error is raised when the answer is read.
         with self._watchdog, suppress(BrokenPipeError):
-            wire.send(self._process.stdin, self._opening(), ())  # type: ignore[arg-type]
+            wire.send(self._process.stdin, request, ())  # type: ignore[arg-type]
 
     def opened(self) -> tuple[int, ...]:
         """Wait until the model is loaded; return the tensors that a delegate writes."""
         (delegated,) = self._ask(None, ())
         return tuple(int(tensor) for tensor in delegated)
-
-    def _opening(self) -> dict[str, Any]:
-        """Return the request to load the model."""
-        program = self._program
-        other = program.signature if program.subgraph.index else None
-        names = {v: k for k, v in program.signature.inputs.items()} if program.signature else {}
-        delegate = program.kernels.delegate
-        return {
-            "command": "open",
-            "path": self._path,
-            "shared": [[b.descriptor, b.size] for b in (self._given, self._made) if b],
-            "runtime": program.kernels.runtime,
-            "delegate": str(Path(delegate.path).absolute()) if delegate else None,
-            "delegate_options": delegate.options if delegate else (),
-            "taps": list(program.taps),
-            "states": list(program.states),
-            "resources": program.resources,
-            "inputs": list(program.subgraph.inputs),
-            "input_names": names,
-            "shapes": [list(shape) for shape in program.shapes],
-            "subgraph": program.subgraph.index,
-            "signature": other.key if other else None,
-        }
 
     def run(
         self, sample: Sequence[NDArray[Any]], fresh: bool = True, *, lend: bool = False
@@ -262,8 +247,8 @@ class _Child:
         except (EOFError, BrokenPipeError) as error:
             code = self._process.wait()
             if self._watchdog.barked:
-                late = _late(self._program, self.limits.timeout_s, loading=request is None)
-                raise late from error
+                doing = _doing(self._program, loading=request is None)
+                raise late(doing, self.limits.timeout_s) from error
             raise DiedError(code, self._said(), self._worker.crowded) from error
         except wire.GarbledError as error:
             raise _garbled(self._program) from error
@@ -276,7 +261,7 @@ class _Child:
         """Return the beginning of the process's output on stderr."""
         log = self._worker.log
         log.seek(0)
-        return log.read(_MOST_SAID).decode(errors="replace")
+        return log.read(MOST_SAID).decode(errors="replace")
 
     def close(self) -> None:
         self._watchdog.close()
@@ -284,19 +269,82 @@ class _Child:
         self._stack.close()
 
 
-def _placed(stack: ExitStack, program: Program, worker: WorkerProcess) -> str:
-    """Write the model to a file; return the path at which the process opens it.
+class _Here:
+    """A model that this process has loaded: a crash of a kernel ends this process."""
 
-    If the process can open inherited descriptors, the file has no name, and disappears with the
-    last process that holds it.
+    def __init__(self, program: Program) -> None:
+        self._program, self._status = program, own_status()
+        self._words = words_for(_doing(program, loading=False))
+        if self._status is not None:
+            self._status.begin(words_for(_doing(program, loading=True)))
+        try:
+            self._loaded = LoadedModel(opening(program, path_of(program.content)))
+        except OSError as error:
+            raise _not_started(program, error) from error
+        except REFUSALS as error:
+            raise self._refused(error) from error
+
+    def opened(self) -> tuple[int, ...]:
+        return tuple(self._loaded.delegated.tolist())
+
+    def run(
+        self, sample: Sequence[NDArray[Any]], fresh: bool = True, *, lend: bool = False
+    ) -> list[NDArray[Any]]:
+        if self._status is not None:
+            self._status.begin(self._words)
+        try:
+            made = self._loaded.run(list(sample), fresh=fresh)
+        except REFUSALS as error:
+            raise self._refused(error) from error
+        return made if lend and self._loaded.stays else [np.array(array) for array in made]
+
+    def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
+        try:
+            made = self._loaded.rerun(list(changes), list(changes.values()))
+        except REFUSALS as error:
+            raise self._refused(error) from error
+        return [np.array(array) for array in made]
+
+    def _refused(self, error: Exception) -> RunError:
+        limit = limits().memory_bytes
+        return _refused(self._program, type(error).__name__, str(error), limit)
+
+    def close(self) -> None:
+        del self._loaded
+
+
+def opening(program: Program, path: str) -> dict[str, Any]:
+    """Return the request to load a model.
+
+    Args:
+        program: The model.
+        path: The path of its file.
     """
-    if worker.model is not None:
-        _write_model(program, worker.model)
-        return f"/dev/fd/{worker.model.fileno()}"
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfldbg-")))
-    with (folder / "model.tflite").open("wb") as named:
-        _write_model(program, named)
-    return named.name
+    other = program.signature if program.subgraph.index else None
+    names = {v: k for k, v in program.signature.inputs.items()} if program.signature else {}
+    delegate = program.kernels.delegate
+    return {
+        "path": path,
+        "runtime": program.kernels.runtime,
+        "delegate": str(Path(delegate.path).absolute()) if delegate else None,
+        "delegate_options": delegate.options if delegate else (),
+        "taps": list(program.taps),
+        "stay": tensors_stay(program.subgraph),
+        "states": list(program.states),
+        "resources": program.resources,
+        "inputs": list(program.subgraph.inputs),
+        "input_names": names,
+        "shapes": [list(shape) for shape in program.shapes],
+        "subgraph": program.subgraph.index,
+        "signature": other.key if other else None,
+    }
+
+
+def _not_started(program: Program, error: OSError) -> RunError:
+    return RunError(
+        f"cannot start the runtime for '{program.name}': {error}",
+        hint="free some space in the temporary folder, or set TMPDIR to another one",
+    )
 
 
 def _blocks(
@@ -318,12 +366,6 @@ def _blocks(
         stack.callback(block.close)
         made.append(block)
     return made[0], made[1]
-
-
-def _write_model(program: Program, file: IO[bytes]) -> None:
-    program.content.write(file)
-    file.flush()
-    file.seek(0)  # on macOS, /dev/fd/N continues at this position
 
 
 def _refused(program: Program, kind: str, said: str, limit: int | None) -> RunError:
@@ -349,11 +391,15 @@ def _limit_worded(limit: int | None) -> str:
     return "" if limit is None else f" of {memory.bytes_in_words(limit)}"
 
 
-def _late(program: Program, timeout_s: float, *, loading: bool) -> RunError:
-    doing = "loading" if loading else "one sample of"
+def _doing(program: Program, *, loading: bool) -> str:
+    what = "loading" if loading else "one sample of"
+    return f"the {program.kernels} runtime did not finish {what} '{program.name}'"
+
+
+def late(doing: str, timeout_s: float) -> RunError:
+    """Return the error for a process that was ended because it took too long."""
     return RunError(
-        f"the {program.kernels} runtime did not finish {doing} '{program.name}' within "
-        f"{timeout_s:g} s and was ended",
+        f"{doing} within {timeout_s:g} s and was ended",
         hint="if it is only slow, allow more time with --timeout SECONDS",
     )
 

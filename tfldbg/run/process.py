@@ -12,8 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from pathlib import Path
-from typing import IO
 
 from tfldbg.options.runtimes import LITERT
 from tfldbg.run import together
@@ -41,13 +39,10 @@ class WorkerProcess:
         """The memory of all processes when it was ended for exceeding the limit, or None."""
         self._stack = ExitStack()
         try:
-            self.model = self._model_file()
-            """The file for the model, or None if a process cannot open inherited descriptors."""
             self.given, self.made = self._shared(), self._shared()
             """The descriptors of memory for requests and answers, or None if none is shared."""
             self.log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             """The output of the process on stderr."""
-            files = [] if self.model is None else [self.model.fileno()]
             memory = [n for n in (self.given, self.made) if n is not None]
             told = (os.getpid(), self.allowed or 0, int(ahead))
             self.popen = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
@@ -55,7 +50,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.log,
-                pass_fds=(*files, *memory),
+                pass_fds=memory,
                 env={**os.environ, **_ENVIRONMENT},
             )
         except BaseException:
@@ -72,13 +67,8 @@ class WorkerProcess:
         """End the process; a pending request fails."""
         self.popen.kill()
 
-    def _model_file(self) -> IO[bytes] | None:
-        if not Path("/dev/fd").is_dir():
-            return None
-        return self._stack.enter_context(tempfile.TemporaryFile())
-
     def _shared(self) -> int | None:
-        descriptor = shared_memory() if self.model is not None else None
+        descriptor = shared_memory()
         if descriptor is not None:
             self._stack.callback(os.close, descriptor)
         return descriptor

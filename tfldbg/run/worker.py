@@ -21,11 +21,11 @@ from tfldbg.run.block import Block
 from tfldbg.run.child import confine
 from tfldbg.run.engines import open_engine
 
-_REFUSALS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, ImportError, MemoryError)
+REFUSALS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, ImportError, MemoryError)
 """The exceptions that a runtime raises if it does not accept a model or a sample."""
 
 
-class _LoadedModel:
+class LoadedModel:
     """A loaded model, and its last sample."""
 
     def __init__(self, request: dict[str, Any]) -> None:
@@ -37,6 +37,11 @@ class _LoadedModel:
     def delegated(self) -> NDArray[np.int32]:
         """The tensors that an external delegate writes."""
         return np.asarray(self._engine.delegated, np.int32)
+
+    @property
+    def stays(self) -> bool:
+        """True if the results of a run may be kept until the next one."""
+        return bool(getattr(self._engine, "stays", False))
 
     def run(self, samples: list[NDArray[Any]], *, fresh: bool) -> list[NDArray[Any]]:
         """Invoke once on one array per input.
@@ -78,7 +83,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         requests: The pipe for requests.
         replies: The pipe for answers.
     """
-    model: _LoadedModel | None = None
+    model: LoadedModel | None = None
     given: Block | None = None
     made: Block | None = None
     while True:
@@ -89,14 +94,14 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         try:
             if request["command"] == "open":
                 given, made = _blocks(request["shared"])
-                model = _LoadedModel(request)
+                model = LoadedModel(request)
                 wire.send(replies, {"ok": True}, [model.delegated])
             elif request["command"] == "rerun" and model is not None:
                 wire.send(replies, {"ok": True}, model.rerun(request["inputs"], arrays), made)
             elif model is not None:
                 # The answer gets no name: its arrays refer to the runtime, which must be released.
                 wire.send(replies, {"ok": True}, model.run(arrays, fresh=request["fresh"]), made)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             wire.send(replies, {"ok": False, "error": type(error).__name__, "message": str(error)})
 
 

@@ -30,26 +30,32 @@ class Task:
     limits: Limits
     """The limits of the child processes that the function starts."""
 
-    def packed(self) -> bytes:
-        """Return the task for `answer`.
 
-        Raises:
-            UsageError: It cannot be pickled.
-        """
-        try:
-            return pickle.dumps(self)
-        except Exception as error:  # models and functions may raise anything
-            raise UsageError(
-                f"the inputs of this trace cannot be passed to other processes: {error}",
-                hint="give paths instead of models, and functions that a module defines",
-            ) from error
+def pickled(given: object) -> bytes:
+    """Return an object, such as a task for `answer`, for another process.
+
+    Raises:
+        UsageError: It cannot be pickled.
+    """
+    try:
+        return pickle.dumps(given)
+    except Exception as error:  # models and functions may raise anything
+        raise unpicklable(error) from error
 
 
-def answer(packed: bytes) -> bytes:
+def unpicklable(error: Exception) -> UsageError:
+    """Return the error for what cannot be pickled."""
+    return UsageError(
+        f"the inputs of this trace cannot be passed to other processes: {error}",
+        hint="give paths instead of models, and functions that a module defines",
+    )
+
+
+def answer(given: bytes) -> bytes:
     """Do a task in this process, and return its result or its error for `unpacked`."""
     try:
         with _ONE_AT_A_TIME:
-            return pickle.dumps((None, _do(packed)))
+            return pickle.dumps((None, _do(given)))
     except Exception as error:
         told = traceback.format_exc()
         try:
@@ -60,9 +66,9 @@ def answer(packed: bytes) -> bytes:
         return made
 
 
-def _do(packed: bytes) -> Any:
+def _do(given: bytes) -> Any:
     try:
-        task: Task = pickle.loads(packed)  # noqa: S301  (of the session that gives the work)
+        task: Task = pickle.loads(given)  # noqa: S301  (of the session that gives the work)
     except (ImportError, AttributeError) as error:
         raise UsageError(
             f"another process cannot load the inputs of this trace: {error}",

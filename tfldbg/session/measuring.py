@@ -3,38 +3,114 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import ExitStack
+import os
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tfldbg.compare import stream
 from tfldbg.compare.merging import merge_all
 from tfldbg.compare.stream import batch_size
 from tfldbg.compare.tally import Tally
 from tfldbg.errors import UsageError
 from tfldbg.measures import MEASUREMENTS
 from tfldbg.progress import Progress, Silent
+from tfldbg.run.child import limits
+from tfldbg.run.litert import Program, Runner
+from tfldbg.run.status import own_status
+from tfldbg.session.pool import Pool, local_pool
+from tfldbg.session.processes import LostError
 
 if TYPE_CHECKING:
-    from tfldbg.session.pool import Pool
+    from tfldbg.compare.stream import Recorder, Reference
+    from tfldbg.compare.tally import Plan
+    from tfldbg.run.samples import Samples
     from tfldbg.session.request import Ready, Request
 
 _MOST = 4096
 """The largest number of samples of a part: all are lost if a worker ends."""
+_FEW = 8
+"""The number of samples up to which it takes longer to start a process than to measure them."""
+_WORTH = 16
+"""The number of samples that are worth a process."""
+
+Measure = Callable[[range], tuple[Tally, Mapping[str, Any]]]
 
 
-def measure_part(
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """All that a process needs to measure samples.  It can be pickled.
+
+    The models travel as files (`tfldbg.run.placed`); the reference is ready to run.
+    """
+
+    plan: Plan
+    samples: Samples
+    program: Program
+    """The instrumented model."""
+    reference: Reference
+    recorders: Mapping[str, Recorder]
+    """The recorder of each measurement that has one."""
+
+    def measure(self, numbers: range) -> tuple[Tally, Mapping[str, Recorder]]:
+        """Measure some samples.
+
+        Returns:
+            The counts, and the recorders.
+
+        Raises:
+            TfldbgError: As for `tfldbg.trace`.
+        """
+        with Runner(self.program) as runner, closing(self.reference):
+            tested = stream.running(self.plan, self.samples, runner, Silent())
+            watching = list(self.recorders.values())
+            run = stream.measure if own_status() is None else stream.measure_alone
+            return run(self.plan, tested, self.reference, watching, numbers), self.recorders
+
+
+def work_of(ready: Ready) -> Work | None:
+    """Return the work of a trace, or None if only this process can do it.
+
+    Args:
+        ready: The trace before its first batch.
+    """
+    movable = ready.opened.movable and not _alone(ready)
+    job = ready.bench.job
+    if not movable:
+        return None
+    return Work(ready.plan, job.samples, job.instrumented, ready.reference, ready.watched)
+
+
+def _alone(ready: Ready) -> list[str]:
+    """Return what only one process can measure."""
+    alone = [one.name for one in MEASUREMENTS if one.name in ready.watched and not one.merges]
+    if ready.bodies is not None:
+        alone.append("insides of recurrent operators and subgraphs")
+    return alone
+
+
+def _measure_packed(packed: bytes, numbers: range) -> tuple[Tally, Mapping[str, Any]]:
+    """Measure some samples in a process that runs the models itself, or starts one for that."""
+    if own_status() is not None:
+        work: Work = pickle.loads(packed)  # noqa: S301  (of the session that gives the work)
+        return work.measure(numbers)
+    with local_pool(1) as pool:  # a worker of a cluster
+        (made,) = pool.each(partial(_measure_packed, packed), [numbers])
+    return made
+
+
+def _measure_again(
     request: Request, unread: Mapping[int, str], numbers: range
 ) -> tuple[Tally, Mapping[str, Any]]:
-    """Measure some samples in another process, as a trace of all samples would.
+    """Prepare a trace once more in another process, and measure some samples.
 
     Args:
         request: The trace.
         unread: The tensors not to read, with the reasons.
         numbers: The samples.
-
-    Returns:
-        The counts, and the recorder of each measurement that has one.
 
     Raises:
         TfldbgError: As for `tfldbg.trace`.
@@ -44,43 +120,123 @@ def measure_part(
         return ready.measure(numbers, Silent()), ready.watched
 
 
-def measure_in_parts(
-    pool: Pool, request: Request, ready: Ready, unread: Mapping[int, str], progress: Progress
+def measure_samples(
+    pool: Pool | None,
+    request: Request,
+    ready: Ready,
+    unread: Mapping[int, str],
+    progress: Progress,
 ) -> Tally:
-    """Measure all samples, as `Ready.measure` does.
-
-    The batches are those of one process.  The parts are merged in the order of the samples,
-    independent of which part ends first.
+    """Measure all samples: in the given processes, in new ones, or in this one.
 
     Args:
-        pool: The processes that measure the parts.
+        pool: The processes, if the user asked for several.
         request: The trace.
         ready: The same trace in this process; its recorders are completed.
         unread: The tensors not to read, with the reasons.
-        progress: Receives the progress, part by part.
+        progress: Receives the progress.
 
     Raises:
         UsageError: The file has operators that only one process can measure.
         TfldbgError: As for `tfldbg.trace`.
     """
-    alone = [one.name for one in MEASUREMENTS if one.name in ready.watched and not one.merges]
-    if ready.bodies is not None:
-        alone.append("insides of recurrent operators and subgraphs")
-    if alone:
-        raise UsageError(
-            f"only one process can measure: {', '.join(alone)}",
-            hint="leave out --workers and --scheduler",
-        )
+    count, work = ready.bench.job.samples.count, work_of(ready)
+    if pool is not None:
+        if alone := _alone(ready):
+            raise UsageError(
+                f"only one process can measure: {', '.join(alone)}",
+                hint="leave out --workers and --scheduler",
+            )
+        if work is None:
+            part = partial(_measure_again, request.elsewhere, dict(unread))
+            return _in_parts(pool, part, ready, progress)
+        return _in_parts(pool, partial(_measure_packed, pool.pack(work)), ready, progress)
+    if work is None or count <= _FEW:
+        return ready.measure(range(count), progress)
+    with local_pool(_workers(ready)) as new:
+        try:
+            packed = new.pack(work)
+        except UsageError:  # a function of the user's that only this process knows
+            return ready.measure(range(count), progress)
+        return _in_parts(new, partial(_measure_packed, packed), ready, progress)
+
+
+def _workers(ready: Ready) -> int:
+    """Return the number of processes that are worth their start, and for which there is memory."""
+    samples = ready.bench.job.samples
+    units = -(-samples.count // samples.stream_steps)
+    most = min(_processors(), max(1, samples.count // _WORTH), units)
+    allowed, needed = limits().memory_bytes, _memory(ready)
+    return most if allowed is None else max(1, min(most, allowed // needed))
+
+
+def _processors() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory(ready: Ready) -> int:
+    """Return an upper estimate of the memory that one process needs, bytes.
+
+    Each of up to five networks holds its float32 weights, once more as XNNPACK packs them, and all
+    its tensors.
+    """
+    job = ready.bench.job
+    elements = sum(t.elements for t in job.subgraph.tensors)
+    return (256 << 20) + 5 * 4 * elements + 10 * 4 * len(job.loaded.data)
+
+
+def _in_parts(pool: Pool, part: Measure, ready: Ready, progress: Progress) -> Tally:
+    """Measure all samples in parts, and merge these in the order of the samples.
+
+    Args:
+        pool: The processes.
+        part: Measures a part in another process.
+        ready: The trace in this process; its recorders are completed.
+        progress: Receives the progress.
+
+    Raises:
+        TfldbgError: As for `tfldbg.trace`.
+    """
     samples = ready.bench.job.samples
     size = batch_size(ready.plan, samples.count, ready.reference)
-    parts = _ranges(samples.count, math.lcm(size, samples.stream_steps), pool.workers)
-    work = partial(measure_part, request.elsewhere, dict(unread))
+    unit = math.lcm(size if ready.reference.batch else 1, samples.stream_steps)
+    parts = _ranges(samples.count, unit, pool.workers)
     whole = Tally(ready.plan)
     own: dict[str, Any] = dict(ready.watched)
-    for tally, watched in pool.each(work, parts, lambda n, _: progress.advance(len(parts[n]))):
-        whole.merge(tally)
-        merge_all(own, watched)
+    reported = _Reported(pool, parts, progress)
+    try:
+        for tally, watched in pool.each(part, parts, reported.part, reported.look):
+            whole.merge(tally)
+            merge_all(own, watched)
+    except LostError as lost:
+        start = samples.stream_start(lost.sample)
+        ready.measure(range(start, lost.sample + 1), Silent())  # raises the error of the runtime
+        raise
     return whole
+
+
+class _Reported:
+    """Reports the progress of several processes, sample by sample or part by part."""
+
+    def __init__(self, pool: Pool, parts: Sequence[range], progress: Progress) -> None:
+        self._pool, self._parts, self._progress = pool, parts, progress
+        self._seen = 0
+
+    def part(self, number: int, made: object) -> None:
+        """Report a part if samples are not reported."""
+        del made
+        if self._pool.samples_done is None:
+            self._progress.advance(len(self._parts[number]))
+
+    def look(self) -> None:
+        """Report the samples since the last look."""
+        if self._pool.samples_done is not None:
+            done = min(self._pool.samples_done(), self._parts[-1].stop)
+            self._progress.advance(max(0, done - self._seen))
+            self._seen = max(done, self._seen)
 
 
 def _ranges(count: int, unit: int, workers: int) -> list[range]:

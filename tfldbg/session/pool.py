@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,11 +11,15 @@ from typing import Any, TypeVar
 from tfldbg.errors import UsageError
 from tfldbg.run.child import Limits, limits
 from tfldbg.session.cluster import connected
-from tfldbg.session.elsewhere import Task, answer, unpacked
+from tfldbg.session.elsewhere import Task, answer, pickled, unpacked
 from tfldbg.session.processes import Processes
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+
+
+_EVERY_S = 0.2
+"""The time between two looks at the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +28,21 @@ class Pool:
 
     submit: Callable[[Task], Future[bytes]]
     """The function that gives a task to a process, and to another one if that ends."""
+    pack: Callable[[object], bytes]
+    """The function that pickles an object for `Task.work`; it raises `UsageError`."""
     workers: int
     """The number of processes."""
     limits: Limits
     """The limits of the child processes of each."""
+    samples_done: Callable[[], int] | None = None
+    """The function that returns the number of samples measured so far, if that is known."""
 
     def each(
         self,
         work: Callable[[Item], Made],
         items: Sequence[Item],
         done: Callable[[int, Made], object] = lambda number, made: None,
+        look: Callable[[], object] = lambda: None,
     ) -> Iterator[Made]:
         """Call a function for each item, and yield the results in the order of the items.
 
@@ -41,6 +50,7 @@ class Pool:
             work: The function, which must be picklable with everything that it holds.
             items: Its arguments.
             done: Receives the number of an item and its result as soon as it is computed.
+            look: Is called regularly.
 
         Raises:
             TfldbgError: ``work`` raised it for the first item for which it raised an error; or a
@@ -51,11 +61,14 @@ class Pool:
         waiting: dict[int, tuple[Exception | None, Any]] = {}
         following = 0
         try:
-            for future in as_completed(list(numbers)):
-                number = numbers.pop(future)
-                waiting[number] = error, made = unpacked(future.result())
-                if error is None:
-                    done(number, made)
+            while numbers or waiting:
+                ended, _ = wait(numbers, _EVERY_S, FIRST_COMPLETED)
+                look()
+                for future in ended:
+                    number = numbers.pop(future)
+                    waiting[number] = error, made = unpacked(future.result())
+                    if error is None:
+                        done(number, made)
                 while following in waiting:
                     error, made = waiting.pop(following)
                     if error is not None:  # the error that a single process would raise
@@ -72,11 +85,11 @@ def open_pool(workers: int | None, scheduler: str | None) -> Iterator[Pool | Non
     """Open the requested pool, and end its processes with the block.
 
     Args:
-        workers: The number of processes of this machine; None or 1 for only this process.
+        workers: The number of processes of this machine, None if the user gave none.
         scheduler: The address of a Dask cluster.
 
     Yields:
-        The pool, or None if this process is to do everything.
+        The pool, or None if none is requested.
 
     Raises:
         UsageError: Both are given, or there is no such cluster.
@@ -89,9 +102,24 @@ def open_pool(workers: int | None, scheduler: str | None) -> Iterator[Pool | Non
                 hint="give one of them",
             )
         with connected(scheduler) as (executor, count):
-            yield Pool(lambda task: executor.submit(answer, task.packed()), count, limits())
-    elif workers is None or workers == 1:
+            yield Pool(
+                lambda task: executor.submit(answer, pickled(task)), pickled, count, limits()
+            )
+    elif workers is None:
         yield None
     else:
-        with closing(Processes(workers)) as processes:
-            yield Pool(processes.submit, workers, limits().shared_by(workers))
+        with local_pool(workers) as pool:
+            yield pool
+
+
+@contextmanager
+def local_pool(workers: int) -> Iterator[Pool]:
+    """Open processes of this machine, which share its limits, and end them with the block.
+
+    Args:
+        workers: The number of processes.
+    """
+    each = limits().shared_by(workers)
+    with closing(Processes(workers, each)) as processes:
+        done = lambda: processes.samples_done  # noqa: E731
+        yield Pool(processes.submit, processes.pack, workers, each, done)

@@ -11,14 +11,19 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from threading import Lock, local
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from tfldbg.errors import RunError
-from tfldbg.run.child import KILLED, command, confine, ending, killed
-from tfldbg.session.elsewhere import Task, answer
+from tfldbg.run import together
+from tfldbg.run.child import KILLED, Limits, Watchdog, command, confine, ending, killed
+from tfldbg.run.litert import MOST_SAID, late
+from tfldbg.run.placed import Packed
+from tfldbg.run.status import Status, share_status, status_file
+from tfldbg.session.elsewhere import Task, answer, pickled, unpicklable
 
 _TRIES = 3
 """The number of tries of a task, which may be the reason why its process ends."""
@@ -26,24 +31,58 @@ _LOST = (EOFError, OSError, pickle.UnpicklingError)
 """The exceptions raised if a process has ended, and its pipes with it."""
 
 
+class LostError(RunError):
+    """A process has ended during a task.
+
+    Args:
+        how: The way in which it ended, in words.
+        sample: The sample that it computed.
+    """
+
+    def __init__(self, how: str, sample: int) -> None:
+        super().__init__(how, hint="use fewer --workers: each takes the memory of a trace")
+        self.sample = sample
+
+
 class Processes:
     """Processes that are started when there is work for them, and do one task after the other.
 
     Args:
         count: The number of processes.
+        allowed: The limits of each.
+        tries: The number of times that a task is given to a process if processes end.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, allowed: Limits, tries: int = _TRIES) -> None:
         self._threads = ThreadPoolExecutor(count, "tfldbg-worker")
         self._mine = local()
+        self._allowed, self._tries = allowed, tries
         self._started: list[_Process] = []
         self._lock, self._closed = Lock(), False
+        self._placed: list[Packed] = []
+
+    @property
+    def samples_done(self) -> int:
+        """The number of samples that all processes have measured."""
+        return sum(process.done for process in self._started)
+
+    def pack(self, given: object) -> bytes:
+        """Return an object for `Task.work`, without copies of models and of large arrays.
+
+        Raises:
+            UsageError: It cannot be pickled.
+        """
+        try:
+            self._placed.append(Packed(given))
+        except Exception as error:  # models and functions may raise anything
+            raise unpicklable(error) from error
+        return self._placed[-1].content
 
     def submit(self, task: Task) -> Future[bytes]:
         """Give a task to a process, and to another one if that ends.
 
         Returns:
-            The result of `tfldbg.session.elsewhere.answer` there.  The future raises `RunError` if
+            The result of `tfldbg.session.elsewhere.answer` there.  The future raises `LostError` if
             all processes that tried ended, and `UsageError` if the task cannot be pickled.
         """
         return self._threads.submit(self._do, task)
@@ -56,20 +95,21 @@ class Processes:
                 process.kill()
         self._threads.shutdown(cancel_futures=True)
         for process in self._started:
-            process.end()
+            with suppress(RunError):  # its thread has raised it
+                process.end()
 
     def _do(self, task: Task) -> bytes:
-        packed, how = task.packed(), ""
-        for _ in range(_TRIES):
+        given = pickled(task)
+        lost = LostError("", 0)
+        for _ in range(self._tries):
             process = self._process()
             try:
-                return process.do(packed)
+                return process.do(given)
             except _LOST:
-                how = process.end()
-        raise RunError(
-            f"a worker process ended {_TRIES} times while it did the same work: {how}",
-            hint="use fewer --workers: each takes the memory of a trace",
-        )
+                lost = process.end()
+        times = f"{self._tries} times " if self._tries > 1 else ""
+        lost.message = f"a worker process ended {times}while it did the same work: {lost.message}"
+        raise lost
 
     def _process(self) -> _Process:
         """Return the process of this thread, and start one if there is none or it has ended."""
@@ -78,7 +118,7 @@ class Processes:
             with self._lock:
                 if self._closed:
                     raise RunError("the worker processes were ended")
-                process = self._mine.process = _Process()
+                process = self._mine.process = _Process(self._allowed)
                 self._started.append(process)
         return process
 
@@ -86,43 +126,93 @@ class Processes:
 class _Process:
     """A process that runs `main`."""
 
-    def __init__(self) -> None:
+    def __init__(self, allowed: Limits) -> None:
+        self._limits, self.allowed = allowed, allowed.memory_bytes
+        self.crowded: int | None = None
+        """The memory of all processes when it was ended for exceeding the limit, or None."""
+        self._stack = ExitStack()
+        page = self._stack.enter_context(status_file())
+        self._log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        self._status = Status(page.fileno())
+        told = (os.getpid(), self.allowed or 0, page.fileno())
         self._process = subprocess.Popen(  # noqa: S603  (this interpreter)
-            command(__name__, str(os.getpid())), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command(__name__, *map(str, told)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            pass_fds=[page.fileno()],
         )
+        self._watchdog = Watchdog(self._process, allowed.timeout_s, lambda: self._status.beat)
+        self._stack.callback(self._watchdog.close)
+        together.join(self)
+
+    @property
+    def number(self) -> int:
+        """The process id."""
+        return self._process.pid
 
     @property
     def ended(self) -> bool:
         """True if `end` was called."""
         return self._process.returncode is not None
 
-    def do(self, packed: bytes) -> bytes:
+    @property
+    def done(self) -> int:
+        """The number of samples that it has measured."""
+        return self._status.done
+
+    def do(self, given: bytes) -> bytes:
         """Give it a task, and return the answer.
 
         Raises:
             EOFError, OSError, pickle.UnpicklingError: It ended.
         """
-        given = cast("BinaryIO", self._process.stdin)
-        pickle.dump(packed, given)
-        given.flush()
-        answered: bytes = pickle.load(cast("BinaryIO", self._process.stdout))  # noqa: S301
+        stdin = cast("BinaryIO", self._process.stdin)
+        with self._watchdog:
+            pickle.dump(given, stdin)
+            stdin.flush()
+            answered: Any = pickle.load(cast("BinaryIO", self._process.stdout))  # noqa: S301
+        if not isinstance(answered, bytes):
+            raise pickle.UnpicklingError("the answer is no bytes")
         return answered
 
     def kill(self) -> None:
         """Kill it; a thread that waits for its answer continues."""
         self._process.kill()
 
-    def end(self) -> str:
-        """End it, close its pipes, and return in words how it ended."""
+    def end(self) -> LostError:
+        """End it, close its pipes, and return how it ended.
+
+        Raises:
+            RunError: It was ended because it took too long.
+        """
+        together.leave(self)
+        if self.ended:
+            return LostError("it was ended", self._status.sample)
         with suppress(BrokenPipeError), self._process:  # it may not have read all its input
             self._process.kill()
-        code = self._process.returncode
-        return KILLED if killed(code) else ending(code)
+        code, sample, said = self._process.returncode, self._status.sample, self._said()
+        self._stack.close()
+        if self._watchdog.barked:
+            raise late(f"sample {sample}: {self._status.words}", self._limits.timeout_s)
+        return LostError(KILLED if killed(code) else f"{ending(code)}{said}", sample)
+
+    def _said(self) -> str:
+        """Return the last line of its output on stderr."""
+        self._log.seek(0)
+        lines = self._log.read(MOST_SAID).decode(errors="replace").strip().splitlines()
+        return f"; it said: {lines[-1][:200]}" if lines else ""
 
 
 def main() -> None:
-    """Do the tasks that arrive on stdin until it is closed."""
-    confine(int(sys.argv[1]))
+    """Do the tasks that arrive on stdin until it is closed.
+
+    The arguments are the parent's process id, the limit on memory in bytes (0 for none), and the
+    descriptor of the page for `Status`.
+    """
+    parent, memory, page = map(int, sys.argv[1:])
+    confine(parent, memory or None)
+    share_status(page)
     given, made = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # keeps the output of libraries out of the answers
     with suppress(EOFError):

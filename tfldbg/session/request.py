@@ -165,7 +165,7 @@ def _emulated(bench: Bench, opened: Opened, measure: Measure) -> tuple[Reference
         The reference, and a note if the emulation cannot run.
     """
     wanted = measure.labels is not None or measure.tolerance is not None
-    if not wanted or opened.emulates:
+    if not wanted:
         return opened.reference, ()
     both, reason = with_emulation(bench.job, opened.reference, bench.first)
     return both, () if reason is None else (reason,)

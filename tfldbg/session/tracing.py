@@ -21,7 +21,7 @@ from tfldbg.options.judge import Thresholds
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import limited
 from tfldbg.session.exposing import protect
-from tfldbg.session.measuring import measure_in_parts
+from tfldbg.session.measuring import measure_samples
 from tfldbg.session.observing import Observer
 from tfldbg.session.pool import Pool, open_pool
 from tfldbg.session.result import Trace
@@ -134,9 +134,9 @@ def _measured(
     """Compare all samples, in this process or in several."""
     count = ready.bench.job.samples.count
     progress.stage("tracing", count)
-    if pool is not None:
-        return measure_in_parts(pool, request, ready, unread, progress).measured()
-    return ready.measure(range(count), progress, writer).measured()
+    if writer is not None:
+        return ready.measure(range(count), progress, writer).measured()
+    return measure_samples(pool, request, ready, unread, progress).measured()
 
 
 def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float) -> Evidence:

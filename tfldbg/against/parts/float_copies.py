@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from tfldbg.compare.copies import FileReference, Free, Shadow, shadow
+from tfldbg.compare.copies import FileReference, Free, Shadow, TwinsRunner
+from tfldbg.compare.float_kernels import float_shadow, whole_kernels
 from tfldbg.compare.ranges.passes import Copy
 from tfldbg.compare.relation import Relation
 from tfldbg.match.itself import match_itself
@@ -17,6 +17,7 @@ from tfldbg.match.steps import Steps, own_steps
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch
+    from tfldbg.options.runtimes import Kernels
     from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
 
@@ -42,14 +43,19 @@ class FloatCopies:
         reasons = {**self.job.skipped, **self.plan.reasons, **self.built.reasons(self.plan.steps)}
         return Relation(match_itself(self.job.subgraph), reasons)
 
-    def reference(self, free: Free, stack: ExitStack) -> FileReference:
+    @property
+    def kernels(self) -> Kernels:
+        """The kernels for float copies of the whole file."""
+        return whole_kernels(self.job.loaded, self.built)
+
+    def reference(self, free: Free | None) -> FileReference:
         """Return the reference from these copies and a free-running part.
 
         Raises:
             RunError: The runtime refuses the copies.
         """
         aliases, variables = self.plan.aliases, self.job.sources
-        return FileReference(self.built, aliases, free, stack, variables=variables)
+        return FileReference(self.built, aliases, free, variables=variables)
 
 
 def float_copies(job: Job, first: Batch) -> FloatCopies:
@@ -60,8 +66,20 @@ def float_copies(job: Job, first: Batch) -> FloatCopies:
         first: The first sample as the file computes it.
     """
     plan = own_steps(job.subgraph, job.readable, states=job.states)
-    built = shadow(job.loaded, plan.steps, first)
+    built = float_shadow(job.loaded, plan.steps, first)
     return FloatCopies(job, plan, built, first)
+
+
+def free_copies(copies: FloatCopies) -> TwinsRunner:
+    """Return the free-running float copies of a file.
+
+    Args:
+        copies: The separate operators.
+
+    Raises:
+        RunError: The runtime refuses the copies.
+    """
+    return TwinsRunner(copies.job, copies.refused, copies.kernels)
 
 
 def copy_of(copies: FloatCopies, runner: Runner) -> Copy:

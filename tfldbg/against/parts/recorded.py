@@ -160,7 +160,8 @@ def single_operators(
             reasons.update((i, built.refused[step.op.index]) for i in step.results)
     results = {i for step in steps for i in step.results}
     between = frozenset(i for i in results if plan.misfit(i) is not None)
-    return SingleOperators(built.model, wanted, reasons, between)
+    model = built.parts[0].model if built.parts else None
+    return SingleOperators(model, wanted, reasons, between)
 
 
 class _Runnable:

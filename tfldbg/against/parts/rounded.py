@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from tfldbg.run.derived import copy_runner
 if TYPE_CHECKING:
     from tfldbg.compare.copies import FileReference
     from tfldbg.graph.model import QuantParams, Subgraph
+    from tfldbg.options.runtimes import Kernels
     from tfldbg.reference.evaluate import Floats
 
 
@@ -25,17 +26,18 @@ class RoundedRunner:
     Args:
         copy: The float copy.
         parameters: The parameters to round with by tensor, None for the file's own.
-        stack: The stack to close at the end.
+        kernels: The kernels that compute it.
 
     Raises:
         RunError: The runtime refuses the copy.
     """
 
     def __init__(
-        self, copy: Copy, parameters: Mapping[int, QuantParams] | None, stack: ExitStack
+        self, copy: Copy, parameters: Mapping[int, QuantParams] | None, kernels: Kernels
     ) -> None:
-        self._copy, self._own = copy, parameters is None
-        self._twins = twins(
+        self._own, self._inputs = parameters is None, copy.job.subgraph.inputs
+        self._samples = copy.job.samples
+        made = twins(
             copy.job.loaded.graph,
             copy.job.subgraph,
             (FAKE_QUANT,),
@@ -43,22 +45,23 @@ class RoundedRunner:
             parameters=parameters,
             sources=copy.job.sources,
         )
-        self._runner = copy_runner(copy.job.loaded.path, self._twins, stack)
+        self._results = made.results
+        self._runner = copy_runner(copy.job.loaded.path, made, kernels)
 
     def __call__(self, batch: Batch) -> Computed:
         """Run it on the model's inputs, before rounding if the parameters are not the file's."""
-        real, copy = batch.real, self._copy
+        real = batch.real
         if not self._own:
-            inputs = copy.job.subgraph.inputs
-            given = real_inputs(copy.job.samples, inputs, batch.codes, batch.start, batch.stop)
-            real = {**real, **given}
-        values = self._runner.run(batch.codes, real, batch.stop - batch.start, batch.fresh)
-        found = {
-            index: value.reshape(real[index].shape)
-            for (_, index), value in zip(self._twins.results, map(as_floats, values), strict=True)
-            if index in real and value.size == real[index].size
-        }
-        return Computed(found, {})
+            given = real_inputs(self._samples, self._inputs, batch.codes, batch.start, batch.stop)
+            real = ChainMap(given, real)  # type: ignore[arg-type]
+        values = self._runner.run(batch.codes, real, batch.count, batch.fresh)
+        pairs = zip(self._results, map(as_floats, values), strict=True)
+        found = {index: value for (_, index), value in pairs if batch.fits(index, value)}
+        return Computed({i: v.reshape(batch.shape(i)) for i, v in found.items()}, {})
+
+    def close(self) -> None:
+        """Release the model."""
+        self._runner.close()
 
 
 class EmulationReference:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.compare.batch import Batch, batch_of, settled
-from tfldbg.compare.copies import FileReference, nothing_free, shadow
+from tfldbg.compare.copies import FileReference, shadow
 from tfldbg.compare.relation import Relation
 from tfldbg.compare.steps import Doubles, Figure, largest_by_step
 from tfldbg.compare.tally import Measured, Plan, Statistics
@@ -170,7 +170,9 @@ class RunningPart:
         built = shadow(self._loaded, plan.steps, first)
         reasons = {**self._skipped, **plan.reasons, **built.reasons(plan.steps)}
         self._relation = Relation(self._relation.matching, reasons)
-        return FileReference(built, plan.aliases, nothing_free, self._stack)
+        reference = FileReference(built, plan.aliases)
+        self._stack.callback(reference.close)
+        return reference
 
     def found(self) -> PartMeasured:
         """Return the measurements."""

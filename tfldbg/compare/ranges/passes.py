@@ -120,7 +120,8 @@ def _extents(
     job, graph = copy.job, copy.job.loaded.graph
     made = measuring_twin(graph, job.subgraph, copy.refused, parameters, job.sources)
     with ExitStack() as stack:
-        runner = copy_runner(job.loaded.path, made, stack)
+        runner = copy_runner(job.loaded.path, made)
+        stack.callback(runner.close)
         for number in range(job.samples.count):
             real, codes = _inputs(copy, made, number)
             for index in seen.keys() & real.keys():

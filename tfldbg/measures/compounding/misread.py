@@ -58,10 +58,12 @@ class CorrectedConsumers:
             return
         corrected = [self._with_right_parameters(step) for step in steps]
         built = shadow(job.loaded, corrected, first, cut_model, job.run_on.kernels)
-        if built.model is None:
+        if not built.parts:
             return
-        self._results = built.model.results
-        self._runner = built.start(stack)
+        (part,) = built.parts
+        self._results = part.model.results
+        self._runner = part.start()
+        stack.callback(self._runner.close)
         # An operator that reads several such tensors is charged to the first of them.
         self.blamed = {
             out: next(i for i in step.feeds if i in self._right)

@@ -1,0 +1,91 @@
+"""What a process does at the moment, in memory that it shares with the one that started it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from typing import IO
+
+import numpy as np
+
+_SIZE = 4096
+_NUMBERS = 3
+_BEAT, _SAMPLE, _DONE = range(_NUMBERS)
+_WORDS = 64
+"""Where the words begin."""
+
+
+class Status:
+    """A page of memory with the work of a process.
+
+    Args:
+        descriptor: The descriptor of a file that both processes hold open, of `status_file`.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._map = mmap.mmap(descriptor, _SIZE)
+        self._numbers = np.frombuffer(self._map, np.int64, _NUMBERS)
+
+    @property
+    def beat(self) -> int:
+        """A number that changes when the process begins something else."""
+        return int(self._numbers[_BEAT])
+
+    @property
+    def sample(self) -> int:
+        """The number of the sample that it computes."""
+        return int(self._numbers[_SAMPLE])
+
+    @property
+    def done(self) -> int:
+        """The number of samples that it has measured since it was started."""
+        return int(self._numbers[_DONE])
+
+    @property
+    def words(self) -> str:
+        """What it does."""
+        raw: bytes = self._map[_WORDS:]
+        return raw.partition(b"\0")[0].decode(errors="replace")
+
+    def begin(self, words: bytes) -> None:
+        """Say what the process begins."""
+        self._map[_WORDS : _WORDS + len(words) + 1] = words + b"\0"
+        self._numbers[_BEAT] += 1
+
+    def compute(self, sample: int) -> None:
+        """Say which sample the process begins to compute."""
+        self._numbers[_SAMPLE] = sample
+
+    def advance(self, count: int) -> None:
+        """Count measured samples."""
+        self._numbers[_DONE] += count
+
+
+def status_file() -> IO[bytes]:
+    """Return a nameless file for a `Status`."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    os.truncate(file.fileno(), _SIZE)
+    return file
+
+
+def words_for(text: str) -> bytes:
+    """Return words in the form of `Status.begin`, cut to what fits."""
+    return text.encode()[: _SIZE - _WORDS - 1]
+
+
+_own: Status | None = None
+
+
+def own_status() -> Status | None:
+    """Return the status of this process if it may end at any time: a kernel that crashes ends it.
+
+    Other processes must run models in processes of their own.
+    """
+    return _own
+
+
+def share_status(descriptor: int) -> None:
+    """Share the status of this process from now on; see `own_status`."""
+    global _own
+    _own = Status(descriptor)
