@@ -191,6 +191,8 @@ class FakeRunner:
         fails_at: The number of the run that the runtime dies of.
     """
 
+    lends = False
+
     def __init__(
         self,
         values: Values,

@@ -428,10 +428,10 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_old_file_alone(
 
 
 def test_a_full_temporary_folder_is_said(samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(program: Program, file: object) -> None:
+    def full(content: Pieces, file: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(litert, "_write_model", full)
+    monkeypatch.setattr(Pieces, "write", full)
     with (
         pytest.raises(RunError, match=r"cannot start the runtime .*No space left") as caught,
         Runner(_program(samples / "dense4.tflite")),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ import tfldbg
 from sample_models import plant
 from tests.schema import assert_documented
 from tests.sound import assert_sound
-from tfldbg.against import itself
 
 SOUND = ["cnn", "dense4", "dense4_nobias", "dense5_nobias", "dense5_nobias_ptq"]
 SHARED = [
@@ -55,23 +53,6 @@ def test_kernels_that_yield_zeros_are_found(shared_models: Path) -> None:
     path = shared_models / "tflite" / "litert_w8a16_attn_vec.tflite"
     found = tfldbg.trace(path, samples=1).first_divergence
     assert found is not None and found.kind == "BATCH_MATMUL" and found.signal == "local"
-
-
-def test_copies_make_the_same_in_one_process_and_apart(
-    samples: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def traced() -> dict[str, Any]:
-        plain = tfldbg.trace(samples / "cnn.tflite", data=samples / "digits.npz", samples=4)
-        return {**plain.to_dict(), "timing": None}
-
-    together = traced()
-    monkeypatch.setattr(itself, "_MANY", 2)
-    asked: list[bool] = []
-    runner = itself.TwinsRunner
-    monkeypatch.setattr(
-        itself, "TwinsRunner", lambda *a, **k: (asked.append(k["apart"]), runner(*a, **k))[1]
-    )
-    assert traced() == together and asked == [True]
 
 
 def test_the_accumulated_error_is_divided(samples: Path) -> None:

@@ -22,10 +22,12 @@ from tests.integration.test_cli import tfldbg as command
 from tests.loop_file import loop_file
 from tests.svdf_file import svdf_file
 from tfldbg import session
-from tfldbg.compare import overlap
+from tfldbg.errors import RunError
 from tfldbg.options.against import Against
 from tfldbg.options.run_on import RunOn
+from tfldbg.run.status import own_status
 from tfldbg.session.pool import open_pool
+from tfldbg.session.request import Ready
 
 SAMPLE_MODELS = Path(__file__).resolve().parents[2] / "sample_models"
 CNN = SAMPLE_MODELS / "cnn.tflite"
@@ -87,18 +89,6 @@ def test_two_processes_measure_what_one_does(alone: dict[str, Any], data: Path) 
     assert_same(alone, traced(data, workers=2))
 
 
-def test_many_processors_measure_what_two_do(
-    alone: dict[str, Any], data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    crews = []
-    monkeypatch.setattr(overlap.Crew, "__exit__", lambda crew, *_: crews.append(crew._others))
-    again = traced(data)
-    assert crews == [0, 3]  # the few samples that matches are checked on are counted by one
-    again["timing"] = alone["timing"]
-    assert again == alone
-
-
 def test_metrics_are_shared_out_as_well(data: Path) -> None:
     metrics = {"psnr": psnr}
     one = tfldbg.trace(CNN, data=data, samples=SAMPLES, metrics=metrics).to_dict()
@@ -140,15 +130,24 @@ def once(find: Callable[[], int | None]) -> threading.Thread:
 
 
 def working(pids: list[int]) -> int | None:
-    """Return a process that runs a model, which is when a child of its own does."""
+    """Return a worker of a cluster that runs a model, which is when a child of its own does."""
     return next((pid for pid in pids if children(pid)), None)
+
+
+def worker() -> int | None:
+    """Return a process of this one that does parts of its work."""
+    for pid in children(os.getpid()):
+        with suppress(OSError):  # it has just ended
+            if b"tfldbg.session.processes" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+    return None
 
 
 def test_what_a_killed_worker_did_is_done_again(alone: dict[str, Any], data: Path) -> None:
     killed: list[int] = []
 
     def find() -> int | None:
-        found = working(children(os.getpid()))
+        found = worker()
         killed.extend([found] if found is not None else [])
         return found
 
@@ -388,3 +387,74 @@ def test_a_cluster_measures_what_one_process_does_though_a_worker_is_killed(
     killer.join()
     assert sum(worker.poll() is not None for worker in workers) == 1, "one was killed"
     assert_same(alone, again)
+
+
+@pytest.fixture(scope="module")
+def alone_in_self() -> dict[str, Any]:
+    return tfldbg.trace(CNN, samples=40, workers=1).to_dict()
+
+
+@pytest.mark.parametrize("workers", [None, 2, 7])
+def test_any_number_of_workers_measures_the_same(
+    alone_in_self: dict[str, Any], workers: int | None
+) -> None:
+    assert_same(alone_in_self, tfldbg.trace(CNN, samples=40, workers=workers).to_dict())
+
+
+def test_a_keras_model_is_measured_without_tensorflow_in_the_workers(data: Path) -> None:
+    metrics = {"loaded": loaded}
+    found = tfldbg.trace(CNN, keras=KERAS, data=data, samples=20, metrics=metrics)
+    values = [o.local.metrics["loaded"].max for o in found.evidence.ops if o.local is not None]
+    assert values and set(values) == {0.0}
+
+
+def loaded(reference: np.ndarray, test: np.ndarray) -> float:
+    """Return whether TensorFlow is loaded where this is called."""
+    return float("tensorflow" in sys.modules)
+
+
+def in_a_worker() -> bool:
+    return own_status() is not None
+
+
+def killing(reference: np.ndarray, test: np.ndarray) -> float:
+    if in_a_worker():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return 0.0
+
+
+def sleeping(reference: np.ndarray, test: np.ndarray) -> float:
+    if in_a_worker():
+        time.sleep(60)
+    return 0.0
+
+
+def test_a_worker_that_dies_though_the_models_do_not_is_an_error_in_words() -> None:
+    with pytest.raises(tfldbg.TfldbgError, match="ended 3 times .*signal SIGSEGV") as caught:
+        tfldbg.trace(CNN, samples=20, metrics={"kills": killing})
+    assert caught.value.hint is not None and "--workers" in caught.value.hint
+
+
+def test_a_worker_that_dies_of_a_model_names_the_sample_and_the_operator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(ready: Ready, numbers: range, *_: object) -> None:
+        raise RunError(f"samples {numbers}: died at operator 3")
+
+    monkeypatch.setattr(Ready, "measure", fails)
+    with pytest.raises(RunError, match=r"samples range\(\d+, \d+\): died at operator 3"):
+        tfldbg.trace(CNN, samples=20, metrics={"kills": killing})
+
+
+def test_a_worker_that_does_not_go_on_is_ended() -> None:
+    with (
+        tfldbg.limited(timeout=2),
+        pytest.raises(RunError, match=r"sample \d+: .* did not finish one sample of .* within 2 s"),
+    ):
+        tfldbg.trace(CNN, samples=20, workers=1, metrics={"sleeps": sleeping})
+
+
+def test_a_function_that_only_this_process_knows_is_measured_here() -> None:
+    metrics = {"zero": lambda *_: 0.0}
+    here = tfldbg.trace(CNN, samples=20, metrics=metrics).to_dict()
+    assert here["verdict"] == "clean"

@@ -15,6 +15,7 @@ from tfldbg.against.parts.keras_relations import KerasRelations
 from tfldbg.against.parts.verifying import MatchVerifier
 from tfldbg.compare.counterparts import Counterpart, KerasCounterpart, Sides
 from tfldbg.compare.keras_reference import KerasReference
+from tfldbg.compare.lowered import LoweredReference, lowered_reference
 from tfldbg.compare.runs import BesideOwnRuns, OwnRuns
 from tfldbg.diagnose.traits import Traits
 from tfldbg.errors import KerasError, RunError, UsageError
@@ -51,21 +52,26 @@ def _open(bench: Bench) -> Opened:
     relation, segments = relations.relate(matching)
     reference = _reference(frozen, relation, segments, job)
     claimer = Claimer(job, frozen, relations, few, about)
-    first = claimer.of(matching, reference)
-    claims = MatchVerifier(job, frozen, few, claimer).verified(first)
+    claimed = claimer.of(matching, reference)
+    claims = MatchVerifier(job, frozen, few, claimer).verified(claimed)
     if claims.accused or claims.unchecked:
         relations.check(claims.relation)
-    if claims is not first or reference is None:
+    if claims is not claimed or reference is None:
         if reference is not None:
             reference.close()
         segments = dict(claims.segments)
         reference = KerasReference(frozen, claims.relation, segments, job.samples)
-    related, beside = _with_own_runs(claims.relation, reference, job, few.first)
+    first = few.first.first(1)
+    lowered, _ = lowered_reference(frozen, claims.relation, segments, job, reference, first)
+    if lowered is not None:
+        reference.close()
+    related, beside = _with_own_runs(claims.relation, lowered or reference, job, few.first)
 
     def counterpart(sides: Sides, stack: ExitStack) -> Counterpart:
         return KerasCounterpart(frozen, sides.relation, segments, sides.job, stack)
 
-    return Opened(about, related, beside, counterpart=counterpart)
+    movable = lowered is not None
+    return Opened(about, related, beside, counterpart=counterpart, movable=movable)
 
 
 def _loaded(bench: Bench) -> Frozen:
@@ -118,7 +124,7 @@ def _reference(
 
 
 def _with_own_runs(
-    relation: Relation, reference: KerasReference, job: Job, first: Batch
+    relation: Relation, reference: KerasReference | LoweredReference, job: Job, first: Batch
 ) -> tuple[Relation, Reference]:
     """Add the file's own arithmetic to a reference that cannot divide some operators."""
     own = OwnRuns(job, relation.joint, first, members=True)

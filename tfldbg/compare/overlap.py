@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-_MOST_THREADS = 4
 
 
 class Behind:
@@ -28,50 +25,6 @@ class Behind:
     def close(self, *, wait: bool = True) -> None:
         """Cancel tasks that have not started, and wait for the running one unless told not to."""
         self._pool.shutdown(wait, cancel_futures=True)
-
-
-class Crew:
-    """Threads that share tasks, which may be done in any order.  Use as a context manager.
-
-    Args:
-        most: The largest number of threads including the caller; there is one per two processors.
-    """
-
-    def __init__(self, most: int = _MOST_THREADS) -> None:
-        self._others = max(1, min(most, (os.cpu_count() or 1) // 2)) - 1
-        self._pool = ThreadPoolExecutor(max(1, self._others), "tfldbg-crew")
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def do(self, pieces: Iterable[Callable[[], None]]) -> None:
-        """Do all pieces, and return when they are done.
-
-        Raises:
-            Exception: An exception of one of them, raised after the others have ended.
-        """
-        left: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        for piece in pieces:
-            left.put(piece)
-
-        def work() -> None:
-            while not left.empty():
-                try:
-                    piece = left.get_nowait()
-                except Empty:  # another thread was faster
-                    return
-                piece()
-
-        begun = [self._pool.submit(copy_context().run, work) for _ in range(self._others)]
-        try:
-            work()
-        finally:
-            wait(begun)
-        for future in begun:
-            future.result()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tfldbg import loops
 from tfldbg.compare.batch import Batch, Computed, batch_of, settled
-from tfldbg.compare.overlap import Crew, ahead, one_behind
+from tfldbg.compare.overlap import ahead, one_behind
 from tfldbg.compare.tally import Plan, Tally, check_shapes
 from tfldbg.errors import RunError
 from tfldbg.progress import Silent
@@ -113,7 +113,7 @@ def measure(
         clamp = bool(recorders)
         computed = settled(tensors, *both, clamp=clamp, undecided=plan.undecided)
         batch = both[0]
-        tally.take(tested.samples, batch, computed if reference is not None else None, crew)
+        tally.take(tested.samples, batch, computed if reference is not None else None)
         if recorders:
             keep((batch, computed))
 
@@ -125,7 +125,6 @@ def measure(
     # While the reference computes, the tested side makes the next batch, a thread counts the
     # previous one, and another thread records the one before that.
     with (
-        _crew(plan) as crew,
         ahead(tested.batch, batches, tested.interrupt) as made,
         one_behind(record) as keep,
         one_behind(count) as hand,
@@ -185,11 +184,6 @@ def measure_alone(
         if status is not None:
             status.advance(len(some))
     return tally
-
-
-def _crew(plan: Plan) -> Crew:
-    """Return the threads that count: a single one if functions of the user are called."""
-    return Crew(1) if plan.metrics else Crew()
 
 
 def batch_size(plan: Plan, count: int, reference: Reference | None = None) -> int:

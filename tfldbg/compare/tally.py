@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,6 @@ from tfldbg.errors import RunError
 from tfldbg.loops import REAL, Stored
 
 if TYPE_CHECKING:
-    from tfldbg.compare.overlap import Crew
     from tfldbg.compare.undecided import Comparison
     from tfldbg.graph.model import Subgraph
     from tfldbg.loops import Range
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Floats
     from tfldbg.run.samples import Samples
 
-Count = Callable[[], None]
-"""A function that adds counts of one tensor, and changes nothing else."""
 _COUNTED = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 _CHARACTERS = {"INT8": "b", "UINT8": "B", "INT16": "h"}
 """The characters in `Stored` of the types that are compared as they are."""
@@ -115,32 +111,37 @@ class Statistics:
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._usage: dict[int, UsageCounter] = {}
         self._forms: dict[int, Stored | None] = {}
+        self._ranges: dict[int, Range | None] = {}
 
-    def counts(self, batch: Batch, computed: Computed | None) -> list[Count]:
-        """Return the independent functions that count a batch, which may run in any order.
+    def count(self, batch: Batch, computed: Computed | None) -> None:
+        """Count a batch.
 
         Args:
             batch: TFLite's values.
             computed: The reference's `settled` values, None without a reference.
         """
-        seen = [self._seeing(i, batch) for i in batch.real] if self._noted else []
-        return seen if computed is None else [*seen, *self._differences(batch, computed)]
+        if self._noted:
+            for index in batch.real:
+                self._see(index, batch)
+        if computed is not None:
+            self._compare_sides(batch, computed)
 
-    def _seeing(self, index: int, batch: Batch) -> Count:
-        """Return the function that measures TFLite's values of a tensor."""
+    def _see(self, index: int, batch: Batch) -> None:
+        """Measure TFLite's values of a tensor."""
         tensor, codes = self._tensors[index], batch.codes[index]
         self._shapes[index] = codes.shape[1:]
-        if tensor.lsb is not None and tensor.type in _COUNTED:
-            counter = self._usage.get(index)
-            if counter is None:
-                counter = self._usage[index] = UsageCounter(tensor.type, self._histograms)
-            return partial(counter.update, codes)
-        return partial(self._floats.setdefault(index, _Magnitude()).update, batch.real[index])
+        counter = self._usage.get(index)
+        if counter is None and tensor.lsb is not None and tensor.type in _COUNTED:
+            counter = self._usage[index] = UsageCounter(tensor.type, self._histograms)
+        if counter is not None:
+            counter.update(codes)
+        else:
+            self._floats.setdefault(index, _Magnitude()).update(batch.real[index])
 
-    def _differences(self, batch: Batch, computed: Computed) -> Iterator[Count]:
+    def _compare_sides(self, batch: Batch, computed: Computed) -> None:
         for index, values in computed.free.items():
             accumulated = self._of(self._accumulated, index, values)
-            yield partial(self._compare, accumulated, index, values, batch)
+            self._compare(accumulated, index, values, batch)
         for index, values in computed.local.items():
             fed_alike = computed.fed_alike.get(index)
             if fed_alike is not None and not fed_alike.any():
@@ -149,15 +150,15 @@ class Statistics:
             local = self._of(self._local, index, values)
             if fed_alike is not None:
                 real = batch.real[index] if tested is None else tested
-                yield partial(_update_some, local, values, real, batch.start, fed_alike)
+                _update_some(local, values, real, batch.start, fed_alike)
                 continue
             saturated = computed.saturated.get(index)
-            limits = code_limits(self._tensors[index]) if saturated is None else None
+            limits = self._limits(index) if saturated is None else None
             more = (saturated or 0, limits)
             if tested is None:
-                yield partial(self._compare, local, index, values, batch, *more)
+                self._compare(local, index, values, batch, *more)
             else:
-                yield partial(local.update, values, tested, batch.start, *more)
+                local.update(values, tested, batch.start, *more)
         for index, rounded in computed.rounded.items():
             if index not in computed.free:
                 continue
@@ -166,7 +167,7 @@ class Statistics:
             some = slice(0, len(rounded))  # of the first samples of a stream
             free, real = computed.free[index][some], batch.real[index][some]
             stages = (free, computed.clamped[index], rounded, real)
-            yield partial(self._split[index].update, *stages)
+            self._split[index].update(*stages)
 
     def _compare(
         self,
@@ -181,9 +182,16 @@ class Statistics:
         form = self._form(index)
         if form is not None and not saturated and known.reads_codes:
             codes = batch.codes[index]
-            if known.update_codes(values, codes, form, batch.start, limits):
+            fits = codes.dtype.char == form.type and values.dtype == np.float32
+            if fits and known.update_codes(values, codes, form, batch.start, limits):
                 return
         known.update(values, batch.real[index], batch.start, saturated, limits)
+
+    def _limits(self, index: int) -> Range | None:
+        """Return the range of a tensor's codes."""
+        if index not in self._ranges:
+            self._ranges[index] = code_limits(self._tensors[index])
+        return self._ranges[index]
 
     def _form(self, index: int) -> Stored | None:
         """Return the form of a tensor's values if they can be compared as they are."""
@@ -335,30 +343,18 @@ class Tally:
         """
         self._check({i: c.shape[1:] for i, c in batch.codes.items()})
 
-    def take(
-        self,
-        samples: Samples | None,
-        batch: Batch,
-        computed: Computed | None,
-        crew: Crew | None = None,
-    ) -> None:
+    def take(self, samples: Samples | None, batch: Batch, computed: Computed | None) -> None:
         """Count a batch.
 
         Args:
             samples: The inputs of the stream, None if a recording holds them.
             batch: TFLite's values.
             computed: The reference's `settled` values, None without a reference.
-            crew: The threads that count, None to count in this one.
         """
         self._outputs += _observed(self.plan, batch)
         if samples is not None:
             self._beyond.add(samples, batch.start, batch.stop)
-        counts = self._statistics.counts(batch, computed)
-        if crew is not None:
-            crew.do(counts)
-        else:
-            for count in counts:
-                count()
+        self._statistics.count(batch, computed)
         if computed is not None:
             self._finals.update(batch.start, _sides(batch, computed))
 

@@ -125,14 +125,25 @@ class _Pickler(pickle.Pickler):
 
     def _place(self, array: NDArray[Any]) -> tuple[str, int]:
         """Return a file with the values of an array, and where they begin."""
-        owner: Any = array
-        while owner is not None and not isinstance(owner, np.memmap):
-            owner = getattr(owner, "base", None)
+        owner = _mapping(array)
         if owner is not None and owner.filename is not None and array.flags.c_contiguous:
             start = owner.offset + array.ctypes.data - owner.ctypes.data
             return str(Path(owner.filename).absolute()), start
         self._files.append(PlacedFile(np.ascontiguousarray(array).tofile))
         return self._files[-1].path, 0
+
+
+def _mapping(array: NDArray[Any]) -> Any:
+    """Return the array that maps a file and that an array is a part of, or None.
+
+    Parts of it say that they begin where it begins, so the first of all is needed.
+    """
+    found: Any = None
+    part: Any = array
+    while part is not None:
+        found = part if isinstance(part, np.memmap) else found
+        part = getattr(part, "base", None)
+    return found
 
 
 def _elsewhere(path: str) -> Pieces:

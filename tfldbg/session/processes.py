@@ -108,8 +108,8 @@ class Processes:
             except _LOST:
                 lost = process.end()
         times = f"{self._tries} times " if self._tries > 1 else ""
-        lost.message = f"a worker process ended {times}while it did the same work: {lost.message}"
-        raise lost
+        said = f"a worker process ended {times}while it did the same work: {lost.message}"
+        raise LostError(said, lost.sample)
 
     def _process(self) -> _Process:
         """Return the process of this thread, and start one if there is none or it has ended."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 
-from tfldbg.compare.overlap import Crew, ahead, one_behind
+from tfldbg.compare.overlap import ahead, one_behind
 
 
 def test_everything_is_made_in_order_and_one_ahead() -> None:
@@ -79,39 +77,3 @@ def test_an_error_of_the_thread_is_raised(last: bool) -> None:
 
     with pytest.raises(ValueError, match="1"), one_behind(work) as hand:
         use(hand)
-
-
-@pytest.mark.parametrize("most", [1, 2, 4])
-def test_a_crew_does_every_piece_once_all_together(
-    most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    met, done = threading.Barrier(most, timeout=30), list[int]()
-
-    def meet() -> None:
-        met.wait()  # which takes that many threads
-
-    with Crew(most) as crew:
-        for _ in range(2):
-            crew.do([meet] * most + [partial(done.append, n) for n in range(40)])
-            assert sorted(done) == list(range(40))
-            done.clear()
-        crew.do([])
-    assert not done
-
-
-def test_what_a_piece_raises_reaches_whoever_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-
-    def fail() -> None:
-        raise ValueError("a piece")
-
-    with Crew(3) as crew:
-        for pieces in (
-            [fail],
-            [fail, lambda: time.sleep(0.01)],
-            [lambda: time.sleep(0.01), fail, fail],
-        ):
-            with pytest.raises(ValueError, match="a piece"):
-                crew.do(pieces)
-        crew.do([lambda: None])

@@ -163,21 +163,18 @@ def test_pictures_are_recorded_where_they_are_asked_for_or_something_is_dumped(
 
 
 @pytest.mark.parametrize(
-    ("measure", "emulates", "run"),
+    ("measure", "run"),
     [
-        ({}, False, False),
-        ({"tolerance": 0.0}, False, True),
-        ({"labels": np.zeros(3, np.int64)}, False, True),
-        ({"tolerance": 0.1}, True, False),
-        ({"worst": 3}, False, False),
+        ({}, False),
+        ({"tolerance": 0.0}, True),
+        ({"labels": np.zeros(3, np.int64)}, True),
+        ({"worst": 3}, False),
     ],
 )
-def test_the_emulation_runs_where_final_outputs_are_judged_and_the_reference_has_none(
-    measure: dict[str, Any], emulates: bool, run: bool, monkeypatch: pytest.MonkeyPatch
+def test_the_emulation_runs_where_final_outputs_are_judged(
+    measure: dict[str, Any], run: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes, both = Fakes(monkeypatch), FakeReference(in_real(VALUES))
-    opens = fakes.kind.open
-    fakes.kind = replace(fakes.kind, open=lambda bench: replace(opens(bench), emulates=emulates))
     monkeypatch.setattr(requests, "with_emulation", lambda *_: (both, "it cannot be built"))
     with _ready(measure=Measure(**measure)) as ready:
         assert ready.reference is (both if run else fakes.reference)

@@ -17,7 +17,6 @@ from tfldbg.compare.batch import (
     holds_halves,
     settled,
 )
-from tfldbg.compare.overlap import Crew
 from tfldbg.compare.runs import Joint, OwnRuns
 from tfldbg.compare.stream import run_batch
 from tfldbg.compare.tally import Measured, Plan, Tally
@@ -127,13 +126,12 @@ class FewSamples:
         """
         tensors, samples = self._job.subgraph.tensors, self._job.samples
         tally = Tally(self._plan)
-        with Crew(1) as crew:
-            for number, batch in enumerate(self._batches):
-                values = {k: v[number] for k, v in local.items() if v is not None}
-                other = {k: v[number] for k, v in tested.items() if k in values}
-                made = Computed({}, values, other)
-                computed = settled(tensors, batch, made, undecided=self._plan.undecided)
-                tally.take(samples, batch, computed, crew)
+        for number, batch in enumerate(self._batches):
+            values = {k: v[number] for k, v in local.items() if v is not None}
+            other = {k: v[number] for k, v in tested.items() if k in values}
+            made = Computed({}, values, other)
+            computed = settled(tensors, batch, made, undecided=self._plan.undecided)
+            tally.take(samples, batch, computed)
         return tally.measured()
 
     def fits(self, index: int, values: list[Floats]) -> bool:

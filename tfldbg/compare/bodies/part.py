@@ -147,8 +147,7 @@ class RunningPart:
         computed = self._reference.compute(batch)
         local = {i: v for i, v in computed.local.items() if self._comparable(i, v)}
         computed = settled(tensors, batch, replace(computed, local=local))
-        for count in self._statistics.counts(batch, computed):
-            count()
+        self._statistics.count(batch, computed)
         for index, values in computed.local.items():
             largest = largest_by_step(values, batch.real[index])
             known = self._maxima.get(index, np.zeros(0))

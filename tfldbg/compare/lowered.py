@@ -1,0 +1,232 @@
+"""A frozen Keras model as float programs, which compute what TensorFlow does without TensorFlow.
+
+Each operation of the model becomes float .tflite operators with the model's own constants.  On the
+first sample every tensor must be what TensorFlow computes; otherwise the model stays with
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.compare.batch import Computed, as_floats
+from tfldbg.compare.float_kernels import XNNPACK
+from tfldbg.errors import KerasError, RunError
+from tfldbg.lower.lowering import NotLoweredError
+from tfldbg.lower.operations import Operations, operation_of
+from tfldbg.lower.program import Lowered, Lowering
+from tfldbg.reference.evaluate import evaluate_once, in_reference_order
+from tfldbg.reference.graphdef import node_of
+from tfldbg.run.derived import DerivedRunner, derived_program
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch
+    from tfldbg.compare.keras_reference import KerasReference
+    from tfldbg.compare.relation import Relation
+    from tfldbg.reference.evaluate import Floats, Frozen, Segment
+    from tfldbg.reference.graphdef import RefGraph
+    from tfldbg.run.job import Job
+    from tfldbg.run.samples import Samples
+
+_AGREES = 1e-4
+"""The share of the largest value up to which a value is the same in float32."""
+_FEW, _SMALL = 1e-2, 1e-3
+"""Where fake-quant rounds, a difference in the last bit may become a step: the share of the values
+that may differ by more, and the largest RMS of all differences, of the RMS of the values."""
+_MANY_OUTPUTS: Mapping[str, str] = {"Split": "num_split", "SplitV": "num_split", "Unpack": "num"}
+
+
+class LoweredReference:
+    """The float programs of a model: running free, and each operator for itself.
+
+    It can be pickled.
+
+    Args:
+        free: The program of the whole model.
+        local: The program of the single operators.
+        relation: The relation of the model to the traced file.
+        segments: The operators, by output tensor of the traced file.
+        samples: The inputs of both sides.
+        dtypes: The types of the model's inputs.
+
+    Raises:
+        RunError: The runtime refuses a program.
+    """
+
+    batch: int | None = None
+
+    def __init__(
+        self,
+        free: Lowered,
+        local: Lowered | None,
+        relation: Relation,
+        segments: Mapping[int, Segment],
+        samples: Samples,
+        dtypes: Sequence[str],
+    ) -> None:
+        self._samples, self._dtypes = samples, tuple(dtypes)
+        self._order = relation.matching.inputs
+        self._free = _FloatProgram("the lowered model", free, tuple(relation.matching.matches))
+        self._local = None
+        if local is not None:
+            self._local = _FloatProgram("the lowered operators", local, tuple(segments))
+
+    def compute(self, batch: Batch) -> Computed:
+        """Compute one batch.
+
+        Raises:
+            RunError: The runtime crashes.
+        """
+        given = in_reference_order(self._order, self._samples.real(batch.start, batch.stop))
+        typed = zip(given, self._dtypes, strict=True)
+        inputs = {-1 - n: array.astype(dtype) for n, (array, dtype) in enumerate(typed)}
+        codes: Any = ChainMap(inputs, batch.codes)  # type: ignore[arg-type]
+        real: Any = ChainMap(inputs, batch.real)  # type: ignore[arg-type]
+        free = dict(self._free.run(codes, real, batch.count))
+        local = {} if self._local is None else dict(self._local.run(codes, real, batch.count))
+        return Computed({i: v for i, v in free.items() if i in batch.real}, local)
+
+    def close(self) -> None:
+        """Release the programs."""
+        self._free.close()
+        if self._local is not None:
+            self._local.close()
+
+
+class _FloatProgram:
+    """One float program, and the tensors of the traced file that its outputs are compared with."""
+
+    def __init__(self, name: str, lowered: Lowered, results: tuple[int, ...]) -> None:
+        self._results = results
+        program = derived_program(name, lowered.content, lowered.taps, XNNPACK)
+        self._runner = DerivedRunner(program, lowered.feeds)
+
+    def run(
+        self, codes: Mapping[int, NDArray[Any]], real: Mapping[int, NDArray[Any]], count: int
+    ) -> Iterator[tuple[int, Floats]]:
+        """Yield the values (count, ...) by tensor."""
+        values = self._runner.run(codes, real, count)
+        for index, value in zip(self._results, values, strict=True):
+            yield index, as_floats(value)
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+def lowered_reference(
+    frozen: Frozen,
+    relation: Relation,
+    segments: Mapping[int, Segment],
+    job: Job,
+    reference: KerasReference,
+    first: Batch,
+) -> tuple[LoweredReference | None, str]:
+    """Lower a model, and compare it with TensorFlow on the first sample.
+
+    Args:
+        frozen: The model.
+        relation: Its relation to the traced file.
+        segments: Its operators, by output tensor of the traced file.
+        job: The traced file.
+        reference: The same model under TensorFlow.
+        first: The first sample alone.
+
+    Returns:
+        The lowered model; or None, and the reason why it stays with TensorFlow.
+    """
+    if frozen.batch is not None:
+        return None, f"the model takes {frozen.batch} samples at a time"
+    matches = relation.matching.matches
+    fetches = [match.node for match in matches.values()]
+    inputs = in_reference_order(relation.matching.inputs, job.samples.real(0, 1))
+    tensors = job.subgraph.tensors
+    try:
+        operations = _operations(frozen, fetches, segments, inputs)
+        whole, parts = Lowering(operations, tensors), Lowering(operations, tensors)
+        free = whole.finish(whole.free(frozen.graph.inputs, fetches))
+        single = [parts.segment(segment) for segment in segments.values()]
+        local = parts.finish(single) if single else None
+        types = frozen.input_dtypes
+        made = LoweredReference(free, local, relation, segments, job.samples, types)
+    except (NotLoweredError, KerasError, RunError) as error:
+        return None, str(error)
+    try:
+        reason = _difference(made.compute(first), reference.compute(first))
+    except RunError as error:
+        reason = str(error)
+    if reason is not None:
+        made.close()
+        return None, reason
+    return made, ""
+
+
+def _operations(
+    frozen: Frozen,
+    fetches: Sequence[str],
+    segments: Mapping[int, Segment],
+    inputs: Sequence[NDArray[Any]],
+) -> Operations:
+    """Return the operations that are needed, with the values of one sample.
+
+    Raises:
+        KerasError: TensorFlow cannot compute the sample.
+    """
+    graph = frozen.graph
+    protos = {node.name: node for node in frozen.graph_def.node}
+    needed = _needed(graph, [*fetches, *(segment.output for segment in segments.values())])
+    operations = {name: operation_of(protos[name]) for name in needed}
+    tensors = dict.fromkeys(fetches)
+    for name, operation in operations.items():
+        count = operation.attributes.get(_MANY_OUTPUTS.get(operation.kind, ""), 1)
+        ports = range(1, int(count)) if isinstance(count, int) else ()
+        tensors |= dict.fromkeys((name, *(f"{name}:{port}" for port in ports)))
+        tensors |= dict.fromkeys(operation.inputs)
+    values, _ = evaluate_once(frozen, list(tensors), inputs)
+    return Operations(
+        operations,
+        dict(zip(tensors, values, strict=True)),
+        frozenset(map(node_of, tensors)) - graph.activations,
+    )
+
+
+def _needed(graph: RefGraph, tensors: Sequence[str]) -> list[str]:
+    """Return the names of the activations that some tensors are computed from."""
+    found: dict[str, None] = {}
+    stack = [node_of(tensor) for tensor in tensors]
+    while stack:
+        name = stack.pop()
+        if name in found or name not in graph.activations:
+            continue
+        found[name] = None
+        stack += graph.nodes[name].sources
+    return list(found)
+
+
+def _difference(mine: Computed, theirs: Computed) -> str | None:
+    """Return how two computations of a batch differ, None if they are the same in float32."""
+    pairs = ((mine.free, theirs.free, "free"), (mine.local, theirs.local, "on given inputs"))
+    for ours, wanted, how in pairs:
+        for index, values in wanted.items():
+            if index not in ours or ours[index].size != values.size:
+                return f"tensor {index} is not computed {how}"
+            if not _same(ours[index].reshape(values.shape), values):
+                return f"tensor {index} differs, computed {how}"
+    return None
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Return whether values are the same but for float32 rounding, and steps of fake-quant."""
+    if not np.array_equal(np.isfinite(one), np.isfinite(other)):
+        return False
+    finite = np.isfinite(other)
+    wanted = other[finite].astype(np.float64)
+    off = np.abs(one[finite] - wanted)
+    largest = float(np.abs(wanted).max(initial=0.0))
+    beyond = np.count_nonzero(off > _AGREES * largest)
+    noise, power = float(np.square(off).sum()), float(np.square(wanted).sum())
+    return beyond <= _FEW * off.size and noise <= _SMALL**2 * power

@@ -1,0 +1,1 @@
+"""Lower a reference graph to a float .tflite program."""

@@ -1,0 +1,164 @@
+"""Operations that compute each element for itself, fake-quant and softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tfldbg import quant
+from tfldbg.graph.model import QuantParams
+from tfldbg.lower.lowering import Lower, NotLoweredError, Site
+
+SAME_KIND = {
+    "Abs": "ABS",
+    "Ceil": "CEIL",
+    "Cos": "COS",
+    "Elu": "ELU",
+    "Exp": "EXP",
+    "Floor": "FLOOR",
+    "Log": "LOG",
+    "LogSoftmax": "LOG_SOFTMAX",
+    "LogicalNot": "LOGICAL_NOT",
+    "Neg": "NEG",
+    "Round": "ROUND",
+    "Rsqrt": "RSQRT",
+    "Sigmoid": "LOGISTIC",
+    "Sin": "SIN",
+    "Sqrt": "SQRT",
+    "Square": "SQUARE",
+    "Tanh": "TANH",
+}
+"""The operators of operations with one input and no options."""
+OF_TWO = {
+    "Add": ("ADD", "AddOptionsT"),
+    "AddV2": ("ADD", "AddOptionsT"),
+    "Equal": ("EQUAL", "EqualOptionsT"),
+    "FloorDiv": ("FLOOR_DIV", "FloorDivOptionsT"),
+    "FloorMod": ("FLOOR_MOD", "FloorModOptionsT"),
+    "Greater": ("GREATER", "GreaterOptionsT"),
+    "GreaterEqual": ("GREATER_EQUAL", "GreaterEqualOptionsT"),
+    "Less": ("LESS", "LessOptionsT"),
+    "LessEqual": ("LESS_EQUAL", "LessEqualOptionsT"),
+    "LogicalAnd": ("LOGICAL_AND", "LogicalAndOptionsT"),
+    "LogicalOr": ("LOGICAL_OR", "LogicalOrOptionsT"),
+    "Maximum": ("MAXIMUM", "MaximumMinimumOptionsT"),
+    "Minimum": ("MINIMUM", "MaximumMinimumOptionsT"),
+    "Mul": ("MUL", "MulOptionsT"),
+    "NotEqual": ("NOT_EQUAL", "NotEqualOptionsT"),
+    "Pow": ("POW", "PowOptionsT"),
+    "RealDiv": ("DIV", "DivOptionsT"),
+    "SquaredDifference": ("SQUARED_DIFFERENCE", "SquaredDifferenceOptionsT"),
+    "Sub": ("SUB", "SubOptionsT"),
+}
+"""The operators of operations with two inputs, and their options."""
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+"""G. Klambauer et al., Self-Normalizing Neural Networks, 2017."""
+
+
+def of_one(kind: str) -> Lower:
+    """Return the lowering of an operation with one input and no options."""
+    return lambda site: site.emit(kind, [site.given(0)])
+
+
+def of_two(kind: str, options: str) -> Lower:
+    """Return the lowering of an operation with two inputs that broadcast."""
+
+    def lower(site: Site) -> Sequence[int]:
+        given = [site.given(0), site.given(1)]
+        return site.emit(kind, given, getattr(site.schema, options)())
+
+    return lower
+
+
+def lower_leaky_relu(site: Site) -> Sequence[int]:
+    """Lower LeakyRelu."""
+    options = site.schema.LeakyReluOptionsT()
+    options.alpha = site.attribute("alpha", 0.2)
+    return site.emit("LEAKY_RELU", [site.given(0)], options)
+
+
+def lower_selu(site: Site) -> Sequence[int]:
+    """Lower Selu: ``scale * (max(x, 0) + alpha * (exp(min(x, 0)) - 1))``."""
+    schema, given, shape = site.schema, site.given(0), site.made
+    zero = site.held([0.0])
+    above = site.floats("RELU", [given], shape)
+    below = site.floats("MINIMUM", [given, zero], shape, schema.MaximumMinimumOptionsT())
+    curved = site.floats("ELU", [below], shape)
+    steep = site.floats("MUL", [curved, site.held([_SELU_ALPHA])], shape, schema.MulOptionsT())
+    whole = site.floats("ADD", [above, steep], shape, schema.AddOptionsT())
+    return site.emit("MUL", [whole, site.held([_SELU_SCALE])], schema.MulOptionsT())
+
+
+def lower_softsign(site: Site) -> Sequence[int]:
+    """Lower Softsign: ``x / (abs(x) + 1)``."""
+    schema, given, shape = site.schema, site.given(0), site.made
+    size = site.floats("ABS", [given], shape)
+    more = site.floats("ADD", [size, site.held([1.0])], shape, schema.AddOptionsT())
+    return site.emit("DIV", [given, more], schema.DivOptionsT())
+
+
+def lower_softmax(site: Site) -> Sequence[int]:
+    """Lower Softmax."""
+    options = site.schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    return site.emit("SOFTMAX", [site.given(0)], options)
+
+
+def lower_cast(site: Site) -> Sequence[int]:
+    """Lower Cast."""
+    return site.emit("CAST", [site.given(0)], site.schema.CastOptionsT())
+
+
+def lower_select(site: Site) -> Sequence[int]:
+    """Lower Select and SelectV2."""
+    given = [site.given(n) for n in range(3)]
+    return site.emit("SELECT_V2", given, site.schema.SelectV2OptionsT())
+
+
+def lower_add_n(site: Site) -> Sequence[int]:
+    """Lower AddN, from the first input to the last."""
+    count, schema = len(site.operation.inputs), site.schema
+    total = site.given(0)
+    for number in range(1, count - 1):
+        total = site.floats("ADD", [total, site.given(number)], site.made, schema.AddOptionsT())
+    return site.emit("ADD", [total, site.given(count - 1)], schema.AddOptionsT())
+
+
+def fake_quant(ends: Callable[[Site], tuple[float, float]]) -> Lower:
+    """Return the lowering of a fake-quant of one range: QUANTIZE and DEQUANTIZE.
+
+    They round ties to even codes and TensorFlow rounds them up; float values hardly ever are ties.
+
+    Args:
+        ends: Returns the ends of the range.
+    """
+
+    def lower(site: Site) -> Sequence[int]:
+        bits, narrow = site.attribute("num_bits", 8), site.attribute("narrow_range", False)
+        if bits != 8:
+            raise NotLoweredError(f"{site.operation.kind} of {bits} bits")
+        nudged = quant.nudge(*ends(site), bits, narrow)
+        zero = nudged.zero_point + quant.code_range("INT8")[0]
+        params = QuantParams(np.array([nudged.scale], np.float32), np.array([zero], np.int64), 0)
+        given = site.given(0)
+        if narrow:  # the lowest code is not used
+            lowest = site.held([nudged.minimum])
+            options = site.schema.MaximumMinimumOptionsT()
+            given = site.floats("MAXIMUM", [given, lowest], site.made, options)
+        between = site.draft.tensor("INT8", site.made, quant=params)
+        site.context.operator("QUANTIZE", [given], [between])
+        return site.emit("DEQUANTIZE", [between])
+
+    return lower
+
+
+def ends_given(site: Site) -> tuple[float, float]:
+    """Return the ends of FakeQuantWithMinMaxVars."""
+    low, high = (float(site.constant(n).reshape(())) for n in (1, 2))
+    return low, high
+
+
+def ends_stated(site: Site) -> tuple[float, float]:
+    """Return the ends of FakeQuantWithMinMaxArgs."""
+    return site.attribute("min", -6.0), site.attribute("max", 6.0)
