@@ -174,6 +174,19 @@ OPERATIONS: dict[str, tuple[Make, Sequence[int]]] = {
     "einsum turned": (_einsum("abc,dc->adb", 4, 12), STEPS),
     "fake quant": (_fake_quant(min=-1.0, max=2.0), VECTOR),
     "fake quant one side": (_fake_quant(min=0.0, max=2.0), VECTOR),
+    "fake quant of 4 bits": (_fake_quant(min=-1.0, max=2.0, num_bits=4), VECTOR),
+    "fake quant of halves": (
+        lambda k, tf, x: tf.quantization.fake_quant_with_min_max_args(
+            tf.round(4.0 * x) * 0.5, min=0.0, max=255.0
+        ),
+        VECTOR,
+    ),
+    "fake quant per channel": (
+        lambda k, tf, x: tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            x, -_constant(12), 2.0 * _constant(12)
+        ),
+        VECTOR,
+    ),
     "fake quant narrow": (_fake_quant(min=-1.0, max=1.0, narrow_range=True), VECTOR),
 }
 
@@ -208,7 +221,6 @@ def test_they_do_under_both_sets_of_tensorflow_kernels(optimized: str) -> None:
     [
         (lambda k, tf, x: tf.math.erfc(x), VECTOR, "Erfc has no lowering"),
         (lambda k, tf, x: tf.math.bessel_i0(x), VECTOR, "BesselI0 has no lowering"),
-        (_fake_quant(num_bits=4), VECTOR, "of 4 bits"),
         (lambda k, tf, x: tf.einsum("abc,abd->ad", x, x), STEPS, "Einsum abc,abd->ad"),
         (
             lambda k, tf, x: tf.nn.conv2d(x, x[0, :3, :3, :, None], 1, "SAME"),

@@ -1,14 +1,15 @@
 """A frozen Keras model as float programs, which compute what TensorFlow does without TensorFlow.
 
 Each operation of the model becomes float .tflite operators with the model's own constants.  On the
-first sample every tensor must be what TensorFlow computes; otherwise the model stays with
-TensorFlow.
+first sample every operation must compute what TensorFlow computes from the same values; otherwise
+the model stays with TensorFlow.
 """
 
 from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from tfldbg.lower.lowering import NotLoweredError
 from tfldbg.lower.operations import Operations, operation_of
 from tfldbg.lower.program import Lowered, Lowering
 from tfldbg.reference.evaluate import evaluate_once, in_reference_order
-from tfldbg.reference.graphdef import node_of
+from tfldbg.reference.graphdef import FAKE_QUANT_OPS, node_of
 from tfldbg.run.derived import DerivedRunner, derived_program
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch
     from tfldbg.compare.keras_reference import KerasReference
     from tfldbg.compare.relation import Relation
+    from tfldbg.graph.model import Tensor
     from tfldbg.reference.evaluate import Floats, Frozen, Segment
     from tfldbg.reference.graphdef import RefGraph
     from tfldbg.run.job import Job
@@ -139,14 +141,16 @@ def lowered_reference(
     Returns:
         The lowered model; or None, and the reason why it stays with TensorFlow.
     """
-    if frozen.batch is not None:
+    if frozen.batch not in (None, 1):
         return None, f"the model takes {frozen.batch} samples at a time"
     matches = relation.matching.matches
     fetches = [match.node for match in matches.values()]
     inputs = in_reference_order(relation.matching.inputs, job.samples.real(0, 1))
-    tensors = job.subgraph.tensors
+    tensors = [_as_it_ran(tensor, first) for tensor in job.subgraph.tensors]
     try:
         operations = _operations(frozen, fetches, segments, inputs)
+        rounds = any(o.kind in FAKE_QUANT_OPS for o in operations.operations.values())
+        _check_operations(operations, frozen.graph.inputs, fetches, rounds=rounds)
         whole, parts = Lowering(operations, tensors), Lowering(operations, tensors)
         free = whole.finish(whole.free(frozen.graph.inputs, fetches))
         single = [parts.segment(segment) for segment in segments.values()]
@@ -156,13 +160,17 @@ def lowered_reference(
     except (NotLoweredError, KerasError, RunError) as error:
         return None, str(error)
     try:
-        reason = _difference(made.compute(first), reference.compute(first))
-    except RunError as error:
-        reason = str(error)
-    if reason is not None:
+        _check_segments(made.compute(first).local, reference.compute(first).local, rounds=rounds)
+    except (NotLoweredError, RunError) as error:
         made.close()
-        return None, reason
+        return None, str(error)
     return made, ""
+
+
+def _as_it_ran(tensor: Tensor, first: Batch) -> Tensor:
+    """Return a tensor with its shape at run time, since a file may have dynamic dimensions."""
+    codes = first.codes.get(tensor.index)
+    return tensor if codes is None else replace(tensor, shape=codes.shape[1:])
 
 
 def _operations(
@@ -207,19 +215,53 @@ def _needed(graph: RefGraph, tensors: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def _difference(mine: Computed, theirs: Computed) -> str | None:
-    """Return how two computations of a batch differ, None if they are the same in float32."""
-    pairs = ((mine.free, theirs.free, "free"), (mine.local, theirs.local, "on given inputs"))
-    for ours, wanted, how in pairs:
-        for index, values in wanted.items():
-            if index not in ours or ours[index].size != values.size:
-                return f"tensor {index} is not computed {how}"
-            if not _same(ours[index].reshape(values.shape), values):
-                return f"tensor {index} differs, computed {how}"
-    return None
+def _check_operations(
+    operations: Operations, inputs: Sequence[str], fetches: Sequence[str], *, rounds: bool
+) -> None:
+    """Compare each fetch, computed from TensorFlow's values of those before it, with TensorFlow's.
+
+    Computed from the first to the last, a difference in the last bit could grow: where fake-quant
+    rounds it becomes a step, and deep networks multiply steps.
+
+    Raises:
+        NotLoweredError: A value differs.
+        RunError: The runtime refuses the program.
+    """
+    lowering = Lowering(operations, ())
+    computed = dict.fromkeys(f for f in fetches if f not in inputs and f in operations.values)
+    fetches = [f for f in computed if not operations.is_constant(f)]
+    program = lowering.finish(lowering.between(inputs, fetches))
+    values = {-1 - n: operations.values[name] for n, name in enumerate((*inputs, *fetches))}
+    given = {key: array[np.newaxis] for key, array in values.items()}
+    name = "the operations of the lowered model"
+    runner = DerivedRunner(
+        derived_program(name, program.content, program.taps, XNNPACK), program.feeds
+    )
+    try:
+        found = runner.run(given, given, 1)
+    finally:
+        runner.close()
+    for name, ours in zip(fetches, found, strict=True):
+        wanted = operations.values[name]
+        if ours.size != wanted.size or not _same(ours.reshape(wanted.shape), wanted, rounds=rounds):
+            raise NotLoweredError(f"'{name}' differs")
 
 
-def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+def _check_segments(
+    mine: Mapping[int, Floats], theirs: Mapping[int, Floats], *, rounds: bool
+) -> None:
+    """Compare the results of single operators with TensorFlow's.
+
+    Raises:
+        NotLoweredError: A result differs.
+    """
+    for index, wanted in theirs.items():
+        ours = mine[index]
+        if ours.size != wanted.size or not _same(ours.reshape(wanted.shape), wanted, rounds=rounds):
+            raise NotLoweredError(f"tensor {index} differs, computed on given inputs")
+
+
+def _same(one: NDArray[Any], other: NDArray[Any], *, rounds: bool) -> bool:
     """Return whether values are the same but for float32 rounding, and steps of fake-quant."""
     if not np.array_equal(np.isfinite(one), np.isfinite(other)):
         return False
@@ -228,5 +270,7 @@ def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
     off = np.abs(one[finite] - wanted)
     largest = float(np.abs(wanted).max(initial=0.0))
     beyond = np.count_nonzero(off > _AGREES * largest)
+    if not rounds:
+        return not beyond
     noise, power = float(np.square(off).sum()), float(np.square(wanted).sum())
     return beyond <= _FEW * off.size and noise <= _SMALL**2 * power

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfldbg import quant
 from tfldbg.graph.model import QuantParams
-from tfldbg.lower.lowering import Lower, NotLoweredError, Site
+from tfldbg.lower.lowering import Lower, Site
 
 SAME_KIND = {
     "Abs": "ABS",
@@ -125,40 +125,76 @@ def lower_add_n(site: Site) -> Sequence[int]:
     return site.emit("ADD", [total, site.given(count - 1)], schema.AddOptionsT())
 
 
-def fake_quant(ends: Callable[[Site], tuple[float, float]]) -> Lower:
-    """Return the lowering of a fake-quant of one range: QUANTIZE and DEQUANTIZE.
+Ends = Callable[[Site], tuple[Sequence[float], Sequence[float]]]
+"""A function that returns the lower and the upper ends of the ranges of a fake-quant: one, or one
+per channel."""
 
-    They round ties to even codes and TensorFlow rounds them up; float values hardly ever are ties.
+
+def fake_quant(ends: Ends) -> Lower:
+    """Return the lowering of a fake-quant: QUANTIZE and DEQUANTIZE, or arithmetic.
+
+    The operators round halves to even codes, and TensorFlow rounds them up.  They are used if that
+    makes no difference on the known sample.
 
     Args:
-        ends: Returns the ends of the range.
+        ends: Returns the ends of the ranges.
     """
 
     def lower(site: Site) -> Sequence[int]:
         bits, narrow = site.attribute("num_bits", 8), site.attribute("narrow_range", False)
-        if bits != 8:
-            raise NotLoweredError(f"{site.operation.kind} of {bits} bits")
-        nudged = quant.nudge(*ends(site), bits, narrow)
-        zero = nudged.zero_point + quant.code_range("INT8")[0]
-        params = QuantParams(np.array([nudged.scale], np.float32), np.array([zero], np.int64), 0)
-        given = site.given(0)
-        if narrow:  # the lowest code is not used
-            lowest = site.held([nudged.minimum])
-            options = site.schema.MaximumMinimumOptionsT()
-            given = site.floats("MAXIMUM", [given, lowest], site.made, options)
-        between = site.draft.tensor("INT8", site.made, quant=params)
-        site.context.operator("QUANTIZE", [given], [between])
-        return site.emit("DEQUANTIZE", [between])
+        ranges = [
+            quant.nudge(low, high, bits, narrow) for low, high in zip(*ends(site), strict=True)
+        ]
+        if bits == 8 and len(ranges) == 1 and not narrow and _rounds_alike(site, ranges[0]):
+            return _through_codes(site, ranges[0])
+        return _in_steps(site, ranges, 2**bits - 1 - narrow)
 
     return lower
 
 
-def ends_given(site: Site) -> tuple[float, float]:
-    """Return the ends of FakeQuantWithMinMaxVars."""
-    low, high = (float(site.constant(n).reshape(())) for n in (1, 2))
+def _rounds_alike(site: Site, nudged: quant.Nudged) -> bool:
+    """Return whether rounding halves to even gives what TensorFlow made of the known sample."""
+    values = site.context.operations.values
+    given, made = values[site.operation.inputs[0]], values[site.operation.name]
+    codes = np.clip(np.rint(given * np.float32(1 / nudged.scale)), *_code_ends(nudged))
+    return bool(np.allclose(codes * nudged.scale, made, rtol=0, atol=0.01 * nudged.scale))
+
+
+def _code_ends(nudged: quant.Nudged) -> tuple[int, int]:
+    """Return the lowest and highest code, counted from that of zero."""
+    return -nudged.zero_point, 255 - nudged.zero_point
+
+
+def _through_codes(site: Site, nudged: quant.Nudged) -> Sequence[int]:
+    zero = nudged.zero_point + quant.code_range("INT8")[0]
+    params = QuantParams(np.array([nudged.scale], np.float32), np.array([zero], np.int64), 0)
+    between = site.draft.tensor("INT8", site.made, quant=params)
+    site.context.operator("QUANTIZE", [site.given(0)], [between])
+    return site.emit("DEQUANTIZE", [between])
+
+
+def _in_steps(site: Site, ranges: Sequence[quant.Nudged], most: int) -> Sequence[int]:
+    """Emit ``floor(min(max((x - minimum) / scale, 0), most) + 0.5) * scale + minimum``."""
+    schema, shape = site.schema, site.made
+    minimum, scale = (site.held([getattr(r, n) for r in ranges]) for n in ("minimum", "scale"))
+    steps = site.held([1 / r.scale for r in ranges])
+    value = site.floats("SUB", [site.given(0), minimum], shape, schema.SubOptionsT())
+    value = site.floats("MUL", [value, steps], shape, schema.MulOptionsT())
+    for kind, end in (("MAXIMUM", 0.0), ("MINIMUM", float(most))):
+        options = schema.MaximumMinimumOptionsT()
+        value = site.floats(kind, [value, site.held([end])], shape, options)
+    value = site.floats("ADD", [value, site.held([0.5])], shape, schema.AddOptionsT())
+    value = site.floats("FLOOR", [value], shape)
+    value = site.floats("MUL", [value, scale], shape, schema.MulOptionsT())
+    return site.emit("ADD", [value, minimum], schema.AddOptionsT())
+
+
+def ends_given(site: Site) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the ends of FakeQuantWithMinMaxVars, also of those per channel."""
+    low, high = (site.constant(n).reshape(-1).tolist() for n in (1, 2))
     return low, high
 
 
-def ends_stated(site: Site) -> tuple[float, float]:
+def ends_stated(site: Site) -> tuple[Sequence[float], Sequence[float]]:
     """Return the ends of FakeQuantWithMinMaxArgs."""
-    return site.attribute("min", -6.0), site.attribute("max", 6.0)
+    return [site.attribute("min", -6.0)], [site.attribute("max", 6.0)]

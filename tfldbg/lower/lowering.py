@@ -15,7 +15,8 @@ from tfldbg.rewrite.draft import Draft
 if TYPE_CHECKING:
     from tfldbg.lower.operations import Operation, Operations
 
-_TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+"""The types of tensors that programs hold, by NumPy type."""
 
 
 class NotLoweredError(Exception):
@@ -176,18 +177,18 @@ class Context:
     def like(self, name: str) -> int:
         """Add a tensor with the type and shape of a tensor of the graph."""
         values = self.operations.values.get(name)
-        if values is None or values.dtype.name not in _TYPES:
+        if values is None or values.dtype.name not in TYPES:
             kind = "unknown values" if values is None else values.dtype.name
             raise NotLoweredError(f"'{name}' holds {kind}")
-        return self.draft.tensor(_TYPES[values.dtype.name], values.shape)
+        return self.draft.tensor(TYPES[values.dtype.name], values.shape)
 
     def held(self, values: NDArray[Any]) -> int:
         """Return a constant of the draft."""
-        if values.dtype.name not in _TYPES:
+        if values.dtype.name not in TYPES:
             raise NotLoweredError(f"a constant holds {values.dtype.name}")
         key = (values.tobytes(), values.dtype.name, values.shape)
         if key not in self.shared:
-            kind = _TYPES[values.dtype.name]
+            kind = TYPES[values.dtype.name]
             self.shared[key] = self.draft.tensor(kind, values.shape, values=values)
         return self.shared[key]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfldbg.lower.lowering import Context, NotLoweredError
+from tfldbg.lower.lowering import TYPES, Context, NotLoweredError
 from tfldbg.lower.table import LOWERINGS
 from tfldbg.reference.graphdef import node_of
 from tfldbg.rewrite.draft import Draft
@@ -61,9 +61,40 @@ class Lowering:
         Raises:
             NotLoweredError: An operation has no lowering.
         """
-        cuts = {name: self._model_input(number, name) for number, name in enumerate(inputs)}
+        cuts = {name: self._value(-1 - number, name) for number, name in enumerate(inputs)}
         context = self._context(frozenset(fetches), cuts, {}, self._readers)
         return [context.tensor(name) for name in fetches]
+
+    def between(self, inputs: Sequence[str], fetches: Sequence[str]) -> list[int]:
+        """Lower what `free` computes, but each fetch from given values of those before it.
+
+        The values of fetch n have the key ``-1 - len(inputs) - n``.
+
+        Raises:
+            NotLoweredError: An operation has no lowering.
+        """
+        keys = {name: -1 - number for number, name in enumerate((*inputs, *fetches))}
+        made = []
+        for name in fetches:
+            needed = self._read_before(name, keys)
+            cuts = {other: self._value(keys[other], other) for other in needed}
+            context = self._context(frozenset(fetches), cuts, {}, self._readers)
+            made.append(context.tensor(name))
+        return made
+
+    def _read_before(self, name: str, known: Mapping[str, int]) -> list[str]:
+        """Return the known tensors that a tensor is computed from."""
+        found: dict[str, None] = {}
+        reached: set[str] = set()
+        stack = list(self._operations.operations[node_of(name)].inputs)
+        while stack:
+            tensor = stack.pop()
+            if tensor in known:
+                found[tensor] = None
+            elif tensor not in reached and not self._operations.is_constant(tensor):
+                reached.add(tensor)
+                stack += self._operations.operations[node_of(tensor)].inputs
+        return list(found)
 
     def segment(self, segment: Segment) -> int:
         """Lower one segment, and return the draft's tensor of its output.
@@ -90,7 +121,7 @@ class Lowering:
         if tensor not in given:
             return tensor
         shape = given[tensor]
-        copy = self._draft.tensor("FLOAT32", shape)
+        copy = self._draft.tensor("FLOAT32", shape)  # identities of whole numbers are not read
         size = self._draft.constant(np.array(shape, np.int32))
         self._draft.operator("RESHAPE", [tensor, size], [copy])
         return copy
@@ -131,14 +162,16 @@ class Lowering:
                 stack.append(given)
         return found
 
-    def _model_input(self, number: int, name: str) -> int:
+    def _value(self, key: int, name: str) -> int:
+        """Return an input for the values of a tensor of the reference."""
         values = self._operations.values[name]
-        kinds = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
-        if values.dtype.name not in kinds:
-            raise NotLoweredError(f"the input '{name}' takes {values.dtype.name}")
-        made = self._draft.tensor(kinds[values.dtype.name], values.shape)
-        self._inputs[-1 - number, values.shape] = made, made
-        return made
+        if values.dtype.name not in TYPES:
+            raise NotLoweredError(f"'{name}' holds {values.dtype.name}")
+        place = key, values.shape
+        if place not in self._inputs:
+            made = self._draft.tensor(TYPES[values.dtype.name], values.shape)
+            self._inputs[place] = made, made
+        return self._inputs[place][1]
 
     def _given(self, key: int, name: str) -> int:
         """Return the float value of a tensor of the traced file in the shape of the reference."""
@@ -147,7 +180,10 @@ class Lowering:
         if place in self._inputs:
             return self._inputs[place][1]
         if values.dtype != np.float32 or tensor.elements != values.size or not is_real(tensor):
-            raise NotLoweredError(f"'{name}' is fed with tensor {key} of another form")
+            theirs = f"{values.dtype} {list(values.shape)}"
+            raise NotLoweredError(
+                f"'{name}', {theirs}, is fed with tensor {key}, {tensor.type} {list(tensor.shape)}"
+            )
         if not runtime_dequantizes(tensor):
             made = self._draft.tensor("FLOAT32", values.shape)
             self._inputs[place] = made, made

@@ -31,6 +31,7 @@ LOWERINGS: Mapping[str, Lower] = {
     "ExpandDims": layout.lower_reshape,
     "FakeQuantWithMinMaxArgs": elementwise.fake_quant(elementwise.ends_stated),
     "FakeQuantWithMinMaxVars": elementwise.fake_quant(elementwise.ends_given),
+    "FakeQuantWithMinMaxVarsPerChannel": elementwise.fake_quant(elementwise.ends_given),
     "FusedBatchNorm": products.lower_batch_norm,
     "FusedBatchNormV2": products.lower_batch_norm,
     "FusedBatchNormV3": products.lower_batch_norm,
