@@ -188,7 +188,7 @@ def _operations(
     protos = {node.name: node for node in frozen.graph_def.node}
     needed = _needed(graph, [*fetches, *(segment.output for segment in segments.values())])
     operations = {name: operation_of(protos[name]) for name in needed}
-    tensors = dict.fromkeys(fetches)
+    tensors = dict.fromkeys((*fetches, *(name for s in segments.values() for name in s.cuts)))
     for name, operation in operations.items():
         count = operation.attributes.get(_MANY_OUTPUTS.get(operation.kind, ""), 1)
         ports = range(1, int(count)) if isinstance(count, int) else ()
