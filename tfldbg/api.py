@@ -106,8 +106,9 @@ def trace(
             default.
         memory_limit: The memory limit in GiB of all processes that run models together: 3/4 of the
             machine's by default.
-        workers: The number of processes of this machine that share the samples, 1 by default. The
-            measurements are the same, up to the last digits of sums.
+        workers: The number of processes of this machine that share the samples; by default as many
+            as processors, fewer for few samples or little memory. The measurements are the same, up
+            to the last digits of sums.
         scheduler: The address of a Dask cluster whose workers share the samples.
         labels: The right class of each sample, for the accuracy of each side: the name of an array
             of ``data``, a path, or an array; class numbers or one-hot.

@@ -413,18 +413,14 @@ def loaded(reference: np.ndarray, test: np.ndarray) -> float:
     return float("tensorflow" in sys.modules)
 
 
-def in_a_worker() -> bool:
-    return own_status() is not None
-
-
 def killing(reference: np.ndarray, test: np.ndarray) -> float:
-    if in_a_worker():
+    if own_status() is not None:
         os.kill(os.getpid(), signal.SIGSEGV)
     return 0.0
 
 
 def sleeping(reference: np.ndarray, test: np.ndarray) -> float:
-    if in_a_worker():
+    if own_status() is not None:
         time.sleep(60)
     return 0.0
 
@@ -449,7 +445,7 @@ def test_a_worker_that_dies_of_a_model_names_the_sample_and_the_operator(
 def test_a_worker_that_does_not_go_on_is_ended() -> None:
     with (
         tfldbg.limited(timeout=2),
-        pytest.raises(RunError, match=r"sample \d+: .* did not finish one sample of .* within 2 s"),
+        pytest.raises(RunError, match=r"sample \d+: .*did not finish one sample of .* within 2 s"),
     ):
         tfldbg.trace(CNN, samples=20, workers=1, metrics={"sleeps": sleeping})
 

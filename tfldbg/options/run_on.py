@@ -128,11 +128,12 @@ class RunOn:
         metavar="N",
         word=int,
         least=1,
-        shown="1",
-        help="The number of processes of this machine that share the work.",
+        help="The number of processes of this machine that share the work; by default as many as "
+        "processors.",
     )
-    """The number of processes of this machine that share the samples, 1 by default.  The
-    measurements are the same, up to the last digits of sums."""
+    """The number of processes of this machine that share the samples; by default as many as
+    processors, fewer for few samples or little memory.  The measurements are the same, up to the
+    last digits of sums."""
     scheduler: str | None = option(
         metavar="ADDRESS",
         help="The Dask cluster whose workers share the work: tcp://HOST:8786.",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import IO
 
 import numpy as np
@@ -75,17 +78,33 @@ def words_for(text: str) -> bytes:
 
 
 _own: Status | None = None
-
-
-def own_status() -> Status | None:
-    """Return the status of this process if it may end at any time: a kernel that crashes ends it.
-
-    Other processes must run models in processes of their own.
-    """
-    return _own
+_MEASURING: ContextVar[bool] = ContextVar("measuring", default=False)
 
 
 def share_status(descriptor: int) -> None:
-    """Share the status of this process from now on; see `own_status`."""
+    """Share the status of this process from now on; see `may_end`."""
     global _own
     _own = Status(descriptor)
+
+
+def may_end() -> bool:
+    """Return whether this process may end at any time, because others do its work again then."""
+    return _own is not None
+
+
+@contextmanager
+def measuring() -> Iterator[None]:
+    """Run models in this process inside the block if it may end: a kernel that crashes ends it."""
+    token = _MEASURING.set(True)
+    try:
+        yield
+    finally:
+        _MEASURING.reset(token)
+
+
+def own_status() -> Status | None:
+    """Return the status of this process if it runs models itself.
+
+    Other processes must run models in processes of their own.
+    """
+    return _own if _MEASURING.get() else None

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from tfldbg.errors import UsageError, unexpected
+from tfldbg.errors import RunError, UsageError, unexpected
+from tfldbg.options.runtimes import TRY_ANOTHER
 from tfldbg.run.child import Limits, within
 
 _ONE_AT_A_TIME = Lock()
@@ -87,7 +88,14 @@ def unpacked(answered: bytes) -> tuple[Exception | None, Any]:
     Returns:
             None and the result; or the error, whose cause holds the traceback, and None.
     """
-    error, made = pickle.loads(answered)  # noqa: S301  (of a process that does the work)
+    try:
+        error, made = pickle.loads(answered)  # noqa: S301  (of a process that does the work)
+    except Exception as damage:  # damaged bytes may raise anything
+        raise RunError(
+            "a worker process answered with invalid bytes: a kernel has overwritten memory that is "
+            "not its own",
+            hint=TRY_ANOTHER,
+        ) from damage
     if error is None:
         return None, made
     error.__cause__ = RuntimeError(made)

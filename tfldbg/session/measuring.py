@@ -20,7 +20,7 @@ from tfldbg.measures import MEASUREMENTS
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import limits
 from tfldbg.run.litert import Program, Runner
-from tfldbg.run.status import own_status
+from tfldbg.run.status import may_end, measuring
 from tfldbg.session.pool import Pool, local_pool
 from tfldbg.session.processes import LostError
 
@@ -67,8 +67,8 @@ class Work:
         with Runner(self.program) as runner, closing(self.reference):
             tested = stream.running(self.plan, self.samples, runner, Silent())
             watching = list(self.recorders.values())
-            run = stream.measure if own_status() is None else stream.measure_alone
-            return run(self.plan, tested, self.reference, watching, numbers), self.recorders
+            tally = stream.measure_alone(self.plan, tested, self.reference, watching, numbers)
+            return tally, self.recorders
 
 
 def work_of(ready: Ready) -> Work | None:
@@ -94,9 +94,10 @@ def _alone(ready: Ready) -> list[str]:
 
 def _measure_packed(packed: bytes, numbers: range) -> tuple[Tally, Mapping[str, Any]]:
     """Measure some samples in a process that runs the models itself, or starts one for that."""
-    if own_status() is not None:
+    if may_end():
         work: Work = pickle.loads(packed)  # noqa: S301  (of the session that gives the work)
-        return work.measure(numbers)
+        with measuring():
+            return work.measure(numbers)
     with local_pool(1) as pool:  # a worker of a cluster
         (made,) = pool.each(partial(_measure_packed, packed), [numbers])
     return made
@@ -115,7 +116,7 @@ def _measure_again(
     Raises:
         TfldbgError: As for `tfldbg.trace`.
     """
-    with ExitStack() as stack:
+    with measuring(), ExitStack() as stack:
         ready = request.ready(stack, Silent(), unread)
         return ready.measure(numbers, Silent()), ready.watched
 
@@ -171,7 +172,9 @@ def _workers(ready: Ready) -> int:
 
 
 def _processors() -> int:
-    """Return the number of processors that this process may use."""
+    """Return the number of processors that this process may use: one if it has others beside it."""
+    if may_end():
+        return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -8,14 +8,14 @@ the user's script again, and search the working directory for modules (see
 from __future__ import annotations
 
 import os
-import pickle
+import struct
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from threading import Lock, local
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from tfldbg.errors import RunError
 from tfldbg.run import together
@@ -27,8 +27,12 @@ from tfldbg.session.elsewhere import Task, answer, pickled, unpicklable
 
 _TRIES = 3
 """The number of tries of a task, which may be the reason why its process ends."""
-_LOST = (EOFError, OSError, pickle.UnpicklingError)
+_LOST = (EOFError, OSError)
 """The exceptions raised if a process has ended, and its pipes with it."""
+
+
+_SIZE = struct.Struct("<Q")
+"""The size of a message before it."""
 
 
 class LostError(RunError):
@@ -165,16 +169,12 @@ class _Process:
         """Give it a task, and return the answer.
 
         Raises:
-            EOFError, OSError, pickle.UnpicklingError: It ended.
+            EOFError, OSError: It ended.
         """
         stdin = cast("BinaryIO", self._process.stdin)
         with self._watchdog:
-            pickle.dump(given, stdin)
-            stdin.flush()
-            answered: Any = pickle.load(cast("BinaryIO", self._process.stdout))  # noqa: S301
-        if not isinstance(answered, bytes):
-            raise pickle.UnpicklingError("the answer is no bytes")
-        return answered
+            _write(stdin, given)
+            return _read(cast("BinaryIO", self._process.stdout))
 
     def kill(self) -> None:
         """Kill it; a thread that waits for its answer continues."""
@@ -217,5 +217,26 @@ def main() -> None:
     os.dup2(2, 1)  # keeps the output of libraries out of the answers
     with suppress(EOFError):
         while True:
-            pickle.dump(answer(pickle.load(given)), made)  # noqa: S301  (of the session)
-            made.flush()
+            _write(made, answer(_read(given)))
+
+
+def _write(stream: BinaryIO, message: bytes) -> None:
+    stream.write(_SIZE.pack(len(message)))
+    stream.write(message)
+    stream.flush()
+
+
+def _read(stream: BinaryIO) -> bytes:
+    """Return the next message.
+
+    Raises:
+        EOFError: The other side has closed the pipe.
+    """
+    head = stream.read(_SIZE.size)
+    if len(head) < _SIZE.size:
+        raise EOFError("the other side closed the pipe")
+    (size,) = _SIZE.unpack(head)
+    message = stream.read(size)
+    if len(message) < size:
+        raise EOFError("the other side closed the pipe")
+    return message
