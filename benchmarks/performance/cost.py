@@ -2,8 +2,9 @@
 
     python3 -m benchmarks.performance.cost FOLDER [NAME...] [--few 64] [--many 1088] [--repeat 3]
 
-Whole processes run over few and over many samples, the floor and the trace in turn; the slope is
-what one sample more costs.  The ratio is the trace's slope over the floor's, of the same round.
+Whole processes run over few and over many samples, the floor (`benchmarks.performance.floor`) and
+the trace in turn; the slope is what one sample more costs.  The ratio is the trace's slope over the
+floor's, of the same round.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Round:
 
 def floor_command(made: Pair, samples: int, *, keras: bool) -> list[str]:
     """Return the command that runs the models alone."""
-    told = ["--keras", str(made.keras)] if keras else []
+    told = ["--keras", str(made.keras)] if keras else ["--floats"]
     where = ["-m", "benchmarks.performance.floor", str(made.tflite), str(made.data)]
     return [*where, str(samples), *told]
 

@@ -426,7 +426,7 @@ def sleeping(reference: np.ndarray, test: np.ndarray) -> float:
 
 
 def test_a_worker_that_dies_though_the_models_do_not_is_an_error_in_words() -> None:
-    with pytest.raises(tfldbg.TfldbgError, match="ended 3 times .*signal SIGSEGV") as caught:
+    with pytest.raises(tfldbg.TfldbgError, match=r"ended 3 times .*signal SIGSEGV") as caught:
         tfldbg.trace(CNN, samples=20, metrics={"kills": killing})
     assert caught.value.hint is not None and "--workers" in caught.value.hint
 

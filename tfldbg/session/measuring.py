@@ -6,7 +6,7 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,9 @@ _FEW = 8
 _WORTH = 16
 """The number of samples that are worth a process."""
 
+_PARTS = 4
+"""The number of parts for each process of this machine, so that none waits long for the last."""
+
 Measure = Callable[[range], tuple[Tally, Mapping[str, Any]]]
 
 
@@ -52,23 +55,45 @@ class Work:
     program: Program
     """The instrumented model."""
     reference: Reference
-    recorders: Mapping[str, Recorder]
-    """The recorder of each measurement that has one."""
 
-    def measure(self, numbers: range) -> tuple[Tally, Mapping[str, Recorder]]:
+
+class _OpenWork:
+    """Work whose models this process has loaded."""
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+        self._work: Work = pickle.loads(packed)  # noqa: S301  (of the session that gives it)
+        self._runner = Runner(self._work.program).__enter__()
+
+    def measure(self, numbers: range, recorders: Mapping[str, Recorder]) -> Tally:
         """Measure some samples.
-
-        Returns:
-            The counts, and the recorders.
 
         Raises:
             TfldbgError: As for `tfldbg.trace`.
         """
-        with Runner(self.program) as runner, closing(self.reference):
-            tested = stream.running(self.plan, self.samples, runner, Silent())
-            watching = list(self.recorders.values())
-            tally = stream.measure_alone(self.plan, tested, self.reference, watching, numbers)
-            return tally, self.recorders
+        work = self._work
+        tested = stream.running(work.plan, work.samples, self._runner, Silent())
+        watching = list(recorders.values())
+        return stream.measure_alone(work.plan, tested, work.reference, watching, numbers)
+
+    def close(self) -> None:
+        """Release the models."""
+        self._runner.close()
+        self._work.reference.close()
+
+
+_open: _OpenWork | None = None
+"""The work that this process did last, which most often it does again for other samples."""
+
+
+def _opened(packed: bytes) -> _OpenWork:
+    global _open
+    if _open is None or _open.packed != packed:
+        if _open is not None:
+            _open.close()
+        _open = None
+        _open = _OpenWork(packed)
+    return _open
 
 
 def work_of(ready: Ready) -> Work | None:
@@ -81,7 +106,7 @@ def work_of(ready: Ready) -> Work | None:
     job = ready.bench.job
     if not movable:
         return None
-    return Work(ready.plan, job.samples, job.instrumented, ready.reference, ready.watched)
+    return Work(ready.plan, job.samples, job.instrumented, ready.reference)
 
 
 def _alone(ready: Ready) -> list[str]:
@@ -92,14 +117,25 @@ def _alone(ready: Ready) -> list[str]:
     return alone
 
 
-def _measure_packed(packed: bytes, numbers: range) -> tuple[Tally, Mapping[str, Any]]:
-    """Measure some samples in a process that runs the models itself, or starts one for that."""
+def _measure_packed(
+    packed: bytes, watched: bytes, numbers: range
+) -> tuple[Tally, Mapping[str, Recorder]]:
+    """Measure some samples in a process that runs the models itself, or starts one for that.
+
+    Args:
+        packed: The pickled `Work`.
+        watched: The pickled recorders, which have recorded nothing, by measurement.
+        numbers: The samples.
+
+    Returns:
+        The counts, and the recorders.
+    """
     if may_end():
-        work: Work = pickle.loads(packed)  # noqa: S301  (of the session that gives the work)
+        recorders: Mapping[str, Recorder] = pickle.loads(watched)  # noqa: S301
         with measuring():
-            return work.measure(numbers)
+            return _opened(packed).measure(numbers, recorders), recorders
     with local_pool(1) as pool:  # a worker of a cluster
-        (made,) = pool.each(partial(_measure_packed, packed), [numbers])
+        (made,) = pool.each(partial(_measure_packed, packed, watched), [numbers])
     return made
 
 
@@ -151,7 +187,8 @@ def measure_samples(
         if work is None:
             part = partial(_measure_again, request.elsewhere, dict(unread))
             return _in_parts(pool, part, ready, progress)
-        return _in_parts(pool, partial(_measure_packed, pool.pack(work)), ready, progress)
+        part = partial(_measure_packed, pool.pack(work), pickle.dumps(ready.watched))
+        return _in_parts(pool, part, ready, progress)
     if work is None or count <= _FEW:
         return ready.measure(range(count), progress)
     with local_pool(_workers(ready)) as new:
@@ -159,7 +196,8 @@ def measure_samples(
             packed = new.pack(work)
         except UsageError:  # a function of the user's that only this process knows
             return ready.measure(range(count), progress)
-        return _in_parts(new, partial(_measure_packed, packed), ready, progress)
+        part = partial(_measure_packed, packed, pickle.dumps(ready.watched))
+        return _in_parts(new, part, ready, progress)
 
 
 def _workers(ready: Ready) -> int:
@@ -206,7 +244,10 @@ def _in_parts(pool: Pool, part: Measure, ready: Ready, progress: Progress) -> Ta
     samples = ready.bench.job.samples
     size = batch_size(ready.plan, samples.count, ready.reference)
     unit = math.lcm(size if ready.reference.batch else 1, samples.stream_steps)
-    parts = _ranges(samples.count, unit, pool.workers)
+    wanted = pool.workers
+    if pool.samples_done is not None:
+        wanted *= max(1, min(_PARTS, samples.count // (_WORTH * wanted)))
+    parts = _ranges(samples.count, unit, wanted)
     whole = Tally(ready.plan)
     own: dict[str, Any] = dict(ready.watched)
     reported = _Reported(pool, parts, progress)
@@ -242,15 +283,15 @@ class _Reported:
             self._seen = max(done, self._seen)
 
 
-def _ranges(count: int, unit: int, workers: int) -> list[range]:
-    """Divide samples into parts of about the same size: one per worker, or more of `_MOST`.
+def _ranges(count: int, unit: int, wanted: int) -> list[range]:
+    """Divide samples into parts of about the same size, of `_MOST` at most.
 
     Args:
         count: The number of samples.
         unit: The unit of the size of all parts but the last.
-        workers: The number of workers.
+        wanted: The number of parts.
     """
     units = -(-count // unit)
-    parts = min(units, max(workers, -(-count // _MOST)))
+    parts = min(units, max(wanted, -(-count // _MOST)))
     ends = [min(count, unit * (units * n // parts)) for n in range(parts + 1)]
     return [range(*ends[n : n + 2]) for n in range(parts)]
