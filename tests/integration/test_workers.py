@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -285,16 +286,11 @@ def test_what_cannot_be_sent_is_refused_in_words(data: Path) -> None:
     ("options", "words"),
     [
         ({"workers": 0}, "invalid value 0 for --workers: must be at least 1"),
-        ({"workers": 2, "dump": "run.h5"}, "written by one process"),
         ({"workers": 2, "scheduler": "tcp://localhost:1"}, "give one of them"),
         ({"scheduler": "nowhere"}, "no Dask scheduler answers"),
     ],
 )
-def test_options_that_contradict_each_other(
-    options: dict[str, Any], words: str, tmp_path: Path
-) -> None:
-    if "dump" in options:
-        options = {**options, "dump": tmp_path / "run.h5"}
+def test_options_that_contradict_each_other(options: dict[str, Any], words: str) -> None:
     with pytest.raises(tfldbg.TfldbgError) as raised:
         tfldbg.trace(CNN, samples=2, **options)
     assert words in f"{raised.value} {raised.value.hint}"
@@ -387,6 +383,32 @@ def test_a_cluster_measures_what_one_process_does_though_a_worker_is_killed(
     killer.join()
     assert sum(worker.poll() is not None for worker in workers) == 1, "one was killed"
     assert_same(alone, again)
+
+
+def _held(path: Path) -> dict[str, tuple[bytes, tuple[int, ...]]]:
+    """Return the values in a recording."""
+    found: dict[str, tuple[bytes, tuple[int, ...]]] = {}
+
+    def see(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape and name.startswith("tensors/"):
+            found[name] = (item[()].tobytes(), item.shape)
+
+    with h5py.File(path) as file:
+        file.visititems(see)
+    return found
+
+
+@pytest.mark.parametrize("keras", [None, KERAS])
+def test_any_number_of_workers_records_the_same(
+    keras: Path | None, data: Path, tmp_path: Path
+) -> None:
+    held = []
+    for name, workers in (("one", 1), ("seven", 7), ("default", None)):
+        path = tmp_path / f"{name}.h5"
+        tfldbg.trace(CNN, keras=keras, data=data, samples=70, workers=workers, dump=path)
+        held.append(_held(path))
+    assert held[0] == held[1] == held[2]
+    assert any(shape[0] == 70 for _, shape in held[0].values())
 
 
 @pytest.fixture(scope="module")

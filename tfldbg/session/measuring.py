@@ -20,15 +20,20 @@ from tfldbg.measures import MEASUREMENTS
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import limits
 from tfldbg.run.litert import Program, Runner
+from tfldbg.run.memory import size_of
 from tfldbg.run.status import may_end, measuring
 from tfldbg.session.pool import Pool, local_pool
 from tfldbg.session.processes import LostError
+from tfldbg.store.packing import ChunkPacker, samples_of_part
+from tfldbg.store.writer import RecordingHere
 
 if TYPE_CHECKING:
     from tfldbg.compare.stream import Recorder, Reference
     from tfldbg.compare.tally import Plan
+    from tfldbg.run.job import Job
     from tfldbg.run.samples import Samples
     from tfldbg.session.request import Ready, Request
+    from tfldbg.store.writer import RunWriter
 
 _MOST = 4096
 """The largest number of samples of a part: all are lost if a worker ends."""
@@ -40,7 +45,15 @@ _WORTH = 16
 _PARTS = 4
 """The number of parts for each process of this machine, so that none waits long for the last."""
 
+_AHEAD = 2
+"""The number of parts for each process that may wait to be written."""
+_DUMP = "dump"
+"""The key of the recorder that compresses all values."""
+
 Measure = Callable[[range], tuple[Tally, Mapping[str, Any]]]
+"""A function that measures a part in another process, and returns the counts and the recorders."""
+Again = Callable[[range, Progress], Tally]
+"""A function that measures samples in this process."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +67,8 @@ class Work:
     samples: Samples
     program: Program
     """The instrumented model."""
-    reference: Reference
+    reference: Reference | None
+    """The reference, None to measure TFLite alone."""
 
 
 class _OpenWork:
@@ -79,7 +93,8 @@ class _OpenWork:
     def close(self) -> None:
         """Release the models."""
         self._runner.close()
-        self._work.reference.close()
+        if self._work.reference is not None:
+            self._work.reference.close()
 
 
 _open: _OpenWork | None = None
@@ -102,9 +117,8 @@ def work_of(ready: Ready) -> Work | None:
     Args:
         ready: The trace before its first batch.
     """
-    movable = ready.opened.movable and not _alone(ready)
     job = ready.bench.job
-    if not movable:
+    if not ready.opened.movable or _alone(ready):
         return None
     return Work(ready.plan, job.samples, job.instrumented, ready.reference)
 
@@ -140,13 +154,14 @@ def _measure_packed(
 
 
 def _measure_again(
-    request: Request, unread: Mapping[int, str], numbers: range
+    request: Request, unread: Mapping[int, str], part: int | None, numbers: range
 ) -> tuple[Tally, Mapping[str, Any]]:
     """Prepare a trace once more in another process, and measure some samples.
 
     Args:
         request: The trace.
         unread: The tensors not to read, with the reasons.
+        part: The number of samples to compress at a time, None not to record them.
         numbers: The samples.
 
     Raises:
@@ -154,7 +169,9 @@ def _measure_again(
     """
     with measuring(), ExitStack() as stack:
         ready = request.ready(stack, Silent(), unread)
-        return ready.measure(numbers, Silent()), ready.watched
+        packer = None if part is None else ChunkPacker(part)
+        watched = {**ready.watched, **({} if packer is None else {_DUMP: packer})}
+        return ready.measure(numbers, Silent(), packer), watched
 
 
 def measure_samples(
@@ -163,8 +180,9 @@ def measure_samples(
     ready: Ready,
     unread: Mapping[int, str],
     progress: Progress,
+    writer: RunWriter | None,
 ) -> Tally:
-    """Measure all samples: in the given processes, in new ones, or in this one.
+    """Measure all samples of a trace: in the given processes, in new ones, or in this one.
 
     Args:
         pool: The processes, if the user asked for several.
@@ -172,41 +190,185 @@ def measure_samples(
         ready: The same trace in this process; its recorders are completed.
         unread: The tensors not to read, with the reasons.
         progress: Receives the progress.
+        writer: Receives all values, None not to record them.
 
     Raises:
         UsageError: The file has operators that only one process can measure.
         TfldbgError: As for `tfldbg.trace`.
     """
-    count, work = ready.bench.job.samples.count, work_of(ready)
-    if pool is not None:
-        if alone := _alone(ready):
-            raise UsageError(
-                f"only one process can measure: {', '.join(alone)}",
-                hint="leave out --workers and --scheduler",
-            )
-        if work is None:
-            part = partial(_measure_again, request.elsewhere, dict(unread))
-            return _in_parts(pool, part, ready, progress)
-        part = partial(_measure_packed, pool.pack(work), pickle.dumps(ready.watched))
-        return _in_parts(pool, part, ready, progress)
-    if work is None or count <= _FEW:
-        return ready.measure(range(count), progress)
-    with local_pool(_workers(ready)) as new:
+    job, work = ready.bench.job, work_of(ready)
+    batch = ready.reference.batch or 1
+    if pool is not None and (alone := _alone(ready)):
+        raise UsageError(
+            f"only one process can measure: {', '.join(alone)}",
+            hint="leave out --workers and --scheduler",
+        )
+    if pool is not None and work is None:
+        part = None if writer is None else _part(job)
+        measure = partial(_measure_again, request.elsewhere, dict(unread), part)
+        batch = batch_size(ready.plan, job.samples.count, ready.reference)
+        shared = _Shared(job, ready.plan, ready.watched, writer, progress)
+        return shared.measured(pool, measure, batch, ready.measure)
+
+    def here() -> Tally:
+        recorder = None if writer is None else RecordingHere(writer, ChunkPacker(_part(job)))
+        tally = ready.measure(range(job.samples.count), progress, recorder)
+        if recorder is not None:
+            recorder.finish()
+        return tally
+
+    if work is None:
+        return here()
+    shared = _Shared(job, ready.plan, ready.watched, writer, progress)
+    return shared.work(pool, work, batch, ready.measure, here)
+
+
+def record_samples(
+    job: Job, runner: Runner, plan: Plan, writer: RunWriter, progress: Progress
+) -> Tally:
+    """Measure and record TFLite alone.
+
+    Args:
+        job: The file.
+        runner: Its instrumented model in a process of its own.
+        plan: The tensors to read.
+        writer: The recording.
+        progress: Receives the progress.
+
+    Raises:
+        RunError: The runtime refuses the file, or crashes.
+    """
+
+    def measure(numbers: range, progress: Progress, recorder: Recorder | None = None) -> Tally:
+        tested = stream.running(plan, job.samples, runner, progress)
+        watching = () if recorder is None else (recorder,)
+        return stream.measure(plan, tested, None, watching, numbers)
+
+    def here() -> Tally:
+        recorder = RecordingHere(writer, ChunkPacker(_part(job)))
+        tally = measure(range(job.samples.count), progress, recorder)
+        recorder.finish()
+        return tally
+
+    work = Work(plan, job.samples, job.instrumented, None)
+    return _Shared(job, plan, {}, writer, progress).work(None, work, 1, measure, here)
+
+
+class _Shared:
+    """The samples of a run that several processes share.
+
+    Args:
+        job: The traced file.
+        plan: The requested measurements.
+        watched: The recorders of this process, which are completed, by measurement.
+        writer: Receives all values, None not to record them.
+        progress: Receives the progress.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        plan: Plan,
+        watched: Mapping[str, Recorder],
+        writer: RunWriter | None,
+        progress: Progress,
+    ) -> None:
+        self._job, self._plan, self._watched = job, plan, watched
+        self._writer, self._progress = writer, progress
+
+    def work(
+        self,
+        pool: Pool | None,
+        work: Work,
+        batch: int,
+        again: Again,
+        here: Callable[[], Tally],
+    ) -> Tally:
+        """Let processes do the work: the given ones, or new ones if they are worth it.
+
+        Args:
+            pool: The processes, if the user asked for several.
+            work: The work.
+            batch: The number of samples in a batch.
+            again: Measures samples in this process.
+            here: Measures all samples in this process.
+
+        Raises:
+            TfldbgError: As for `tfldbg.trace`.
+        """
+        if pool is not None:
+            return self._packed(pool, pool.pack(work), batch, again)
+        if self._job.samples.count <= _FEW:
+            return here()
+        with local_pool(_workers(self._job)) as new:
+            try:
+                packed = new.pack(work)
+            except UsageError:  # a function of the user's that only this process knows
+                return here()
+            return self._packed(new, packed, batch, again)
+
+    def _packed(self, pool: Pool, packed: bytes, batch: int, again: Again) -> Tally:
+        watched: dict[str, Any] = dict(self._watched)
+        if self._writer is not None:
+            watched[_DUMP] = ChunkPacker(_part(self._job))
+        measure = partial(_measure_packed, packed, pickle.dumps(watched))
+        return self.measured(pool, measure, batch, again)
+
+    def measured(self, pool: Pool, measure: Measure, batch: int, again: Again) -> Tally:
+        """Measure all samples in parts, and merge these in the order of the samples.
+
+        Args:
+            pool: The processes.
+            measure: Measures a part in another process.
+            batch: The number of samples in a batch.
+            again: Measures samples in this process, to raise the error of a runtime.
+
+        Raises:
+            TfldbgError: As for `tfldbg.trace`.
+        """
+        samples = self._job.samples
+        parts = self._parts(pool, math.lcm(batch, samples.stream_steps))
+        whole, own = Tally(self._plan), dict[str, Any](self._watched)
+        reported = _Reported(pool, parts, self._progress)
+        ahead = None if self._writer is None else _AHEAD * pool.workers
         try:
-            packed = new.pack(work)
-        except UsageError:  # a function of the user's that only this process knows
-            return ready.measure(range(count), progress)
-        part = partial(_measure_packed, packed, pickle.dumps(ready.watched))
-        return _in_parts(new, part, ready, progress)
+            made = pool.each(measure, parts, reported.part, reported.look, ahead)
+            for tally, watched in made:
+                whole.merge(tally)
+                recorded = dict(watched)
+                if self._writer is not None:
+                    self._writer.write(recorded.pop(_DUMP).take())
+                merge_all(own, recorded)
+        except LostError as lost:
+            start = samples.stream_start(lost.sample)
+            again(range(start, lost.sample + 1), Silent())
+            raise
+        return whole
+
+    def _parts(self, pool: Pool, unit: int) -> list[range]:
+        count = self._job.samples.count
+        if self._writer is not None:
+            size = math.lcm(unit, _part(self._job))
+            return _ranges(count, size, -(-count // size))
+        wanted = pool.workers
+        if pool.samples_done is not None:
+            wanted *= max(1, min(_PARTS, count // (_WORTH * wanted)))
+        return _ranges(count, unit, wanted)
 
 
-def _workers(ready: Ready) -> int:
+def _part(job: Job) -> int:
+    """Return the number of samples to record at a time."""
+    tensors = job.subgraph.tensors
+    known = (tensors[i] for i in (*job.subgraph.inputs, *job.exposed.taps) if i >= 0)
+    return samples_of_part(3 * sum(size_of(tensor) for tensor in known))
+
+
+def _workers(job: Job) -> int:
     """Return the number of processes that are worth their start, and for which there is memory."""
-    samples = ready.bench.job.samples
-    units = -(-samples.count // samples.stream_steps)
-    most = min(_processors(), max(1, samples.count // _WORTH), units)
-    allowed, needed = limits().memory_bytes, _memory(ready)
-    return most if allowed is None else max(1, min(most, allowed // needed))
+    units = -(-job.samples.count // job.samples.stream_steps)
+    most = min(_processors(), max(1, job.samples.count // _WORTH), units)
+    allowed = limits().memory_bytes
+    return most if allowed is None else max(1, min(most, allowed // _memory(job)))
 
 
 def _processors() -> int:
@@ -218,48 +380,14 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _memory(ready: Ready) -> int:
+def _memory(job: Job) -> int:
     """Return an upper estimate of the memory that one process needs, bytes.
 
     Each of up to five networks holds its float32 weights, once more as XNNPACK packs them, and all
     its tensors.
     """
-    job = ready.bench.job
     elements = sum(t.elements for t in job.subgraph.tensors)
     return (256 << 20) + 5 * 4 * elements + 10 * 4 * len(job.loaded.data)
-
-
-def _in_parts(pool: Pool, part: Measure, ready: Ready, progress: Progress) -> Tally:
-    """Measure all samples in parts, and merge these in the order of the samples.
-
-    Args:
-        pool: The processes.
-        part: Measures a part in another process.
-        ready: The trace in this process; its recorders are completed.
-        progress: Receives the progress.
-
-    Raises:
-        TfldbgError: As for `tfldbg.trace`.
-    """
-    samples = ready.bench.job.samples
-    size = batch_size(ready.plan, samples.count, ready.reference)
-    unit = math.lcm(size if ready.reference.batch else 1, samples.stream_steps)
-    wanted = pool.workers
-    if pool.samples_done is not None:
-        wanted *= max(1, min(_PARTS, samples.count // (_WORTH * wanted)))
-    parts = _ranges(samples.count, unit, wanted)
-    whole = Tally(ready.plan)
-    own: dict[str, Any] = dict(ready.watched)
-    reported = _Reported(pool, parts, progress)
-    try:
-        for tally, watched in pool.each(part, parts, reported.part, reported.look):
-            whole.merge(tally)
-            merge_all(own, watched)
-    except LostError as lost:
-        start = samples.stream_start(lost.sample)
-        ready.measure(range(start, lost.sample + 1), Silent())  # raises the error of the runtime
-        raise
-    return whole
 
 
 class _Reported:

@@ -43,6 +43,7 @@ class Pool:
         items: Sequence[Item],
         done: Callable[[int, Made], object] = lambda number, made: None,
         look: Callable[[], object] = lambda: None,
+        ahead: int | None = None,
     ) -> Iterator[Made]:
         """Call a function for each item, and yield the results in the order of the items.
 
@@ -51,17 +52,21 @@ class Pool:
             items: Its arguments.
             done: Receives the number of an item and its result as soon as it is computed.
             look: Is called regularly.
+            ahead: The largest number of items to give to processes before their results are
+                yielded, None for all.
 
         Raises:
             TfldbgError: ``work`` raised it for the first item for which it raised an error; or a
                 process ended repeatedly.
         """
-        tasks = [Task(work, item, self.limits) for item in items]
-        numbers = {self.submit(task): number for number, task in enumerate(tasks)}
+        numbers: dict[Future[bytes], int] = {}
         waiting: dict[int, tuple[Exception | None, Any]] = {}
-        following = 0
+        given = following = 0
         try:
-            while numbers or waiting:
+            while following < len(items):
+                while given < min(len(items), following + (ahead or len(items))):
+                    numbers[self.submit(Task(work, items[given], self.limits))] = given
+                    given += 1
                 ended, _ = wait(numbers, _EVERY_S, FIRST_COMPLETED)
                 look()
                 for future in ended:

@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from tfldbg.compare.relation import Relation
-from tfldbg.compare.stream import measure, running
 from tfldbg.compare.tally import Plan
 from tfldbg.diagnose.collect import collect
 from tfldbg.diagnose.describe import describe
@@ -19,6 +18,7 @@ from tfldbg.run.job import Job, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.run.observed import observed
 from tfldbg.session.exposing import protect
+from tfldbg.session.measuring import record_samples
 from tfldbg.session.observing import Observer
 from tfldbg.session.shapes import without_changing_shapes
 from tfldbg.store.writer import RunWriter
@@ -62,10 +62,8 @@ def _record(job: Job, path: Path, progress: Progress) -> Run:
         RunWriter(path, job.subgraph) as writer,
         Observer(job) as observer,
     ):
-        samples = job.samples
-        progress.stage("tracing", samples.count)
-        tested = running(plan, samples, runner, progress)
-        measured = measure(plan, tested, None, (writer,), range(samples.count)).measured()
+        progress.stage("tracing", job.samples.count)
+        measured = record_samples(job, runner, plan, writer, progress).measured()
         identical = observer.identical(measured)
         timing = {"total_s": perf_counter() - began}
         run = describe(job, identical, timing, runner.delegated)

@@ -71,11 +71,6 @@ def _check(request: Request) -> None:
         raise UsageError("a recording cannot go to stdout", hint="name a file: --dump run.h5")
     read = (request.model, against.keras, against.against, run_on.data, measure.labels)
     protect(Path(request.dump), "--dump", *read)
-    if run_on.scheduler is not None or run_on.workers not in (None, 1):
-        raise UsageError(
-            "a recording can only be written by one process",
-            hint="leave out --dump, or --workers and --scheduler",
-        )
 
 
 def _check_files(model: object, against: object, dump: object) -> None:
@@ -134,9 +129,7 @@ def _measured(
     """Compare all samples, in this process or in several."""
     count = ready.bench.job.samples.count
     progress.stage("tracing", count)
-    if writer is not None:
-        return ready.measure(range(count), progress, writer).measured()
-    return measure_samples(pool, request, ready, unread, progress).measured()
+    return measure_samples(pool, request, ready, unread, progress, writer).measured()
 
 
 def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float) -> Evidence:

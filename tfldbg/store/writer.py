@@ -1,9 +1,9 @@
-"""Record a run in an HDF5 file, batch by batch."""
+"""Record a run in an HDF5 file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tfldbg.compare.accumulate import CHANNEL_COLUMNS, Accumulator, TensorStats
 from tfldbg.compare.histogram import EDGES_LSB
 from tfldbg.files import replacing, worded
 from tfldbg.store import schema
-from tfldbg.store.compression import LEVEL, Compressor, rows_of_chunk
 from tfldbg.store.disk import Disk
 from tfldbg.store.evidence_json import evidence_to_json
+from tfldbg.store.packing import LEVEL
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch, Computed
     from tfldbg.compare.tally import Measured
     from tfldbg.diagnose.evidence import Evidence
     from tfldbg.graph.model import Subgraph
+    from tfldbg.store.packing import Chunk, ChunkPacker
 
 
 class RunWriter:
     """Writes one recorded run.  Use as a context manager; call `finish` last.
 
-    Every batch is written to a temporary file, which becomes the target when the block ends; if the
-    block fails, the temporary file is removed and the target is unchanged.  Memory holds one batch.
+    Chunks are written to a temporary file, which becomes the target when the block ends; if the
+    block fails, the temporary file is removed and the target is unchanged.
 
     HDF5 runs in a separate thread: signals raise exceptions only in the main thread, and an
     exception in `Disk`, while HDF5 calls it, would be a failed write.
@@ -56,7 +56,6 @@ class RunWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(replacing(self._target))
             self._disk = stack.enter_context(Disk(temporary))
-            self._compressor = stack.enter_context(Compressor())
             self._thread = stack.enter_context(ThreadPoolExecutor(1, "tfldbg-hdf5"))
             stack.callback(self._in_thread, self._close)  # also if Ctrl-C comes while it opens
             self._in_thread(self._open)
@@ -66,18 +65,13 @@ class RunWriter:
     def __exit__(self, *raised: Any) -> None:
         self._stack.__exit__(*raised)
 
-    def record(self, batch: Batch, computed: Computed) -> None:
-        """Write the values of one batch.
+    def write(self, chunks: Sequence[Chunk]) -> None:
+        """Write the values of some samples, which follow those that are written.
 
         Raises:
             TfldbgError: The disk is full or fails.
         """
-        values = {
-            schema.VALUES: batch.codes,
-            schema.REFERENCE: computed.free,
-            schema.LOCAL_REFERENCE: computed.local,
-        }
-        self._in_thread(self._append, values)
+        self._in_thread(self._append, chunks)
 
     def finish(self, evidence: Evidence, measured: Measured) -> None:
         """Write the statistics and the description of the run.
@@ -112,37 +106,28 @@ class RunWriter:
         if self._file is not None:
             self._file.close()
 
-    def _append(self, values: Mapping[str, Mapping[int, NDArray[Any]]]) -> None:
-        """Append the values of a batch, (n, ...), by dataset and tensor."""
-        places, chunks = [], []
-        for name, arrays in values.items():
-            for index, array in arrays.items():
-                if not array.size:
-                    continue  # HDF5 has no chunks for it
-                dataset = self._dataset(index, name, array)
-                start, (rows, *sample) = len(dataset), dataset.chunks
-                dataset.resize(start + len(array), axis=0)
-                for n in range(0, len(array), rows):
-                    places.append((dataset.id, (start + n, *(0 for _ in sample))))
-                    chunks.append((array[n : n + rows], rows))
-        packed = self._compressor.compressed(chunks)
-        for (dataset_id, place), content in zip(places, packed, strict=True):
-            dataset_id.write_direct_chunk(place, content)
+    def _append(self, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            dataset = self._dataset(chunk)
+            if len(dataset) < chunk.start + chunk.count:
+                dataset.resize(chunk.start + chunk.count, axis=0)
+            place = (chunk.start, *(0 for _ in chunk.sample))
+            dataset.id.write_direct_chunk(place, chunk.content)
 
-    def _dataset(self, index: int, name: str, first: NDArray[Any]) -> Any:
-        """Return the dataset of a tensor, which the first batch creates."""
-        if (index, name) not in self._datasets:
-            sample = first.shape[1:]
-            self._datasets[index, name] = self._group(index).create_dataset(
-                name,
-                shape=(0, *sample),
-                dtype=first.dtype,
-                maxshape=(None, *sample),
-                chunks=(rows_of_chunk(first), *sample),
+    def _dataset(self, chunk: Chunk) -> Any:
+        """Return the dataset of a tensor, which the first chunk creates."""
+        key = chunk.index, chunk.name
+        if key not in self._datasets:
+            self._datasets[key] = self._group(chunk.index).create_dataset(
+                chunk.name,
+                shape=(0, *chunk.sample),
+                dtype=chunk.dtype,
+                maxshape=(None, *chunk.sample),
+                chunks=(chunk.rows, *chunk.sample),
                 compression="gzip",
                 compression_opts=LEVEL,
             )
-        return self._datasets[index, name]
+        return self._datasets[key]
 
     def _write_results(self, evidence: Evidence, measured: Measured) -> None:
         self._file.attrs["format"] = schema.FORMAT
@@ -193,3 +178,32 @@ class RunWriter:
 def _scalars(stats: TensorStats) -> dict[str, Any]:
     apart = ("channel_max_abs", "histogram")
     return {k: v for k, v in asdict(stats).items() if k not in apart}
+
+
+class RecordingHere:
+    """A recorder that writes what this process computes.
+
+    Args:
+        writer: The recording.
+        packer: Compresses the values.
+    """
+
+    def __init__(self, writer: RunWriter, packer: ChunkPacker) -> None:
+        self._writer, self._packer = writer, packer
+
+    def record(self, batch: Batch, computed: Computed) -> None:
+        """Write the values of one batch.
+
+        Raises:
+            TfldbgError: The disk is full or fails.
+        """
+        self._packer.record(batch, computed)
+        self._writer.write(self._packer.full())
+
+    def finish(self) -> None:
+        """Write the values that did not fill a chunk.
+
+        Raises:
+            TfldbgError: The disk is full or fails.
+        """
+        self._writer.write(self._packer.take())

@@ -56,22 +56,22 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_there_are_as_many_workers_as_pay_off(
     eight: None, samples: int, steps: int, workers: int
 ) -> None:
-    assert _workers(_ready(samples, steps)) == workers
+    assert _workers(_ready(samples, steps).bench.job) == workers
 
 
 def test_memory_limits_the_workers(eight: None) -> None:
     gigabytes = _ready(1000, elements=1 << 27)  # five networks of half a GiB each
     with limited(memory=9):
-        assert _workers(gigabytes) == 3
+        assert _workers(gigabytes.bench.job) == 3
     with limited(memory=0.1):
-        assert _workers(gigabytes) == 1
+        assert _workers(gigabytes.bench.job) == 1
 
 
 def test_a_process_that_shares_a_machine_with_others_takes_one_processor(
     eight: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(status, "_own", object())
-    assert _workers(_ready(1000)) == 1
+    assert _workers(_ready(1000).bench.job) == 1
 
 
 @pytest.mark.parametrize(

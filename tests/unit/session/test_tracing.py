@@ -160,8 +160,6 @@ def _made(sample: int) -> dict[int, Array]:
     ("request_", "said"),
     [
         ({"dump": "-"}, "cannot go to stdout"),
-        ({"dump": "r.h5", "run_on": RunOn(workers=2)}, "written by one process"),
-        ({"dump": "r.h5", "run_on": RunOn(scheduler="tcp://x")}, "written by one process"),
         ({"measure": Measure(metrics=("nothing",))}, "nothing"),
     ],
 )

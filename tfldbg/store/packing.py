@@ -1,0 +1,152 @@
+"""Compress the values of samples into chunks of a recording, in the process that computes them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfldbg.store import schema
+
+if TYPE_CHECKING:
+    from tfldbg.compare.batch import Batch, Computed
+
+LEVEL = 1
+_CHUNK_BYTES = 1 << 20
+_PART_BYTES = 64 << 20
+"""The values in bytes that are compressed before they are written."""
+_MOST = 32
+"""The largest number of samples of a part."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """The compressed values of some samples."""
+
+    index: int
+    """The tensor."""
+    name: str
+    """The name of the dataset."""
+    start: int
+    """The number of the first sample."""
+    count: int
+    """The number of samples."""
+    rows: int
+    """The number of samples that the chunk has room for; the rest is zeros."""
+    dtype: np.dtype[Any]
+    sample: tuple[int, ...]
+    """The shape of one sample."""
+    content: bytes
+    """The values in zlib's format."""
+
+
+def samples_of_part(sample_bytes: int) -> int:
+    """Return the number of samples to compress at a time, a power of two.
+
+    Args:
+        sample_bytes: The size of all values of one sample.
+    """
+    return _power_below(_PART_BYTES // max(sample_bytes, 1), _MOST)
+
+
+def _power_below(count: int, most: int) -> int:
+    """Return the largest power of two up to a number, of 1 to ``most``."""
+    return 1 << max(0, min(count, most).bit_length() - 1) if count else 1
+
+
+class ChunkPacker:
+    """Compresses the values of samples that follow each other, beginning where a part begins.
+
+    It can be pickled, and merged with the packer of the samples after its own.
+
+    Args:
+        part: The number of samples of a part, of `samples_of_part`.
+    """
+
+    def __init__(self, part: int) -> None:
+        self._part = part
+        self._pending: dict[tuple[int, str], _Pending] = {}
+        self._chunks: list[Chunk] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the chunks, and nothing pending."""
+        return {"_part": self._part, "_pending": {}, "_chunks": self.take()}
+
+    def record(self, batch: Batch, computed: Computed) -> None:
+        """Take the values of one batch."""
+        for name, arrays in (
+            (schema.VALUES, batch.codes),
+            (schema.REFERENCE, computed.free),
+            (schema.LOCAL_REFERENCE, computed.local),
+        ):
+            self._add(name, batch.start, arrays)
+
+    def _add(self, name: str, start: int, arrays: Mapping[int, NDArray[Any]]) -> None:
+        for index, array in arrays.items():
+            if not array.size:
+                continue  # HDF5 has no chunks for it
+            pending = self._pending.get((index, name))
+            if pending is None:
+                rows = _power_below(_CHUNK_BYTES // array[0].nbytes, self._part)
+                pending = self._pending[index, name] = _Pending(index, name, rows, array)
+            self._chunks += pending.add(start, array)
+
+    def full(self) -> list[Chunk]:
+        """Return the full chunks since the last call."""
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+    def take(self) -> list[Chunk]:
+        """Return all chunks since the last call, after which a part begins or nothing follows."""
+        return [*self.full(), *(c for p in self._pending.values() for c in p.rest())]
+
+    def merge(self, other: ChunkPacker) -> None:
+        """Add the chunks of another, for the samples after these."""
+        self._chunks += other.take()
+
+
+class _Pending:
+    """The values of a tensor that do not fill a chunk yet."""
+
+    def __init__(self, index: int, name: str, rows: int, first: NDArray[Any]) -> None:
+        self._index, self._name = index, name
+        self._room = np.zeros((rows, *first.shape[1:]), first.dtype)
+        self._start = self._count = 0
+        self._compress = _compress()
+
+    def add(self, start: int, array: NDArray[Any]) -> Sequence[Chunk]:
+        """Add samples, and return the chunks that they fill."""
+        full: list[Chunk] = []
+        for number, values in enumerate(array, start):
+            if not self._count:
+                self._start = number
+            self._room[self._count] = values
+            self._count += 1
+            if self._count == len(self._room):
+                full += self.rest()
+        return full
+
+    def rest(self) -> Sequence[Chunk]:
+        """Return the chunk of the samples so far, if there are any."""
+        if not self._count:
+            return ()
+        self._room[self._count :] = 0
+        content = self._compress(self._room.reshape(-1).view(np.uint8), LEVEL)
+        sizes = (self._start, self._count, len(self._room))
+        self._count = 0
+        outline = (self._room.dtype, self._room.shape[1:])
+        return (Chunk(self._index, self._name, *sizes, *outline, content),)
+
+
+def _compress() -> Callable[[Any, int], bytes]:
+    """Return ISA-L's function if it is installed, which is several times faster, else zlib's."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.compress
+    compress: Callable[[Any, int], bytes] = isal_zlib.compress
+    return compress
