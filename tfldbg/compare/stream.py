@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from tfldbg import loops
 from tfldbg.compare.batch import Batch, Computed, batch_of, settled
-from tfldbg.compare.overlap import ahead, one_behind
 from tfldbg.compare.tally import Plan, Tally, check_shapes
 from tfldbg.errors import RunError
 from tfldbg.progress import Silent
@@ -58,8 +57,6 @@ class Tested:
     """The number of samples."""
     batch: Callable[[range], Batch]
     """The function that computes or reads some samples."""
-    interrupt: Callable[[], None]
-    """The function that ends a running call of ``batch``."""
     samples: Samples | None = None
     """The inputs of the model, None if a recording holds them."""
 
@@ -70,7 +67,7 @@ def running(plan: Plan, samples: Samples, runner: Runner, progress: Progress) ->
     def run(numbers: range) -> Batch:
         return run_batch(plan, samples, runner, numbers, progress)
 
-    return Tested(samples.count, run, runner.close, samples)
+    return Tested(samples.count, run, samples)
 
 
 class Recorder(Protocol):
@@ -86,103 +83,44 @@ def measure(
     reference: Reference | None,
     recorders: Sequence[Recorder],
     numbers: range,
+    size: int | None = None,
 ) -> Tally:
     """Measure every tensor over some samples.
 
-    Tallies of ranges that follow each other can be merged.
+    In a process that runs the models itself, values stay where they were computed, and are counted
+    at once.  Tallies of ranges that follow each other can be merged.
 
     Args:
         plan: The tensors to read.
         tested: The side that is judged.
         reference: The reference, None to record TFLite alone.
         recorders: Receive every batch, one after the other.
-        numbers: The samples, which begin where a batch of `batch_size` begins.
+        numbers: The samples, which begin where a batch begins.
+        size: The number of samples in a batch, by default that of `batch_size`.
 
     Raises:
         RunError: The runtime crashes.
         KerasError: The reference cannot compute the data.
         CaptureError: A recording is damaged.
     """
-    size = batch_size(plan, tested.count, reference)
-    if own_status() is not None:  # values would be overwritten while a thread counts them
-        return measure_alone(plan, tested, reference, recorders, numbers, size)
-    loops.keep_memory()
-    tally, tensors = Tally(plan), plan.subgraph.tensors
-
-    def count(both: tuple[Batch, Computed]) -> None:
-        clamp = bool(recorders)
-        computed = settled(tensors, *both, clamp=clamp, undecided=plan.undecided)
-        batch = both[0]
-        tally.take(tested.samples, batch, computed if reference is not None else None)
-        if recorders:
-            keep((batch, computed))
-
-    def record(both: tuple[Batch, Computed]) -> None:
-        for recorder in recorders:
-            recorder.record(*both)
-
-    batches = [range(n, min(n + size, numbers.stop)) for n in numbers[::size]]
-    # While the reference computes, the tested side makes the next batch, a thread counts the
-    # previous one, and another thread records the one before that.
-    with (
-        ahead(tested.batch, batches, tested.interrupt) as made,
-        one_behind(record) as keep,
-        one_behind(count) as hand,
-    ):
-        for batch in made:
-            tally.check(batch)
-            computed = Computed({}, {})
-            if reference is not None:
-                began = perf_counter()
-                computed = reference.compute(batch)
-                tally.reference_s += perf_counter() - began
-            hand((batch, computed))
-    return tally
-
-
-def measure_alone(
-    plan: Plan,
-    tested: Tested,
-    reference: Reference | None,
-    recorders: Sequence[Recorder],
-    numbers: range,
-    size: int = 1,
-) -> Tally:
-    """Measure every tensor over some samples, in a process that runs both sides itself.
-
-    Values stay where the sides have computed them, and are counted at once.
-
-    Args:
-        plan: As for `measure`.
-        tested: As for `measure`.
-        reference: As for `measure`.
-        recorders: As for `measure`.
-        numbers: The samples.
-        size: The number of samples in a batch, unless the reference decides.
-
-    Raises:
-        TfldbgError: As for `measure`.
-    """
     loops.keep_memory()
     tally, tensors, status = Tally(plan), plan.subgraph.tensors, own_status()
-    size = size if reference is None else reference.batch or size
+    size = size or batch_size(plan, tested.count, reference)
     for start in numbers[::size]:
-        some = range(start, min(start + size, numbers.stop))
         if status is not None:
             status.compute(start)
-        batch = tested.batch(some)
+        batch = tested.batch(range(start, min(start + size, numbers.stop)))
         tally.check(batch)
         began = perf_counter()
         computed = Computed({}, {}) if reference is None else reference.compute(batch)
         tally.reference_s += perf_counter() - began
-        computed = settled(
-            tensors, batch, computed, clamp=bool(recorders), undecided=plan.undecided
-        )
+        clamp = bool(recorders)
+        computed = settled(tensors, batch, computed, clamp=clamp, undecided=plan.undecided)
         tally.take(tested.samples, batch, computed if reference is not None else None)
         for recorder in recorders:
             recorder.record(batch, computed)
         if status is not None:
-            status.advance(len(some))
+            status.advance(batch.count)
     return tally
 
 

@@ -88,7 +88,8 @@ class _OpenWork:
         work = self._work
         tested = stream.running(work.plan, work.samples, self._runner, Silent())
         watching = list(recorders.values())
-        return stream.measure_alone(work.plan, tested, work.reference, watching, numbers)
+        size = 1 if work.reference is None else work.reference.batch or 1
+        return stream.measure(work.plan, tested, work.reference, watching, numbers, size)
 
     def close(self) -> None:
         """Release the models."""

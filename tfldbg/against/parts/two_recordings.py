@@ -76,7 +76,7 @@ class TwoCaptures:
         indices = tuple(n.tensor.index for n in self.beside.nodes if n.reference is not None)
         plan = Plan(self.beside.subgraph, indices, observed=0, usage=False)
         progress.stage("comparing", samples)
-        tested = Tested(samples, read, self.close)
+        tested = Tested(samples, read)
         return measure(plan, tested, self, (), range(samples)).measured()
 
     def read(self, numbers: range) -> Batch:
