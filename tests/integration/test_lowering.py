@@ -173,6 +173,10 @@ OPERATIONS: dict[str, tuple[Make, Sequence[int]]] = {
     "einsum heads": (_einsum("abc,cde->abde", 12, 2, 3), STEPS),
     "einsum turned": (_einsum("abc,dc->adb", 4, 12), STEPS),
     "fake quant": (_fake_quant(min=-1.0, max=2.0), VECTOR),
+    "fake quant of nothing": (
+        lambda k, tf, x: tf.quantization.fake_quant_with_min_max_vars(x, 0.0, 0.0),
+        VECTOR,
+    ),
     "fake quant one side": (_fake_quant(min=0.0, max=2.0), VECTOR),
     "fake quant of 4 bits": (_fake_quant(min=-1.0, max=2.0, num_bits=4), VECTOR),
     "fake quant of halves": (

@@ -115,7 +115,8 @@ def test_the_outputs_figures_are_what_keras_and_the_interpreter_say(
     pair = output["pairs"][0]
     off = np.abs(real - keras)
     assert pair["max_abs"] == pytest.approx(off.max(), abs=1e-5)
-    assert pair["mean_abs"] == pytest.approx(off.mean(), abs=1e-6)
+    # Where fake-quant rounds, another order of additions may make another step.
+    assert pair["mean_abs"] == pytest.approx(off.mean(), abs=1e-5)
     assert pair["max_relative"] == pytest.approx((off / np.maximum(keras, 1 / 256)).max(), rel=1e-3)
     assert pair["worst_sample"] == off.max(1).argmax()
     assert pair["mismatching"] == (~np.isclose(real, keras, rtol=0, atol=0.01)).sum()

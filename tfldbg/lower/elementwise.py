@@ -145,6 +145,9 @@ def fake_quant(ends: Ends) -> Lower:
         ranges = [
             quant.nudge(low, high, bits, narrow) for low, high in zip(*ends(site), strict=True)
         ]
+        if all(nudged.scale == 0 for nudged in ranges):  # TensorFlow makes zeros of an empty range
+            zero = site.held([0.0])
+            return site.emit("MUL", [site.given(0), zero], site.schema.MulOptionsT())
         if bits == 8 and len(ranges) == 1 and not narrow and _rounds_alike(site, ranges[0]):
             return _through_codes(site, ranges[0])
         return _in_steps(site, ranges, 2**bits - 1 - narrow)

@@ -23,6 +23,9 @@ class NotLoweredError(Exception):
     """An operation has no float program."""
 
 
+_UNFORESEEN = (ArithmeticError, LookupError, TypeError, ValueError)
+"""The exceptions of a lowering that does not know some form of its operation."""
+
 Lower = Callable[["Site"], Sequence[int]]
 """A function that emits one operation and returns the draft's tensors of its outputs."""
 
@@ -155,7 +158,11 @@ class Context:
         lower = self.lowerings.get(operation.kind)
         if lower is None:
             raise NotLoweredError(f"{operation.kind} has no lowering")
-        for port, tensor in enumerate(lower(Site(operation, self))):
+        try:
+            outputs = lower(Site(operation, self))
+        except _UNFORESEEN as error:
+            raise NotLoweredError(f"{operation.kind} of an unforeseen form: {error}") from error
+        for port, tensor in enumerate(outputs):
             self.made[operation.name if port == 0 else f"{operation.name}:{port}"] = tensor
         if name not in self.made:
             raise NotLoweredError(f"{operation.kind} has no output {name}")

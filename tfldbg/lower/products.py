@@ -186,7 +186,13 @@ def _normalized(site: Site) -> Sequence[int]:
 
 
 def lower_bias(site: Site) -> Sequence[int]:
-    """Lower BiasAdd, into the convolution or product before it if it can be."""
+    """Lower BiasAdd, into the convolution or product before it if it can be.
+
+    Raises:
+        NotLoweredError: Its channels come first.
+    """
+    if site.attribute("data_format", "NHWC") != "NHWC":
+        raise NotLoweredError("BiasAdd with channels first")
     folded = _folded(site)
     if folded is not None:
         return folded.emit(site)

@@ -341,8 +341,9 @@ class _Shared:
                     self._writer.write(recorded.pop(_DUMP).take())
                 merge_all(own, recorded)
         except LostError as lost:
-            start = samples.stream_start(lost.sample)
-            again(range(start, lost.sample + 1), Silent())
+            part = next(part for part in parts if lost.sample in part)
+            # What corrupts memory may only show some samples later.
+            again(range(part.start, lost.sample + 1), Silent())
             raise
         return whole
 

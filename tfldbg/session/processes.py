@@ -195,7 +195,10 @@ class _Process:
         self._stack.close()
         if self._watchdog.barked:
             raise late(f"sample {sample}: {self._status.words}", self._limits.timeout_s)
-        return LostError(KILLED if killed(code) else f"{ending(code)}{said}", sample)
+        how = KILLED if killed(code) else f"{ending(code)}{said}"
+        doing = self._status.words.removeprefix("the ").replace(" did not finish ", " ran ")
+        where = f" (sample {sample}: the {doing})" if doing else ""
+        return LostError(f"{how}{where}", sample)
 
     def _said(self) -> str:
         """Return the last line of its output on stderr."""
