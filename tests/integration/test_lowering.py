@@ -185,6 +185,10 @@ OPERATIONS: dict[str, tuple[Make, Sequence[int]]] = {
         ),
         VECTOR,
     ),
+    "fake quant of zeros": (
+        lambda k, tf, x: tf.quantization.fake_quant_with_min_max_args(0.0 * x, min=0.0, max=255.0),
+        VECTOR,
+    ),
     "fake quant per channel": (
         lambda k, tf, x: tf.quantization.fake_quant_with_min_max_vars_per_channel(
             x, -_constant(12), 2.0 * _constant(12)
@@ -198,6 +202,29 @@ OPERATIONS: dict[str, tuple[Make, Sequence[int]]] = {
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_computes_what_tensorflow_does(name: str) -> None:
     assert _assert_same(*OPERATIONS[name])
+
+
+def test_halves_are_rounded_up_though_the_known_sample_holds_none() -> None:
+    """A black image says nothing about rounding."""
+    import tensorflow as tf
+    import tf_keras as k
+
+    given = k.Input((64,))
+    rounded = tf.quantization.fake_quant_with_min_max_args(given, min=0.0, max=510.0)
+    frozen = load_frozen(k.Model(given, rounded))
+    graph, zeros = frozen.graph, np.zeros((1, 64), np.float32)
+    fetches = [n for n in graph.activations if n not in graph.inputs]
+    operations = lowered._operations(frozen, fetches, {}, [zeros])
+    made = Lowering(operations, ())
+    program = made.finish(made.free(graph.inputs, fetches))
+    derived = derived_program("it", program.content, program.taps, XNNPACK)
+    runner = DerivedRunner(derived, program.feeds)
+    x = np.arange(64, dtype=np.float32)[None]  # every other value is half a step
+    found = runner.run({-1: x}, {-1: x}, 1)
+    runner.close()
+    wanted, _ = evaluate_once(frozen, fetches, [x])
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(ours.reshape(theirs.shape), theirs)
 
 
 @pytest.mark.parametrize("optimized", ["0", "1"])

@@ -441,12 +441,6 @@ def killing(reference: np.ndarray, test: np.ndarray) -> float:
     return 0.0
 
 
-def sleeping(reference: np.ndarray, test: np.ndarray) -> float:
-    if own_status() is not None:
-        time.sleep(60)
-    return 0.0
-
-
 def test_a_worker_that_dies_though_the_models_do_not_is_an_error_in_words() -> None:
     with pytest.raises(tfldbg.TfldbgError, match=r"ended 3 times .*signal SIGSEGV") as caught:
         tfldbg.trace(CNN, samples=20, metrics={"kills": killing})
@@ -464,12 +458,46 @@ def test_a_worker_that_dies_of_a_model_names_the_sample_and_the_operator(
         tfldbg.trace(CNN, samples=20, metrics={"kills": killing})
 
 
-def test_a_worker_that_does_not_go_on_is_ended() -> None:
+def test_a_run_that_does_not_end_in_a_worker_is_ended(tmp_path: Path) -> None:
+    path = tmp_path / "endless.tflite"
+    path.write_bytes(loop_file(steps=2**31 - 1))
     with (
         tfldbg.limited(timeout=2),
-        pytest.raises(RunError, match=r"sample \d+: .*did not finish one sample of .* within 2 s"),
+        pytest.raises(RunError, match=r"^sample 0: .*did not finish one sample of .* within 2 s"),
     ):
-        tfldbg.trace(CNN, samples=20, workers=1, metrics={"sleeps": sleeping})
+        tfldbg.record(path, tmp_path / "run.h5", samples=20)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def slow(reference: np.ndarray, test: np.ndarray) -> float:
+    time.sleep(0.05)
+    return 0.0
+
+
+def test_a_slow_metric_is_no_runtime_that_does_not_finish() -> None:
+    with tfldbg.limited(timeout=0.3):
+        found = tfldbg.trace(CNN, samples=9, workers=1, metrics={"slow": slow})
+    assert found.verdict == "clean"
+
+
+def test_processes_of_one_limit_may_take_it_together() -> None:
+    with tfldbg.limited(memory=2):
+        assert tfldbg.trace(CNN, samples=40, workers=4).verdict == "clean"
+
+
+def test_one_worker_measures_what_only_one_process_can() -> None:
+    assert tfldbg.trace(loop_file(), samples=4, workers=1).evidence.run.samples == 4
+
+
+def test_a_function_of_a_script_is_measured_by_the_script(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, tfldbg\n"
+        "def zero(reference, test):\n    return 0.0\n"
+        "print(tfldbg.trace(sys.argv[1], samples=20, metrics={'zero': zero}).verdict)\n"
+    )
+    ran = subprocess.run([sys.executable, script, CNN], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "clean\n", "")
 
 
 def test_a_function_that_only_this_process_knows_is_measured_here() -> None:

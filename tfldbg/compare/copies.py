@@ -234,7 +234,7 @@ class _Variables:
             rows = written.reshape(batch.shape(index))
             before = np.concatenate([self._last.get(index, rows[:1]), rows[:-1]])
             before[fresh] = batch.real[index][fresh]
-            self._last[index] = rows[-1:]
+            self._last[index] = rows[-1:].copy()  # the next run may overwrite them
             found[index] = before
         return found
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.alike import differing
 from tfldbg.compare.copies import LocalPart, Shadow, shadow
 from tfldbg.options.runtimes import Kernels
 from tfldbg.run.derived import FLOAT_KERNELS
@@ -56,7 +57,10 @@ def float_shadow(loaded: Loaded, steps: Sequence[Computation], first: Batch) -> 
         s.op.index
         for s in candidates
         if not all(
-            i in found and _alike(expected[i], found[i], tensors[own].lsb or 0.0)
+            i in found
+            and not differing(
+                found[i], expected[i], _AGREES, _NOTHING_LSB * (tensors[own].lsb or 0.0)
+            )
             for own, i in s.results.items()
         )
     }
@@ -83,13 +87,6 @@ def _values(part: LocalPart, first: Batch) -> Mapping[int, NDArray[Any]]:
         return {i: np.array(v) for i, v in zip(part.model.results, made, strict=True)}
     finally:
         runner.close()
-
-
-def _alike(one: NDArray[Any], other: NDArray[Any], lsb: float) -> bool:
-    """Return whether two tensors are equal up to the order of float32 additions."""
-    largest = float(np.abs(one[np.isfinite(one)]).max(initial=0.0))
-    room = max(_AGREES * largest, _NOTHING_LSB * lsb)
-    return bool(np.allclose(one, other, rtol=0.0, atol=room, equal_nan=True))
 
 
 def computed_apart(built: Shadow) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfldbg.compare.alike import differing
 from tfldbg.compare.batch import Computed, as_floats
 from tfldbg.compare.float_kernels import XNNPACK
 from tfldbg.errors import KerasError, RunError
@@ -149,7 +150,6 @@ def lowered_reference(
     tensors = [_as_it_ran(tensor, first) for tensor in job.subgraph.tensors]
     try:
         operations = _operations(frozen, fetches, segments, inputs)
-        rounds = any(o.kind in FAKE_QUANT_OPS for o in operations.operations.values())
         _check_operations(operations, frozen.graph.inputs, fetches)
         whole, parts = Lowering(operations, tensors), Lowering(operations, tensors)
         free = whole.finish(whole.free(frozen.graph.inputs, fetches))
@@ -160,7 +160,8 @@ def lowered_reference(
     except (NotLoweredError, KerasError, RunError) as error:
         return None, str(error)
     try:
-        _check_segments(made.compute(first).local, reference.compute(first).local, rounds=rounds)
+        rounding = frozenset(i for i, s in segments.items() if _rounds(operations, s))
+        _check_segments(made.compute(first).local, reference.compute(first).local, rounding)
     except (NotLoweredError, RunError) as error:
         made.close()
         return None, str(error)
@@ -239,35 +240,56 @@ def _check_operations(
         derived_program(name, program.content, program.taps, XNNPACK), program.feeds
     )
     try:
-        found = runner.run(given, given, 1)
+        found = [np.array(values) for values in runner.run(given, given, 1)]
     finally:
         runner.close()
     for name, ours in zip(fetches, found, strict=True):
         wanted = operations.values[name]
         rounds = operations.operations[node_of(name)].kind in FAKE_QUANT_OPS
-        few = 1 + _STEPS_ALONE * wanted.size if rounds else 0
-        if ours.size != wanted.size or _differing(ours.reshape(wanted.shape), wanted) > few:
+        few = _STEPS_ALONE * wanted.size if rounds else 0
+        if not _is_same(ours, wanted, few):
             raise NotLoweredError(f"'{name}' differs")
 
 
 def _check_segments(
-    mine: Mapping[int, Floats], theirs: Mapping[int, Floats], *, rounds: bool
+    mine: Mapping[int, Floats], theirs: Mapping[int, Floats], rounding: frozenset[int]
 ) -> None:
     """Compare the results of single operators with TensorFlow's.
+
+    Args:
+        mine: The results of the programs, by tensor.
+        theirs: TensorFlow's.
+        rounding: The tensors whose operators hold a fake-quant.
 
     Raises:
         NotLoweredError: A result differs.
     """
     for index, wanted in theirs.items():
         ours = mine[index]
-        few = _STEPS_INSIDE * wanted.size if rounds else 0
-        if ours.size != wanted.size or _differing(ours.reshape(wanted.shape), wanted) > few:
+        few = _STEPS_INSIDE * wanted.size if index in rounding else 0
+        if not _is_same(ours, wanted, few):
             raise NotLoweredError(f"tensor {index} differs, computed on given inputs")
 
 
-def _differing(one: NDArray[Any], other: NDArray[Any]) -> int:
-    """Return the number of values that differ by more than float32 rounding."""
-    finite = np.isfinite(other)
-    largest = float(np.abs(other[finite]).max(initial=0.0))
-    alike = np.isclose(one, other, rtol=0.0, atol=_AGREES * largest, equal_nan=True)
-    return int(np.count_nonzero(~alike))
+def _rounds(operations: Operations, segment: Segment) -> bool:
+    """Return whether a segment holds a fake-quant of values that it computes."""
+    reached: set[str] = set()
+    stack = [segment.output]
+    while stack:
+        tensor = stack.pop()
+        known = operations.is_constant(tensor) or tensor in segment.cuts
+        if known or node_of(tensor) in reached:
+            continue
+        operation = operations.operations[node_of(tensor)]
+        if operation.kind in FAKE_QUANT_OPS:
+            return True
+        reached.add(operation.name)
+        stack += operation.inputs
+    return False
+
+
+def _is_same(ours: NDArray[Any], wanted: NDArray[Any], few: float) -> bool:
+    """Return whether values are the same but for float32 rounding, apart from a few."""
+    if ours.size != wanted.size:
+        return False
+    return differing(ours.reshape(wanted.shape), wanted, _AGREES) <= few

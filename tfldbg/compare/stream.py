@@ -65,7 +65,7 @@ def running(plan: Plan, samples: Samples, runner: Runner, progress: Progress) ->
     """Return the running traced file as the tested side; the arguments are those of `run_batch`."""
 
     def run(numbers: range) -> Batch:
-        return run_batch(plan, samples, runner, numbers, progress)
+        return run_batch(plan, samples, runner, numbers, progress, lend=True)
 
     return Tested(samples.count, run, samples)
 
@@ -141,6 +141,8 @@ def run_batch(
     runner: Runner,
     numbers: range,
     progress: Progress,
+    *,
+    lend: bool = False,
 ) -> Batch:
     """Invoke the model on each sample in order, continuing from the state of the runner.
 
@@ -150,12 +152,13 @@ def run_batch(
         runner: The instrumented model.
         numbers: The numbers of the samples.
         progress: Receives the progress, sample by sample.
+        lend: True if the values of a single sample may be overwritten by the next run.
 
     Raises:
         RunError: The runtime crashes, or the samples have different shapes.
     """
     indices = (*plan.subgraph.inputs, *plan.read)
-    if len(numbers) == 1 and runner.lends:
+    if lend and len(numbers) == 1 and runner.lends:
         return _lent(plan, samples, runner, numbers, indices)
     frames, held = Frames[int](len(numbers)), Frames[int](len(numbers))
     for number in numbers:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _BY_VALUES = frozenset(
     {"BROADCAST_ARGS", "DENSIFY", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"}
-    | {"SEGMENT_SUM", "UNIQUE", "UNSORTED_SEGMENT_SUM", "WHERE"}
+    | {"RANGE", "SEGMENT_SUM", "UNIQUE", "UNSORTED_SEGMENT_SUM", "WHERE"}
 )
 """Operators whose results have a shape that depends on values."""
 _NUMBERS = frozenset({"INT32", "INT64", "UINT32"})

@@ -9,6 +9,7 @@ import numpy as np
 from tfldbg import quant
 from tfldbg.graph.model import QuantParams
 from tfldbg.lower.lowering import Lower, Site
+from tfldbg.reference.graphdef import IDENTITY_OPS, node_of
 
 SAME_KIND = {
     "Abs": "ABS",
@@ -119,11 +120,21 @@ def lower_select(site: Site) -> Sequence[int]:
 def lower_add_n(site: Site) -> Sequence[int]:
     """Lower AddN, from the first input to the last."""
     count, schema = len(site.operation.inputs), site.schema
+    if count == 1:
+        return [site.given(0)]
     total = site.given(0)
     for number in range(1, count - 1):
         total = site.floats("ADD", [total, site.given(number)], site.made, schema.AddOptionsT())
     return site.emit("ADD", [total, site.given(count - 1)], schema.AddOptionsT())
 
+
+_LIFT = 2.0**-14
+"""The part of a step by which halves are lifted: float32 holds it beside 255 steps."""
+_SUMS = frozenset(
+    {"BiasAdd", "Conv2D", "Conv2DBackpropInput", "DepthwiseConv2dNative", "MatMul"}
+    | {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
+)
+_PASSING = frozenset({"Relu", "Relu6", "Reshape", "Squeeze", "ExpandDims"} | IDENTITY_OPS)
 
 Ends = Callable[[Site], tuple[Sequence[float], Sequence[float]]]
 """A function that returns the lower and the upper ends of the ranges of a fake-quant: one, or one
@@ -133,8 +144,9 @@ per channel."""
 def fake_quant(ends: Ends) -> Lower:
     """Return the lowering of a fake-quant: QUANTIZE and DEQUANTIZE, or arithmetic.
 
-    The operators round halves to even codes, and TensorFlow rounds them up.  They are used if that
-    makes no difference on the known sample.
+    The operators round halves to even codes, and TensorFlow rounds them up.  So halves are lifted
+    by a little first, unless the values come from a sum of products, where halves do not occur.
+    If the known sample still shows a difference, arithmetic makes the steps.
 
     Args:
         ends: Returns the ends of the ranges.
@@ -148,18 +160,34 @@ def fake_quant(ends: Ends) -> Lower:
         if all(nudged.scale == 0 for nudged in ranges):  # TensorFlow makes zeros of an empty range
             zero = site.held([0.0])
             return site.emit("MUL", [site.given(0), zero], site.schema.MulOptionsT())
-        if bits == 8 and len(ranges) == 1 and not narrow and _rounds_alike(site, ranges[0]):
-            return _through_codes(site, ranges[0])
+        lift = 0.0 if _is_sum(site) else _LIFT * ranges[0].scale
+        if bits == 8 and len(ranges) == 1 and not narrow and _rounds_alike(site, ranges[0], lift):
+            return _through_codes(site, ranges[0], lift)
         return _in_steps(site, ranges, 2**bits - 1 - narrow)
 
     return lower
 
 
-def _rounds_alike(site: Site, nudged: quant.Nudged) -> bool:
-    """Return whether rounding halves to even gives what TensorFlow made of the known sample."""
+def _is_sum(site: Site) -> bool:
+    """Return whether the values of a fake-quant are sums of products with constants."""
+    context = site.context
+    name = site.operation.inputs[0]
+    while name not in context.cuts and not context.operations.is_constant(name):
+        operation = context.operations.operations[node_of(name)]
+        if operation.kind in _SUMS:
+            return True
+        if operation.kind not in _PASSING:
+            return False
+        name = operation.inputs[0]
+    return False
+
+
+def _rounds_alike(site: Site, nudged: quant.Nudged, lift: float) -> bool:
+    """Return whether the operators make of the known sample what TensorFlow made."""
     values = site.context.operations.values
     given, made = values[site.operation.inputs[0]], values[site.operation.name]
-    codes = np.clip(np.rint(given * np.float32(1 / nudged.scale)), *_code_ends(nudged))
+    steps = (given + np.float32(lift)) * np.float32(1 / nudged.scale)
+    codes = np.clip(np.rint(steps), *_code_ends(nudged))
     return bool(np.allclose(codes * nudged.scale, made, rtol=0, atol=0.01 * nudged.scale))
 
 
@@ -168,11 +196,15 @@ def _code_ends(nudged: quant.Nudged) -> tuple[int, int]:
     return -nudged.zero_point, 255 - nudged.zero_point
 
 
-def _through_codes(site: Site, nudged: quant.Nudged) -> Sequence[int]:
+def _through_codes(site: Site, nudged: quant.Nudged, lift: float) -> Sequence[int]:
     zero = nudged.zero_point + quant.code_range("INT8")[0]
     params = QuantParams(np.array([nudged.scale], np.float32), np.array([zero], np.int64), 0)
     between = site.draft.tensor("INT8", site.made, quant=params)
-    site.context.operator("QUANTIZE", [site.given(0)], [between])
+    given = site.given(0)
+    if lift:
+        lifted = [given, site.held([lift])]
+        given = site.floats("ADD", lifted, site.made, site.schema.AddOptionsT())
+    site.context.operator("QUANTIZE", [given], [between])
     return site.emit("DEQUANTIZE", [between])
 
 

@@ -161,14 +161,14 @@ class Watchdog:
     Args:
         process: The process.
         timeout_s: The seconds that an answer may take.
-        beat: Returns a number that changes whenever the process has made progress, from which the
-            time is counted.
+        running: Returns a number that changes with everything that the process begins and that may
+            take this time, None between; by default it begins one thing for each request.
     """
 
     def __init__(
-        self, process: Popen[Any], timeout_s: float, beat: Callable[[], int] = lambda: 0
+        self, process: Popen[Any], timeout_s: float, running: Callable[[], int | None] = lambda: 0
     ) -> None:
-        self._process, self._timeout_s, self._beat = process, timeout_s, beat
+        self._process, self._timeout_s, self._running = process, timeout_s, running
         self._asked: float | None = None
         self._closed = threading.Event()
         self.barked = False
@@ -185,13 +185,17 @@ class Watchdog:
         self._closed.set()
 
     def _watch(self) -> None:
-        left, seen = self._timeout_s, self._beat()
+        seen: tuple[float | None, int | None] = (None, None)
+        left, since = self._timeout_s, 0.0
         while not self._closed.wait(min(left, threading.TIMEOUT_MAX)):
-            beat, asked = self._beat(), self._asked
-            if asked is not None and beat != seen:
-                asked = self._asked = monotonic()
-            seen = beat
-            left = self._timeout_s if asked is None else asked + self._timeout_s - monotonic()
+            now = (self._asked, self._running())
+            if None in now:
+                left = self._timeout_s
+            else:
+                if now != seen:
+                    since = monotonic() if now[0] == seen[0] else float(now[0] or 0.0)
+                left = since + self._timeout_s - monotonic()
+            seen = now
             if left <= 0:
                 self.barked = True
                 self._process.kill()

@@ -283,6 +283,12 @@ class _Here:
             raise _not_started(program, error) from error
         except REFUSALS as error:
             raise self._refused(error) from error
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self._status is not None:
+            self._status.end()
 
     def opened(self) -> tuple[int, ...]:
         return tuple(self._loaded.delegated.tolist())
@@ -296,6 +302,8 @@ class _Here:
             made = self._loaded.run(list(sample), fresh=fresh)
         except REFUSALS as error:
             raise self._refused(error) from error
+        finally:
+            self._rest()
         return made if lend and self._loaded.stays else [np.array(array) for array in made]
 
     def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -396,6 +404,22 @@ def _doing(program: Program, *, loading: bool) -> str:
     return f"the {program.kernels} runtime did not finish {what} '{program.name}'"
 
 
+def crowded(size: int, what: str = "the models", more: str = "") -> RunError:
+    """Return the error for processes that together took too much memory.
+
+    Args:
+        size: Their memory, bytes.
+        what: What they ran.
+        more: The end of the message.
+    """
+    return RunError(
+        f"the processes that run {what} take {memory.bytes_in_words(size)} together, more than the "
+        f"limit{_limit_worded(limits().memory_bytes)}{more}",
+        hint="allow more with --memory-limit GIB, if the machine has it, or measure less at "
+        "a time: fewer --workers, no --compounding, no --labels",
+    )
+
+
 def late(doing: str, timeout_s: float) -> RunError:
     """Return the error for a process that was ended because it took too long."""
     return RunError(
@@ -414,13 +438,8 @@ def _garbled(program: Program) -> RunError:
 
 def _explain(program: Program, death: DiedError, sample: Sequence[NDArray[Any]] | None) -> RunError:
     if death.crowded is not None:
-        return RunError(
-            f"the processes that run '{program.name}' and its reference take "
-            f"{memory.bytes_in_words(death.crowded)} together, more than the limit"
-            f"{_limit_worded(limits().memory_bytes)}; {memory.largest(program.subgraph)}",
-            hint="allow more with --memory-limit GIB, if the machine has it, or measure less at "
-            "a time: fewer --workers, no --compounding, no --labels",
-        )
+        what = f"'{program.name}' and its reference"
+        return crowded(death.crowded, what, f"; {memory.largest(program.subgraph)}")
     if killed(death.code):  # another run could make the machine run short again
         return RunError(
             f"the {program.kernels} runtime died on '{program.name}': {KILLED}; "

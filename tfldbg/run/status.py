@@ -31,9 +31,10 @@ class Status:
         self._numbers = np.frombuffer(self._map, np.int64, _NUMBERS)
 
     @property
-    def beat(self) -> int:
-        """A number that changes when the process begins something else."""
-        return int(self._numbers[_BEAT])
+    def running(self) -> int | None:
+        """A number that is another one for every run of a model, None between runs."""
+        beat = int(self._numbers[_BEAT])
+        return beat if beat % 2 else None
 
     @property
     def sample(self) -> int:
@@ -47,14 +48,22 @@ class Status:
 
     @property
     def words(self) -> str:
-        """What it does."""
+        """What the last model that ran did."""
         raw: bytes = self._map[_WORDS:]
         return raw.partition(b"\0")[0].decode(errors="replace")
 
     def begin(self, words: bytes) -> None:
-        """Say what the process begins."""
+        """Say that a model begins to load or to run.
+
+        Args:
+            words: What it does, of `words_for`.
+        """
         self._map[_WORDS : _WORDS + len(words) + 1] = words + b"\0"
-        self._numbers[_BEAT] += 1
+        self._numbers[_BEAT] |= 1
+
+    def end(self) -> None:
+        """Say that the model has loaded or run."""
+        self._numbers[_BEAT] += self._numbers[_BEAT] % 2
 
     def compute(self, sample: int) -> None:
         """Say which sample the process begins to compute."""

@@ -16,6 +16,38 @@ from tfldbg.errors import RunError, UsageError, unexpected
 from tfldbg.options.runtimes import TRY_ANOTHER
 from tfldbg.run.child import Limits, within
 
+
+class NotLoadedError(UsageError):
+    """Another process cannot load what it was given.
+
+    Args:
+        error: The reason.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"another process cannot load the inputs of this trace: {error}",
+            hint="define functions in a module that is installed there, not in a script",
+        )
+        self._error = error
+
+    def __reduce__(self) -> tuple[type[NotLoadedError], tuple[Exception]]:
+        """Return how to restore it in the process that gave the work."""
+        return NotLoadedError, (RuntimeError(str(self._error)),)
+
+
+def loaded(given: bytes) -> Any:
+    """Return an object that another process has pickled.
+
+    Raises:
+        NotLoadedError: It needs a module or a function that is not here.
+    """
+    try:
+        return pickle.loads(given)  # noqa: S301  (of the session that gives the work)
+    except (ImportError, AttributeError) as error:
+        raise NotLoadedError(error) from error
+
+
 _ONE_AT_A_TIME = Lock()
 """A lock, since a Dask worker may have several threads, and loading a model changes shared
 state."""
@@ -36,20 +68,26 @@ def pickled(given: object) -> bytes:
     """Return an object, such as a task for `answer`, for another process.
 
     Raises:
-        UsageError: It cannot be pickled.
+        UnpicklableError: It cannot be pickled.
     """
     try:
         return pickle.dumps(given)
     except Exception as error:  # models and functions may raise anything
-        raise unpicklable(error) from error
+        raise UnpicklableError(error) from error
 
 
-def unpicklable(error: Exception) -> UsageError:
-    """Return the error for what cannot be pickled."""
-    return UsageError(
-        f"the inputs of this trace cannot be passed to other processes: {error}",
-        hint="give paths instead of models, and functions that a module defines",
-    )
+class UnpicklableError(UsageError):
+    """Something cannot be pickled.
+
+    Args:
+        error: The reason.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"the inputs of this trace cannot be passed to other processes: {error}",
+            hint="give paths instead of models, and functions that a module defines",
+        )
 
 
 def answer(given: bytes) -> bytes:
@@ -68,13 +106,7 @@ def answer(given: bytes) -> bytes:
 
 
 def _do(given: bytes) -> Any:
-    try:
-        task: Task = pickle.loads(given)  # noqa: S301  (of the session that gives the work)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"another process cannot load the inputs of this trace: {error}",
-            hint="define functions in a module that is installed there, not in a script",
-        ) from error
+    task: Task = loaded(given)
     with within(task.limits):
         return task.work(task.item)
 

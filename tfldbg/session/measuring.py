@@ -22,9 +22,10 @@ from tfldbg.run.child import limits
 from tfldbg.run.litert import Program, Runner
 from tfldbg.run.memory import size_of
 from tfldbg.run.status import may_end, measuring
+from tfldbg.session.elsewhere import NotLoadedError, UnpicklableError, loaded
 from tfldbg.session.pool import Pool, local_pool
 from tfldbg.session.processes import LostError
-from tfldbg.store.packing import ChunkPacker, samples_of_part
+from tfldbg.store.packing import ChunkPacker, divisor_below, samples_of_part
 from tfldbg.store.writer import RecordingHere
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class _OpenWork:
 
     def __init__(self, packed: bytes) -> None:
         self.packed = packed
-        self._work: Work = pickle.loads(packed)  # noqa: S301  (of the session that gives it)
+        self._work: Work = loaded(packed)
         self._runner = Runner(self._work.program).__enter__()
 
     def measure(self, numbers: range, recorders: Mapping[str, Recorder]) -> Tally:
@@ -168,7 +169,7 @@ def _measure_again(
     Raises:
         TfldbgError: As for `tfldbg.trace`.
     """
-    with measuring(), ExitStack() as stack:
+    with ExitStack() as stack:
         ready = request.ready(stack, Silent(), unread)
         packer = None if part is None else ChunkPacker(part)
         watched = {**ready.watched, **({} if packer is None else {_DUMP: packer})}
@@ -200,10 +201,12 @@ def measure_samples(
     job, work = ready.bench.job, work_of(ready)
     batch = ready.reference.batch or 1
     if pool is not None and (alone := _alone(ready)):
-        raise UsageError(
-            f"only one process can measure: {', '.join(alone)}",
-            hint="leave out --workers and --scheduler",
-        )
+        if request.run_on.workers != 1:
+            raise UsageError(
+                f"only one process can measure: {', '.join(alone)}",
+                hint="leave out --workers and --scheduler",
+            )
+        pool = None
     if pool is not None and work is None:
         part = None if writer is None else _part(job)
         measure = partial(_measure_again, request.elsewhere, dict(unread), part)
@@ -303,10 +306,9 @@ class _Shared:
             return here()
         with local_pool(_workers(self._job)) as new:
             try:
-                packed = new.pack(work)
-            except UsageError:  # a function of the user's that only this process knows
-                return here()
-            return self._packed(new, packed, batch, again)
+                return self._packed(new, new.pack(work), batch, again)
+            except (NotLoadedError, UnpicklableError):
+                return here()  # a function of the user's that only this process knows
 
     def _packed(self, pool: Pool, packed: bytes, batch: int, again: Again) -> Tally:
         watched: dict[str, Any] = dict(self._watched)
@@ -343,7 +345,7 @@ class _Shared:
         except LostError as lost:
             part = next(part for part in parts if lost.sample in part)
             # What corrupts memory may only show some samples later.
-            again(range(part.start, lost.sample + 1), Silent())
+            again(range(part.start, min(part.stop, lost.sample + batch)), Silent())
             raise
         return whole
 
@@ -359,10 +361,12 @@ class _Shared:
 
 
 def _part(job: Job) -> int:
-    """Return the number of samples to record at a time."""
+    """Return the number of samples to record at a time, which divides a stream."""
     tensors = job.subgraph.tensors
     known = (tensors[i] for i in (*job.subgraph.inputs, *job.exposed.taps) if i >= 0)
-    return samples_of_part(3 * sum(size_of(tensor) for tensor in known))
+    part = samples_of_part(3 * sum(size_of(tensor) for tensor in known))
+    steps = job.samples.stream_steps
+    return part if steps == 1 else divisor_below(steps, part)
 
 
 def _workers(job: Job) -> int:

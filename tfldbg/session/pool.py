@@ -124,7 +124,6 @@ def local_pool(workers: int) -> Iterator[Pool]:
     Args:
         workers: The number of processes.
     """
-    each = limits().shared_by(workers)
-    with closing(Processes(workers, each)) as processes:
+    with closing(Processes(workers, limits())) as processes:
         done = lambda: processes.samples_done  # noqa: E731
-        yield Pool(processes.submit, processes.pack, workers, each, done)
+        yield Pool(processes.submit, processes.pack, workers, limits().shared_by(workers), done)

@@ -20,10 +20,10 @@ from typing import BinaryIO, cast
 from tfldbg.errors import RunError
 from tfldbg.run import together
 from tfldbg.run.child import KILLED, Limits, Watchdog, command, confine, ending, killed
-from tfldbg.run.litert import MOST_SAID, late
+from tfldbg.run.litert import MOST_SAID, crowded, late
 from tfldbg.run.placed import Packed
 from tfldbg.run.status import Status, share_status, status_file
-from tfldbg.session.elsewhere import Task, answer, pickled, unpicklable
+from tfldbg.session.elsewhere import Task, UnpicklableError, answer, pickled
 
 _TRIES = 3
 """The number of tries of a task, which may be the reason why its process ends."""
@@ -53,7 +53,7 @@ class Processes:
 
     Args:
         count: The number of processes.
-        allowed: The limits of each.
+        allowed: The limits of all of them together.
         tries: The number of times that a task is given to a process if processes end.
     """
 
@@ -74,12 +74,12 @@ class Processes:
         """Return an object for `Task.work`, without copies of models and of large arrays.
 
         Raises:
-            UsageError: It cannot be pickled.
+            UnpicklableError: It cannot be pickled.
         """
         try:
             self._placed.append(Packed(given))
         except Exception as error:  # models and functions may raise anything
-            raise unpicklable(error) from error
+            raise UnpicklableError(error) from error
         return self._placed[-1].content
 
     def submit(self, task: Task) -> Future[bytes]:
@@ -134,6 +134,7 @@ class _Process:
         self._limits, self.allowed = allowed, allowed.memory_bytes
         self.crowded: int | None = None
         """The memory of all processes when it was ended for exceeding the limit, or None."""
+        self._over = False
         self._stack = ExitStack()
         page = self._stack.enter_context(status_file())
         self._log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
@@ -146,7 +147,7 @@ class _Process:
             stderr=self._log,
             pass_fds=[page.fileno()],
         )
-        self._watchdog = Watchdog(self._process, allowed.timeout_s, lambda: self._status.beat)
+        self._watchdog = Watchdog(self._process, allowed.timeout_s, lambda: self._status.running)
         self._stack.callback(self._watchdog.close)
         together.join(self)
 
@@ -158,7 +159,7 @@ class _Process:
     @property
     def ended(self) -> bool:
         """True if `end` was called."""
-        return self._process.returncode is not None
+        return self._over
 
     @property
     def done(self) -> int:
@@ -184,17 +185,20 @@ class _Process:
         """End it, close its pipes, and return how it ended.
 
         Raises:
-            RunError: It was ended because it took too long.
+            RunError: It was ended because it took too long, or too much memory.
         """
         together.leave(self)
-        if self.ended:
+        if self._over:
             return LostError("it was ended", self._status.sample)
+        self._over = True
         with suppress(BrokenPipeError), self._process:  # it may not have read all its input
             self._process.kill()
         code, sample, said = self._process.returncode, self._status.sample, self._said()
         self._stack.close()
         if self._watchdog.barked:
             raise late(f"sample {sample}: {self._status.words}", self._limits.timeout_s)
+        if self.crowded is not None:
+            raise crowded(self.crowded)
         how = KILLED if killed(code) else f"{ending(code)}{said}"
         doing = self._status.words.removeprefix("the ").replace(" did not finish ", " ran ")
         where = f" (sample {sample}: the {doing})" if doing else ""

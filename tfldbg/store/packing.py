@@ -45,17 +45,17 @@ class Chunk:
 
 
 def samples_of_part(sample_bytes: int) -> int:
-    """Return the number of samples to compress at a time, a power of two.
+    """Return the number of samples to compress at a time, a power of two up to 32.
 
     Args:
         sample_bytes: The size of all values of one sample.
     """
-    return _power_below(_PART_BYTES // max(sample_bytes, 1), _MOST)
+    return divisor_below(_MOST, _PART_BYTES // max(sample_bytes, 1))
 
 
-def _power_below(count: int, most: int) -> int:
-    """Return the largest power of two up to a number, of 1 to ``most``."""
-    return 1 << max(0, min(count, most).bit_length() - 1) if count else 1
+def divisor_below(number: int, most: int) -> int:
+    """Return the largest divisor of a number up to ``most``, at least 1."""
+    return next((d for d in range(min(number, most), 1, -1) if number % d == 0), 1)
 
 
 class ChunkPacker:
@@ -64,7 +64,7 @@ class ChunkPacker:
     It can be pickled, and merged with the packer of the samples after its own.
 
     Args:
-        part: The number of samples of a part, of `samples_of_part`.
+        part: The number of samples of a part, of `samples_of_part` or a divisor of a stream.
     """
 
     def __init__(self, part: int) -> None:
@@ -91,7 +91,7 @@ class ChunkPacker:
                 continue  # HDF5 has no chunks for it
             pending = self._pending.get((index, name))
             if pending is None:
-                rows = _power_below(_CHUNK_BYTES // array[0].nbytes, self._part)
+                rows = divisor_below(self._part, _CHUNK_BYTES // array[0].nbytes)
                 pending = self._pending[index, name] = _Pending(index, name, rows, array)
             self._chunks += pending.add(start, array)
 
@@ -122,7 +122,8 @@ class _Pending:
         """Add samples, and return the chunks that they fill."""
         full: list[Chunk] = []
         for number, values in enumerate(array, start):
-            if not self._count:
+            if number != self._start + self._count:
+                full += self.rest()
                 self._start = number
             self._room[self._count] = values
             self._count += 1
@@ -137,7 +138,7 @@ class _Pending:
         self._room[self._count :] = 0
         content = self._compress(self._room.reshape(-1).view(np.uint8), LEVEL)
         sizes = (self._start, self._count, len(self._room))
-        self._count = 0
+        self._start, self._count = self._start + self._count, 0
         outline = (self._room.dtype, self._room.shape[1:])
         return (Chunk(self._index, self._name, *sizes, *outline, content),)
 

@@ -8,13 +8,19 @@ from tfldbg.run.status import Status, status_file, words_for
 def test_what_one_side_writes_the_other_reads() -> None:
     with status_file() as page:
         mine, theirs = Status(page.fileno()), Status(page.fileno())
-        assert (theirs.beat, theirs.sample, theirs.done, theirs.words) == (0, 0, 0, "")
+        assert (theirs.running, theirs.sample, theirs.done, theirs.words) == (None, 0, 0, "")
         mine.begin(words_for("runs 'a long model'"))
+        first = theirs.running
+        assert first is not None
+        mine.end()
+        mine.end()
+        assert theirs.running is None and theirs.words == "runs 'a long model'"
         mine.compute(7)
         mine.advance(2)
         mine.begin(words_for("runs 'b'"))
         mine.advance(1)
-        assert (theirs.beat, theirs.sample, theirs.done, theirs.words) == (2, 7, 3, "runs 'b'")
+        assert theirs.running not in (None, first)
+        assert (theirs.sample, theirs.done, theirs.words) == (7, 3, "runs 'b'")
 
 
 def test_long_words_are_cut() -> None:

@@ -30,7 +30,7 @@ def _record(packer: ChunkPacker, values: NDArray[np.float32], start: int, stop: 
     packer.record(batch, Computed({1: 2 * values[start:stop]}, {}))
 
 
-@given(st.integers(1, 40), st.sampled_from([1, 2, 8, 32]), st.integers(1, 5), st.data())
+@given(st.integers(1, 40), st.sampled_from([1, 2, 7, 8, 32]), st.integers(1, 5), st.data())
 def test_hdf5_reads_what_several_processes_have_compressed(
     tmp_path_factory: pytest.TempPathFactory, count: int, part: int, size: int, data: st.DataObject
 ) -> None:
@@ -69,6 +69,13 @@ def test_parts_are_powers_of_two_of_bounded_size(size: int) -> None:
     assert part in (1, 2, 4, 8, 16, 32)
     assert part == 1 or part * size <= packing._PART_BYTES
     assert part == 32 or 2 * part * size > packing._PART_BYTES
+
+
+@given(st.integers(1, 300), st.integers(0, 64))
+def test_parts_of_streams_divide_them(steps: int, most: int) -> None:
+    part = packing.divisor_below(steps, most)
+    assert steps % part == 0 and 1 <= part <= max(1, most)
+    assert not any(steps % d == 0 for d in range(part + 1, min(most, steps) + 1))
 
 
 def test_without_the_faster_library_zlib_compresses(monkeypatch: pytest.MonkeyPatch) -> None:

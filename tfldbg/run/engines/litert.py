@@ -111,8 +111,7 @@ class InterpreterEngine:
             if details["dtype"] == np.bytes_:
                 return None
             if 0 in details["shape"]:
-                views.append(np.empty(tuple(details["shape"]), details["dtype"]))
-                continue
+                return None
             try:
                 view = self._interpreter.tensor(index)()
             except ValueError:
