@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tfldbg
+from tfldbg.against import keras as keras_kind
 from tfldbg.compare import lowered
 from tfldbg.compare.float_kernels import XNNPACK
 from tfldbg.lower.lowering import NotLoweredError
@@ -263,3 +265,33 @@ def test_they_do_under_both_sets_of_tensorflow_kernels(optimized: str) -> None:
 def test_what_has_no_lowering_is_said(make: Make, shape: Sequence[int], words: str) -> None:
     with pytest.raises(NotLoweredError, match=words):
         _computed(make, shape)
+
+
+PAIRS = ("cnn", "dense4", "dense5_nobias_ptq", "lmu_ptq", "cnn_negated_channel")
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_lowered_model_gives_the_same_verdict(
+    name: str, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = samples / f"{name}.tflite"
+    model = samples / f"{'cnn' if name.startswith('cnn') else name}.h5"
+    lowers: list[bool] = []
+
+    def seen(*given: Any) -> Any:
+        made = lowered.lowered_reference(*given)
+        lowers.append(made[0] is not None)
+        return made
+
+    monkeypatch.setattr(keras_kind, "lowered_reference", seen)
+    theirs = tfldbg.trace(path, keras=model, samples=8)
+    assert lowers == []
+    monkeypatch.setattr(keras_kind, "_WORTH", 0)
+    mine = tfldbg.trace(path, keras=model, samples=8)
+    assert lowers == [True]
+    assert (mine.verdict, mine.origins) == (theirs.verdict, theirs.origins)
+    for one, other in zip(mine.evidence.ops, theirs.evidence.ops, strict=True):
+        if one.local is not None and other.local is not None:
+            assert one.local.max_abs == pytest.approx(
+                other.local.max_abs, rel=1e-3, abs=1e-4 * max(other.local.reference_max_abs, 1e-9)
+            )

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tfldbg.reference.evaluate import Frozen, Segment
     from tfldbg.run.job import Job
 
+_WORTH = 100_000_000
+"""The number of values over all samples for which it pays off to lower the model."""
 TRAITS = Traits(full_precision=True, has_insides=True, divisible=True)
 
 
@@ -61,8 +63,10 @@ def _open(bench: Bench) -> Opened:
             reference.close()
         segments = dict(claims.segments)
         reference = KerasReference(frozen, claims.relation, segments, job.samples)
-    first = few.first.first(1)
-    lowered, _ = lowered_reference(frozen, claims.relation, segments, job, reference, first)
+    lowered = None
+    if job.values >= _WORTH:
+        first = few.first.first(1)
+        lowered, _ = lowered_reference(frozen, claims.relation, segments, job, reference, first)
     if lowered is not None:
         reference.close()
     related, beside = _with_own_runs(claims.relation, lowered or reference, job, few.first)

@@ -155,6 +155,12 @@ class Job:
         )
 
     @property
+    def values(self) -> int:
+        """The number of values that all tensors hold over all samples."""
+        computed = (t.elements for t in self.subgraph.tensors if not t.has_data)
+        return self.samples.count * sum(max(count, 0) for count in computed)
+
+    @property
     def readable(self) -> frozenset[int]:
         """The tensors whose values are known, and are numbers."""
         tensors = self.subgraph.tensors

@@ -38,10 +38,13 @@ if TYPE_CHECKING:
 
 _MOST = 4096
 """The largest number of samples of a part: all are lost if a worker ends."""
-_FEW = 8
-"""The number of samples up to which it takes longer to start a process than to measure them."""
-_WORTH = 16
-"""The number of samples that are worth a process."""
+_FEW = 20_000_000
+"""The number of values, over all samples, for which it takes longer to start a process than to
+measure them."""
+_WORTH = 100_000_000
+"""The number of values that are worth a further process."""
+_LEAST = 16
+"""The least number of samples of a part."""
 
 _PARTS = 4
 """The number of parts for each process of this machine, so that none waits long for the last."""
@@ -302,7 +305,7 @@ class _Shared:
         """
         if pool is not None:
             return self._packed(pool, pool.pack(work), batch, again)
-        if self._job.samples.count <= _FEW:
+        if self._job.values < _FEW:
             return here()
         with local_pool(_workers(self._job)) as new:
             try:
@@ -356,7 +359,7 @@ class _Shared:
             return _ranges(count, size, -(-count // size))
         wanted = pool.workers
         if pool.samples_done is not None:
-            wanted *= max(1, min(_PARTS, count // (_WORTH * wanted)))
+            wanted *= max(1, min(_PARTS, count // (_LEAST * wanted)))
         return _ranges(count, unit, wanted)
 
 
@@ -372,7 +375,7 @@ def _part(job: Job) -> int:
 def _workers(job: Job) -> int:
     """Return the number of processes that are worth their start, and for which there is memory."""
     units = -(-job.samples.count // job.samples.stream_steps)
-    most = min(_processors(), max(1, job.samples.count // _WORTH), units)
+    most = min(_processors(), 1 + job.values // _WORTH, units)
     allowed = limits().memory_bytes
     return most if allowed is None else max(1, min(most, allowed // _memory(job)))
 
@@ -392,7 +395,7 @@ def _memory(job: Job) -> int:
     Each of up to five networks holds its float32 weights, once more as XNNPACK packs them, and all
     its tensors.
     """
-    elements = sum(t.elements for t in job.subgraph.tensors)
+    elements = sum(max(t.elements, 0) for t in job.subgraph.tensors)
     return (256 << 20) + 5 * 4 * elements + 10 * 4 * len(job.loaded.data)
 
 

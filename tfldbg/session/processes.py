@@ -44,7 +44,7 @@ class LostError(RunError):
     """
 
     def __init__(self, how: str, sample: int) -> None:
-        super().__init__(how, hint="use fewer --workers: each takes the memory of a trace")
+        super().__init__(how, hint="use fewer processes: --workers 1; each takes memory")
         self.sample = sample
 
 

@@ -33,6 +33,7 @@ def _ready(samples: int, steps: int = 1, elements: int = 1000, **more: Any) -> A
         subgraph=SimpleNamespace(tensors=tensors),
         loaded=SimpleNamespace(data=b"x" * 1000),
         instrumented=None,
+        values=samples * elements,
     )
     named = {"movable": True, "watched": {}, "bodies": None, **more}
     return SimpleNamespace(
@@ -51,12 +52,19 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "steps", "workers"), [(9, 1, 1), (32, 1, 2), (1000, 1, 8), (1000, 500, 2)]
+    ("run", "workers"),
+    [
+        ({"samples": 9}, 1),
+        ({"samples": 64, "elements": 1_300_000}, 1),
+        ({"samples": 80, "elements": 1_300_000}, 2),
+        ({"samples": 4000, "elements": 1_000_000}, 8),
+        ({"samples": 1000, "elements": 1_000_000, "steps": 500}, 2),
+    ],
 )
 def test_there_are_as_many_workers_as_pay_off(
-    eight: None, samples: int, steps: int, workers: int
+    eight: None, run: dict[str, int], workers: int
 ) -> None:
-    assert _workers(_ready(samples, steps).bench.job) == workers
+    assert _workers(_ready(**run).bench.job) == workers
 
 
 def test_memory_limits_the_workers(eight: None) -> None:
@@ -71,7 +79,7 @@ def test_a_process_that_shares_a_machine_with_others_takes_one_processor(
     eight: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(status, "_own", object())
-    assert _workers(_ready(1000).bench.job) == 1
+    assert _workers(_ready(1000, elements=10**6).bench.job) == 1
 
 
 @pytest.mark.parametrize(
