@@ -353,7 +353,7 @@ def test_a_full_disk_ends_in_an_error_and_leaves_the_old_file(
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("nameless", [True, False])
-@pytest.mark.parametrize("at", [1, 100, 190])
+@pytest.mark.parametrize("at", [1, 100, 160])
 def test_an_interrupt_while_hdf5_writes_leaves_the_old_file(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, nameless: bool
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -183,7 +184,11 @@ class FileReference:
         self._free, self._aliases = free, aliases
         self._variables = _Variables(variables or {})
         self._stored = stored
-        self._local = [(part.model.results, part.start()) for part in built.parts]
+        with ExitStack() as stack:
+            if free is not None:
+                stack.callback(free.close)
+            self._local = _started(built.parts)
+            stack.pop_all()
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
@@ -209,6 +214,21 @@ class FileReference:
             runner.close()
         if self._free is not None:
             self._free.close()
+
+
+def _started(parts: Sequence[LocalPart]) -> list[tuple[tuple[int, ...], DerivedRunner]]:
+    """Return the results and the runner of each part.
+
+    Raises:
+        RunError: The runtime refuses one; the others are closed.
+    """
+    with ExitStack() as stack:
+        runners = []
+        for part in parts:
+            runners.append((part.model.results, part.start()))
+            stack.callback(runners[-1][1].close)
+        stack.pop_all()
+    return runners
 
 
 class _Variables:
@@ -258,10 +278,13 @@ class TwinsRunner:
 
     def __init__(self, job: Job, refused: Mapping[int, str], kernels: Kernels) -> None:
         quantized = any(t.lsb is not None for t in job.subgraph.tensors)
-        self._float = _Copies(job, refused, (FLOAT,), job.readable, kernels)
         self._stages: _Copies | None = None
-        if quantized:
-            self._stages = _Copies(job, refused, (CLAMP, FAKE_QUANT), job.readable, kernels)
+        with ExitStack() as stack:
+            self._float = _Copies(job, refused, (FLOAT,), job.readable, kernels)
+            stack.callback(self._float.close)
+            if quantized:
+                self._stages = _Copies(job, refused, (CLAMP, FAKE_QUANT), job.readable, kernels)
+            stack.pop_all()
 
     def __call__(self, batch: Batch) -> Computed:
         """Run the copies on the model's inputs."""
@@ -380,9 +403,12 @@ def free_or_nothing(start: Callable[[], Free], first: Batch) -> tuple[Free | Non
         start: The function that starts it.
         first: Some samples to try it on.
     """
-    try:
-        free = start()
-        free(first)
-    except RunError as error:
-        return None, (f"no accumulated error: {error.message}",)
+    with ExitStack() as stack:
+        try:
+            free = start()
+            stack.callback(free.close)
+            free(first)
+        except RunError as error:
+            return None, (f"no accumulated error: {error.message}",)
+        stack.pop_all()
     return free, ()

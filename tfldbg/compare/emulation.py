@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -59,9 +60,12 @@ def with_emulation(job: Job, reference: Reference, first: Batch) -> tuple[Refere
     if not any(t.lsb is not None for t in subgraph.tensors):
         return reference, None
     refused = own_steps(subgraph, known).refused
-    try:
-        emulation = EmulatedOutputs(job, refused, FLOAT_KERNELS)
-        emulation(first)
-    except RunError as error:
-        return reference, f"no emulation: {error.message}"
+    with ExitStack() as stack:
+        try:
+            emulation = EmulatedOutputs(job, refused, FLOAT_KERNELS)
+            stack.callback(emulation.close)
+            emulation(first)
+        except RunError as error:
+            return reference, f"no emulation: {error.message}"
+        stack.pop_all()
     return WithEmulation(reference, emulation), None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,14 @@ class LoweredReference:
     ) -> None:
         self._samples, self._dtypes = samples, tuple(dtypes)
         self._order = relation.matching.inputs
-        self._free = _FloatProgram("the lowered model", free, tuple(relation.matching.matches))
         self._local = None
-        if local is not None:
-            self._local = _FloatProgram("the lowered operators", local, tuple(segments))
+        with ExitStack() as stack:
+            matched = tuple(relation.matching.matches)
+            self._free = _FloatProgram("the lowered model", free, matched)
+            stack.callback(self._free.close)
+            if local is not None:
+                self._local = _FloatProgram("the lowered operators", local, tuple(segments))
+            stack.pop_all()
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
@@ -159,12 +164,14 @@ def lowered_reference(
         made = LoweredReference(free, local, relation, segments, job.samples, types)
     except (NotLoweredError, KerasError, RunError) as error:
         return None, str(error)
-    try:
-        rounding = frozenset(i for i, s in segments.items() if _rounds(operations, s))
-        _check_segments(made.compute(first).local, reference.compute(first).local, rounding)
-    except (NotLoweredError, RunError) as error:
-        made.close()
-        return None, str(error)
+    with ExitStack() as stack:
+        stack.callback(made.close)
+        try:
+            rounding = frozenset(i for i, s in segments.items() if _rounds(operations, s))
+            _check_segments(made.compute(first).local, reference.compute(first).local, rounding)
+        except (NotLoweredError, RunError) as error:
+            return None, str(error)
+        stack.pop_all()
     return made, ""
 
 
