@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tfldbg
+from tfldbg.run import together
 from tfldbg.session import expose_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,9 @@ def test_a_float_function_judges_the_operators_of_a_float_file(
             tensors.append(tensors[-1] @ (kernel * 1.01 if number == wrong else kernel))
         return dict(zip(names, tensors, strict=False))
 
+    running = len(together._members)
     result = tfldbg.trace(content, reference=numpy_model, data=samples / "digits.npz", samples=8)
+    assert len(together._members) == running  # no process is left
     assert result.origins == (() if wrong is None else (wrong,)), result
     noted = [note for note in result.evidence.run.notes if "own float arithmetic" in note]
     assert len(noted) == 1 and "cannot judge operators 5, which" in noted[0]

@@ -91,9 +91,9 @@ def _open(bench: Bench) -> Opened:
         left, refused = _left_to(copies, relation, recorder.floats), copies.relation.reasons
         reasons = {**relation.reasons, **{i: refused[i] for i in left if i in refused}}
         related = replace(relation, reasons=reasons, own=frozenset(left))
-        stack = ExitStack()
         own = copies.reference(None)
-        stack.push(undo.pop_all())
+        undo.callback(own.close)
+        stack = undo.pop_all()
     return Opened(
         replace(opened.about, sha256=None),
         related,
