@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tfldbg
+from tfldbg.against.parts import float_copies
 from tfldbg.compare import float_kernels
 from tfldbg.compare.copies import Shadow
 from tfldbg.compare.float_kernels import XNNPACK, computed_apart, float_shadow, whole_kernels
@@ -29,15 +30,15 @@ def _built(path: Path) -> tuple[Job, Shadow]:
 
 
 def test_copies_of_quantized_operators_run_under_xnnpack(samples: Path) -> None:
-    job, built = _built(samples / "cnn.tflite")
+    _, built = _built(samples / "cnn.tflite")
     assert [part.program.kernels for part in built.parts] == [XNNPACK]
-    assert whole_kernels(job.loaded, built) == XNNPACK and computed_apart(built) == ()
+    assert whole_kernels(built) == XNNPACK and computed_apart(built) == ()
 
 
 def test_a_float_file_is_not_compared_with_the_kernels_that_run_it(shared_models: Path) -> None:
-    job, built = _built(shared_models / "tflite" / "tflite2onnx_mobilenet_v1_025_f32.tflite")
+    _, built = _built(shared_models / "tflite" / "tflite2onnx_mobilenet_v1_025_f32.tflite")
     assert {part.program.kernels for part in built.parts} == {FLOAT_KERNELS}
-    assert whole_kernels(job.loaded, built) == FLOAT_KERNELS
+    assert whole_kernels(built) == FLOAT_KERNELS
 
 
 @pytest.fixture
@@ -55,13 +56,15 @@ def wrong_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_operator_that_xnnpack_computes_differently_runs_under_the_others(
-    samples: Path, wrong_softmax: None
+    samples: Path, wrong_softmax: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, built = _built(samples / "cnn.tflite")
     assert [part.program.kernels for part in built.parts] == [XNNPACK, FLOAT_KERNELS]
     (last,) = built.apart
     assert built.parts[1].model.results == job.subgraph.operators[last].outputs
-    assert whole_kernels(job.loaded, built) == FLOAT_KERNELS
+    assert whole_kernels(built) == FLOAT_KERNELS
+    assert not tfldbg.trace(samples / "cnn.tflite", samples=12).evidence.run.notes
+    monkeypatch.setattr(float_copies, "_WORTH", 0)
     result = tfldbg.trace(samples / "cnn.tflite", samples=12)
     assert result.verdict == "clean"
     assert any(f"float copies of operators {last} differ" in n for n in result.evidence.run.notes)

@@ -264,6 +264,9 @@ SPLIT_SAMPLES = 16
 kernels."""
 
 
+_STAGES = (CLAMP, FAKE_QUANT)
+
+
 class TwinsRunner:
     """The free-running float copies of the traced file itself.
 
@@ -278,21 +281,23 @@ class TwinsRunner:
 
     def __init__(self, job: Job, refused: Mapping[int, str], kernels: Kernels) -> None:
         quantized = any(t.lsb is not None for t in job.subgraph.tensors)
+        together = quantized and job.samples.count <= SPLIT_SAMPLES
+        modes = (FLOAT, *_STAGES) if together else (FLOAT,)
         self._stages: _Copies | None = None
         with ExitStack() as stack:
-            self._float = _Copies(job, refused, (FLOAT,), job.readable, kernels)
+            self._float = _Copies(job, refused, modes, job.readable, kernels)
             stack.callback(self._float.close)
-            if quantized:
-                self._stages = _Copies(job, refused, (CLAMP, FAKE_QUANT), job.readable, kernels)
+            if quantized and not together:
+                self._stages = _Copies(job, refused, _STAGES, job.readable, kernels)
             stack.pop_all()
 
     def __call__(self, batch: Batch) -> Computed:
         """Run the copies on the model's inputs."""
-        computed = Computed(self._float(batch)[FLOAT], {})
+        made = self._float(batch)
         if self._stages is not None and batch.start < SPLIT_SAMPLES:
-            made = self._stages(batch.first(SPLIT_SAMPLES - batch.start))
-            computed = replace(computed, clamped=made[CLAMP], rounded=made[FAKE_QUANT])
-        return computed
+            made |= self._stages(batch.first(SPLIT_SAMPLES - batch.start))
+        clamped, rounded = (made.get(mode, {}) for mode in _STAGES)
+        return Computed(made[FLOAT], {}, clamped=clamped, rounded=rounded)
 
     def close(self) -> None:
         """Release the models."""

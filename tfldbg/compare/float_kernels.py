@@ -100,12 +100,11 @@ def computed_apart(built: Shadow) -> tuple[str, ...]:
     )
 
 
-def whole_kernels(loaded: Loaded, built: Shadow) -> Kernels:
+def whole_kernels(built: Shadow) -> Kernels:
     """Return the kernels for float copies of a whole file.
 
     Args:
-        loaded: The file.
         built: Its single operators.
     """
-    quantized = any(t.lsb is not None for t in loaded.subgraph.tensors)
-    return XNNPACK if quantized and not built.apart else FLOAT_KERNELS
+    fast = any(part.program.kernels == XNNPACK for part in built.parts)
+    return XNNPACK if fast and not built.apart else FLOAT_KERNELS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from tfldbg.compare.copies import FileReference, Free, Shadow, TwinsRunner
+from tfldbg.compare.copies import FileReference, Free, Shadow, TwinsRunner, shadow
 from tfldbg.compare.float_kernels import float_shadow, whole_kernels
 from tfldbg.compare.ranges.passes import Copy
 from tfldbg.compare.relation import Relation
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tfldbg.options.runtimes import Kernels
     from tfldbg.run.job import Job
     from tfldbg.run.litert import Runner
+
+_WORTH = 20_000_000
+"""The number of values over all samples for which XNNPACK saves more time than comparing it with
+the other kernels takes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +50,7 @@ class FloatCopies:
     @property
     def kernels(self) -> Kernels:
         """The kernels for float copies of the whole file."""
-        return whole_kernels(self.job.loaded, self.built)
+        return whole_kernels(self.built)
 
     def reference(self, free: Free | None) -> FileReference:
         """Return the reference from these copies and a free-running part.
@@ -66,7 +70,8 @@ def float_copies(job: Job, first: Batch) -> FloatCopies:
         first: The first sample as the file computes it.
     """
     plan = own_steps(job.subgraph, job.readable, states=job.states)
-    built = float_shadow(job.loaded, plan.steps, first)
+    build = float_shadow if job.values >= _WORTH else shadow
+    built = build(job.loaded, plan.steps, first)
     return FloatCopies(job, plan, built, first)
 
 
