@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tfldbg.compare.batch import Batch, Computed, as_floats, in_real_units
+from tfldbg.compare.runs import as_it_ran
 from tfldbg.compare.stream import run_batch
 from tfldbg.compare.tally import Plan
 from tfldbg.errors import RunError
@@ -61,11 +62,6 @@ class Shadow:
     """The reasons of refusal by operator of the reference file."""
     apart: tuple[int, ...] = ()
     """The operators that XNNPACK computes differently from LiteRT's own kernels, which are used."""
-
-    @property
-    def results(self) -> frozenset[int]:
-        """The tensors of the traced file that are computed."""
-        return frozenset(i for part in self.parts for i in part.model.results)
 
     def reasons(self, steps: Sequence[Computation]) -> dict[int, str]:
         """Return the reason of refusal for each tensor of a refused step."""
@@ -133,11 +129,7 @@ def shadow(
 
 def _as_it_ran(step: Computation, first: Batch) -> Computation:
     """Return a step with the run-time shapes of its inputs, which may have dynamic dimensions."""
-    feeds = {
-        i: replace(t, shape=first.codes[t.index].shape[1:]) if t.index in first.codes else t
-        for i, t in step.feeds.items()
-    }
-    return replace(step, feeds=feeds)
+    return replace(step, feeds={i: as_it_ran(t, first) for i, t in step.feeds.items()})
 
 
 class Free(Protocol):
@@ -187,7 +179,7 @@ class FileReference:
         with ExitStack() as stack:
             if free is not None:
                 stack.callback(free.close)
-            self._local = _started(built.parts)
+            self._local = started(built.parts)
             stack.pop_all()
 
     def compute(self, batch: Batch) -> Computed:
@@ -216,7 +208,7 @@ class FileReference:
             self._free.close()
 
 
-def _started(parts: Sequence[LocalPart]) -> list[tuple[tuple[int, ...], DerivedRunner]]:
+def started(parts: Sequence[LocalPart]) -> list[tuple[tuple[int, ...], DerivedRunner]]:
     """Return the results and the runner of each part.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tfldbg.compare.batch import Batch, Computed
-from tfldbg.compare.copies import Shadow, shadow
+from tfldbg.compare.copies import Shadow, shadow, started
 from tfldbg.compare.keras_reference import KerasReference
 from tfldbg.graph.query import SAME_SCALE_KINDS, numpy_type
 from tfldbg.match.settle import same_parameters
@@ -199,7 +199,7 @@ class FileOperators:
 
     def __init__(self, built: Shadow, aliases: Mapping[int, int], stack: ExitStack) -> None:
         self._aliases = aliases
-        self._parts = [(part.model.results, part.start()) for part in built.parts]
+        self._parts = started(built.parts)
         for _, runner in self._parts:
             stack.callback(runner.close)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from tfldbg.compare.alike import differing
 from tfldbg.compare.batch import Computed, as_floats
 from tfldbg.compare.float_kernels import XNNPACK
+from tfldbg.compare.runs import as_it_ran
 from tfldbg.errors import KerasError, RunError
 from tfldbg.lower.lowering import NotLoweredError
 from tfldbg.lower.operations import Operations, operation_of
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch
     from tfldbg.compare.keras_reference import KerasReference
     from tfldbg.compare.relation import Relation
-    from tfldbg.graph.model import Tensor
     from tfldbg.reference.evaluate import Floats, Frozen, Segment
     from tfldbg.reference.graphdef import RefGraph
     from tfldbg.run.job import Job
@@ -152,7 +151,7 @@ def lowered_reference(
     matches = relation.matching.matches
     fetches = [match.node for match in matches.values()]
     inputs = in_reference_order(relation.matching.inputs, job.samples.real(0, 1))
-    tensors = [_as_it_ran(tensor, first) for tensor in job.subgraph.tensors]
+    tensors = [as_it_ran(tensor, first) for tensor in job.subgraph.tensors]
     try:
         operations = _operations(frozen, fetches, segments, inputs)
         _check_operations(operations, frozen.graph.inputs, fetches)
@@ -173,12 +172,6 @@ def lowered_reference(
             return None, str(error)
         stack.pop_all()
     return made, ""
-
-
-def _as_it_ran(tensor: Tensor, first: Batch) -> Tensor:
-    """Return a tensor with its shape at run time, since a file may have dynamic dimensions."""
-    codes = first.codes.get(tensor.index)
-    return tensor if codes is None else replace(tensor, shape=codes.shape[1:])
 
 
 def _operations(
@@ -280,19 +273,8 @@ def _check_segments(
 
 def _rounds(operations: Operations, segment: Segment) -> bool:
     """Return whether a segment holds a fake-quant of values that it computes."""
-    reached: set[str] = set()
-    stack = [segment.output]
-    while stack:
-        tensor = stack.pop()
-        known = operations.is_constant(tensor) or tensor in segment.cuts
-        if known or node_of(tensor) in reached:
-            continue
-        operation = operations.operations[node_of(tensor)]
-        if operation.kind in FAKE_QUANT_OPS:
-            return True
-        reached.add(operation.name)
-        stack += operation.inputs
-    return False
+    between = operations.between(segment.output, segment.cuts)
+    return any(operation.kind in FAKE_QUANT_OPS for operation in between)
 
 
 def _is_same(ours: NDArray[Any], wanted: NDArray[Any], few: float) -> bool:

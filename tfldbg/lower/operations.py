@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,18 @@ class Operations:
     def is_constant(self, tensor: str) -> bool:
         """Return whether a tensor depends on no input."""
         return node_of(tensor) in self.constants
+
+    def between(self, tensor: str, cuts: Container[str]) -> list[Operation]:
+        """Return the operations that compute a tensor from cuts, constants and model inputs."""
+        found: dict[str, Operation] = {}
+        stack = [tensor]
+        while stack:
+            given = stack.pop()
+            name = node_of(given)
+            if given not in cuts and name not in found and not self.is_constant(given):
+                found[name] = self.operations[name]
+                stack += found[name].inputs
+        return list(found.values())
 
 
 def operation_of(proto: Any) -> Operation:

@@ -84,17 +84,9 @@ class Lowering:
 
     def _read_before(self, name: str, known: Mapping[str, int]) -> list[str]:
         """Return the known tensors that a tensor is computed from."""
-        found: dict[str, None] = {}
-        reached: set[str] = set()
-        stack = list(self._operations.operations[node_of(name)].inputs)
-        while stack:
-            tensor = stack.pop()
-            if tensor in known:
-                found[tensor] = None
-            elif tensor not in reached and not self._operations.is_constant(tensor):
-                reached.add(tensor)
-                stack += self._operations.operations[node_of(tensor)].inputs
-        return list(found)
+        others = known.keys() - {name}
+        between = self._operations.between(name, others)
+        return list(dict.fromkeys(i for o in between for i in o.inputs if i in others))
 
     def segment(self, segment: Segment) -> int:
         """Lower one segment, and return the draft's tensor of its output.
@@ -148,18 +140,9 @@ class Lowering:
     def _readers_in(self, segment: Segment) -> Mapping[str, Sequence[str]]:
         """Return which operations of a segment read each operation."""
         found: dict[str, list[str]] = defaultdict(list)
-        reached: set[str] = set()
-        stack = [segment.output]
-        while stack:
-            tensor = stack.pop()
-            name = node_of(tensor)
-            known = self._operations.is_constant(tensor) or tensor in segment.cuts
-            if known or name in reached:
-                continue
-            reached.add(name)
-            for given in self._operations.operations[name].inputs:
-                found[node_of(given)].append(name)
-                stack.append(given)
+        for operation in self._operations.between(segment.output, segment.cuts):
+            for given in operation.inputs:
+                found[node_of(given)].append(operation.name)
         return found
 
     def _value(self, key: int, name: str) -> int:

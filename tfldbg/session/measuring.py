@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tfldbg.compare import stream
 from tfldbg.compare.merging import merge_all
@@ -56,8 +56,15 @@ _DUMP = "dump"
 
 Measure = Callable[[range], tuple[Tally, Mapping[str, Any]]]
 """A function that measures a part in another process, and returns the counts and the recorders."""
-Again = Callable[[range, Progress], Tally]
-"""A function that measures samples in this process."""
+
+
+class Again(Protocol):
+    """A function that measures samples in this process."""
+
+    def __call__(
+        self, numbers: range, progress: Progress, recorder: Recorder | None = None
+    ) -> Tally:
+        """Measure some samples; the recorder receives every batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,24 +217,15 @@ def measure_samples(
                 hint="leave out --workers and --scheduler",
             )
         pool = None
+    shared = _Shared(job, ready.plan, ready.watched, writer, progress)
     if pool is not None and work is None:
         part = None if writer is None else _part(job)
         measure = partial(_measure_again, request.elsewhere, dict(unread), part)
         batch = batch_size(ready.plan, job.samples.count, ready.reference)
-        shared = _Shared(job, ready.plan, ready.watched, writer, progress)
         return shared.measured(pool, measure, batch, ready.measure)
-
-    def here() -> Tally:
-        recorder = None if writer is None else RecordingHere(writer, ChunkPacker(_part(job)))
-        tally = ready.measure(range(job.samples.count), progress, recorder)
-        if recorder is not None:
-            recorder.finish()
-        return tally
-
     if work is None:
-        return here()
-    shared = _Shared(job, ready.plan, ready.watched, writer, progress)
-    return shared.work(pool, work, batch, ready.measure, here)
+        return shared.here(ready.measure)
+    return shared.work(pool, work, batch, ready.measure)
 
 
 def record_samples(
@@ -251,14 +249,8 @@ def record_samples(
         watching = () if recorder is None else (recorder,)
         return stream.measure(plan, tested, None, watching, numbers)
 
-    def here() -> Tally:
-        recorder = RecordingHere(writer, ChunkPacker(_part(job)))
-        tally = measure(range(job.samples.count), progress, recorder)
-        recorder.finish()
-        return tally
-
     work = Work(plan, job.samples, job.instrumented, None)
-    return _Shared(job, plan, {}, writer, progress).work(None, work, 1, measure, here)
+    return _Shared(job, plan, {}, writer, progress).work(None, work, 1, measure)
 
 
 class _Shared:
@@ -289,7 +281,6 @@ class _Shared:
         work: Work,
         batch: int,
         again: Again,
-        here: Callable[[], Tally],
     ) -> Tally:
         """Let processes do the work: the given ones, or new ones if they are worth it.
 
@@ -298,7 +289,6 @@ class _Shared:
             work: The work.
             batch: The number of samples in a batch.
             again: Measures samples in this process.
-            here: Measures all samples in this process.
 
         Raises:
             TfldbgError: As for `tfldbg.trace`.
@@ -306,12 +296,29 @@ class _Shared:
         if pool is not None:
             return self._packed(pool, pool.pack(work), batch, again)
         if self._job.values < _FEW:
-            return here()
+            return self.here(again)
         with local_pool(_workers(self._job)) as new:
             try:
                 return self._packed(new, new.pack(work), batch, again)
             except (NotLoadedError, UnpicklableError):
-                return here()  # a function of the user's that only this process knows
+                return self.here(again)  # a function of the user's that only this process knows
+
+    def here(self, measure: Again) -> Tally:
+        """Measure all samples in this process.
+
+        Args:
+            measure: Measures samples.
+
+        Raises:
+            TfldbgError: As for `tfldbg.trace`.
+        """
+        recorder = None
+        if self._writer is not None:
+            recorder = RecordingHere(self._writer, ChunkPacker(_part(self._job)))
+        tally = measure(range(self._job.samples.count), self._progress, recorder)
+        if recorder is not None:
+            recorder.finish()
+        return tally
 
     def _packed(self, pool: Pool, packed: bytes, batch: int, again: Again) -> Tally:
         watched: dict[str, Any] = dict(self._watched)

@@ -54,13 +54,12 @@ class Processes:
     Args:
         count: The number of processes.
         allowed: The limits of all of them together.
-        tries: The number of times that a task is given to a process if processes end.
     """
 
-    def __init__(self, count: int, allowed: Limits, tries: int = _TRIES) -> None:
+    def __init__(self, count: int, allowed: Limits) -> None:
         self._threads = ThreadPoolExecutor(count, "tfldbg-worker")
         self._mine = local()
-        self._allowed, self._tries = allowed, tries
+        self._allowed = allowed
         self._started: list[_Process] = []
         self._lock, self._closed = Lock(), False
         self._placed: list[Packed] = []
@@ -105,14 +104,13 @@ class Processes:
     def _do(self, task: Task) -> bytes:
         given = pickled(task)
         lost = LostError("", 0)
-        for _ in range(self._tries):
+        for _ in range(_TRIES):
             process = self._process()
             try:
                 return process.do(given)
             except _LOST:
                 lost = process.end()
-        times = f"{self._tries} times " if self._tries > 1 else ""
-        said = f"a worker process ended {times}while it did the same work: {lost.message}"
+        said = f"a worker process ended {_TRIES} times while it did the same work: {lost.message}"
         raise LostError(said, lost.sample)
 
     def _process(self) -> _Process:
