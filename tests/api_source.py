@@ -84,7 +84,7 @@ TRACE = Function(
     {"model": "The path or bytes of the .tflite file."},
     "A file, the data or the options are invalid; the message tells the reason.",
     """request = session.Request(
-        model, {Against}, {RunOn}, {Measure}, {Judge}, dump
+        model, {Against}, {RunOn}, {Measure}, {Judge}, dump, dump_exact
     )
     return session.trace(request, progress)""",
 )

@@ -571,6 +571,70 @@ static PyObject *dequantize(PyObject *self, PyObject *args)
     return result;
 }
 
+/* Return the bits of the nearest float16, ties to even; beyond its range, those of its largest. */
+static inline uint16_t half_of(float value)
+{
+    uint32_t bits, small;
+    memcpy(&bits, &value, sizeof(bits));
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    bits &= 0x7fffffff;
+    /* Below 2^-14 float16 has fixed steps, to which adding 0.5 rounds float32. */
+    float sum;
+    memcpy(&sum, &bits, sizeof(sum));
+    sum += 0.5f;
+    memcpy(&small, &sum, sizeof(small));
+    small -= 0x3f000000;
+    const uint32_t normal = (bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13;
+    uint32_t half = bits < 0x38800000 ? small : normal;
+    half = bits >= 0x477ff000 ? 0x7bff : half; /* rounds to more than 65504 */
+    half = bits > 0x7f800000 ? 0x7e00 : half;
+    return (uint16_t)(sign | half);
+}
+
+/* 1.5 * 2^13: float32 has steps of 1/1024 there, to which adding and subtracting it rounds. */
+#define STEPS 12288.0f
+
+#define ERRORS(NAME, TYPE)                                                                         \
+    CLONED static void NAME(const TYPE *restrict codes, const float *restrict reference,           \
+                            Py_ssize_t count, int32_t zero, float per_unit,                        \
+                            uint16_t *restrict out)                                                \
+    {                                                                                              \
+        for (Py_ssize_t i = 0; i < count; i++) {                                                   \
+            const float error = (float)((int32_t)codes[i] - zero) - reference[i] * per_unit;       \
+            out[i] = half_of((error + STEPS) - STEPS);                                             \
+        }                                                                                          \
+    }
+ERRORS(errors_i8, int8_t)
+ERRORS(errors_u8, uint8_t)
+
+static PyObject *errors(PyObject *self, PyObject *args)
+{
+    Py_buffer codes, reference, out;
+    const char *type;
+    float per_unit;
+    int zero;
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*sy*fiw*", &codes, &type, &reference, &per_unit, &zero, &out))
+        return NULL;
+    const Py_ssize_t count = codes.len;
+    if (has_size(&reference, count, sizeof(float)) && has_size(&out, count, sizeof(uint16_t))) {
+        Py_BEGIN_ALLOW_THREADS
+        if (strcmp(type, "int8") == 0)
+            errors_i8(codes.buf, reference.buf, count, zero, per_unit, out.buf);
+        else
+            errors_u8(codes.buf, reference.buf, count, zero, per_unit, out.buf);
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    } else {
+        PyErr_SetString(PyExc_ValueError, "the sizes do not fit");
+    }
+    PyBuffer_Release(&codes);
+    PyBuffer_Release(&reference);
+    PyBuffer_Release(&out);
+    return result;
+}
+
 /* Freed memory stays with the process: every batch needs as much again, and pages that are given
  * back must be cleared by the system before they come again. */
 static PyObject *keep_memory(PyObject *self, PyObject *args)
@@ -589,6 +653,7 @@ static PyMethodDef methods[] = {
     {"quarters", quarters, METH_VARARGS, "Count differences in quarters of a step."},
     {"largest", largest, METH_VARARGS, "Return the largest difference."},
     {"dequantize", dequantize, METH_VARARGS, "Write (codes - zero point) * scale."},
+    {"errors", errors, METH_VARARGS, "Write differences in steps of the codes, as float16."},
     {"keep_memory", keep_memory, METH_NOARGS, "Do not give freed memory back to the system."},
     {NULL, NULL, 0, NULL},
 };

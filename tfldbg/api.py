@@ -66,6 +66,7 @@ def trace(
     pictures: bool = False,
     thresholds: Thresholds | None = None,
     dump: Path | str | None = None,
+    dump_exact: bool = False,
     progress: Progress | None = None,
 ) -> Trace:
     """Find the first operator of a .tflite file that differs from its reference.
@@ -127,6 +128,8 @@ def trace(
             of values; a dump always holds it.
         thresholds: The local error that arithmetic explains, by kind of operator.
         dump: The file for a recording of all tensors of both sides (HDF5).
+        dump_exact: True to record the reference's own values (float32) instead of the errors
+            rounded to 1/1024 LSB (float16).
         progress: Receives the progress.
 
     Raises:
@@ -171,6 +174,7 @@ def trace(
         ),
         Judge(thresholds=thresholds or Thresholds()),
         dump,
+        dump_exact,
     )
     return session.trace(request, progress)
 

@@ -20,6 +20,7 @@ except ImportError:  # no compiler when tfldbg was installed
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Halves = NDArray[np.float16]
 
 COMPILED = _loops is not None
 """True if the compiled loops are available."""
@@ -300,3 +301,35 @@ def dequantize(codes: NDArray[Any], scale: float, zero_point: int) -> Floats:
     real -= np.float32(zero_point)
     real *= np.float32(scale)
     return real
+
+
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+_STEPS = np.float32(3 << 12)
+"""1.5 * 2^13: float32 has steps of 1/1024 there, to which adding and subtracting it rounds."""
+
+
+def errors_lsb(codes: NDArray[Any], reference: Floats, scale: float, zero_point: int) -> Halves:
+    """Return ``codes - zero_point - reference / scale``, the error in LSB, rounded to 1/1024 LSB.
+
+    An integer is exact up to 2048, as float16 holds it.  Errors are clamped to 65504, the largest
+    float16; NaN stays NaN.
+
+    Args:
+        codes: Any shape, int8 or uint8.
+        reference: The same shape, real units.
+        scale: The scale of the tensor.
+        zero_point: The zero point of the tensor.
+    """
+    per_unit = np.float32(1 / scale)
+    if _loops is not None and abs(zero_point) <= _EXACT:
+        out = np.empty(codes.shape, np.float16)
+        if out.size:
+            both = (np.ascontiguousarray(array) for array in (codes, reference))
+            given = next(both), codes.dtype.name, next(both)
+            _loops.errors(*given, float(per_unit), zero_point, out.view(np.uint16))
+        return out
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = codes.astype(np.float32) - np.float32(zero_point) - reference * per_unit
+        error = (error + _STEPS) - _STEPS
+        within: Floats = np.clip(error, -_LARGEST_HALF, _LARGEST_HALF)
+        return within.astype(np.float16)

@@ -60,17 +60,15 @@ def test_the_dump_holds_both_sides_the_matching_and_the_statistics(
     with h5py.File(path, "r") as file:
         for op in result.evidence.ops:
             group = file[tensor_path(op.tensor)]
-            assert group["values"].shape == group["reference"].shape
-            assert group["reference"].shape == group["local_reference"].shape
+            assert group["values"].shape == group["accumulated_error"].shape
+            assert group["values"].shape == group["local_error"].shape
+            assert "reference" not in group and "local_reference" not in group
             assert len(group["values"]) == 40
             assert group["values"].compression == "gzip"
             assert group.attrs["reference"] == op.reference
             assert op.local is not None
             assert json.loads(group.attrs["local"])["max_lsb"] == op.local.max_lsb
-            error = np.abs(
-                (group["values"][:].astype(np.float64) - op.zero_point) * op.scale
-                - group["local_reference"][:]
-            )
+            error = np.abs(group["local_error"][:].astype(np.float64)) * op.scale
             table = dict(
                 zip(
                     group["local_channels"].attrs["columns"],
@@ -80,11 +78,52 @@ def test_the_dump_holds_both_sides_the_matching_and_the_statistics(
             )
             assert table["max_abs"].tolist() == list(op.local.channel_max_abs)
             by_channel = error.reshape(-1, error.shape[-1])
-            assert np.allclose(table["mean_abs"], by_channel.mean(0), rtol=1e-4, atol=1e-6)
-            assert error.max() == pytest.approx(op.local.max_abs, rel=1e-5, abs=1e-6)
+            step = op.scale / 1024
+            assert np.allclose(table["mean_abs"], by_channel.mean(0), rtol=1e-3, atol=step)
+            assert error.max() == pytest.approx(op.local.max_abs, rel=1e-3, abs=step)
         evidence = json.loads(file["evidence"].asstr()[()])
     assert evidence["run"]["model_sha256"] == result.evidence.run.model_sha256
     assert evidence["run"]["versions"]["tfldbg"] == tfldbg.__version__
+
+
+def test_an_exact_dump_holds_what_the_errors_were_rounded_from(
+    samples: Path, run: tuple[Path, tfldbg.Trace], tmp_path: Path
+) -> None:
+    exact = tfldbg.trace(
+        samples / "cnn_negated_channel.tflite",
+        keras=samples / "cnn.h5",
+        data=samples / "digits.npz",
+        samples=40,
+        dump=tmp_path / "exact.h5",
+        dump_exact=True,
+    )
+    with h5py.File(tmp_path / "exact.h5", "r") as file:
+        for one, other in zip(run[1].evidence.ops, exact.evidence.ops, strict=True):
+            group = file[tensor_path(other.tensor)]
+            assert "local_error" not in group and "accumulated_error" not in group
+            rounded, whole = run[1].op(one.op), exact.op(other.op)
+            assert np.array_equal(rounded.codes, whole.codes)
+            assert np.array_equal(whole.reference, group["reference"][:])
+            assert whole.local is not None and one.scale is not None
+            error = np.abs(whole.tflite - whole.local_reference)
+            assert error.max() == pytest.approx(whole.local.max_abs, rel=1e-5)
+            if error.any():
+                worst = int(error.reshape(40, -1).max(1).argmax())
+                assert worst == whole.local.worst_sample
+            for first, second, size in (
+                (rounded.reference, whole.reference, np.abs(whole.tflite - whole.reference)),
+                (rounded.local_reference, whole.local_reference, error),
+            ):
+                assert (np.abs(first - second) <= one.scale / 1024 + size / 2048).all()
+            # fake-quant leaves the reference on the grid, where errors are integers
+            fake_quantized = np.rint(whole.reference / one.scale) * np.float32(one.scale)
+            if np.allclose(whole.reference, fake_quantized, rtol=1e-6):
+                assert np.allclose(rounded.reference, whole.reference, rtol=1e-6)
+
+
+def test_exact_values_need_a_recording(samples: Path) -> None:
+    with pytest.raises(tfldbg.UsageError, match="without --dump"):
+        tfldbg.trace(samples / "cnn.tflite", dump_exact=True)
 
 
 def test_a_report_of_the_dump_equals_the_trace(run: tuple[Path, tfldbg.Trace]) -> None:
@@ -134,7 +173,6 @@ def test_an_operator_of_the_result_reads_the_values_of_its_tensor(
         assert op.local is not None and op.accumulated is not None and op.scale is not None
         assert op.codes.dtype == np.int8 and op.codes.shape == op.tflite.shape
         local = np.abs(op.tflite - op.local_reference)
-        assert local.max() / op.scale == pytest.approx(op.local.max_lsb, rel=1e-5)
-        assert int(local.reshape(40, -1).max(1).argmax()) == op.local.worst_sample
+        assert local.max() / op.scale == pytest.approx(op.local.max_lsb, rel=1e-3)
         free = np.abs(op.tflite - op.reference)
-        assert free.max() / op.scale == pytest.approx(op.accumulated.max_lsb, rel=1e-5)
+        assert free.max() / op.scale == pytest.approx(op.accumulated.max_lsb, rel=1e-3)

@@ -63,6 +63,7 @@ def recorded(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         worst=3,
         histograms=True,
         dump=path,
+        dump_exact=True,
     )
     return path, result
 

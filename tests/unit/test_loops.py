@@ -239,3 +239,45 @@ def test_histograms_count_the_same(shape: tuple[int, int, int], seed: int, step:
     _in_numpy("count_quarters", test, reference, step, other)
     assert mine.tolist() == other.tolist()
     assert mine.sum() == test.size
+
+
+@given(
+    st.sampled_from(["int8", "uint8"]),
+    st.integers(-(1 << 25), 1 << 25),
+    st.floats(2e-38, 1e38),
+    st.integers(0, 9),
+    st.data(),
+)
+def test_errors_in_lsb_are_rounded_alike(
+    dtype: str, zero_point: int, scale: float, count: int, data: st.DataObject
+) -> None:
+    limits = np.iinfo(dtype)
+    codes = np.array(
+        data.draw(st.lists(st.integers(limits.min, limits.max), min_size=count, max_size=count)),
+        dtype,
+    )
+    each = st.floats(width=32, allow_nan=True, allow_infinity=True)
+    reference = np.array(data.draw(st.lists(each, min_size=count, max_size=count)), np.float32)
+    found = loops.errors_lsb(codes, reference, scale, zero_point)
+    plain = _in_numpy("errors_lsb", codes, reference, scale, zero_point)
+    assert isinstance(plain, np.ndarray) and found.dtype == plain.dtype == np.float16
+    with np.errstate(all="ignore"):
+        exact = codes.astype(np.float64) - zero_point - reference.astype(np.float64) / scale
+        allowed = 1.01 / 1024 + np.abs(exact) / 2000 + 2e-7 * np.abs(reference / np.float64(scale))
+        allowed += 2e-7 * abs(zero_point)
+        within = np.clip(exact, -65504, 65504)
+        for made in (found, plain):
+            assert np.array_equal(np.isnan(made), np.isnan(reference))
+            close = np.abs(made - within) <= allowed
+            assert (close | np.isnan(reference)).all()
+
+
+def test_whole_errors_in_lsb_are_exact() -> None:
+    codes = np.arange(-128, 128, dtype=np.int8)
+    for scale, shift in ((0.0173, 3), (1e-20, 0), (7e5, -255)):
+        reference = (codes.astype(np.float32) - 5 - shift) * np.float32(scale)
+        for made in (
+            loops.errors_lsb(codes, reference, scale, 5),
+            _in_numpy("errors_lsb", codes, reference, scale, 5),
+        ):
+            assert np.array_equal(made, np.full(256, shift, np.float16))

@@ -29,6 +29,12 @@ class Reports:
         metavar="F.h5", help="Record all tensors of both sides, and the statistics, to F.h5."
     )
     """The file for a recording of all tensors of both sides (HDF5)."""
+    dump_exact: bool = option(
+        default=False,
+        help="Record the reference's own values instead of the errors rounded to 1/1024 LSB.",
+    )
+    """True to record the reference's own values (float32) instead of the errors rounded to 1/1024
+    LSB (float16)."""
     json: str | None = option(python=False, metavar="F", help="Write JSON to F; - for stdout.")
     html: str | None = option(
         python=False,

@@ -23,7 +23,8 @@ from tfldbg.reference.recorded import (
 )
 
 FORMAT = "tfldbg.run"
-FORMAT_VERSION = 1
+READABLE = (1, 2)
+"""The versions of the format that this tfldbg reads; a file that states none is read as well."""
 
 
 @contextmanager
@@ -111,10 +112,11 @@ class _Hdf5:
                 f"'{self._path}' is an HDF5 file of format {found!r}, expected {FORMAT!r}",
                 hint=LAYOUT_HINT,
             )
-        version = self._file.attrs.get("format_version", FORMAT_VERSION)
-        if version != FORMAT_VERSION:
+        version = self._file.attrs.get("format_version", READABLE[-1])
+        if version not in READABLE:
             raise CaptureError(
-                f"'{self._path}' has format version {version}, this tfldbg reads {FORMAT_VERSION}",
+                f"'{self._path}' has format version {version}, this tfldbg reads "
+                f"{' and '.join(map(str, READABLE))}",
                 hint="record it again, or install the tfldbg that wrote it",
             )
 

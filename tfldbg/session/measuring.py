@@ -25,7 +25,7 @@ from tfldbg.run.status import may_end, measuring
 from tfldbg.session.elsewhere import NotLoadedError, UnpicklableError, loaded
 from tfldbg.session.pool import Pool, local_pool
 from tfldbg.session.processes import LostError
-from tfldbg.store.packing import ChunkPacker, divisor_below, samples_of_part
+from tfldbg.store.packing import divisor_below, samples_of_part
 from tfldbg.store.writer import RecordingHere
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tfldbg.run.job import Job
     from tfldbg.run.samples import Samples
     from tfldbg.session.request import Ready, Request
+    from tfldbg.store.packing import ChunkPacker
     from tfldbg.store.writer import RunWriter
 
 _MOST = 4096
@@ -166,14 +167,14 @@ def _measure_packed(
 
 
 def _measure_again(
-    request: Request, unread: Mapping[int, str], part: int | None, numbers: range
+    request: Request, unread: Mapping[int, str], packer: ChunkPacker | None, numbers: range
 ) -> tuple[Tally, Mapping[str, Any]]:
     """Prepare a trace once more in another process, and measure some samples.
 
     Args:
         request: The trace.
         unread: The tensors not to read, with the reasons.
-        part: The number of samples to compress at a time, None not to record them.
+        packer: The packer of a recording, None not to record the samples.
         numbers: The samples.
 
     Raises:
@@ -181,7 +182,6 @@ def _measure_again(
     """
     with ExitStack() as stack:
         ready = request.ready(stack, Silent(), unread)
-        packer = None if part is None else ChunkPacker(part)
         watched = {**ready.watched, **({} if packer is None else {_DUMP: packer})}
         return ready.measure(numbers, Silent(), packer), watched
 
@@ -219,8 +219,8 @@ def measure_samples(
         pool = None
     shared = _Shared(job, ready.plan, ready.watched, writer, progress)
     if pool is not None and work is None:
-        part = None if writer is None else _part(job)
-        measure = partial(_measure_again, request.elsewhere, dict(unread), part)
+        packer = None if writer is None else writer.packer(_part(job))
+        measure = partial(_measure_again, request.elsewhere, dict(unread), packer)
         batch = batch_size(ready.plan, job.samples.count, ready.reference)
         return shared.measured(pool, measure, batch, ready.measure)
     if work is None:
@@ -314,7 +314,7 @@ class _Shared:
         """
         recorder = None
         if self._writer is not None:
-            recorder = RecordingHere(self._writer, ChunkPacker(_part(self._job)))
+            recorder = RecordingHere(self._writer, _part(self._job))
         tally = measure(range(self._job.samples.count), self._progress, recorder)
         if recorder is not None:
             recorder.finish()
@@ -323,7 +323,7 @@ class _Shared:
     def _packed(self, pool: Pool, packed: bytes, batch: int, again: Again) -> Tally:
         watched: dict[str, Any] = dict(self._watched)
         if self._writer is not None:
-            watched[_DUMP] = ChunkPacker(_part(self._job))
+            watched[_DUMP] = self._writer.packer(_part(self._job))
         measure = partial(_measure_packed, packed, pickle.dumps(watched))
         return self.measured(pool, measure, batch, again)
 

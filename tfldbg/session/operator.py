@@ -96,24 +96,33 @@ class TracedOperator:
 
     @property
     def reference(self) -> Floats:
-        """The values of the free-running reference: (N, ...) float32, real units."""
-        return self._read(schema.REFERENCE, self._why_no_reference())
+        """The values of the free-running reference: (N, ...) float32, real units.
+
+        Those of 8-bit tensors are exact to 1/1024 LSB, or to float16 if the error is larger than 2
+        LSB and no integer, unless the trace was recorded with ``dump_exact``.
+        """
+        names = (schema.REFERENCE, schema.ACCUMULATED_ERROR)
+        return self._reference(*names, self._why_no_reference())
 
     @property
     def local_reference(self) -> Floats:
         """The results of the reference's operator on TFLite's inputs: (N, ...) float32, real units.
 
-        They are clamped to the range of the tensor.
+        They are clamped to the range of the tensor, and as exact as `reference`.
         """
-        return self._read(schema.LOCAL_REFERENCE, self.evidence.local_reason or "it is unchecked")
+        names = (schema.LOCAL_REFERENCE, schema.LOCAL_ERROR)
+        return self._reference(*names, self.evidence.local_reason or "it is unchecked")
+
+    def _reference(self, whole: str, errors: str, reason: str) -> Floats:
+        recorded, affine = self._recorded(errors), self.evidence.affine
+        if recorded is None or affine is None:
+            return self._read(whole, reason)
+        steps: Floats = self.codes.astype(np.float32) - np.float32(affine.zero_point) - recorded
+        steps *= np.float32(affine.scale)
+        return steps
 
     def _read(self, dataset: str, reason: str) -> NDArray[Any]:
-        if self.recording is None:
-            raise CaptureError(
-                f"there are no values of {self._name}: this result has no recording",
-                hint="record one: tfldbg.trace(..., dump='run.h5')",
-            )
-        values = read_values(self.recording, self.run, self.tensor_index, dataset)
+        values = self._recorded(dataset)
         if values is None:
             raise CaptureError(
                 f"the recording has no {dataset} of {self._name}: {reason}",
@@ -121,6 +130,14 @@ class TracedOperator:
                 f"'{self.recording}'",
             )
         return values
+
+    def _recorded(self, dataset: str) -> NDArray[Any] | None:
+        if self.recording is None:
+            raise CaptureError(
+                f"there are no values of {self._name}: this result has no recording",
+                hint="record one: tfldbg.trace(..., dump='run.h5')",
+            )
+        return read_values(self.recording, self.run, self.tensor_index, dataset)
 
     def _why_no_values(self) -> str:
         return self.evidence.local_reason or "its output holds no values"

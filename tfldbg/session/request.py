@@ -89,6 +89,8 @@ class Request:
     judge: Judge = field(default_factory=Judge)
     dump: Path | str | None = None
     """The file for a recording of all tensors of both sides."""
+    dump_exact: bool = False
+    """True to record the reference's own values instead of rounded errors."""
 
     @property
     def elsewhere(self) -> Request:

@@ -66,6 +66,10 @@ def _check(request: Request) -> None:
     against, run_on, measure = request.against, request.run_on, request.measure
     _check_files(request.model, against.against, request.dump)
     if request.dump is None:
+        if request.dump_exact:
+            raise UsageError(
+                "--dump-exact is given without --dump", hint="give both: --dump run.h5 --dump-exact"
+            )
         return
     if str(request.dump) == "-":
         raise UsageError("a recording cannot go to stdout", hint="name a file: --dump run.h5")
@@ -93,7 +97,8 @@ def _trace(
         bench, opened = ready.bench, ready.opened
         writer = None
         if request.dump is not None:
-            writer = stack.enter_context(RunWriter(Path(request.dump), bench.job.subgraph))
+            target, exact = Path(request.dump), request.dump_exact
+            writer = stack.enter_context(RunWriter(target, bench.job.subgraph, exact=exact))
         observer = stack.enter_context(Observer(bench.job))
         prepared = perf_counter()
         measured = _measured(request, ready, pool, writer, progress, unread)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tfldbg import guard
 from tfldbg.errors import CaptureError
+from tfldbg.reference.capture_hdf5 import READABLE
 from tfldbg.store import schema
 from tfldbg.store.evidence_json import from_json
 
@@ -82,8 +83,9 @@ def _check_format(file: Any, path: Path) -> None:
             f"'{path}' is an HDF5 file of format {found!r}, expected {schema.FORMAT!r}", hint=_HINT
         )
     version = int(file.attrs.get("format_version", 0))
-    if version != schema.FORMAT_VERSION:
+    if version not in READABLE:
+        readable = " and ".join(map(str, READABLE))
         raise CaptureError(
-            f"'{path}' has format version {version}, this tfldbg reads {schema.FORMAT_VERSION}",
+            f"'{path}' has format version {version}, this tfldbg reads {readable}",
             hint="record it again, or install the tfldbg that wrote it",
         )

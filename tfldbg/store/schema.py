@@ -1,17 +1,23 @@
-"""The layout of a recorded run, version 1.
+"""The layout of a recorded run, version 2.
 
 ::
 
-    /                    attributes: format = "tfldbg.run", format_version = 1, created (ISO 8601)
+    /                    attributes: format = "tfldbg.run", format_version = 2, created (ISO 8601)
     /evidence            scalar string, JSON: run, inputs and ops, everything but the values
     /tensors/NNNNN       one group per tensor, NNNNN its index in the user's file
         attributes       name, type, operator (-1 for inputs), kind, scale and zero_point (absent
                          for tensors without a single scale), reference and match_rule (absent for
                          unmatched tensors), local and accumulated (JSON statistics, if measured)
                          values           (N, ...) TFLite's values: codes if the tensor is quantized
-                         reference        (N, ...) float32, the free-running reference, if matched
-        local_reference  (N, ...) float32, the reference's operator on TFLite's own inputs, clamped
-                         to the tensor's range, if it could be computed
+        accumulated_error
+                         (N, ...) float16, LSB: TFLite's values minus those of the free-running
+                         reference, if matched, for tensors with codes of 8 bits
+        local_error      (N, ...) float16, LSB: TFLite's values minus those of the reference's
+                         operator on TFLite's own inputs, clamped to the tensor's range, if it could
+                         be computed, for tensors with codes of 8 bits
+        reference, local_reference
+                         (N, ...) float32, the reference's values themselves, for other tensors, or
+                         for all if asked for
         local_channels, accumulated_channels
                          (channels, figures) float64, the statistics along the last axis; the
                          attribute columns names the figures
@@ -21,18 +27,22 @@
 
 ``(values - zero_point) * scale`` are the real values of the tensor.
 
-History: 1 (0.1.0) first version.
+History: 2 errors of 8-bit tensors in float16.  1 (0.1.0) first version.
 """
 
 from __future__ import annotations
 
-FORMAT = "tfldbg.run"
-FORMAT_VERSION = 1
+from tfldbg.reference.capture_hdf5 import FORMAT as FORMAT
+from tfldbg.reference.capture_hdf5 import READABLE
+
+FORMAT_VERSION = READABLE[-1]
 EVIDENCE = "evidence"
 TENSORS = "tensors"
 VALUES = "values"
 REFERENCE = "reference"
 LOCAL_REFERENCE = "local_reference"
+ACCUMULATED_ERROR = "accumulated_error"
+LOCAL_ERROR = "local_error"
 LOCAL_CHANNELS = "local_channels"
 ACCUMULATED_CHANNELS = "accumulated_channels"
 HISTOGRAM = "{}_histogram"

@@ -19,14 +19,14 @@ from tfldbg.files import replacing, worded
 from tfldbg.store import schema
 from tfldbg.store.disk import Disk
 from tfldbg.store.evidence_json import evidence_to_json
-from tfldbg.store.packing import LEVEL
+from tfldbg.store.packing import LEVEL, ChunkPacker, as_errors
 
 if TYPE_CHECKING:
     from tfldbg.compare.batch import Batch, Computed
     from tfldbg.compare.tally import Measured
     from tfldbg.diagnose.evidence import Evidence
     from tfldbg.graph.model import Subgraph
-    from tfldbg.store.packing import Chunk, ChunkPacker
+    from tfldbg.store.packing import Chunk
 
 
 class RunWriter:
@@ -41,14 +41,16 @@ class RunWriter:
     Args:
         target: The HDF5 file to write.
         subgraph: The subgraph whose tensors are recorded.
+        exact: True to record all values of the reference instead of errors in float16.
 
     Raises:
         TfldbgError: The file cannot be written.
     """
 
-    def __init__(self, target: Path, subgraph: Subgraph) -> None:
+    def __init__(self, target: Path, subgraph: Subgraph, *, exact: bool = False) -> None:
         self._target = target
         self._subgraph = subgraph
+        self._affines = {} if exact else as_errors(subgraph)
         self._file: Any = None
         self._datasets: dict[tuple[int, str], Any] = {}
 
@@ -64,6 +66,10 @@ class RunWriter:
 
     def __exit__(self, *raised: Any) -> None:
         self._stack.__exit__(*raised)
+
+    def packer(self, part: int) -> ChunkPacker:
+        """Return a packer for samples of this recording; ``part`` as for `ChunkPacker`."""
+        return ChunkPacker(part, self._affines)
 
     def write(self, chunks: Sequence[Chunk]) -> None:
         """Write the values of some samples, which follow those that are written.
@@ -185,11 +191,11 @@ class RecordingHere:
 
     Args:
         writer: The recording.
-        packer: Compresses the values.
+        part: As for `ChunkPacker`.
     """
 
-    def __init__(self, writer: RunWriter, packer: ChunkPacker) -> None:
-        self._writer, self._packer = writer, packer
+    def __init__(self, writer: RunWriter, part: int) -> None:
+        self._writer, self._packer = writer, writer.packer(part)
 
     def record(self, batch: Batch, computed: Computed) -> None:
         """Write the values of one batch.

@@ -18,7 +18,6 @@ from tfldbg.errors import CaptureError
 from tfldbg.match.capture import Entry, pair_entries
 from tfldbg.options.against import is_recording
 from tfldbg.quant import Affine
-from tfldbg.reference import capture_hdf5
 from tfldbg.reference.capture import Capture, open_capture
 from tfldbg.store import schema
 
@@ -43,11 +42,11 @@ def _npz(path: Path) -> Path:
     return path
 
 
-def test_the_reader_and_the_writer_agree_on_the_format() -> None:
-    assert (capture_hdf5.FORMAT, capture_hdf5.FORMAT_VERSION) == (
-        schema.FORMAT,
-        schema.FORMAT_VERSION,
-    )
+@pytest.mark.parametrize("version", [1, schema.FORMAT_VERSION])
+def test_recordings_of_each_version_are_read(tmp_path: Path, version: int) -> None:
+    stated = {"format": schema.FORMAT, "format_version": version}
+    with open_capture(_write(tmp_path / "r.h5", lambda f: f.attrs.update(stated))) as capture:
+        assert capture.samples == 5
 
 
 def test_what_a_group_says(tmp_path: Path) -> None:

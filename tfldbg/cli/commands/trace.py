@@ -37,7 +37,8 @@ def trace(
     check_reports(reports, model, *read)
     session.check_rules(rules, model)
     measure = replace(measure, pictures=reports.html is not None)
-    request = session.Request(model, against, run_on, measure, judge, reports.dump)
+    recording = (reports.dump, reports.dump_exact)
+    request = session.Request(model, against, run_on, measure, judge, *recording)
     with ProgressBar(view.quiet) as progress:
         result = session.trace(request, progress)
     show(result, rules, reports, view, histograms=measure.histograms)
