@@ -21,7 +21,7 @@ from tfldbg.errors import TfldbgError
 from tfldbg.files import replacing, sha256_of_path
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import Outline, ref_graph
-from tfldbg.reference.quiet import quiet
+from tfldbg.reference.protos import GraphDef
 
 FOLDER_VARIABLE = "TFLDBG_CACHE_DIR"
 """The environment variable that names another cache folder."""
@@ -64,16 +64,15 @@ def read(key: str) -> Frozen | None:
     entry = folder() / f"{key}{_SUFFIX}"
     if not _is_own(entry.parent) or not entry.is_file():
         return None
-    with quiet():
-        from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError
 
-        try:
-            frozen = _read(entry)
-            os.utime(entry)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, DecodeError):
-            with suppress(OSError):  # it stays and will be replaced
-                entry.unlink()
-            return None
+    try:
+        frozen = _read(entry)
+        os.utime(entry)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, DecodeError):
+        with suppress(OSError):  # it stays and will be replaced
+            entry.unlink()
+        return None
     return frozen
 
 
@@ -90,11 +89,9 @@ def _is_own(place: Path) -> bool:
 
 
 def _read(entry: Path) -> Frozen:
-    from tensorflow.core.framework import graph_pb2
-
     with zipfile.ZipFile(entry) as archive:
         about = json.loads(archive.read(_ABOUT))
-        definition = graph_pb2.GraphDef.FromString(archive.read(_GRAPH))
+        definition = GraphDef.FromString(archive.read(_GRAPH))
     outlines = {
         name: tuple(Outline(None if s is None else tuple(s), *rest) for s, *rest in ports)
         for name, ports in about["outlines"].items()

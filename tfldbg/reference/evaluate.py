@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from tfldbg.errors import KerasError
 from tfldbg.reference.fusing import fold_batch_norms
 from tfldbg.reference.graphdef import Outline, RefGraph, node_of
-from tfldbg.reference.quiet import quiet
-from tfldbg.reference.weights import add_placeholder, aligned, take_weights
+from tfldbg.reference.protos import TYPES, GraphDef
+from tfldbg.reference.tf_session import RefusedGraphError, open_session
+from tfldbg.reference.weights import add_placeholder, take_weights
 
 Floats = NDArray[np.float32]
 
@@ -25,7 +26,7 @@ class Frozen:
     """A frozen reference model that can return the value of every node."""
 
     graph_def: Any
-    """A ``tensorflow.GraphDef`` without variables."""
+    """A `protos.GraphDef` without variables."""
     graph: RefGraph
     input_names: tuple[str, ...]
     """The names of the Keras model's inputs, in the order of ``graph.inputs``."""
@@ -107,31 +108,24 @@ class Evaluator:
         forced: Mapping[str, int] = MappingProxyType({}),
         once: bool = False,
     ) -> None:
-        with quiet():
-            import tensorflow as tf
-
-            definition, computed, taps, given = _with_segments(frozen, segments)
-            _force(definition, frozen.graph, forced, taps)
-            _add_placeholders(definition, frozen.graph, taps)
-            wanted = [*fetches, *computed]
-            if not once:
-                fold_batch_norms(definition, [_port(name) for name in wanted])
-            known = [*fetches, *(segment.output for segment in segments)]
-            self._fetches = _read(definition, wanted, [frozen.graph.outline(k) for k in known])
-            given |= take_weights(definition)
-            definition = _needed(definition, self._fetches)
-            graph = tf.Graph()
-            try:
-                with graph.as_default():
-                    tf.import_graph_def(definition, name="")
-            except (ValueError, tf.errors.OpError) as error:
-                raise KerasError(f"TensorFlow refuses the reference graph: {error}") from error
-            self._session = tf.compat.v1.Session(graph=graph, config=_config(once))
-        self._graph = graph
+        definition, computed, taps, given = _with_segments(frozen, segments)
+        _force(definition, frozen.graph, forced, taps)
+        _add_placeholders(definition, frozen.graph, taps)
+        wanted = [*fetches, *computed]
+        if not once:
+            fold_batch_norms(definition, [_port(name) for name in wanted])
+        known = [*fetches, *(segment.output for segment in segments)]
+        fetched = _read(definition, wanted, [frozen.graph.outline(k) for k in known])
+        given |= take_weights(definition)
+        _keep_needed(definition, fetched)
+        held = {n.name for n in definition.node}
+        weights = {_port(name): array for name, array in given.items() if name in held}
+        try:
+            self._session = open_session(definition, fetched, weights, once=once)
+        except RefusedGraphError as error:
+            raise KerasError(f"TensorFlow refuses the reference graph: {error}") from error
         self._frozen = frozen
         self._free = len(fetches)
-        held = {n.name for n in definition.node}
-        self._weights = {_port(name): array for name, array in given.items() if name in held}
         self._taps = {tap: name for tap, name in taps.items() if name in held}
         self._inputs = held & set(frozen.graph.inputs)
 
@@ -157,9 +151,7 @@ class Evaluator:
         Raises:
             KerasError: TensorFlow cannot compute the batch.
         """
-        import tensorflow as tf
-
-        feeds = {**self._weights, **({} if inputs is None else self._input_feeds(inputs))}
+        feeds = {} if inputs is None else self._input_feeds(inputs)
         for (tensor, key), name in self._taps.items():
             outline = self._frozen.graph.outline(tensor)
             complex_ = outline.dtype.startswith("complex")
@@ -169,9 +161,8 @@ class Evaluator:
                 given = np.rint(given)  # a quantized index is close to the whole number
             feeds[_port(name)] = given.astype(outline.dtype, copy=False)
         try:
-            with quiet():
-                values = self._session.run(self._fetches, feeds)
-        except (ValueError, tf.errors.OpError) as error:
+            values = self._session.run(feeds)
+        except RefusedGraphError as error:
             said = [line for line in str(error).splitlines() if line and "Graph exec" not in line]
             raise KerasError(
                 f"the reference model cannot compute the data: {' '.join(said[:3])[:300]}",
@@ -224,21 +215,6 @@ def evaluate_once(
         evaluator.close()
 
 
-def _config(once: bool) -> Any:
-    """Return settings that let TensorFlow fuse nodes but not rewrite arithmetic, which is slow.
-
-    Fetched tensors are always computed as they are named, up to float32 rounding.
-    """
-    import tensorflow as tf
-    from tensorflow.core.protobuf import rewriter_config_pb2
-
-    config = tf.compat.v1.ConfigProto()
-    off = rewriter_config_pb2.RewriterConfig.OFF
-    config.graph_options.rewrite_options.arithmetic_optimization = off
-    config.graph_options.rewrite_options.disable_meta_optimizer = once
-    return config
-
-
 def _port(name: str) -> str:
     return name if ":" in name else f"{name}:0"
 
@@ -271,20 +247,25 @@ def _read(definition: Any, tensors: Sequence[str], outlines: Sequence[Outline]) 
     (with oneDNN: a bias before LeakyRelu, the sigmoid of swish), but not if another node reads
     them.
     """
-    import tensorflow as tf
-
     for number, (tensor, outline) in enumerate(zip(tensors, outlines, strict=True)):
         reader = definition.node.add(name=f"tfldbg_read/{number}", op="Identity", input=[tensor])
-        reader.attr["T"].type = tf.as_dtype(outline.dtype).as_datatype_enum
+        reader.attr["T"].type = TYPES[outline.dtype]
     return [f"tfldbg_read/{number}:0" for number in range(len(tensors))]
 
 
-def _needed(definition: Any, fetches: Sequence[str]) -> Any:
-    """Return the part of a graph that the fetched tensors depend on."""
-    import tensorflow as tf
-
-    names = list(map(node_of, fetches))
-    return tf.compat.v1.graph_util.extract_sub_graph(definition, names)
+def _keep_needed(definition: Any, fetches: Sequence[str]) -> None:
+    """Remove the nodes from a graph that the fetched tensors do not depend on."""
+    nodes = {node.name: node for node in definition.node}
+    kept: set[str] = set()
+    stack = list(fetches)
+    while stack:
+        name = node_of(stack.pop().removeprefix("^"))
+        if name not in kept:
+            kept.add(name)
+            stack += nodes[name].input
+    for number in reversed(range(len(definition.node))):
+        if definition.node[number].name not in kept:
+            del definition.node[number]
 
 
 Taps = dict[tuple[str, int], str]
@@ -300,9 +281,7 @@ def _with_segments(
         The graph, which still lacks the placeholders, the name of each segment's output, the
         placeholders, and the values of those for constants of segments, by name.
     """
-    import tensorflow as tf
-
-    definition = tf.compat.v1.GraphDef()
+    definition = GraphDef()
     definition.CopyFrom(frozen.graph_def)
     protos = {node.name: node for node in frozen.graph_def.node}
     taps: Taps = {}
@@ -314,7 +293,7 @@ def _with_segments(
         for tensor, values in segment.constants.items():
             name = f"{prefix}{node_of(tensor)}"
             add_placeholder(definition, name, np.float32, values.shape)
-            given[name] = aligned(values.astype(np.float32, copy=False))
+            given[name] = values.astype(np.float32, copy=False)
     return definition, names, taps, given
 
 
@@ -334,12 +313,9 @@ def _placeholder(taps: Taps, tensor: str, key: int) -> str:
 
 
 def _add_placeholders(definition: Any, graph: RefGraph, taps: Taps) -> None:
-    import tensorflow as tf
-
     for (tensor, _), name in taps.items():
         placeholder = definition.node.add(name=name, op="Placeholder")
-        dtype = tf.as_dtype(graph.outline(tensor).dtype)
-        placeholder.attr["dtype"].type = dtype.as_datatype_enum
+        placeholder.attr["dtype"].type = TYPES[graph.outline(tensor).dtype]
 
 
 def _copy_segment(

@@ -11,6 +11,7 @@ import numpy as np
 from tfldbg.reference.branches import take_branches
 from tfldbg.reference.evaluate import Frozen
 from tfldbg.reference.graphdef import Outline, node_of, ref_graph
+from tfldbg.reference.protos import GraphDef
 from tfldbg.reference.twins import merge_twins
 
 _LARGE = 1024
@@ -68,7 +69,7 @@ def freeze(
             outlines = {n: _of_any_batch(o, n in graph.activations) for n, o in one.items()}
         graph = ref_graph(definition, inputs, ends, outlines, whole=batch == 1)
     return Frozen(
-        graph_def=definition,
+        graph_def=GraphDef.FromString(definition.SerializeToString()),
         graph=graph,
         input_names=tuple(names),
         input_shapes=shapes,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.reference.graphdef import node_of
+from tfldbg.reference.protos import TYPES, fill, values_of
 
 _BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 _COPIES = frozenset({"Identity", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"})
@@ -26,7 +27,7 @@ def fold_batch_norms(definition: Any, fetched: Collection[str]) -> None:
     The output of the batch norm stays the same up to float32 rounding.
 
     Args:
-        definition: A ``tensorflow.GraphDef`` without variables.
+        definition: A `protos.GraphDef` without variables.
         fetched: The tensors that will be read, ``name:port``.
     """
     nodes = {node.name: node for node in definition.node}
@@ -52,9 +53,7 @@ def _second(tensor: str) -> bool:
 
 def _fold(definition: Any, nodes: Mapping[str, Any], norm: Any, conv: Any) -> None:
     """Fold one batch norm if its operands are constant and float32."""
-    import tensorflow as tf
-
-    float32 = tf.float32.as_datatype_enum
+    float32 = TYPES["float32"]
     kernel = _constant(nodes, conv.input[1], _COPIES)
     given = [_constant(nodes, tensor, {"Identity"}) for tensor in norm.input[1:5]]
     formats = {norm.attr["data_format"].s, conv.attr["data_format"].s}
@@ -87,21 +86,15 @@ def _constant(
     nodes: Mapping[str, Any], tensor: str, through: Collection[str]
 ) -> NDArray[Any] | None:
     """Return the constant that a tensor is a copy of, or None if it is computed otherwise."""
-    from tensorflow import make_ndarray
-
     node = nodes[node_of(tensor)]
     while node.op in through:
         node = nodes[node_of(node.input[0])]
     if node.op != "Const":
         return None
-    value: NDArray[Any] = make_ndarray(node.attr["value"].tensor)
-    return value
+    return values_of(node.attr["value"].tensor)
 
 
 def _add_constant(definition: Any, name: str, value: NDArray[Any]) -> None:
-    from tensorflow import make_tensor_proto
-
-    made = make_tensor_proto(value.astype(np.float32))
     node = definition.node.add(name=name, op="Const")
-    node.attr["dtype"].type = made.dtype
-    node.attr["value"].tensor.CopyFrom(made)
+    node.attr["dtype"].type = TYPES["float32"]
+    fill(node.attr["value"].tensor, value.astype(np.float32))

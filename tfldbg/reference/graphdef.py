@@ -324,7 +324,7 @@ def _scalar(protos: Mapping[str, Any], name: str) -> float | None:
         proto = protos.get(node_of(proto.input[0]))
     if proto is None or proto.op != "Const":
         return None
-    from tensorflow import make_ndarray
+    from tfldbg.reference.protos import values_of
 
-    value = make_ndarray(proto.attr["value"].tensor)
+    value = values_of(proto.attr["value"].tensor)
     return float(value) if value.size == 1 else None

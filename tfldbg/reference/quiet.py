@@ -18,10 +18,19 @@ _DEEPEST = 10_000
 
 @contextmanager
 def quiet() -> Iterator[None]:
+    """Import TensorFlow, if it is not yet, and suppress its messages inside the block."""
+    with silent():
+        with collecting_later():
+            import_module("tensorflow")
+        yield
+
+
+@contextmanager
+def silent() -> Iterator[None]:
     """Send everything that is written to the process's stderr to a temporary file.
 
     TensorFlow's native code writes there directly, so replacing ``sys.stderr`` is not enough.
-    Errors are still raised as exceptions.  TensorFlow is imported first, if it is not yet.
+    Errors are still raised as exceptions.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -34,8 +43,6 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             logger.setLevel(logging.ERROR)
             os.dup2(sink.fileno(), 2)
-            with collecting_later():
-                import_module("tensorflow")
             yield
     finally:
         sys.stderr.flush()
