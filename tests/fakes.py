@@ -262,6 +262,7 @@ class FakeReference:
     """
 
     batch: int | None = None
+    in_batches = False
 
     def __init__(self, free: Values, local: Operators | None = None) -> None:
         self._free, self._local = free, local

@@ -20,6 +20,7 @@ import pytest
 import tfldbg
 from tests import odd_files
 from tests.integration.test_cli import tfldbg as command
+from tests.integration.test_extending import _device
 from tests.loop_file import loop_file
 from tests.svdf_file import svdf_file
 from tfldbg import session
@@ -443,7 +444,59 @@ def test_a_keras_model_is_measured_without_tensorflow_in_the_workers(
 
 def loaded(reference: np.ndarray, test: np.ndarray) -> float:
     """Return whether TensorFlow is loaded where this is called."""
+    maps = Path("/proc/self/maps")
+    library = maps.exists() and "libtensorflow_cc" in maps.read_text()
+    return float("tensorflow" in sys.modules or library)
+
+
+def test_what_has_no_lowering_runs_in_the_library_in_the_workers(data: Path) -> None:
+    metrics = {"package": package}
+    found = tfldbg.trace(CNN, keras=KERAS, data=data, samples=20, workers=2, metrics=metrics)
+    values = [o.local.metrics["package"].max for o in found.evidence.ops if o.local is not None]
+    assert values and set(values) == {0.0}
+
+
+def package(reference: np.ndarray, test: np.ndarray) -> float:
+    """Return whether TensorFlow's package is loaded where this is called."""
     return float("tensorflow" in sys.modules)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("recorded")
+    paths = {"h5": folder / "run.h5", "npz": folder / "run.npz"}
+    tfldbg.record(CNN, paths["h5"], data=data, samples=70, runtime="reference")
+    with h5py.File(paths["h5"]) as file:
+        groups = file["tensors"].values()
+        np.savez(paths["npz"], **{g.attrs["name"]: g["values"][()] for g in groups})
+    return paths
+
+
+@pytest.mark.parametrize("kind", ["h5", "npz", "function", "keras"])
+def test_any_number_of_workers_compares_with_values_of_any_source(
+    kind: str,
+    recorded: dict[str, Path],
+    data: Path,
+    cluster: tuple[str, list[subprocess.Popen[bytes]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    against: dict[str, Any] = {
+        "function": {"reference": _device(CNN), "data": data},
+        "keras": {"keras": KERAS, "data": data},
+    }.get(kind, {"against": recorded.get(kind)})
+    one = tfldbg.trace(CNN, samples=70, **against, workers=1).to_dict()
+    assert one["samples"] == 70 and any(op["accumulated"] for op in one["ops"])
+    assert_same(one, tfldbg.trace(CNN, samples=70, **against).to_dict())
+    assert_same(one, tfldbg.trace(CNN, samples=70, **against, workers=7).to_dict())
+    assert_same(one, tfldbg.trace(CNN, samples=70, **against, scheduler=cluster[0]).to_dict())
+    monkeypatch.setattr(measuring, "_FEW", 0)
+    monkeypatch.setattr(measuring, "_WORTH", 1)
+    monkeypatch.setattr(measuring._Shared, "here", _never)
+    assert_same(one, tfldbg.trace(CNN, samples=70, **against).to_dict())
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("the session measures")
 
 
 def killing(reference: np.ndarray, test: np.ndarray) -> float:

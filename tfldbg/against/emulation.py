@@ -56,7 +56,7 @@ def _open(bench: Bench) -> Opened:
     free, more = free_or_nothing(lambda: RoundedRunner(copy, parameters, kernels), copies.first)
     reference = EmulationReference(copies.reference(free), job.subgraph)
     notes = (*notes, *more, *computed_apart(copies.built))
-    return Opened(about, relation, reference, notes, movable=True)
+    return Opened(about, relation, reference, notes)
 
 
 def _calibrated(copy: Copy, kind: str, progress: Progress) -> tuple[Pass, tuple[str, ...]]:

@@ -60,7 +60,6 @@ def _open(bench: Bench) -> Opened:
         reference,
         (*related.notes, *notes, *computed_apart(built)),
         lambda sides, stack: _counterpart(good, related, sides, stack),
-        movable=True,
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,18 +86,19 @@ def _open(bench: Bench) -> Opened:
         recorder = FunctionRecorder(name, function, job.subgraph)
         recorder.record(_batches(job), path)
         opened = open_recording(bench, path, name)
+        folder = undo.pop_all()
+        undo.callback(folder.close)
         undo.callback(opened.reference.close)
         copies, relation = float_copies(job, bench.first), opened.relation
         left, refused = _left_to(copies, relation, recorder.floats), copies.relation.reasons
         reasons = {**relation.reasons, **{i: refused[i] for i in left if i in refused}}
         related = replace(relation, reasons=reasons, own=frozenset(left))
         own = copies.reference(None)
-        undo.callback(own.close)
-        stack = undo.pop_all()
+        undo.pop_all()
     return Opened(
         replace(opened.about, sha256=None),
         related,
-        _Both(opened.reference, own, related.own, stack),
+        _Both(opened.reference, own, related.own, folder),
         (*opened.notes, *_notes(name, job, left)),
     )
 
@@ -138,14 +139,23 @@ def _left_to(copies: FloatCopies, relation: Relation, floats: Collection[str]) -
 
 
 class _Both:
-    """The recorded values, with float copies of the operators that they cannot judge."""
+    """The recorded values, with float copies of the operators that they cannot judge.
+
+    It can be pickled; the copy leaves the recording where it is.
+    """
 
     batch: int | None = None
+    in_batches = True
 
     def __init__(
-        self, recorded: Reference, own: Reference, left: frozenset[int], stack: ExitStack
+        self, recorded: Reference, own: Reference, left: frozenset[int], folder: ExitStack
     ) -> None:
-        self._recorded, self._own, self._left, self._stack = recorded, own, left, stack
+        self._recorded, self._own, self._left = recorded, own, left
+        self._folder: ExitStack | None = folder
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return {**self.__dict__, "_folder": None}
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch."""
@@ -157,7 +167,9 @@ class _Both:
 
     def close(self) -> None:
         """Close both, and delete the recording."""
-        self._stack.close()
+        with self._folder or nullcontext():
+            self._recorded.close()
+            self._own.close()
 
 
 def _float_alone(subgraph: Subgraph, op: Operator) -> bool:

@@ -24,7 +24,7 @@ def _open(bench: Bench) -> Opened:
     copies = float_copies(job, bench.first)
     free, notes = free_or_nothing(lambda: free_copies(copies), copies.first)
     reference, notes = copies.reference(free), (*notes, *computed_apart(copies.built))
-    return Opened(_ABOUT, copies.relation, reference, notes, _counterpart, movable=True)
+    return Opened(_ABOUT, copies.relation, reference, notes, _counterpart)
 
 
 def _counterpart(sides: Sides, stack: ExitStack) -> Counterpart:

@@ -74,8 +74,7 @@ def _open(bench: Bench) -> Opened:
     def counterpart(sides: Sides, stack: ExitStack) -> Counterpart:
         return KerasCounterpart(frozen, sides.relation, segments, sides.job, stack)
 
-    movable = lowered is not None
-    return Opened(about, related, beside, counterpart=counterpart, movable=movable)
+    return Opened(about, related, beside, counterpart=counterpart)
 
 
 def _loaded(bench: Bench) -> Frozen:

@@ -45,7 +45,7 @@ def _open(bench: Bench) -> Opened:
         job.sources,
     )
     relation = Relation(matching, {**reasons, **built.reasons(plan.steps)})
-    return Opened(about, relation, reference, movable=True)
+    return Opened(about, relation, reference)
 
 
 def _check(kernels: Kernels, traced: Kernels) -> None:

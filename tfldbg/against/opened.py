@@ -70,7 +70,7 @@ class Opened:
     about: About
     relation: Relation
     reference: Reference
-    """The reference, which the caller closes."""
+    """The reference, which the caller closes; it can be pickled, for other processes."""
     notes: tuple[str, ...] = ()
     """Notes on it for the user."""
     counterpart: Callable[[Sides, ExitStack], Counterpart] | None = None
@@ -78,9 +78,6 @@ class Opened:
     divided.  The stack closes what it opens."""
     read: Callable[[Batch], Batch] | None = None
     """The function that returns the values that the operators read, if they are not the file's."""
-
-    movable: bool = False
-    """True if the reference can be pickled, so that other processes compute it."""
 
     def described(self, run: Run) -> Run:
         """Return the description of a run with this reference and its notes."""

@@ -82,7 +82,7 @@ def open_recording(bench: Bench, path: Path, label: str, *, check_inputs: bool =
         DataError: It was made from other data.
         MatchError: It is of another model.
     """
-    job, stack = bench.job, ExitStack()
+    job = bench.job
     with ExitStack() as undo:
         capture = undo.enter_context(open_capture(path))
         matched = _matched(capture, job.loaded, job.run_on, {})
@@ -100,8 +100,8 @@ def open_recording(bench: Bench, path: Path, label: str, *, check_inputs: bool =
         values = RecordedTensors(capture, matched.recorded, job.subgraph)
         unmatched = {i: u.reason for i, u in matched.matching.unmatched.items()}
         operators = single_operators(job, values, unmatched, bench.first)
-        reference = CaptureReference(job, values, operators, stack)
-        stack.push(undo.pop_all())
+        reference = CaptureReference(job, values, operators)
+        undo.pop_all()
     relation = Relation(
         matched.matching,
         {**job.skipped, **unmatched, **operators.reasons},

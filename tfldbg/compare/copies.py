@@ -164,6 +164,7 @@ class FileReference:
     """
 
     batch: int | None = None
+    in_batches = False
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ class WithEmulation:
     """
 
     def __init__(self, reference: Reference, emulation: EmulatedOutputs) -> None:
-        self.batch = reference.batch
+        self.batch, self.in_batches = reference.batch, reference.in_batches
         self._reference, self._emulation = reference, emulation
 
     def compute(self, batch: Batch) -> Computed:

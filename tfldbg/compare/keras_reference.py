@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfldbg.compare.batch import Batch, Computed
 from tfldbg.reference.evaluate import Evaluator, Frozen, Segment, in_reference_order
+from tfldbg.run.status import own_status
 
 if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 class KerasReference:
     """The frozen model, running free and cut into operators, in one session.
+
+    It can be pickled; the copy opens its session when it first computes.
 
     Args:
         frozen: The reference.
@@ -26,6 +29,8 @@ class KerasReference:
         KerasError: TensorFlow refuses the graph.
     """
 
+    in_batches = True
+
     def __init__(
         self,
         frozen: Frozen,
@@ -34,11 +39,22 @@ class KerasReference:
         samples: Samples,
     ) -> None:
         self.batch = frozen.batch
-        self._samples = samples
+        self._frozen, self._segments, self._samples = frozen, segments, samples
         self._matching = relation.matching
-        self._keys = tuple(segments)
-        fetches = [m.node for m in relation.matching.matches.values()]
-        self._evaluator = Evaluator(frozen, fetches, list(segments.values()))
+        self._evaluator: Evaluator | None = None
+        self._opened()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return {**self.__dict__, "_evaluator": None}
+
+    def _opened(self) -> Evaluator:
+        if self._evaluator is None:
+            fetches = [m.node for m in self._matching.matches.values()]
+            segments = list(self._segments.values())
+            threads = None if own_status() is None else 1  # others compute beside this process
+            self._evaluator = Evaluator(self._frozen, fetches, segments, threads=threads)
+        return self._evaluator
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
@@ -46,16 +62,19 @@ class KerasReference:
         Raises:
             KerasError: TensorFlow cannot compute the data.
         """
-        fetched, computed = self._evaluator.run(
+        evaluator = self._opened()
+        fetched, computed = evaluator.run(
             in_reference_order(self._matching.inputs, self._samples.real(batch.start, batch.stop)),
-            {key: batch.real[key] for key in self._evaluator.tap_keys},
+            {key: batch.real[key] for key in evaluator.tap_keys},
         )
         free = zip(self._matching.matches, fetched, strict=True)
         return Computed(
             free={i: values for i, values in free if i in batch.real},
-            local=dict(zip(self._keys, computed, strict=True)),
+            local=dict(zip(self._segments, computed, strict=True)),
         )
 
     def close(self) -> None:
         """Release the session."""
-        self._evaluator.close()
+        if self._evaluator is not None:
+            self._evaluator.close()
+            self._evaluator = None

@@ -62,6 +62,7 @@ class LoweredReference:
     """
 
     batch: int | None = None
+    in_batches = False
 
     def __init__(
         self,

@@ -182,7 +182,7 @@ class BesideOwnRuns:
 
     def __init__(self, inner: Reference, runs: OwnRuns) -> None:
         self._inner, self._runs = inner, runs
-        self.batch = inner.batch
+        self.batch, self.in_batches = inner.batch, inner.in_batches
 
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.

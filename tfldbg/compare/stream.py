@@ -38,6 +38,10 @@ class Reference(Protocol):
     def batch(self) -> int | None:
         """The batch size that it requires, None for any."""
 
+    @property
+    def in_batches(self) -> bool:
+        """True if it computes several samples at a time faster than one after the other."""
+
     def compute(self, batch: Batch) -> Computed:
         """Compute one batch.
 

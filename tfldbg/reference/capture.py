@@ -10,6 +10,7 @@ The files are not trusted: nothing in them is executed (no pickles), nothing out
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,8 @@ __all__ = ["Capture", "Recorded", "in_real_units", "open_capture"]
 class Capture:
     """An open recording.  Use as a context manager, or call `close`.
 
+    It can be pickled; the file goes with it, as an array that maps it.
+
     Args:
         path: The file.
         contents: The contents of the file.
@@ -38,6 +41,10 @@ class Capture:
         self._run, self._values = contents.run, contents.values
         self._range = (0, 0)
         self._held: dict[int, NDArray[Any]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to open it in another process."""
+        return _reopened, (self.path, np.memmap(self.path, np.uint8, "r"))
 
     def __enter__(self) -> Capture:
         return self
@@ -114,5 +121,15 @@ def open_capture(path: Path) -> Capture:
     """
     if not path.is_file():
         raise CaptureError(f"the recording '{path}' does not exist", hint="check the path")
-    opened = open_npz(path) if path.suffix.lower() == ".npz" else open_hdf5(path)
-    return Capture(str(path), opened)
+    return _opened(path, path)
+
+
+def _opened(path: Path, source: Path | BytesIO) -> Capture:
+    zipped = path.suffix.lower() == ".npz"
+    return Capture(str(path), open_npz(path, source) if zipped else open_hdf5(path, source))
+
+
+def _reopened(path: str, content: NDArray[np.uint8]) -> Capture:
+    """Open the file that an array maps, or the array itself if it has become a copy."""
+    name = getattr(content, "filename", None)
+    return _opened(Path(path), Path(name) if name is not None else BytesIO(content.tobytes()))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,12 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_hdf5(path: Path) -> Contents:
+def open_hdf5(path: Path, source: Path | BytesIO) -> Contents:
     """Open a file.
+
+    Args:
+        path: Its name in messages.
+        source: The file, or its content.
 
     Raises:
         CaptureError: It is damaged or has another layout.
@@ -48,7 +53,7 @@ def open_hdf5(path: Path) -> Contents:
     import h5py
 
     with _readable(path):
-        file = h5py.File(path, "r")
+        file = h5py.File(source, "r")
     try:
         with _readable(path):
             guard.check_hdf5(file, whole=False)

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,18 @@ _NPZ_HINT = "save it with numpy.savez(path, **{tensor_name: array}), first axis 
 _INDEX_KEY = re.compile(r"tensor ([0-9]{1,9})")
 
 
-def open_npz(path: Path) -> Contents:
+def open_npz(path: Path, source: Path | BytesIO) -> Contents:
     """Open an archive.
+
+    Args:
+        path: Its name in messages.
+        source: The file, or its content.
 
     Raises:
         CaptureError: It is damaged, or holds anything other than arrays of numbers.
     """
     with _readable_npz(path):
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(source)
     try:
         with _readable_npz(path):
             return _Npz(path, archive).contents()

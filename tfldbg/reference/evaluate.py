@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +37,15 @@ class Frozen:
     """The only batch size that the model accepts, or None if it accepts any."""
     framework: str
     """The framework that loaded it, with its version."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to restore it in another process; the graph is an array of bytes."""
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "graph_def"}
+        return _restored, (np.frombuffer(self.graph_def.SerializeToString(), np.uint8), rest)
+
+
+def _restored(graph_def: NDArray[np.uint8], rest: Mapping[str, Any]) -> Frozen:
+    return Frozen(graph_def=GraphDef.FromString(graph_def.tobytes()), **rest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +103,7 @@ class Evaluator:
             consumers, by tensor.
         once: True if only a few batches are computed, for which optimizing the graph takes longer
             than it saves.
+        threads: The number of threads, None for one a processor.
 
     Raises:
         KerasError: TensorFlow refuses the graph.
@@ -107,6 +117,7 @@ class Evaluator:
         *,
         forced: Mapping[str, int] = MappingProxyType({}),
         once: bool = False,
+        threads: int | None = None,
     ) -> None:
         definition, computed, taps, given = _with_segments(frozen, segments)
         _force(definition, frozen.graph, forced, taps)
@@ -121,7 +132,7 @@ class Evaluator:
         held = {n.name for n in definition.node}
         weights = {_port(name): array for name, array in given.items() if name in held}
         try:
-            self._session = open_session(definition, fetched, weights, once=once)
+            self._session = open_session(definition, fetched, weights, once=once, threads=threads)
         except RefusedGraphError as error:
             raise KerasError(f"TensorFlow refuses the reference graph: {error}") from error
         self._frozen = frozen

@@ -67,7 +67,11 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
         "uint32_val": (16, "uint*"),
         "uint64_val": (17, "uint*"),
     },
-    "ConfigProto": {"graph_options": (10, "GraphOptions")},
+    "ConfigProto": {
+        "intra_op_parallelism_threads": (2, "int"),
+        "inter_op_parallelism_threads": (5, "int"),
+        "graph_options": (10, "GraphOptions"),
+    },
     "GraphOptions": {"rewrite_options": (10, "RewriterConfig")},
     "RewriterConfig": {
         "arithmetic_optimization": (7, "int"),

@@ -56,6 +56,7 @@ def open_session(
     weights: Mapping[str, NDArray[Any]],
     *,
     once: bool = False,
+    threads: int | None = None,
 ) -> _TfSession:
     """Return a session that computes tensors of a graph.
 
@@ -68,11 +69,12 @@ def open_session(
         weights: The values of placeholders that are the same in every run, by ``name:port``.
         once: True if only a few batches are computed, for which optimizing the graph takes longer
             than it saves.
+        threads: The number of threads, None for one a processor.
 
     Raises:
         RefusedGraphError: TensorFlow refuses the graph.
     """
-    given = definition.SerializeToString(), tuple(fetches), weights, once
+    given = definition.SerializeToString(), tuple(fetches), weights, _config(once, threads)
     library = _library()
     if library is None or _takes_text(definition):
         return _InPackage(*given)
@@ -92,7 +94,7 @@ def _takes_text(definition: Any) -> bool:
     return any(number not in _NUMBERS for number in types)
 
 
-def _config(once: bool) -> bytes:
+def _config(once: bool, threads: int | None = None) -> bytes:
     """Return settings that let TensorFlow fuse nodes but not rewrite arithmetic, which is slow.
 
     Fetched tensors are always computed as they are named, up to float32 rounding.
@@ -100,6 +102,8 @@ def _config(once: bool) -> bytes:
     config = protos.ConfigProto()
     config.graph_options.rewrite_options.arithmetic_optimization = _OFF
     config.graph_options.rewrite_options.disable_meta_optimizer = once
+    if threads is not None:
+        config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
     made: bytes = config.SerializeToString()
     return made
 
@@ -112,7 +116,7 @@ class _InPackage:
         definition: bytes,
         fetches: Sequence[str],
         weights: Mapping[str, NDArray[Any]],
-        once: bool,
+        config: bytes,
     ) -> None:
         with quiet():
             import tensorflow as tf
@@ -125,8 +129,8 @@ class _InPackage:
                     tf.import_graph_def(graph_pb2.GraphDef.FromString(definition), name="")
             except (ValueError, tf.errors.OpError) as error:
                 raise RefusedGraphError(str(error)) from error
-            config = config_pb2.ConfigProto.FromString(_config(once))
-            self._session = tf.compat.v1.Session(graph=graph, config=config)
+            settings = config_pb2.ConfigProto.FromString(config)
+            self._session = tf.compat.v1.Session(graph=graph, config=settings)
         self._fetches, self._weights = list(fetches), weights
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -220,7 +224,7 @@ class _InLibrary:
         definition: bytes,
         fetches: Sequence[str],
         weights: Mapping[str, NDArray[Any]],
-        once: bool,
+        config: bytes,
     ) -> None:
         self._library = library
         self._graph = library.TF_NewGraph()
@@ -228,7 +232,7 @@ class _InLibrary:
         self._close = weakref.finalize(self, _free, library, self._graph, opened)
         with silent():
             self._import(definition)
-            self._session = self._opened(_config(once))
+            self._session = self._opened(config)
         opened.append(self._session)
         self._fetches = (_TfOutput * len(fetches))(*map(self._output, fetches))
         self._weights = [(self._output(n), self._tensor(v)) for n, v in weights.items()]

@@ -6,7 +6,6 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
     from tfldbg.compare.tally import Plan
     from tfldbg.run.job import Job
     from tfldbg.run.samples import Samples
-    from tfldbg.session.request import Ready, Request
-    from tfldbg.store.packing import ChunkPacker
+    from tfldbg.session.request import Ready
     from tfldbg.store.writer import RunWriter
 
 _MOST = 4096
@@ -81,6 +79,8 @@ class Work:
     """The instrumented model."""
     reference: Reference | None
     """The reference, None to measure TFLite alone."""
+    batch: int = 1
+    """The number of samples to compute at a time."""
 
 
 class _OpenWork:
@@ -100,8 +100,7 @@ class _OpenWork:
         work = self._work
         tested = stream.running(work.plan, work.samples, self._runner, Silent())
         watching = list(recorders.values())
-        size = 1 if work.reference is None else work.reference.batch or 1
-        return stream.measure(work.plan, tested, work.reference, watching, numbers, size)
+        return stream.measure(work.plan, tested, work.reference, watching, numbers, work.batch)
 
     def close(self) -> None:
         """Release the models."""
@@ -130,10 +129,13 @@ def work_of(ready: Ready) -> Work | None:
     Args:
         ready: The trace before its first batch.
     """
-    job = ready.bench.job
-    if not ready.opened.movable or _alone(ready):
+    job, plan, reference = ready.bench.job, ready.plan, ready.reference
+    if _alone(ready):
         return None
-    return Work(ready.plan, job.samples, job.instrumented, ready.reference)
+    batch = reference.batch or 1
+    if reference.in_batches:
+        batch = batch_size(plan, job.samples.count, reference)
+    return Work(plan, job.samples, job.instrumented, reference, batch)
 
 
 def _alone(ready: Ready) -> list[str]:
@@ -166,31 +168,10 @@ def _measure_packed(
     return made
 
 
-def _measure_again(
-    request: Request, unread: Mapping[int, str], packer: ChunkPacker | None, numbers: range
-) -> tuple[Tally, Mapping[str, Any]]:
-    """Prepare a trace once more in another process, and measure some samples.
-
-    Args:
-        request: The trace.
-        unread: The tensors not to read, with the reasons.
-        packer: The packer of a recording, None not to record the samples.
-        numbers: The samples.
-
-    Raises:
-        TfldbgError: As for `tfldbg.trace`.
-    """
-    with ExitStack() as stack:
-        ready = request.ready(stack, Silent(), unread)
-        watched = {**ready.watched, **({} if packer is None else {_DUMP: packer})}
-        return ready.measure(numbers, Silent(), packer), watched
-
-
 def measure_samples(
     pool: Pool | None,
-    request: Request,
+    workers: int | None,
     ready: Ready,
-    unread: Mapping[int, str],
     progress: Progress,
     writer: RunWriter | None,
 ) -> Tally:
@@ -198,9 +179,8 @@ def measure_samples(
 
     Args:
         pool: The processes, if the user asked for several.
-        request: The trace.
-        ready: The same trace in this process; its recorders are completed.
-        unread: The tensors not to read, with the reasons.
+        workers: The number of processes that the user asked for.
+        ready: The trace in this process; its recorders are completed.
         progress: Receives the progress.
         writer: Receives all values, None not to record them.
 
@@ -209,23 +189,17 @@ def measure_samples(
         TfldbgError: As for `tfldbg.trace`.
     """
     job, work = ready.bench.job, work_of(ready)
-    batch = ready.reference.batch or 1
     if pool is not None and (alone := _alone(ready)):
-        if request.run_on.workers != 1:
+        if workers != 1:
             raise UsageError(
                 f"only one process can measure: {', '.join(alone)}",
                 hint="leave out --workers and --scheduler",
             )
         pool = None
     shared = _Shared(job, ready.plan, ready.watched, writer, progress)
-    if pool is not None and work is None:
-        packer = None if writer is None else writer.packer(_part(job))
-        measure = partial(_measure_again, request.elsewhere, dict(unread), packer)
-        batch = batch_size(ready.plan, job.samples.count, ready.reference)
-        return shared.measured(pool, measure, batch, ready.measure)
     if work is None:
         return shared.here(ready.measure)
-    return shared.work(pool, work, batch, ready.measure)
+    return shared.work(pool, work, ready.measure)
 
 
 def record_samples(
@@ -250,7 +224,7 @@ def record_samples(
         return stream.measure(plan, tested, None, watching, numbers)
 
     work = Work(plan, job.samples, job.instrumented, None)
-    return _Shared(job, plan, {}, writer, progress).work(None, work, 1, measure)
+    return _Shared(job, plan, {}, writer, progress).work(None, work, measure)
 
 
 class _Shared:
@@ -279,7 +253,6 @@ class _Shared:
         self,
         pool: Pool | None,
         work: Work,
-        batch: int,
         again: Again,
     ) -> Tally:
         """Let processes do the work: the given ones, or new ones if they are worth it.
@@ -287,19 +260,18 @@ class _Shared:
         Args:
             pool: The processes, if the user asked for several.
             work: The work.
-            batch: The number of samples in a batch.
             again: Measures samples in this process.
 
         Raises:
             TfldbgError: As for `tfldbg.trace`.
         """
         if pool is not None:
-            return self._packed(pool, pool.pack(work), batch, again)
-        if self._job.values < _FEW:
+            return self._packed(pool, pool.pack(work), work.batch, again)
+        if self._job.values < (_FEW if work.batch == 1 else _WORTH):
             return self.here(again)
-        with local_pool(_workers(self._job)) as new:
+        with local_pool(_workers(self._job, work.batch)) as new:
             try:
-                return self._packed(new, new.pack(work), batch, again)
+                return self._packed(new, new.pack(work), work.batch, again)
             except (NotLoadedError, UnpicklableError):
                 return self.here(again)  # a function of the user's that only this process knows
 
@@ -379,12 +351,12 @@ def _part(job: Job) -> int:
     return part if steps == 1 else divisor_below(steps, part)
 
 
-def _workers(job: Job) -> int:
+def _workers(job: Job, batch: int = 1) -> int:
     """Return the number of processes that are worth their start, and for which there is memory."""
     units = -(-job.samples.count // job.samples.stream_steps)
     most = min(_processors(), 1 + job.values // _WORTH, units)
     allowed = limits().memory_bytes
-    return most if allowed is None else max(1, min(most, allowed // _memory(job)))
+    return most if allowed is None else max(1, min(most, allowed // _memory(job, batch)))
 
 
 def _processors() -> int:
@@ -396,14 +368,14 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _memory(job: Job) -> int:
+def _memory(job: Job, batch: int) -> int:
     """Return an upper estimate of the memory that one process needs, bytes.
 
     Each of up to five networks holds its float32 weights, once more as XNNPACK packs them, and all
-    its tensors.
+    its tensors for a batch of samples.
     """
     elements = sum(max(t.elements, 0) for t in job.subgraph.tensors)
-    return (256 << 20) + 5 * 4 * elements + 10 * 4 * len(job.loaded.data)
+    return (256 << 20) + 5 * 4 * elements * batch + 10 * 4 * len(job.loaded.data)
 
 
 class _Reported:

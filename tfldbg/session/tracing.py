@@ -101,7 +101,7 @@ def _trace(
             writer = stack.enter_context(RunWriter(target, bench.job.subgraph, exact=exact))
         observer = stack.enter_context(Observer(bench.job))
         prepared = perf_counter()
-        measured = _measured(request, ready, pool, writer, progress, unread)
+        measured = _measured(request, ready, pool, writer, progress)
         timing = {
             "load_s": prepared - began,
             "reference_s": measured.reference_s,
@@ -129,12 +129,11 @@ def _measured(
     pool: Pool | None,
     writer: RunWriter | None,
     progress: Progress,
-    unread: Mapping[int, str],
 ) -> Measured:
     """Compare all samples, in this process or in several."""
     count = ready.bench.job.samples.count
     progress.stage("tracing", count)
-    return measure_samples(pool, request, ready, unread, progress, writer).measured()
+    return measure_samples(pool, request.run_on.workers, ready, progress, writer).measured()
 
 
 def _complete(evidence: Evidence, ready: Ready, measured: Measured, began: float) -> Evidence:

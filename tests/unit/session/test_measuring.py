@@ -35,14 +35,13 @@ def _ready(samples: int, steps: int = 1, elements: int = 1000, **more: Any) -> A
         instrumented=None,
         values=samples * elements,
     )
-    named = {"movable": True, "watched": {}, "bodies": None, **more}
+    named = {"in_batches": False, "watched": {}, "bodies": None, **more}
     return SimpleNamespace(
         bench=SimpleNamespace(job=job),
-        opened=SimpleNamespace(movable=named["movable"]),
         watched=named["watched"],
         bodies=named["bodies"],
-        plan=None,
-        reference=None,
+        plan=SimpleNamespace(subgraph=job.subgraph, read=range(len(tensors))),
+        reference=SimpleNamespace(batch=None, in_batches=named["in_batches"]),
     )
 
 
@@ -82,9 +81,13 @@ def test_a_process_that_shares_a_machine_with_others_takes_one_processor(
     assert _workers(_ready(1000, elements=10**6).bench.job) == 1
 
 
-@pytest.mark.parametrize(
-    "kept", [{"movable": False}, {"bodies": object()}, {"watched": {"steps": object()}}]
-)
+@pytest.mark.parametrize("kept", [{"bodies": object()}, {"watched": {"steps": object()}}])
 def test_what_only_the_session_can_measure_is_no_work_for_others(kept: dict[str, Any]) -> None:
     assert work_of(_ready(10, **kept)) is None
     assert work_of(_ready(10, watched={"pictures": object()})) is not None
+
+
+def test_what_is_faster_in_batches_is_measured_in_batches() -> None:
+    one, several = work_of(_ready(10)), work_of(_ready(10, in_batches=True))
+    assert one is not None and several is not None
+    assert (one.batch, several.batch) == (1, 10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -220,22 +219,22 @@ def _given(values: RecordedTensors, wanted: frozenset[int], batch: Batch) -> Bat
 class CaptureReference:
     """The recording: its values, and the traced file's operators on them.
 
+    It can be pickled.
+
     Args:
         job: The traced file.
-        values: The recording.
+        values: The recording, which is closed with this object.
         operators: The traced file's operators, cut apart.
-        stack: The stack to close at the end.
 
     Raises:
         RunError: The runtime refuses the operators.
     """
 
     batch: int | None = None
+    in_batches = True
 
-    def __init__(
-        self, job: Job, values: RecordedTensors, operators: SingleOperators, stack: ExitStack
-    ) -> None:
-        self._values, self._operators, self._stack = values, operators, stack
+    def __init__(self, job: Job, values: RecordedTensors, operators: SingleOperators) -> None:
+        self._values, self._operators = values, operators
         self._tensors = job.subgraph.tensors
         self._runner: DerivedRunner | None = None
         model = operators.model
@@ -243,7 +242,6 @@ class CaptureReference:
             name = f"the single operators of '{job.loaded.path}'"
             program = derived_program(name, model.content, model.taps, job.run_on.kernels)
             self._runner = DerivedRunner(program, model.feeds)
-            stack.callback(self._runner.close)
 
     def compute(self, batch: Batch) -> Computed:
         """Return the recorded values of one batch, and the file's results on them.
@@ -276,5 +274,7 @@ class CaptureReference:
         return replace(batch, codes=codes, real=real)
 
     def close(self) -> None:
-        """End the child process and close the recording."""
-        self._stack.close()
+        """Release the model, and close the recording."""
+        if self._runner is not None:
+            self._runner.close()
+        self._values.capture.close()

@@ -73,6 +73,7 @@ class EmulationReference:
     """
 
     batch: int | None = None
+    in_batches = False
 
     def __init__(self, inner: FileReference, subgraph: Subgraph) -> None:
         self._inner, self._tensors = inner, subgraph.tensors

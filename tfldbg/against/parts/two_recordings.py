@@ -56,6 +56,7 @@ class TwoCaptures:
     beside: SideBySide
     """The nodes of both, side by side."""
     batch: None = None
+    in_batches: bool = True
 
     def measure(self, samples: int, progress: Progress) -> Measured:
         """Compare all tensors, as a trace does.
