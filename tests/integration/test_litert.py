@@ -13,8 +13,10 @@ from tfldbg.graph.load import load_graph, read_file
 from tfldbg.graph.query import choose_signature
 from tfldbg.options.runtimes import RUNTIMES, Kernels
 from tfldbg.rewrite.expose import expose
+from tfldbg.run import status
 from tfldbg.run.job import load
 from tfldbg.run.litert import Program, Runner
+from tfldbg.run.status import Status, measuring, status_file
 
 
 def _program(path: Path, runtime: str = "xnnpack", signature: str | None = None) -> Program:
@@ -43,12 +45,15 @@ def test_taps_are_what_the_interpreter_returns(samples: Path, runtime: str) -> N
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-def test_what_is_lent_lies_where_the_next_run_writes(samples: Path) -> None:
+def test_what_is_lent_lies_where_the_next_run_writes(
+    samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "_own", Status(status_file().fileno()))
     program = _program(samples / "cnn.tflite")
     rng = np.random.default_rng(0)
     tensor = program.subgraph.tensors[program.subgraph.inputs[0]]
     given = [rng.integers(-128, 128, tensor.shape).astype(np.int8) for _ in range(2)]
-    with Runner(program).start() as runner:
+    with measuring(), Runner(program).start() as runner:
         kept = runner.run([given[0]])
         lent = runner.run([given[0]], lend=True)
         large = max(range(len(kept)), key=lambda i: kept[i].nbytes)

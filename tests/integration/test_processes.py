@@ -3,88 +3,186 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import tfldbg
 from tfldbg.errors import RunError
 from tfldbg.options.run_on import RunOn
-from tfldbg.run import process, together
+from tfldbg.options.runtimes import Kernels
+from tfldbg.run import litert, process, together
 from tfldbg.run.child import command, limited
 from tfldbg.run.job import prepare
-from tfldbg.run.litert import Runner
-from tfldbg.run.process import WorkerProcess, new_process, started_ahead
+from tfldbg.run.litert import Program, Runner
+from tfldbg.run.process import Host, Hosts, one_process, shared_hosts
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limit takes effect on Linux")
 
 
-def _alive(worker: WorkerProcess) -> bool:
-    return worker.popen.poll() is None
+Sample = list[NDArray[Any]]
 
 
-def _waiting() -> WorkerProcess | None:
-    ahead = process._AHEAD.get()
-    assert ahead is not None
-    return ahead.waiting
+@pytest.fixture(scope="module")
+def program(samples: Path) -> tuple[Program, Sample]:
+    job = prepare(samples / "cnn.tflite", RunOn(samples=2))
+    return job.instrumented, job.samples.codes(0)
 
 
-def test_one_waits_until_all_have_been_taken() -> None:
-    with started_ahead(2):
-        first = _waiting()
-        assert first is not None and new_process("builtin") is first
-        second = _waiting()
-        assert second is not None and new_process("xnnpack") is second
-        assert _alive(first) and _alive(second) and _waiting() is None
-        third = new_process("builtin")
-        assert third not in (first, second)
-    for taken in (first, second, third):
-        assert _alive(taken)
-        taken.close()
-        assert not _alive(taken)
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    with one_process():
+        found = shared_hosts()
+        assert found is not None
+        yield found
 
 
-def test_the_one_that_nobody_took_is_ended() -> None:
-    with started_ahead(2):
-        waiting = _waiting()
-        assert waiting is not None and _alive(waiting)
-    assert not _alive(waiting) and process._AHEAD.get() is None
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Host]:
+    """All processes in the order of their start."""
+    made: list[Host] = []
+
+    class Noted(Host):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            made.append(self)
+
+    monkeypatch.setattr(process, "Host", Noted)
+    monkeypatch.setattr(litert, "Host", Noted)
+    return made
 
 
-def test_one_that_has_died_meanwhile_is_not_taken() -> None:
-    with started_ahead(1):
-        waiting = _waiting()
-        assert waiting is not None
-        waiting.end()
-        other = new_process("builtin")
-        assert other is not waiting and _alive(other)
-        other.close()
+def _same(one: Sample, other: Sample) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_one_that_does_not_fit_is_left_alone() -> None:
-    with started_ahead(1):
-        waiting = _waiting()
-        others = [new_process("micro"), new_process("tf")]
-        with limited(memory=1):
-            others.append(new_process("builtin"))
-        with limited(timeout=7):
-            others.append(new_process("builtin"))
-        assert waiting is not None and waiting is _waiting() and waiting not in others
-        for other in others:
-            other.close()
+def test_models_share_the_process_that_waits_for_them(
+    started: list[Host], hosts: Hosts, program: tuple[Program, Sample]
+) -> None:
+    model, sample = program
+    with Runner(model) as first, Runner(replace(model, taps=model.taps[:3])) as second:
+        expected = first.run(sample)
+        assert _same(second.run(sample), expected[:3]) and _same(first.run(sample), expected)
+        assert len(started) == 1 and started[0].runs
+    assert started[0].runs, "it waits for the next model"
+    with Runner(model) as again:
+        assert _same(again.run(sample), expected)
+    hosts.close()
+    assert len(started) == 1 and not started[0].runs
 
 
-def test_it_computes_the_same(samples: Path) -> None:
-    job = prepare(samples / "cnn.tflite", RunOn(samples=1))
-    with Runner(job.instrumented) as runner:
-        expected = runner.run(job.samples.codes(0))
-    with started_ahead(1), Runner(job.instrumented) as runner:
-        assert _waiting() is None
-        found = runner.run(job.samples.codes(0))
-    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+def test_answers_may_be_read_in_another_order(
+    started: list[Host], hosts: Hosts, program: tuple[Program, Sample]
+) -> None:
+    model, sample = program
+    early = Runner(model).start()
+    Runner(model).start().close()
+    with Runner(model) as late:
+        found = late.run(sample)
+    with early:
+        assert _same(early.run(sample), found)
+    assert len(started) == 1
+
+
+def test_what_does_not_fit_has_a_process_of_its_own(
+    started: list[Host], hosts: Hosts, program: tuple[Program, Sample]
+) -> None:
+    model, sample = program
+    tensorflow = replace(model, kernels=Kernels("tf"))
+    with Runner(model) as shared, Runner(tensorflow) as other:
+        assert len(started) == 2
+        assert len(other.run(sample)) == len(shared.run(sample))
+    assert started[0].runs and not started[1].runs
+    with limited(timeout=7), Runner(model):
+        assert len(started) == 3 and started[2].limits.timeout_s == 7
+
+
+def test_other_models_go_on_in_another_process_when_it_is_ended(
+    started: list[Host], hosts: Hosts, program: tuple[Program, Sample]
+) -> None:
+    model, sample = program
+    with Runner(model) as first, Runner(model) as second:
+        expected = first.run(sample)
+        changes = {0: np.zeros_like(sample[0])}
+        changed = first.rerun(changes)
+        started[0].kill()
+        with pytest.raises(RunError, match="the system killed it"):
+            second.run(sample)
+        assert _same(first.rerun(changes), changed), "the sample is run again first"
+        assert _same(first.run(sample), expected)
+    assert len(started) == 2 and not hosts.apart
+
+
+def test_a_state_is_not_made_up_when_its_process_has_ended(
+    started: list[Host], hosts: Hosts, program: tuple[Program, Sample]
+) -> None:
+    model, sample = program
+    with Runner(model) as runner:
+        runner.run(sample)
+        os.kill(started[0].number, signal.SIGSEGV)
+        with pytest.raises(RunError, match="died"):
+            runner.run(sample, fresh=False)
+
+
+def test_a_model_that_another_one_has_ended_is_not_to_blame(
+    started: list[Host], hosts: Hosts, program: tuple[Program, Sample]
+) -> None:
+    model, sample = program
+    with Runner(model) as first, Runner(model) as second:
+        expected = first.run(sample)
+        os.kill(started[0].number, signal.SIGSEGV)
+        assert _same(first.run(sample), expected)
+        assert hosts.apart and len(started) == 2, "it was alone"
+        assert _same(second.run(sample), expected)
+        assert len(started) == 3, "so is the other one from now on"
+        with Runner(model) as third:
+            assert _same(third.run(sample), expected) and len(started) == 4
+    assert not any(host.runs for host in started)
+
+
+def test_a_model_that_ends_every_process_is_named(
+    started: list[Host], hosts: Hosts, program: tuple[Program, Sample], shared_models: Path
+) -> None:
+    model, sample = program
+    odd = prepare(shared_models / "tflite" / "litert_blockwise_quantized.tflite", RunOn(samples=1))
+    with Runner(model) as sound:
+        expected = sound.run(sample)
+        with (
+            pytest.raises(RunError, match=r"died \(signal SIG\w+\).*at operator 0"),
+            Runner(odd.instrumented) as broken,
+        ):
+            broken.run(odd.samples.codes(0))
+        assert not hosts.apart
+        assert _same(sound.run(sample), expected)
+
+
+def test_an_interrupted_message_ends_the_process(
+    started: list[Host],
+    hosts: Hosts,
+    program: tuple[Program, Sample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, sample = program
+
+    def interrupted(stream: object) -> None:
+        raise KeyboardInterrupt
+
+    with Runner(model) as runner:
+        expected = runner.run(sample)
+        monkeypatch.setattr(process.wire, "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(sample)
+        monkeypatch.undo()
+        assert not started[0].runs
+        assert _same(runner.run(sample), expected)
 
 
 @LINUX

@@ -209,4 +209,4 @@ def _batches(job: Job) -> Iterator[Given]:
         yield Given(start, arrays, dict(zip(job.subgraph.inputs, codes, strict=True)))
 
 
-KIND = Kind(TRAITS, _open, processes=0, check=_check)
+KIND = Kind(TRAITS, _open, check=_check)

@@ -143,4 +143,4 @@ def _with_own_runs(
     return related, BesideOwnRuns(reference, own)
 
 
-KIND = Kind(TRAITS, _open, processes=0)
+KIND = Kind(TRAITS, _open)

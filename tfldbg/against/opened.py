@@ -93,9 +93,6 @@ class Kind:
     open: Callable[[Bench], Opened]
     """The function that opens the reference of a bench.  It must call `Bench.start` before it reads
     a value of the file."""
-    processes: int = 4
-    """The number of processes to start for LiteRT before their models are known; 0 if the reference
-    keeps all processors busy meanwhile."""
     check: Callable[[Against], None] | None = None
     """The function that refuses an invalid reference before a file is read."""
     run_on: Callable[[ModelSource, Against, RunOn], RunOn] | None = None

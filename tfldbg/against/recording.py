@@ -239,4 +239,4 @@ def _agree(given: NDArray[Any], recorded: NDArray[Any], steps: int) -> bool:
     return bool(np.abs(one - other).max(initial=0.0) <= steps)
 
 
-KIND = Kind(TRAITS, _open, processes=0, run_on=_recorded_inputs)
+KIND = Kind(TRAITS, _open, run_on=_recorded_inputs)

@@ -1,10 +1,9 @@
-"""Run a model in a child process, and turn a crash into an error that names its place."""
+"""Run models in child processes, and turn a crash into an error that names its place."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,14 +14,13 @@ from numpy.typing import NDArray
 
 from tfldbg.errors import RunError
 from tfldbg.graph.places import tensors_stay
-from tfldbg.options.runtimes import TRY_ANOTHER, Kernels
+from tfldbg.options.runtimes import LITERT, TRY_ANOTHER, Kernels
 from tfldbg.rewrite.expose import unreadable
 from tfldbg.rewrite.flatbuffer import replace_outputs
-from tfldbg.run import memory, wire
-from tfldbg.run.block import Block, block_for
-from tfldbg.run.child import KILLED, Watchdog, ending, killed, limits
+from tfldbg.run import memory
+from tfldbg.run.child import KILLED, ending, killed, limits
 from tfldbg.run.placed import path_of
-from tfldbg.run.process import WorkerProcess, new_process
+from tfldbg.run.process import EndedError, Ending, Host, shared_hosts
 from tfldbg.run.refusals import refused
 from tfldbg.run.status import own_status, words_for
 from tfldbg.run.worker import REFUSALS, LoadedModel
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 
 _HEAP = re.compile(r"double free|corrupted|malloc\(\)|free\(\)|invalid size")
 
-MOST_SAID = 1 << 16
-"""The largest number of bytes to read of a crashed process's stderr."""
 _LARGEST_TRIED = 1 << 30
 """The largest file for which the operator of a crash is searched, with copies of it, bytes."""
 
@@ -74,7 +70,7 @@ class DiedError(Exception):
 
 
 class Runner:
-    """One interpreter in one child process.  Use as a context manager.
+    """A model that a child process runs.  Use as a context manager.
 
     Raises:
         RunError: The runtime refuses the model or crashes while loading it.
@@ -89,7 +85,7 @@ class Runner:
         """The tensors that an external delegate writes, available once the runner is open."""
 
     def start(self) -> Runner:
-        """Start the process and let it load the model without waiting for it.
+        """Let a process load the model without waiting for it.
 
         Errors of the runtime are raised when the runner is entered.
 
@@ -183,90 +179,135 @@ class Runner:
             raise _explain(self._program, death, sample) from death
 
     def close(self) -> None:
-        """End the child process."""
+        """Release the model, and its process if it has one of its own."""
         child, self._child = self._child, None  # first, for a thread that waits for an answer
         if child is not None:
             child.close()
 
 
 class _Child:
-    """A process and the model that it has loaded."""
+    """A model in another process: in one that models share, or in its own.
 
-    def __init__(self, program: Program) -> None:
-        self._program = program
-        self._stack = ExitStack()
+    If it ends a shared process, it goes on in a process of its own, where it ends the process once
+    more unless another model was to blame.
+
+    Args:
+        program: The model.
+        alone: True for a process of its own.
+    """
+
+    def __init__(self, program: Program, *, alone: bool = False) -> None:
+        self._program, self._path = program, _placed(program)
+        shares = program.kernels.runtime in LITERT and program.kernels.delegate is None
+        self._hosts = shared_hosts() if shares and not alone else None
+        self._sample: Sequence[NDArray[Any]] = ()
+        self._load()
+
+    def _load(self) -> None:
+        """Request to load the model, and do not wait for it."""
+        if self._hosts is not None and self._hosts.apart:
+            self._hosts = None
         try:
-            path = path_of(program.content)
-            self._worker = new_process(program.kernels.runtime)
-            self._stack.callback(self._worker.close)
-            self._given, self._made = _blocks(self._stack, program, self._worker)
-        except BaseException as error:
-            self._stack.close()
-            if not isinstance(error, OSError):
-                raise
-            raise _not_started(program, error) from error
-        self.limits = self._worker.limits
-        self._process = self._worker.popen
-        self._watchdog = Watchdog(self._process, self.limits.timeout_s)
-        shared = [[b.descriptor, b.size] for b in (self._given, self._made) if b]
-        request = {**opening(program, path), "command": "open", "shared": shared}
-        # If the process has ended already, the error is raised when the answer is read.
-        with self._watchdog, suppress(BrokenPipeError):
-            wire.send(self._process.stdin, request, ())  # type: ignore[arg-type]
+            self._host = Host(limits()) if self._hosts is None else self._hosts.host()
+        except OSError as error:
+            raise _not_started(self._program, error) from error
+        self._loading = True
+        self._model = self._host.open(opening(self._program, self._path))
 
     def opened(self) -> tuple[int, ...]:
         """Wait until the model is loaded; return the tensors that a delegate writes."""
-        (delegated,) = self._ask(None, ())
+        (delegated,) = self._surely(self._finish_loading)
         return tuple(int(tensor) for tensor in delegated)
 
     def run(
         self, sample: Sequence[NDArray[Any]], fresh: bool = True, *, lend: bool = False
     ) -> list[NDArray[Any]]:
-        return self._ask({"command": "run", "fresh": fresh}, sample, lend=lend)
+        del lend  # what comes through a pipe is the receiver's
+        self._sample = sample
+        request = {"command": "run", "fresh": fresh}
+        return self._surely(lambda: self._ask(request, sample), resumes=fresh)
 
     def rerun(self, changes: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
-        request = {"command": "rerun", "inputs": list(changes)}
-        return self._ask(request, list(changes.values()))
+        request, values = {"command": "rerun", "inputs": list(changes)}, list(changes.values())
+        knows_the_sample = self._host
 
-    def _ask(
-        self,
-        request: dict[str, Any] | None,
-        arrays: Sequence[NDArray[Any]],
-        *,
-        lend: bool = False,
+        def ask() -> list[NDArray[Any]]:
+            if self._host is not knows_the_sample:
+                self._ask({"command": "run", "fresh": True}, self._sample)
+            return self._ask(request, values)
+
+        return self._surely(ask)
+
+    def _surely(
+        self, ask: Callable[[], list[NDArray[Any]]], *, resumes: bool = True
     ) -> list[NDArray[Any]]:
-        """Return the answer to a request; None is the request to load the model."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise RunError("the child process has no pipes")
+        """Return the answer to a request, from another process if another model ended this one.
+
+        Args:
+            ask: Makes the request.
+            resumes: True if the model needs no state of an earlier request.
+
+        Raises:
+            DiedError: The model ended a process of its own.
+            RunError: The model is refused, or did not finish in time.
+        """
         try:
-            with self._watchdog:
-                if request is not None:
-                    wire.send(stdin, request, arrays, self._given)  # type: ignore[arg-type]
-                reply, answer = wire.receive(stdout, self._made, lend=lend)  # type: ignore[arg-type]
-        except (EOFError, BrokenPipeError) as error:
-            code = self._process.wait()
-            if self._watchdog.barked:
-                doing = _doing(self._program, loading=request is None)
-                raise late(doing, self.limits.timeout_s) from error
-            raise DiedError(code, self._said(), self._worker.crowded) from error
-        except wire.GarbledError as error:
-            raise _garbled(self._program) from error
-        if reply.get("ok") is not True:
-            kind, said = str(reply.get("error")), str(reply.get("message"))
-            raise _refused(self._program, kind, said, self.limits.memory_bytes)
+            return ask()
+        except EndedError as error:
+            ending, hosts = self._host.ending or Ending(None), self._hosts
+            mine = ending.model == self._model
+            if not resumes or hosts is None or (mine and not ending.by_itself):
+                raise self._error(ending) from error
+        self._hosts = None if mine else hosts
+        self._load()
+        answer = self._surely(ask)
+        if mine:
+            hosts.part()
         return answer
 
-    def _said(self) -> str:
-        """Return the beginning of the process's output on stderr."""
-        log = self._worker.log
-        log.seek(0)
-        return log.read(MOST_SAID).decode(errors="replace")
+    def _error(self, ending: Ending) -> Exception:
+        if ending.late:
+            doing = _doing(self._program, loading=self._loading)
+            return late(doing, self._host.limits.timeout_s)
+        if ending.garbled:
+            return _garbled(self._program)
+        return DiedError(ending.code, ending.stderr, ending.crowded)
+
+    def _finish_loading(self) -> list[NDArray[Any]]:
+        answer = self._receive()
+        self._loading = False
+        return answer
+
+    def _ask(self, request: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        if self._loading:
+            self._finish_loading()
+        self._host.send(self._model, request, arrays)
+        return self._receive()
+
+    def _receive(self) -> list[NDArray[Any]]:
+        reply, answer = self._host.receive(self._model)
+        if reply.get("ok") is not True:
+            kind, said = str(reply.get("error")), str(reply.get("message"))
+            raise _refused(self._program, kind, said, self._host.limits.memory_bytes)
+        return answer
 
     def close(self) -> None:
-        self._watchdog.close()
-        self._worker.end()  # before its memory is closed, since a thread may use it
-        self._stack.close()
+        if self._hosts is None:
+            self._host.close()
+        else:
+            self._host.release(self._model)
+
+
+def _placed(program: Program) -> str:
+    """Return the path of a model's file.
+
+    Raises:
+        RunError: The disk is full or fails.
+    """
+    try:
+        return path_of(program.content)
+    except OSError as error:
+        raise _not_started(program, error) from error
 
 
 class _Here:
@@ -353,27 +394,6 @@ def _not_started(program: Program, error: OSError) -> RunError:
         f"cannot start the runtime for '{program.name}': {error}",
         hint="free some space in the temporary folder, or set TMPDIR to another one",
     )
-
-
-def _blocks(
-    stack: ExitStack, program: Program, worker: WorkerProcess
-) -> tuple[Block | None, Block | None]:
-    """Return memory for the child's requests and answers; both or none."""
-    if worker.given is None or worker.made is None:
-        return None, None
-    made: list[Block] = []
-    for descriptor, indices in (
-        (worker.given, program.subgraph.inputs),
-        (worker.made, (*program.states, *program.taps)),
-    ):
-        tensors = [program.subgraph.tensors[i] for i in indices if i >= 0]
-        try:
-            block = block_for(descriptor, [memory.size_of(t) for t in tensors])
-        except OSError:
-            return None, None
-        stack.callback(block.close)
-        made.append(block)
-    return made[0], made[1]
 
 
 def _refused(program: Program, kind: str, said: str, limit: int | None) -> RunError:
@@ -502,7 +522,7 @@ def _dies(
     if not outputs:
         return False
     short = replace_outputs(whole, program.subgraph.index, outputs, count)
-    child = _Child(replace(program, content=short, taps=(), states=()))
+    child = _Child(replace(program, content=short, taps=(), states=()), alone=True)
     try:
         child.opened()
         if sample is not None:

@@ -1,7 +1,7 @@
-"""A process that will run a model, and the nameless files that it shares with the session.
+"""Processes that run models for the session.
 
-Starting one mostly consists of importing NumPy and LiteRT, and does not depend on the model.  So
-processes can be started before the model is known.
+Starting one mostly consists of importing NumPy and LiteRT, and takes as long as a small trace.  So
+the models of a trace share one, unless one of them ends it.
 """
 
 from __future__ import annotations
@@ -9,21 +9,56 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
 
-from tfldbg.options.runtimes import LITERT
-from tfldbg.run import together
-from tfldbg.run.block import shared_memory
-from tfldbg.run.child import Limits, command, limits
+from numpy.typing import NDArray
+
+from tfldbg.run import together, wire
+from tfldbg.run.child import Limits, Watchdog, command, killed, limits
 
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy only holds arrays there, and starting its threads takes half of its import."""
+MOST_SAID = 1 << 16
+"""The largest number of bytes to read of an ended process's stderr."""
+
+Answer = tuple[dict[str, Any], list[NDArray[Any]]]
 
 
-class WorkerProcess:
-    """A process of `tfldbg.run.worker`.
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a process."""
+
+    model: int | None
+    """The number of the model that it worked on, None if the session ended it."""
+    code: int = 0
+    """Its return code."""
+    stderr: str = ""
+    late: bool = False
+    """True if it was ended because it took too long."""
+    garbled: bool = False
+    """True if it was ended because it answered with invalid bytes."""
+    crowded: int | None = None
+    """The memory of all processes if it was ended for exceeding the limit, or None."""
+
+    @property
+    def by_itself(self) -> bool:
+        """True if nobody ended it: the model's doing, or that of one that ran before."""
+        return self.garbled or not (self.late or self.crowded is not None or killed(self.code))
+
+
+class EndedError(Exception):
+    """The process has ended; `Host.ending` says how."""
+
+
+class Host:
+    """A process of `tfldbg.run.worker`, which holds models and runs them.
+
+    It answers requests in their order.
 
     Args:
         allowed: The limits of the process.
@@ -37,118 +72,191 @@ class WorkerProcess:
         self.limits, self.allowed = allowed, allowed.memory_bytes
         self.crowded: int | None = None
         """The memory of all processes when it was ended for exceeding the limit, or None."""
-        self._stack = ExitStack()
+        self.ending: Ending | None = None
+        """How it ended, None while it runs."""
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         try:
-            self.given, self.made = self._shared(), self._shared()
-            """The descriptors of memory for requests and answers, or None if none is shared."""
-            self.log = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            """The output of the process on stderr."""
-            memory = [n for n in (self.given, self.made) if n is not None]
             told = (os.getpid(), self.allowed or 0, int(ahead))
-            self.popen = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
+            self._process = subprocess.Popen(  # noqa: S603  (this interpreter, this package)
                 command("tfldbg.run.worker", *map(str, told)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self.log,
-                pass_fds=memory,
+                stderr=self._log,
                 env={**os.environ, **_ENVIRONMENT},
             )
         except BaseException:
-            self._stack.close()
+            self._log.close()
             raise
+        self._watchdog = Watchdog(self._process, allowed.timeout_s)
+        self._models = 0
+        self._waiting: deque[int] = deque()
+        """The models of the requests that are not answered yet."""
+        self._answers: dict[int, deque[Answer]] = {}
         together.join(self)
 
     @property
     def number(self) -> int:
         """The process id."""
-        return self.popen.pid
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """True if the process can take requests."""
+        return self.ending is None and self._process.poll() is None
 
     def kill(self) -> None:
         """End the process; a pending request fails."""
-        self.popen.kill()
+        self._process.kill()
 
-    def _shared(self) -> int | None:
-        descriptor = shared_memory()
-        if descriptor is not None:
-            self._stack.callback(os.close, descriptor)
-        return descriptor
+    def open(self, request: dict[str, Any]) -> int:
+        """Request to load a model, and return its number.
 
-    def end(self) -> None:
-        """End the process, so that no thread waits for its answer."""
+        Args:
+            request: The model, as for `tfldbg.run.engines.open_engine`.
+        """
+        self._models += 1
+        self._answers[self._models] = deque()
+        self.send(self._models, {**request, "command": "open"})
+        return self._models
+
+    def send(
+        self, model: int, request: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()
+    ) -> None:
+        """Send a request about a model.
+
+        If the process ends meanwhile, `receive` says so.
+
+        Raises:
+            EndedError: The process is known to have ended.
+        """
+        if self.ending is not None:
+            raise EndedError
+        self._waiting.append(model)
+        with suppress(BrokenPipeError), self._watchdog, self._whole():
+            wire.send(self._process.stdin, {**request, "model": model}, arrays)  # type: ignore[arg-type]
+
+    def receive(self, model: int) -> Answer:
+        """Return the answer to the first request about a model that has none yet.
+
+        Raises:
+            EndedError: The process ended before it answered.
+        """
+        answers = self._answers[model]
+        while not answers:
+            if self.ending is None:
+                self._receive()
+            if self.ending is not None:
+                raise EndedError
+        return answers.popleft()
+
+    def _receive(self) -> None:
+        """Read the next answer."""
+        try:
+            with self._watchdog, self._whole():
+                answer = wire.receive(self._process.stdout)  # type: ignore[arg-type]
+        except (EOFError, BrokenPipeError):
+            self._end(self._process.wait())
+        except wire.GarbledError:
+            self._process.kill()
+            self._end(self._process.wait(), garbled=True)
+        else:
+            self._answers.get(self._waiting.popleft(), deque()).append(answer)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """End the process if a message is interrupted, since nobody can read on from there."""
+        try:
+            yield
+        except (EOFError, BrokenPipeError, wire.GarbledError):
+            raise
+        except BaseException:  # Ctrl-C, too
+            self.close()
+            raise
+
+    def _end(self, code: int, *, garbled: bool = False) -> None:
+        self._log.seek(0)
+        said = self._log.read(MOST_SAID).decode(errors="replace")
+        model = self._waiting[0] if self._waiting else None
+        self.ending = Ending(model, code, said, self._watchdog.barked, garbled, self.crowded)
+        self.close()
+
+    def release(self, model: int) -> None:
+        """Release a model; answers to requests about it are dropped."""
+        del self._answers[model]
+        if self.runs:
+            self.send(model, {"command": "close"})
+
+    def close(self) -> None:
+        """End the process."""
+        if self.ending is None:
+            self.ending = Ending(None)
         together.leave(self)
-        self.popen.kill()
-        self.popen.wait()
-
-    def close(self) -> None:
-        """End the process, and close the files that it shares with this one."""
-        self.end()
-        for pipe in (self.popen.stdin, self.popen.stdout):
+        self._watchdog.close()
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with suppress(BrokenPipeError):  # it ended while reading a request
                     pipe.close()
-                except BrokenPipeError:
-                    continue  # it ended while reading a request
-        self._stack.close()
+        self._log.close()
 
 
-class _Ahead:
-    """Starts one process in advance, and the next when it is taken, so as not to delay the first.
+class Hosts:
+    """The process that the models of a trace share.
 
-    Args:
-        count: The total number of processes.
+    The first one is started at once, before the first model is known.
     """
 
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self.waiting: WorkerProcess | None = None
-        self._start()
+    def __init__(self) -> None:
+        self._host: Host | None = None
+        self.apart = False
+        """True if each model has a process of its own."""
+        with suppress(OSError):  # the error is raised when one is needed
+            self._host = Host(limits(), ahead=True)
 
-    def take(self) -> WorkerProcess | None:
-        """Return the waiting process if it is alive with the current limits, and start the next."""
-        taken = self.waiting
-        if taken is None or taken.limits != limits() or taken.popen.poll() is not None:
-            return None
-        self.waiting = None
-        self._start()
-        return taken
+    def host(self) -> Host:
+        """Return the process, a new one if the last has ended.
 
-    def _start(self) -> None:
-        if self._left:
-            self._left -= 1
-            with suppress(OSError):  # the error is raised when one is needed
-                self.waiting = WorkerProcess(limits(), ahead=True)
+        Raises:
+            OSError: The system cannot start it.
+        """
+        if self._host is None or not self._host.runs or self._host.limits != limits():
+            self.close()
+            self._host = Host(limits())
+        return self._host
+
+    def part(self) -> None:
+        """Give each model a process of its own from now on.
+
+        A model that ended the shared process runs well alone: so another one may write to memory
+        that is not its own.
+        """
+        self.apart = True
+        self.close()
 
     def close(self) -> None:
-        """End the process that was not taken."""
-        if self.waiting is not None:
-            self.waiting.close()
+        """End the process."""
+        if self._host is not None:
+            self._host.close()
+            self._host = None
 
 
-_AHEAD: ContextVar[_Ahead | None] = ContextVar("ahead", default=None)
+_HOSTS: ContextVar[Hosts | None] = ContextVar("hosts", default=None)
 
 
-def new_process(runtime: str) -> WorkerProcess:
-    """Return a process, if possible one that was started in advance.
-
-    Raises:
-        OSError: The system cannot start it.
-    """
-    ahead = _AHEAD.get() if runtime in LITERT else None
-    waiting = ahead.take() if ahead is not None else None
-    return waiting or WorkerProcess(limits())
+def shared_hosts() -> Hosts | None:
+    """Return the process that models share, None if each has one of its own."""
+    hosts = _HOSTS.get()
+    return None if hosts is None or hosts.apart else hosts
 
 
 @contextmanager
-def started_ahead(count: int) -> Iterator[None]:
-    """Start processes in advance inside the block, always one before it is needed.
-
-    Args:
-        count: The total number of processes.
-    """
-    ahead = _Ahead(count)
-    token = _AHEAD.set(ahead)
+def one_process() -> Iterator[None]:
+    """Let the models that are opened inside the block share one process."""
+    hosts = Hosts()
+    token = _HOSTS.set(hosts)
     try:
         yield
     finally:
-        _AHEAD.reset(token)
-        ahead.close()
+        _HOSTS.reset(token)
+        hosts.close()

@@ -1,4 +1,4 @@
-"""The child process: one engine, one sample at a time.
+"""The child process: several models, one sample at a time.
 
 `tfldbg.run.child.command` starts it with the process that started it and a limit in bytes.  A file
 that aborts or crashes the runtime ends this process and not the session.
@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfldbg.run import wire
-from tfldbg.run.block import Block
 from tfldbg.run.child import confine
 from tfldbg.run.engines import open_engine
 
@@ -83,35 +82,39 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         requests: The pipe for requests.
         replies: The pipe for answers.
     """
-    model: LoadedModel | None = None
-    given: Block | None = None
-    made: Block | None = None
+    models: dict[int, LoadedModel] = {}
     while True:
         try:
-            request, arrays = wire.receive(requests, given)
+            request, arrays = wire.receive(requests)
         except EOFError:
             return
         try:
-            if request["command"] == "open":
-                given, made = _blocks(request["shared"])
-                model = LoadedModel(request)
-                wire.send(replies, {"ok": True}, [model.delegated])
-            elif request["command"] == "rerun" and model is not None:
-                wire.send(replies, {"ok": True}, model.rerun(request["inputs"], arrays), made)
-            elif model is not None:
-                # The answer gets no name: its arrays refer to the runtime, which must be released.
-                wire.send(replies, {"ok": True}, model.run(arrays, fresh=request["fresh"]), made)
+            # The answer gets no name: its arrays refer to the runtime, which must be released.
+            wire.send(replies, {"ok": True}, _answer(models, request, arrays))
         except REFUSALS as error:
             wire.send(replies, {"ok": False, "error": type(error).__name__, "message": str(error)})
 
 
-def _blocks(shared: list[list[int]]) -> tuple[Block | None, Block | None]:
-    """Return the shared memory for large arrays of requests and of answers.
+def _answer(
+    models: dict[int, LoadedModel], request: dict[str, Any], arrays: list[NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Do what is requested of a model, and return its results.
 
     Args:
-        shared: The descriptor and size of both; empty if no memory is shared.
+        models: The loaded models by number.
+        request: The request.
+        arrays: The values for its inputs.
     """
-    return (Block(*shared[0]), Block(*shared[1])) if shared else (None, None)
+    command, number = request["command"], request["model"]
+    if command == "open":
+        models[number] = LoadedModel(request)
+        return [models[number].delegated]
+    if command == "close":
+        models.pop(number, None)
+        return []
+    if command == "rerun":
+        return models[number].rerun(request["inputs"], arrays)
+    return models[number].run(arrays, fresh=request["fresh"])
 
 
 def main() -> None:

@@ -20,8 +20,9 @@ from typing import BinaryIO, cast
 from tfldbg.errors import RunError
 from tfldbg.run import together
 from tfldbg.run.child import KILLED, Limits, Watchdog, command, confine, ending, killed
-from tfldbg.run.litert import MOST_SAID, crowded, late
+from tfldbg.run.litert import crowded, late
 from tfldbg.run.placed import Packed
+from tfldbg.run.process import MOST_SAID
 from tfldbg.run.status import Status, share_status, status_file
 from tfldbg.session.elsewhere import Task, UnpicklableError, answer, pickled
 

@@ -25,7 +25,7 @@ from tfldbg.options.run_on import RunOn
 from tfldbg.run.job import Job, prepare
 from tfldbg.run.litert import Runner
 from tfldbg.run.observed import observed
-from tfldbg.run.process import started_ahead
+from tfldbg.run.process import one_process
 from tfldbg.session.places import check_places
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Request:
             kind.check(self.against)
         for one in MEASUREMENTS:
             one.check(measure, kind.traits, self.run_on.steps)
-        stack.enter_context(started_ahead(kind.processes))
+        stack.enter_context(one_process())
         run_on = self.run_on
         if kind.run_on is not None:
             run_on = kind.run_on(self.model, self.against, run_on)

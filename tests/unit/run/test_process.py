@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tfldbg.run import process
-from tfldbg.run.process import WorkerProcess, new_process, started_ahead
-
-
-def _waiting() -> WorkerProcess | None:
-    ahead = process._AHEAD.get()
-    assert ahead is not None
-    return ahead.waiting
+from tfldbg.run.process import one_process, shared_hosts
 
 
 def test_where_none_can_be_started_the_one_that_is_needed_says_so(
@@ -21,7 +15,8 @@ def test_where_none_can_be_started_the_one_that_is_needed_says_so(
         raise OSError("too many processes")
 
     monkeypatch.setattr(process.subprocess, "Popen", full)
-    with started_ahead(3):
-        assert _waiting() is None
+    with one_process():
+        hosts = shared_hosts()
+        assert hosts is not None
         with pytest.raises(OSError, match="too many"):
-            new_process("builtin")
+            hosts.host()
