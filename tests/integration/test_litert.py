@@ -48,7 +48,8 @@ def test_taps_are_what_the_interpreter_returns(samples: Path, runtime: str) -> N
 def test_what_is_lent_lies_where_the_next_run_writes(
     samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "_own", Status(status_file().fileno()))
+    page = status_file()
+    monkeypatch.setattr(status, "_own", Status(page.fileno()))
     program = _program(samples / "cnn.tflite")
     rng = np.random.default_rng(0)
     tensor = program.subgraph.tensors[program.subgraph.inputs[0]]
