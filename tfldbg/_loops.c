@@ -571,7 +571,7 @@ static PyObject *dequantize(PyObject *self, PyObject *args)
     return result;
 }
 
-/* Return the bits of the nearest float16, ties to even; beyond its range, those of its largest. */
+/* Return the bits of the nearest float16, ties to even. */
 static inline uint16_t half_of(float value)
 {
     uint32_t bits, small;
@@ -586,7 +586,7 @@ static inline uint16_t half_of(float value)
     small -= 0x3f000000;
     const uint32_t normal = (bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13;
     uint32_t half = bits < 0x38800000 ? small : normal;
-    half = bits >= 0x477ff000 ? 0x7bff : half; /* rounds to more than 65504 */
+    half = bits >= 0x477ff000 ? 0x7c00 : half; /* rounds to infinity */
     half = bits > 0x7f800000 ? 0x7e00 : half;
     return (uint16_t)(sign | half);
 }

@@ -303,7 +303,6 @@ def dequantize(codes: NDArray[Any], scale: float, zero_point: int) -> Floats:
     return real
 
 
-_LARGEST_HALF = float(np.finfo(np.float16).max)
 _STEPS = np.float32(3 << 12)
 """1.5 * 2^13: float32 has steps of 1/1024 there, to which adding and subtracting it rounds."""
 
@@ -311,8 +310,8 @@ _STEPS = np.float32(3 << 12)
 def errors_lsb(codes: NDArray[Any], reference: Floats, scale: float, zero_point: int) -> Halves:
     """Return ``codes - zero_point - reference / scale``, the error in LSB, rounded to 1/1024 LSB.
 
-    An integer is exact up to 2048, as float16 holds it.  Errors are clamped to 65504, the largest
-    float16; NaN stays NaN.
+    An integer is exact up to 2048, as float16 holds it.  Errors above 65504, the largest float16,
+    are infinite; NaN stays NaN.
 
     Args:
         codes: Any shape, int8 or uint8.
@@ -331,5 +330,4 @@ def errors_lsb(codes: NDArray[Any], reference: Floats, scale: float, zero_point:
     with np.errstate(over="ignore", invalid="ignore"):
         error = codes.astype(np.float32) - np.float32(zero_point) - reference * per_unit
         error = (error + _STEPS) - _STEPS
-        within: Floats = np.clip(error, -_LARGEST_HALF, _LARGEST_HALF)
-        return within.astype(np.float16)
+        return error.astype(np.float16)

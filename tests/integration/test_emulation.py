@@ -11,6 +11,7 @@ import pytest
 
 import tfldbg
 from sample_models import plant
+from tests import odd_files
 from tests.integration.test_self_trace import _broken
 from tests.schema import assert_documented
 from tfldbg.compare.ranges.calibrate import share
@@ -148,6 +149,15 @@ def test_an_operator_without_a_float_copy_lends_its_values(samples: Path) -> Non
     assert found.settled and found.rounds <= len(sharing.free) + 1
     after = subgraph.operators[4].outputs[0]
     assert found.parameters[after].maximum > 0
+
+
+@pytest.mark.parametrize("kind", EMULATIONS)
+def test_a_shape_that_follows_the_values_is_left_out(kind: str) -> None:
+    rows = np.array([[1, -1, 1, 1], [1, -1, -1, 1], [-1, -1, -1, -1]], np.float32)
+    result = tfldbg.trace(odd_files.found(), data=rows, reference=kind)
+    assert result.verdict == "clean"
+    where = next(op for op in result.evidence.ops if op.kind == "WHERE")
+    assert where.local is None and "shape" in (where.local_reason or "")
 
 
 def test_a_trace_has_one_reference(samples: Path) -> None:

@@ -44,7 +44,8 @@ def _both(
     """Return what the package and what the library computes."""
     made = []
     for kind in (tf_session._InPackage, _in_library):
-        session = kind(graph.SerializeToString(), tuple(fetches), {}, once)
+        config = tf_session._config(once)
+        session = kind(graph.SerializeToString(), tuple(fetches), {}, config)
         made.append([np.array(values) for values in session.run(feeds)])
         session.close()
     return made
@@ -180,12 +181,14 @@ def test_without_the_library_the_package_computes(
 def test_settings_are_those_of_tensorflow() -> None:
     from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
-    for once in (False, True):
+    for once, threads in ((False, None), (True, 1), (False, 7)):
         wanted = config_pb2.ConfigProto()
         off = rewriter_config_pb2.RewriterConfig.OFF
         wanted.graph_options.rewrite_options.arithmetic_optimization = off
         wanted.graph_options.rewrite_options.disable_meta_optimizer = once
-        assert config_pb2.ConfigProto.FromString(tf_session._config(once)) == wanted
+        if threads is not None:
+            wanted.intra_op_parallelism_threads = wanted.inter_op_parallelism_threads = threads
+        assert config_pb2.ConfigProto.FromString(tf_session._config(once, threads)) == wanted
 
 
 def test_types_have_the_numbers_of_tensorflow() -> None:

@@ -495,6 +495,46 @@ def test_any_number_of_workers_compares_with_values_of_any_source(
     assert_same(one, tfldbg.trace(CNN, samples=70, **against).to_dict())
 
 
+def test_a_keras_model_that_calls_python_is_measured_by_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    layers = tf_keras.layers
+
+    def absolute(x: Any) -> Any:
+        return tf.ensure_shape(tf.numpy_function(np.abs, [x], x.dtype), (None, 4))
+
+    live = tf_keras.Sequential([layers.Input((4,)), layers.Dense(4), layers.Lambda(absolute)])
+    plain = tf_keras.Sequential([layers.Input((4,)), live.layers[0], layers.Lambda(tf.abs)])
+    model = tf.lite.TFLiteConverter.from_keras_model(plain).convert()
+    with pytest.raises(tfldbg.TfldbgError, match="which only this process knows"):
+        tfldbg.trace(model, keras=live, samples=4, workers=2)
+    monkeypatch.setattr(measuring, "_FEW", 0)
+    monkeypatch.setattr(measuring, "_WORTH", 1)
+    assert tfldbg.trace(model, keras=live, samples=4).verdict == "clean"
+
+
+def test_a_recording_that_is_replaced_meanwhile_is_compared_as_it_was(
+    recorded: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, path in recorded.items():
+        mine = tmp_path / f"run.{kind}"
+        expected = tfldbg.trace(CNN, against=path, samples=70).to_dict()
+        mine.write_bytes(path.read_bytes())
+        measure = measuring.measure_samples
+
+        def replaced(*given: Any, mine: Path = mine, measure: Any = measure) -> Any:
+            mine.unlink()
+            return measure(*given)
+
+        monkeypatch.setattr("tfldbg.session.tracing.measure_samples", replaced)
+        found = tfldbg.trace(CNN, against=mine, samples=70, workers=2).to_dict()
+        monkeypatch.undo()
+        assert_same(expected["ops"], found["ops"])
+
+
 def _never(*_: object) -> None:
     raise AssertionError("the session measures")
 

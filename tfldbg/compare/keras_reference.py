@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
     from tfldbg.run.samples import Samples
 
+_OF_PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+"""The operations that call Python functions."""
+
 
 class KerasReference:
     """The frozen model, running free and cut into operators, in one session.
@@ -45,14 +48,21 @@ class KerasReference:
         self._opened()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process."""
+        """Leave out what belongs to this process.
+
+        Raises:
+            TypeError: The model calls Python functions of this process.
+        """
+        kinds = {node.op for node in self._frozen.graph.nodes.values()}
+        if kinds & _OF_PYTHON:
+            raise TypeError("the Keras model calls Python functions, which only this process knows")
         return {**self.__dict__, "_evaluator": None}
 
     def _opened(self) -> Evaluator:
         if self._evaluator is None:
             fetches = [m.node for m in self._matching.matches.values()]
             segments = list(self._segments.values())
-            threads = None if own_status() is None else 1  # others compute beside this process
+            threads = None if own_status() is None else 1  # each processor has its own process
             self._evaluator = Evaluator(self._frozen, fetches, segments, threads=threads)
         return self._evaluator
 

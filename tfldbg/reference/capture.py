@@ -10,10 +10,11 @@ The files are not trusted: nothing in them is executed (no pickles), nothing out
 
 from __future__ import annotations
 
+import os
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,10 @@ class Capture:
         self._held: dict[int, NDArray[Any]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how to open it in another process."""
-        return _reopened, (self.path, np.memmap(self.path, np.uint8, "r"))
+        """Return how to open it in another process: the same file, whatever its path names now."""
+        opened = f"/proc/{os.getpid()}/fd/{self._values.descriptor()}"
+        path = opened if Path(opened).exists() else self.path
+        return _reopened, (self.path, np.memmap(path, np.uint8, "r"))
 
     def __enter__(self) -> Capture:
         return self
@@ -124,7 +127,7 @@ def open_capture(path: Path) -> Capture:
     return _opened(path, path)
 
 
-def _opened(path: Path, source: Path | BytesIO) -> Capture:
+def _opened(path: Path, source: Path | BinaryIO) -> Capture:
     zipped = path.suffix.lower() == ".npz"
     return Capture(str(path), open_npz(path, source) if zipped else open_hdf5(path, source))
 
@@ -132,4 +135,5 @@ def _opened(path: Path, source: Path | BytesIO) -> Capture:
 def _reopened(path: str, content: NDArray[np.uint8]) -> Capture:
     """Open the file that an array maps, or the array itself if it has become a copy."""
     name = getattr(content, "filename", None)
-    return _opened(Path(path), Path(name) if name is not None else BytesIO(content.tobytes()))
+    kept = BytesIO(content.tobytes()) if name is None else Path(name).open("rb")  # noqa: SIM115
+    return _opened(Path(path), kept)

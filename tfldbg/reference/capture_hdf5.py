@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +39,7 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_hdf5(path: Path, source: Path | BytesIO) -> Contents:
+def open_hdf5(path: Path, source: Path | BinaryIO) -> Contents:
     """Open a file.
 
     Args:
@@ -74,6 +73,9 @@ class _Hdf5:
         with _readable(self._path):
             values: NDArray[Any] = self._datasets[number][start:stop]
             return values
+
+    def descriptor(self) -> int:
+        return int(self._file.id.get_vfd_handle())
 
     def close(self) -> None:
         self._file.close()

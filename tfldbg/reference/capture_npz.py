@@ -11,9 +11,8 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ _NPZ_HINT = "save it with numpy.savez(path, **{tensor_name: array}), first axis 
 _INDEX_KEY = re.compile(r"tensor ([0-9]{1,9})")
 
 
-def open_npz(path: Path, source: Path | BytesIO) -> Contents:
+def open_npz(path: Path, source: Path | BinaryIO) -> Contents:
     """Open an archive.
 
     Args:
@@ -85,6 +84,9 @@ class _Npz:
             stream.seek(member.begins + start * row)
             content = stream.read((stop - start) * row)
             return np.frombuffer(content, member.dtype).reshape(stop - start, *member.shape[1:])
+
+    def descriptor(self) -> int:
+        return self._archive.fp.fileno()  # type: ignore[union-attr]
 
     def close(self) -> None:
         for stream in self._open.values():

@@ -81,6 +81,9 @@ class RecordedValues(Protocol):
     def read(self, number: int, start: int, stop: int) -> NDArray[Any]:
         """Return samples ``start`` to ``stop`` of one tensor: (n, ...) as stored."""
 
+    def descriptor(self) -> int:
+        """Return the descriptor of the open file."""
+
     def close(self) -> None:
         """Close the file."""
 

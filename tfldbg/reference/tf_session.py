@@ -332,6 +332,8 @@ class _TfTensor:
         shape = tuple(library.TF_Dim(pointer, i) for i in range(library.TF_NumDims(pointer)))
         address = library.TF_TensorData(pointer)
         self._outline = shape, np.dtype(protos.NAMES[number])
+        if not address and 0 not in shape:
+            raise RefusedGraphError(f"TensorFlow has no memory for a tensor of shape {list(shape)}")
         if address:
             kind = self._outline[1].str
             self.__array_interface__ = {

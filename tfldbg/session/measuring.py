@@ -14,7 +14,7 @@ from tfldbg.compare import stream
 from tfldbg.compare.merging import merge_all
 from tfldbg.compare.stream import batch_size
 from tfldbg.compare.tally import Tally
-from tfldbg.errors import UsageError
+from tfldbg.errors import KerasError, UsageError
 from tfldbg.measures import MEASUREMENTS
 from tfldbg.progress import Progress, Silent
 from tfldbg.run.child import limits
@@ -272,8 +272,9 @@ class _Shared:
         with local_pool(_workers(self._job, work.batch)) as new:
             try:
                 return self._packed(new, new.pack(work), work.batch, again)
-            except (NotLoadedError, UnpicklableError):
-                return self.here(again)  # a function of the user's that only this process knows
+            except (NotLoadedError, UnpicklableError, KerasError):
+                # A function or an operation of the user's that only this process knows.
+                return self.here(again)
 
     def here(self, measure: Again) -> Tally:
         """Measure all samples in this process.

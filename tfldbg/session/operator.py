@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,8 @@ class TracedOperator:
     @property
     def codes(self) -> NDArray[Any]:
         """TFLite's values in the tensor's own type: codes if it is quantized."""
-        return self._read(schema.VALUES, self._why_no_values())
+        found = self._recorded(schema.VALUES)
+        return self._known(found, schema.VALUES, self._why_no_values())
 
     @property
     def tflite(self) -> Floats:
@@ -99,7 +101,8 @@ class TracedOperator:
         """The values of the free-running reference: (N, ...) float32, real units.
 
         Those of 8-bit tensors are exact to 1/1024 LSB, or to float16 if the error is larger than 2
-        LSB and no integer, unless the trace was recorded with ``dump_exact``.
+        LSB and no integer, and infinite where it is larger than 65504 LSB, unless the trace was
+        recorded with ``dump_exact``.
         """
         names = (schema.REFERENCE, schema.ACCUMULATED_ERROR)
         return self._reference(*names, self._why_no_reference())
@@ -114,30 +117,31 @@ class TracedOperator:
         return self._reference(*names, self.evidence.local_reason or "it is unchecked")
 
     def _reference(self, whole: str, errors: str, reason: str) -> Floats:
-        recorded, affine = self._recorded(errors), self.evidence.affine
-        if recorded is None or affine is None:
-            return self._read(whole, reason)
-        steps: Floats = self.codes.astype(np.float32) - np.float32(affine.zero_point) - recorded
+        found, affine = self._recorded(whole, errors, schema.VALUES), self.evidence.affine
+        if errors not in found or affine is None:
+            return self._known(found, whole, reason)
+        steps: Floats = found[schema.VALUES].astype(np.float32)
+        steps -= np.float32(affine.zero_point)
+        steps -= found[errors]
         steps *= np.float32(affine.scale)
         return steps
 
-    def _read(self, dataset: str, reason: str) -> NDArray[Any]:
-        values = self._recorded(dataset)
-        if values is None:
+    def _known(self, found: Mapping[str, NDArray[Any]], dataset: str, reason: str) -> NDArray[Any]:
+        if dataset not in found:
             raise CaptureError(
                 f"the recording has no {dataset} of {self._name}: {reason}",
                 hint=f"its values are in the group {schema.tensor_path(self.tensor_index)} of "
                 f"'{self.recording}'",
             )
-        return values
+        return found[dataset]
 
-    def _recorded(self, dataset: str) -> NDArray[Any] | None:
+    def _recorded(self, *datasets: str) -> dict[str, NDArray[Any]]:
         if self.recording is None:
             raise CaptureError(
                 f"there are no values of {self._name}: this result has no recording",
                 hint="record one: tfldbg.trace(..., dump='run.h5')",
             )
-        return read_values(self.recording, self.run, self.tensor_index, dataset)
+        return read_values(self.recording, self.run, self.tensor_index, datasets)
 
     def _why_no_values(self) -> str:
         return self.evidence.local_reason or "its output holds no values"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -34,14 +34,14 @@ def read_evidence(path: Path) -> Evidence:
         return from_json(file[schema.EVIDENCE].asstr()[()])
 
 
-def read_values(path: Path, run: Run, tensor: int, name: str) -> NDArray[Any] | None:
-    """Return the recorded values (N, ...) of one tensor, None if there are none.
+def read_values(path: Path, run: Run, tensor: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the recorded values (N, ...) of one tensor by dataset, without those that are missing.
 
     Args:
         path: The recording.
         run: The run that the recording must hold.
         tensor: The tensor's index in the traced file.
-        name: A dataset of `tfldbg.store.schema`.
+        names: Datasets of `tfldbg.store.schema`.
 
     Raises:
         CaptureError: The file is missing or damaged, or holds another run.
@@ -52,8 +52,8 @@ def read_values(path: Path, run: Run, tensor: int, name: str) -> NDArray[Any] | 
                 f"'{path}' holds another run than that of this result: it has been overwritten",
                 hint=f"tfldbg.load_trace({str(path)!r}) reads its present content; or trace again",
             )
-        place = f"{schema.tensor_path(tensor)}/{name}"
-        return np.asarray(file[place]) if place in file else None
+        group = file.get(schema.tensor_path(tensor), {})
+        return {name: np.asarray(group[name]) for name in names if name in group}
 
 
 def _plain(run: Run) -> Any:

@@ -25,7 +25,8 @@
                          (bins,) int64, if measured and the tensor is quantized: counts of the
                          signed errors; the attribute edges_lsb holds the edges between the bins
 
-``(values - zero_point) * scale`` are the real values of the tensor.
+``(values - zero_point) * scale`` are the real values of the tensor.  Errors are rounded to 1/1024
+LSB, and to float16; those of more than 65504 LSB are infinite.
 
 History: 2 errors of 8-bit tensors in float16.  1 (0.1.0) first version.
 """

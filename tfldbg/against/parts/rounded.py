@@ -42,7 +42,8 @@ class RoundedRunner:
             copy.job.subgraph,
             (FAKE_QUANT,),
             copy.refused,
-            parameters=parameters,
+            copy.job.readable,
+            parameters,
             sources=copy.job.sources,
         )
         self._results = made.results
