@@ -66,8 +66,8 @@ def _given(program: Program) -> list[np.ndarray]:
 
 
 def _process(runner: Runner) -> subprocess.Popen[bytes]:
-    assert runner._child is not None
-    return runner._child._process
+    assert isinstance(runner._child, litert._Child)
+    return runner._child._host._process
 
 
 # Children.
