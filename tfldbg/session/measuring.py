@@ -267,7 +267,8 @@ class _Shared:
         """
         if pool is not None:
             return self._packed(pool, pool.pack(work), work.batch, again)
-        if self._job.values < (_FEW if work.batch == 1 else _WORTH):
+        in_batches = work.reference is not None and work.reference.in_batches
+        if self._job.values < (_WORTH if in_batches else _FEW):  # batches take long to prepare
             return self.here(again)
         with local_pool(_workers(self._job, work.batch)) as new:
             try:
