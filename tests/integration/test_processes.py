@@ -172,7 +172,7 @@ def test_an_interrupted_message_ends_the_process(
 ) -> None:
     model, sample = program
 
-    def interrupted(stream: object) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     with Runner(model) as runner:

@@ -156,7 +156,7 @@ class Host:
         """Read the next answer."""
         try:
             with self._watchdog, self._whole():
-                answer = wire.receive(self._process.stdout)  # type: ignore[arg-type]
+                answer = wire.receive(self._process.stdout, self.allowed)  # type: ignore[arg-type]
         except (EOFError, BrokenPipeError):
             self._end(self._process.wait())
         except wire.GarbledError:

@@ -62,8 +62,12 @@ def _described(array: NDArray[Any]) -> dict[str, Any]:
     return {"dtype": array.dtype.str, "shape": list(array.shape)}
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+def receive(stream: BinaryIO, most: int | None = None) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     """Read one message.
+
+    Args:
+        stream: The stream to read from.
+        most: The memory that the other side may have, bytes; it cannot send larger arrays.
 
     Raises:
         EOFError: The other side has closed the pipe.
@@ -73,6 +77,9 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     if mark != _MARK or length > _LONGEST_HEADER:
         raise GarbledError("a message begins with something else")
     header, described = _header(bytes(_read(stream, length)))
+    claimed = sum(prod(shape) * dtype.itemsize for dtype, shape, _ in described)
+    if most is not None and claimed > most:
+        raise GarbledError(f"a message announces {claimed} bytes, where {most} are possible")
     arrays = []
     for dtype, shape, lengths in described:
         if lengths is not None:

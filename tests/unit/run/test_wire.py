@@ -67,6 +67,14 @@ def test_memory_is_taken_for_what_arrives_and_not_for_what_is_claimed() -> None:
         receive(io.BytesIO(struct.pack("<4sI", b"tfdb", len(nested)) + nested))
 
 
+def test_nobody_waits_for_more_than_a_process_may_hold() -> None:
+    message = _array(shape=[1 << 40])
+    with pytest.raises(GarbledError, match=f"announces {1 << 42} bytes, where 1024 are"):
+        receive(_message(message, b"1234"), 1024)
+    header, (received,) = receive(_message(_array(shape=[2]), bytes(8)), 8)
+    assert header == {"ok": True} and received.tolist() == [0, 0]
+
+
 def _sent(*arrays: np.ndarray) -> list[np.ndarray]:
     stream = io.BytesIO()
     send(stream, {"command": "run"}, arrays)
