@@ -20,6 +20,9 @@
 #define CLONED
 #endif
 
+/* That of tfldbg/loops.py; one more whenever a function or its arguments change. */
+#define VERSION 1
+
 /* Rows that are added up in float32 before they go to the float64 sums, which lie in memory. */
 #define GROUP 8
 /* Values side by side that pay for going through memory: several rows of a narrow tensor. */
@@ -665,7 +668,8 @@ static struct PyModuleDef module = {
 PyMODINIT_FUNC PyInit__loops(void)
 {
     PyObject *const made = PyModule_Create(&module);
-    if (made != NULL && PyModule_AddType(made, &comparison_type) < 0) {
+    if (made != NULL && (PyModule_AddType(made, &comparison_type) < 0 ||
+                         PyModule_AddIntConstant(made, "VERSION", VERSION) < 0)) {
         Py_DECREF(made);
         return NULL;
     }

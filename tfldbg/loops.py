@@ -12,11 +12,20 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-_loops: Any
-try:
-    _loops = import_module("tfldbg._loops")
-except ImportError:  # no compiler when tfldbg was installed
-    _loops = None
+_VERSION = 1
+"""The version of the compiled loops; one more whenever a function or its arguments change."""
+
+
+def _compiled() -> Any | None:
+    """Return the compiled loops, None where there are none or only those of another tfldbg."""
+    try:
+        found = import_module("tfldbg._loops")
+    except ImportError:  # no compiler when tfldbg was installed
+        return None
+    return found if getattr(found, "VERSION", None) == _VERSION else None
+
+
+_loops: Any = _compiled()
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

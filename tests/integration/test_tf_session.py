@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -91,6 +92,25 @@ def test_the_library_computes_what_the_package_computes(
         for wanted, found in zip(theirs, ours, strict=True):
             assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
             assert found.tobytes() == wanted.tobytes()
+
+
+@PLATFORM
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_the_library_computes_the_same_with_and_without_onednn(onednn: str) -> None:
+    script = (
+        "import numpy as np; from tests.integration import test_tf_session as t;"
+        "graph, fetches = t._graph(t._network, ('float32', (None, 6, 6, 4)));"
+        "x = np.random.default_rng(0).uniform(0, 9, (2, 6, 6, 4)).astype(np.float32);"
+        "one, other = t._both(graph, fetches, {'x0:0': x});"
+        "print([a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True)])"
+    )
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
+    root = Path(__file__).parents[2]
+    run = [sys.executable, "-c", script]
+    done = subprocess.run(
+        run, env=environment, cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["[True,", *["True,"] * 3, "True]"]
 
 
 @PLATFORM
@@ -242,7 +262,7 @@ def test_a_kept_model_needs_no_package(samples: Path, tmp_path: Path) -> None:
         "print(result.diagnosis.sentence, result.to_dict()['ops'], 'tensorflow' in sys.modules)"
     )
     run = [sys.executable, "-c", trace, str(samples)]
-    environment = {**__import__("os").environ, "TFLDBG_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, "TFLDBG_CACHE_DIR": str(tmp_path)}
     cold, warm = (
         subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
         for _ in range(2)

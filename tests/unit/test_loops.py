@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -239,6 +240,15 @@ def test_histograms_count_the_same(shape: tuple[int, int, int], seed: int, step:
     _in_numpy("count_quarters", test, reference, step, other)
     assert mine.tolist() == other.tolist()
     assert mine.sum() == test.size
+
+
+@pytest.mark.parametrize("stated", [{}, {"VERSION": loops._VERSION + 1}])
+def test_loops_of_another_version_are_not_used(
+    stated: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loops._compiled() is not None
+    monkeypatch.setattr(loops, "import_module", lambda name: SimpleNamespace(**stated))
+    assert loops._compiled() is None
 
 
 @given(
