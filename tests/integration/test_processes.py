@@ -164,6 +164,22 @@ def test_a_model_that_ends_every_process_is_named(
         assert _same(sound.run(sample), expected)
 
 
+def test_a_system_that_has_no_larger_pipes_has_processes(
+    program: tuple[Program, Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(*_: object) -> None:
+        raise PermissionError("no more pages")
+
+    model, sample = program
+    with Runner(model) as runner:
+        expected = runner.run(sample)
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+    with Runner(model) as runner:
+        assert _same(runner.run(sample), expected)
+
+
 def test_an_interrupted_message_ends_the_process(
     started: list[Host],
     hosts: Hosts,

@@ -83,13 +83,13 @@ class Host:
                 command("tfldbg.run.worker", *map(str, told)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                pipesize=_PIPE_BYTES,
                 stderr=self._log,
                 env={**os.environ, **_ENVIRONMENT},
             )
         except BaseException:
             self._log.close()
             raise
+        _widen(self._process.stdin, self._process.stdout)
         self._watchdog = Watchdog(self._process, allowed.timeout_s)
         self._models = 0
         self._waiting: deque[int] = deque()
@@ -202,6 +202,15 @@ class Host:
                 with suppress(BrokenPipeError):  # it ended while reading a request
                     pipe.close()
         self._log.close()
+
+
+def _widen(*pipes: Any) -> None:
+    """Give pipes their size, where the system allows it."""
+    with suppress(ImportError, AttributeError, OSError):  # other systems; a user's last pages
+        import fcntl
+
+        for pipe in pipes:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 class Hosts:
