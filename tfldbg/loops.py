@@ -332,9 +332,9 @@ def errors_lsb(codes: NDArray[Any], reference: Floats, scale: float, zero_point:
     if _loops is not None and abs(zero_point) <= _EXACT:
         out = np.empty(codes.shape, np.float16)
         if out.size:
-            both = (np.ascontiguousarray(array) for array in (codes, reference))
-            given = next(both), codes.dtype.name, next(both)
-            _loops.errors(*given, float(per_unit), zero_point, out.view(np.uint16))
+            given, wanted = np.ascontiguousarray(codes), np.ascontiguousarray(reference)
+            form = codes.dtype.name
+            _loops.errors(given, form, wanted, float(per_unit), zero_point, out.view(np.uint16))
         return out
     with np.errstate(over="ignore", invalid="ignore"):
         error = codes.astype(np.float32) - np.float32(zero_point) - reference * per_unit

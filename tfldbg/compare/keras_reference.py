@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from tfldbg.compare.relation import Relation
     from tfldbg.run.samples import Samples
 
-_OF_PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
-"""The operations that call Python functions."""
-
 
 class KerasReference:
     """The frozen model, running free and cut into operators, in one session.
@@ -48,14 +45,7 @@ class KerasReference:
         self._opened()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process.
-
-        Raises:
-            TypeError: The model calls Python functions of this process.
-        """
-        kinds = {node.op for node in self._frozen.graph.nodes.values()}
-        if kinds & _OF_PYTHON:
-            raise TypeError("the Keras model calls Python functions, which only this process knows")
+        """Leave out what belongs to this process."""
         return {**self.__dict__, "_evaluator": None}
 
     def _opened(self) -> Evaluator:

@@ -62,6 +62,20 @@ def open_hdf5(path: Path, source: Path | BinaryIO) -> Contents:
         raise
 
 
+def check_version(path: Path, version: int) -> None:
+    """Check that this tfldbg reads a version of the format.
+
+    Raises:
+        CaptureError: It does not.
+    """
+    if version not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise CaptureError(
+            f"'{path}' has format version {version}, this tfldbg reads {readable}",
+            hint="record it again, or install the tfldbg that wrote it",
+        )
+
+
 class _Hdf5:
     """The documented layout."""
 
@@ -119,13 +133,7 @@ class _Hdf5:
                 f"'{self._path}' is an HDF5 file of format {found!r}, expected {FORMAT!r}",
                 hint=LAYOUT_HINT,
             )
-        version = self._file.attrs.get("format_version", READABLE[-1])
-        if version not in READABLE:
-            raise CaptureError(
-                f"'{self._path}' has format version {version}, this tfldbg reads "
-                f"{' and '.join(map(str, READABLE))}",
-                hint="record it again, or install the tfldbg that wrote it",
-            )
+        check_version(self._path, self._file.attrs.get("format_version", READABLE[-1]))
 
     def _member(self, group: Any, key: str, kind: str) -> Any:
         """Return a member stored in this file, or None if there is none of that kind."""

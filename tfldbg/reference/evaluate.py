@@ -19,6 +19,8 @@ from tfldbg.reference.tf_session import RefusedGraphError, open_session
 from tfldbg.reference.weights import add_placeholder, take_weights
 
 Floats = NDArray[np.float32]
+_OF_PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+"""The operations that call Python functions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +41,13 @@ class Frozen:
     """The framework that loaded it, with its version."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how to restore it in another process; the graph is an array of bytes."""
+        """Return how to restore it in another process; the graph is an array of bytes.
+
+        Raises:
+            TypeError: The model calls Python functions of this process.
+        """
+        if any(node.op in _OF_PYTHON for node in self.graph.nodes.values()):
+            raise TypeError("the Keras model calls Python functions, which only this process knows")
         rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "graph_def"}
         return _restored, (np.frombuffer(self.graph_def.SerializeToString(), np.uint8), rest)
 
@@ -127,8 +135,8 @@ class Evaluator:
             fold_batch_norms(definition, [_port(name) for name in wanted])
         known = [*fetches, *(segment.output for segment in segments)]
         fetched = _read(definition, wanted, [frozen.graph.outline(k) for k in known])
-        given |= take_weights(definition)
         _keep_needed(definition, fetched)
+        given |= take_weights(definition)
         held = {n.name for n in definition.node}
         weights = {_port(name): array for name, array in given.items() if name in held}
         try:

@@ -302,10 +302,10 @@ class _InLibrary:
         values = (_Pointer * len(given))(*(tensor.pointer for _, tensor in given))
         made = (_Pointer * len(self._fetches))()
         with silent(), self._checked() as status:
-            self._library.TF_SessionRun(
-                *(self._session, None, inputs, values, len(given)),
-                *(self._fetches, made, len(made), None, 0, None, status),
-            )
+            targets = (self._fetches, made, len(made))
+            sources = (inputs, values, len(given))
+            session = (self._session, None)
+            self._library.TF_SessionRun(*session, *sources, *targets, None, 0, None, status)
         return [_TfTensor(self._library, pointer).values() for pointer in made]
 
     def close(self) -> None:
@@ -328,25 +328,23 @@ class _TfTensor:
 
     def __init__(self, library: Any, pointer: Any) -> None:
         self.pointer, self._release = pointer, library.TF_DeleteTensor
-        number = library.TF_TensorType(pointer)
-        shape = tuple(library.TF_Dim(pointer, i) for i in range(library.TF_NumDims(pointer)))
+        self._dtype = np.dtype(protos.NAMES[library.TF_TensorType(pointer)])
+        self._shape = tuple(library.TF_Dim(pointer, i) for i in range(library.TF_NumDims(pointer)))
         address = library.TF_TensorData(pointer)
-        self._outline = shape, np.dtype(protos.NAMES[number])
-        if not address and 0 not in shape:
-            raise RefusedGraphError(f"TensorFlow has no memory for a tensor of shape {list(shape)}")
-        if address:
-            kind = self._outline[1].str
-            self.__array_interface__ = {
-                "shape": shape,
-                "typestr": kind,
-                "data": (address, False),
-                "version": 3,
-            }
+        if not address and 0 not in self._shape:
+            raise RefusedGraphError(
+                f"TensorFlow has no memory for a tensor of shape {list(self._shape)}"
+            )
+        self.__array_interface__ = {
+            "shape": self._shape,
+            "typestr": self._dtype.str,
+            "data": (address, False),
+            "version": 3,
+        }
 
     def values(self) -> NDArray[Any]:
         """Return an array of the tensor's memory."""
-        has_memory = hasattr(self, "__array_interface__")
-        return np.asarray(self) if has_memory else np.empty(*self._outline)
+        return np.empty(self._shape, self._dtype) if 0 in self._shape else np.asarray(self)
 
     def __del__(self) -> None:
         self._release(self.pointer)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import Popen
 from time import monotonic
-from typing import Any
+from typing import IO, Any
 
 from tfldbg.errors import UsageError
 from tfldbg.guard import machine_memory
@@ -21,6 +21,8 @@ from tfldbg.guard import machine_memory
 _GIB = 1 << 30
 _SHARE = 0.75
 """The share of the machine's memory that one child may use."""
+_MOST_SAID = 1 << 16
+"""The largest number of bytes to read of an ended process's output."""
 _DEATH_OF_PARENT = 1
 """``PR_SET_PDEATHSIG`` of linux/prctl.h."""
 
@@ -110,6 +112,12 @@ def command(module: str, *arguments: str) -> list[str]:
         places.insert(0, root)
     start = f"import sys; sys.path[:] = {places!r}; from {module} import main; main()"
     return [sys.executable, "-c", start, *arguments]
+
+
+def output_of(log: IO[bytes]) -> str:
+    """Return the beginning of what a process wrote to a file."""
+    log.seek(0)
+    return log.read(_MOST_SAID).decode(errors="replace")
 
 
 def ending(code: int) -> str:

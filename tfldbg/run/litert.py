@@ -254,7 +254,7 @@ class _Child:
         try:
             return ask()
         except EndedError as error:
-            ending, hosts = self._host.ending or Ending(None), self._hosts
+            ending, hosts = error.ending, self._hosts
             mine = ending.model == self._model
             if not resumes or hosts is None or (mine and not ending.by_itself):
                 raise self._error(ending) from error

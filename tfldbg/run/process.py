@@ -19,14 +19,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tfldbg.run import together, wire
-from tfldbg.run.child import Limits, Watchdog, command, killed, limits
+from tfldbg.run.child import Limits, Watchdog, command, killed, limits, output_of
 
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy only holds arrays there, and starting its threads takes half of its import."""
 _PIPE_BYTES = 1 << 20
 """The size of the pipes: an array passes in fewer turns than with the usual 64 KiB."""
-MOST_SAID = 1 << 16
-"""The largest number of bytes to read of an ended process's stderr."""
 
 Answer = tuple[dict[str, Any], list[NDArray[Any]]]
 
@@ -54,7 +52,11 @@ class Ending:
 
 
 class EndedError(Exception):
-    """The process has ended; `Host.ending` says how."""
+    """The process has ended."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending)
+        self.ending = ending
 
 
 class Host:
@@ -133,7 +135,7 @@ class Host:
             EndedError: The process is known to have ended.
         """
         if self.ending is not None:
-            raise EndedError
+            raise EndedError(self.ending)
         self._waiting.append(model)
         with suppress(BrokenPipeError), self._watchdog, self._whole():
             wire.send(self._process.stdin, {**request, "model": model}, arrays)  # type: ignore[arg-type]
@@ -149,7 +151,7 @@ class Host:
             if self.ending is None:
                 self._receive()
             if self.ending is not None:
-                raise EndedError
+                raise EndedError(self.ending)
         return answers.popleft()
 
     def _receive(self) -> None:
@@ -177,10 +179,9 @@ class Host:
             raise
 
     def _end(self, code: int, *, garbled: bool = False) -> None:
-        self._log.seek(0)
-        said = self._log.read(MOST_SAID).decode(errors="replace")
         model = self._waiting[0] if self._waiting else None
-        self.ending = Ending(model, code, said, self._watchdog.barked, garbled, self.crowded)
+        late, words = self._watchdog.barked, output_of(self._log)
+        self.ending = Ending(model, code, words, late, garbled, self.crowded)
         self.close()
 
     def release(self, model: int) -> None:
@@ -257,9 +258,8 @@ _HOSTS: ContextVar[Hosts | None] = ContextVar("hosts", default=None)
 
 
 def shared_hosts() -> Hosts | None:
-    """Return the process that models share, None if each has one of its own."""
-    hosts = _HOSTS.get()
-    return None if hosts is None or hosts.apart else hosts
+    """Return the process that models share here, None outside of `one_process`."""
+    return _HOSTS.get()
 
 
 @contextmanager

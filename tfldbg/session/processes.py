@@ -19,10 +19,9 @@ from typing import BinaryIO, cast
 
 from tfldbg.errors import RunError
 from tfldbg.run import together
-from tfldbg.run.child import KILLED, Limits, Watchdog, command, confine, ending, killed
+from tfldbg.run.child import KILLED, Limits, Watchdog, command, confine, ending, killed, output_of
 from tfldbg.run.litert import crowded, late
 from tfldbg.run.placed import Packed
-from tfldbg.run.process import MOST_SAID
 from tfldbg.run.status import Status, share_status, status_file
 from tfldbg.session.elsewhere import Task, UnpicklableError, answer, pickled
 
@@ -205,8 +204,7 @@ class _Process:
 
     def _said(self) -> str:
         """Return the last line of its output on stderr."""
-        self._log.seek(0)
-        lines = self._log.read(MOST_SAID).decode(errors="replace").strip().splitlines()
+        lines = output_of(self._log).strip().splitlines()
         return f"; it said: {lines[-1][:200]}" if lines else ""
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tfldbg import guard
 from tfldbg.errors import CaptureError
-from tfldbg.reference.capture_hdf5 import READABLE
+from tfldbg.reference.capture_hdf5 import check_version
 from tfldbg.store import schema
 from tfldbg.store.evidence_json import from_json
 
@@ -82,10 +82,4 @@ def _check_format(file: Any, path: Path) -> None:
         raise CaptureError(
             f"'{path}' is an HDF5 file of format {found!r}, expected {schema.FORMAT!r}", hint=_HINT
         )
-    version = int(file.attrs.get("format_version", 0))
-    if version not in READABLE:
-        readable = " and ".join(map(str, READABLE))
-        raise CaptureError(
-            f"'{path}' has format version {version}, this tfldbg reads {readable}",
-            hint="record it again, or install the tfldbg that wrote it",
-        )
+    check_version(path, int(file.attrs.get("format_version", 0)))
